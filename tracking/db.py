@@ -1,0 +1,86 @@
+"""Connections to PostgreSQL: one pool a process, fresh after a fork, every wait bounded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, Engine, NullPool, create_engine, text
+
+from tracking.settings import Settings, settings
+
+MIGRATION_LOCK = 0x63656C65  # "cele"; any constant will do, it only has to be ours
+
+
+class Database:
+    """A pool of connections. A verb that is one statement wants `autocommit`; several wants `begin`."""
+
+    def __init__(self, url: str, configuration: Settings | None = None, *, pool_size: int | None = None) -> None:
+        limits = configuration or settings()
+        self.engine: Engine = create_engine(
+            url,
+            pool_size=pool_size or limits.pool_size,
+            max_overflow=0,
+            pool_timeout=limits.connect_timeout,
+            pool_pre_ping=False,  # a round trip for every statement; the verbs can be repeated instead
+            pool_use_lifo=True,
+            hide_parameters=True,  # payloads: they must not be quoted in errors and logs
+            connect_args={
+                "connect_timeout": limits.connect_timeout,
+                # milliseconds until unanswered data breaks the connection: a black-holed server must not hang us
+                "tcp_user_timeout": limits.statement_timeout * 1000,
+                "options": f"-c statement_timeout={limits.statement_timeout}s -c timezone=UTC",
+                "application_name": "celeriac",
+            },
+        )
+        self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @contextmanager
+    def autocommit(self) -> Iterator[Connection]:
+        """A connection on which every statement is a transaction of its own: one round trip instead of three."""
+        with self._autocommit.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A connection in one transaction: committed at the end, rolled back on an exception."""
+        with self.engine.begin() as connection:
+            yield connection
+
+    def forget(self) -> None:
+        """Drop the pool without closing its sockets: in a forked child they belong to the parent."""
+        self.engine.dispose(close=False)
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        self.engine.dispose()
+
+
+@cache
+def database() -> Database:
+    """The tracking database of this process."""
+    return Database(settings().database)
+
+
+def migrate(url: str) -> None:
+    """Bring the schema to the newest version; safe to run from several processes at once."""
+    with create_engine(url, poolclass=NullPool).connect() as connection:
+        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
+        connection.commit()
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+
+
+def _forget_after_fork() -> None:
+    if database.cache_info().currsize:
+        database().forget()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)

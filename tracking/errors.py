@@ -1,0 +1,42 @@
+"""The few ways in which tracking says no. Each docstring is the message."""
+
+from __future__ import annotations
+
+
+class TrackingError(Exception):
+    """The tracking of jobs refused a request."""
+
+    def __str__(self) -> str:
+        return super().__str__() or str(self.__doc__)
+
+
+class ConfigurationError(TrackingError):
+    """A setting is missing or wrong."""
+
+
+class InvalidValue(TrackingError):
+    """A JSON value is outside the platform's limits."""
+
+
+class JobNotFound(TrackingError):
+    """There is no such job."""
+
+
+class IllegalMove(TrackingError):
+    """The job's status does not allow this. `retry_after` is in seconds when waiting helps, else None."""
+
+    def __init__(self, message: str = "", *, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class IdempotencyConflict(TrackingError):
+    """This idempotency key was used for another request."""
+
+
+class OwnerMissing(TrackingError):
+    """A job needs an organization: pass organization=, or use tracking.acting_as()."""
+
+
+class UnknownJobType(TrackingError):
+    """No handler is registered for this job type."""

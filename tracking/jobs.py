@@ -1,0 +1,279 @@
+"""The verbs that change a job: each one guarded statement together with its history row.
+
+Every verb takes a connection, and is one transaction of its own on `Database.autocommit()` or part of the caller's on
+`Database.begin()`. Nothing back from a verb means that the world has moved on: an answer, not an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row
+
+from tracking import statements
+from tracking.errors import IdempotencyConflict, IllegalMove, JobNotFound
+from tracking.models import (
+    Attempt,
+    Cancelled,
+    Claim,
+    JobRecord,
+    NewJob,
+    Outcome,
+    Owner,
+    Progress,
+    Refusal,
+    Scope,
+    Settled,
+    Submitted,
+)
+from tracking.schema import jobs
+from tracking.states import FINISHED, Event, Hold, Status, sources
+
+MAX_LOSSES = 3
+
+
+def submit(connection: Connection, job: NewJob) -> Submitted:
+    """Accept a job: its row and its first history row.
+
+    The same id, or the same idempotency key of the same user, is the same job: nothing is written and `created` is
+    False. Raises IdempotencyConflict when the key was used with another `request_hash`.
+    """
+    row = connection.execute(statements.SUBMIT, _submission(job)).one_or_none()
+    if row is not None:
+        return Submitted(record(row), created=True)
+    existing = connection.execute(statements.EXISTING, _identity(job)).first()
+    if existing is None:
+        raise IdempotencyConflict(f"the id {job.id} belongs to another job")
+    found = record(existing)
+    if job.idempotency_key is not None and found.request_hash != job.request_hash:
+        raise IdempotencyConflict
+    return Submitted(found, created=False)
+
+
+def claim(connection: Connection, claims: Sequence[Claim]) -> list[Attempt | Refusal]:
+    """Take queued jobs for one attempt each; an answer for each claim, in their order.
+
+    A refused claim is written to the job's history when there is such a job.
+    """
+    granted = {row.task_id: _attempt(row) for row in connection.execute(statements.CLAIM, {"batch": _rows(claims)})}
+    return [granted.get(wish.task_id) or _refuse(connection, wish) for wish in claims]
+
+
+def report(connection: Connection, progress: Progress) -> bool:
+    """Record progress of a running attempt. False when the attempt is not the job's current one any more."""
+    parameters = {
+        "task_id": progress.task_id,
+        "attempt": progress.attempt,
+        "percent": progress.percent,
+        "message": progress.message,
+        "detail": progress.detail,
+        "current_step": progress.current_step,
+        "total_steps": progress.total_steps,
+    }
+    return connection.execute(statements.REPORT, parameters).first() is not None
+
+
+def settle(connection: Connection, outcomes: Sequence[Outcome], *, max_losses: int = MAX_LOSSES) -> list[Settled]:
+    """Write how attempts ended; returns those that were accepted, because their job still expected them."""
+    rows = connection.execute(statements.SETTLE, {"batch": _rows(outcomes), "max_losses": max_losses})
+    return [Settled(row.id, row.task_id, row.organization_id, Status(row.status)) for row in rows]
+
+
+def stopped(connection: Connection, task_id: UUID, *, actor: str, how: str) -> bool:
+    """Record that the body of a cancelled job is over. False when nobody waits for that."""
+    return connection.execute(statements.STOPPED, {"task_id": task_id, "actor": actor, "how": how}).first() is not None
+
+
+def cancel(connection: Connection, job_id: UUID, scope: Scope, *, actor: str, reason: str | None = None) -> Cancelled:
+    """End a job that is not finished. Raises JobNotFound (also for somebody else's) or IllegalMove."""
+    parameters = {"id": job_id, "actor": actor, "reason": reason, **_scoped(scope)}
+    row = connection.execute(statements.CANCEL, parameters).first()
+    if row is None:
+        raise _why_not(connection, job_id, scope, "is finished and cannot be cancelled")
+    return Cancelled(record(row), was_running=row.from_status == Status.RUNNING)
+
+
+def retry(connection: Connection, job_id: UUID, scope: Scope, *, actor: str, force: bool = False) -> JobRecord:
+    """Queue a failed or cancelled job again under a fresh task id.
+
+    `force` lifts the limit of max_retries. Raises JobNotFound, or IllegalMove: not failed or cancelled, no retry
+    left, or its cancelled body is still stopping (then `retry_after` of the error is set, in seconds).
+    """
+    parameters = {"id": job_id, "actor": actor, "force": force, **_scoped(scope)}
+    row = connection.execute(statements.RETRY, parameters).first()
+    if row is None:
+        raise _why_not(connection, job_id, scope, "cannot be retried")
+    return record(row)
+
+
+def fail_waiting(connection: Connection, task_id: UUID, *, actor: str, error_type: str, message: str) -> bool:
+    """Fail a job that no worker can ever run. False when it is not waiting under this task id."""
+    parameters = {"task_id": task_id, "actor": actor, "error_type": error_type, "error_message": message}
+    return connection.execute(statements.FAIL_WAITING, parameters).first() is not None
+
+
+def redispatch(connection: Connection, task_id: UUID) -> bool:
+    """Have the message of a waiting job sent again. False when it is not waiting under this task id."""
+    return connection.execute(statements.REDISPATCH, {"task_id": task_id}).first() is not None
+
+
+def cancel_dispatch(connection: Connection, task_id: UUID, *, actor: str, reason: str) -> bool:
+    """Cancel the job whose current dispatch this is, whatever its owner. False when that is over already."""
+    parameters = {"task_id": task_id, "actor": actor, "reason": reason}
+    return connection.execute(statements.CANCEL_DISPATCH, parameters).first() is not None
+
+
+def release_due(connection: Connection, limit: int) -> list[JobRecord]:
+    """Lift the holds whose time has come and return those jobs, ready to be dispatched; safe to run concurrently."""
+    return [record(row) for row in connection.execute(statements.RELEASE_DUE, {"limit": limit})]
+
+
+def undispatched(connection: Connection, older_than: timedelta, limit: int) -> list[JobRecord]:
+    """Jobs that were accepted at least `older_than` ago and whose message the broker has not confirmed."""
+    return [record(row) for row in connection.execute(statements.UNDISPATCHED, {"age": older_than, "limit": limit})]
+
+
+def mark_dispatched(connection: Connection, task_ids: Iterable[UUID]) -> None:
+    """Record that the broker has confirmed these dispatches."""
+    connection.execute(statements.MARK_DISPATCHED, {"task_ids": list(task_ids)})
+
+
+def reap(
+    connection: Connection, lease_timeout: timedelta, limit: int, *, max_losses: int = MAX_LOSSES
+) -> list[Settled]:
+    """Release the running jobs of workers without a heartbeat for `lease_timeout`; returns what became of them."""
+    parameters = {"timeout": lease_timeout, "limit": limit}
+    lost = [Outcome(row.task_id, "lost", "upkeep") for row in connection.execute(statements.ORPHANS, parameters)]
+    for row in connection.execute(statements.ABANDONED_STOPS, parameters):
+        stopped(connection, row.task_id, actor="upkeep", how="worker lost")
+    return settle(connection, lost, max_losses=max_losses) if lost else []
+
+
+def record(row: Row[Any]) -> JobRecord:
+    """A row of `jobs`, with or without further columns, as a value."""
+    values = {name: row._mapping[name] for name in jobs.c.keys()}  # noqa: SIM118, SLF001 - SQLAlchemy's public names
+    values["status"] = Status(values["status"])
+    values["hold"] = Hold(values["hold"]) if values["hold"] else None
+    return JobRecord(**values)
+
+
+def _refuse(connection: Connection, wish: Claim) -> Attempt | Refusal:
+    known = connection.execute(statements.KNOWN, {"task_id": wish.task_id, "job_id": wish.job_id}).first()
+    if known is None:
+        return Refusal.UNKNOWN
+    if known.task_id == wish.task_id and known.claim_id == wish.claim_id and known.status == Status.RUNNING:
+        return _attempt(known)  # granted before; the reply was lost
+    refusal = _refusal(known, wish)
+    details = {"reason": refusal, "taskId": str(wish.task_id)}
+    connection.execute(statements.LOG_REFUSAL, {"id": known.id, "actor": wish.worker, "detail": details})
+    return refusal
+
+
+def _refusal(known: Row[Any], wish: Claim) -> Refusal:
+    if known.task_id != wish.task_id:
+        return Refusal.STALE
+    status = Status(known.status)
+    if status is Status.CANCELLED:
+        return Refusal.CANCELLED
+    if status is Status.RUNNING:
+        return Refusal.RUNNING
+    return Refusal.FINISHED if status in FINISHED else Refusal.HELD
+
+
+def _why_not(connection: Connection, job_id: UUID, scope: Scope, what: str) -> JobNotFound | IllegalMove:
+    known = connection.execute(statements.IN_SCOPE, {"id": job_id, **_scoped(scope)}).first()
+    if known is None:
+        return JobNotFound()
+    if known.stopping:
+        return IllegalMove(f"the job {job_id} was cancelled and its body is still stopping", retry_after=2)
+    if what == "cannot be retried" and known.status in sources(Event.RETRIED):
+        return IllegalMove(
+            f"the job {job_id} has used {known.retry_count} of {known.max_retries} retries; force it to retry anyway"
+        )
+    return IllegalMove(f"the job {job_id} is {known.status}: it {what}")
+
+
+def _attempt(row: Row[Any]) -> Attempt:
+    return Attempt(
+        job_id=row.id,
+        task_id=row.task_id,
+        attempt=row.attempt,
+        owner=Owner(row.organization_id, row.user_id),
+        project_id=row.project_id,
+        job_type=row.job_type,
+        retry_count=row.retry_count,
+        max_retries=row.max_retries,
+        root_id=row.root_id,
+        group_id=row.group_id,
+    )
+
+
+def _submission(job: NewJob) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "organization_id": job.owner.organization_id,
+        "user_id": job.owner.user_id,
+        "project_id": job.project_id,
+        "job_type": job.job_type,
+        "priority": job.priority,
+        "queue": job.queue,
+        "max_retries": job.max_retries,
+        "payload": dict(job.payload),
+        "metadata": dict(job.metadata),
+        "delivery": dict(job.delivery),
+        "message": job.message,
+        "parent_id": job.parent_id,
+        "root_id": job.root_id or job.id,
+        "group_id": job.group_id,
+        "group_index": job.group_index,
+        "idempotency_key": job.idempotency_key,
+        "request_hash": job.request_hash,
+        "due_at": job.scheduled_at,
+        "delay": job.delay,
+        "actor": job.actor or job.owner.user_id,
+    }
+
+
+def _identity(job: NewJob) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "organization_id": job.owner.organization_id,
+        "user_id": job.owner.user_id,
+        "idempotency_key": job.idempotency_key,
+    }
+
+
+def _scoped(scope: Scope) -> dict[str, Any]:
+    return {"organization_id": scope.organization_id, "user_id": scope.user_id}
+
+
+def _rows(values: Sequence[Claim] | Sequence[Outcome]) -> list[dict[str, Any]]:
+    return [_claim_row(value) if isinstance(value, Claim) else _outcome_row(value) for value in values]
+
+
+def _claim_row(wish: Claim) -> dict[str, Any]:
+    return {
+        "task_id": str(wish.task_id),
+        "claim_id": str(wish.claim_id),
+        "worker": wish.worker,
+        "lease": str(wish.lease) if wish.lease else None,
+    }
+
+
+def _outcome_row(outcome: Outcome) -> dict[str, Any]:
+    failure = outcome.failure
+    return {
+        "task_id": str(outcome.task_id),
+        "attempt": outcome.attempt,
+        "kind": outcome.kind,
+        "actor": outcome.actor,
+        "result": outcome.result,
+        "error_type": failure.type if failure else None,
+        "error_message": failure.message if failure else None,
+        "traceback": failure.traceback if failure else None,
+        "delay": outcome.delay.total_seconds(),
+        "payload": outcome.payload,
+    }

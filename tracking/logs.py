@@ -1,0 +1,88 @@
+"""One shape for every log line, ours and the libraries'; nothing of a job's payload, result or error text in it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+
+from tracking.settings import Settings
+
+# At DEBUG they print whole messages, statements or URLs.
+TALKATIVE = ("celery", "kombu", "amqp", "asyncio")
+# And these at INFO too.
+MORE_TALKATIVE = ("sqlalchemy", "httpx", "httpcore")
+
+# Celery's loggers that quote jobs, and the arguments of theirs that do.
+QUOTING = ("celery.app.trace", "celery.worker")
+QUOTES = frozenset({"return_value", "exc", "traceback", "args", "kwargs"})
+
+CONTROL = {number: f"\\x{number:02x}" for number in (*range(32), 127)} | {10: "\\n"}
+
+
+def configure_logging(settings: Settings) -> None:
+    """Send structlog's and the standard library's lines to stderr, as text or JSON, from `log_level` on."""
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(keep_jobs_private)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(settings)],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=settings.log_level, force=True)
+    for name in TALKATIVE:
+        logging.getLogger(name).setLevel("INFO" if settings.log_level == "DEBUG" else settings.log_level)
+    for name in MORE_TALKATIVE:
+        logging.getLogger(name).setLevel("WARNING")
+    logging.captureWarnings(capture=True)
+
+
+def keep_jobs_private(record: logging.LogRecord) -> bool:
+    """A filter that lets every record pass, but takes from Celery's what a job was given, returned or said.
+
+    An exception's text may quote the payload, so its type alone stays. The row has all of it, for its owner.
+    """
+    if record.name.startswith(QUOTING):
+        if isinstance(record.args, dict):
+            record.args = {key: _hidden(key, value) for key, value in record.args.items()}
+            record.exc_info = record.exc_text = None
+        elif "message body" in str(record.msg):
+            record.msg, record.args = str(record.msg).partition("%")[0].strip(" :\n"), ()
+            record.exc_info = record.exc_text = None
+    return True
+
+
+def _hidden(key: str, value: object) -> object:
+    if key not in QUOTES:
+        return value
+    return str(value).partition("(")[0] if key == "exc" else "(see the job)"
+
+
+def _rendering(settings: Settings) -> list[structlog.typing.Processor]:
+    if settings.log_format == "json":
+        return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+    # Plain: the default shows the local variables of every frame.
+    plain = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
+    )
+    return [_keep_on_one_line, plain]
+
+
+def _keep_on_one_line(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """What a client sent may not look like a line of its own."""
+    event["event"] = str(event["event"]).translate(CONTROL)
+    return event

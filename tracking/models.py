@@ -1,0 +1,301 @@
+"""The frozen values that enter and leave this package."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Literal
+from uuid import UUID
+
+from tracking.states import Event, Hold, Status
+
+JsonObject = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose a job is."""
+
+    organization_id: str
+    user_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Which jobs a caller may see: those of one organization and, unless `user_id` is None, of one user."""
+
+    organization_id: str
+    user_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to submit. `id` is also the task id of its first dispatch."""
+
+    id: UUID
+    owner: Owner
+    job_type: str
+    queue: str
+    payload: JsonObject = field(default_factory=dict)
+    priority: int = 0
+    max_retries: int = 3
+    delivery: JsonObject = field(default_factory=dict)
+    project_id: str | None = None
+    metadata: JsonObject = field(default_factory=dict)
+    message: str | None = None
+    scheduled_at: datetime | None = None
+    delay: timedelta | None = None
+    parent_id: UUID | None = None
+    root_id: UUID | None = None
+    group_id: str | None = None
+    group_index: int | None = None
+    idempotency_key: str | None = None
+    request_hash: str | None = None
+    actor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """One row of `jobs`."""
+
+    id: UUID
+    task_id: UUID
+    organization_id: str
+    user_id: str
+    project_id: str | None
+    job_type: str
+    status: Status
+    hold: Hold | None
+    due_at: datetime | None
+    priority: int
+    queue: str
+    attempt: int
+    retry_count: int
+    max_retries: int
+    losses: int
+    payload: dict[str, Any]
+    metadata: dict[str, Any]
+    delivery: dict[str, Any]
+    parent_id: UUID | None
+    root_id: UUID | None
+    group_id: str | None
+    group_index: int | None
+    result: Any
+    error_type: str | None
+    error_message: str | None
+    message: str | None
+    progress: int
+    progress_detail: Any
+    current_step: int
+    total_steps: int
+    worker: str | None
+    lease: UUID | None
+    claim_id: UUID | None
+    stopping: bool
+    idempotency_key: str | None
+    request_hash: str | None
+    scheduled_at: datetime | None
+    dispatched_at: datetime | None
+    cancel_requested_at: datetime | None
+    started_at: datetime | None
+    completed_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def next_retry_at(self) -> datetime | None:
+        """When a retrying job is due again; None in every other status."""
+        return self.due_at if self.status is Status.RETRYING else None
+
+    @property
+    def duration(self) -> timedelta | None:
+        """How long the last attempt took; None unless one has ended."""
+        return self.completed_at - self.started_at if self.completed_at and self.started_at else None
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """The job that a submit led to; `created` is False when it was there already."""
+
+    job: JobRecord
+    created: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker's wish to run one delivered message. `claim_id` is new for every delivery.
+
+    `job_id` is what the message says; it only helps to find whose history a refused message belongs to.
+    """
+
+    task_id: UUID
+    claim_id: UUID
+    worker: str
+    lease: UUID | None
+    job_id: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A claim that was granted: what the attempt needs to know of its job."""
+
+    job_id: UUID
+    task_id: UUID
+    attempt: int
+    owner: Owner
+    project_id: str | None
+    job_type: str
+    retry_count: int
+    max_retries: int
+    root_id: UUID | None
+    group_id: str | None
+
+
+class Refusal(StrEnum):
+    """Why a claim was not granted."""
+
+    UNKNOWN = "unknown"
+    STALE = "stale"
+    RUNNING = "running"
+    HELD = "held"
+    FINISHED = "finished"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What went wrong in an attempt; `traceback` is bounded by whoever makes it."""
+
+    type: str
+    message: str
+    traceback: str | None = None
+
+
+OutcomeKind = Literal["succeeded", "failed", "retry", "lost", "released", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended. `attempt` None stands for the only attempt that `task_id` can have had.
+
+    succeeded: `result`. failed: `failure`. retry: `failure` and the `delay` until it is due again.
+    lost: its worker died; it runs again unless it took too many down. released: handed back, runs again.
+    cancelled: ended by somebody outside the platform, with the reason in `failure.message`.
+    """
+
+    task_id: UUID
+    kind: OutcomeKind
+    actor: str
+    attempt: int | None = None
+    result: Any = None
+    failure: Failure | None = None
+    delay: timedelta = timedelta(0)
+    payload: JsonObject | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """An outcome that was accepted, and where the job is now."""
+
+    job_id: UUID
+    task_id: UUID
+    organization_id: str
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """A report from a running body. `percent` and the steps never move the row backwards; None leaves as is."""
+
+    task_id: UUID
+    attempt: int
+    percent: int | None = None
+    message: str | None = None
+    detail: Any = None
+    current_step: int | None = None
+    total_steps: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """A cancel that took effect; `was_running` says that a body must still be stopped."""
+
+    job: JobRecord
+    was_running: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One row of `history`."""
+
+    id: int
+    job_id: UUID
+    event: Event
+    from_status: Status | None
+    to_status: Status
+    attempt: int
+    task_id: UUID
+    actor: str
+    detail: dict[str, Any]
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptRecord:
+    """One attempt of a job, put together from its history; `outcome` None while it runs."""
+
+    attempt: int
+    task_id: UUID
+    worker: str
+    started_at: datetime
+    completed_at: datetime | None = None
+    outcome: Event | None = None
+    error_type: str | None = None
+    error_message: str | None = None
+    traceback: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a list. `next_cursor` None means that nothing follows; `total` None with a cursor."""
+
+    jobs: Sequence[JobRecord]
+    total: int | None
+    next_cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    """Counts of jobs; the finished ones are of the window. Ages and durations in the database's time."""
+
+    pending: int
+    running: int
+    retrying: int
+    completed: int
+    failed: int
+    cancelled: int
+    held: int
+    oldest_pending_age: timedelta | None
+    average_duration: timedelta | None
+
+    @property
+    def total_active(self) -> int:
+        """Jobs that are not finished."""
+        return self.pending + self.running + self.retrying
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What a list is narrowed to; None and () narrow nothing. `search` looks in type, messages and id."""
+
+    statuses: Sequence[Status] = ()
+    job_type: str | None = None
+    project_id: str | None = None
+    user_id: str | None = None
+    created_from: datetime | None = None
+    created_to: datetime | None = None
+    completed_from: datetime | None = None
+    completed_to: datetime | None = None
+    search: str | None = None

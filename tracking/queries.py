@@ -1,0 +1,267 @@
+"""The reads: one job, pages of jobs, what is recent, counts, history. Each runs on an index named in schema.py."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Row,
+    Select,
+    Text,
+    cast,
+    func,
+    literal,
+    or_,
+    select,
+    tuple_,
+    union_all,
+)
+
+from tracking.errors import InvalidValue, JobNotFound
+from tracking.jobs import record
+from tracking.models import AttemptRecord, Filters, HistoryEntry, JobRecord, Page, Scope, Stats
+from tracking.schema import history, jobs
+from tracking.states import ACTIVE, Event, Status
+
+NO_FILTERS = Filters()
+RECENT_WINDOW = timedelta(hours=1)
+TIMELINE_LIMIT = 1000
+
+
+def get(connection: Connection, job_id: UUID, scope: Scope) -> JobRecord:
+    """One job. Raises JobNotFound, also for one outside the scope."""
+    row = connection.execute(select(jobs).where(jobs.c.id == job_id, *_visible(scope))).one_or_none()
+    if row is None:
+        raise JobNotFound
+    return record(row)
+
+
+def find(connection: Connection, job_id: UUID) -> JobRecord | None:
+    """One job whatever its owner: for the platform's own code. None when there is none."""
+    row = connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
+    return record(row) if row is not None else None
+
+
+def page(connection: Connection, scope: Scope, filters: Filters = NO_FILTERS, *, number: int, size: int) -> Page:
+    """Page `number` (from 1) of the matching jobs, newest first, with the total."""
+    matching = _matching(scope, filters)
+    total = connection.execute(select(func.count()).select_from(jobs).where(*matching)).scalar_one()
+    found = _newest(connection, select(jobs).where(*matching).offset((number - 1) * size), size + 1)
+    return Page(found[:size], total, _cursor(found, size))
+
+
+def after(
+    connection: Connection, scope: Scope, filters: Filters = NO_FILTERS, *, cursor: str | None, size: int
+) -> Page:
+    """The matching jobs that follow `cursor` (None: the first ones), newest first: deep reading at constant cost."""
+    matching = _matching(scope, filters)
+    if cursor is not None:
+        matching.append(tuple_(jobs.c.created_at, jobs.c.id) < tuple_(*map(literal, _position(cursor))))
+    found = _newest(connection, select(jobs).where(*matching), size + 1)
+    return Page(found[:size], None, _cursor(found, size))
+
+
+def recent(
+    connection: Connection,
+    scope: Scope,
+    *,
+    limit: int,
+    job_type: str | None = None,
+    status: Status | None = None,
+    project_id: str | None = None,
+) -> Sequence[JobRecord]:
+    """Active jobs, then those finished in the last hour.
+
+    Active first, then more urgent first, then oldest first (active) or newest first (finished).
+    """
+    filters = _matching(scope, Filters(job_type=job_type, project_id=project_id, statuses=(status,) if status else ()))
+    active = (
+        select(jobs)
+        .where(*filters, _status_in(ACTIVE))
+        .order_by(jobs.c.priority.desc(), jobs.c.created_at, jobs.c.id)
+        .limit(limit)
+    )
+    found = [record(row) for row in connection.execute(active)]
+    if len(found) < limit:
+        finished = (
+            select(jobs)
+            .where(*filters, jobs.c.completed_at > func.now() - RECENT_WINDOW)
+            .order_by(jobs.c.priority.desc(), jobs.c.completed_at.desc(), jobs.c.id)
+            .limit(limit - len(found))
+        )
+        found += [record(row) for row in connection.execute(finished)]
+    return found
+
+
+def finished(
+    connection: Connection, scope: Scope, filters: Filters = NO_FILTERS, *, cursor: str | None, size: int
+) -> Page:
+    """Finished jobs, last finished first, that follow `cursor` (None: the first ones)."""
+    matching = [*_matching(scope, filters), jobs.c.completed_at.is_not(None)]
+    if cursor is not None:
+        matching.append(tuple_(jobs.c.completed_at, jobs.c.id) < tuple_(*map(literal, _position(cursor))))
+    statement = select(jobs).where(*matching).order_by(jobs.c.completed_at.desc(), jobs.c.id.desc()).limit(size + 1)
+    found = [record(row) for row in connection.execute(statement)]
+    last = found[size - 1] if len(found) > size else None
+    return Page(found[:size], None, _encode(last.completed_at, last.id) if last and last.completed_at else None)
+
+
+def stats(
+    connection: Connection, scope: Scope, *, window: timedelta = RECENT_WINDOW, project_id: str | None = None
+) -> Stats:
+    """Counts of active jobs, and of those that finished within the window."""
+    visible = _matching(scope, Filters(project_id=project_id))
+    columns = (jobs.c.status, jobs.c.hold, jobs.c.created_at, jobs.c.started_at, jobs.c.completed_at)
+    counted = union_all(
+        select(*columns).where(*visible, _status_in(ACTIVE)),
+        select(*columns).where(*visible, jobs.c.completed_at > func.now() - window),
+    ).subquery()
+
+    def count(status: Status) -> ColumnElement[int]:
+        return func.count().filter(counted.c.status == status)
+
+    row = connection.execute(
+        select(
+            count(Status.QUEUED).label("pending"),
+            count(Status.RUNNING).label("running"),
+            count(Status.RETRYING).label("retrying"),
+            count(Status.SUCCEEDED).label("completed"),
+            count(Status.FAILED).label("failed"),
+            count(Status.CANCELLED).label("cancelled"),
+            func.count().filter(counted.c.hold.is_not(None)).label("held"),
+            (func.now() - func.min(counted.c.created_at).filter(counted.c.status == Status.QUEUED)).label("oldest"),
+            func.avg(counted.c.completed_at - counted.c.started_at)
+            .filter(counted.c.status == Status.SUCCEEDED)
+            .label("average"),
+        )
+    ).one()
+    return Stats(
+        pending=row.pending,
+        running=row.running,
+        retrying=row.retrying,
+        completed=row.completed,
+        failed=row.failed,
+        cancelled=row.cancelled,
+        held=row.held,
+        oldest_pending_age=row.oldest,
+        average_duration=row.average,
+    )
+
+
+def timeline(connection: Connection, job_id: UUID) -> Sequence[HistoryEntry]:
+    """The last thousand rows of a job's history, oldest first; who may see the job is the caller's question."""
+    statement = select(history).where(history.c.job_id == job_id).order_by(history.c.id.desc()).limit(TIMELINE_LIMIT)
+    return [_entry(row) for row in reversed(connection.execute(statement).all())]
+
+
+def attempts(entries: Sequence[HistoryEntry]) -> Sequence[AttemptRecord]:
+    """The attempts that a job's history tells of, oldest first."""
+    found: dict[int, AttemptRecord] = {}
+    for entry in entries:
+        if entry.event is Event.STARTED:
+            found[entry.attempt] = AttemptRecord(entry.attempt, entry.task_id, entry.actor, entry.at)
+        elif entry.from_status is Status.RUNNING and entry.to_status is not Status.RUNNING and entry.attempt in found:
+            found[entry.attempt] = _ended(found[entry.attempt], entry)
+    return list(found.values())
+
+
+def group_results(connection: Connection, group_id: str) -> list[Any]:
+    """The results of the succeeded jobs of a canvas group, in the order of the group."""
+    statement = (
+        select(jobs.c.result)
+        .where(jobs.c.group_id == group_id, jobs.c.status == Status.SUCCEEDED)
+        .order_by(jobs.c.group_index, jobs.c.id)
+    )
+    return list(connection.execute(statement).scalars())
+
+
+def _ended(attempt: AttemptRecord, entry: HistoryEntry) -> AttemptRecord:
+    return AttemptRecord(
+        attempt=attempt.attempt,
+        task_id=attempt.task_id,
+        worker=attempt.worker,
+        started_at=attempt.started_at,
+        completed_at=entry.at,
+        outcome=entry.event,
+        error_type=entry.detail.get("errorType"),
+        error_message=entry.detail.get("error"),
+        traceback=entry.detail.get("traceback"),
+    )
+
+
+def _entry(row: Row[Any]) -> HistoryEntry:
+    return HistoryEntry(
+        id=row.id,
+        job_id=row.job_id,
+        event=Event(row.event),
+        from_status=Status(row.from_status) if row.from_status else None,
+        to_status=Status(row.to_status),
+        attempt=row.attempt,
+        task_id=row.task_id,
+        actor=row.actor,
+        detail=row.detail,
+        at=row.at,
+    )
+
+
+def _visible(scope: Scope) -> list[ColumnElement[bool]]:
+    mine = [jobs.c.organization_id == scope.organization_id]
+    return mine if scope.user_id is None else [*mine, jobs.c.user_id == scope.user_id]
+
+
+def _matching(scope: Scope, filters: Filters) -> list[ColumnElement[bool]]:
+    conditions = _visible(scope)
+    equal = {jobs.c.job_type: filters.job_type, jobs.c.project_id: filters.project_id, jobs.c.user_id: filters.user_id}
+    conditions += [column == value for column, value in equal.items() if value is not None]
+    if filters.statuses:
+        conditions.append(_status_in(filters.statuses))
+    conditions += _between(jobs.c.created_at, filters.created_from, filters.created_to)
+    conditions += _between(jobs.c.completed_at, filters.completed_from, filters.completed_to)
+    if filters.search:
+        conditions.append(_found(filters.search))
+    return conditions
+
+
+def _status_in(statuses: Sequence[Status]) -> ColumnElement[bool]:
+    # Literals, not parameters: only then can the planner use the partial indexes on status.
+    return jobs.c.status.in_([literal(str(status), literal_execute=True) for status in statuses])
+
+
+def _between(
+    column: ColumnElement[datetime | None] | ColumnElement[datetime], start: datetime | None, end: datetime | None
+) -> list[ColumnElement[bool]]:
+    lower = [column >= start] if start is not None else []
+    return [*lower, column < end] if end is not None else lower
+
+
+def _found(words: str) -> ColumnElement[bool]:
+    columns = (jobs.c.job_type, jobs.c.message, jobs.c.error_message, cast(jobs.c.id, Text))
+    return or_(*(column.icontains(words, autoescape=True) for column in columns))
+
+
+def _newest(connection: Connection, statement: Select[Any], limit: int) -> list[JobRecord]:
+    ordered = statement.order_by(jobs.c.created_at.desc(), jobs.c.id.desc()).limit(limit)
+    return [record(row) for row in connection.execute(ordered)]
+
+
+def _cursor(found: Sequence[JobRecord], size: int) -> str | None:
+    return _encode(found[size - 1].created_at, found[size - 1].id) if len(found) > size else None
+
+
+def _encode(at: datetime, job_id: UUID) -> str:
+    return base64.urlsafe_b64encode(json.dumps([at.isoformat(), str(job_id)]).encode()).decode().rstrip("=")
+
+
+def _position(cursor: str) -> tuple[datetime, UUID]:
+    try:
+        at, job_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        return datetime.fromisoformat(at), UUID(job_id)
+    except (ValueError, TypeError, AttributeError):
+        raise InvalidValue("cursor is not one that this server gave") from None

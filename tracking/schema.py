@@ -1,0 +1,175 @@
+"""The tables. Every index says which read it is for."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    false,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.types import BigInteger, Boolean
+
+from tracking.states import ACTIVE, WAITING, Hold, Status
+
+metadata = MetaData()
+
+EMPTY_OBJECT = text("'{}'::jsonb")
+INSTANT = DateTime(timezone=True)
+
+
+def _one_of(column: str, values: type[Status | Hold] | tuple[str, ...]) -> str:
+    return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
+
+
+IS_ACTIVE = text(_one_of("status", ACTIVE))
+IS_WAITING = _one_of("status", WAITING)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("task_id", Uuid, nullable=False, unique=True, comment="the current dispatch; fences older ones out"),
+    Column("organization_id", Text, nullable=False),
+    Column("user_id", Text, nullable=False),
+    Column("project_id", Text),
+    Column("job_type", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("hold", Text, comment="what a waiting job waits for; null = sent, or about to be"),
+    Column("due_at", INSTANT, comment="when a schedule or backoff hold ends"),
+    Column("priority", SmallInteger, nullable=False, server_default=text("0"), comment="0-9, higher is more urgent"),
+    Column("queue", Text, nullable=False),
+    Column("attempt", Integer, nullable=False, server_default=text("0")),
+    Column("retry_count", Integer, nullable=False, server_default=text("0")),
+    Column("max_retries", Integer, nullable=False),
+    Column("losses", Integer, nullable=False, server_default=text("0"), comment="workers lost while running it"),
+    Column("payload", JSONB, nullable=False, server_default=EMPTY_OBJECT),
+    Column("metadata", JSONB, nullable=False, server_default=EMPTY_OBJECT),
+    Column("delivery", JSONB, nullable=False, server_default=EMPTY_OBJECT, comment="how to send it again exactly"),
+    Column("parent_id", Uuid),
+    Column("root_id", Uuid),
+    Column("group_id", Text),
+    Column("group_index", Integer),
+    Column("result", JSONB),
+    Column("error_type", Text),
+    Column("error_message", Text),
+    Column("message", Text),
+    Column("progress", SmallInteger, nullable=False, server_default=text("0"), comment="percent"),
+    Column("progress_detail", JSONB),
+    Column("current_step", Integer, nullable=False, server_default=text("0")),
+    Column("total_steps", Integer, nullable=False, server_default=text("0")),
+    Column("worker", Text, comment="name of the worker of the last attempt"),
+    Column("lease", Uuid, comment="that worker's row in workers"),
+    Column("claim_id", Uuid, comment="one per delivery, so that a claim whose reply was lost can be asked again"),
+    Column("stopping", Boolean, nullable=False, server_default=false(), comment="cancelled, its body not yet over"),
+    Column("idempotency_key", Text),
+    Column("request_hash", Text),
+    Column("scheduled_at", INSTANT, comment="when its submitter wanted it to start"),
+    Column("dispatched_at", INSTANT, comment="when the broker confirmed the current dispatch"),
+    Column("cancel_requested_at", INSTANT),
+    Column("started_at", INSTANT, comment="of the last attempt"),
+    Column("completed_at", INSTANT),
+    Column("created_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
+    Column("updated_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
+    CheckConstraint(_one_of("status", Status), name="jobs_status_known"),
+    CheckConstraint(f"hold IS NULL OR ({_one_of('hold', Hold)} AND {IS_WAITING})", name="jobs_hold_known"),
+    CheckConstraint("priority BETWEEN 0 AND 9", name="jobs_priority_range"),
+    CheckConstraint("progress BETWEEN 0 AND 100", name="jobs_progress_range"),
+    CheckConstraint("(progress = 100) = (status = 'succeeded')", name="jobs_progress_complete"),
+    CheckConstraint(f"(completed_at IS NULL) = ({_one_of('status', ACTIVE)})", name="jobs_completed_when_finished"),
+    CheckConstraint("status <> 'running' OR started_at IS NOT NULL", name="jobs_started_when_running"),
+    CheckConstraint("started_at >= created_at", name="jobs_started_after_created"),
+    CheckConstraint("completed_at >= created_at AND completed_at >= started_at", name="jobs_completed_after_started"),
+    # list; list of one user, one project, one type, one status
+    Index("jobs_by_organization", "organization_id", "created_at", "id"),
+    Index("jobs_by_user", "organization_id", "user_id", "created_at", "id"),
+    Index(
+        "jobs_by_project",
+        "organization_id",
+        "project_id",
+        "created_at",
+        "id",
+        postgresql_where=text("project_id IS NOT NULL"),
+    ),
+    Index("jobs_by_type", "organization_id", "job_type", "created_at", "id"),
+    # recent and stats: what is active stays small however long the history is
+    Index("jobs_active", "organization_id", "created_at", "id", postgresql_where=IS_ACTIVE),
+    # recent, stats of the last hour, history
+    Index("jobs_finished", "organization_id", "completed_at", "id", postgresql_where=text("completed_at IS NOT NULL")),
+    # the same key of the same user is the same job
+    Index(
+        "jobs_idempotency",
+        "organization_id",
+        "user_id",
+        "idempotency_key",
+        unique=True,
+        postgresql_where=text("idempotency_key IS NOT NULL"),
+    ),
+    # upkeep: what is due, what was accepted but never sent, whose worker may be dead
+    Index("jobs_due", "due_at", postgresql_where=text("hold IN ('schedule', 'backoff')")),
+    Index(
+        "jobs_undispatched",
+        "updated_at",
+        postgresql_where=text(f"{IS_WAITING} AND hold IS NULL AND dispatched_at IS NULL"),
+    ),
+    Index("jobs_leased", "lease", postgresql_where=text("status = 'running' OR stopping")),
+    # chords: the members of one group
+    Index("jobs_by_group", "group_id", postgresql_where=text("group_id IS NOT NULL")),
+    # Rows change a few times and then rest: leave room on the page for their next versions.
+    postgresql_with={"fillfactor": "80"},
+)
+
+# No foreign key to jobs: it would lock the job's row a second time at each insert, and every row here is
+# written by the very statement that changed that job.
+history = Table(
+    "history",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("job_id", Uuid, nullable=False),
+    Column("organization_id", Text, nullable=False),
+    Column("user_id", Text, nullable=False),
+    Column("job_type", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("from_status", Text),
+    Column("to_status", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("task_id", Uuid, nullable=False),
+    Column("actor", Text, nullable=False, comment="a user, a worker, or a part of the platform"),
+    Column("detail", JSONB, nullable=False, server_default=EMPTY_OBJECT),
+    Column("at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
+    # timeline and attempts of one job
+    Index("history_by_job", "job_id", "id"),
+    # the live stream and the audit of one organization
+    Index("history_by_organization", "organization_id", "id"),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("lease", Uuid, primary_key=True, comment="new at every start of a worker"),
+    Column("name", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("queues", ARRAY(Text), nullable=False),
+    Column("concurrency", Integer, nullable=False),
+    Column("started_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
+    Column("seen_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
+)
+
+groups = Table(
+    "groups",
+    metadata,
+    Column("id", Text, primary_key=True, comment="of a canvas group whose results a chord waits for"),
+    Column("size", Integer, nullable=False),
+    Column("created_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
+)

@@ -1,0 +1,359 @@
+"""The SQL of the verbs. Each locks its rows, changes them if they are still as expected, and writes their history.
+
+The clock is read after the row is locked, so that the times of one job follow the order of its changes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import TextClause, bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.types import TypeEngine, Uuid
+
+from tracking.states import FINISHED, WAITING, Event, Status, sources
+
+
+def _listed(statuses: tuple[Status, ...]) -> str:
+    return ", ".join(f"'{status}'" for status in statuses)
+
+
+def _logged(changed: str, event: str, actor: str, detail: str, task_id: str = "task_id") -> str:
+    """The INSERT of one history row for each row of `changed`: the job's columns and `from_status`."""
+    return f"""
+        INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                             attempt, task_id, actor, detail)
+        SELECT id, organization_id, user_id, job_type, {event}, from_status, status,
+               attempt, {task_id}, {actor}, jsonb_strip_nulls({detail})
+        FROM {changed}"""
+
+
+def _statement(sql: str, **types: type[TypeEngine[Any]] | TypeEngine[Any]) -> TextClause:
+    return text(sql).bindparams(*(bindparam(name, type_=kind) for name, kind in types.items()))
+
+
+SCOPE = """organization_id = :organization_id AND (CAST(:user_id AS text) IS NULL OR user_id = :user_id)"""
+
+SUBMIT = _statement(
+    f"""
+    WITH created AS (
+        INSERT INTO jobs (id, task_id, organization_id, user_id, project_id, job_type, status, priority, queue,
+                          max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
+                          group_index, idempotency_key, request_hash, scheduled_at, due_at, hold)
+        SELECT :id, :id, :organization_id, :user_id, :project_id, :job_type, 'queued', :priority, :queue,
+               :max_retries, :payload, :metadata, :delivery, :message, :parent_id, :root_id, :group_id,
+               :group_index, :idempotency_key, :request_hash, due.at, due.at,
+               CASE WHEN due.at > clock_timestamp() THEN 'schedule' END
+        FROM (SELECT coalesce(CAST(:due_at AS timestamptz),
+                              clock_timestamp() + CAST(:delay AS interval)) AS at) AS due
+        ON CONFLICT DO NOTHING
+        RETURNING *, CAST(NULL AS text) AS from_status
+    ), logged AS ({
+        _logged(
+            "created",
+            f"'{Event.CREATED}'",
+            "CAST(:actor AS text)",
+            "jsonb_build_object('priority', priority, 'hold', hold, 'dueAt', due_at,"
+            " 'parentId', parent_id, 'rootId', root_id, 'groupId', group_id)",
+        )
+    })
+    SELECT * FROM created""",
+    payload=JSONB,
+    metadata=JSONB,
+    delivery=JSONB,
+    id=Uuid,
+    parent_id=Uuid,
+    root_id=Uuid,
+)
+
+EXISTING = text(
+    """
+    SELECT * FROM jobs
+    WHERE organization_id = :organization_id
+      AND (user_id = :user_id AND idempotency_key = CAST(:idempotency_key AS text)
+           OR CAST(:idempotency_key AS text) IS NULL AND id = :id)"""
+)
+
+_ATTEMPT = (
+    "id, task_id, attempt, organization_id, user_id, project_id, job_type, retry_count, max_retries, root_id, group_id"
+)
+
+CLAIM = _statement(
+    f"""
+    WITH locked AS (
+        SELECT jobs.id, jobs.status AS from_status, batch.claim_id, batch.worker, batch.lease
+        FROM jsonb_to_recordset(:batch) AS batch(task_id uuid, claim_id uuid, worker text, lease uuid)
+        JOIN jobs USING (task_id)
+        WHERE jobs.status IN ({_listed(sources(Event.STARTED))}) AND jobs.hold IS NULL
+        ORDER BY jobs.id
+        FOR UPDATE OF jobs
+    ), moved AS (
+        UPDATE jobs
+        SET status = 'running', attempt = attempt + 1, worker = locked.worker, lease = locked.lease,
+            claim_id = locked.claim_id, due_at = NULL, started_at = clock_timestamp(), progress = 0,
+            progress_detail = NULL, current_step = 0, updated_at = clock_timestamp(),
+            dispatched_at = coalesce(dispatched_at, clock_timestamp())
+        FROM locked
+        WHERE jobs.id = locked.id
+        RETURNING jobs.*, locked.from_status
+    ), logged AS ({
+        _logged("moved", f"'{Event.STARTED}'", "worker", "jsonb_build_object('priority', priority, 'worker', worker)")
+    })
+    SELECT {_ATTEMPT} FROM moved""",
+    batch=JSONB,
+)
+
+KNOWN = text(
+    f"""
+    SELECT {_ATTEMPT}, status, claim_id FROM jobs
+    WHERE task_id = :task_id OR id = CAST(:job_id AS uuid)
+    ORDER BY task_id = :task_id DESC
+    LIMIT 1"""
+)
+
+LOG_REFUSAL = _statement(
+    f"""
+    WITH refused AS (SELECT *, status AS from_status FROM jobs WHERE id = :id FOR NO KEY UPDATE)
+    {_logged("refused", f"'{Event.DUPLICATE_REFUSED}'", "CAST(:actor AS text)", "CAST(:detail AS jsonb)")}""",
+    detail=JSONB,
+)
+
+REPORT = _statement(
+    f"""
+    WITH moved AS (
+        UPDATE jobs
+        SET progress = greatest(progress, least(99, coalesce(CAST(:percent AS int), 0))),
+            message = coalesce(:message, message),
+            progress_detail = coalesce(:detail, progress_detail),
+            current_step = greatest(current_step, CAST(:current_step AS int)),
+            total_steps = greatest(total_steps, CAST(:total_steps AS int)),
+            updated_at = clock_timestamp()
+        WHERE task_id = :task_id AND attempt = :attempt AND status = 'running'
+        RETURNING *, status AS from_status
+    ), logged AS ({
+        _logged(
+            "moved",
+            f"'{Event.PROGRESS}'",
+            "worker",
+            "jsonb_build_object('percentage', progress, 'message', message, 'detail', progress_detail,"
+            " 'current', current_step, 'total', total_steps)",
+        )
+    })
+    SELECT id FROM moved""",
+    detail=JSONB(none_as_null=True),
+)
+
+SETTLE = _statement(
+    f"""
+    WITH locked AS (
+        SELECT jobs.id, jobs.status AS from_status, jobs.task_id AS attempt_task_id, batch.*,
+               CASE batch.kind
+                   WHEN 'succeeded' THEN 'succeeded'
+                   WHEN 'failed' THEN 'failed'
+                   WHEN 'retry' THEN 'retrying'
+                   WHEN 'cancelled' THEN 'cancelled'
+                   WHEN 'released' THEN 'queued'
+                   WHEN 'lost' THEN CASE WHEN jobs.losses + 1 < :max_losses THEN 'queued' ELSE 'failed' END
+               END AS target
+        FROM jsonb_to_recordset(:batch) AS batch(
+                 task_id uuid, attempt int, kind text, actor text, result jsonb, error_type text,
+                 error_message text, traceback text, delay double precision, payload jsonb)
+        JOIN jobs USING (task_id)
+        WHERE jobs.status = 'running' AND (batch.attempt IS NULL OR jobs.attempt = batch.attempt)
+        ORDER BY jobs.id
+        FOR UPDATE OF jobs
+    ), moved AS (
+        UPDATE jobs
+        SET status = locked.target,
+            task_id = CASE locked.target WHEN 'queued' THEN gen_random_uuid() ELSE jobs.task_id END,
+            dispatched_at = CASE locked.target WHEN 'queued' THEN NULL ELSE jobs.dispatched_at END,
+            hold = CASE locked.target WHEN 'retrying' THEN 'backoff' END,
+            due_at = CASE locked.target WHEN 'retrying'
+                     THEN clock_timestamp() + make_interval(secs => locked.delay) END,
+            retry_count = jobs.retry_count + CASE locked.target WHEN 'retrying' THEN 1 ELSE 0 END,
+            losses = jobs.losses + CASE locked.kind WHEN 'lost' THEN 1 ELSE 0 END,
+            payload = coalesce(locked.payload, jobs.payload),
+            result = locked.result,
+            error_type = CASE WHEN locked.target = 'failed' AND locked.kind = 'lost' THEN 'WorkerLost'
+                              ELSE locked.error_type END,
+            error_message = CASE WHEN locked.target = 'failed' AND locked.kind = 'lost'
+                                 THEN 'the job took down ' || (jobs.losses + 1) || ' workers'
+                                 ELSE locked.error_message END,
+            progress = CASE locked.target WHEN 'succeeded' THEN 100 ELSE jobs.progress END,
+            cancel_requested_at = CASE locked.target WHEN 'cancelled' THEN clock_timestamp() END,
+            completed_at = CASE WHEN locked.target IN ({_listed(FINISHED)}) THEN clock_timestamp() END,
+            updated_at = clock_timestamp()
+        FROM locked
+        WHERE jobs.id = locked.id
+        RETURNING jobs.*, locked.from_status, locked.attempt_task_id, locked.kind, locked.actor, locked.traceback
+    ), logged AS ({
+        _logged(
+            "moved",
+            "CASE status WHEN 'succeeded' THEN 'completed' WHEN 'queued' THEN 'released'"
+            " WHEN 'cancelled' THEN 'cancelled' ELSE 'failed' END",
+            "actor",
+            "jsonb_build_object("
+            " 'reason', CASE WHEN status IN ('queued', 'cancelled') THEN coalesce(error_message, kind) END,"
+            " 'errorType', error_type, 'error', error_message, 'traceback', traceback, 'dueAt', due_at,"
+            " 'willRetry', CASE status WHEN 'retrying' THEN true WHEN 'failed' THEN false END,"
+            " 'duration', CASE WHEN completed_at IS NOT NULL"
+            " THEN round(1000 * extract(epoch FROM completed_at - started_at)) END)",
+            task_id="attempt_task_id",
+        )
+    })
+    SELECT id, attempt_task_id AS task_id, organization_id, status FROM moved""",
+    batch=JSONB,
+)
+
+STOPPED = text(
+    f"""
+    WITH moved AS (
+        UPDATE jobs SET stopping = false, updated_at = clock_timestamp()
+        WHERE task_id = :task_id AND stopping
+        RETURNING *, status AS from_status
+    ), logged AS ({
+        _logged(
+            "moved",
+            f"'{Event.STOPPED}'",
+            "CAST(:actor AS text)",
+            "jsonb_build_object('how', CAST(:how AS text),"
+            " 'after', round(1000 * extract(epoch FROM clock_timestamp() - cancel_requested_at)))",
+        )
+    })
+    SELECT id FROM moved"""
+)
+
+
+def _cancel(which: str) -> TextClause:
+    return text(
+        f"""
+    WITH locked AS (
+        SELECT id, status AS from_status FROM jobs
+        WHERE {which} AND status IN ({_listed(sources(Event.CANCELLED))})
+        FOR UPDATE
+    ), moved AS (
+        UPDATE jobs
+        SET status = 'cancelled', hold = NULL, due_at = NULL, stopping = locked.from_status = 'running',
+            cancel_requested_at = clock_timestamp(), completed_at = clock_timestamp(),
+            updated_at = clock_timestamp()
+        FROM locked
+        WHERE jobs.id = locked.id
+        RETURNING jobs.*, locked.from_status
+    ), logged AS ({
+            _logged(
+                "moved",
+                f"'{Event.CANCELLED}'",
+                "CAST(:actor AS text)",
+                "jsonb_build_object('by', CAST(:actor AS text), 'reason', CAST(:reason AS text))",
+            )
+        })
+    SELECT * FROM moved"""
+    )
+
+
+CANCEL = _cancel(f"id = :id AND {SCOPE}")
+
+# Without a scope: for a worker that was told to revoke a task by remote control.
+CANCEL_DISPATCH = _cancel("task_id = :task_id")
+
+RETRY = text(
+    f"""
+    WITH locked AS (
+        SELECT id, status AS from_status FROM jobs
+        WHERE id = :id AND {SCOPE} AND status IN ({_listed(sources(Event.RETRIED))}) AND NOT stopping
+          AND (retry_count < max_retries OR :force)
+        FOR UPDATE
+    ), moved AS (
+        UPDATE jobs
+        SET status = 'queued', task_id = gen_random_uuid(), retry_count = retry_count + 1, losses = 0, hold = NULL,
+            due_at = NULL, dispatched_at = NULL, result = NULL, error_type = NULL, error_message = NULL,
+            message = NULL, progress = 0, progress_detail = NULL, current_step = 0, cancel_requested_at = NULL,
+            started_at = NULL, completed_at = NULL, updated_at = clock_timestamp()
+        FROM locked
+        WHERE jobs.id = locked.id
+        RETURNING jobs.*, locked.from_status
+    ), logged AS ({
+        _logged(
+            "moved",
+            f"'{Event.RETRIED}'",
+            "CAST(:actor AS text)",
+            "jsonb_build_object('by', CAST(:actor AS text), 'force', CAST(:force AS boolean))",
+        )
+    })
+    SELECT * FROM moved"""
+)
+
+IN_SCOPE = text(f"SELECT status, stopping, retry_count, max_retries FROM jobs WHERE id = :id AND {SCOPE}")
+
+FAIL_WAITING = text(
+    f"""
+    WITH locked AS (
+        SELECT id, status AS from_status FROM jobs
+        WHERE task_id = :task_id AND status IN ({_listed(WAITING)})
+        FOR UPDATE
+    ), moved AS (
+        UPDATE jobs
+        SET status = 'failed', hold = NULL, due_at = NULL, error_type = :error_type, error_message = :error_message,
+            completed_at = clock_timestamp(), updated_at = clock_timestamp()
+        FROM locked
+        WHERE jobs.id = locked.id
+        RETURNING jobs.*, locked.from_status
+    ), logged AS ({
+        _logged(
+            "moved",
+            f"'{Event.FAILED}'",
+            "CAST(:actor AS text)",
+            "jsonb_build_object('errorType', error_type, 'error', error_message, 'willRetry', false)",
+        )
+    })
+    SELECT id FROM moved"""
+)
+
+RELEASE_DUE = text(
+    f"""
+    WITH locked AS (
+        SELECT id, status AS from_status, hold AS held FROM jobs
+        WHERE hold IN ('schedule', 'backoff') AND due_at <= clock_timestamp()
+        ORDER BY due_at
+        LIMIT :limit
+        FOR UPDATE SKIP LOCKED
+    ), moved AS (
+        UPDATE jobs
+        SET hold = NULL, dispatched_at = NULL, updated_at = clock_timestamp(),
+            task_id = CASE WHEN attempt > 0 THEN gen_random_uuid() ELSE task_id END
+        FROM locked
+        WHERE jobs.id = locked.id
+        RETURNING jobs.*, locked.from_status, locked.held
+    ), logged AS ({_logged("moved", f"'{Event.DUE}'", "'upkeep'", "jsonb_build_object('hold', held)")})
+    SELECT * FROM moved"""
+)
+
+UNDISPATCHED = text(
+    f"""
+    SELECT * FROM jobs
+    WHERE status IN ({_listed(WAITING)}) AND hold IS NULL AND dispatched_at IS NULL
+      AND updated_at <= clock_timestamp() - CAST(:age AS interval)
+    ORDER BY updated_at
+    LIMIT :limit"""
+)
+
+MARK_DISPATCHED = _statement(
+    """
+    UPDATE jobs SET dispatched_at = clock_timestamp()
+    WHERE task_id = ANY(:task_ids) AND dispatched_at IS NULL""",
+    task_ids=ARRAY(Uuid),
+)
+
+REDISPATCH = text(
+    f"""
+    UPDATE jobs SET dispatched_at = NULL, updated_at = clock_timestamp()
+    WHERE task_id = :task_id AND status IN ({_listed(WAITING)})
+    RETURNING id"""
+)
+
+_DEAD = """NOT EXISTS (SELECT FROM workers WHERE workers.lease = jobs.lease
+                       AND workers.seen_at > clock_timestamp() - CAST(:timeout AS interval))"""
+
+ORPHANS = text(f"SELECT task_id FROM jobs WHERE status = 'running' AND {_DEAD} ORDER BY lease LIMIT :limit")
+
+ABANDONED_STOPS = text(f"SELECT task_id FROM jobs WHERE stopping AND {_DEAD} ORDER BY lease LIMIT :limit")

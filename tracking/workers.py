@@ -1,0 +1,56 @@
+"""The workers' signs of life: one row for each worker process group."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from sqlalchemy import Connection, delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from tracking.schema import workers
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """One row of `workers`. `lease` is new at every start; `seen_at` is its last heartbeat."""
+
+    lease: UUID
+    name: str
+    pid: int
+    queues: tuple[str, ...]
+    concurrency: int
+    started_at: datetime
+    seen_at: datetime
+
+
+def beat(connection: Connection, lease: UUID, *, name: str, pid: int, queues: Sequence[str], concurrency: int) -> None:
+    """Say that this worker lives; the first beat registers it."""
+    row = {"lease": lease, "name": name, "pid": pid, "queues": list(queues), "concurrency": concurrency}
+    now = func.clock_timestamp()
+    connection.execute(
+        insert(workers).values(row).on_conflict_do_update(index_elements=["lease"], set_={"seen_at": now})
+    )
+
+
+def leave(connection: Connection, lease: UUID) -> None:
+    """Say that this worker has stopped; whatever it still ran is released at the next look."""
+    connection.execute(delete(workers).where(workers.c.lease == lease))
+
+
+def live(connection: Connection, lease_timeout: timedelta) -> Sequence[Worker]:
+    """The workers seen within `lease_timeout`."""
+    statement = (
+        select(workers).where(workers.c.seen_at > func.clock_timestamp() - lease_timeout).order_by(workers.c.name)
+    )
+    return [
+        Worker(row.lease, row.name, row.pid, tuple(row.queues), row.concurrency, row.started_at, row.seen_at)
+        for row in connection.execute(statement)
+    ]
+
+
+def forget_dead(connection: Connection, unseen_for: timedelta) -> None:
+    """Remove the rows of workers that have been silent for `unseen_for`."""
+    connection.execute(delete(workers).where(workers.c.seen_at < func.clock_timestamp() - unseen_for))
