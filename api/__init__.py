@@ -1,0 +1,1 @@
+"""A thin layer of HTTP. Knows tasks and tracking."""

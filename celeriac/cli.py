@@ -1,0 +1,159 @@
+"""The `celeriac` command."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from api.secrets import signing_secret
+from celeriac.preconditions import listen, require_secret, require_servers
+from celeriac.processes import StartError
+from tracking.errors import ConfigurationError
+from tracking.logs import configure_logging
+from tracking.settings import settings
+
+# ruff: noqa: PLC0415  each command pays only for what it runs: `up` starts four of them
+
+PERMISSIONS = ("jobs.create_jobs", "jobs.view_jobs", "jobs.cancel_jobs", "jobs.retry_jobs", "jobs.view_all")
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+# Errors of use and of configuration are the user's to mend, and leave with 2; a part that did not start leaves with 1.
+MISUSED, NOT_STARTED = 2, 1
+
+
+def main() -> None:
+    """Run the command; an error that the user can mend is one line on stderr."""
+    sys.path.append(str(Path.cwd()))  # CELERIAC_IMPORTS may name modules of the project that we are called from
+    try:
+        command(prog_name="celeriac")
+    except ConfigurationError as error:
+        _leave(error, MISUSED)
+    except StartError as error:
+        _leave(error, NOT_STARTED)
+
+
+@click.group()
+@click.version_option(package_name="celeriac")
+def command() -> None:
+    """A job platform on Celery."""
+
+
+@command.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address that the API listens on.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0: any free port.")
+@click.option("--data-dir", type=click.Path(file_okay=False), help="Servers, secrets, exports. [default: .celeriac]")
+@click.option("--concurrency", default=2, show_default=True, type=click.IntRange(1), help="Jobs that run at once.")
+def up(host: str, port: int, data_dir: str | None, concurrency: int) -> None:
+    """Run everything here: PostgreSQL, Valkey, a worker and the API."""
+    # The environment, not an argument: the parts, and what they import, read the same setting.
+    os.environ["CELERIAC_DATA_DIR"] = str(Path(data_dir or settings().data_dir).absolute())
+    settings.cache_clear()
+    from celeriac.up import run_platform
+
+    run_platform(settings(), host, port, concurrency)
+
+
+@command.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0: any free port.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes.")
+@click.option("--fd", type=int, hidden=True, help="A listening socket that `up` made.")
+def api(host: str, port: int, workers: int, fd: int | None) -> None:
+    """Run the API alone."""
+    configured = settings()
+    configure_logging(configured)
+    require_servers(configured)
+    if fd is None:
+        require_secret(configured, host)
+    from celeriac.web import serve
+
+    if fd is not None:
+        serve(socket.socket(fileno=fd), workers)
+        return
+    with listen(host, port) as listener:
+        serve(listener, workers)
+
+
+@command.command()
+@click.option(
+    "--queues", default="default,maintenance", show_default=True, help="Queues to take jobs from, comma-separated."
+)
+@click.option("--concurrency", type=click.IntRange(1), help="Jobs that run at once. [default: the number of CPUs]")
+@click.option("--name", default="worker", show_default=True, help="Part of its node name before the @.")
+def worker(queues: str, concurrency: int | None, name: str) -> None:
+    """Run a worker alone; `celery -A tasks worker` is the same with all of Celery's options."""
+    require_servers(settings())
+    from celery.signals import setup_logging
+
+    from tasks.app import app
+
+    size = ("--concurrency", str(concurrency)) if concurrency else ()
+    setup_logging.connect(lambda **_: configure_logging(settings()), weak=False)
+    sys.exit(app.start(["--quiet", "worker", "--queues", queues, "--hostname", f"{name}@%h", *size]))
+
+
+@command.command()
+def migrate() -> None:
+    """Bring the database's schema to the newest version."""
+    from sqlalchemy.exc import OperationalError
+
+    from tracking.db import migrate as bring_up_to_date
+
+    configure_logging(settings())
+    try:
+        bring_up_to_date(settings().database)
+    except OperationalError as error:
+        raise StartError(f"the database cannot be reached: {str(error.orig).partition(chr(10))[0]}") from None
+
+
+@command.command()
+@click.option("--organization", required=True, help="The organization whose jobs the token gives access to.")
+@click.option("--user", required=True, help="Whose name its requests bear.")
+@click.option("--permission", "permissions", multiple=True, help="For example jobs.view_jobs; may be repeated.")
+@click.option("--admin", is_flag=True, help="Every permission, those of the handlers too.")
+@click.option("--expires", default="1h", show_default=True, help="Lifetime: a number and s, m, h or d.")
+def token(organization: str, user: str, permissions: tuple[str, ...], expires: str, *, admin: bool) -> None:
+    """Print a token for the API."""
+    import jwt
+
+    now = int(time.time())
+    configured = settings()
+    claims = {
+        "sub": user,
+        "org": organization,
+        "permissions": sorted({*permissions, *(_every_permission() if admin else ())}),
+        "iat": now,
+        "exp": now + _seconds(expires),
+        "iss": configured.jwt_issuer,
+        "aud": configured.jwt_audience,
+    }
+    click.echo(jwt.encode(claims, signing_secret(configured), algorithm="HS256"))
+
+
+def _every_permission() -> set[str]:
+    if not settings().broker_url.get_secret_value():
+        os.environ["BROKER_URL"] = "memory://"  # handlers need some broker to exist, and no server need run for a token
+        settings.cache_clear()
+    from tasks.app import app, import_handlers
+
+    import_handlers()
+    own = {getattr(handler, "permission", None) for handler in app.tasks.values()}
+    return {*PERMISSIONS, *(permission for permission in own if permission)}
+
+
+def _seconds(lifetime: str) -> int:
+    match = re.fullmatch(r"([0-9]{1,9})([smhd])", lifetime)
+    if not match or int(match[1]) == 0:
+        raise click.BadParameter(f"{lifetime!r} is not like 30m, 1h or 7d", param_hint="--expires")
+    return int(match[1]) * UNITS[match[2]]
+
+
+def _leave(error: Exception, code: int) -> None:
+    click.echo(f"celeriac: {error}", err=True)
+    sys.exit(code)

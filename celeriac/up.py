@@ -1,0 +1,135 @@
+"""`celeriac up`: the whole platform on one machine, as the children of one process."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from http import HTTPStatus
+from pathlib import Path
+
+import click
+
+from celeriac import postgres, valkey
+from celeriac.preconditions import listen, require_secret
+from celeriac.processes import Steps, hold, own_directory, spawn, write_private
+from celeriac.supervisor import Part, Supervisor, nothing
+from tracking.settings import SERVERS_FILE, Settings
+
+READY_WITHIN = 120.0  # seconds
+QUEUES = "default,maintenance"
+
+# Warm shutdown lets running jobs end; cold shutdown, after that, hands them back.
+WORKER_STEPS: Steps = ((signal.SIGTERM, 30.0), (signal.SIGQUIT, 10.0))
+API_STEPS: Steps = ((signal.SIGTERM, 10.0),)
+
+
+def run_platform(settings: Settings, host: str, port: int, concurrency: int) -> None:
+    """Start everything, say where it is, keep it alive until SIGINT or SIGTERM, and stop it.
+
+    Raises ConfigurationError or StartError with one line; what was started by then is stopped.
+    """
+    data_dir = own_directory(settings.data_dir)
+    require_secret(settings, host)
+    with hold(data_dir), listen(host, port) as listener, ExitStack() as stack, Supervisor() as supervisor:
+        supervisor.obey_signals()
+        servers = _start_servers(settings, data_dir, supervisor, stack)
+        supervisor.finish(_child("migrate", ["migrate"], API_STEPS))
+        supervisor.start(_worker(concurrency))
+        supervisor.start(_api(listener))
+        _wait_until_ready(supervisor, listener)
+        _announce(_address(listener), data_dir, servers)
+        supervisor.watch()
+
+
+def _start_servers(settings: Settings, data_dir: Path, supervisor: Supervisor, stack: ExitStack) -> dict[str, str]:
+    """Start the servers that no URL replaces; returns their URLs by the names of servers.json."""
+    servers = {}
+    if not settings.database_url.get_secret_value():
+        cluster = postgres.open_cluster(data_dir)
+        stack.enter_context(hold(cluster.home))  # a copied data directory leads to the same home
+        supervisor.start(postgres.part(cluster))
+        servers["database_url"] = cluster.url
+    if not settings.broker_url.get_secret_value():
+        broker = valkey.open_broker(data_dir)
+        supervisor.start(valkey.part(broker))
+        servers["broker_url"] = broker.url
+    stack.enter_context(_published(data_dir / SERVERS_FILE, servers))
+    return servers
+
+
+@contextmanager
+def _published(path: Path, servers: dict[str, str]) -> Iterator[None]:
+    write_private(path, json.dumps(servers))
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _api(listener: socket.socket) -> Part:
+    descriptor = listener.fileno()
+    # Closed once the API has stopped: nobody shall wait for an answer while the worker finishes its jobs.
+    return _child("api", ["api", "--fd", str(descriptor)], API_STEPS, keep=[descriptor], tidy=listener.close)
+
+
+def _worker(concurrency: int) -> Part:
+    return _child("worker", ["worker", "--queues", QUEUES, "--concurrency", str(concurrency)], WORKER_STEPS)
+
+
+def _child(
+    name: str, arguments: Sequence[str], steps: Steps, *, keep: Sequence[int] = (), tidy: Callable[[], None] = nothing
+) -> Part:
+    # -P: a `tasks.py` in the current directory, common among Celery's users, must not take the place of our package.
+    command = [sys.executable, "-P", "-m", "celeriac", *arguments]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    return Part(
+        name=name,
+        # The servers die with us, so there is nothing to say goodbye to; the rows know how to go on after a crash.
+        launch=lambda: spawn(command, death_signal=signal.SIGKILL, environment=environment, keep=keep),
+        steps=steps,
+        tidy=tidy,
+    )
+
+
+def _wait_until_ready(supervisor: Supervisor, listener: socket.socket) -> None:
+    supervisor.wait_for(lambda: _is_ready(listener), READY_WITHIN, "the platform", every=0.25)
+
+
+def _is_ready(listener: socket.socket) -> bool:
+    connection = http.client.HTTPConnection(*_reachable(listener), timeout=5)
+    try:
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == HTTPStatus.OK
+    except (OSError, http.client.HTTPException):  # not yet serving
+        return False
+    finally:
+        connection.close()
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = _reachable(listener)
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _reachable(listener: socket.socket) -> tuple[str, int]:
+    host, port = listener.getsockname()[:2]
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port  # noqa: S104  a look-up, not a bind
+
+
+def _announce(address: str, data_dir: Path, servers: dict[str, str]) -> None:
+    click.echo(f"Celeriac is ready: {address}")
+    click.echo(f"  database  {servers.get('database_url', 'DATABASE_URL')}")
+    click.echo(f"  broker    {_without_password(servers.get('broker_url', 'BROKER_URL'))}")
+    click.echo(f"  data      {data_dir}")
+    click.echo("  token     celeriac token --organization acme --user you --admin")
+
+
+def _without_password(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"

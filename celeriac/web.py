@@ -1,0 +1,44 @@
+"""What uvicorn serves: the API with the platform's logs."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.supervisors import Multiprocess
+
+from api.app import create_app
+from celeriac.processes import StartError
+from tracking.logs import configure_logging
+from tracking.settings import settings
+
+GRACE = 5  # seconds that open requests have at the end; a live stream would hold the process for ever
+
+
+def serve(listener: socket.socket, processes: int) -> None:
+    """Serve the API on a listening socket until SIGINT or SIGTERM. Raises StartError when it cannot begin."""
+    configuration = uvicorn.Config(
+        "celeriac.web:application",
+        factory=True,
+        workers=processes,
+        log_config=None,
+        access_log=False,  # the API logs its requests itself, without what a URL may hold
+        server_header=False,
+        timeout_graceful_shutdown=GRACE,
+    )
+    if processes > 1:
+        Multiprocess(configuration, sockets=[listener]).run()
+        return
+    server = uvicorn.Server(configuration)
+    with suppress(KeyboardInterrupt):  # uvicorn passes Ctrl-C on after it has shut down
+        server.run([listener])
+    if not server.started:
+        raise StartError("the API did not start")
+
+
+def application() -> FastAPI:
+    """The API; logs are set up here because each of uvicorn's processes begins here."""
+    configure_logging(settings())
+    return create_app()

@@ -1,0 +1,200 @@
+"""Settings come from the environment, secrets are strong and private, logs keep what jobs were given to themselves."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from api.secrets import signing_secret
+from tracking.errors import ConfigurationError
+from tracking.logs import configure_logging, keep_jobs_private
+from tracking.settings import SERVERS_FILE, Settings, settings
+
+STRONG = "kY7uR2vQ9xW4zT1nB6mC3sD8fG5hJ0lP"
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """No setting but a data directory that does not exist yet."""
+    for name in ("DATABASE_URL", "BROKER_URL", "CELERIAC_JWT_SECRET", "CELERIAC_JWKS_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CELERIAC_DATA_DIR", str(tmp_path / "data"))
+    settings.cache_clear()
+    yield tmp_path / "data"
+    settings.cache_clear()
+
+
+def publish(directory: Path, **servers: str) -> None:
+    """What a running `up` leaves in its data directory."""
+    directory.mkdir(exist_ok=True)
+    (directory / SERVERS_FILE).write_text(json.dumps(servers))
+
+
+def test_database_url_names_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plain postgresql:// URL becomes one that names psycopg."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://u@h/d")
+    assert settings().database == "postgresql+psycopg://u@h/d"
+
+
+def test_embedded_servers_are_found_in_the_data_directory(environment: Path) -> None:
+    """Without URLs the servers of a running `up` are used."""
+    publish(environment, database_url="postgresql://celeriac@/celeriac?host=%2Frun", broker_url="redis://:p@h:1/0")
+    assert (settings().database, settings().broker) == (
+        "postgresql+psycopg://celeriac@/celeriac?host=%2Frun",
+        "redis://:p@h:1/0",
+    )
+
+
+def test_url_goes_before_the_embedded_server(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A URL in the environment replaces the embedded server."""
+    publish(environment, broker_url="redis://embedded")
+    monkeypatch.setenv("BROKER_URL", "amqp://guest@h//")
+    assert settings().broker == "amqp://guest@h//"
+
+
+def test_no_server_is_one_line_that_says_what_to_do() -> None:
+    """Neither a URL nor a running `up`: the error names the variable and the command."""
+    with pytest.raises(ConfigurationError, match=r"^DATABASE_URL is not set .*`celeriac up`$"):
+        _ = settings().database
+
+
+def test_server_that_up_does_not_embed_is_not_set(environment: Path) -> None:
+    """`up` was started with a DATABASE_URL that this process was not given."""
+    publish(environment, broker_url="redis://h")
+    with pytest.raises(ConfigurationError, match=r"^DATABASE_URL is not set"):
+        _ = settings().database
+
+
+def test_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value out of range is one line that names its variable."""
+    monkeypatch.setenv("CELERIAC_POOL_SIZE", "0")
+    with pytest.raises(ConfigurationError, match=r"\ACELERIAC_POOL_SIZE: [^\n]*\Z"):
+        settings()
+
+
+def test_urls_are_not_shown() -> None:
+    """The representation of the settings, which may end in a traceback, holds no password."""
+    assert "hunter2" not in repr(Settings(database_url="postgresql://u:hunter2@h/d"))  # type: ignore[arg-type]
+
+
+def test_secret_is_made_once(environment: Path) -> None:
+    """The embedded default makes a key and finds it again."""
+    assert signing_secret(settings()) == signing_secret(settings()) == (environment / "jwt_secret").read_text()
+
+
+def test_secret_file_is_private(environment: Path) -> None:
+    """Only its owner can read the key and enter the directory made for it, and nothing else is left there."""
+    signing_secret(settings())
+    assert [oct(path.stat().st_mode)[-3:] for path in (environment, *environment.iterdir())] == ["700", "600"]
+
+
+def test_secret_file_that_others_can_read_is_refused(environment: Path) -> None:
+    """A key whose mode was loosened is not trusted."""
+    signing_secret(settings())
+    (environment / "jwt_secret").chmod(0o644)
+    with pytest.raises(ConfigurationError, match="can be read by others"):
+        signing_secret(settings())
+
+
+def test_secret_is_required_in_production() -> None:
+    """With DATABASE_URL no key is made up."""
+    with pytest.raises(ConfigurationError, match=r"CELERIAC_JWT_SECRET .* is needed"):
+        signing_secret(Settings(database_url="postgresql://h/d"))  # type: ignore[arg-type]
+
+
+def test_strong_secret_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key of 32 random characters is used as it is."""
+    monkeypatch.setenv("CELERIAC_JWT_SECRET", STRONG)
+    assert signing_secret(settings()) == STRONG
+
+
+@pytest.mark.parametrize(
+    "weak",
+    [
+        STRONG[:31],
+        "a" * 64,
+        "A-String-Secret-At-Least-256-Bits-Long",
+        "please-change-me-please-change-me-now",
+        "your-secret-key-goes-right-here-1234567",
+    ],
+)
+def test_weak_secret_is_refused(monkeypatch: pytest.MonkeyPatch, weak: str) -> None:
+    """Short, monotonous and published keys stop the start, and are not repeated in the message."""
+    monkeypatch.setenv("CELERIAC_JWT_SECRET", weak)
+    with pytest.raises(ConfigurationError, match=r"^CELERIAC_JWT_SECRET: ") as refusal:
+        signing_secret(settings())
+    assert weak not in str(refusal.value)
+
+
+@pytest.fixture
+def logs() -> Iterator[None]:
+    """Logging as it was, afterwards."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    logging.captureWarnings(capture=False)
+    root.handlers[:], root.level = handlers, level
+
+
+@pytest.mark.usefixtures("logs")
+def test_library_lines_are_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line of the standard library's logging is one JSON object with level, logger and time."""
+    configure_logging(Settings(log_format="json"))
+    logging.getLogger("uvicorn.error").warning("port %d", 80)
+    line = json.loads(capsys.readouterr().err)
+    assert (line["event"], line["level"], line["logger"], line["timestamp"][-1]) == (
+        "port 80",
+        "warning",
+        "uvicorn.error",
+        "Z",
+    )
+
+
+@pytest.mark.usefixtures("logs")
+def test_client_cannot_forge_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line break within a message does not begin a line of its own."""
+    configure_logging(Settings())
+    logging.getLogger("any").error("name\nFORGED \x1b[31m")
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("logs")
+def test_debug_does_not_open_the_brokers_frames(capsys: pytest.CaptureFixture[str]) -> None:
+    """At DEBUG our own lines appear, whole messages do not."""
+    configure_logging(Settings(log_level="DEBUG"))
+    logging.getLogger("amqp").debug("canary")
+    logging.getLogger("tasks").debug("ours")
+    assert "ours" in (shown := capsys.readouterr().err)
+    assert "canary" not in shown
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments"),
+    [
+        ("Task %(name)s succeeded: %(return_value)s", {"name": "t", "return_value": "'canary'"}),
+        ("Task %(name)s raised unexpected: %(exc)s", {"name": "t", "exc": "ValueError('canary')", "args": "canary"}),
+        ("Received invalid task message: %s\n\nThe full contents of the message body was:\n%s", ("canary", "canary")),
+    ],
+)
+def test_celery_lines_hold_nothing_of_the_job(message: str, arguments: object) -> None:
+    """Results, exceptions' texts and message bodies are taken out of Celery's own lines."""
+    with pytest.raises(ValueError, match="canary") as raised:
+        int("canary")
+    information = (raised.type, raised.value, raised.tb)
+    record = logging.LogRecord("celery.app.trace", logging.ERROR, "", 0, message, (arguments,), information)  # type: ignore[arg-type]
+    if isinstance(arguments, tuple):
+        record.args = arguments
+    keep_jobs_private(record)
+    assert "canary" not in logging.Formatter().format(record)
+
+
+def test_celery_lines_keep_the_type_of_an_error() -> None:
+    """The type of an exception stays, for the operator."""
+    arguments = {"exc": "ValueError('canary')"}
+    record = logging.LogRecord("celery.app.trace", logging.ERROR, "", 0, "raised %(exc)s", (arguments,), None)
+    keep_jobs_private(record)
+    assert record.getMessage() == "raised ValueError"

@@ -1,0 +1,491 @@
+"""`celeriac up` and its supervisor: one command starts everything, keeps it alive, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import httpx
+import jwt
+import psutil
+import pytest
+from click.testing import CliRunner
+
+from celeriac import postgres
+from celeriac.cli import command
+from celeriac.preconditions import listen, require_secret
+from celeriac.processes import StartError, hold, spawn, wait_until
+from celeriac.supervisor import Interrupted, Part, Supervisor
+from tracking.errors import ConfigurationError
+from tracking.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+CLEARED = ("DATABASE_URL", "BROKER_URL", "CELERIAC_JWT_SECRET", "CELERIAC_DATA_DIR", "CELERIAC_IMPORTS")
+START = 120  # seconds that a start may take on a busy machine
+
+# --- the supervisor, on programs of one line ---
+
+SLEEP = "import time; print('awake'); time.sleep(60)"
+DEAF = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}"
+PARENT = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {SLEEP!r}]).pid); {SLEEP}"
+
+
+class Lines(list[tuple[str, str]]):
+    """What the parts print, in order."""
+
+    def wait_for(self, text: str, seconds: float = 20) -> str:
+        """The first line that holds `text`."""
+        assert wait_until(lambda: self.find(text) is not None, seconds), self
+        return str(self.find(text))
+
+    def find(self, text: str) -> str | None:
+        """That line, or None as long as there is none."""
+        return next((line for _, line in self if text in line), None)
+
+
+@pytest.fixture
+def lines() -> Lines:
+    """The lines that the supervisor shows."""
+    return Lines()
+
+
+@pytest.fixture
+def supervisor(lines: Lines) -> Iterator[Supervisor]:
+    """A supervisor; what it runs is stopped with the test."""
+    with Supervisor(lambda name, line: lines.append((name, line))) as running:
+        yield running
+
+
+def program(name: str, code: str, *, seconds: float = 10, firm: bool = False) -> Part:
+    """A part that runs Python code, is ready at once, and has `seconds` to start and to stop."""
+    command = [sys.executable, "-u", "-c", code]
+    return Part(
+        name=name,
+        launch=lambda: spawn(command, death_signal=signal.SIGKILL, environment=os.environ),
+        steps=((signal.SIGTERM, seconds),),
+        patience=seconds,
+        firm=firm,
+    )
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs and is no zombie."""
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+def test_dead_part_starts_again(supervisor: Supervisor, lines: Lines) -> None:
+    """A part that was killed has a new process after a second, and the reason is shown."""
+    supervisor.start(program("part", SLEEP))
+    first = supervisor.processes["part"]
+    first.kill()
+    assert wait_until(lambda: supervisor.look_after() or supervisor.processes.get("part") not in (None, first), 10)
+    assert ("part", "died (signal SIGKILL); starts again in 1 s") in lines
+
+
+def test_pauses_grow(supervisor: Supervisor, lines: Lines) -> None:
+    """A part that dies at once is tried after 1, then 2, then 4 seconds."""
+    supervisor.start(program("part", ""))
+    wanted = [f"died (exit status 0); starts again in {seconds} s" for seconds in (1, 2, 4)]
+    assert wait_until(lambda: supervisor.look_after() or [line for _, line in lines] == wanted, 20)
+
+
+def test_parts_stop_in_reverse(supervisor: Supervisor, lines: Lines) -> None:
+    """The last part started is the first one stopped."""
+    for name in ("server", "client"):
+        supervisor.start(
+            program(
+                name,
+                f"import atexit, sys, signal; signal.signal(15, lambda *_: sys.exit()); "
+                f"atexit.register(print, 'bye'); {SLEEP}",
+            )
+        )
+        assert wait_until(lambda name=name: (name, "awake") in lines, 10)
+    supervisor.stop()
+    assert [name for name, line in lines if line == "bye"] == ["client", "server"]
+
+
+def test_part_that_ignores_the_signal_is_killed(supervisor: Supervisor, lines: Lines) -> None:
+    """After its seconds a part is killed."""
+    supervisor.start(program("part", DEAF, seconds=0.5))
+    process = supervisor.processes["part"]
+    lines.wait_for("awake")
+    supervisor.stop()
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_what_a_part_started_ends_with_it(supervisor: Supervisor, lines: Lines) -> None:
+    """Processes that a part left in its session are killed."""
+    supervisor.start(program("part", PARENT))
+    child = int(lines.wait_for(""))
+    supervisor.stop()
+    assert wait_until(lambda: not alive(child), 10)
+
+
+def test_stopped_part_is_woken_to_stop(supervisor: Supervisor, lines: Lines) -> None:
+    """A part that was suspended ends politely too."""
+    supervisor.start(program("part", SLEEP))
+    process = supervisor.processes["part"]
+    process.send_signal(signal.SIGSTOP)
+    supervisor.stop()
+    assert process.returncode == -signal.SIGTERM
+
+
+def test_second_interrupt_cuts_the_wait(supervisor: Supervisor, lines: Lines) -> None:
+    """A second Ctrl-C does not wait for a worker's jobs."""
+    supervisor.start(program("part", DEAF, seconds=60))
+    process = supervisor.processes["part"]
+    lines.wait_for("awake")
+    supervisor.interrupt()
+    supervisor.interrupt()
+    supervisor.stop()
+    assert process.returncode == -signal.SIGKILL
+
+
+def test_second_interrupt_does_not_cut_a_server_short(supervisor: Supervisor, lines: Lines) -> None:
+    """A database gets its time to write, however often the user asks."""
+    supervisor.start(
+        program(
+            "part",
+            f"import signal, sys, time; signal.signal(15, lambda *_: (time.sleep(1), sys.exit())); {SLEEP}",
+            firm=True,
+        )
+    )
+    process = supervisor.processes["part"]
+    lines.wait_for("awake")
+    supervisor.interrupt()
+    supervisor.interrupt()
+    supervisor.stop()
+    assert process.returncode == 0
+
+
+def test_part_that_does_not_start_says_why(supervisor: Supervisor) -> None:
+    """The error of a start is the part's last line."""
+    part = program("part", "raise SystemExit('no such disk')")
+    with pytest.raises(StartError, match=r"^part ended \(exit status 1\): no such disk$"):
+        supervisor.finish(part)
+
+
+def test_part_that_is_never_ready_is_given_up(supervisor: Supervisor) -> None:
+    """A start has a deadline."""
+    slow = program("part", SLEEP)
+    with pytest.raises(StartError, match="part is not ready after 0 s"):
+        supervisor.start(Part(slow.name, slow.launch, slow.steps, ready=lambda _: False, patience=0.2))
+
+
+def test_interrupt_ends_a_start(supervisor: Supervisor) -> None:
+    """Ctrl-C while something starts does not wait for it."""
+    slow = program("part", SLEEP)
+    supervisor.interrupt()
+    with pytest.raises(Interrupted):
+        supervisor.start(Part(slow.name, slow.launch, slow.steps, ready=lambda _: False))
+
+
+def test_taken_port_is_one_line() -> None:
+    """The line names the port and the option."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=f"^port {port} of 127.0.0.1 is already in use: .* --port$"):
+            listen("127.0.0.1", port).__enter__()
+
+
+def test_self_made_secret_does_not_guard_a_public_address(tmp_path: Path) -> None:
+    """Beyond loopback a secret must be set."""
+    with pytest.raises(ConfigurationError, match=r"needed to listen on 192\.0\.2\.1$"):
+        require_secret(Settings(data_dir=tmp_path, database_url="", jwt_secret=""), "192.0.2.1")  # type: ignore[arg-type]
+
+
+# --- the command ---
+
+
+class Up:
+    """A running `celeriac up`, its address and its processes."""
+
+    def __init__(self, directory: Path, *options: str, prefix: tuple[str, ...] = (), **environment: str) -> None:
+        self.directory = directory
+        self.environment = {name: value for name, value in os.environ.items() if name not in CLEARED}
+        self.environment |= {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **environment}
+        self.process = self._popen(*prefix, *celeriac("up", "--port", "0", *options))
+        self.printed: list[str] = []
+        self._address: queue.Queue[str] = queue.Queue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    @property
+    def data_dir(self) -> Path:
+        """Its data directory."""
+        return self.directory / ".celeriac"
+
+    def wait(self) -> str:
+        """Wait until it is ready; returns its address."""
+        try:
+            return self._address.get(timeout=START)
+        except queue.Empty:
+            raise AssertionError("\n".join(self.printed)) from None
+
+    def family(self) -> list[psutil.Process]:
+        """It and all that it started."""
+        own = psutil.Process(self.process.pid)
+        return [own, *own.children(recursive=True)]
+
+    def part(self, text: str) -> int | None:
+        """The number of its own child with `text` in its command line; None while there is none."""
+        for child in psutil.Process(self.process.pid).children():
+            with suppress(psutil.NoSuchProcess):
+                if text in " ".join(child.cmdline()):
+                    return child.pid
+        return None
+
+    def end(self, number: signal.Signals) -> int:
+        """Send a signal and wait; returns the exit code."""
+        self.process.send_signal(number)
+        return self.join()
+
+    def join(self) -> int:
+        """Wait for its end; returns the exit code."""
+        code = self.process.wait(60)
+        self._reader.join(10)
+        return code
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run `celeriac` in the same directory."""
+        return subprocess.run(
+            celeriac(*arguments), cwd=self.directory, env=self.environment, capture_output=True, text=True,
+            timeout=START, check=False,
+        )  # fmt: skip
+
+    def _popen(self, *command: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            command,
+            cwd=self.directory,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def _read(self) -> None:
+        with self.process.stdout as output:  # type: ignore[union-attr]
+            for line in output:
+                self.printed.append(line.rstrip())
+                if line.startswith("Celeriac is ready: "):
+                    self._address.put(line.split()[-1])
+        self._address.put("it ended")
+
+
+def celeriac(*arguments: str) -> list[str]:
+    """The command, from the source tree."""
+    return [sys.executable, "-m", "celeriac", *arguments]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A directory of mode 700 to run in; what the servers keep elsewhere is removed."""
+    directory = tmp_path_factory.mktemp("home")
+    directory.chmod(0o700)
+    yield directory
+    postgres.discard(directory / ".celeriac")
+
+
+@pytest.fixture(scope="module")
+def up(home: Path) -> Iterator[Up]:
+    """One platform for the tests that do not end it."""
+    running = Up(home)
+    running.wait()
+    yield running
+    running.end(signal.SIGTERM)
+
+
+def is_ready(address: str) -> bool:
+    """Whether /readyz answers 200."""
+    try:
+        return httpx.get(f"{address}/readyz", trust_env=False, timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def address_of(up: Up) -> str:
+    """The address that it printed."""
+    return next(line.split()[-1] for line in up.printed if line.startswith("Celeriac is ready: "))
+
+
+def test_up_is_ready_when_it_says_so(up: Up) -> None:
+    """The printed address answers /readyz with 200."""
+    assert is_ready(address_of(up))
+
+
+def test_up_shows_no_password(up: Up) -> None:
+    """Nothing that it or its parts print holds the broker's password."""
+    password = json.loads((up.data_dir / "valkey" / "access.json").read_text())[1]
+    assert not [line for line in up.printed if password in line]
+
+
+def test_lines_of_parts_bear_their_names(up: Up) -> None:
+    """Each part's lines are told apart."""
+    assert {line.split("|")[0].strip() for line in up.printed if "|" in line} >= {
+        "postgres",
+        "migrate",
+        "api",
+        "worker",
+    }
+
+
+def test_token_opens_the_api(up: Up) -> None:
+    """`celeriac token` prints a token and nothing else, and the running API accepts it."""
+    printed = up.run("token", "--organization", "acme", "--user", "u1", "--permission", "jobs.view_jobs")
+    assert (printed.stderr, len(printed.stdout.splitlines())) == ("", 1)
+    answer = httpx.get(f"{address_of(up)}/v1/jobs", headers={"Authorization": f"Bearer {printed.stdout.strip()}"})
+    assert answer.status_code == 200
+
+
+def test_other_commands_find_the_servers(up: Up) -> None:
+    """A command in the same directory uses the embedded servers."""
+    assert up.run("migrate").returncode == 0
+
+
+def test_second_up_is_one_line(up: Up) -> None:
+    """The data directory is taken: exit 2, one line."""
+    second = up.run("up", "--port", "0")
+    assert (second.returncode, second.stdout) == (2, "")
+    assert second.stderr == f"celeriac: {up.data_dir} is in use by another `celeriac up`\n"
+
+
+@pytest.mark.parametrize("part", ["celeriac api", "MainProcess", "valkey-server", "postgres -D"])
+def test_killed_part_comes_back(up: Up, part: str) -> None:
+    """After kill -9 of any part there is a new process, and the platform is ready at the same address."""
+    killed = up.part(part)
+    assert killed
+    os.kill(killed, signal.SIGKILL)
+    assert wait_until(lambda: up.part(part) not in (None, killed) and is_ready(address_of(up)), START)
+
+
+def test_kill_leaves_nothing_and_the_next_up_has_the_data(tmp_path: Path) -> None:
+    """Kill -9 takes every process along; the next `up` starts, knows the same tokens, and SIGTERM leaves nothing."""
+    first = Up(tmp_path)
+    try:
+        first.wait()
+        secret = (first.data_dir / "jwt_secret").read_text()
+        family = first.family()
+        first.end(signal.SIGKILL)
+        assert wait_until(lambda: not any(alive(process.pid) for process in family), 30)
+        second = Up(tmp_path)
+        assert is_ready(second.wait())
+        family = second.family()
+        assert second.end(signal.SIGTERM) == 0
+        assert not [process for process in family if alive(process.pid)]
+        assert not (second.data_dir / "servers.json").exists()
+        assert (second.data_dir / "jwt_secret").read_text() == secret
+        with hold(second.data_dir):
+            pass
+    finally:
+        postgres.discard(tmp_path / ".celeriac")
+
+
+def test_up_without_root(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """An ordinary user's `up` is ready, keeps all its data in its directory, loosens no mode, and ends by Ctrl-C."""
+    directory = tmp_path_factory.mktemp("ordinary")
+    prefix: tuple[str, ...] = ()
+    if os.geteuid() == 0:
+        if not (setpriv := shutil.which("setpriv")):
+            pytest.skip("setpriv is not installed")
+        # The interpreter may lie under root's home: this user may read everything, and own nothing but its directory.
+        readable = [f"--{kind}-caps=+dac_read_search" for kind in ("inh", "ambient")]
+        prefix = (setpriv, "--reuid=nobody", "--regid=nogroup", "--clear-groups", *readable)
+        os.chown(directory, 65534, 65534)
+    directory.chmod(0o700)
+    up = Up(directory, prefix=prefix)
+    assert is_ready(up.wait())
+    family = up.family()
+    assert {process.uids().real for process in family} == {directory.stat().st_uid}
+    assert up.end(signal.SIGINT) == 0
+    assert not [process for process in family if alive(process.pid)]
+    assert (up.data_dir / "postgres" / "data" / "PG_VERSION").exists()
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
+def test_urls_replace_both_servers(tmp_path: Path, database_url: str, servers: object) -> None:
+    """With both URLs no server is started, and none is announced to other commands."""
+    urls = {"DATABASE_URL": database_url, "BROKER_URL": os.environ["BROKER_URL"]}
+    up = Up(tmp_path, CELERIAC_JWT_SECRET=os.environ["CELERIAC_JWT_SECRET"], **urls)
+    assert is_ready(up.wait())
+    assert not [process for process in up.family() if process.name() in ("postgres", "valkey-server")]
+    assert json.loads((up.data_dir / "servers.json").read_text()) == {}
+    assert up.end(signal.SIGTERM) == 0
+
+
+def test_up_with_a_database_that_is_down_is_one_line_more(tmp_path: Path) -> None:
+    """It does not start half a platform: exit 1, the last line says why, nothing is left."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"postgresql://postgres@127.0.0.1:{closed.getsockname()[1]}/x"
+        up = Up(tmp_path, DATABASE_URL=url, CELERIAC_JWT_SECRET=os.environ["CELERIAC_JWT_SECRET"])
+        assert up.join() == 1
+    assert up.printed[-1].startswith(
+        "celeriac: migrate ended (exit status 1): celeriac: the database cannot be reached"
+    )
+
+
+# --- the other commands ---
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Up:
+    """A directory in which nothing runs; only `run` is of use."""
+    up = Up.__new__(Up)
+    up.directory = tmp_path
+    up.environment = {name: value for name, value in os.environ.items() if name not in CLEARED}
+    up.environment["PYTHONPATH"] = str(ROOT)
+    return up
+
+
+def test_token_carries_what_was_asked_for(alone: Up) -> None:
+    """Subject, organization, permissions and lifetime are those of the options."""
+    options = ("--organization", "acme", "--user", "u1", "--permission", "b", "--permission", "a", "--expires", "90s")
+    token = alone.run("token", *options).stdout
+    claims = jwt.decode(
+        token.strip(), (alone.data_dir / "jwt_secret").read_text(), ["HS256"], audience="celeriac", issuer="celeriac"
+    )
+    assert (claims["sub"], claims["org"], claims["permissions"]) == ("u1", "acme", ["a", "b"])
+    assert claims["exp"] - claims["iat"] == 90
+
+
+def test_admin_has_the_handlers_permissions(alone: Up) -> None:
+    """`--admin` is every permission, without any server running."""
+    token = alone.run("token", "--organization", "acme", "--user", "u1", "--admin").stdout
+    claims = jwt.decode(token.strip(), options={"verify_signature": False})
+    assert {"jobs.create_jobs", "jobs.view_all", "reports.export_reports"} <= set(claims["permissions"])
+
+
+@pytest.mark.parametrize("lifetime", ["1", "h", "0s", "-1h", "1.5h", "\uff11h", "99999999999d"])
+def test_lifetime_is_checked(lifetime: str) -> None:
+    """A lifetime is a positive whole number and a unit."""
+    asked = CliRunner().invoke(command, ["token", "--organization=acme", "--user=u1", f"--expires={lifetime}"])
+    assert (asked.exit_code, "is not like 30m, 1h or 7d" in asked.output) == (2, True)
+
+
+@pytest.mark.parametrize("part", ["api", "worker", "migrate"])
+def test_part_without_servers_is_one_line(alone: Up, part: str) -> None:
+    """Without URLs and without a running `up` a part says what is missing, without a traceback."""
+    ended = alone.run(part, *(("--port", "0") if part == "api" else ()))
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
+    assert ended.stderr.startswith("celeriac: DATABASE_URL is not set")
+
+
+def test_wrong_setting_is_one_line(alone: Up) -> None:
+    """A wrong setting stops the start with one line that names it."""
+    alone.environment["CELERIAC_HEARTBEAT"] = "often"
+    ended = alone.run("up")
+    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
+    assert ended.stderr.startswith("celeriac: CELERIAC_HEARTBEAT: ")
