@@ -1,0 +1,96 @@
+"""The Celery app: every way to send a task ends in its `send_task`, where the job's row is written first."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
+
+from celery import Celery
+from celery.app.amqp import AMQP
+from celery.result import AsyncResult
+
+from tasks import sending, transport
+from tracking.settings import settings
+
+if TYPE_CHECKING:
+    from celery.app.task import Task
+
+    from tasks.base import Job
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+HANDLERS = ("export_report", "data_processing", "notification", "cleanup", "sync")
+
+
+class Messages(AMQP):
+    """Celery's messages; what a finished task sends on (chain, link) is kept for the commit of its outcome."""
+
+    def _retry_publish(self, publish: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        # Celery calls this for the successors of a task that has just returned, and for nothing else.
+        with sending.collecting(sending.successors_of_running_task()):
+            return publish(*args, **kwargs)
+
+
+class JobApp(Celery):
+    """A Celery app whose tasks are jobs."""
+
+    finalized: bool
+    task_cls = "tasks.base:Job"
+    amqp_cls = "tasks.app:Messages"
+
+    def send_task(  # type: ignore[override]  # Celery's own long list of options goes through `options`
+        self, name: str, args: Any = None, kwargs: Any = None, *, task_id: str | None = None, **options: Any
+    ) -> AsyncResult[Any]:
+        """Submit a job by name; takes Celery's options and `organization, user, project, idempotency_key, metadata`.
+
+        The row is the acceptance: this returns when it is committed and never waits for the broker. Raises
+        tracking's errors for values out of limits, pydantic.ValidationError for a wrong payload of a known handler.
+        """
+        job_id = sending.send(self, name, args, kwargs, task_id=task_id, options=options)
+        result: AsyncResult[Any] = (options.get("result_cls") or self.AsyncResult)(str(job_id))
+        parent = self.current_worker_task
+        if options.get("add_to_parent", True) and parent is not None:
+            parent.add_trail(result)
+        return result
+
+    @overload  # type: ignore[override]  # typed for Job instead of Task
+    def task(
+        self, *, bind: Literal[True], **options: Any
+    ) -> Callable[[Callable[Concatenate[Job, P], R]], Task[P, R]]: ...
+
+    @overload
+    def task(self, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+
+    def task(self, *args: Any, **options: Any) -> Any:
+        """Celery's decorator, with the platform's options `permission` and `steps` among its own."""
+        return super().task(*args, **options)
+
+    def finalize(self, auto: bool = False) -> None:  # noqa: FBT001, FBT002 - Celery's signature
+        """Complete the app at its first use. A handler that cannot be imported stops whoever uses it."""
+        if not self.finalized:
+            super().finalize(auto=auto)
+            try:
+                import_handlers()
+            except BaseException:
+                self.finalized = False
+                raise
+
+    def _task_from_fun(self, fun: Callable[..., Any], name: str | None = None, **options: Any) -> Any:  # type: ignore[override]
+        # camelCase out as well as in
+        options["pydantic_dump_kwargs"] = {"by_alias": True, **(options.get("pydantic_dump_kwargs") or {})}
+        return super()._task_from_fun(fun, name=name, **options)
+
+
+transport.register()
+
+app = JobApp("celeriac")
+app.config_from_object("celeryconfig")
+app.steps["worker"].add("tasks.upkeep:Upkeep")
+
+
+def import_handlers() -> None:
+    """Import the platform's handlers and the modules of CELERIAC_IMPORTS; each registers its tasks with the app."""
+    for module in (*(f"tasks.handlers.{name}" for name in HANDLERS), *settings().imports):
+        importlib.import_module(module)

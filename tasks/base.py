@@ -1,0 +1,173 @@
+"""The Task class of every handler: a typed payload, a claim before the body, steps, retries that wait in the row."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from typing import Any
+from uuid import UUID, uuid4
+
+import pydantic
+import structlog
+from celery import Task
+from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+
+from tasks import lease, running
+from tasks.messages import JOB_ID_HEADER
+from tasks.progress import JobCancelled, Reporter
+from tasks.recording import DatabaseAway, persist
+from tracking import jobs
+from tracking.db import database
+from tracking.models import Attempt, Claim, Progress, Refusal
+from tracking.settings import settings
+
+log = structlog.get_logger(__name__)
+
+MOST_BEFORE_SUCCESS = 99
+
+
+class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
+    """A handler as Celery knows it. Everything is Celery's own except the attributes and methods named here.
+
+    `permission`: what a caller of the API needs, besides `jobs.create_jobs`, to create or retry such a job; None: no
+    more than that. `steps`: the names of the steps, for people who watch.
+    """
+
+    abstract = True
+    acks_late = True
+    permission: str | None = None
+    steps: tuple[str, ...] = ()
+
+    @property
+    def job(self) -> Attempt | None:
+        """The attempt that is running; None when the handler is called as a plain function."""
+        now = running.of(self.request)
+        return now.attempt if now else None
+
+    def progress(self, percent: float, message: str | None = None, *, detail: Any = None) -> None:
+        """Report how far the body is, 0-100; it never moves backwards, and 100 is kept for success.
+
+        Written at most four times a second. Raises JobCancelled when the job was cancelled.
+        """
+        self._report(percent=_percent(percent), message=message, detail=detail)
+
+    @contextmanager
+    def step(self, name: str, current: int, *, of: int, percent: float | None = None) -> Iterator[None]:
+        """Step `current` of the body, from 1; at its end `percent` is reached, or its share of the steps.
+
+        Raises JobCancelled, at its start or end, when the job was cancelled.
+        """
+        self._report(current_step=current, total_steps=of, message=name)
+        yield
+        self._report(percent=_percent(100 * current / of if percent is None else percent))
+
+    def retry(self, *args: Any, max_retries: int | None = None, **kwargs: Any) -> Any:
+        """Celery's retry, with the job's own limit; the time until it is due is spent in the row, not in the broker."""
+        if max_retries is None and self.job is not None:
+            max_retries = self.job.max_retries
+        try:
+            return super().retry(*args, **{**kwargs, "max_retries": max_retries})
+        finally:
+            # Celery keeps the limit on the task, where it would hold for the next job of this process as well.
+            self.__dict__.pop("override_max_retries", None)
+
+    @cached_property
+    def payload_model(self) -> type[pydantic.BaseModel] | None:
+        """The pydantic model of a handler whose one parameter is a payload; None for every other signature."""
+        handler: Any = inspect.unwrap(getattr(self, "_decorated_fun", self.run))
+        names = [name for name in inspect.signature(handler).parameters if name != "self"]
+        annotation = typing.get_type_hints(handler).get(names[0]) if len(names) == 1 else None
+        is_model = inspect.isclass(annotation) and issubclass(annotation, pydantic.BaseModel)
+        return annotation if is_model else None
+
+    @cached_property
+    def takes_payload(self) -> bool:
+        """Whether the handler has a parameter to give a payload to."""
+        handler: Any = inspect.unwrap(getattr(self, "_decorated_fun", self.run))
+        return any(name != "self" for name in inspect.signature(handler).parameters)
+
+    def validate_payload(self, payload: Any) -> dict[str, Any]:
+        """The payload with its defaults, as the handler will see it. Raises pydantic.ValidationError."""
+        if self.payload_model is None:
+            return dict(payload)
+        return self.payload_model.model_validate(payload).model_dump(mode="json", by_alias=True)
+
+    def payload_schema(self) -> dict[str, Any]:
+        """The JSON Schema of the payload."""
+        return self.payload_model.model_json_schema() if self.payload_model else {"type": "object"}
+
+    def retry_policy(self) -> dict[str, Any]:
+        """When the handler is retried by itself: exception names, backoff factor and cap in seconds, jitter."""
+        return {
+            "maxRetries": self.max_retries,
+            "retriedOn": [error.__name__ for error in getattr(self, "autoretry_for", ())],
+            "backoff": float(getattr(self, "retry_backoff", False)),
+            "backoffMax": getattr(self, "retry_backoff_max", 600),
+            "jitter": bool(getattr(self, "retry_jitter", True)),
+        }
+
+    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """Claim the job; a message whose job nobody expects from it is dropped here, before the body."""
+        if self.request.is_eager:
+            return
+        structlog.contextvars.bind_contextvars(task_id=task_id, job_type=self.name)
+        answer, interrupted = self._claim(task_id)
+        if isinstance(answer, Refusal):
+            log.warning("claim.refused", reason=str(answer))
+            raise Ignore
+        structlog.contextvars.bind_contextvars(job_id=str(answer.job_id), attempt=answer.attempt)
+        running.keep(self.request, running.Running(answer, Reporter(answer, _write_progress)))
+        log.info("job.started", organization=answer.owner.organization_id)
+        if interrupted and not _write_progress(Progress(answer.task_id, answer.attempt)):
+            raise JobCancelled
+
+    def _claim(self, task_id: str) -> tuple[Attempt | Refusal, bool]:
+        """The answer to the claim, and whether a revocation arrived meanwhile."""
+        named = (self.request.headers or {}).get(JOB_ID_HEADER)
+        try:
+            job_id = UUID(named) if named else None
+            wish = Claim(UUID(task_id), uuid4(), str(self.request.hostname), lease.current(), job_id)
+        except ValueError:
+            return Refusal.UNKNOWN, False
+        answers: list[Attempt | Refusal] = []
+        try:
+            persist(
+                lambda: answers.append(_grant(wish)),
+                patience=settings().claim_patience,
+                defer_interrupt=True,
+                task_id=task_id,
+            )
+        except SoftTimeLimitExceeded:
+            return answers[-1], True
+        except DatabaseAway:
+            raise Reject("the database is away", requeue=True) from None
+        return answers[-1], False
+
+    def _report(self, **news: Any) -> None:
+        now = running.of(self.request)
+        if now is not None:
+            now.reporter.report(**news)
+
+
+def _grant(wish: Claim) -> Attempt | Refusal:
+    with database().autocommit() as connection:
+        return jobs.claim(connection, [wish])[0]
+
+
+def _write_progress(progress: Progress) -> bool:
+    def write() -> bool:
+        with database().autocommit() as connection:
+            return jobs.report(connection, progress)
+
+    try:
+        return persist(write, patience=0, defer_interrupt=True, task_id=str(progress.task_id))
+    except DatabaseAway:
+        return True  # progress may be missed; the outcome will be written when the database is back
+
+
+def _percent(value: float) -> int:
+    return max(0, min(MOST_BEFORE_SUCCESS, math.floor(value)))

@@ -1,0 +1,23 @@
+"""The job types that this process knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+from tasks.app import app
+from tasks.base import Job
+from tracking.errors import UnknownJobType
+
+
+def handlers() -> Mapping[str, Job]:
+    """The handlers by job type, without Celery's own tasks."""
+    return {name: cast("Job", task) for name, task in sorted(app.tasks.items()) if not name.startswith("celery.")}
+
+
+def handler(job_type: str) -> Job:
+    """The handler of a job type. Raises UnknownJobType."""
+    task = app.tasks.get(job_type)
+    if task is None or job_type.startswith("celery."):
+        raise UnknownJobType(f"no handler is registered for {job_type!r}")
+    return cast("Job", task)

@@ -1,0 +1,60 @@
+"""From a row to its Celery message: everything needed to send a job again exactly is in the row."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tasks.arguments import payload_to_arguments
+
+if TYPE_CHECKING:
+    from celery import Celery
+    from kombu import Producer
+
+    from tracking.models import JobRecord
+
+JOB_ID_HEADER = "job_id"
+
+
+def publish(app: Celery, producer: Producer, record: JobRecord) -> None:
+    """Put the message of a job's current dispatch on its queue. Raises the broker's errors."""
+    delivery = record.delivery
+    handler: Any = app.tasks.get(record.job_type)
+    takes_payload = handler is None or handler.takes_payload
+    args, kwargs = payload_to_arguments(record.payload, takes_payload=takes_payload)
+    stamps: dict[str, Any] = delivery.get("stamps") or {}
+    message = app.amqp.create_task_message(
+        str(record.task_id),
+        record.job_type,
+        args,
+        kwargs,
+        group_id=record.group_id,
+        group_index=record.group_index,
+        expires=delivery.get("expires"),
+        retries=record.retry_count,
+        chord=delivery.get("chord"),
+        callbacks=delivery.get("link"),
+        errbacks=delivery.get("link_error"),
+        chain=delivery.get("chain"),
+        reply_to=delivery.get("reply_to"),
+        time_limit=delivery.get("time_limit"),
+        soft_time_limit=delivery.get("soft_time_limit"),
+        root_id=str(record.root_id or record.id),
+        parent_id=str(record.parent_id) if record.parent_id else None,
+        shadow=delivery.get("shadow"),
+        ignore_result=bool(delivery.get("ignore_result")),
+        replaced_task_nesting=delivery.get("replaced_task_nesting", 0),
+        stamped_headers=delivery.get("stamped_headers"),
+        # Not the arguments: what is written here ends up in logs and events. (It is also the dearest part.)
+        argsrepr=str(record.id),
+        kwargsrepr="",
+        **stamps,
+    )
+    app.amqp.send_task_message(
+        producer,
+        record.job_type,
+        message,
+        queue=record.queue,
+        priority=record.priority,
+        headers={**(delivery.get("headers") or {}), JOB_ID_HEADER: str(record.id)},
+        retry=False,
+    )

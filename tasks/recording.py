@@ -1,0 +1,110 @@
+"""Writing what happened, whatever the database is doing: a verb is repeated until it has been answered."""
+
+from __future__ import annotations
+
+import os
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import TypeVar
+
+import structlog
+from celery.exceptions import SoftTimeLimitExceeded
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+FIRST_PAUSE = 0.05
+LONGEST_PAUSE = 5.0
+PATIENCE = 3600.0  # seconds; longer than any restart of a database
+BACKLOG = 10_000
+
+
+class DatabaseAway(Exception):
+    """The database could not be reached in time."""
+
+
+def persist(write: Callable[[], T], *, patience: float = PATIENCE, defer_interrupt: bool = False, **ids: object) -> T:
+    """Call `write` until the database has answered, with growing pauses. Raises DatabaseAway after `patience` seconds.
+
+    `write` must be safe to repeat: the first answer may have been lost on its way. An interruption of the job's body
+    that arrives during the writing does not stop it; with `defer_interrupt` it is raised afterwards.
+    """
+    deadline = time.monotonic() + patience
+    pause = FIRST_PAUSE
+    interrupt: SoftTimeLimitExceeded | None = None
+    while True:
+        try:
+            answer = write()
+        except SoftTimeLimitExceeded as error:
+            interrupt = error
+            continue
+        except (DBAPIError, PoolTimeoutError) as error:
+            if isinstance(error, DBAPIError) and not _is_outage(error):
+                raise
+            if time.monotonic() + pause > deadline:
+                raise DatabaseAway from error
+            log.warning("database.away", retry_in=round(pause, 2), error=type(error.__cause__ or error).__name__, **ids)
+        else:
+            if interrupt is not None and defer_interrupt:
+                raise interrupt
+            return answer
+        time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, so that workers do not return in step
+        pause = min(LONGEST_PAUSE, 2 * pause)
+
+
+def _is_outage(error: DBAPIError) -> bool:
+    # 08 connection, 53 resources, 57 operator intervention (shutdown, time-out), 40 rollback, 55P03 lock, 25006
+    # read-only during a fail-over: PostgreSQL's documented classes (appendix A); no state at all: the link broke.
+    state = getattr(error.orig, "sqlstate", None)
+    return error.connection_invalidated or state is None or state[:2] in {"08", "53", "57", "40"} or state == "25006"
+
+
+class Recorder:
+    """A thread that writes in order, for the worker's main process: its event loop must not wait for the database."""
+
+    def __init__(self) -> None:
+        self._queue: queue.Queue[Callable[[], object]] = queue.Queue(BACKLOG)
+        self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
+        self._thread.start()
+
+    def record(self, write: Callable[[], object]) -> None:
+        """Have `write` called soon. With a full backlog the write is dropped and upkeep finds the job by its lease."""
+        try:
+            self._queue.put_nowait(write)
+        except queue.Full:
+            log.critical("recorder.backlog_full", size=BACKLOG)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until all is written; False when that took longer than `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while self._queue.unfinished_tasks:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.01)
+        return True
+
+    def _run(self) -> None:
+        while True:
+            write = self._queue.get()
+            try:
+                persist(write)
+            except Exception:
+                log.exception("recorder.write_failed")
+            finally:
+                self._queue.task_done()
+
+
+@cache
+def recorder() -> Recorder:
+    """The recorder of this process; started at its first use."""
+    return Recorder()
+
+
+os.register_at_fork(after_in_child=recorder.cache_clear)

@@ -1,0 +1,296 @@
+"""Celery's signals, as outcomes in the row.
+
+Signals repeat, come from the child or from the main process, and cannot stop anything; so each leads to one guarded
+verb, written before the message is acknowledged when it comes from the child, and by a thread when it comes from the
+main process, whose event loop must not wait.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+import traceback
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pydantic_core
+import structlog
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
+from celery import current_app, current_task, signals, signature
+from celery.exceptions import Reject, Retry, SoftTimeLimitExceeded
+from sqlalchemy import Connection
+
+from tasks import running, sending
+from tasks.arguments import arguments_to_payload
+from tasks.dispatch import dispatcher
+from tasks.recording import persist, recorder
+from tasks.running import Running
+from tracking import groups, jobs, queries
+from tracking.db import database
+from tracking.errors import InvalidValue
+from tracking.logs import configure_logging
+from tracking.models import Failure, JobRecord, NewJob, Outcome, OutcomeKind, Settled
+from tracking.settings import settings
+from tracking.states import Status
+from tracking.values import bounded, check_json
+
+log = structlog.get_logger(__name__)
+
+TRACEBACK_BYTES = 64 * 1024
+MESSAGE_BYTES = 4 * 1024
+RESULT_BYTES = 1024 * 1024
+
+INTERRUPTION_GRACE = 2.0  # seconds in which the cancel that caused an interruption must show in the row
+
+UPKEEP = "worker"
+
+
+def on_success(sender: Any, result: Any, **_: Any) -> None:
+    """The body returned, and its successors are collected: accept the result, and them, in one transaction."""
+    request = sender.request
+    now = running.of(request)
+    if now is None:
+        return
+    try:
+        value = check_json(
+            pydantic_core.to_jsonable_python(result, by_alias=True), "the result", max_bytes=RESULT_BYTES
+        )
+    except (InvalidValue, pydantic_core.PydanticSerializationError) as error:
+        _end_attempt(request, now, "failed", how="finished first", failure=_failure(error))
+    else:
+        _end_attempt(request, now, "succeeded", how="finished first", result=value)
+
+
+def on_retry(request: Any, reason: Retry, einfo: Any, **_: Any) -> None:
+    """The body asked for another attempt: wait for it in the row."""
+    now = running.of(request)
+    if now is None or _is_interruption(reason.exc, request, now):
+        return
+    failure = _failure(reason.exc or reason, einfo)
+    changed = now.rewritten if now.rewritten != arguments_to_payload(request.args, request.kwargs) else None
+    _end_attempt(request, now, "retry", how="interrupted", failure=failure, delay=_delay(reason.when), payload=changed)
+
+
+def on_failure(sender: Any, task_id: str, exception: BaseException, einfo: Any = None, **_: Any) -> None:
+    """The body raised, or (in the main process) its child died or ran out of time."""
+    request = sender.request
+    now = running.of(request)
+    failure = _failure(exception, einfo)
+    if now is not None:
+        if not _is_interruption(exception, request, now):
+            _end_attempt(request, now, "failed", how="interrupted", failure=failure)
+    elif isinstance(exception, WorkerLostError):
+        _from_main(lambda: _lose(UUID(task_id), failure))
+    elif isinstance(exception, TimeLimitExceeded):
+        _from_main(lambda: _fail(UUID(task_id), failure, request))
+    elif not isinstance(exception, Reject):
+        _from_main(lambda: _fail_unstarted(UUID(task_id), failure))
+
+
+def on_end(task: Any, state: str | None, **_: Any) -> None:
+    """The trace is over. What no other signal has settled was ignored or rejected: by us, or by the handler."""
+    request = task.request
+    now = running.of(request)
+    if now is not None and not now.settled and state is not None:
+        _settle_ignored(request, now, state)
+    structlog.contextvars.clear_contextvars()
+
+
+def on_revoked(request: Any, terminated: bool, signum: Any, expired: bool, **_: Any) -> None:  # noqa: FBT001 - Celery's
+    """The worker dropped a task that was revoked or has expired: by us, from Flower, or by any remote control."""
+    task_id = _uuid(request.id)
+    if task_id is None:
+        return
+    reason = "expired" if expired else "terminated by remote control" if terminated else "revoked by remote control"
+    hostname = request.hostname or UPKEEP
+    killed = terminated and signum != signal.SIGUSR1
+    _from_main(lambda: _cancel_revoked(task_id, reason, hostname, killed=killed))
+
+
+def on_unknown(name: str, id: str, **_: Any) -> None:  # noqa: A002 - Celery's signature
+    """A message for a job type that this worker does not know."""
+    if task_id := _uuid(id):
+        failure = Failure("NotRegistered", f"no handler is registered for {name!r}")
+        _from_main(lambda: _fail_unstarted(task_id, failure))
+
+
+def on_rejected(message: Any, **_: Any) -> None:
+    """A message that is no task at all was set aside."""
+    task_id = _uuid((message.headers or {}).get("id"))
+    log.error("message.malformed", task_id=str(task_id) if task_id else None)
+    if task_id is not None:
+        failure = Failure("MalformedMessage", "the message could not be read as a task")
+        _from_main(lambda: _fail_unstarted(task_id, failure))
+
+
+def on_logging(**_: Any) -> None:
+    """Celery is about to set up its own logging: ours takes its place."""
+    configure_logging(settings())
+
+
+def connect() -> None:
+    """Listen to Celery."""
+    receivers: dict[Any, Callable[..., None]] = {
+        signals.task_success: on_success,
+        signals.task_retry: on_retry,
+        signals.task_failure: on_failure,
+        signals.task_postrun: on_end,
+        signals.task_revoked: on_revoked,
+        signals.task_unknown: on_unknown,
+        signals.task_rejected: on_rejected,
+        signals.setup_logging: on_logging,
+    }
+    for sent, receiver in receivers.items():
+        sent.connect(receiver, weak=False)
+
+
+def _end_attempt(request: Any, now: Running, kind: OutcomeKind, *, how: str, **details: Any) -> None:
+    attempt = now.attempt
+    now.reporter.close(flush=kind != "succeeded")
+    outcome = Outcome(attempt.task_id, kind, request.hostname, attempt.attempt, **details)
+    accepted = persist(lambda: _accept(request, now, outcome), task_id=str(attempt.task_id))
+    now.settled = True
+    if accepted is None:
+        persist(lambda: _stopped(attempt.task_id, request.hostname, how), task_id=str(attempt.task_id))
+        log.warning("outcome.refused", outcome=kind, how=how)
+        return
+    settled, successors = accepted
+    log.info("job.ended", status=str(settled.status))
+    for successor in successors:
+        dispatcher().send(successor)
+
+
+def _accept(request: Any, now: Running, outcome: Outcome) -> tuple[Settled, list[JobRecord]] | None:
+    """The outcome, and what follows from it, in one transaction; None when nobody expects it any more."""
+    successors = now.successors if outcome.kind == "succeeded" else []
+    chord_group = now.attempt.group_id if request.chord else None
+    if not (successors or chord_group or request.errbacks):
+        with database().autocommit() as connection:
+            settled = jobs.settle(connection, [outcome])
+        return (settled[0], []) if settled else None
+    with database().begin() as connection:
+        if chord_group:
+            groups.lock(connection, chord_group)
+        settled = jobs.settle(connection, [outcome])
+        if not settled:
+            return None
+        if settled[0].status is Status.SUCCEEDED and chord_group:
+            successors = [*successors, *_chord_body(connection, request.chord, chord_group)]
+        elif settled[0].status is Status.FAILED and request.errbacks:
+            successors = _errbacks(request, outcome)
+        submitted = [jobs.submit(connection, successor) for successor in successors]
+    return settled[0], [each.job for each in submitted if each.created]
+
+
+def _chord_body(connection: Connection, chord: Any, group_id: str) -> list[NewJob]:
+    results = queries.group_results(connection, group_id)
+    if len(results) != groups.size(connection, group_id):
+        return []
+    with sending.collecting([]) as collected:
+        signature(chord, app=current_app).delay(results)
+    return collected
+
+
+def _errbacks(request: Any, outcome: Outcome) -> list[NewJob]:
+    failure = outcome.failure or Failure("Exception", "")
+    with sending.collecting([]) as collected:
+        current_app.backend.call_errbacks(  # type: ignore[attr-defined]  # tasks.backend
+            request, RuntimeError(f"{failure.type}: {failure.message}"), failure.traceback
+        )
+    return collected
+
+
+def _settle_ignored(request: Any, now: Running, state: str) -> None:
+    if state == "REJECTED":  # its message may come back; under a new task id the job will not be refused then
+        _end_attempt(request, now, "released", how="rejected")
+    else:
+        failure = Failure("Ignore", "its handler ignored the job")
+        _end_attempt(request, now, "cancelled", how="at a step", failure=failure)
+
+
+def _stopped(task_id: UUID, actor: str, how: str) -> bool:
+    with database().autocommit() as connection:
+        return jobs.stopped(connection, task_id, actor=actor, how=how)
+
+
+def _lose(task_id: UUID, failure: Failure) -> None:
+    outcome = Outcome(task_id, "lost", UPKEEP, failure=failure)
+    with database().autocommit() as connection:
+        settled = jobs.settle(connection, [outcome], max_losses=settings().max_losses)
+        if not settled and not jobs.stopped(connection, task_id, actor=UPKEEP, how="killed"):
+            jobs.redispatch(connection, task_id)  # the child died before it could claim
+    log.error("worker.child_lost", task_id=str(task_id), status=str(settled[0].status) if settled else None)
+
+
+def _fail(task_id: UUID, failure: Failure, request: Any) -> None:
+    outcome = Outcome(task_id, "failed", UPKEEP, failure=failure)
+    with database().begin() as connection:
+        settled = jobs.settle(connection, [outcome])
+        followers = _errbacks(request, outcome) if settled and request.errbacks else []
+        submitted = [jobs.submit(connection, follower) for follower in followers]
+    for each in submitted:
+        dispatcher().send(each.job)
+    if not settled:
+        with database().autocommit() as connection:
+            jobs.stopped(connection, task_id, actor=UPKEEP, how="killed")
+
+
+def _fail_unstarted(task_id: UUID, failure: Failure) -> None:
+    with database().autocommit() as connection:
+        jobs.fail_waiting(connection, task_id, actor=UPKEEP, error_type=failure.type, message=failure.message)
+    log.error("job.cannot_run", task_id=str(task_id), error=failure.message)
+
+
+def _cancel_revoked(task_id: UUID, reason: str, actor: str, *, killed: bool) -> None:
+    with database().autocommit() as connection:
+        jobs.cancel_dispatch(connection, task_id, actor=f"remote control of {actor}", reason=reason)
+        if killed:
+            jobs.stopped(connection, task_id, actor=actor, how="killed")
+
+
+def _is_interruption(error: BaseException | None, request: Any, now: Running) -> bool:
+    """Whether the body was interrupted by a signal that is not its own time limit; if so the attempt is settled here.
+
+    Celery sends the signal of a revocation to the process in which the task ran, which may run another job by now. So
+    the row decides: a job that is not cancelled within a moment was interrupted by mistake, and runs again.
+    """
+    limit = request.soft_time_limit or current_task.soft_time_limit
+    if not isinstance(error, SoftTimeLimitExceeded) or (limit and time.monotonic() - now.since >= limit):
+        return False
+    deadline = time.monotonic() + INTERRUPTION_GRACE
+    while time.monotonic() < deadline:
+        if persist(lambda: _stopped(now.attempt.task_id, request.hostname, "interrupted")):
+            now.settled = True
+            log.info("job.interrupted")
+            return True
+        time.sleep(0.05)
+    _end_attempt(request, now, "released", how="interrupted", failure=Failure("Interrupted", "interrupted by mistake"))
+    return True
+
+
+def _from_main(write: Callable[[], None]) -> None:
+    recorder().record(write)
+
+
+def _failure(error: BaseException, einfo: Any = None) -> Failure:
+    text = getattr(einfo, "traceback", None) or "".join(traceback.format_exception(error))
+    return Failure(
+        type=type(error).__name__,
+        message=bounded(str(error) or type(error).__name__, MESSAGE_BYTES),
+        traceback=bounded(str(text), TRACEBACK_BYTES),
+    )
+
+
+def _delay(when: Any) -> timedelta:
+    if isinstance(when, datetime):
+        return max(timedelta(0), (when if when.tzinfo else when.replace(tzinfo=UTC)) - datetime.now(UTC))
+    return timedelta(seconds=max(0.0, float(when or 0)))
+
+
+def _uuid(value: Any) -> UUID | None:
+    try:
+        return UUID(str(value))
+    except ValueError:
+        return None

@@ -1,0 +1,217 @@
+"""A worker, a producer and an API as processes of their own, on the servers of one test."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from select import select as select_readable
+from typing import Any, Self
+from uuid import UUID
+
+import psutil
+from sqlalchemy import select
+
+from tracking import queries
+from tracking.db import Database
+from tracking.models import HistoryEntry, JobRecord
+from tracking.schema import jobs, workers
+
+PRODUCER = """
+import json, sys
+from tasks import app
+for name, args, kwargs, options in json.loads(stdin):
+    print(app.send_task(name, args, kwargs, **options).id)
+"""
+
+# A process that runs one piece of code after another: starting one for each would take most of the tests' time.
+INTERPRETER = """
+import contextlib, io, json, sys, traceback
+answers = sys.stdout
+for line in sys.stdin:
+    request, printed, error = json.loads(line), io.StringIO(), None
+    with contextlib.redirect_stdout(printed):
+        try:
+            exec(request["code"], {"stdin": request["stdin"]})
+        except Exception:
+            error = traceback.format_exc()
+    print(json.dumps({"printed": printed.getvalue(), "error": error}), file=answers, flush=True)
+"""
+
+
+def eventually(ask: Callable[[], Any], *, within: float = 20.0, what: str = "it") -> Any:
+    """The first true answer of `ask`; fails when there is none `within` seconds."""
+    deadline = time.monotonic() + within
+    while not (answer := ask()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{what} did not happen within {within} s")
+        time.sleep(0.02)
+    return answer
+
+
+class Platform:
+    """Processes of the platform on one database and one broker; all are ended with the test."""
+
+    def __init__(self, database_url: str, broker_url: str, directory: Path, **environment: str) -> None:
+        self.broker_url = broker_url
+        self.database = Database(database_url)
+        self.directory = directory
+        self.environment = {
+            **os.environ,
+            "DATABASE_URL": database_url,
+            "BROKER_URL": broker_url,
+            "CELERIAC_DATA_DIR": str(directory / "data"),
+            "CELERIAC_SWEEP_INTERVAL": "0.1",
+            **environment,
+        }
+        self._stack = ExitStack()
+        self._number = 0
+        self.worker_pid = 0  # main process of the worker started last
+        self._producer: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+        self.database.close()
+
+    def start(self, *command: str, log: str = "process.log", **environment: str) -> subprocess.Popen[bytes]:
+        """Start a program of the virtual environment in a process group of its own; its output goes to `log`."""
+        program = str(Path(sys.executable).parent / command[0])
+        output = (self.directory / log).open("ab")
+        process = subprocess.Popen(
+            [program, *command[1:]],
+            env={**self.environment, **environment},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        output.close()
+        self._stack.callback(_end, process)
+        return process
+
+    def start_worker(
+        self, *options: str, concurrency: int = 2, queues: str = "default,maintenance", **environment: str
+    ) -> subprocess.Popen[bytes]:
+        """Start a worker and wait until it consumes."""
+        self._number += 1
+        name = f"worker{self._number}@{self.directory.name}"
+        command = ("celery", "-A", "tasks", "worker", "-n", name, "-c", str(concurrency), "-Q", queues)
+        quick = ("--without-mingle", "--without-gossip")  # a second each; no test has neighbours to learn from
+        log = f"worker{self._number}.log"
+        process = self.start(*command, *quick, "-l", "INFO", *options, log=log, **environment)
+        eventually(lambda: f"{name} ready" in (self.directory / log).read_text(), within=30, what=f"start of {name}")
+        self.worker_pid = process.pid
+        return process
+
+    def submit_all(self, calls: Iterable[tuple[str, list[Any], dict[str, Any], dict[str, Any]]]) -> list[UUID]:
+        """Send (name, args, kwargs, options) each, from a producer's process; returns the jobs' ids."""
+        done = self.run(PRODUCER, json.dumps(list(calls)))
+        return [UUID(line) for line in done.split()]
+
+    def submit(self, name: str, *args: Any, payload: dict[str, Any] | None = None, **options: Any) -> UUID:
+        """Send one task from a producer's process."""
+        kwargs = {} if payload is None else {"payload": payload}
+        return self.submit_all([(name, list(args), kwargs, options)])[0]
+
+    def run(self, code: str, stdin: str = "", *, timeout: float = 60) -> str:
+        """What Python code prints in a producer's process; `stdin` is a variable of it. The code must end well."""
+        process = self._interpreter()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(json.dumps({"code": code, "stdin": stdin}) + "\n")
+        process.stdin.flush()
+        ready, _, _ = select_readable([process.stdout], [], [], timeout)
+        assert ready, f"no answer within {timeout} s"
+        answer = json.loads(process.stdout.readline())
+        assert answer["error"] is None, answer["error"]
+        return str(answer["printed"])
+
+    def _interpreter(self) -> subprocess.Popen[str]:
+        if self._producer is None:
+            with (self.directory / "producer.log").open("ab") as log:
+                self._producer = subprocess.Popen(
+                    [sys.executable, "-c", INTERPRETER],
+                    env=self.environment,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    text=True,
+                )
+            self._stack.callback(_close, self._producer)
+        return self._producer
+
+    def job(self, job_id: UUID) -> JobRecord:
+        """The job's row."""
+        with self.database.autocommit() as connection:
+            found = queries.find(connection, job_id)
+        assert found is not None
+        return found
+
+    def jobs(self) -> list[JobRecord]:
+        """All rows, oldest first."""
+        with self.database.autocommit() as connection:
+            ids = connection.execute(select(jobs.c.id).order_by(jobs.c.created_at, jobs.c.id)).scalars().all()
+        return [self.job(job_id) for job_id in ids]
+
+    def history(self, job_id: UUID) -> list[HistoryEntry]:
+        """The job's history, oldest first."""
+        with self.database.autocommit() as connection:
+            return list(queries.timeline(connection, job_id))
+
+    def events(self, job_id: UUID) -> list[str]:
+        """The names of the job's events, oldest first, without progress."""
+        return [str(entry.event) for entry in self.history(job_id) if entry.event != "progress"]
+
+    def wait_for(self, job_id: UUID, *statuses: str, within: float = 20.0) -> JobRecord:
+        """The job once its status is one of these; a time-out shows what it is instead."""
+        wanted = statuses or ("succeeded", "failed", "cancelled")
+        deadline = time.monotonic() + within
+        while (job := self.job(job_id)).status not in wanted:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"job is {job.status} ({job.error_message}), not {wanted}: {self.events(job_id)}")
+            time.sleep(0.02)
+        return job
+
+    def workers(self) -> int:
+        """How many workers are registered."""
+        with self.database.autocommit() as connection:
+            return len(connection.execute(select(workers.c.lease)).all())
+
+    def log(self, name: str = "worker1.log") -> str:
+        """What a process has printed so far."""
+        return (self.directory / name).read_text()
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    group = [process, *_children(process.pid)]
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(5)
+    for child in group[1:]:
+        try:
+            child.kill()
+        except psutil.NoSuchProcess:
+            continue
+
+
+def _close(process: subprocess.Popen[str]) -> None:
+    process.communicate(timeout=15)
+
+
+def _children(pid: int) -> list[Any]:
+    try:
+        return list(psutil.Process(pid).children(recursive=True))
+    except psutil.NoSuchProcess:
+        return []

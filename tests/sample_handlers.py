@@ -1,0 +1,116 @@
+"""Handlers that the tests run in real workers."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from celery import current_app
+
+from tasks import BaseModel, Job, app
+
+
+class Words(BaseModel):
+    """A payload."""
+
+    words: tuple[str, ...] = ()
+    witness: str | None = None
+
+
+class Count(BaseModel):
+    """A result."""
+
+    word_count: int
+
+
+@app.task(bind=True, pydantic=True, name="count_words", steps=("Count",))
+def count_words(self: Job, payload: Words) -> Count:
+    """Count the words, and leave a line in the witness file."""
+    with self.step("Count", 1, of=1):
+        if payload.witness:
+            with Path(payload.witness).open("a") as file:
+                file.write(" ".join(payload.words) + "\n")
+    return Count(word_count=len(payload.words))
+
+
+class Nap(BaseModel):
+    """How long to sleep, in how many steps; `deaf` ignores the interruption."""
+
+    seconds: float = 30
+    steps: int = 1
+    witness: str | None = None
+
+
+@app.task(bind=True, pydantic=True, name="nap")
+def nap(self: Job, payload: Nap) -> None:
+    """Sleep."""
+    if payload.witness:
+        with Path(payload.witness).open("a") as file:
+            file.write(f"{self.request.id}\n")
+    for number in range(1, payload.steps + 1):
+        with self.step(f"nap {number}", number, of=payload.steps):
+            time.sleep(payload.seconds / payload.steps)
+
+
+class Trouble(BaseModel):
+    """After how many failures it goes well."""
+
+    failures: int = 1
+
+
+@app.task(
+    bind=True,
+    pydantic=True,
+    name="flaky",
+    autoretry_for=(ConnectionError,),
+    retry_backoff=True,
+    retry_jitter=False,
+    max_retries=2,
+)
+def flaky(self: Job, payload: Trouble) -> int:
+    """Fail a few times, then return the number of retries."""
+    if self.request.retries < payload.failures:
+        raise ConnectionError(f"failure {self.request.retries + 1}")
+    return int(self.request.retries)
+
+
+@app.task(name="add")
+def add(x: int, y: int) -> int:
+    """Plain Celery."""
+    return x + y
+
+
+@app.task(name="total")
+def total(numbers: list[int]) -> int:
+    """A chord's body."""
+    return sum(numbers)
+
+
+@app.task(bind=True, name="parent")
+def parent(self: Job, children: int) -> list[str]:
+    """Submit follow-up jobs."""
+    return [current_app.tasks["add"].delay(number, 1).id for number in range(children)]
+
+
+@app.task(name="fail")
+def fail(text: str = "broken") -> None:
+    """Raise."""
+    raise ValueError(text)
+
+
+@app.task(name="odd_result")
+def odd_result() -> Any:
+    """Return what is not JSON."""
+    return object()
+
+
+@app.task(name="remember")
+def remember(task_id: str) -> str:
+    """An errback."""
+    return task_id
+
+
+@app.task(name="noop", ignore_result=True)
+def noop() -> None:
+    """Do nothing: for the bench."""

@@ -1,0 +1,99 @@
+"""Cancel and retry with a real worker on each broker."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import psutil
+import pytest
+
+from tests.live import Platform, eventually
+from tracking import jobs
+from tracking.models import JobRecord, Scope
+
+SUBMISSION = "from uuid import UUID; from tasks import submission; from tracking.models import Scope\n"
+CANCEL = SUBMISSION + "submission.cancel(UUID(stdin), Scope('default'), actor='u1')"
+RETRY = SUBMISSION + "submission.retry(UUID(stdin), Scope('default'), actor='u1')"
+REVOKE = "from tasks import app; app.control.revoke(stdin, terminate=True, signal='{signal}')"
+
+
+def cancel_row(platform: Platform, job_id: UUID) -> JobRecord:
+    """Cancel in the row alone, as when the broker is away and nobody can be told."""
+    with platform.database.autocommit() as connection:
+        return jobs.cancel(connection, job_id, Scope("default"), actor="u1").job
+
+
+def test_a_running_job_is_interrupted_within_two_seconds(running: Platform) -> None:
+    """The revocation raises in the body; history says that it was interrupted, and when."""
+    job_id = running.submit("nap", payload={"seconds": 30})
+    running.wait_for(job_id, "running")
+    running.run(CANCEL, str(job_id))
+    cancelled = running.job(job_id)
+    assert (cancelled.status, cancelled.cancel_requested_at is not None) == ("cancelled", True)
+    eventually(lambda: not running.job(job_id).stopping, within=10, what="the stop of the body")
+    stop = running.history(job_id)[-1]
+    assert (stop.event, stop.detail["how"]) == ("stopped", "interrupted")
+    assert stop.detail["after"] < 2000
+
+
+def test_a_running_job_that_hears_nothing_stops_at_its_next_step(running: Platform) -> None:
+    """The next report of progress finds out."""
+    job_id = running.submit("nap", payload={"seconds": 4, "steps": 8})
+    running.wait_for(job_id, "running")
+    cancel_row(running, job_id)
+    eventually(lambda: not running.job(job_id).stopping, within=10, what="the stop of the body")
+    assert running.history(job_id)[-1].detail["how"] == "at a step"
+
+
+@pytest.mark.parametrize(("by", "how"), [("SIGUSR1", "interrupted"), ("SIGTERM", "killed")])
+def test_a_job_revoked_by_remote_control_is_recorded_as_cancelled(running: Platform, by: str, how: str) -> None:
+    """As Flower's buttons do it; SIGTERM, its default, ends the process of the job, too."""
+    job_id = running.submit("nap", payload={"seconds": 30})
+    running.wait_for(job_id, "running")
+    running.run(REVOKE.format(signal=by), str(job_id))
+    running.wait_for(job_id, "cancelled", within=10)
+    eventually(lambda: not running.job(job_id).stopping, within=10, what="the stop of the body")
+    cancelled, stopped = running.history(job_id)[-2:]
+    assert "remote control" in cancelled.actor
+    assert (stopped.event, stopped.detail["how"]) == ("stopped", how)
+
+
+def test_an_interruption_that_meets_another_job_does_not_harm_it(running: Platform, tmp_path: Path) -> None:
+    """Celery signals the process, not the job: a job that nobody cancelled runs again."""
+    witness = tmp_path / "started"
+    job_id = running.submit("nap", payload={"seconds": 2, "witness": str(witness)})
+    eventually(witness.exists, what="the start of the body")
+    for child in psutil.Process(running.worker_pid).children():
+        child.send_signal(signal.SIGUSR1)
+    job = running.wait_for(job_id)
+    assert (job.status, job.attempt, job.retry_count) == ("succeeded", 2, 0)
+    assert running.events(job_id) == ["created", "started", "released", "started", "completed"]
+
+
+def test_a_retried_job_runs_although_the_worker_remembers_its_revocation(running: Platform) -> None:
+    """A fresh task id for every dispatch."""
+    job_id = running.submit("nap", payload={"seconds": 3})
+    running.wait_for(job_id, "running")
+    running.run(CANCEL, str(job_id))
+    eventually(lambda: not running.job(job_id).stopping, within=10, what="the stop of the body")
+    running.run(RETRY, str(job_id))
+    done = running.wait_for(job_id)
+    assert (done.status, done.attempt, done.retry_count) == ("succeeded", 2, 1)
+    assert done.task_id != job_id
+
+
+def test_an_interrupted_child_takes_the_next_job(running: Platform) -> None:
+    """The interruption ends a body, not the process."""
+    assert running.wait_for(running.submit("count_words", payload={"words": ["a"]})).status == "succeeded"
+
+
+def test_a_message_whose_job_nobody_knows_is_not_run(running: Platform) -> None:
+    """A forged message: plain Celery would run it."""
+    running.run(
+        "from celery import Celery; from tasks import app\n"
+        "Celery.send_task(app, 'add', (1, 2), task_id=stdin, queue='default')",
+        str(forged := uuid4()),
+    )
+    eventually(lambda: "reason=unknown" in running.log() and str(forged) in running.log(), what="the refusal")

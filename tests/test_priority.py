@@ -1,0 +1,31 @@
+"""One meaning of priority on both brokers."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+from tests.live import Platform, eventually
+
+
+def test_more_urgent_jobs_start_first_in_the_same_order_on_every_broker(platform: Platform, tmp_path: Path) -> None:
+    """0-9, higher first, unset is 0, first come first served within one priority."""
+    witness = tmp_path / "order"
+    priorities = [*range(10), None, None, *range(9, -1, -1), 0, 9]
+    random.Random(7).shuffle(priorities)
+    calls = [
+        (
+            "count_words",
+            [],
+            {"payload": {"words": [str(priority or 0), str(number)], "witness": str(witness)}},
+            {} if priority is None else {"priority": priority},
+        )
+        for number, priority in enumerate(priorities)
+    ]
+    ids = platform.submit_all(calls)
+    eventually(lambda: all(job.dispatched_at for job in platform.jobs()), what="dispatch")
+    platform.start_worker(concurrency=1)
+    for job_id in ids:
+        platform.wait_for(job_id)
+    expected = sorted(enumerate(priorities), key=lambda item: (-(item[1] or 0), item[0]))
+    assert witness.read_text().split("\n")[:-1] == [f"{priority or 0} {number}" for number, priority in expected]
