@@ -53,15 +53,14 @@ class Reporter:
         with self._lock:
             self._flush()
 
-    def close(self, *, flush: bool) -> None:
-        """End the reporting; with `flush` the last news are written first."""
+    def close(self) -> Progress:
+        """End the reporting; returns the news that were not written yet, to be written with the outcome."""
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
-            if flush:
-                self._flush()
-            self._pending = self._nothing
+            last, self._pending = self._pending, self._nothing
+            return last
 
     def _flush(self) -> None:
         self._timer = None

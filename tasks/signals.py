@@ -148,8 +148,9 @@ def connect() -> None:
 
 def _end_attempt(request: Any, now: Running, kind: OutcomeKind, *, how: str, **details: Any) -> None:
     attempt = now.attempt
-    now.reporter.close(flush=kind != "succeeded")
-    outcome = Outcome(attempt.task_id, kind, request.hostname, attempt.attempt, **details)
+    outcome = Outcome(
+        attempt.task_id, kind, request.hostname, attempt.attempt, last_news=now.reporter.close(), **details
+    )
     accepted = persist(lambda: _accept(request, now, outcome), task_id=str(attempt.task_id))
     now.settled = True
     if accepted is None:

@@ -264,7 +264,7 @@ def _claim_row(wish: Claim) -> dict[str, Any]:
 
 
 def _outcome_row(outcome: Outcome) -> dict[str, Any]:
-    failure = outcome.failure
+    failure, news = outcome.failure, outcome.last_news
     return {
         "task_id": str(outcome.task_id),
         "attempt": outcome.attempt,
@@ -276,4 +276,9 @@ def _outcome_row(outcome: Outcome) -> dict[str, Any]:
         "traceback": failure.traceback if failure else None,
         "delay": outcome.delay.total_seconds(),
         "payload": outcome.payload,
+        "percent": news.percent if news else None,
+        "message": news.message if news else None,
+        "detail": news.detail if news else None,
+        "current_step": news.current_step if news else None,
+        "total_steps": news.total_steps if news else None,
     }

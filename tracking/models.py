@@ -173,38 +173,6 @@ class Failure:
     traceback: str | None = None
 
 
-OutcomeKind = Literal["succeeded", "failed", "retry", "lost", "released", "cancelled"]
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How an attempt ended. `attempt` None stands for the only attempt that `task_id` can have had.
-
-    succeeded: `result`. failed: `failure`. retry: `failure` and the `delay` until it is due again.
-    lost: its worker died; it runs again unless it took too many down. released: handed back, runs again.
-    cancelled: ended by somebody outside the platform, with the reason in `failure.message`.
-    """
-
-    task_id: UUID
-    kind: OutcomeKind
-    actor: str
-    attempt: int | None = None
-    result: Any = None
-    failure: Failure | None = None
-    delay: timedelta = timedelta(0)
-    payload: JsonObject | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """An outcome that was accepted, and where the job is now."""
-
-    job_id: UUID
-    task_id: UUID
-    organization_id: str
-    status: Status
-
-
 @dataclass(frozen=True, slots=True)
 class Progress:
     """A report from a running body. `percent` and the steps never move the row backwards; None leaves as is."""
@@ -216,6 +184,40 @@ class Progress:
     detail: Any = None
     current_step: int | None = None
     total_steps: int | None = None
+
+
+OutcomeKind = Literal["succeeded", "failed", "retry", "lost", "released", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How an attempt ended. `attempt` None stands for the only attempt that `task_id` can have had.
+
+    succeeded: `result`. failed: `failure`. retry: `failure` and the `delay` until it is due again.
+    lost: its worker died; it runs again unless it took too many down. released: handed back, runs again.
+    cancelled: ended by somebody outside the platform, with the reason in `failure.message`. `last_news`: what the body
+    said last and nobody has written yet.
+    """
+
+    task_id: UUID
+    kind: OutcomeKind
+    actor: str
+    attempt: int | None = None
+    result: Any = None
+    failure: Failure | None = None
+    delay: timedelta = timedelta(0)
+    payload: JsonObject | None = None
+    last_news: Progress | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """An outcome that was accepted, and where the job is now."""
+
+    job_id: UUID
+    task_id: UUID
+    organization_id: str
+    status: Status
 
 
 @dataclass(frozen=True, slots=True)

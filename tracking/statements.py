@@ -157,7 +157,8 @@ SETTLE = _statement(
                END AS target
         FROM jsonb_to_recordset(:batch) AS batch(
                  task_id uuid, attempt int, kind text, actor text, result jsonb, error_type text,
-                 error_message text, traceback text, delay double precision, payload jsonb)
+                 error_message text, traceback text, delay double precision, payload jsonb,
+                 percent int, message text, detail jsonb, current_step int, total_steps int)
         JOIN jobs USING (task_id)
         WHERE jobs.status = 'running' AND (batch.attempt IS NULL OR jobs.attempt = batch.attempt)
         ORDER BY jobs.id
@@ -179,7 +180,12 @@ SETTLE = _statement(
             error_message = CASE WHEN locked.target = 'failed' AND locked.kind = 'lost'
                                  THEN 'the job took down ' || (jobs.losses + 1) || ' workers'
                                  ELSE locked.error_message END,
-            progress = CASE locked.target WHEN 'succeeded' THEN 100 ELSE jobs.progress END,
+            progress = CASE locked.target WHEN 'succeeded' THEN 100
+                       ELSE greatest(jobs.progress, least(99, coalesce(locked.percent, 0))) END,
+            message = coalesce(locked.message, jobs.message),
+            progress_detail = coalesce(locked.detail, jobs.progress_detail),
+            current_step = greatest(jobs.current_step, locked.current_step),
+            total_steps = greatest(jobs.total_steps, locked.total_steps),
             cancel_requested_at = CASE locked.target WHEN 'cancelled' THEN clock_timestamp() END,
             completed_at = CASE WHEN locked.target IN ({_listed(FINISHED)}) THEN clock_timestamp() END,
             updated_at = clock_timestamp()
