@@ -1,0 +1,77 @@
+"""Flower, the real one, beside a worker on each broker."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.live import Platform, eventually
+
+AUTHENTICATION = ("operator", "a-password-for-this-test")
+
+
+@pytest.fixture(scope="module")
+def flower(running: Platform) -> Iterator[httpx.Client]:
+    """A client of a Flower that watches the worker, once it has switched the worker's events on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    running.start(
+        *("celery", "-A", "tasks", "flower", "--address=127.0.0.1", f"--port={port}"),
+        log="flower.log",
+        FLOWER_BASIC_AUTH=":".join(AUTHENTICATION),
+    )
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", auth=AUTHENTICATION, timeout=5) as client:
+        eventually(lambda: _answers(client), within=30, what="the start of Flower")
+        eventually(lambda: _sees_a_job(client, running), within=30, what="a worker's event in Flower")
+        yield client
+
+
+def _sees_a_job(client: httpx.Client, running: Platform) -> bool:
+    running.wait_for(running.submit("noop"))
+    return bool(client.get("/api/tasks", params={"limit": 1}).json())
+
+
+def _answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/healthcheck").is_success
+    except httpx.TransportError:
+        return False
+
+
+def test_flower_sees_the_jobs_and_its_revocation_is_recorded(running: Platform, flower: httpx.Client) -> None:
+    """Its API lists a job under its id without the payload; terminating one there cancels the row."""
+    job_id = running.submit("nap", payload={"seconds": 30, "witness": "/tmp/canary-of-this-payload"})
+    eventually(lambda: _task(flower, str(job_id)).get("state") == "STARTED", what="the job in Flower")
+    task = _task(flower, str(job_id))
+    assert task["name"] == "nap"
+    assert "canary-of-this-payload" not in flower.get(f"/api/task/info/{job_id}").text
+    flower.post(f"/api/task/revoke/{job_id}", params={"terminate": "true", "signal": "SIGUSR1"}).raise_for_status()
+    assert running.wait_for(job_id, "cancelled").cancel_requested_at is not None
+    eventually(lambda: not running.job(job_id).stopping, what="the stop of the body")
+
+
+def test_flower_counts_the_messages_of_every_priority(running: Platform, flower: httpx.Client) -> None:
+    """Queue lengths need the broker's scheme and, on Redis, all ten lists."""
+    if running.broker_url.startswith("amqp"):
+        pytest.skip("needs RabbitMQ's management API")
+    busy = running.submit_all([("nap", [], {"payload": {"seconds": 30}}, {}) for _ in range(2)])
+    for job_id in busy:
+        running.wait_for(job_id, "running")
+    waiting = running.submit_all([("noop", [], {}, {"priority": priority}) for priority in (0, 4, 9)])
+    eventually(lambda: _length(flower) == len(waiting), what="the length of the queue in Flower")
+    for job_id in busy:
+        flower.post(f"/api/task/revoke/{job_id}", params={"terminate": "true", "signal": "SIGUSR1"}).raise_for_status()
+        running.wait_for(job_id, "cancelled")
+
+
+def _task(client: httpx.Client, task_id: str) -> dict[str, str]:
+    answer = client.get(f"/api/task/info/{task_id}")
+    return dict(answer.json()) if answer.is_success else {}
+
+
+def _length(client: httpx.Client) -> int:
+    queues = client.get("/api/queues/length").json()["active_queues"]
+    return int(next(queue["messages"] for queue in queues if queue["name"] == "default"))
