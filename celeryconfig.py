@@ -19,6 +19,7 @@ task_queues = [
     Queue(name, routing_key=name, queue_arguments={"x-max-priority": HIGHEST_PRIORITY})
     for name in ("default", "maintenance")
 ]
+task_routes = {name: {"queue": "maintenance"} for name in ("cleanup", "sync")}
 
 # A message is acknowledged after its outcome is written; a child that dies is settled by task_failure instead.
 task_acks_late = True

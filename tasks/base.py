@@ -28,6 +28,7 @@ from tracking.settings import settings
 log = structlog.get_logger(__name__)
 
 MOST_BEFORE_SUCCESS = 99
+OPTIONAL_KINDS = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
@@ -86,9 +87,13 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
 
     @cached_property
     def takes_payload(self) -> bool:
-        """Whether the handler has a parameter to give a payload to."""
+        """Whether the handler cannot be called without an argument."""
         handler: Any = inspect.unwrap(getattr(self, "_decorated_fun", self.run))
-        return any(name != "self" for name in inspect.signature(handler).parameters)
+        return any(
+            parameter.default is parameter.empty and parameter.kind not in OPTIONAL_KINDS
+            for name, parameter in inspect.signature(handler).parameters.items()
+            if name != "self"
+        )
 
     def validate_payload(self, payload: Any) -> dict[str, Any]:
         """The payload with its defaults, as the handler will see it. Raises pydantic.ValidationError."""
@@ -134,6 +139,7 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
         except ValueError:
             return Refusal.UNKNOWN, False
         answers: list[Attempt | Refusal] = []
+        interrupted = False
         try:
             persist(
                 lambda: answers.append(_grant(wish)),
@@ -142,10 +148,12 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
                 task_id=task_id,
             )
         except SoftTimeLimitExceeded:
-            return answers[-1], True
+            interrupted = True
         except DatabaseAway:
             raise Reject("the database is away", requeue=True) from None
-        return answers[-1], False
+        if not answers:  # interrupted before there was one
+            raise Reject("the database is away", requeue=True)
+        return answers[-1], interrupted
 
     def _report(self, **news: Any) -> None:
         now = running.of(self.request)

@@ -63,7 +63,9 @@ class Reporter:
             return last
 
     def _flush(self) -> None:
-        self._timer = None
+        if self._timer is not None:
+            self._timer.cancel()  # it may be late
+            self._timer = None
         pending, self._pending = self._pending, self._nothing
         if pending != self._nothing:
             self._next_write = self._clock() + 1 / WRITES_PER_SECOND

@@ -25,6 +25,11 @@ LONGEST_PAUSE = 5.0
 PATIENCE = 3600.0  # seconds; longer than any restart of a database
 BACKLOG = 10_000
 
+# PostgreSQL's error codes (its manual, appendix A) that pass: connection, rollback, resources, operator intervention;
+# read-only during a fail-over, lock not available. An error without a code is a broken link.
+OUTAGE_CLASSES = frozenset({"08", "40", "53", "57"})
+OUTAGES = frozenset({"25006", "55P03"})
+
 
 class DatabaseAway(Exception):
     """The database could not be reached in time."""
@@ -37,33 +42,40 @@ def persist(write: Callable[[], T], *, patience: float = PATIENCE, defer_interru
     that arrives during the writing does not stop it; with `defer_interrupt` it is raised afterwards.
     """
     deadline = time.monotonic() + patience
-    pause = FIRST_PAUSE
     interrupt: SoftTimeLimitExceeded | None = None
     while True:
         try:
-            answer = write()
+            answer = _until_answered(write, deadline, ids)
         except SoftTimeLimitExceeded as error:
             interrupt = error
-            continue
+        except DatabaseAway:
+            if interrupt is not None and defer_interrupt:
+                raise interrupt from None
+            raise
+        else:
+            if interrupt is not None and defer_interrupt:
+                raise interrupt
+            return answer
+
+
+def _until_answered(write: Callable[[], T], deadline: float, ids: dict[str, object]) -> T:
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            return write()
         except (DBAPIError, PoolTimeoutError) as error:
             if isinstance(error, DBAPIError) and not _is_outage(error):
                 raise
             if time.monotonic() + pause > deadline:
                 raise DatabaseAway from error
             log.warning("database.away", retry_in=round(pause, 2), error=type(error.__cause__ or error).__name__, **ids)
-        else:
-            if interrupt is not None and defer_interrupt:
-                raise interrupt
-            return answer
         time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, so that workers do not return in step
         pause = min(LONGEST_PAUSE, 2 * pause)
 
 
 def _is_outage(error: DBAPIError) -> bool:
-    # 08 connection, 53 resources, 57 operator intervention (shutdown, time-out), 40 rollback, 55P03 lock, 25006
-    # read-only during a fail-over: PostgreSQL's documented classes (appendix A); no state at all: the link broke.
     state = getattr(error.orig, "sqlstate", None)
-    return error.connection_invalidated or state is None or state[:2] in {"08", "53", "57", "40"} or state == "25006"
+    return error.connection_invalidated or state is None or state in OUTAGES or state[:2] in OUTAGE_CLASSES
 
 
 class Recorder:

@@ -7,14 +7,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
+import psycopg
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Connection, Engine, NullPool, create_engine, text
+from sqlalchemy import Connection, Engine, NullPool, create_engine, event, text
 
 from tracking.settings import Settings, settings
 
 MIGRATION_LOCK = 0x63656C65  # "cele"; any constant will do, it only has to be ours
+
+# Planning a verb anew costs as much as running it, and its plan never depends on the values: all are found by index.
+SESSION_OPTIONS = "-c timezone=UTC -c plan_cache_mode=force_generic_plan"
 
 
 class Database:
@@ -32,12 +37,14 @@ class Database:
             hide_parameters=True,  # payloads: they must not be quoted in errors and logs
             connect_args={
                 "connect_timeout": limits.connect_timeout,
+                "patience": limits.statement_timeout,
                 # milliseconds until unanswered data breaks the connection: a black-holed server must not hang us
                 "tcp_user_timeout": limits.statement_timeout * 1000,
-                "options": f"-c statement_timeout={limits.statement_timeout}s -c timezone=UTC",
+                "options": f"-c statement_timeout={limits.statement_timeout}s {SESSION_OPTIONS}",
                 "application_name": "celeriac",
             },
         )
+        event.listen(self.engine, "do_connect", _connect)
         self._autocommit = self.engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @contextmanager
@@ -76,6 +83,31 @@ def migrate(url: str) -> None:
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+class _PatientConnection(psycopg.Connection[Any]):
+    """A connection that gives up on a server that is silent.
+
+    A stopped or black-holed server still has its kernel acknowledge what we send, so that neither TCP's nor the
+    statement's time-out ends the wait.
+    """
+
+    patience = 4.0
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """Psycopg's wait for any answer of the server, with a deadline of `patience` seconds."""
+        try:
+            return super().wait(gen, interval, timeout or self.patience)
+        except psycopg.errors._WaitTimeout:  # noqa: SLF001 - what psycopg's own wait raises
+            self.pgconn.finish()
+            raise psycopg.OperationalError("the server does not answer") from None
+
+
+def _connect(_dialect: Any, _record: Any, arguments: Any, parameters: dict[str, Any]) -> _PatientConnection:
+    patience = parameters.pop("patience")
+    connection = _PatientConnection.connect(*arguments, **parameters)
+    connection.patience = patience
+    return connection
 
 
 def _forget_after_fork() -> None:

@@ -58,8 +58,9 @@ def claim(connection: Connection, claims: Sequence[Claim]) -> list[Attempt | Ref
 
     A refused claim is written to the job's history when there is such a job.
     """
-    granted = {row.task_id: _attempt(row) for row in connection.execute(statements.CLAIM, {"batch": _rows(claims)})}
-    return [granted.get(wish.task_id) or _refuse(connection, wish) for wish in claims]
+    rows = connection.execute(statements.CLAIM, _batch(claims))
+    granted = {row.claim_id: _attempt(row) for row in rows}
+    return [granted.get(wish.claim_id) or _refuse(connection, wish) for wish in claims]
 
 
 def report(connection: Connection, progress: Progress) -> bool:
@@ -78,7 +79,7 @@ def report(connection: Connection, progress: Progress) -> bool:
 
 def settle(connection: Connection, outcomes: Sequence[Outcome], *, max_losses: int = MAX_LOSSES) -> list[Settled]:
     """Write how attempts ended; returns those that were accepted, because their job still expected them."""
-    rows = connection.execute(statements.SETTLE, {"batch": _rows(outcomes), "max_losses": max_losses})
+    rows = connection.execute(statements.SETTLE, {**_batch(outcomes), "max_losses": max_losses})
     return [Settled(row.id, row.task_id, row.organization_id, Status(row.status)) for row in rows]
 
 
@@ -250,8 +251,9 @@ def _scoped(scope: Scope) -> dict[str, Any]:
     return {"organization_id": scope.organization_id, "user_id": scope.user_id}
 
 
-def _rows(values: Sequence[Claim] | Sequence[Outcome]) -> list[dict[str, Any]]:
-    return [_claim_row(value) if isinstance(value, Claim) else _outcome_row(value) for value in values]
+def _batch(values: Sequence[Claim] | Sequence[Outcome]) -> dict[str, Any]:
+    rows = [_claim_row(value) if isinstance(value, Claim) else _outcome_row(value) for value in values]
+    return {"batch": rows, "task_ids": [value.task_id for value in values]}
 
 
 def _claim_row(wish: Claim) -> dict[str, Any]:

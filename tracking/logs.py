@@ -11,8 +11,8 @@ from tracking.settings import Settings
 
 # At DEBUG they print whole messages, statements or URLs.
 TALKATIVE = ("celery", "kombu", "amqp", "asyncio")
-# And these at INFO too.
-MORE_TALKATIVE = ("sqlalchemy", "httpx", "httpcore")
+# And these at INFO too; the two of Celery's say of each job what our own lines say, without the job's id.
+MORE_TALKATIVE = ("sqlalchemy", "httpx", "httpcore", "celery.worker.strategy", "celery.app.trace")
 
 # Celery's loggers that quote jobs, and the arguments of theirs that do.
 QUOTING = ("celery.app.trace", "celery.worker")

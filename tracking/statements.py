@@ -1,5 +1,6 @@
 """The SQL of the verbs. Each locks its rows, changes them if they are still as expected, and writes their history.
 
+A batch is one JSON parameter; its ids come a second time as an array, from which the planner sees that they are few.
 The clock is read after the row is locked, so that the times of one job follow the order of its changes.
 """
 
@@ -18,13 +19,16 @@ def _listed(statuses: tuple[Status, ...]) -> str:
     return ", ".join(f"'{status}'" for status in statuses)
 
 
-def _logged(changed: str, event: str, actor: str, detail: str, task_id: str = "task_id") -> str:
-    """The INSERT of one history row for each row of `changed`: the job's columns and `from_status`."""
+def _logged(changed: str, event: str, actor: str, detail: str, *, task_id: str = "task_id", kept: str = "'{}'") -> str:
+    """The INSERT of one history row for each row of `changed`: the job's columns and `from_status`.
+
+    What is null in `detail` is left out at every depth; `kept` is added as it is.
+    """
     return f"""
         INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                              attempt, task_id, actor, detail)
         SELECT id, organization_id, user_id, job_type, {event}, from_status, status,
-               attempt, {task_id}, {actor}, jsonb_strip_nulls({detail})
+               attempt, {task_id}, {actor}, jsonb_strip_nulls({detail}) || {kept}
         FROM {changed}"""
 
 
@@ -84,7 +88,8 @@ CLAIM = _statement(
         SELECT jobs.id, jobs.status AS from_status, batch.claim_id, batch.worker, batch.lease
         FROM jsonb_to_recordset(:batch) AS batch(task_id uuid, claim_id uuid, worker text, lease uuid)
         JOIN jobs USING (task_id)
-        WHERE jobs.status IN ({_listed(sources(Event.STARTED))}) AND jobs.hold IS NULL
+        WHERE jobs.task_id = ANY(:task_ids) AND jobs.status IN ({_listed(sources(Event.STARTED))})
+          AND jobs.hold IS NULL
         ORDER BY jobs.id
         FOR UPDATE OF jobs
     ), moved AS (
@@ -99,8 +104,9 @@ CLAIM = _statement(
     ), logged AS ({
         _logged("moved", f"'{Event.STARTED}'", "worker", "jsonb_build_object('priority', priority, 'worker', worker)")
     })
-    SELECT {_ATTEMPT} FROM moved""",
+    SELECT {_ATTEMPT}, claim_id FROM moved""",
     batch=JSONB,
+    task_ids=ARRAY(Uuid),
 )
 
 KNOWN = text(
@@ -135,8 +141,9 @@ REPORT = _statement(
             "moved",
             f"'{Event.PROGRESS}'",
             "worker",
-            "jsonb_build_object('percentage', progress, 'message', message, 'detail', progress_detail,"
+            "jsonb_build_object('percentage', progress, 'message', message,"
             " 'current', current_step, 'total', total_steps)",
+            kept="CASE WHEN progress_detail IS NULL THEN '{}' ELSE jsonb_build_object('detail', progress_detail) END",
         )
     })
     SELECT id FROM moved""",
@@ -160,7 +167,8 @@ SETTLE = _statement(
                  error_message text, traceback text, delay double precision, payload jsonb,
                  percent int, message text, detail jsonb, current_step int, total_steps int)
         JOIN jobs USING (task_id)
-        WHERE jobs.status = 'running' AND (batch.attempt IS NULL OR jobs.attempt = batch.attempt)
+        WHERE jobs.task_id = ANY(:task_ids) AND jobs.status = 'running'
+          AND (batch.attempt IS NULL OR jobs.attempt = batch.attempt)
         ORDER BY jobs.id
         FOR UPDATE OF jobs
     ), moved AS (
@@ -209,6 +217,7 @@ SETTLE = _statement(
     })
     SELECT id, attempt_task_id AS task_id, organization_id, status FROM moved""",
     batch=JSONB,
+    task_ids=ARRAY(Uuid),
 )
 
 STOPPED = text(

@@ -44,8 +44,8 @@ def bounded(text: str, max_bytes: int) -> str:
     if len(data) <= max_bytes:
         return data.decode()
     mark = b"\n... cut ...\n"
-    half = (max_bytes - len(mark)) // 2
-    return (data[:half] + mark + data[-half:]).decode(errors="ignore")
+    half = max(0, (max_bytes - len(mark)) // 2)
+    return (data[:half] + mark + data[len(data) - half :])[:max_bytes].decode(errors="ignore")
 
 
 def _check(value: Any, path: str, depth: int) -> None:

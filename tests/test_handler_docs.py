@@ -1,0 +1,121 @@
+"""docs/exports.md and docs/handlers.md: every example runs, and has the result that the page shows."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from tasks.catalog import handler
+from tasks.exports import open_export
+from tasks.handlers.export_report import ExportReport, export_report
+from tasks.money import MONETARY_WORDS
+from tasks.reporting import catalogue, running
+from tests.handling import add_job, workplace
+from tests.live import Platform
+from tracking import acting_as
+from tracking.db import Database
+
+DOCS = Path(__file__).parent.parent / "docs"
+DOCUMENTED = UUID("019aa0f3-7c1e-7d5a-9f57-3a1f6a0c9d11")
+
+
+def blocks(page: str, language: str) -> list[str]:
+    """The code blocks of a page in this language."""
+    return re.findall(rf"```{language}\n(.*?)```", (DOCS / page).read_text(), re.DOTALL)
+
+
+def examples() -> list[tuple[str, dict[str, Any], dict[str, Any] | None]]:
+    """The job type, the payload and the result of each example; None where the page shows none."""
+    found = []
+    for page in ("exports.md", "handlers.md"):
+        values = [json.loads(block) for block in blocks(page, "json")]
+        for value, following in zip(values, [*values[1:], {}], strict=True):
+            if "jobType" in value:
+                result = following if following and "jobType" not in following else None
+                found.append((value["jobType"], value["payload"], result))
+    return found
+
+
+@pytest.fixture
+def place(database_url: str, database: Database, tmp_path: Path) -> Iterator[Path]:
+    """What the examples speak of: the report `failures`, the export of the pages, a destination."""
+    for name in ("reports", "mirror"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "reports" / "failures.sql").write_text(blocks("exports.md", "sql")[0])
+    settings = {"CELERIAC_REPORTS_DIR": tmp_path / "reports", "CELERIAC_SYNC_DIR": tmp_path / "mirror"}
+    with workplace(database_url, tmp_path, **{name: str(value) for name, value in settings.items()}) as exports:
+        for outcome in ("succeeded", "failed", "failed"):
+            add_job(database, "acme", outcome=outcome)
+        add_job(database, "acme", job_id=DOCUMENTED)
+        with acting_as("acme", "u1"):
+            result = dict(export_report(ExportReport(report_type="jobs")))
+        made = open_export(result["downloadUrl"].rpartition("/")[2])
+        assert made is not None
+        shutil.move(made[1], exports / f"{DOCUMENTED}-1.csv")
+        yield exports
+
+
+@pytest.mark.parametrize(("job_type", "payload", "shown"), examples())
+def test_an_example_runs_and_gives_what_the_page_shows(
+    job_type: str, payload: dict[str, Any], shown: dict[str, Any] | None, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same members, of the same types; the receiver of the webhook is the only one that is not real."""
+    monkeypatch.setattr("tasks.handlers.notification.deliver", lambda *_, **__: 204)
+    task = handler(job_type)
+    assert task.payload_model is not None
+    with acting_as("acme", "u1"):
+        result = task(task.payload_model.model_validate(payload))
+    assert result.get("recordCount", 1) > 0
+    if shown is not None:
+        assert [(name, type(value)) for name, value in result.items()] == [
+            (name, type(value)) for name, value in shown.items()
+        ]
+
+
+@pytest.mark.parametrize("block", blocks("handlers.md", "python"))
+def test_a_python_example_of_the_handlers_page_runs(block: str, place: Path) -> None:
+    """As it is."""
+    exec(block, {})  # noqa: S102 - our own page
+
+
+def test_the_python_example_of_the_exports_page_submits_a_job(platform: Platform) -> None:
+    """For the organization and user that it names."""
+    platform.run(blocks("exports.md", "python")[0])
+    (job,) = platform.jobs()
+    assert (job.job_type, job.organization_id, job.user_id) == ("export_report", "acme", "u1")
+    assert job.payload["filters"]["status"] == "failed"
+
+
+def test_the_page_lists_every_report_with_its_filters_and_columns(place: Path) -> None:
+    """As the files declare them, in their order."""
+    page = (DOCS / "exports.md").read_text()
+    for name in ("jobs", "usage"):
+        row = next(line for line in page.splitlines() if line.startswith(f"| `{name}`"))
+        _, _, filters, columns, _ = row.split("|")
+        report = catalogue()[name]
+        assert re.findall(r"`(\w+)`", filters) == [field.alias for field in report.filters.model_fields.values()]
+        with running(report, "acme", report.filters()) as rows:
+            assert re.findall(r"`(\w+)`", columns) == rows.columns
+
+
+def test_the_page_lists_every_permission_and_number_of_retries() -> None:
+    """As the handlers declare them."""
+    page = (DOCS / "handlers.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \| `([\w.]+)` \| `\w+` \|.*\((\d) times\)", page, re.MULTILINE)
+    assert [row[0] for row in rows] == ["export_report", "data_processing", "notification", "cleanup", "sync"]
+    for name, permission, retries in rows:
+        assert (handler(name).permission, handler(name).max_retries) == (permission, int(retries))
+
+
+def test_the_page_names_every_monetary_word() -> None:
+    """Plurals are left to the reader."""
+    section = (DOCS / "handlers.md").read_text().partition("## No money")[2].lower()
+    for word in MONETARY_WORDS:
+        assert re.search(rf"\b{word.removesuffix('s').removesuffix('e')}", section)
