@@ -1,0 +1,195 @@
+"""Who calls: a bearer token becomes a Principal, and routes say which permission they require."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Annotated, Any, Protocol
+
+import jwt
+from fastapi import Request, Security
+from fastapi.security import HTTPBearer
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from api.problems import Code, Problem
+from api.secrets import signing_secret
+from tracking.errors import ConfigurationError, InvalidValue
+from tracking.models import Owner, Scope
+from tracking.settings import Settings
+from tracking.values import check_text
+
+VIEW_JOBS = "jobs.view_jobs"
+CREATE_JOBS = "jobs.create_jobs"
+CANCEL_JOBS = "jobs.cancel_jobs"
+RETRY_JOBS = "jobs.retry_jobs"
+VIEW_ALL = "jobs.view_all"
+
+REQUIRED_CLAIMS = ("sub", "org", "permissions", "exp", "iat", "iss", "aud")
+KEYS_TIMEOUT = 3  # seconds to wait for the server of the public keys
+KEYS_PAUSE = 5  # seconds without another try after it has failed
+KEYS_LIFESPAN = 300  # seconds that fetched keys are used; an unknown key id asks again, every 30 s at most
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """Who calls, and what they may do."""
+
+    organization: str
+    user: str
+    permissions: frozenset[str]
+
+    @property
+    def scope(self) -> Scope:
+        """The jobs that they see: their own, or with `jobs.view_all` their organization's."""
+        return Scope(self.organization, None if VIEW_ALL in self.permissions else self.user)
+
+    @property
+    def owner(self) -> Owner:
+        """Whose the jobs are that they create."""
+        return Owner(self.organization, self.user)
+
+    def must_have(self, permission: str | None) -> None:
+        """Raise the 403 problem unless they have this permission; None is had by everyone."""
+        if permission is not None and permission not in self.permissions:
+            raise Problem(Code.PERMISSION_MISSING, f"The permission {permission} is needed.")
+
+
+class Verifier(Protocol):
+    """Checks tokens."""
+
+    async def principal(self, token: str) -> Principal:
+        """Whom the token names. Raises Problem."""
+
+
+def verifier(settings: Settings) -> Verifier:
+    """What checks tokens under these settings. Raises ConfigurationError for a weak secret, or two kinds of keys."""
+    if not settings.jwks_url:
+        return SharedSecret(signing_secret(settings), settings)
+    if settings.jwt_secret.get_secret_value():
+        raise ConfigurationError("CELERIAC_JWKS_URL and CELERIAC_JWT_SECRET exclude each other: set one")
+    try:
+        return PublicKeys(settings)
+    except jwt.PyJWKClientError as error:
+        raise ConfigurationError(f"CELERIAC_JWKS_URL: {error}") from None
+
+
+async def authenticate(request: Request) -> Principal:
+    """Whom the request's bearer token names. Raises the 401 problem, or 503 when that cannot be known now."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise unauthorized(Code.TOKEN_MISSING, "Send the header `Authorization: Bearer <token>`.")
+    tokens: Verifier = request.app.state.verifier
+    return await tokens.principal(token.strip())
+
+
+def requires(permission: str | None) -> Callable[..., Coroutine[Any, Any, Principal]]:
+    """The dependency of a route: its caller, who must have this permission; None asks for a valid token only."""
+
+    async def caller(request: Request, _: Annotated[object, Security(BEARER)]) -> Principal:
+        principal: Principal = request.state.principal  # StrictRoute has authenticated it, before reading the body
+        principal.must_have(permission)
+        return principal
+
+    return caller
+
+
+class SharedSecret:
+    """Tokens signed with one secret (HS256)."""
+
+    def __init__(self, secret: str, settings: Settings) -> None:
+        self._secret = secret
+        self._settings = settings
+
+    async def principal(self, token: str) -> Principal:
+        """Whom the token names."""
+        return _principal(token, self._secret, ["HS256"], self._settings)
+
+
+class PublicKeys:
+    """Tokens signed with one of the keys that an address lists (RS256, ES256)."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._keys = _Keys(settings.jwks_url, timeout=KEYS_TIMEOUT, lifespan=KEYS_LIFESPAN)
+
+    async def principal(self, token: str) -> Principal:
+        """Whom the token names; in a thread, because the keys may have to be fetched."""
+        return await run_in_threadpool(self._principal, token)
+
+    def _principal(self, token: str) -> Principal:
+        try:
+            key = self._keys.get_signing_key_from_jwt(token)
+        except jwt.PyJWKClientConnectionError:
+            raise Problem(Code.KEYS_UNAVAILABLE, "Try again in a moment.", headers={"Retry-After": "5"}) from None
+        except (jwt.PyJWTError, ValueError):
+            raise unauthorized(Code.TOKEN_INVALID, "No known key has signed this token.") from None
+        return _principal(token, key, ["RS256", "ES256"], self._settings)
+
+
+def unauthorized(code: Code, detail: str) -> Problem:
+    """A 401 problem."""
+    error = "" if code is Code.TOKEN_MISSING else ', error="invalid_token"'  # RFC 6750 §3.1
+    return Problem(code, detail, headers={"WWW-Authenticate": f'Bearer realm="celeriac"{error}'})
+
+
+BEARER = HTTPBearer(bearerFormat="JWT", auto_error=False, description="A JWT; `celeriac token` makes one.")
+
+
+class _Keys(jwt.PyJWKClient):
+    """The keys; a failure is remembered for a while, so that callers do not queue up for a server that is down."""
+
+    _closed_until = 0.0
+
+    def fetch_data(self) -> Any:
+        if time.monotonic() < self._closed_until:
+            raise jwt.PyJWKClientConnectionError("it has just failed")
+        try:
+            return super().fetch_data()
+        except (jwt.PyJWTError, ValueError, OSError) as error:
+            self._closed_until = time.monotonic() + KEYS_PAUSE
+            raise jwt.PyJWKClientConnectionError(str(error)) from error
+
+
+def _text(value: str) -> str:
+    try:
+        return check_text(value, "it")
+    except InvalidValue as error:
+        raise ValueError(str(error)) from None
+
+
+_Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_text)]
+
+
+class _Claims(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    sub: _Name
+    org: _Name
+    permissions: list[str]
+    exp: int | float
+    iat: int | float
+
+
+def _principal(token: str, key: Any, algorithms: list[str], settings: Settings) -> Principal:
+    try:
+        claims = _Claims.model_validate(
+            jwt.decode(
+                token,
+                key,
+                algorithms=algorithms,
+                audience=settings.jwt_audience,
+                issuer=settings.jwt_issuer,
+                options={"require": list(REQUIRED_CLAIMS), "enforce_minimum_key_length": True},
+            )
+        )
+    except jwt.ExpiredSignatureError:
+        raise unauthorized(Code.TOKEN_EXPIRED, "Get a new token.") from None
+    except jwt.MissingRequiredClaimError as error:
+        raise unauthorized(Code.TOKEN_INVALID, f"The claim {error.claim} is missing.") from None
+    except jwt.PyJWTError as error:
+        raise unauthorized(Code.TOKEN_INVALID, f"{type(error).__name__}.") from None
+    except ValidationError as error:
+        raise unauthorized(Code.TOKEN_INVALID, f"The claim {error.errors()[0]['loc'][0]} is not valid.") from None
+    return Principal(claims.org, claims.sub, frozenset(claims.permissions))

@@ -1,0 +1,123 @@
+"""What every request and every answer have in common: an id, a log line, safe headers, readable bytes, an end."""
+
+from __future__ import annotations
+
+import re
+import time
+import traceback
+from urllib.parse import quote, unquote_to_bytes
+from uuid import uuid4
+
+import structlog
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.problems import Code, Problem
+
+MAX_BODY = 512 * 1024  # bytes: twice the largest payload, for metadata and white space
+REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
+INNERMOST_FRAMES = 10  # of a failure are logged
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+log = structlog.get_logger(__name__)
+
+
+class Envelope:
+    """The outermost layer of the application."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        request_id = _request_id(Headers(scope=scope).get("x-request-id"))
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            answer = _Answer(send, request_id)
+            await self._serve(scope, _counted(receive), answer)
+            log.info("request", method=scope["method"], path=_path(scope), status=answer.status, ms=answer.age())
+
+    async def _serve(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
+        try:
+            _require_readable(scope)
+            await self.app(scope, receive, answer.send)
+        except Problem as refusal:
+            await refusal.response()(scope, receive, answer.send)
+        except ClientDisconnect:
+            return
+        except Exception as error:
+            # Not the error's text, which may quote a payload.
+            frames = "".join(traceback.format_tb(error.__traceback__, limit=-INNERMOST_FRAMES))
+            log.error(  # noqa: TRY400 - for the reason above
+                "the server failed", error=type(error).__name__, path=_path(scope), frames=frames
+            )
+            if answer.status is not None:
+                raise  # too late for another answer: the server closes the connection
+            problem = Problem(Code.INTERNAL_ERROR, f"The log tells more about request {answer.request_id}.")
+            await problem.response()(scope, receive, answer.send)
+
+
+class _Answer:
+    """The way out: adds the headers that every answer has."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self._began = time.monotonic()
+        self.request_id = request_id
+        self.status: int | None = None
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-Id"] = self.request_id
+            for name, value in HEADERS.items():
+                headers.setdefault(name, value)
+        await self._send(message)
+
+    def age(self) -> float:
+        return round((time.monotonic() - self._began) * 1000, 1)
+
+
+def _counted(receive: Receive) -> Receive:
+    # The framework's own limit answers in plain text, from a place that no error handler reaches.
+    size = 0
+
+    async def counted() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > MAX_BODY:
+            raise Problem(Code.BODY_TOO_LARGE, f"At most {MAX_BODY} bytes are read.")
+        return message
+
+    return counted
+
+
+def _require_readable(scope: Scope) -> None:
+    """Refuse escapes in the address that are not UTF-8 or stand for NUL: nothing below has to think of them."""
+    for part in (_path(scope), scope["query_string"]):
+        try:
+            decoded = unquote_to_bytes(part).decode()
+        except UnicodeDecodeError:
+            raise Problem(Code.MALFORMED_URL, "The address is not UTF-8.") from None
+        if "\x00" in decoded:
+            raise Problem(Code.MALFORMED_URL, "The address contains a NUL character.")
+
+
+def _path(scope: Scope) -> str:
+    """The path as it came: escapes still hide line breaks from the log."""
+    raw: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+    return raw.decode("ascii", "backslashreplace")
+
+
+def _request_id(given: str | None) -> str:
+    return given if given and REQUEST_ID.fullmatch(given) else uuid4().hex

@@ -1,0 +1,80 @@
+"""What the description of the API says beyond types: the answers that are no, and the headers that matter."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from api.problems import MEDIA_TYPE, Code
+from api.schemas.answers import ProblemBody
+
+TEXT: dict[str, Any] = {"schema": {"type": "string"}}
+SECONDS: dict[str, Any] = {"schema": {"type": "integer"}, "description": "Seconds to wait."}
+RETRY_AFTER = {"Retry-After": SECONDS}
+
+# The media types of exports, by the ends of their names.
+EXPORTED = {
+    ".csv": "text/csv; charset=utf-8",
+    ".json": "application/json",
+    ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+}
+
+Responses = dict[int | str, dict[str, Any]]
+
+
+class DescribedApi(FastAPI):
+    """FastAPI, with the schema of problems among its components."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The description, made once."""
+        described = super().openapi()
+        components = described["components"]["schemas"]
+        if "Problem" not in components:
+            problem = ProblemBody.model_json_schema(ref_template="#/components/schemas/{model}")
+            components |= {**problem.pop("$defs"), "Problem": problem}
+        return described
+
+
+def operation_id(route: APIRoute) -> str:
+    """The function's name: a good name for a client's method."""
+    return route.name
+
+
+def problems(*codes: Code) -> Responses:
+    """The responses that are these problems, and those that any route under /v1 can answer."""
+    described: Responses = {}
+    for code in (Code.TOKEN_MISSING, Code.TOKEN_INVALID, Code.TOKEN_EXPIRED, *codes, *EVERYWHERE):
+        response = described.setdefault(code.value.status, {"description": "", "content": PROBLEM})
+        named = f"`{code}`: {code.value.title}."
+        response["description"] = f"{response['description']} {named}".strip()
+        if code.value.status in (409, 503):
+            response["headers"] = RETRY_AFTER
+    return described
+
+
+EVERYWHERE = (Code.MALFORMED_URL, Code.INVALID_REQUEST, Code.DATABASE_UNAVAILABLE, Code.OVERLOADED)
+PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+BODY = (Code.MALFORMED_JSON, Code.BODY_TOO_SLOW, Code.BODY_TOO_LARGE, Code.UNSUPPORTED_MEDIA_TYPE)
+
+READ = problems(Code.PERMISSION_MISSING)
+READ_ONE = problems(Code.PERMISSION_MISSING, Code.JOB_NOT_FOUND)
+STATUS: Responses = {
+    200: {"headers": {"ETag": TEXT, **RETRY_AFTER}},
+    304: {"description": "Nothing has changed since `If-None-Match`.", "headers": {"ETag": TEXT, **RETRY_AFTER}},
+    **READ_ONE,
+}
+CREATED: Responses = {
+    202: {"headers": {"Location": TEXT}},
+    **problems(Code.PERMISSION_MISSING, *BODY, Code.UNKNOWN_JOB_TYPE, Code.IDEMPOTENCY_CONFLICT),
+}
+CANCELLED = problems(Code.PERMISSION_MISSING, Code.JOB_NOT_FOUND, Code.ILLEGAL_MOVE, *BODY)
+RETRIED = problems(Code.PERMISSION_MISSING, Code.JOB_NOT_FOUND, Code.ILLEGAL_MOVE, Code.UNKNOWN_JOB_TYPE, *BODY)
+EXPORT: Responses = {
+    200: {"description": "The file.", "content": {kind: {} for kind in EXPORTED.values()}},
+    **problems(Code.PERMISSION_MISSING, Code.EXPORT_NOT_FOUND),
+}
+READY: Responses = {
+    503: {"description": f"`{Code.NOT_READY}`: `checks` says why.", "content": PROBLEM, "headers": RETRY_AFTER}
+}

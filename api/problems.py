@@ -1,0 +1,162 @@
+"""How the API says no: RFC 9457 problems, each with a stable code that docs/errors.md explains."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from starlette.exceptions import HTTPException
+
+from tracking import errors
+
+MEDIA_TYPE = "application/problem+json"
+UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeoutError)
+RETRY_AFTER = {"Retry-After": "2"}  # seconds
+MOST_ERRORS = 20
+LONGEST_FIELD = 200  # characters: a hostile field name is not echoed in full
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One way to say no: its HTTP status, and a title that never changes."""
+
+    status: HTTPStatus
+    title: str
+
+
+class Code(Enum):
+    """Every code there is; its name in lower case is what clients see."""
+
+    MALFORMED_URL = Kind(HTTPStatus.BAD_REQUEST, "The address or a header cannot be read")
+    MALFORMED_JSON = Kind(HTTPStatus.BAD_REQUEST, "The body is not JSON")
+    TOKEN_MISSING = Kind(HTTPStatus.UNAUTHORIZED, "A bearer token is needed")
+    TOKEN_INVALID = Kind(HTTPStatus.UNAUTHORIZED, "The token is not valid")
+    TOKEN_EXPIRED = Kind(HTTPStatus.UNAUTHORIZED, "The token has expired")
+    PERMISSION_MISSING = Kind(HTTPStatus.FORBIDDEN, "A permission is missing")
+    NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is nothing at this address")
+    JOB_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such job")
+    EXPORT_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such export")
+    METHOD_NOT_ALLOWED = Kind(HTTPStatus.METHOD_NOT_ALLOWED, "This address does not take this method")
+    BODY_TOO_SLOW = Kind(HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive in time")
+    ILLEGAL_MOVE = Kind(HTTPStatus.CONFLICT, "The job's status does not allow this")
+    BODY_TOO_LARGE = Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large")
+    UNSUPPORTED_MEDIA_TYPE = Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must be application/json")
+    INVALID_REQUEST = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The request is not valid")
+    UNKNOWN_JOB_TYPE = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "No handler is registered for this job type")
+    IDEMPOTENCY_CONFLICT = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The idempotency key belongs to another request")
+    INTERNAL_ERROR = Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed")
+    DATABASE_UNAVAILABLE = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The database cannot be reached")
+    KEYS_UNAVAILABLE = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The keys that check tokens cannot be fetched")
+    OVERLOADED = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "Too many requests are being served")
+    NOT_READY = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The platform is not ready")
+
+    def __str__(self) -> str:
+        return self.name.lower()
+
+
+class Problem(HTTPException):
+    """An answer that is no: raised anywhere below a route. `extra` holds further members of the body."""
+
+    def __init__(
+        self,
+        code: Code,
+        detail: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(int(code.value.status), detail, dict(headers or {}))
+        self.code = code
+        self.extra = dict(extra or {})
+
+    def response(self) -> Response:
+        """The problem as it goes out."""
+        body = {
+            "type": f"urn:celeriac:error:{self.code}",
+            "title": self.code.value.title,
+            "status": self.status_code,
+            "detail": self.detail,
+            "code": str(self.code),
+            **self.extra,
+        }
+        # json's own escapes: whatever is in a detail, it can be encoded
+        return Response(json.dumps(body), self.status_code, headers=self.headers, media_type=MEDIA_TYPE)
+
+
+def invalid(found: Sequence[Mapping[str, Any]], *, within: str = "") -> Problem:
+    """The problem for pydantic's errors; `within` is the place of what was validated, such as "payload"."""
+    fields = [
+        {"field": _field(error["loc"], within)[:LONGEST_FIELD], "message": error["msg"].removeprefix("Value error, ")}
+        for error in found[:MOST_ERRORS]
+    ]
+    first = f"{fields[0]['field'] or 'request'}: {fields[0]['message']}"
+    return Problem(Code.INVALID_REQUEST, first, extra={"errors": fields})
+
+
+def install(app: FastAPI) -> None:
+    """Make every exception below a route a problem."""
+    app.exception_handler(HTTPException)(_from_http)
+    app.exception_handler(RequestValidationError)(_from_request)
+    app.exception_handler(errors.TrackingError)(_from_tracking)
+    for unavailable in UNAVAILABLE:
+        app.exception_handler(unavailable)(_from_database)
+
+
+REFUSALS = {
+    errors.JobNotFound: Code.JOB_NOT_FOUND,
+    errors.IllegalMove: Code.ILLEGAL_MOVE,
+    errors.IdempotencyConflict: Code.IDEMPOTENCY_CONFLICT,
+    errors.UnknownJobType: Code.UNKNOWN_JOB_TYPE,
+    errors.InvalidValue: Code.INVALID_REQUEST,
+}
+FRAMEWORK = {HTTPStatus.NOT_FOUND: Code.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED: Code.METHOD_NOT_ALLOWED}
+
+
+async def _from_http(request: Request, error: HTTPException) -> Response:
+    if not isinstance(error, Problem):
+        code = FRAMEWORK.get(HTTPStatus(error.status_code), Code.MALFORMED_URL)
+        headers = {"Allow": _allowed(request)} if code is Code.METHOD_NOT_ALLOWED else error.headers
+        error = Problem(code, f"{request.method} {request.url.path[:LONGEST_FIELD]}", headers=headers)
+    return error.response()
+
+
+async def _from_request(_: Request, error: RequestValidationError) -> Response:
+    return invalid(error.errors()).response()
+
+
+async def _from_tracking(_: Request, error: errors.TrackingError) -> Response:
+    code = REFUSALS.get(type(error))
+    if code is None:
+        raise error
+    wait = getattr(error, "retry_after", None)
+    return Problem(code, str(error), headers={"Retry-After": str(wait)} if wait else None).response()
+
+
+async def _from_database(_: Request, error: Exception) -> Response:
+    log.warning("database unavailable", error=type(error).__name__)
+    detail = "Try again in a moment; with its Idempotency-Key a create makes no second job."
+    return Problem(Code.DATABASE_UNAVAILABLE, detail, headers=RETRY_AFTER).response()
+
+
+def _allowed(request: Request) -> str:
+    """All methods of the address: the framework names those of the first route that it finds."""
+    route = request.scope.get("route")
+    methods = request.app.openapi()["paths"].get(getattr(route, "path", ""), {"get": None})
+    return ", ".join(sorted(method.upper() for method in methods))
+
+
+def _field(location: Iterable[Any], within: str) -> str:
+    parts = [str(part) for part in location]
+    return ".".join([within, *parts] if within else parts[1:])  # FastAPI begins with "body", "query" ...

@@ -1,0 +1,47 @@
+"""The files that exports made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from fastapi.responses import FileResponse
+
+from api import openapi
+from api.auth import Principal, requires
+from api.problems import Code, Problem
+from api.reading import read
+from api.schemas import fields
+from api.strict import StrictRoute
+from tasks.catalog import handler
+from tasks.exports import DOWNLOADS, open_export
+from tracking import queries
+from tracking.errors import JobNotFound
+from tracking.models import JobRecord
+
+router = APIRouter(prefix=DOWNLOADS, tags=["exports"], route_class=StrictRoute)
+
+
+@router.get("/{name}", response_class=FileResponse, responses=openapi.EXPORT)
+def get_export(principal: Annotated[Principal, Depends(requires(None))], name: fields.Name) -> FileResponse:
+    """The file of an export that the caller sees; they need the permission of its handler."""
+    job, path = _find(principal, name)
+    principal.must_have(handler(job.job_type).permission)
+    return FileResponse(path, media_type=openapi.EXPORTED[path.suffix], filename=path.name)
+
+
+def _find(principal: Principal, name: str) -> tuple[JobRecord, Path]:
+    """The job and the file; one 404 for what is not there, not theirs, or left behind by an attempt that failed."""
+    found = open_export(name)
+    try:
+        job = read(queries.get, found[0], principal.scope) if found else None
+    except JobNotFound:
+        job = None
+    if found is None or job is None or not _is_result(job, name):
+        raise Problem(Code.EXPORT_NOT_FOUND, "It was never made, or it has been cleaned up.")
+    return job, found[1]
+
+
+def _is_result(job: JobRecord, name: str) -> bool:
+    return isinstance(job.result, dict) and job.result.get("downloadUrl") == f"{DOWNLOADS}/{name}"

@@ -1,0 +1,143 @@
+"""Jobs: create, read, cancel, retry."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Body, Depends, Header, Path, Query, Response
+from pydantic import ValidationError
+
+from api import openapi
+from api.auth import CANCEL_JOBS, CREATE_JOBS, RETRY_JOBS, VIEW_JOBS, Principal, requires
+from api.problems import invalid
+from api.reading import read
+from api.schemas import answers, fields, requests
+from api.strict import StrictRoute
+from tasks import submission
+from tasks.catalog import handler
+from tracking import queries
+from tracking.models import Submitted
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
+
+Viewer = Annotated[Principal, Depends(requires(VIEW_JOBS))]
+JobId = Annotated[UUID, Path(alias="id")]
+
+
+@router.post("", status_code=202, responses=openapi.CREATED)
+def create_job(
+    principal: Annotated[Principal, Depends(requires(CREATE_JOBS))],
+    new: requests.NewJob,
+    response: Response,
+    idempotency_key: Annotated[fields.IdempotencyKey | None, Header()] = None,
+) -> answers.Created:
+    """Accept a job. Once this has answered, the job is kept until it ends, whatever breaks in between."""
+    principal.must_have(handler(new.job_type).permission)
+    submitted = _submit(principal, new, idempotency_key)
+    response.headers["Location"] = f"/v1/jobs/{submitted.job.id}"
+    return answers.Created.of(submitted.job)
+
+
+@router.get("", responses=openapi.READ)
+def list_jobs(principal: Viewer, query: Annotated[requests.ListQuery, Query()]) -> answers.JobList:
+    """The jobs that the caller sees, newest first."""
+    return list_page(principal, query, project_id=query.project_id)
+
+
+@router.get("/recent", responses=openapi.READ)
+def recent_jobs(principal: Viewer, query: Annotated[requests.RecentQuery, Query()]) -> answers.RecentJobs:
+    """Active jobs, then those finished in the last hour: more urgent first, then oldest active, newest finished."""
+    found = read(queries.recent, principal.scope, limit=query.limit, job_type=query.type, status=query.status)
+    return answers.RecentJobs.of(found)
+
+
+@router.get("/stats", responses=openapi.READ)
+def job_stats(principal: Viewer, query: Annotated[requests.StatsQuery, Query()]) -> answers.JobStats:
+    """Counts of active jobs, and of those that finished in the window."""
+    return answers.JobStats.of(read(queries.stats, principal.scope, window=query.window))
+
+
+@router.get("/history", responses=openapi.READ)
+def job_history(principal: Viewer, query: Annotated[requests.HistoryQuery, Query()]) -> answers.History:
+    """Finished jobs, last finished first."""
+    page = read(queries.finished, principal.scope, query.filters, cursor=query.cursor or None, size=query.limit)
+    return answers.History.of(page)
+
+
+@router.get("/{id}", responses=openapi.READ_ONE)  # noqa: FAST003 - JobId is that parameter
+def get_job(principal: Viewer, job_id: JobId, query: Annotated[requests.JobQuery, Query()]) -> answers.JobWithDetails:
+    """One job; its attempts and its timeline are included when asked for."""
+    job = read(queries.get, job_id, principal.scope)
+    timeline = read(queries.timeline, job_id) if query.include else ()
+    return answers.JobWithDetails.with_details(job, timeline, query.include)
+
+
+@router.get("/{id}/status", response_model=answers.JobStatus, responses=openapi.STATUS)  # noqa: FAST003 - as above
+def get_job_status(
+    principal: Viewer,
+    job_id: JobId,
+    response: Response,
+    if_none_match: Annotated[str, Header()] = "",
+) -> Any:
+    """One job, what can be done about it, and in `Retry-After` when to ask again."""
+    job = read(queries.get, job_id, principal.scope)
+    headers = answers.polling_headers(job)
+    if headers["ETag"].removeprefix("W/") in if_none_match or if_none_match == "*":
+        return Response(status_code=304, headers=headers)
+    response.headers.update(headers)
+    return answers.JobStatus.of(job)
+
+
+@router.post("/{id}/cancel", responses=openapi.CANCELLED)
+def cancel_job(
+    principal: Annotated[Principal, Depends(requires(CANCEL_JOBS))],
+    job_id: JobId,
+    body: Annotated[requests.CancelRequest | None, Body()] = None,
+) -> answers.Moved:
+    """End a job that is not finished. From now on it does not start, and a result of its body does not count."""
+    reason = body.reason if body else None
+    job = submission.cancel(job_id, principal.scope, actor=principal.user, reason=reason)
+    return answers.Moved(message="Job cancelled successfully", status=job.status)
+
+
+@router.post("/{id}/retry", responses=openapi.RETRIED)
+def retry_job(
+    principal: Annotated[Principal, Depends(requires(RETRY_JOBS))],
+    job_id: JobId,
+    body: Annotated[requests.RetryRequest | None, Body()] = None,
+) -> answers.Moved:
+    """Queue a failed or cancelled job again."""
+    principal.must_have(handler(read(queries.get, job_id, principal.scope).job_type).permission)
+    job = submission.retry(job_id, principal.scope, actor=principal.user, force=body is not None and body.force)
+    return answers.Moved(message="Job retry initiated successfully", status=job.status)
+
+
+def list_page(principal: Principal, query: requests.ProjectListQuery, *, project_id: str | None) -> answers.JobList:
+    """A page by number, or what follows a cursor."""
+    filters, size = query.filters(project_id), query.page_size
+    if query.cursor is None:
+        number = query.page or 1
+        page = read(queries.page, principal.scope, filters, number=number, size=size)
+        return answers.JobList.of(page, number=number, size=size)
+    page = read(queries.after, principal.scope, filters, cursor=query.cursor or None, size=size)
+    return answers.JobList.of(page, number=None, size=size)
+
+
+def _submit(principal: Principal, new: requests.NewJob, idempotency_key: str | None) -> Submitted:
+    try:
+        return submission.create(
+            new.job_type,
+            new.payload,
+            owner=principal.owner,
+            priority=new.priority,
+            max_retries=new.max_retries,
+            scheduled_at=new.scheduled_at,
+            project_id=new.project_id,
+            message=new.message,
+            metadata=new.metadata,
+            idempotency_key=idempotency_key,
+            request_hash=new.digest,
+        )
+    except ValidationError as error:
+        raise invalid(error.errors(include_url=False, include_input=False), within="payload") from None

@@ -1,0 +1,34 @@
+"""The jobs of one project."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query
+
+from api import openapi
+from api.reading import read
+from api.routes.jobs import Viewer, list_page
+from api.schemas import answers, fields, requests
+from api.strict import StrictRoute
+from tracking import queries
+
+router = APIRouter(prefix="/v1/projects/{projectId}/jobs", tags=["projects"], route_class=StrictRoute)
+
+ProjectId = Annotated[fields.Name, Path(alias="projectId")]
+
+
+@router.get("", responses=openapi.READ)
+def list_project_jobs(
+    principal: Viewer, project_id: ProjectId, query: Annotated[requests.ProjectListQuery, Query()]
+) -> answers.JobList:
+    """The jobs of a project that the caller sees, newest first."""
+    return list_page(principal, query, project_id=project_id)
+
+
+@router.get("/stats", responses=openapi.READ)
+def project_job_stats(
+    principal: Viewer, project_id: ProjectId, query: Annotated[requests.StatsQuery, Query()]
+) -> answers.JobStats:
+    """Counts of a project's active jobs, and of those that finished in the window."""
+    return answers.JobStats.of(read(queries.stats, principal.scope, window=query.window, project_id=project_id))

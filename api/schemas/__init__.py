@@ -1,0 +1,1 @@
+"""The JSON contract: what requests may say, and what answers look like."""

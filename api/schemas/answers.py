@@ -1,0 +1,334 @@
+"""What answers look like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+from uuid import UUID
+
+from pydantic import AliasGenerator, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from api.schemas.fields import Instant, Milliseconds
+from tasks.base import Job as Handler
+from tracking import queries
+from tracking.models import HistoryEntry, JobRecord, Page, Stats
+from tracking.states import FINISHED, Event, Hold, Status, can_cancel, can_retry
+
+POLL_OFTEN_UNTIL = timedelta(seconds=10)  # of age
+
+
+def _is_none(value: Any) -> bool:
+    return value is None
+
+
+class Answered(BaseModel):
+    """The base of what clients get; it can be read from the values of `tracking`."""
+
+    model_config = ConfigDict(
+        alias_generator=AliasGenerator(serialization_alias=to_camel), from_attributes=True, frozen=True
+    )
+
+
+class Created(Answered):
+    """A job was accepted."""
+
+    job_id: UUID
+    status: Status
+    message: str = "Job created successfully"
+    timestamp: Instant
+
+    @classmethod
+    def of(cls, job: JobRecord) -> Self:
+        """The answer for this job, new or not."""
+        return cls(job_id=job.id, status=job.status, timestamp=job.created_at)
+
+
+class Moved(Answered):
+    """A job was cancelled or retried."""
+
+    message: str
+    status: Status
+
+
+class Job(Answered):
+    """A job."""
+
+    id: UUID
+    task_id: UUID
+    organization_id: str
+    project_id: str | None
+    user_id: str
+    job_type: str
+    status: Status
+    hold: Hold | None = Field(description="What a waiting job waits for; null: it was sent to the broker.")
+    priority: int
+    attempt: int
+    retry_count: int
+    max_retries: int
+    payload: dict[str, Any]
+    metadata: dict[str, Any]
+    result: Any
+    error_message: str | None
+    message: str | None
+    progress: int
+    total_steps: int
+    current_step: int
+    worker: str | None
+    depends_on: list[UUID] = []
+    scheduled_at: Instant | None
+    next_retry_at: Instant | None
+    cancel_requested_at: Instant | None
+    started_at: Instant | None
+    completed_at: Instant | None
+    duration_ms: Milliseconds | None = Field(validation_alias="duration")
+    created_at: Instant
+    updated_at: Instant
+
+    @classmethod
+    def of(cls, job: JobRecord) -> Self:
+        """The job as clients see it."""
+        return cls.model_validate(job)
+
+
+class Attempt(Answered):
+    """One attempt of a job."""
+
+    attempt: int
+    task_id: UUID
+    worker: str
+    started_at: Instant
+    completed_at: Instant | None
+    outcome: Event | None = Field(description="How it ended; null while it runs.")
+    error_type: str | None
+    error_message: str | None
+    traceback: str | None
+
+
+class TimelineEntry(Answered):
+    """Something that happened to a job."""
+
+    id: int
+    event: Event
+    from_: Status | None = Field(validation_alias="from_status", serialization_alias="from")
+    to: Status = Field(validation_alias="to_status")
+    attempt: int
+    task_id: UUID
+    actor: str
+    detail: dict[str, Any]
+    at: Instant
+
+
+class JobWithDetails(Job):
+    """A job with what `include` asked for."""
+
+    attempts: list[Attempt] | None = Field(default=None, exclude_if=_is_none)
+    history: list[TimelineEntry] | None = Field(default=None, exclude_if=_is_none)
+
+    @classmethod
+    def with_details(cls, job: JobRecord, timeline: Sequence[HistoryEntry], include: Sequence[str]) -> Self:
+        """The job with those of its details that are in `include`."""
+        attempts = [Attempt.model_validate(attempt) for attempt in queries.attempts(timeline)]
+        entries = [TimelineEntry.model_validate(entry) for entry in timeline]
+        details = {"attempts": attempts, "history": entries}
+        return cls.of(job).model_copy(update={name: details[name] for name in include})
+
+
+class Progress(BaseModel):
+    """How far a job is."""
+
+    current: int
+    total: int
+    percentage: int
+    message: str | None
+    detail: Any
+
+
+class JobStatus(Answered):
+    """A job, and what can be done about it now."""
+
+    job: Job
+    progress: Progress
+    can_cancel: bool
+    can_retry: bool
+
+    @classmethod
+    def of(cls, job: JobRecord) -> Self:
+        """The status of this job."""
+        return cls(
+            job=Job.of(job),
+            progress=Progress(
+                current=job.current_step,
+                total=job.total_steps,
+                percentage=job.progress,
+                message=job.message,
+                detail=job.progress_detail,
+            ),
+            can_cancel=can_cancel(job.status),
+            can_retry=can_retry(job.status, job.retry_count, job.max_retries) and not job.stopping,
+        )
+
+
+class JobList(Answered):
+    """A page of jobs; read by cursor, it has neither a number nor a total."""
+
+    jobs: list[Job]
+    total: int | None = Field(default=None, exclude_if=_is_none)
+    page: int | None = Field(default=None, exclude_if=_is_none)
+    page_size: int
+    total_pages: int | None = Field(default=None, exclude_if=_is_none)
+    next_cursor: str | None = Field(description="Where the next page begins; null: there is none.")
+
+    @classmethod
+    def of(cls, page: Page, *, number: int | None, size: int) -> Self:
+        """The page as clients see it."""
+        return cls(
+            jobs=[Job.of(job) for job in page.jobs],
+            total=page.total,
+            page=number,
+            page_size=size,
+            total_pages=None if page.total is None else -(-page.total // size),
+            next_cursor=page.next_cursor,
+        )
+
+
+class RecentJobs(Answered):
+    """Active jobs, then those that have just finished."""
+
+    jobs: list[Job]
+
+    @classmethod
+    def of(cls, jobs: Sequence[JobRecord]) -> Self:
+        """These jobs as clients see them."""
+        return cls(jobs=[Job.of(job) for job in jobs])
+
+
+class JobStats(Answered):
+    """How many jobs; finished ones are counted over the window."""
+
+    pending: int
+    running: int
+    retrying: int
+    completed: int
+    failed: int
+    cancelled: int
+    total_active: int
+    held: int = Field(description="Of the active ones, those not sent to the broker yet.")
+    oldest_pending_age_ms: Milliseconds | None = Field(validation_alias="oldest_pending_age")
+    average_duration_ms: Milliseconds | None = Field(validation_alias="average_duration")
+
+    @classmethod
+    def of(cls, stats: Stats) -> Self:
+        """The counts as clients see them."""
+        return cls.model_validate(stats)
+
+
+class FinishedJob(Answered):
+    """One line of the history."""
+
+    id: UUID
+    job_id: UUID = Field(validation_alias="id")
+    type: str = Field(validation_alias="job_type")
+    priority: int
+    payload: dict[str, Any]
+    status: Status
+    error: str | None = Field(validation_alias="error_message")
+    retry_count: int
+    created_at: Instant
+    started_at: Instant | None
+    completed_at: Instant
+    duration_ms: Milliseconds | None = Field(validation_alias="duration")
+
+
+class History(Answered):
+    """Finished jobs, last finished first."""
+
+    history: list[FinishedJob]
+    next_cursor: str | None
+
+    @classmethod
+    def of(cls, page: Page) -> Self:
+        """The page as clients see it."""
+        return cls(history=[FinishedJob.model_validate(job) for job in page.jobs], next_cursor=page.next_cursor)
+
+
+class JobType(Answered):
+    """A type of jobs, and what its handler wants."""
+
+    job_type: str
+    payload_schema: dict[str, Any]
+    permission: str | None = Field(description="Needed besides jobs.create_jobs or jobs.retry_jobs.")
+    steps: list[str]
+    retry_policy: dict[str, Any]
+
+    @classmethod
+    def of(cls, job_type: str, handler: Handler) -> Self:
+        """What clients can know of a handler."""
+        return cls(
+            job_type=job_type,
+            payload_schema=handler.payload_schema(),
+            permission=handler.permission,
+            steps=list(handler.steps),
+            retry_policy=handler.retry_policy(),
+        )
+
+
+class JobTypes(Answered):
+    """All types of jobs that can be created here."""
+
+    job_types: list[JobType]
+
+    @classmethod
+    def of(cls, handlers: Mapping[str, Handler]) -> Self:
+        """The types of these handlers."""
+        return cls(job_types=[JobType.of(job_type, handler) for job_type, handler in handlers.items()])
+
+
+class Health(BaseModel):
+    """The process answers."""
+
+    status: str = "ok"
+
+
+class Readiness(BaseModel):
+    """The platform can do its work."""
+
+    status: str = "ready"
+    checks: dict[str, str]
+
+
+class FieldError(BaseModel):
+    """What is wrong with one field."""
+
+    field: str
+    message: str
+
+
+class ProblemBody(BaseModel):
+    """RFC 9457, with a stable code that docs/errors.md explains."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    errors: list[FieldError] | None = None
+
+
+def polling_headers(job: JobRecord) -> dict[str, str]:
+    """What a client that waits for a job needs: whether it has changed, and when to look again.
+
+    The tag is weak, because it names a state of the row and not the bytes. A finished job has no `Retry-After`.
+    """
+    headers = {
+        "ETag": f'W/"{job.id.hex}-{job.status}-{job.updated_at.timestamp():.6f}"',
+        "Cache-Control": "private, no-cache",  # may be kept, must be asked for
+    }
+    return headers if job.status in FINISHED else {**headers, "Retry-After": str(_patience(job))}
+
+
+def _patience(job: JobRecord) -> int:
+    if datetime.now(UTC) - job.created_at < POLL_OFTEN_UNTIL:
+        return 2
+    return 5 if job.status is Status.RUNNING else 10

@@ -1,0 +1,145 @@
+"""What requests may say."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import timedelta
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
+
+from api.schemas.fields import Cursor, GivenInstant, JsonObject, Limit, Listed, Name, Text, Words
+from tracking.models import Filters
+from tracking.states import Status
+
+LAST_PAGE = 10_000  # further reading costs the database more and more: that is what cursors are for
+LONGEST_WINDOW = timedelta(days=90)
+
+
+class Asked(BaseModel):
+    """The base of what clients send: camelCase, and nothing that we do not know."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True)
+
+
+class NewJob(Asked):
+    """A job to create."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"jobType": "export_report", "payload": {"reportType": "jobs"}, "priority": 5}],
+        }
+    )
+
+    job_type: Name
+    payload: JsonObject = Field(default={}, description="What the handler of this type takes; see /v1/job-types.")
+    priority: int | None = Field(default=None, strict=True, ge=0, le=9, description="Higher is more urgent; unset = 0.")
+    max_retries: int | None = Field(
+        default=None, strict=True, ge=0, le=100, description="Unset: what the handler says, see /v1/job-types."
+    )
+    scheduled_at: GivenInstant | None = Field(default=None, description="Not to be started earlier.")
+    project_id: Name | None = None
+    message: Text | None = Field(default=None, description="Shown until the handler reports its own.")
+    metadata: JsonObject = Field(default={}, description="Kept with the job, not seen by the handler.")
+
+    @property
+    def digest(self) -> str:
+        """The same for two requests that ask for the same."""
+        canonical = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+        return hashlib.sha256(json.dumps(canonical, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+class CancelRequest(Asked):
+    """Why a job is cancelled."""
+
+    reason: Text | None = None
+
+
+class RetryRequest(Asked):
+    """How a job is retried."""
+
+    force: bool = Field(default=False, strict=True, description="Retry even when no retry is left.")
+
+
+class ProjectListQuery(Asked):
+    """Which jobs of a project, and which page of them."""
+
+    page: int | None = Field(default=None, ge=1, le=LAST_PAGE)
+    cursor: Cursor | None = Field(default=None, description="Instead of page: what follows; empty: the first ones.")
+    page_size: Limit = 50
+    status: Annotated[list[Status], Listed, Field(max_length=len(Status))] = []
+    job_type: Name | None = None
+    user_id: Name | None = None
+    created_from: GivenInstant | None = None
+    created_to: GivenInstant | None = Field(default=None, description="Not included.")
+    q: Words | None = Field(default=None, description="In the type, the messages and the id.")
+
+    @model_validator(mode="after")
+    def page_or_cursor(self) -> Self:
+        """Both at once have no meaning."""
+        if self.page is not None and self.cursor is not None:
+            raise ValueError("page and cursor exclude each other")
+        return self
+
+    def filters(self, project_id: str | None) -> Filters:
+        """The filters of `tracking`."""
+        return Filters(
+            statuses=self.status,
+            job_type=self.job_type,
+            project_id=project_id,
+            user_id=self.user_id,
+            created_from=self.created_from,
+            created_to=self.created_to,
+            search=self.q,
+        )
+
+
+class ListQuery(ProjectListQuery):
+    """Which jobs, and which page of them."""
+
+    project_id: Name | None = None
+
+
+class JobQuery(Asked):
+    """What to include in a job."""
+
+    include: Annotated[list[Literal["attempts", "history"]], Listed, Field(max_length=2)] = []
+
+
+class RecentQuery(Asked):
+    """Which recent jobs."""
+
+    limit: Limit = 100
+    type: Name | None = None
+    status: Status | None = None
+
+
+class StatsQuery(Asked):
+    """Over which time finished jobs are counted."""
+
+    window: timedelta = Field(
+        default=timedelta(hours=1), gt=timedelta(0), le=LONGEST_WINDOW, description="ISO 8601, such as PT1H or P7D."
+    )
+
+
+class HistoryQuery(Asked):
+    """Which finished jobs."""
+
+    limit: Limit = 100
+    type: Name | None = None
+    status: Status | None = None
+    from_: GivenInstant | None = Field(default=None, alias="from", description="Finished at or after it.")
+    to: GivenInstant | None = Field(default=None, description="Finished before it.")
+    cursor: Cursor | None = None
+
+    @property
+    def filters(self) -> Filters:
+        """The filters of `tracking`."""
+        return Filters(
+            statuses=(self.status,) if self.status else (),
+            job_type=self.type,
+            completed_from=self.from_,
+            completed_to=self.to,
+        )

@@ -1,0 +1,75 @@
+"""The class of every route under /v1: it knows its caller first, then reads strict JSON, then waits for its turn."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+from pydantic_core import from_json
+
+from api.auth import authenticate
+from api.problems import RETRY_AFTER, Code, Problem
+
+BODY_PATIENCE = 20  # seconds for the whole body to arrive
+TURN_PATIENCE = 1  # second to wait for one of the turns, of which there are as many as database connections
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class StrictRoute(APIRoute):
+    """A route of the API.
+
+    Nothing is read from a caller without a valid token, a slow client keeps nobody else waiting, and no more requests
+    are worked on at a time than there are database connections.
+    """
+
+    def get_route_handler(self) -> Handler:
+        """FastAPI's handler, in our order of things."""
+        handle = super().get_route_handler()
+
+        async def strictly(request: Request) -> Response:
+            request.state.principal = await authenticate(request)
+            strict = StrictRequest(request.scope, request.receive)
+            if self.body_field is not None:
+                await strict.arrived()
+            turns: asyncio.Semaphore = request.app.state.turns
+            await _take_turn(turns)
+            try:
+                return await handle(strict)
+            finally:
+                turns.release()
+
+        return strictly
+
+
+class StrictRequest(Request):
+    """A request whose body, if any, is JSON as RFC 8259 has it."""
+
+    async def arrived(self) -> None:
+        """Wait until the body is here; refuse it if it does not say that it is JSON."""
+        try:
+            async with asyncio.timeout(BODY_PATIENCE):
+                body = await self.body()
+        except TimeoutError:
+            raise Problem(Code.BODY_TOO_SLOW, f"It has {BODY_PATIENCE} seconds.") from None
+        media_type = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if body and (media_type != "application/json" or "content-encoding" in self.headers):
+            raise Problem(Code.UNSUPPORTED_MEDIA_TYPE, "Send `Content-Type: application/json`, not compressed.")
+
+    async def json(self) -> Any:
+        """The parsed body."""
+        try:
+            return from_json(await self.body(), allow_inf_nan=False)
+        except ValueError as error:
+            raise Problem(Code.MALFORMED_JSON, str(error)) from None
+
+
+async def _take_turn(turns: asyncio.Semaphore) -> None:
+    try:
+        async with asyncio.timeout(TURN_PATIENCE):
+            await turns.acquire()
+    except TimeoutError:
+        raise Problem(Code.OVERLOADED, "Try again in a moment.", headers=RETRY_AFTER) from None

@@ -1,0 +1,1 @@
+"""The API, asked over HTTP by real clients of a real server."""

@@ -1,0 +1,147 @@
+"""What the tests of the API call it with: tokens, callers, and jobs brought into any state."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import jwt
+import psutil
+
+from tests.api.handlers import PERMISSION
+from tracking import jobs, queries
+from tracking.db import Database
+from tracking.models import Claim, Failure, HistoryEntry, JobRecord, NewJob, Outcome, Owner, Progress, Scope
+
+ORDINARY = ("jobs.create_jobs", "jobs.view_jobs", "jobs.cancel_jobs", "jobs.retry_jobs")
+EVERYTHING = (*ORDINARY, "reports.export_reports", PERMISSION)
+LEASE = UUID(int=1)
+
+
+@dataclass(frozen=True)
+class Api:
+    """A running server and the database behind it."""
+
+    url: str
+    secret: str
+    client: httpx.Client
+    database: Database
+    process: psutil.Process
+    log: Path
+    exports: Path
+
+    def caller(self, organization: str | None = None, user: str = "u1", **options: Any) -> Caller:
+        """Somebody with every ordinary permission, in a new organization unless one is named."""
+        return Caller(self, organization or f"org-{uuid4().hex[:12]}", user, **options)
+
+    def token(self, **claims: Any) -> str:
+        """A token that is valid except for the claims given here; None leaves a claim out."""
+        now = int(time.time())
+        valid = {
+            "sub": "u1",
+            "org": "acme",
+            "permissions": list(EVERYTHING),
+            "iat": now,
+            "exp": now + 600,
+            "iss": "celeriac",
+            "aud": "celeriac",
+        }
+        merged = {name: value for name, value in {**valid, **claims}.items() if value is not None}
+        return jwt.encode(merged, self.secret, "HS256")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A client with a token."""
+
+    api: Api
+    organization: str
+    user: str
+    permissions: tuple[str, ...] = EVERYTHING
+
+    def but(self, **changes: Any) -> Caller:
+        """The same caller with another user, organization or permissions."""
+        return replace(self, **changes)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What shows who calls."""
+        token = self.api.token(sub=self.user, org=self.organization, permissions=list(self.permissions))
+        return {"Authorization": f"Bearer {token}"}
+
+    def get(self, path: str, *, headers: dict[str, str] | None = None, **params: Any) -> httpx.Response:
+        """GET."""
+        return self.api.client.get(path, params=params or None, headers={**self.headers, **(headers or {})})
+
+    def post(self, path: str, body: Any = None, *, headers: dict[str, str] | None = None) -> httpx.Response:
+        """POST JSON."""
+        return self.api.client.post(path, json=body, headers={**self.headers, **(headers or {})})
+
+    def send(self, body: bytes | Iterable[bytes], **headers: str) -> httpx.Response:
+        """POST these bytes to /v1/jobs as JSON."""
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        sent = {**self.headers, "Content-Type": "application/json", **given}
+        return self.api.client.post("/v1/jobs", content=body, headers=sent)
+
+    def create(self, job_type: str = "open", *, key: str | None = None, **fields: Any) -> httpx.Response:
+        """Create a job."""
+        headers = {"Idempotency-Key": key} if key is not None else {}
+        return self.post("/v1/jobs", {"jobType": job_type, **fields}, headers=headers)
+
+    # Straight into the database, for what takes a worker or time:
+
+    def job(self, state: str = "queued", **fields: Any) -> JobRecord:
+        """A job of this caller in this state: queued, running, retrying, succeeded, failed or cancelled."""
+        job_id: UUID = fields.pop("id", None) or uuid4()
+        result = fields.pop("result", {"done": True})
+        owner = Owner(self.organization, self.user)
+        new = NewJob(**{"id": job_id, "owner": owner, "job_type": "open", "queue": "default", **fields})
+        with self.api.database.autocommit() as connection:
+            jobs.submit(connection, new)
+            if state in ("running", "retrying", "succeeded", "failed"):
+                jobs.claim(connection, [Claim(job_id, uuid4(), "worker-1", LEASE)])
+            failure = Failure("ValueError", "broken", "Traceback ...")
+            if state == "retrying":
+                jobs.settle(connection, [Outcome(job_id, "retry", "worker-1", failure=failure)])
+            elif state == "succeeded":
+                jobs.settle(connection, [Outcome(job_id, "succeeded", "worker-1", result=result)])
+            elif state == "failed":
+                jobs.settle(connection, [Outcome(job_id, "failed", "worker-1", failure=failure)])
+            elif state == "cancelled":
+                jobs.cancel(connection, job_id, Scope(self.organization), actor=self.user)
+        return self.find(job_id)
+
+    def report(self, job: JobRecord, **news: Any) -> None:
+        """Progress of a running job."""
+        with self.api.database.autocommit() as connection:
+            assert jobs.report(connection, Progress(job.task_id, job.attempt, **news))
+
+    def find(self, job_id: UUID | str) -> JobRecord:
+        """The row of a job."""
+        with self.api.database.autocommit() as connection:
+            found = queries.find(connection, UUID(str(job_id)))
+        assert found is not None
+        return found
+
+    def timeline(self, job_id: UUID | str) -> list[HistoryEntry]:
+        """The history of a job."""
+        with self.api.database.autocommit() as connection:
+            return list(queries.timeline(connection, UUID(str(job_id))))
+
+
+def as_bytes(headers: Mapping[str, str | bytes]) -> list[tuple[bytes, bytes]]:
+    """Headers that hold whatever they hold."""
+    return [(name.encode(), value.encode() if isinstance(value, str) else value) for name, value in headers.items()]
+
+
+def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """The body of a response that must be this problem."""
+    assert response.headers["content-type"] == "application/problem+json", response.text
+    body: dict[str, Any] = response.json()
+    assert (response.status_code, body["status"], body["code"]) == (status, status, code), body
+    return body

@@ -1,0 +1,93 @@
+"""A server for all tests of the API; each test has organizations of its own in it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import httpx
+import psutil
+import pytest
+from sqlalchemy import make_url
+
+from tests.api.calling import Api, Caller
+from tests.live import Platform, eventually
+
+
+class Servers(Protocol):
+    """What the fixture `servers` knows of the servers of this run."""
+
+    database_url: str
+    valkey_url: str
+
+    def database(self, name: str) -> str:
+        """The URL of another database on the same server."""
+
+
+@pytest.fixture(scope="session")
+def api_database_url(servers: Servers) -> str:
+    """The database of all tests of the API."""
+    return servers.database("session")
+
+
+@pytest.fixture(scope="session")
+def api_broker_url(servers: Servers) -> str:
+    """The broker of all tests of the API: their messages are nobody else's."""
+    return make_url(servers.valkey_url).set(database="11").render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def api(api_database_url: str, api_broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """A running API. No worker runs: jobs stay as the tests put them."""
+    with serving(api_database_url, api_broker_url, tmp_path_factory.mktemp("api")) as running:
+        yield running
+
+
+@pytest.fixture
+def caller(api: Api) -> Caller:
+    """Somebody with every ordinary permission, in an organization of this test alone."""
+    return api.caller()
+
+
+@contextmanager
+def serving(database_url: str, broker_url: str, directory: Path, **environment: str) -> Iterator[Api]:
+    """A server on these; ready when it answers."""
+    port = _free_port()
+    settings = {
+        "CELERIAC_IMPORTS": "tests.sample_handlers,tests.api.handlers",
+        "CELERIAC_EXPORTS_DIR": str(directory / "exports"),
+        "CELERIAC_JWT_SECRET": os.environ["CELERIAC_JWT_SECRET"],
+        **environment,
+    }
+    with Platform(database_url, broker_url, directory, **settings) as platform:
+        command = ("uvicorn", "--factory", "celeriac.web:application", "--no-access-log", "--port", str(port))
+        process = platform.start(*command, log="api.log")
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            eventually(lambda: _answers(client), within=30, what="start of the API")
+            yield Api(
+                url=str(client.base_url),
+                secret=settings["CELERIAC_JWT_SECRET"],
+                client=client,
+                database=platform.database,
+                process=psutil.Process(process.pid),
+                log=directory / "api.log",
+                exports=directory / "exports",
+            )
+
+
+def _answers(client: httpx.Client) -> bool:
+    try:
+        return client.get("/healthz").status_code == httpx.codes.OK
+    except httpx.TransportError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port

@@ -1,0 +1,178 @@
+"""Every operation of the API, asked by everyone: the table in authorization.csv.
+
+`UPDATE=1 pytest tests/api/test_authorization.py` writes it anew; what has changed is then for people to judge.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import time
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.api.calling import EVERYTHING, Api, Caller
+from tests.api.handlers import PERMISSION
+from tracking.models import JobRecord
+
+TABLE = Path(__file__).with_name("authorization.csv")
+EVERYONE = (
+    "own",
+    "other user",
+    "other user, view_all",
+    "other organization",
+    "no permission",
+    "wrong permission",
+    "not the handler's",
+    "expired",
+    "none",
+)
+
+# What the contract says, and nothing else does: a new operation has to be entered here and in the table.
+REQUIRED = {
+    "create_job": "jobs.create_jobs",
+    "list_jobs": "jobs.view_jobs",
+    "recent_jobs": "jobs.view_jobs",
+    "job_stats": "jobs.view_jobs",
+    "job_history": "jobs.view_jobs",
+    "get_job": "jobs.view_jobs",
+    "get_job_status": "jobs.view_jobs",
+    "cancel_job": "jobs.cancel_jobs",
+    "retry_job": "jobs.retry_jobs",
+    "list_project_jobs": "jobs.view_jobs",
+    "project_job_stats": "jobs.view_jobs",
+    "list_job_types": "jobs.view_jobs",
+    "get_export": PERMISSION,
+    "healthz": None,
+    "readyz": None,
+}
+STATES = {"retry_job": "failed", "job_history": "failed", "get_export": "succeeded"}
+ABOUT_ONE_JOB = ("get_job", "get_job_status", "cancel_job", "retry_job", "get_export")
+NEEDS_THE_HANDLERS = ("create_job", "retry_job", "get_export")
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation of the description of the API."""
+
+    name: str
+    method: str
+    path: str
+
+
+@cache
+def operations(api: Api) -> list[Operation]:
+    """All of them, in the order of the description."""
+    paths = api.client.get("/openapi.json").json()["paths"]
+    return [
+        Operation(described["operationId"], method.upper(), path)
+        for path, methods in paths.items()
+        for method, described in methods.items()
+    ]
+
+
+def test_the_table_is_the_truth(api: Api) -> None:
+    """Every operation asked by everyone answers what the table says, and the table has no other rows."""
+    written = io.StringIO()
+    rows = csv.writer(written, lineterminator="\n")
+    rows.writerow(["operation", "method", "path", *EVERYONE])
+    for operation in operations(api):
+        answers = [_outcome(api, operation, who) for who in EVERYONE]
+        rows.writerow([operation.name, operation.method, operation.path, *answers])
+    if os.environ.get("UPDATE"):
+        TABLE.write_text(written.getvalue())
+    assert written.getvalue() == TABLE.read_text()
+
+
+def test_every_operation_is_known(api: Api) -> None:
+    """An operation that nobody has decided about fails here."""
+    assert [operation.name for operation in operations(api)] == [row["operation"] for row in _table()]
+    assert REQUIRED.keys() == {row["operation"] for row in _table()}
+
+
+@pytest.mark.parametrize("name", [name for name, permission in REQUIRED.items() if permission])
+def test_the_table_is_what_was_promised(name: str) -> None:
+    """No token, no answer; no permission, no job; and nothing of another user or organization."""
+    row = next(row for row in _table() if row["operation"] == name)
+    assert row["own"].startswith("20")
+    assert row["none"] == row["expired"] == "401"
+    assert row["no permission"] == row["wrong permission"] == "403"
+    assert row["not the handler's"] == ("403" if name in NEEDS_THE_HANDLERS else row["own"])
+    assert row["other user, view_all"] == row["own"]
+    for stranger in ("other user", "other organization"):
+        assert "shown" not in row[stranger]
+        assert (row[stranger] == "404") == (name in ABOUT_ONE_JOB)
+
+
+def _table() -> list[dict[str, str]]:
+    with TABLE.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _outcome(api: Api, operation: Operation, who: str) -> str:
+    """The status, and whether the answer shows the job that was there."""
+    owner = api.caller()
+    job = _prepare(owner, operation)
+    response = _ask(_as(owner, who, operation), operation, job, who)
+    if not operation.path.startswith("/v1/"):
+        return "refused" if response.status_code in (401, 403) else "open"
+    shown = response.status_code == 200 and _shows(response, job)
+    return f"{response.status_code} shown" if shown else str(response.status_code)
+
+
+def _prepare(owner: Caller, operation: Operation) -> JobRecord:
+    job_id = uuid4()
+    name = f"{job_id}-1.csv"
+    job = owner.job(
+        STATES.get(operation.name, "queued"),
+        id=job_id,
+        job_type="guarded",
+        payload={"kind": "small"},
+        project_id=f"project-{job_id}",
+        result={"downloadUrl": f"/v1/exports/{name}"},
+    )
+    owner.api.exports.mkdir(parents=True, exist_ok=True)
+    (owner.api.exports / name).write_text(str(job_id))
+    return job
+
+
+def _as(owner: Caller, who: str, operation: Operation) -> Caller:
+    needed = REQUIRED.get(operation.name)
+    others = {
+        "other user": replace(owner, user="u2"),
+        "other user, view_all": replace(owner, user="u2", permissions=(*EVERYTHING, "jobs.view_all")),
+        "other organization": replace(
+            owner, organization=f"{owner.organization}-other", permissions=(*EVERYTHING, "jobs.view_all")
+        ),
+        "no permission": replace(owner, permissions=()),
+        "wrong permission": replace(
+            owner, permissions=(*(name for name in EVERYTHING if name != needed), "jobs.view_all", "*", "jobs")
+        ),
+        "not the handler's": replace(owner, permissions=tuple(name for name in EVERYTHING if name != PERMISSION)),
+    }
+    return others.get(who, owner)
+
+
+def _ask(caller: Caller, operation: Operation, job: JobRecord, who: str) -> httpx.Response:
+    path = operation.path.format(id=job.id, projectId=job.project_id, name=f"{job.id}-1.csv")
+    headers: dict[str, str] = {} if who == "none" else caller.headers
+    if who == "expired":
+        token = caller.api.token(org=caller.organization, exp=int(time.time()) - 1)
+        headers = {"Authorization": f"Bearer {token}"}
+    body: dict[str, Any] | None = {"jobType": "guarded", "payload": {"kind": "small"}}
+    sent = body if operation.name == "create_job" else None
+    return caller.api.client.request(operation.method, path, headers=headers, json=sent)
+
+
+def _shows(response: httpx.Response, job: JobRecord) -> bool:
+    if str(job.id) in response.text:
+        return True
+    counts = response.json()
+    return bool(isinstance(counts, dict) and counts.get("pending"))

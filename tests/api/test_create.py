@@ -1,0 +1,166 @@
+"""POST /v1/jobs: what is accepted, what is refused, and what 202 means."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.api.calling import Caller, as_bytes, problem
+from tests.api.conftest import serving
+
+NO_BROKER = "redis://127.0.0.1:1/0"
+
+
+def test_an_accepted_job_has_its_row_and_its_first_history_row(caller: Caller) -> None:
+    """202 means that both are there."""
+    job = caller.find(caller.create("open", payload={"a": [1, "ü", None]}, priority=7).json()["jobId"])
+    assert (job.status, job.payload, job.priority) == ("queued", {"a": [1, "ü", None]}, 7)
+    assert (job.organization_id, job.user_id) == (caller.organization, caller.user)
+    assert [(entry.event, entry.actor) for entry in caller.timeline(job.id)] == [("created", caller.user)]
+
+
+def test_the_answer_has_the_shape_of_the_contract(caller: Caller) -> None:
+    """202, jobId, status, message, timestamp, and where the job is."""
+    response = caller.create()
+    body = response.json()
+    assert response.status_code == 202
+    assert body.keys() == {"jobId", "status", "message", "timestamp"}
+    assert (body["status"], body["message"]) == ("queued", "Job created successfully")
+    assert datetime.fromisoformat(body["timestamp"]).tzinfo == UTC
+    assert caller.get(response.headers["location"]).json()["id"] == body["jobId"]
+
+
+def test_what_is_left_out_has_its_default(caller: Caller) -> None:
+    """Priority 0, the handler's own max_retries, an empty payload, no project, due at once."""
+    job = caller.find(caller.create().json()["jobId"])
+    assert (job.priority, job.max_retries, job.payload, job.metadata) == (0, 1, {}, {})
+    assert (job.project_id, job.message, job.scheduled_at, job.hold) == (None, None, None, None)
+
+
+def test_everything_that_a_request_may_say_is_kept(caller: Caller) -> None:
+    """Every field of the contract reaches the row."""
+    due = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+    response = caller.create(
+        priority=9,
+        maxRetries=100,
+        scheduledAt=due.isoformat(),
+        projectId="p1",
+        message="waiting",
+        metadata={"source": "test"},
+    )
+    job = caller.find(response.json()["jobId"])
+    assert (job.priority, job.max_retries, job.project_id, job.message) == (9, 100, "p1", "waiting")
+    assert (job.scheduled_at, job.hold, job.metadata) == (due, "schedule", {"source": "test"})
+
+
+def test_the_handlers_payload_model_decides(caller: Caller) -> None:
+    """What is wrong is named with its place in the payload; defaults are filled in."""
+    body = problem(caller.create("guarded", payload={"kind": "odd", "count": "x", "more": 1}), 422, "invalid_request")
+    assert {error["field"] for error in body["errors"]} == {"payload.kind", "payload.count", "payload.more"}
+    accepted = caller.create("guarded", payload={"kind": "small"}).json()
+    assert caller.find(accepted["jobId"]).payload == {"kind": "small", "count": 1, "since": None}
+
+
+def test_an_unknown_job_type_is_refused(caller: Caller) -> None:
+    """Also one of Celery's own tasks."""
+    problem(caller.create("nothing"), 422, "unknown_job_type")
+    problem(caller.create("celery.backend_cleanup"), 422, "unknown_job_type")
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"dependsOn": []},
+        {"status": "succeeded"},
+        {"id": "0199d0b6-0000-7000-8000-000000000000"},
+        {"organizationId": "other"},
+        {"userId": "other"},
+        {"priority": 10},
+        {"priority": -1},
+        {"priority": "5"},
+        {"priority": True},
+        {"priority": 5.0},
+        {"maxRetries": 101},
+        {"maxRetries": -1},
+        {"scheduledAt": "2026-01-01T00:00:00"},
+        {"scheduledAt": "tomorrow"},
+        {"scheduledAt": 1767225600},
+        {"scheduledAt": "9999-12-31T23:59:59-01:00"},
+        {"scheduledAt": "0001-01-01T00:00:00+01:00"},
+        {"projectId": ""},
+        {"projectId": "x" * 256},
+        {"payload": []},
+        {"payload": None},
+        {"metadata": "text"},
+        {"message": "x" * 1001},
+        {"jobType": None},
+    ],
+    ids=lambda field: f"{next(iter(field))}={str(next(iter(field.values())))[:12]}",
+)
+def test_a_field_that_is_unknown_or_out_of_range_is_refused(caller: Caller, field: dict[str, Any]) -> None:
+    """422 that names the field; nothing is written."""
+    body = problem(caller.create(**{"job_type": "open", **field}), 422, "invalid_request")
+    assert body["errors"][0]["field"] == next(iter(field))
+    assert caller.get("/v1/jobs").json()["total"] == 0
+
+
+def test_the_handlers_own_permission_is_needed(caller: Caller) -> None:
+    """jobs.create_jobs alone does not create a guarded job."""
+    limited = caller.but(permissions=("jobs.create_jobs",))
+    problem(limited.create("guarded", payload={"kind": "small"}), 403, "permission_missing")
+    assert limited.create("open").status_code == 202
+
+
+def test_the_same_key_and_body_are_the_same_job(caller: Caller) -> None:
+    """Also when fields come in another order or a default is spelled out."""
+    first = caller.create(key="k", payload={"a": 1, "b": 2}).json()
+    again = caller.create(key="k", metadata={}, payload={"b": 2, "a": 1})
+    assert (again.status_code, again.json()) == (202, first)
+    assert caller.get("/v1/jobs").json()["total"] == 1
+
+
+@pytest.mark.parametrize("other", [{"payload": {"a": 2}}, {"priority": 1}, {"job_type": "noop"}, {"projectId": "p"}])
+def test_the_same_key_with_another_body_is_refused(caller: Caller, other: dict[str, Any]) -> None:
+    """Whatever differs."""
+    caller.create(key="k", payload={"a": 1})
+    problem(caller.create(**{"key": "k", "payload": {"a": 1}, **other}), 422, "idempotency_conflict")
+
+
+def test_a_key_is_one_users_own(caller: Caller) -> None:
+    """Another user and another organization may use the same one."""
+    others = (caller.but(user="u2"), caller.but(organization=f"{caller.organization}-2"))
+    ids = {who.create(key="k").json()["jobId"] for who in (caller, *others)}
+    assert len(ids) == 3
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "tab\tinside", "caf\xe9"])
+def test_a_key_is_printable_ascii_of_255_characters_at_most(caller: Caller, key: str) -> None:
+    """Everything else is refused."""
+    given = as_bytes({"Content-Type": "application/json", "Idempotency-Key": key.encode("latin-1")})
+    headers = [*as_bytes(caller.headers), *given]
+    response = caller.api.client.post("/v1/jobs", content=b'{"jobType": "open"}', headers=headers)
+    problem(response, 422, "invalid_request")
+    assert caller.create(key="x" * 255).status_code == 202
+
+
+def test_twenty_requests_at_once_with_one_key_make_one_job(caller: Caller) -> None:
+    """All are answered with it."""
+    with ThreadPoolExecutor(20) as threads:
+        responses = list(threads.map(lambda _: caller.create(key="race", payload={"n": 1}), range(20)))
+    assert {response.status_code for response in responses} == {202}
+    assert len({response.json()["jobId"] for response in responses}) == 1
+    assert caller.get("/v1/jobs").json()["total"] == 1
+
+
+def test_without_a_broker_jobs_are_accepted_all_the_same(api_database_url: str, tmp_path: Path) -> None:
+    """And nobody waits for it: the rows stay undispatched, for upkeep."""
+    with serving(api_database_url, NO_BROKER, tmp_path) as lonely:
+        caller = lonely.caller()
+        began = datetime.now(UTC)
+        ids = [caller.create().json()["jobId"] for _ in range(20)]
+        assert datetime.now(UTC) - began < timedelta(seconds=2)
+        assert {caller.find(job_id).dispatched_at for job_id in ids} == {None}

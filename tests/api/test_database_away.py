@@ -1,0 +1,51 @@
+"""A database that is away or silent: 503 within five seconds, and everything as before when it is back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.api.calling import Api, Caller
+from tests.api.conftest import serving
+from tests.api.faults import Relay, relayed
+from tests.live import eventually
+
+PATIENCE = 5.5  # seconds: five, and what the test itself takes
+
+
+@pytest.fixture
+def behind_a_relay(api_database_url: str, api_broker_url: str, tmp_path: Path) -> Iterator[tuple[Api, Relay]]:
+    """An API whose database can be silenced."""
+    with relayed(api_database_url) as (url, relay), serving(url, api_broker_url, tmp_path) as api:
+        yield api, relay
+        relay.heal()
+
+
+def timed(caller: Caller, path: str) -> tuple[int, str | None, float]:
+    """Status, Retry-After and seconds of a read, or of a create."""
+    began = time.monotonic()
+    response = caller.create() if path == "create" else caller.get(path)
+    return response.status_code, response.headers.get("retry-after"), time.monotonic() - began
+
+
+def test_a_silent_database_is_503_within_five_seconds_for_everyone(behind_a_relay: tuple[Api, Relay]) -> None:
+    """With connections that were open, with new ones, and for more callers than there are connections."""
+    api, relay = behind_a_relay
+    caller = api.caller()
+    with ThreadPoolExecutor(30) as threads:
+        warm = list(threads.map(lambda _: caller.get("/v1/jobs").status_code, range(30)))
+        assert set(warm) == {200}
+        relay.silence()
+        for _ in range(2):
+            answers = list(threads.map(lambda path: timed(caller, path), ["/v1/jobs/stats", "create"] * 15))
+            assert {status for status, _, _ in answers} == {503}
+            assert all(retry_after for _, retry_after, _ in answers)
+            assert max(seconds for _, _, seconds in answers) < PATIENCE
+        assert api.client.get("/healthz", timeout=2).status_code == 200
+        relay.heal()
+        eventually(lambda: caller.create().status_code == 202, what="recovery")
+        assert caller.get("/v1/jobs").status_code == 200

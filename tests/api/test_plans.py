@@ -1,0 +1,137 @@
+"""Every read runs on an index, however long the history is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import Connection, event, text
+
+from tracking import jobs, queries, statements
+from tracking.db import Database
+from tracking.models import Filters, Scope
+from tracking.states import Status
+
+# 40 organizations of 500 jobs each: 9 of 10 finished, over ten days.
+FILL = """
+    INSERT INTO jobs (id, task_id, organization_id, user_id, project_id, job_type, status, queue, max_retries,
+                      progress, payload, group_id, lease, dispatched_at, started_at, completed_at, created_at)
+    SELECT gen_random_uuid(), gen_random_uuid(), 'org-' || n % 40, 'user-' || n / 40 % 10, 'project-' || n / 40 % 20,
+           'type-' || n / 40 % 5, status, 'default', 3, CASE status WHEN 'succeeded' THEN 100 ELSE 0 END,
+           jsonb_build_object('text', repeat('x', 200)), CASE WHEN n % 100 = 0 THEN 'group-' || n END,
+           CASE status WHEN 'running' THEN gen_random_uuid() END, at, at,
+           CASE WHEN status IN ('succeeded', 'failed', 'cancelled') THEN at END, at
+    FROM generate_series(0, 19999) AS n,
+         LATERAL (SELECT now() - n * interval '43 seconds' AS at,
+                         (ARRAY['queued', 'running', 'succeeded', 'failed', 'cancelled', 'succeeded', 'succeeded',
+                                'succeeded', 'succeeded', 'succeeded'])[CASE WHEN n / 40 % 10 = 0 THEN 1 + n / 400 % 2
+                                                                        ELSE 3 + n % 8 END] AS status) AS varied"""
+FILL_HISTORY = """
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status, attempt, task_id,
+                         actor)
+    SELECT id, organization_id, user_id, job_type, 'created', NULL, 'queued', 0, task_id, 'user'
+    FROM jobs, generate_series(1, 2)"""
+
+NOW = datetime.now(UTC)
+USER = Scope("org-1", "user-1")
+ORGANIZATION = Scope("org-1")
+FILTERS = {
+    "none": Filters(),
+    "status": Filters(statuses=(Status.FAILED,)),
+    "active": Filters(statuses=(Status.QUEUED, Status.RUNNING)),
+    "type": Filters(job_type="type-1"),
+    "project": Filters(project_id="project-1"),
+    "user": Filters(user_id="user-1"),
+    "created": Filters(created_from=NOW - timedelta(days=1), created_to=NOW),
+    "completed": Filters(completed_from=NOW - timedelta(days=1), completed_to=NOW),
+    "search": Filters(search="x%_"),
+}
+SCOPES = {"of a user": USER, "of an organization": ORGANIZATION}
+
+
+def reads(cursor: str, job_id: UUID) -> Iterator[tuple[str, Callable[[Connection], Any]]]:
+    """Every read with each of its filters."""
+    for whose, scope in SCOPES.items():
+        yield f"get {whose}", partial(queries.get, job_id=job_id, scope=scope)
+        yield f"recent {whose}", partial(queries.recent, scope=scope, limit=100)
+        yield f"recent of a type {whose}", partial(queries.recent, scope=scope, limit=100, job_type="type-1")
+        yield f"recent of a project {whose}", partial(queries.recent, scope=scope, limit=100, project_id="project-1")
+        yield f"stats {whose}", partial(queries.stats, scope=scope)
+        yield f"stats of a project {whose}", partial(queries.stats, scope=scope, project_id="project-1")
+        for name, filters in FILTERS.items():
+            given: dict[str, Any] = {"scope": scope, "filters": filters}
+            yield f"page {whose} by {name}", partial(queries.page, **given, number=2, size=50)
+            yield f"after {whose} by {name}", partial(queries.after, **given, cursor=cursor, size=50)
+            yield f"finished {whose} by {name}", partial(queries.finished, **given, cursor=cursor, size=50)
+    yield "find", partial(queries.find, job_id=job_id)
+    yield "timeline", partial(queries.timeline, job_id=job_id)
+    yield "group results", partial(queries.group_results, group_id="group-100")
+
+
+def upkeep() -> Iterator[tuple[str, Callable[[Connection], Any]]]:
+    """What the platform itself looks for, again and again."""
+    yield "due", partial(jobs.release_due, limit=100)
+    yield "undispatched", partial(jobs.undispatched, older_than=timedelta(seconds=5), limit=100)
+    limits = {"timeout": timedelta(seconds=20), "limit": 100}
+    yield "orphans", lambda connection: connection.execute(statements.ORPHANS, limits).all()
+    yield "abandoned stops", lambda connection: connection.execute(statements.ABANDONED_STOPS, limits).all()
+
+
+@pytest.fixture
+def filled(database: Database) -> Database:
+    """20,000 jobs and 40,000 rows of history."""
+    with database.autocommit() as connection:
+        for statement in (FILL, FILL_HISTORY, "VACUUM ANALYZE jobs", "VACUUM ANALYZE history"):
+            connection.execute(text(statement))
+    return database
+
+
+def test_no_read_scans_the_tables(filled: Database) -> None:
+    """Whatever the filters."""
+    with filled.autocommit() as connection:
+        page = queries.page(connection, USER, number=1, size=10)
+        assert page.next_cursor is not None
+        plans = {name: _plans(connection, read) for name, read in reads(page.next_cursor, page.jobs[0].id)}
+    assert _scanning(plans) == {}
+
+
+def test_no_look_of_upkeep_scans_the_tables(filled: Database) -> None:
+    """They run all day."""
+    with filled.autocommit() as connection:
+        plans = {name: _plans(connection, look) for name, look in upkeep()}
+    assert _scanning(plans) == {}
+
+
+def _scanning(plans: dict[str, list[str]]) -> dict[str, list[str]]:
+    assert all(plans.values())
+    return {
+        name: of_read
+        for name, of_read in plans.items()
+        if any(f"Seq Scan on {table}" in plan for plan in of_read for table in ("jobs", "history"))
+    }
+
+
+def _plans(connection: Connection, read: Callable[[Connection], Any]) -> list[str]:
+    """The plans of the statements that a read executes."""
+    with _recorded(connection) as executed:
+        read(connection)
+    return ["\n".join(connection.exec_driver_sql(f"EXPLAIN {sql}", given).scalars()) for sql, given in executed]
+
+
+@contextmanager
+def _recorded(connection: Connection) -> Iterator[list[tuple[str, Any]]]:
+    executed: list[tuple[str, Any]] = []
+
+    def record(_: Any, __: Any, statement: str, parameters: Any, *___: Any) -> None:
+        executed.append((statement, parameters))
+
+    event.listen(connection, "before_cursor_execute", record)
+    try:
+        yield executed
+    finally:
+        event.remove(connection, "before_cursor_execute", record)

@@ -1,0 +1,137 @@
+"""What every answer has in common, and how the server fails."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text
+
+from api.problems import Code
+from tests.api.calling import Caller, as_bytes, problem
+from tests.api.conftest import Servers, serving
+from tests.live import eventually
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "errors.md"
+NO_DATABASE = "postgresql://postgres@127.0.0.1:1/none"
+
+
+def test_every_code_is_documented_with_its_status_and_no_other_is() -> None:
+    """docs/errors.md has a row for each, in the order of their definition."""
+    rows = re.findall(r"^\| `(\w+)` \| (\d+) \|", DOCUMENT.read_text(), re.MULTILINE)
+    assert rows == [(str(code), str(int(code.value.status))) for code in Code]
+
+
+def test_a_problem_has_the_members_of_rfc_9457(caller: Caller) -> None:
+    """type, title, status, detail; and our code and errors."""
+    body = problem(caller.create(priority=10), 422, "invalid_request")
+    assert body == {
+        "type": "urn:celeriac:error:invalid_request",
+        "title": "The request is not valid",
+        "status": 422,
+        "detail": "priority: Input should be less than or equal to 9",
+        "code": "invalid_request",
+        "errors": [{"field": "priority", "message": "Input should be less than or equal to 9"}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code"), [("/nothing", 404, "not_found"), ("/healthz", 405, "method_not_allowed")]
+)
+def test_the_frameworks_own_errors_are_problems_too(caller: Caller, path: str, status: int, code: str) -> None:
+    """An unknown route, another method."""
+    problem(caller.post(path), status, code)
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/jobs?page=0", "/nothing", "/healthz", "/openapi.json"])
+def test_every_answer_has_safe_headers_and_an_id(caller: Caller, path: str) -> None:
+    """Nothing is guessed, framed or stored; yes and no alike."""
+    headers = caller.api.client.get(path, headers=caller.headers).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["cache-control"] == "no-store"
+    assert headers["x-request-id"]
+
+
+def test_a_client_may_choose_the_id_and_the_log_has_it(caller: Caller) -> None:
+    """One line a request, with method, path and status; never the query, a token or a payload."""
+    request_id, canary = f"id-{uuid4()}", f"canary{uuid4().hex}"
+    response = caller.post(
+        f"/v1/jobs?canary={canary}", {"jobType": "open", "payload": {"a": canary}}, headers={"X-Request-Id": request_id}
+    )
+    assert response.headers["x-request-id"] == request_id
+    eventually(lambda: request_id in caller.api.log.read_text(), what="a line of the log")
+    log = caller.api.log.read_text()
+    line = next(line for line in log.splitlines() if request_id in line)
+    assert "POST" in line
+    assert "/v1/jobs" in line
+    assert "202" in line
+    assert canary not in log
+    assert caller.headers["Authorization"][7:60] not in log
+
+
+@pytest.mark.parametrize("given", ["", "a b", "x" * 129, "ü"])
+def test_an_id_that_could_spoil_the_log_is_replaced(caller: Caller, given: str) -> None:
+    """By one of our own."""
+    response = caller.api.client.get("/healthz", headers=as_bytes({"X-Request-Id": given}))
+    assert re.fullmatch(r"[0-9a-f]{32}", response.headers["x-request-id"])
+
+
+def test_a_path_cannot_forge_a_line_of_the_log(caller: Caller) -> None:
+    """Line breaks stay escaped."""
+    canary = uuid4().hex
+    caller.api.client.get(f"/%0a2026-01-01%20forged%20{canary}")
+    eventually(lambda: canary in caller.api.log.read_text(), what="a line of the log")
+    assert f"/%0a2026-01-01%20forged%20{canary}" in caller.api.log.read_text()
+
+
+def test_connections_that_the_database_has_dropped_are_replaced_unnoticed(caller: Caller) -> None:
+    """A restart between two reads: the next read is answered."""
+    job = caller.job()
+    caller.get(f"/v1/jobs/{job.id}")
+    with caller.api.database.autocommit() as connection:
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'celeriac'"
+            )
+        )
+    assert caller.get(f"/v1/jobs/{job.id}").status_code == 200
+
+
+def test_without_its_database_the_server_starts_and_says_so(api_broker_url: str, tmp_path: Path) -> None:
+    """503 with Retry-After for every route that needs it, within five seconds; the process is alive but not ready."""
+    with serving(NO_DATABASE, api_broker_url, tmp_path) as broken:
+        caller = broken.caller()
+        job = f"/v1/jobs/{uuid4()}"
+        began = time.monotonic()
+        responses = [
+            *(caller.get(path) for path in ("/v1/jobs", "/v1/jobs/recent", "/v1/jobs/stats", job, f"{job}/status")),
+            *(caller.post(path) for path in (f"{job}/cancel", f"{job}/retry")),
+            caller.create(),
+        ]
+        assert time.monotonic() - began < 5
+        for response in responses:
+            problem(response, 503, "database_unavailable")
+            assert int(response.headers["retry-after"]) > 0
+            assert "127.0.0.1" not in response.text
+        checks = problem(broken.client.get("/readyz"), 503, "not_ready")["checks"]
+        assert checks == {"database": "away", "worker": "unknown", "broker": "ok"}
+        assert broken.client.get("/healthz").json() == {"status": "ok"}
+
+
+def test_a_defect_is_a_problem_that_tells_nothing_but_where_to_look(
+    api_broker_url: str, tmp_path: Path, servers: Servers
+) -> None:
+    """No trace, no SQL, no message: only the id of the request, which the log has with the trace."""
+    with serving(servers.database("postgres"), api_broker_url, tmp_path) as unmigrated:
+        response = unmigrated.caller().get("/v1/jobs")
+        body = problem(response, 500, "internal_error")
+        assert response.headers["x-request-id"] in body["detail"]
+        for secret in ("Traceback", "SELECT", "jobs.id", "psycopg", "ProgrammingError"):
+            assert secret not in response.text
+        assert "ProgrammingError" in unmigrated.log.read_text()
+        assert "SELECT" not in unmigrated.log.read_text()

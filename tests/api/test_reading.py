@@ -1,0 +1,373 @@
+"""GET: one job, its status, lists, what is recent, counts, history, job types."""
+
+from __future__ import annotations
+
+import re
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import func, select, update
+
+from tests.api.calling import Caller, problem
+from tracking.models import JobRecord
+from tracking.schema import jobs
+
+INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
+STATES = ("queued", "running", "retrying", "succeeded", "failed", "cancelled")
+JOB_FIELDS = {
+    *("id", "taskId", "organizationId", "projectId", "userId", "jobType", "status", "hold", "priority", "attempt"),
+    *("retryCount", "maxRetries", "payload", "metadata", "result", "errorMessage", "message", "progress"),
+    *("totalSteps", "currentStep", "worker", "dependsOn", "scheduledAt", "nextRetryAt", "cancelRequestedAt"),
+    *("startedAt", "completedAt", "durationMs", "createdAt", "updatedAt"),
+}
+
+
+def age(caller: Caller, job: JobRecord, by: timedelta) -> None:
+    """Move all times of a job into the past."""
+    times = (jobs.c.created_at, jobs.c.started_at, jobs.c.completed_at, jobs.c.updated_at)
+    with caller.api.database.autocommit() as connection:
+        connection.execute(update(jobs).where(jobs.c.id == job.id).values({time: time - by for time in times}))
+
+
+def ids(found: list[dict[str, Any]]) -> list[str]:
+    """The ids of jobs in JSON."""
+    return [job["id"] for job in found]
+
+
+def test_a_job_has_exactly_the_fields_of_the_contract(caller: Caller) -> None:
+    """No more, no less."""
+    assert caller.get(f"/v1/jobs/{caller.job().id}").json().keys() == JOB_FIELDS
+
+
+def test_a_finished_job_tells_its_times_and_its_result(caller: Caller) -> None:
+    """UTC with milliseconds and Z; the duration in ms."""
+    body = caller.get(f"/v1/jobs/{caller.job('succeeded', result={'n': 1}).id}").json()
+    for name in ("createdAt", "startedAt", "completedAt", "updatedAt"):
+        assert INSTANT.fullmatch(body[name]), name
+    took = datetime.fromisoformat(body["completedAt"]) - datetime.fromisoformat(body["startedAt"])
+    assert abs(body["durationMs"] - took / timedelta(milliseconds=1)) <= 1
+    assert (body["result"], body["progress"], body["dependsOn"]) == ({"n": 1}, 100, [])
+
+
+def test_a_retrying_job_tells_when_it_runs_again(caller: Caller) -> None:
+    """And the error so far."""
+    body = caller.get(f"/v1/jobs/{caller.job('retrying').id}").json()
+    assert INSTANT.fullmatch(body["nextRetryAt"])
+    assert (body["status"], body["hold"], body["errorMessage"]) == ("retrying", "backoff", "broken")
+
+
+def test_attempts_and_history_are_included_when_asked_for(caller: Caller) -> None:
+    """Each attempt with its worker, times and error; the timeline in order."""
+    body = caller.get(f"/v1/jobs/{caller.job('failed').id}", include="attempts,history").json()
+    assert body.keys() == {*JOB_FIELDS, "attempts", "history"}
+    attempt = body["attempts"][0]
+    assert (attempt["attempt"], attempt["worker"], attempt["outcome"]) == (1, "worker-1", "failed")
+    assert (attempt["errorType"], attempt["errorMessage"]) == ("ValueError", "broken")
+    assert attempt["traceback"].startswith("Traceback")
+    path = [(entry["event"], entry["from"], entry["to"]) for entry in body["history"]]
+    assert path == [("created", None, "queued"), ("started", "queued", "running"), ("failed", "running", "failed")]
+
+
+@pytest.mark.parametrize("params", [{"include": "all"}, {"include": ""}, {"more": "1"}])
+def test_asking_a_job_for_what_there_is_not_is_refused(caller: Caller, params: dict[str, Any]) -> None:
+    """Unknown includes and unknown parameters."""
+    problem(caller.get(f"/v1/jobs/{caller.job().id}", **params), 422, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    ("state", "can_cancel", "can_retry"),
+    [
+        ("queued", True, False),
+        ("running", True, False),
+        ("retrying", True, False),
+        ("succeeded", False, False),
+        ("failed", False, True),
+        ("cancelled", False, True),
+    ],
+)
+def test_the_status_says_what_can_be_done(caller: Caller, state: str, *, can_cancel: bool, can_retry: bool) -> None:
+    """As the table of states has it."""
+    body = caller.get(f"/v1/jobs/{caller.job(state).id}/status").json()
+    assert body.keys() == {"job", "progress", "canCancel", "canRetry"}
+    assert (body["job"]["status"], body["canCancel"], body["canRetry"]) == (state, can_cancel, can_retry)
+
+
+def test_a_failed_job_without_a_retry_left_cannot_be_retried(caller: Caller) -> None:
+    """Without force."""
+    job = caller.job("failed", max_retries=0)
+    assert caller.get(f"/v1/jobs/{job.id}/status").json()["canRetry"] is False
+
+
+def test_the_status_tells_the_progress(caller: Caller) -> None:
+    """Steps, percentage, message and detail."""
+    job = caller.job("running")
+    caller.report(job, percent=40, message="Query data", detail={"rows": 7}, current_step=2, total_steps=6)
+    progress = caller.get(f"/v1/jobs/{job.id}/status").json()["progress"]
+    assert progress == {"current": 2, "total": 6, "percentage": 40, "message": "Query data", "detail": {"rows": 7}}
+
+
+@pytest.mark.parametrize(
+    ("state", "old", "seconds"),
+    [
+        ("queued", False, "2"),
+        ("running", False, "2"),
+        ("queued", True, "10"),
+        ("running", True, "5"),
+        ("retrying", True, "10"),
+        ("succeeded", False, None),
+        ("failed", True, None),
+        ("cancelled", True, None),
+    ],
+)
+def test_the_status_says_when_to_ask_again(caller: Caller, state: str, seconds: str | None, *, old: bool) -> None:
+    """2 s at first, 5 s running, 10 s waiting, never when finished."""
+    job = caller.job(state)
+    if old:
+        age(caller, job, timedelta(seconds=11))
+    assert caller.get(f"/v1/jobs/{job.id}/status").headers.get("retry-after") == seconds
+
+
+def test_an_unchanged_status_is_not_sent_again(caller: Caller) -> None:
+    """304 without a body for every form of If-None-Match that names it."""
+    path = f"/v1/jobs/{caller.job('running').id}/status"
+    tag = caller.get(path).headers["etag"]
+    for given in (tag, f'"other", {tag}', tag.removeprefix("W/"), "*"):
+        response = caller.get(path, headers={"If-None-Match": given})
+        assert (response.status_code, response.content, response.headers["etag"]) == (304, b"", tag)
+        assert response.headers["retry-after"] == "2"
+
+
+def test_a_changed_status_has_another_tag(caller: Caller) -> None:
+    """After progress as after an end."""
+    job = caller.job("running")
+    path = f"/v1/jobs/{job.id}/status"
+    tags = [caller.get(path).headers["etag"]]
+    caller.report(job, percent=1)
+    tags.append(caller.get(path, headers={"If-None-Match": tags[-1]}).headers["etag"])
+    caller.post(f"/v1/jobs/{job.id}/cancel")
+    tags.append(caller.get(path, headers={"If-None-Match": tags[-1]}).headers["etag"])
+    assert len(set(tags)) == 3
+
+
+def test_a_list_is_newest_first_with_its_total(caller: Caller) -> None:
+    """Pages are numbered from 1."""
+    created = [str(caller.job().id) for _ in range(5)]
+    body = caller.get("/v1/jobs", page=2, pageSize=2).json()
+    assert ids(body["jobs"]) == [created[2], created[1]]
+    assert (body["total"], body["page"], body["pageSize"], body["totalPages"]) == (5, 2, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        ({"status": "failed"}, {"failed"}),
+        ({"status": "queued,running"}, {"queued", "running"}),
+        ({"status": ["queued", "failed"]}, {"queued", "failed"}),
+        ({"jobType": "type-running"}, {"running"}),
+        ({"projectId": "project-cancelled"}, {"cancelled"}),
+        ({"userId": "u1"}, set(STATES)),
+        ({"userId": "u2"}, set()),
+        ({"q": "TYPE-SUCC"}, {"succeeded"}),
+        ({"q": "broken"}, {"retrying", "failed"}),
+        ({"createdFrom": "2999-01-01T00:00:00Z"}, set()),
+        ({"createdTo": "2999-01-01T00:00:00Z"}, set(STATES)),
+    ],
+    ids=str,
+)
+def test_a_list_can_be_narrowed(caller: Caller, params: dict[str, Any], expected: set[str]) -> None:
+    """By status, type, project, user, time and words."""
+    for state in STATES:
+        caller.job(state, job_type=f"type-{state}", project_id=f"project-{state}")
+    body = caller.get("/v1/jobs", **params).json()
+    assert {job["status"] for job in body["jobs"]} == expected
+    assert body["total"] == len(expected)
+
+
+def test_words_are_taken_literally(caller: Caller) -> None:
+    """% and _ are no patterns, and a backslash is a backslash."""
+    for message in ("100%", "100x", "a_b", "axb", "c\\d", "cd"):
+        caller.job(message=message)
+    for words in ("100%", "a_b", "c\\d"):
+        found = caller.get("/v1/jobs", q=words).json()["jobs"]
+        assert [job["message"] for job in found] == [words]
+
+
+def test_a_user_filter_does_not_widen_what_is_seen(caller: Caller) -> None:
+    """Another user's jobs stay hidden without jobs.view_all, and are shown with it."""
+    other = caller.but(user="u2")
+    job = other.job()
+    assert caller.get("/v1/jobs", userId="u2").json()["jobs"] == []
+    chief = caller.but(permissions=("jobs.view_jobs", "jobs.view_all"))
+    assert ids(chief.get("/v1/jobs", userId="u2").json()["jobs"]) == [str(job.id)]
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"page": "0"},
+        {"page": "10001"},
+        {"page": "1" + "0" * 23},
+        {"page": "1", "cursor": ""},
+        {"pageSize": "101"},
+        {"pageSize": "0"},
+        {"status": "done"},
+        {"q": ""},
+        {"q": "x" * 201},
+        {"cursor": "nonsense"},
+        {"cursor": "WyIiLCIiXQ"},
+        {"cursor": "W" * 200},
+        {"createdFrom": "yesterday"},
+        {"createdFrom": "2026-01-01"},
+        {"sort": "id"},
+        {"jobType": "x" * 256},
+    ],
+    ids=str,
+)
+def test_a_list_query_that_means_nothing_is_refused(caller: Caller, params: dict[str, Any]) -> None:
+    """422 instead of a guess."""
+    problem(caller.get("/v1/jobs", **params), 422, "invalid_request")
+
+
+def test_pages_by_cursor_are_the_set_while_others_insert(caller: Caller) -> None:
+    """Every job that was there at the beginning is read once."""
+    there = {str(caller.job().id) for _ in range(60)}
+    done = threading.Event()
+
+    def insert() -> None:
+        while not done.is_set():
+            caller.job()
+
+    inserting = threading.Thread(target=insert)
+    inserting.start()
+    try:
+        read, cursor = [], ""
+        while cursor is not None:
+            body = caller.get("/v1/jobs", cursor=cursor, pageSize=7).json()
+            assert body.keys() == {"jobs", "pageSize", "nextCursor"}
+            read += ids(body["jobs"])
+            cursor = body["nextCursor"]
+    finally:
+        done.set()
+        inserting.join(10)
+    assert len(read) == len(set(read))
+    assert there <= set(read)
+
+
+def test_a_numbered_page_says_where_reading_by_cursor_goes_on(caller: Caller) -> None:
+    """Its nextCursor is the following page; the last page has none."""
+    created = [str(caller.job().id) for _ in range(3)]
+    first = caller.get("/v1/jobs", pageSize=2).json()
+    rest = caller.get("/v1/jobs", pageSize=2, cursor=first["nextCursor"]).json()
+    assert ids(first["jobs"]) + ids(rest["jobs"]) == created[::-1]
+    assert rest["nextCursor"] is None
+
+
+def test_recent_jobs_are_the_active_then_the_just_finished(caller: Caller) -> None:
+    """More urgent first; then oldest first while active, newest first when finished; none older than an hour."""
+    old = caller.job("succeeded")
+    age(caller, old, timedelta(minutes=61))
+    order = [
+        caller.job("queued", priority=9),
+        caller.job("running"),
+        caller.job("queued"),
+        caller.job("failed", priority=2),
+        *reversed([caller.job("succeeded"), caller.job("cancelled")]),
+    ]
+    assert ids(caller.get("/v1/jobs/recent").json()["jobs"]) == [str(job.id) for job in order]
+    assert ids(caller.get("/v1/jobs/recent", limit=2).json()["jobs"]) == [str(job.id) for job in order[:2]]
+    assert ids(caller.get("/v1/jobs/recent", status="failed").json()["jobs"]) == [str(order[3].id)]
+    assert caller.get("/v1/jobs/recent", type="other").json() == {"jobs": []}
+
+
+def test_counts_equal_a_group_by_of_the_rows(caller: Caller) -> None:
+    """For every state, however many."""
+    for number, state in enumerate(STATES, start=1):
+        for _ in range(number):
+            caller.job(state)
+    with caller.api.database.autocommit() as connection:
+        mine = jobs.c.organization_id == caller.organization
+        counted = select(jobs.c.status, func.count()).where(mine).group_by(jobs.c.status)
+        rows: dict[str, int] = dict(connection.execute(counted).all())
+    body = caller.get("/v1/jobs/stats").json()
+    assert body["pending"] == rows["queued"]
+    assert body["completed"] == rows["succeeded"]
+    for name in ("running", "retrying", "failed", "cancelled"):
+        assert body[name] == rows[name]
+    assert body["totalActive"] == rows["queued"] + rows["running"] + rows["retrying"]
+    assert body["held"] == rows["retrying"]
+
+
+def test_finished_jobs_are_counted_over_the_window(caller: Caller) -> None:
+    """An hour, or as long as asked for; ages and durations in ms."""
+    age(caller, caller.job("succeeded"), timedelta(minutes=90))
+    age(caller, caller.job("queued"), timedelta(minutes=2))
+    assert caller.get("/v1/jobs/stats").json()["completed"] == 0
+    body = caller.get("/v1/jobs/stats", window="PT2H").json()
+    assert body["completed"] == 1
+    assert 120_000 <= body["oldestPendingAgeMs"] < 180_000
+    assert body["averageDurationMs"] is not None
+
+
+@pytest.mark.parametrize("window", ["PT0S", "-PT1H", "P91D", "soon", "P" + "9" * 30 + "D", "1e400", "NaN"])
+def test_a_window_without_sense_is_refused(caller: Caller, window: str) -> None:
+    """Longer than nothing, at most 90 days."""
+    problem(caller.get("/v1/jobs/stats", window=window), 422, "invalid_request")
+
+
+def test_the_history_is_what_finished_last_first(caller: Caller) -> None:
+    """In the shape of the contract, page by page."""
+    finished = [caller.job(state, payload={"n": 1}) for state in ("succeeded", "failed", "cancelled")]
+    caller.job("running")
+    first = caller.get("/v1/jobs/history", limit=2).json()
+    rest = caller.get("/v1/jobs/history", limit=2, cursor=first["nextCursor"]).json()
+    entries = first["history"] + rest["history"]
+    assert ids(entries) == [str(job.id) for job in reversed(finished)]
+    assert rest["nextCursor"] is None
+    assert entries[1].keys() == {
+        *("id", "jobId", "type", "priority", "payload", "status", "error", "retryCount"),
+        *("createdAt", "startedAt", "completedAt", "durationMs"),
+    }
+    assert (entries[1]["status"], entries[1]["error"], entries[1]["payload"]) == ("failed", "broken", {"n": 1})
+
+
+def test_the_history_can_be_narrowed(caller: Caller) -> None:
+    """By type, status and time of the end."""
+    job = caller.job("failed", job_type="a")
+    caller.job("succeeded", job_type="b")
+    narrowed = [caller.get("/v1/jobs/history", type="a"), caller.get("/v1/jobs/history", status="failed")]
+    assert [ids(response.json()["history"]) for response in narrowed] == [[str(job.id)]] * 2
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    after: dict[str, Any] = {"from": later}
+    assert caller.get("/v1/jobs/history", **after).json()["history"] == []
+    assert len(caller.get("/v1/jobs/history", to=later).json()["history"]) == 2
+
+
+def test_a_projects_jobs_and_counts_are_its_own(caller: Caller) -> None:
+    """The same reads, for one project."""
+    job = caller.job(project_id="p 1 ü")
+    caller.job("running", project_id="p2")
+    caller.job()
+    assert ids(caller.get("/v1/projects/p 1 ü/jobs", status="queued").json()["jobs"]) == [str(job.id)]
+    stats = caller.get("/v1/projects/p2/jobs/stats").json()
+    assert (stats["pending"], stats["running"]) == (0, 1)
+    problem(caller.get("/v1/projects/p2/jobs", projectId="p1"), 422, "invalid_request")
+
+
+def test_job_types_describe_what_can_be_created(caller: Caller) -> None:
+    """The schema of the payload, the permission, the steps and the retry policy."""
+    types = {entry["jobType"]: entry for entry in caller.get("/v1/job-types").json()["jobTypes"]}
+    guarded = types["guarded"]
+    assert guarded["payloadSchema"]["properties"]["kind"]["enum"] == ["small", "large"]
+    assert (guarded["permission"], guarded["steps"]) == ("tests.guarded", ["Look", "Do"])
+    assert guarded["retryPolicy"]["maxRetries"] == 5
+    assert not any(name.startswith("celery.") for name in types)
+
+
+@pytest.mark.parametrize("tail", ["", "/status"])
+def test_what_is_not_there_is_404_and_what_is_no_id_is_422(caller: Caller, tail: str) -> None:
+    """An id that nobody has, and text that is none."""
+    problem(caller.get(f"/v1/jobs/{uuid4()}{tail}"), 404, "job_not_found")
+    problem(caller.get(f"/v1/jobs/nonsense{tail}"), 422, "invalid_request")
