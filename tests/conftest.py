@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -157,8 +158,9 @@ def _rabbitmqctl(*arguments: str) -> bool:
 
 def _empty(broker_url: str) -> None:
     with Connection(broker_url) as connection:
+        channel: Any = connection.default_channel
         for queue in ("default", "maintenance"):
-            connection.default_channel.queue_delete(queue)
+            channel.queue_delete(queue)
 
 
 def _execute(servers: Servers, statement: str) -> None:

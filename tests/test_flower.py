@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -41,9 +42,11 @@ def _answers(client: httpx.Client) -> bool:
         return False
 
 
-def test_flower_sees_the_jobs_and_its_revocation_is_recorded(running: Platform, flower: httpx.Client) -> None:
+def test_flower_sees_the_jobs_and_its_revocation_is_recorded(
+    running: Platform, flower: httpx.Client, tmp_path: Path
+) -> None:
     """Its API lists a job under its id without the payload; terminating one there cancels the row."""
-    job_id = running.submit("nap", payload={"seconds": 30, "witness": "/tmp/canary-of-this-payload"})
+    job_id = running.submit("nap", payload={"seconds": 30, "witness": str(tmp_path / "canary-of-this-payload")})
     eventually(lambda: _task(flower, str(job_id)).get("state") == "STARTED", what="the job in Flower")
     task = _task(flower, str(job_id))
     assert task["name"] == "nap"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
+from typing import Any
 
 from tests.live import Platform, eventually
 
@@ -13,7 +14,7 @@ def test_more_urgent_jobs_start_first_in_the_same_order_on_every_broker(platform
     witness = tmp_path / "order"
     priorities = [*range(10), None, None, *range(9, -1, -1), 0, 9]
     random.Random(7).shuffle(priorities)
-    calls = [
+    calls: list[tuple[str, list[Any], dict[str, Any], dict[str, Any]]] = [
         (
             "count_words",
             [],

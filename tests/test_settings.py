@@ -78,7 +78,7 @@ def test_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_urls_are_not_shown() -> None:
     """The representation of the settings, which may end in a traceback, holds no password."""
-    assert "hunter2" not in repr(Settings(database_url="postgresql://u:hunter2@h/d"))  # type: ignore[arg-type]
+    assert "hunter2" not in repr(Settings(database_url="postgresql://u:hunter2@h/d"))
 
 
 def test_secret_is_made_once(environment: Path) -> None:
@@ -103,7 +103,7 @@ def test_secret_file_that_others_can_read_is_refused(environment: Path) -> None:
 def test_secret_is_required_in_production() -> None:
     """With DATABASE_URL no key is made up."""
     with pytest.raises(ConfigurationError, match=r"CELERIAC_JWT_SECRET .* is needed"):
-        signing_secret(Settings(database_url="postgresql://h/d"))  # type: ignore[arg-type]
+        signing_secret(Settings(database_url="postgresql://h/d"))
 
 
 def test_strong_secret_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +185,7 @@ def test_celery_lines_hold_nothing_of_the_job(message: str, arguments: object) -
     with pytest.raises(ValueError, match="canary") as raised:
         int("canary")
     information = (raised.type, raised.value, raised.tb)
-    record = logging.LogRecord("celery.app.trace", logging.ERROR, "", 0, message, (arguments,), information)  # type: ignore[arg-type]
+    record = logging.LogRecord("celery.app.trace", logging.ERROR, "", 0, message, (arguments,), information)
     if isinstance(arguments, tuple):
         record.args = arguments
     keep_jobs_private(record)

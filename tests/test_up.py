@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import queue
@@ -12,7 +13,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -86,12 +87,18 @@ def alive(pid: int) -> bool:
     return False
 
 
+def looked_after(supervisor: Supervisor) -> dict[str, subprocess.Popen[bytes]]:
+    """The processes after the supervisor has looked after its parts."""
+    supervisor.look_after()
+    return supervisor.processes
+
+
 def test_dead_part_starts_again(supervisor: Supervisor, lines: Lines) -> None:
     """A part that was killed has a new process after a second, and the reason is shown."""
     supervisor.start(program("part", SLEEP))
     first = supervisor.processes["part"]
     first.kill()
-    assert wait_until(lambda: supervisor.look_after() or supervisor.processes.get("part") not in (None, first), 10)
+    assert wait_until(lambda: looked_after(supervisor).get("part") not in (None, first), 10)
     assert ("part", "died (signal SIGKILL); starts again in 1 s") in lines
 
 
@@ -99,7 +106,7 @@ def test_pauses_grow(supervisor: Supervisor, lines: Lines) -> None:
     """A part that dies at once is tried after 1, then 2, then 4 seconds."""
     supervisor.start(program("part", ""))
     wanted = [f"died (exit status 0); starts again in {seconds} s" for seconds in (1, 2, 4)]
-    assert wait_until(lambda: supervisor.look_after() or [line for _, line in lines] == wanted, 20)
+    assert wait_until(lambda: looked_after(supervisor) is not None and [line for _, line in lines] == wanted, 20)
 
 
 def test_parts_stop_in_reverse(supervisor: Supervisor, lines: Lines) -> None:
@@ -112,7 +119,7 @@ def test_parts_stop_in_reverse(supervisor: Supervisor, lines: Lines) -> None:
                 f"atexit.register(print, 'bye'); {SLEEP}",
             )
         )
-        assert wait_until(lambda name=name: (name, "awake") in lines, 10)
+        assert wait_until(functools.partial(lines.__contains__, (name, "awake")), 10)
     supervisor.stop()
     assert [name for name, line in lines if line == "bye"] == ["client", "server"]
 
@@ -213,7 +220,7 @@ def test_self_made_secret_does_not_guard_a_public_address(tmp_path: Path) -> Non
 class Up:
     """A running `celeriac up`, its address and its processes."""
 
-    def __init__(self, directory: Path, *options: str, prefix: tuple[str, ...] = (), **environment: str) -> None:
+    def __init__(self, directory: Path, *options: str, prefix: Sequence[str] = (), **environment: str) -> None:
         self.directory = directory
         self.environment = {name: value for name, value in os.environ.items() if name not in CLEARED}
         self.environment |= {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **environment}
@@ -417,8 +424,9 @@ def test_up_without_root(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 def test_urls_replace_both_servers(tmp_path: Path, database_url: str, servers: object) -> None:
     """With both URLs no server is started, and none is announced to other commands."""
-    urls = {"DATABASE_URL": database_url, "BROKER_URL": os.environ["BROKER_URL"]}
-    up = Up(tmp_path, CELERIAC_JWT_SECRET=os.environ["CELERIAC_JWT_SECRET"], **urls)
+    secret = os.environ["CELERIAC_JWT_SECRET"]
+    broker_url = os.environ["BROKER_URL"]
+    up = Up(tmp_path, CELERIAC_JWT_SECRET=secret, DATABASE_URL=database_url, BROKER_URL=broker_url)
     assert is_ready(up.wait())
     assert not [process for process in up.family() if process.name() in ("postgres", "valkey-server")]
     assert json.loads((up.data_dir / "servers.json").read_text()) == {}

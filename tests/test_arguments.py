@@ -1,0 +1,181 @@
+"""A call's arguments become one JSON object in the row, and again the same arguments for the handler."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import pytest
+from celery import Celery
+from hypothesis import given
+from hypothesis import strategies as st
+from kombu.utils import json as kombu_json
+
+from tasks import BaseModel, Job
+from tasks.arguments import arguments_to_payload, is_call, payload_to_arguments, to_plain
+from tests.properties import UNHURRIED
+from tracking.errors import InvalidValue
+
+TEXTS = st.text(st.characters(codec="utf-8"), max_size=8)
+# Not the two names with which kombu marks what JSON lacks.
+NAMES = TEXTS.filter(lambda name: name not in ("__type__", "__value__"))
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=3),
+    max_leaves=6,
+)
+OBJECTS = st.dictionaries(NAMES, JSON, max_size=4)
+CALL = {"args": [1], "kwargs": {}}
+
+# An application of its own: its tasks are nobody else's.
+app = Celery("arguments", task_cls=Job, set_as_current=False)
+
+
+class Words(BaseModel):
+    """A payload."""
+
+    word_count: int
+    first_word: str = ""
+
+
+def _no_parameters() -> None:
+    """Take nothing."""
+
+
+def _a_payload(payload: Any) -> None:
+    """Take one object."""
+
+
+def _a_default(text: Any = "broken") -> None:
+    """Take what need not be given."""
+
+
+def _two(x: Any, y: Any) -> None:
+    """Take two."""
+
+
+def _two_and_a_default(x: Any, y: Any, *, z: Any = 3) -> None:
+    """Take two, or three."""
+
+
+def _any_number(*numbers: Any) -> None:
+    """Take whatever comes."""
+
+
+def _any_names(**options: Any) -> None:
+    """Take whatever comes, by name."""
+
+
+# A handler, and how it may be called: the strategies of the positional and of the named arguments.
+CALLS: list[tuple[Callable[..., None], st.SearchStrategy[Any], st.SearchStrategy[Any]]] = [
+    (_no_parameters, st.just([]), st.just({})),
+    (_a_payload, st.tuples(JSON | OBJECTS), st.just({})),
+    (_a_payload, st.just([]), st.fixed_dictionaries({"payload": JSON | OBJECTS})),
+    (_a_default, st.just([]), st.just({})),
+    (_a_default, st.tuples(JSON.filter(lambda value: value != {})), st.just({})),
+    (_a_default, st.just([]), st.fixed_dictionaries({"text": JSON})),
+    (_two, st.tuples(JSON, JSON), st.just({})),
+    (_two, st.tuples(JSON), st.fixed_dictionaries({"y": JSON})),
+    (_two, st.just([]), st.fixed_dictionaries({"x": JSON, "y": JSON})),
+    (_two_and_a_default, st.tuples(JSON, JSON), st.fixed_dictionaries({}, optional={"z": JSON})),
+    (_any_number, st.lists(JSON.filter(lambda value: value != {}), max_size=4), st.just({})),
+    (_any_names, st.just([]), st.dictionaries(st.sampled_from("abc"), JSON)),
+]
+
+
+def _sent(function: Callable[..., None], args: Any, kwargs: Any) -> inspect.BoundArguments:
+    """What the handler would be called with, after the way through the row."""
+    handler: Any = app.task(name=function.__name__)(function)
+    payload = json.loads(json.dumps(arguments_to_payload(args, kwargs)))
+    return _bound(function, *payload_to_arguments(payload, takes_payload=handler.takes_payload))
+
+
+def _bound(function: Callable[..., None], args: Any, kwargs: Any) -> inspect.BoundArguments:
+    arguments = inspect.signature(function).bind(*args, **kwargs)
+    arguments.apply_defaults()
+    return arguments
+
+
+@pytest.mark.parametrize(("function", "args", "kwargs"), CALLS, ids=lambda value: getattr(value, "__name__", ""))
+@UNHURRIED
+@given(data=st.data())
+def test_a_handler_is_called_as_it_would_be_by_plain_celery(
+    function: Callable[..., None],
+    args: st.SearchStrategy[Any],
+    kwargs: st.SearchStrategy[Any],
+    data: st.DataObject,
+) -> None:
+    """Whatever its signature, and whichever way the call is written."""
+    positional, named = data.draw(args), data.draw(kwargs)
+    assert _sent(function, positional, named) == _bound(function, positional, named)
+
+
+@UNHURRIED
+@given(OBJECTS.filter(lambda value: not is_call(value)))
+def test_one_object_is_the_payload_itself(payload: dict[str, Any]) -> None:
+    """By position or by the name `payload`: so that a filter on the row's payload finds it."""
+    assert arguments_to_payload([payload], None) == payload
+    assert arguments_to_payload(None, {"payload": payload}) == payload
+
+
+@UNHURRIED
+@given(st.lists(JSON, max_size=3), st.dictionaries(NAMES, JSON, max_size=3))
+def test_a_payload_stands_for_one_call_only(args: list[Any], kwargs: dict[str, Any]) -> None:
+    """Once in the row, it stays what it is."""
+    payload = arguments_to_payload(args, kwargs)
+    again = arguments_to_payload(*payload_to_arguments(payload, takes_payload=True))
+    assert again == payload
+
+
+def test_no_arguments_are_an_empty_object() -> None:
+    """However that is written."""
+    assert arguments_to_payload(None, None) == {}
+    assert arguments_to_payload([], {}) == {}
+    assert arguments_to_payload((), None) == {}
+
+
+def test_an_object_that_looks_like_a_call_is_kept_apart() -> None:
+    """Or its handler would be called with what is within it."""
+    payload = arguments_to_payload([CALL], None)
+    assert payload == {"args": [CALL], "kwargs": {}}
+    assert payload_to_arguments(payload, takes_payload=True) == ([CALL], {})
+
+
+def test_a_model_is_its_json() -> None:
+    """In camelCase, as every client sends it."""
+    words = Words(word_count=2)
+    expected = {"wordCount": 2, "firstWord": ""}
+    assert arguments_to_payload([words], None) == expected
+    assert arguments_to_payload(None, {"payload": words}) == expected
+    assert arguments_to_payload([words, 1], None)["args"] == [expected, 1]
+
+
+@pytest.mark.parametrize(
+    "value", [datetime(2026, 1, 2, 3, 4, 5, 6, UTC), date(2026, 1, 2), UUID(int=7), Decimal("1.50"), b"\x00\xff"]
+)
+def test_what_json_lacks_arrives_as_from_plain_celery(value: Any) -> None:
+    """The message of a row decodes to the same Python value."""
+    args, kwargs = payload_to_arguments(arguments_to_payload([value], {"at": value}), takes_payload=True)
+    message = kombu_json.loads(kombu_json.dumps([args, kwargs]))
+    assert message == kombu_json.loads(kombu_json.dumps([[value], {"at": value}]))
+
+
+@pytest.mark.parametrize("value", [object(), {"a": {1, object()}}, lambda: None])
+def test_what_is_not_json_is_refused(value: Any) -> None:
+    """Before anything is written."""
+    with pytest.raises(InvalidValue, match=r"^the arguments are not JSON"):
+        arguments_to_payload([value], None)
+
+
+def test_arguments_of_any_depth_are_refused_without_a_recursion_error() -> None:
+    """A hundred thousand levels, say."""
+    deep: Any = 1
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(InvalidValue):
+        to_plain(deep)

@@ -1,0 +1,233 @@
+"""What a running body says of itself: at most four writes a second, and never without its last word."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.progress import JobCancelled, Reporter
+from tests.live import eventually
+from tests.properties import UNHURRIED
+from tracking.models import Attempt, Owner, Progress
+
+ATTEMPT = Attempt(uuid4(), uuid4(), 1, Owner("acme", "u1"), None, "count_words", 0, 3, None, None)
+
+
+class Time:
+    """A clock whose timers go off while it is moved on; a late one goes off when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.timers: list[_Timer] = []
+
+    def __call__(self) -> float:
+        """Seconds."""
+        return self.now
+
+    def timer(self, interval: float, function: Callable[[], None]) -> _Timer:
+        """What stands for threading.Timer."""
+        self.timers.append(_Timer(self.now + interval, function))
+        return self.timers[-1]
+
+    def pass_by(self, seconds: float, *, lateness: float = 0.0) -> None:
+        """Move on; timers go off `lateness` seconds after their time."""
+        end = self.now + seconds
+        while due := [timer for timer in self.timers if timer.runs and timer.at + lateness <= end]:
+            timer = min(due, key=lambda timer: timer.at)
+            timer.runs = False
+            self.now = max(self.now, timer.at + lateness)
+            timer.function()
+        self.now = end
+
+
+class _Timer:
+    """One of them."""
+
+    daemon = False
+
+    def __init__(self, at: float, function: Callable[[], None]) -> None:
+        self.at = at
+        self.function = function
+        self.runs = False
+
+    def start(self) -> None:
+        """Let it run."""
+        self.runs = True
+
+    def cancel(self) -> None:
+        """Do not let it go off."""
+        self.runs = False
+
+
+class Row:
+    """What was written, and when; `expected` is what each write answers."""
+
+    def __init__(self, time: Time) -> None:
+        self.time = time
+        self.writes: list[tuple[float, Progress]] = []
+        self.expected = True
+
+    def write(self, news: Progress) -> bool:
+        """Keep it."""
+        self.writes.append((self.time.now, news))
+        return self.expected
+
+    @property
+    def percents(self) -> list[int | None]:
+        """The percentages that were written."""
+        return [news.percent for _, news in self.writes]
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Time:
+    """The clock of reporters, and of their timers."""
+    time = Time()
+    monkeypatch.setattr("tasks.progress.threading.Timer", time.timer)
+    return time
+
+
+@pytest.fixture
+def row(time: Time) -> Row:
+    """Where the reporter writes."""
+    return Row(time)
+
+
+@pytest.fixture
+def reporter(row: Row) -> Reporter:
+    """A reporter on the fake clock."""
+    return Reporter(ATTEMPT, row.write, row.time)
+
+
+def test_the_first_report_is_written_at_once(reporter: Reporter, row: Row) -> None:
+    """Under the task id and attempt that it speaks for."""
+    reporter.report(percent=1, message="Begin")
+    assert row.writes == [(0.0, Progress(ATTEMPT.task_id, ATTEMPT.attempt, 1, "Begin"))]
+
+
+def test_reports_in_quick_succession_become_one_write(reporter: Reporter, row: Row) -> None:
+    """Made of the newest of each kind of news."""
+    reporter.report(percent=1)
+    reporter.report(percent=2, message="Query")
+    reporter.report(percent=3, detail={"rows": 1})
+    row.time.pass_by(0.25)
+    assert row.writes[1:] == [(0.25, Progress(ATTEMPT.task_id, ATTEMPT.attempt, 3, "Query", {"rows": 1}))]
+
+
+def test_the_last_word_is_written_without_another_report(reporter: Reporter, row: Row) -> None:
+    """A body that goes silent after a report is seen where it is."""
+    reporter.report(percent=1)
+    reporter.report(percent=2)
+    row.time.pass_by(10)
+    assert row.percents == [1, 2]
+
+
+def test_a_pause_is_followed_by_a_write_at_once(reporter: Reporter, row: Row) -> None:
+    """The limit is one of rate, not a delay."""
+    reporter.report(percent=1)
+    row.time.pass_by(5)
+    reporter.report(percent=2)
+    assert row.writes[-1][0] == 5.0
+
+
+def test_nothing_new_is_not_written(reporter: Reporter, row: Row) -> None:
+    """A report without news, or a flush without reports."""
+    reporter.report(percent=None, message=None)
+    reporter.flush()
+    assert row.writes == []
+
+
+PAUSES = st.lists(st.floats(0, 0.6), max_size=30)
+
+
+@UNHURRIED
+@given(pauses=PAUSES, lateness=st.sampled_from([0.0, 0.001, 0.1, 0.3]))
+def test_there_are_at_most_four_writes_a_second(pauses: list[float], lateness: float) -> None:
+    """However often the body reports, however late the timers are; and what it said last is written last."""
+    with pytest.MonkeyPatch.context() as patch:
+        time = Time()
+        patch.setattr("tasks.progress.threading.Timer", time.timer)
+        row = Row(time)
+        reporter = Reporter(ATTEMPT, row.write, time)
+        for number, pause in enumerate(pauses):
+            reporter.report(percent=number)
+            time.pass_by(pause, lateness=lateness)
+        time.pass_by(1, lateness=lateness)
+    written = [at for at, _ in row.writes]
+    assert all(later - earlier >= 0.25 - 1e-9 for earlier, later in pairwise(written))
+    assert row.percents[-1:] == [len(pauses) - 1] if pauses else row.writes == []
+
+
+def test_closing_hands_out_what_was_not_written(reporter: Reporter, row: Row) -> None:
+    """It goes with the outcome; nothing is written afterwards."""
+    reporter.report(percent=1)
+    reporter.report(percent=2, message="Close")
+    assert reporter.close() == Progress(ATTEMPT.task_id, ATTEMPT.attempt, 2, "Close")
+    row.time.pass_by(10)
+    assert row.percents == [1]
+
+
+def test_closing_hands_out_nothing_when_all_is_written(reporter: Reporter) -> None:
+    """News without any news."""
+    reporter.report(percent=1)
+    assert reporter.close() == Progress(ATTEMPT.task_id, ATTEMPT.attempt)
+
+
+def test_a_report_that_nobody_expects_stops_the_body(reporter: Reporter, row: Row) -> None:
+    """The job was cancelled, or is another attempt's."""
+    row.expected = False
+    with pytest.raises(JobCancelled):
+        reporter.report(percent=1)
+
+
+def test_the_body_is_stopped_at_its_next_report_after_a_late_write(reporter: Reporter, row: Row) -> None:
+    """What the timer learned, the body hears when it speaks again."""
+    reporter.report(percent=1)
+    row.expected = False
+    reporter.report(percent=2)
+    row.time.pass_by(0.25)
+    with pytest.raises(JobCancelled):
+        reporter.report(percent=3)
+
+
+def test_a_stopped_body_is_stopped_at_every_report(reporter: Reporter, row: Row) -> None:
+    """Also when it caught the first exception."""
+    row.expected = False
+    for percent in range(3):
+        with pytest.raises(JobCancelled):
+            reporter.report(percent=percent)
+        row.time.pass_by(1)
+
+
+def test_many_threads_may_report() -> None:
+    """With real timers: few writes, and the last ones of each thread are in them."""
+    written: list[Progress] = []
+
+    def write(news: Progress) -> bool:
+        written.append(news)
+        return True
+
+    reporter = Reporter(ATTEMPT, write)
+
+    def speak(field: str) -> None:
+        for number in range(1, 200):
+            reporter.report(**{field: number})
+
+    fields = ("percent", "current_step", "total_steps")
+    threads = [threading.Thread(target=speak, args=(field,)) for field in fields]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+
+    def last(field: str) -> Any:
+        return [value for news in written if (value := getattr(news, field)) is not None][-1:]
+
+    eventually(lambda: all(last(field) == [199] for field in fields), within=5)
+    assert len(written) <= 4

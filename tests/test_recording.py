@@ -1,0 +1,328 @@
+"""Writing what happened: repeated while the database is away, never stopped half-way, in order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+import pytest
+from celery.exceptions import SoftTimeLimitExceeded
+from psycopg import errors
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, NotSupportedError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from structlog.testing import CapturingLogger
+
+from tasks import recording
+from tasks.recording import DatabaseAway, Recorder, persist
+from tests.live import eventually
+from tests.tracked import new_job
+from tracking import jobs, queries
+from tracking.db import Database
+
+OUTAGES: list[Exception] = [
+    OperationalError("…", {}, errors.AdminShutdown()),
+    OperationalError("…", {}, errors.CrashShutdown()),
+    OperationalError("…", {}, errors.CannotConnectNow()),
+    OperationalError("…", {}, errors.QueryCanceled()),
+    OperationalError("…", {}, errors.TooManyConnections()),
+    OperationalError("…", {}, errors.DiskFull()),
+    OperationalError("…", {}, errors.ConnectionFailure()),
+    OperationalError("…", {}, errors.DeadlockDetected()),
+    OperationalError("…", {}, errors.SerializationFailure()),
+    OperationalError("…", {}, errors.LockNotAvailable()),
+    NotSupportedError("…", {}, errors.ReadOnlySqlTransaction()),
+    OperationalError("…", {}, psycopg.OperationalError("the connection is closed")),
+    DBAPIError("…", {}, errors.DataError(), connection_invalidated=True),
+    PoolTimeoutError("no connection became free"),
+]
+REFUSALS: list[Exception] = [
+    DBAPIError("…", {}, errors.UniqueViolation()),
+    DBAPIError("…", {}, errors.CheckViolation()),
+    DBAPIError("…", {}, errors.UndefinedTable()),
+    DBAPIError("…", {}, errors.InvalidTextRepresentation()),
+    ValueError("a bug of ours"),
+]
+
+
+class Clock:
+    """Time that passes only while somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.pauses: list[float] = []
+
+    def monotonic(self) -> float:
+        """Seconds."""
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        """Pass the time."""
+        self.pauses.append(seconds)
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of `persist`."""
+    clock = Clock()
+    monkeypatch.setattr(recording, "time", clock)
+    return clock
+
+
+def _answering(*answers: Any) -> Callable[[], Any]:
+    """A write that answers with these in turn; exceptions are raised."""
+    left = list(answers)
+
+    def write() -> Any:
+        answer = left.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    return write
+
+
+def _away() -> Exception:
+    return OperationalError("…", {}, errors.AdminShutdown())
+
+
+def _name(error: Exception) -> str:
+    return type(getattr(error, "orig", error)).__name__
+
+
+@pytest.mark.parametrize("outage", OUTAGES, ids=_name)
+def test_a_write_is_repeated_when_the_database_is_away(clock: Clock, outage: Exception) -> None:
+    """After a pause, until it has been answered."""
+    assert persist(_answering(outage, outage, "done")) == "done"
+    assert len(clock.pauses) == 2
+
+
+@pytest.mark.parametrize("refusal", REFUSALS, ids=_name)
+def test_a_write_that_the_database_refuses_is_not_repeated(clock: Clock, refusal: Exception) -> None:
+    """It would be refused again."""
+    with pytest.raises(type(refusal)) as raised:
+        persist(_answering(refusal, "done"))
+    assert raised.value is refusal
+    assert clock.pauses == []
+
+
+def test_the_pauses_grow_up_to_a_limit(clock: Clock) -> None:
+    """Each between half and the whole of its length, so that workers do not return in step."""
+    persist(_answering(*[_away()] * 12, "done"))
+    expected = [min(5.0, 0.05 * 2**number) for number in range(12)]
+    assert all(whole / 2 <= pause <= whole for pause, whole in zip(clock.pauses, expected, strict=True))
+
+
+@pytest.mark.parametrize("patience", [0.0, 1.0, 60.0])
+def test_patience_ends(clock: Clock, patience: float) -> None:
+    """Never later than asked for."""
+    began, away = clock.now, _away()
+
+    def write() -> None:
+        raise away
+
+    with pytest.raises(DatabaseAway) as raised:
+        persist(write, patience=patience)
+    assert raised.value.__cause__ is away
+    assert clock.now - began <= patience
+    assert clock.now - began >= patience - recording.LONGEST_PAUSE
+
+
+def test_without_patience_a_write_is_tried_once(clock: Clock) -> None:
+    """And nobody sleeps."""
+    with pytest.raises(DatabaseAway):
+        persist(_answering(_away(), "done"), patience=0)
+    assert clock.pauses == []
+
+
+def test_an_interruption_during_the_writing_does_not_stop_it(clock: Clock) -> None:
+    """The write is repeated at once, for the first answer may have been lost."""
+    assert persist(_answering(SoftTimeLimitExceeded(), "done")) == "done"
+    assert clock.pauses == []
+
+
+def test_a_deferred_interruption_is_raised_after_the_writing(clock: Clock) -> None:
+    """Then the body is interrupted, as it was meant to be."""
+    interruption = SoftTimeLimitExceeded()
+    write = _answering(interruption, _away(), "done")
+    with pytest.raises(SoftTimeLimitExceeded) as raised:
+        persist(write, defer_interrupt=True)
+    assert raised.value is interruption
+    with pytest.raises(IndexError):
+        write()
+
+
+def test_an_interruption_during_a_pause_does_not_stop_the_writing(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A soft time limit that passes while the database is away must not cost the outcome."""
+    interrupted = _answering(SoftTimeLimitExceeded(), None)
+    monkeypatch.setattr(clock, "sleep", lambda _: interrupted())
+    assert persist(_answering(_away(), "done")) == "done"
+
+
+def test_a_deferred_interruption_is_not_lost_with_the_database(clock: Clock) -> None:
+    """The body is interrupted even when its progress could not be written."""
+    with pytest.raises(SoftTimeLimitExceeded):
+        persist(_answering(SoftTimeLimitExceeded(), _away()), patience=0, defer_interrupt=True)
+
+
+@pytest.fixture
+def alarm() -> Iterator[Callable[[float], None]]:
+    """Raises SoftTimeLimitExceeded in the main thread in that many seconds, as billiard's signal handler does."""
+
+    def interrupt(*_: Any) -> None:
+        raise SoftTimeLimitExceeded
+
+    previous = signal.signal(signal.SIGUSR1, interrupt)
+    timers: list[threading.Timer] = []
+
+    def set_alarm(seconds: float) -> None:
+        timers.append(threading.Timer(seconds, os.kill, (os.getpid(), signal.SIGUSR1)))
+        timers[-1].start()
+
+    yield set_alarm
+    for timer in timers:
+        timer.join()
+    signal.signal(signal.SIGUSR1, previous)
+
+
+def test_an_interruption_in_the_midst_of_a_statement_leaves_one_job(
+    database: Database, alarm: Callable[[float], None]
+) -> None:
+    """The signal strikes while PostgreSQL works; the write is repeated on a sound connection."""
+    new = new_job()
+    tries = []
+
+    def write() -> bool:
+        tries.append(new.id)
+        with database.autocommit() as connection:
+            submitted = jobs.submit(connection, new)
+            if len(tries) == 1:
+                connection.execute(text("SELECT pg_sleep(4)"))
+            return submitted.created
+
+    alarm(0.2)
+    began = time.monotonic()
+    assert persist(write) is False
+    assert time.monotonic() - began < 3
+    assert len(tries) == 2
+    with database.autocommit() as connection:
+        assert [entry.event for entry in queries.timeline(connection, new.id)] == ["created"]
+
+
+def test_a_write_survives_the_end_of_its_connection(database: Database) -> None:
+    """As after a restart of the database: the pool's dead connections are replaced."""
+    new = new_job()
+
+    def write() -> bool:
+        with database.autocommit() as connection:
+            return jobs.submit(connection, new).created
+
+    assert persist(lambda: _ping(database)) == 1
+    _end_connections(database)
+    assert persist(write, patience=10) is True
+
+
+def _ping(database: Database) -> Any:
+    with database.autocommit() as connection:
+        return connection.execute(text("SELECT 1")).scalar_one()
+
+
+def _end_connections(database: Database) -> None:
+    url = database.engine.url.set(drivername="postgresql").render_as_string(hide_password=False)
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+
+def test_the_recorder_writes_in_order() -> None:
+    """One after the other, though the caller does not wait."""
+    recorder, written = Recorder(), list[int]()
+    for number in range(200):
+        recorder.record(lambda number=number: written.append(number))  # type: ignore[misc]
+    assert recorder.flush(10)
+    assert written == list(range(200))
+
+
+def test_the_recorder_does_not_hold_up_its_caller() -> None:
+    """A worker's event loop must not wait for the database."""
+    recorder, gate = Recorder(), threading.Event()
+    began = time.monotonic()
+    recorder.record(lambda: gate.wait(10))
+    assert time.monotonic() - began < 1
+    gate.set()
+    assert recorder.flush(10)
+
+
+def test_flush_waits_for_what_is_being_written() -> None:
+    """And says when that takes too long."""
+    recorder, gate = Recorder(), threading.Event()
+    recorder.record(lambda: gate.wait(10))
+    assert not recorder.flush(0.05)
+    gate.set()
+    assert recorder.flush(10)
+
+
+def test_a_refused_write_does_not_stop_the_recorder() -> None:
+    """The next one is written all the same."""
+    recorder, written = Recorder(), list[str]()
+    recorder.record(_answering(REFUSALS[0]))
+    recorder.record(lambda: written.append("next"))
+    assert recorder.flush(10)
+    assert written == ["next"]
+
+
+def test_the_recorder_waits_for_a_database_that_is_away() -> None:
+    """Later writes stay behind the one that cannot be written yet."""
+    recorder, written = Recorder(), list[str]()
+    recorder.record(_answering(_away(), _away(), None))
+    recorder.record(lambda: written.append("next"))
+    eventually(lambda: written == ["next"], within=10)
+    assert recorder.flush(10)
+
+
+def test_a_full_backlog_drops_the_write_instead_of_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Upkeep finds the job by its lease."""
+    monkeypatch.setattr(recording, "BACKLOG", 1)
+    recorder, gate, started, written = Recorder(), threading.Event(), threading.Event(), list[str]()
+
+    def first() -> None:
+        started.set()
+        gate.wait(10)
+
+    recorder.record(first)
+    assert started.wait(10)
+    recorder.record(lambda: written.append("kept"))
+    recorder.record(lambda: written.append("dropped"))
+    gate.set()
+    assert recorder.flush(10)
+    assert written == ["kept"]
+
+
+def test_a_forked_child_has_a_recorder_of_its_own() -> None:
+    """The parent's thread does not exist in it."""
+    parents = recording.recorder()
+    assert recording.recorder() is parents
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if recording.recorder() is not parents else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_the_warning_names_the_job_that_waits(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the kind of error, but nothing of its text."""
+    log = CapturingLogger()
+    monkeypatch.setattr(recording, "log", log)
+    persist(_answering(_away(), "done"), task_id="0199")
+    [call] = log.calls
+    assert (call.method_name, call.args) == ("warning", ("database.away",))
+    assert (call.kwargs["task_id"], call.kwargs["error"]) == ("0199", "OperationalError")

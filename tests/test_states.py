@@ -1,0 +1,325 @@
+"""The state machine is the contract's, and every verb keeps to it in every state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy.exc import IntegrityError
+
+from celeriac import diagram
+from tests.conftest import Servers
+from tests.properties import UNHURRIED
+from tests.tracked import ACME, HOUR, KINDS, LEASE_TIMEOUT, SITUATIONS, Tracked, check_job, empty, own_pool, wish
+from tracking import jobs, states
+from tracking.db import Database
+from tracking.errors import IllegalMove
+from tracking.models import JobRecord, Outcome, OutcomeKind, Progress
+from tracking.schema import jobs as table
+from tracking.states import ACTIVE, FINISHED, MOVES, WAITING, Event, Move, Status, can_cancel, can_retry, is_legal
+
+# The contract's "Moves", word by word.
+CONTRACT: dict[str, set[str]] = {
+    "queued": {"running", "cancelled", "failed"},
+    "running": {"succeeded", "failed", "retrying", "cancelled", "queued"},
+    "retrying": {"running", "queued", "cancelled", "failed"},
+    "succeeded": set(),
+    "failed": {"queued"},
+    "cancelled": {"queued"},
+}
+CAN_CANCEL = {"queued", "running", "retrying"}
+CAN_RETRY = {"failed", "cancelled"}
+
+STATUSES = st.sampled_from(Status)
+COUNTS = st.integers(0, 100)
+
+
+def test_the_moves_are_those_of_the_contract() -> None:
+    """No more, no less, and none of them twice."""
+    drawn = [(str(move.source), str(move.target)) for move in MOVES]
+    assert sorted(drawn) == sorted((source, target) for source, targets in CONTRACT.items() for target in targets)
+
+
+@UNHURRIED
+@given(STATUSES, STATUSES)
+def test_a_change_is_legal_when_the_contract_names_it(source: Status, target: Status) -> None:
+    """For any two states."""
+    assert is_legal(source, target) is (target in CONTRACT[source])
+
+
+@UNHURRIED
+@given(st.sampled_from(Event), st.none() | STATUSES)
+def test_the_sources_of_an_event_are_where_its_moves_begin(event: Event, target: Status | None) -> None:
+    """For any event, to any state or a given one; each source once."""
+    found = states.sources(event, target)
+    wanted = {move.source for move in MOVES if move.event is event and (target is None or move.target is target)}
+    assert len(found) == len(wanted)
+    assert set(found) == wanted
+
+
+@UNHURRIED
+@given(STATUSES)
+def test_what_can_be_cancelled_is_what_the_contract_says(status: Status) -> None:
+    """Exactly the active states."""
+    assert can_cancel(status) is (status in CAN_CANCEL)
+
+
+@UNHURRIED
+@given(STATUSES, COUNTS, COUNTS)
+def test_what_can_be_retried_is_what_the_contract_says(status: Status, retries: int, limit: int) -> None:
+    """Failed and cancelled jobs, while there are retries left."""
+    assert can_retry(status, retries, limit) is (status in CAN_RETRY and retries < limit)
+
+
+@UNHURRIED
+@given(st.data())
+def test_nothing_but_a_retry_leads_out_of_an_end(data: st.DataObject) -> None:
+    """On any path along the moves; and success is final."""
+    status = Status.QUEUED
+    for _ in range(20):
+        ways = [move for move in MOVES if move.source is status]
+        if status in FINISHED:
+            assert {(move.event, move.target) for move in ways} <= {(Event.RETRIED, Status.QUEUED)}
+        if not ways:
+            assert status is Status.SUCCEEDED
+            return
+        status = data.draw(st.sampled_from(ways)).target
+
+
+@UNHURRIED
+@given(st.sampled_from(ACTIVE), st.sampled_from(FINISHED))
+def test_every_end_can_be_reached_from_every_active_state(start: Status, end: Status) -> None:
+    """There is no trap."""
+    reached = {start}
+    for _ in Status:
+        reached |= {move.target for move in MOVES if move.source in reached and move.event is not Event.RETRIED}
+    assert end in reached
+
+
+def test_every_state_is_active_or_finished() -> None:
+    """And the waiting ones are the active ones that no worker runs."""
+    assert sorted([*ACTIVE, *FINISHED]) == sorted(Status)
+    assert set(WAITING) == set(ACTIVE) - {Status.RUNNING}
+
+
+def test_the_documented_diagram_is_drawn_from_the_state_machine() -> None:
+    """docs/states.md is what `python -m celeriac.diagram` writes."""
+    assert diagram.DOCUMENT.read_text(encoding="utf-8") == diagram.document()
+
+
+@pytest.mark.parametrize("move", MOVES, ids=lambda move: f"{move.source}-{move.target}")
+def test_every_move_is_in_the_documented_diagram(move: Move) -> None:
+    """As an arrow, and as a row of the table."""
+    text = diagram.document()
+    assert f"    {move.source} --> {move.target}: {move.cause}\n" in text
+    assert f"| `{move.source}` | `{move.target}` | `{move.event}` | {move.cause} |\n" in text
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb, the situations that it may start from, and where it leads: the event, and None for the same state."""
+
+    call: Callable[[Tracked, JobRecord], Any]
+    allowed: tuple[str, ...]
+    event: Event | None
+    target: Status | None = None
+
+
+def _refused(call: Callable[[], Any]) -> Any:
+    """What the verb answers; False for a refusal by exception."""
+    try:
+        return call()
+    except IllegalMove:
+        return False
+
+
+def _settle(kind: OutcomeKind) -> Callable[[Tracked, JobRecord], Any]:
+    return lambda tracked, job: tracked.settle(job, kind, delay=HOUR)
+
+
+def _claim(tracked: Tracked, job: JobRecord) -> Any:
+    return jobs.claim(tracked.connection, [wish(job.task_id)])
+
+
+def _report(tracked: Tracked, job: JobRecord) -> bool:
+    return jobs.report(tracked.connection, Progress(job.task_id, job.attempt, percent=50))
+
+
+def _stopped(tracked: Tracked, job: JobRecord) -> bool:
+    return jobs.stopped(tracked.connection, job.task_id, actor="worker-1", how="killed")
+
+
+def _cancel(tracked: Tracked, job: JobRecord) -> Any:
+    return _refused(lambda: jobs.cancel(tracked.connection, job.id, ACME, actor="u1"))
+
+
+def _cancel_dispatch(tracked: Tracked, job: JobRecord) -> bool:
+    return jobs.cancel_dispatch(tracked.connection, job.task_id, actor="flower", reason="revoked")
+
+
+def _retry(tracked: Tracked, job: JobRecord) -> Any:
+    return _refused(lambda: jobs.retry(tracked.connection, job.id, ACME, actor="u1"))
+
+
+def _force(tracked: Tracked, job: JobRecord) -> Any:
+    return _refused(lambda: jobs.retry(tracked.connection, job.id, ACME, actor="u1", force=True))
+
+
+def _fail_waiting(tracked: Tracked, job: JobRecord) -> bool:
+    return jobs.fail_waiting(tracked.connection, job.task_id, actor="upkeep", error_type="NotRegistered", message="no")
+
+
+def _redispatch(tracked: Tracked, job: JobRecord) -> bool:
+    return jobs.redispatch(tracked.connection, job.task_id)
+
+
+def _release_due(tracked: Tracked, job: JobRecord) -> Any:
+    if job.hold is not None:
+        tracked.make_due(job)
+    return jobs.release_due(tracked.connection, 10)
+
+
+def _reap(tracked: Tracked, job: JobRecord) -> Any:
+    return jobs.reap(tracked.connection, LEASE_TIMEOUT, 10)
+
+
+ALL_WAITING = ("queued", "scheduled", "retrying", "backoff")
+VERBS: dict[str, Verb] = {
+    "claim": Verb(_claim, ("queued", "retrying"), Event.STARTED, Status.RUNNING),
+    "report": Verb(_report, ("running",), Event.PROGRESS),
+    "succeeded": Verb(_settle("succeeded"), ("running",), Event.COMPLETED, Status.SUCCEEDED),
+    "failed": Verb(_settle("failed"), ("running",), Event.FAILED, Status.FAILED),
+    "retry later": Verb(_settle("retry"), ("running",), Event.FAILED, Status.RETRYING),
+    "lost": Verb(_settle("lost"), ("running",), Event.RELEASED, Status.QUEUED),
+    "released": Verb(_settle("released"), ("running",), Event.RELEASED, Status.QUEUED),
+    "ended elsewhere": Verb(_settle("cancelled"), ("running",), Event.CANCELLED, Status.CANCELLED),
+    "stopped": Verb(_stopped, ("stopping",), Event.STOPPED),
+    "cancel": Verb(_cancel, (*ALL_WAITING, "running"), Event.CANCELLED, Status.CANCELLED),
+    "cancel dispatch": Verb(_cancel_dispatch, (*ALL_WAITING, "running"), Event.CANCELLED, Status.CANCELLED),
+    "retry": Verb(_retry, ("failed", "cancelled"), Event.RETRIED, Status.QUEUED),
+    "forced retry": Verb(_force, ("failed", "exhausted", "cancelled"), Event.RETRIED, Status.QUEUED),
+    "fail waiting": Verb(_fail_waiting, ALL_WAITING, Event.FAILED, Status.FAILED),
+    "redispatch": Verb(_redispatch, ALL_WAITING, None),
+    "release due": Verb(_release_due, ("scheduled", "backoff"), Event.DUE),
+    "reap": Verb(_reap, ("running",), Event.RELEASED, Status.QUEUED),
+}
+# The reaper also ends the waiting for a body that nobody runs any more.
+REAPED_STOP = ("reap", "stopping")
+TRIED = [(name, situation) for name in VERBS for situation in SITUATIONS]
+LEGAL = [(name, situation) for name, situation in TRIED if situation in VERBS[name].allowed]
+ILLEGAL = [pair for pair in TRIED if pair not in LEGAL and pair != REAPED_STOP]
+
+# These take a task id, and do nothing with one of an older dispatch.
+FENCED = [name for name in VERBS if name not in ("cancel", "retry", "forced retry", "release due", "reap")]
+
+
+@pytest.fixture(scope="module")
+def pool(servers: Servers) -> Iterator[Database]:
+    """A database for the tests of this module."""
+    with own_pool(servers) as pool:
+        yield pool
+
+
+@pytest.fixture
+def tracked(pool: Database) -> Iterator[Tracked]:
+    """No jobs yet; every statement is a transaction of its own."""
+    empty(pool)
+    with pool.autocommit() as connection:
+        yield Tracked(connection)
+
+
+@pytest.mark.parametrize(("name", "situation"), LEGAL)
+def test_a_legal_verb_moves_the_row_and_writes_one_history_row(tracked: Tracked, name: str, situation: str) -> None:
+    """To the state that MOVES names for its event, or to none."""
+    verb, before = VERBS[name], tracked.put_into(situation)
+    told = len(tracked.history(before))
+    assert verb.call(tracked, before)
+    after = tracked.get(before.id)
+    assert after.status is (verb.target or before.status)
+    new = tracked.history(before)[told:]
+    assert [entry.event for entry in new] == ([verb.event] if verb.event else [])
+    if verb.target is not None:
+        assert before.status in states.sources(new[0].event, verb.target)
+    check_job(after, tracked.history(after))
+
+
+@pytest.mark.parametrize(("name", "situation"), ILLEGAL)
+def test_an_illegal_verb_changes_nothing(tracked: Tracked, name: str, situation: str) -> None:
+    """The row stays as it is, to the last column; only a refused claim leaves a trace in the history."""
+    verb, before = VERBS[name], tracked.put_into(situation)
+    told = tracked.history(before)
+    answer = verb.call(tracked, before)
+    assert tracked.get(before.id) == before
+    new = tracked.history(before)[len(told) :]
+    if name == "claim":
+        assert [(entry.event, entry.from_status) for entry in new] == [(Event.DUPLICATE_REFUSED, before.status)]
+        assert new[0].detail["reason"] == answer[0]
+    else:
+        assert not answer
+        assert new == []
+
+
+@pytest.mark.parametrize("situation", [situation for situation in SITUATIONS if situation != "scheduled"])
+@pytest.mark.parametrize("name", FENCED)
+def test_a_verb_with_an_older_task_id_changes_nothing(tracked: Tracked, name: str, situation: str) -> None:
+    """In whatever state the job is under its newer one."""
+    before = _under_a_newer_task_id(tracked, situation)
+    told = tracked.history(before)
+    assert before.task_id != before.id
+    VERBS[name].call(tracked, replace(before, task_id=before.id))
+    assert tracked.get(before.id) == before
+    assert tracked.history(before) == told
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_outcome_of_an_older_attempt_changes_nothing(tracked: Tracked, kind: OutcomeKind) -> None:
+    """Nor does one of an attempt that has not begun."""
+    running = tracked.put_into("running")
+    for attempt in (running.attempt - 1, running.attempt + 1):
+        stale = Outcome(running.task_id, kind, "worker-1", attempt)
+        assert jobs.settle(tracked.connection, [stale]) == []
+    assert tracked.get(running.id) == running
+    assert tracked.events(running) == ["created", "started"]
+
+
+def test_a_report_of_an_older_attempt_changes_nothing(tracked: Tracked) -> None:
+    """It would let the progress of the newer one jump."""
+    running = tracked.put_into("running")
+    assert not jobs.report(tracked.connection, Progress(running.task_id, running.attempt - 1, percent=50))
+    assert tracked.get(running.id) == running
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_outcome_without_an_attempt_is_of_the_current_one(tracked: Tracked, kind: OutcomeKind) -> None:
+    """The main process of a worker knows only the task id of the child that it lost."""
+    running = tracked.put_into("running")
+    ended = jobs.settle(tracked.connection, [Outcome(running.task_id, kind, "worker-1")])
+    assert [settled.job_id for settled in ended] == [running.id]
+
+
+def test_the_reaper_ends_the_waiting_for_a_body_that_nobody_runs(tracked: Tracked) -> None:
+    """A job that was cancelled while it ran, and whose worker has died, can be retried afterwards."""
+    stopping = tracked.put_into("stopping")
+    assert _reap(tracked, stopping) == []
+    assert not tracked.get(stopping.id).stopping
+    assert tracked.events(stopping)[-2:] == ["cancelled", "stopped"]
+
+
+@pytest.mark.parametrize("word", ["", "Queued", "done", "stopping"])
+def test_the_database_refuses_any_other_state(tracked: Tracked, word: str) -> None:
+    """Whoever writes it."""
+    job = tracked.submit()
+    with pytest.raises(IntegrityError, match="jobs_status_known"):
+        tracked.connection.execute(
+            table.update().where(table.c.id == job.id).values(status=word, completed_at=table.c.created_at)
+        )
+
+
+def _under_a_newer_task_id(tracked: Tracked, situation: str) -> JobRecord:
+    """A job in that situation whose first dispatch, under its own id, was handed back."""
+    job = tracked.put_into("running")
+    return tracked.bring(tracked.end(job, "released"), situation)

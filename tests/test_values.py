@@ -1,0 +1,133 @@
+"""What a JSON value may be, and how text is made to fit."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.properties import UNHURRIED
+from tracking.errors import InvalidValue
+from tracking.values import MAX_BYTES, MAX_DEPTH, MAX_INTEGER, bounded, check_json, check_text
+
+ANY_TEXT = st.text(st.characters(), max_size=300)  # lone surrogates and NUL among it
+STORABLE = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers(-MAX_INTEGER, MAX_INTEGER)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | STORABLE
+)
+JSON = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(STORABLE, inner, max_size=4),
+    max_leaves=20,
+)
+WRONG = st.one_of(
+    st.integers(min_value=MAX_INTEGER + 1),
+    st.integers(max_value=-MAX_INTEGER - 1),
+    st.sampled_from([float("nan"), float("inf"), float("-inf"), "a\x00b", "\ud800", "x\udfff"]),
+    st.sampled_from([b"bytes", {1, 2}, object(), {1: "a key that is no text"}, {"\x00": 1}, {"\ud800": 1}]),
+)
+
+
+def _nested(levels: int, inside: Any, *, in_lists: bool) -> Any:
+    for _ in range(levels):
+        inside = [inside] if in_lists else {"a": inside}
+    return inside
+
+
+@UNHURRIED
+@given(JSON)
+def test_json_within_the_limits_is_returned_unchanged(value: Any) -> None:
+    """The very same value."""
+    assert check_json(value, "payload") is value
+
+
+@UNHURRIED
+@given(WRONG, st.integers(0, MAX_DEPTH - 1), st.booleans())
+def test_a_wrong_value_is_found_at_any_depth(wrong: Any, levels: int, in_lists: bool) -> None:  # noqa: FBT001 - drawn
+    """And the error names the place."""
+    place = "payload" + ("[0]" if in_lists else ".a") * levels
+    with pytest.raises(InvalidValue) as refused:
+        check_json(_nested(levels, wrong, in_lists=in_lists), "payload")
+    assert place[:200] in str(refused.value)
+
+
+@pytest.mark.parametrize("in_lists", [True, False])
+def test_json_may_be_32_levels_deep_and_no_deeper(in_lists: bool) -> None:  # noqa: FBT001 - a parameter
+    """Objects and lists alike."""
+    check_json(_nested(MAX_DEPTH, 1, in_lists=in_lists), "payload")
+    with pytest.raises(InvalidValue, match="nested deeper than 32 levels"):
+        check_json(_nested(MAX_DEPTH + 1, 1, in_lists=in_lists), "payload")
+
+
+def test_json_of_any_depth_is_refused_without_a_recursion_error() -> None:
+    """A hundred thousand levels, say."""
+    with pytest.raises(InvalidValue, match="nested deeper"):
+        check_json(_nested(100_000, 1, in_lists=True), "payload")
+
+
+@pytest.mark.parametrize("character", ["a", "é", "€", "😀", '"', "\n"])
+def test_the_size_is_that_of_the_utf8_text(character: str) -> None:
+    """To the byte, escapes included."""
+    step = len(json.dumps(character, ensure_ascii=False).encode()) - 2
+    full = character * ((MAX_BYTES - 2) // step)
+    check_json(full, "payload")
+    with pytest.raises(InvalidValue, match=f"at most {MAX_BYTES} are allowed"):
+        check_json(full + character, "payload")
+
+
+@UNHURRIED
+@given(JSON, st.integers(0, 200))
+def test_a_smaller_limit_of_size_can_be_asked_for(value: Any, limit: int) -> None:
+    """Exactly what is longer is refused."""
+    size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+    if size <= limit:
+        assert check_json(value, "result", max_bytes=limit) is value
+    else:
+        with pytest.raises(InvalidValue, match=f"result is {size} bytes of JSON"):
+            check_json(value, "result", max_bytes=limit)
+
+
+@UNHURRIED
+@given(ANY_TEXT)
+def test_text_passes_when_postgresql_can_hold_it(text: str) -> None:
+    """No NUL, no lone surrogate; everything else."""
+    storable = "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+    if storable:
+        assert check_text(text, "message") is text
+    else:
+        with pytest.raises(InvalidValue, match=r"^message contains a"):
+            check_text(text, "message")
+
+
+@UNHURRIED
+@given(ANY_TEXT, st.integers(0, 400))
+def test_bounded_text_fits_and_can_be_stored(text: str, limit: int) -> None:
+    """Whatever the text and the limit."""
+    result = bounded(text, limit)
+    assert len(result.encode()) <= limit
+    assert check_text(result, "traceback") is result
+
+
+@UNHURRIED
+@given(STORABLE)
+def test_bounded_text_that_fits_is_unchanged(text: str) -> None:
+    """To the last byte."""
+    assert bounded(text, len(text.encode())) == text
+
+
+@UNHURRIED
+@given(st.text("aé€😀", min_size=60, max_size=300), st.integers(40, 59))
+def test_bounded_text_is_cut_in_the_middle(text: str, limit: int) -> None:
+    """The beginning and the end of a traceback say the most."""
+    head, mark, tail = bounded(text, limit).partition("\n... cut ...\n")
+    assert mark
+    assert text.startswith(head)
+    assert text.endswith(tail)
+    assert min(len(head.encode()), len(tail.encode())) >= (limit - len(mark)) // 2 - 3

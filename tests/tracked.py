@@ -1,0 +1,268 @@
+"""Jobs on a database of the tests' own: brought into any situation by the verbs, and what must be true of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any, get_args
+from uuid import UUID, uuid4
+
+from sqlalchemy import Connection, func, select, text, update
+
+from tests.conftest import Servers, _database
+from tracking import jobs, queries, workers
+from tracking.db import Database
+from tracking.models import (
+    Attempt,
+    Claim,
+    Failure,
+    HistoryEntry,
+    JobRecord,
+    NewJob,
+    Outcome,
+    OutcomeKind,
+    Owner,
+    Scope,
+    Settled,
+)
+from tracking.schema import jobs as table
+from tracking.states import FINISHED, MOVES, Event, Status, is_legal
+
+ACME = Scope("acme")
+HOUR = timedelta(hours=1)
+LEASE_TIMEOUT = timedelta(seconds=20)
+KINDS: tuple[OutcomeKind, ...] = get_args(OutcomeKind)
+
+# Every state, and the variations of it that a verb may tell apart.
+SITUATIONS = (
+    "queued",
+    "scheduled",
+    "running",
+    "retrying",
+    "backoff",
+    "succeeded",
+    "failed",
+    "exhausted",
+    "cancelled",
+    "stopping",
+)
+
+STATUS_KEPT = (Event.PROGRESS, Event.DUE, Event.STOPPED, Event.DUPLICATE_REFUSED, Event.HELD)
+
+
+@contextmanager
+def own_pool(servers: Servers) -> Iterator[Database]:
+    """A pool on a new database with the newest schema, dropped at the end."""
+    with _database(servers) as url:
+        pool = Database(url)
+        yield pool
+        pool.close()
+
+
+def empty(pool: Database) -> None:
+    """Remove all rows."""
+    with pool.autocommit() as connection:
+        connection.execute(text(_DELETE_ALL))  # of a few rows: much faster than TRUNCATE
+
+
+def new_job(**changes: Any) -> NewJob:
+    """A job of acme's u1."""
+    job = NewJob(id=uuid4(), owner=Owner("acme", "u1"), job_type="count_words", queue="default")
+    return replace(job, **changes)
+
+
+def wish(task_id: UUID, **changes: Any) -> Claim:
+    """A delivery of that dispatch's message to worker-1."""
+    return replace(Claim(task_id, claim_id=uuid4(), worker="worker-1", lease=None), **changes)
+
+
+def outcome(job: JobRecord, kind: OutcomeKind, **details: Any) -> Outcome:
+    """How the job's current attempt ended."""
+    return Outcome(job.task_id, kind, "worker-1", job.attempt, **details)
+
+
+@dataclass(frozen=True)
+class Tracked:
+    """The verbs and the reads, on one connection."""
+
+    connection: Connection
+
+    def submit(self, **changes: Any) -> JobRecord:
+        """Accept a job."""
+        return jobs.submit(self.connection, new_job(**changes)).job
+
+    def start(self, job: JobRecord, **changes: Any) -> JobRecord:
+        """Claim the job, successfully."""
+        granted = jobs.claim(self.connection, [wish(job.task_id, **changes)])[0]
+        assert isinstance(granted, Attempt), granted
+        return self.get(job.id)
+
+    def settle(self, job: JobRecord, kind: OutcomeKind, **details: Any) -> list[Settled]:
+        """End the job's attempt, if it is still expected."""
+        return jobs.settle(self.connection, [outcome(job, kind, **details)])
+
+    def end(self, job: JobRecord, kind: OutcomeKind = "succeeded", **details: Any) -> JobRecord:
+        """End the job's attempt, successfully."""
+        assert len(self.settle(job, kind, **details)) == 1
+        return self.get(job.id)
+
+    def fail(self, job: JobRecord) -> JobRecord:
+        """Let the job's attempt fail for good."""
+        return self.end(job, "failed", failure=Failure("ValueError", "wrong", "Traceback …"))
+
+    def back_off(self, job: JobRecord) -> JobRecord:
+        """Let the job's attempt fail, to be repeated in an hour."""
+        return self.end(job, "retry", failure=Failure("ConnectionError", "away"), delay=HOUR)
+
+    def run(self, kind: OutcomeKind = "succeeded", **changes: Any) -> JobRecord:
+        """Accept a job, run one attempt of it, and end that."""
+        return self.end(self.start(self.submit(**changes)), kind)
+
+    def cancel(self, job: JobRecord) -> JobRecord:
+        """Cancel the job, successfully."""
+        return jobs.cancel(self.connection, job.id, ACME, actor="u1").job
+
+    def retry(self, job: JobRecord, *, force: bool = False) -> JobRecord:
+        """Retry the job, successfully."""
+        return jobs.retry(self.connection, job.id, ACME, actor="u1", force=force)
+
+    def release(self, job: JobRecord) -> JobRecord:
+        """Let the hold of the job end now."""
+        self.make_due(job)
+        assert job.id in {released.id for released in jobs.release_due(self.connection, 1000)}
+        return self.get(job.id)
+
+    def make_due(self, job: JobRecord) -> None:
+        """Let time pass until the job is due."""
+        past = func.clock_timestamp() - timedelta(seconds=1)
+        self.connection.execute(update(table).where(table.c.id == job.id).values(due_at=past))
+
+    def finished_ago(self, job: JobRecord, age: timedelta) -> JobRecord:
+        """Move everything that happened to a finished job into the past."""
+        then = func.now() - age
+        values = {"created_at": then, "started_at": then, "completed_at": then, "updated_at": then}
+        self.connection.execute(update(table).where(table.c.id == job.id).values(values))
+        return self.get(job.id)
+
+    def register_worker(self, seen: timedelta = timedelta(0)) -> UUID:
+        """The lease of a worker whose last heartbeat was that long ago."""
+        lease = uuid4()
+        workers.beat(self.connection, lease, name="worker-1", pid=1, queues=["default"], concurrency=2)
+        self.age_heartbeat(lease, seen)
+        return lease
+
+    def age_heartbeat(self, lease: UUID, seen: timedelta) -> None:
+        """Let the last heartbeat of a worker be that long ago."""
+        parameters = {"lease": lease, "seen": seen}
+        statement = text(
+            "UPDATE workers SET seen_at = clock_timestamp() - CAST(:seen AS interval) WHERE lease = :lease"
+        )
+        self.connection.execute(statement, parameters)
+
+    def put_into(self, situation: str) -> JobRecord:
+        """A new job in one of SITUATIONS, brought there by the verbs."""
+        if situation == "scheduled":
+            return self.submit(delay=HOUR)
+        return self.bring(self.submit(max_retries=0 if situation == "exhausted" else 3), situation)
+
+    def bring(self, job: JobRecord, situation: str) -> JobRecord:
+        """A queued job brought into one of SITUATIONS."""
+        for step in _STEPS[situation]:
+            job = step(self, job)
+        return self.get(job.id)
+
+    def get(self, job_id: UUID) -> JobRecord:
+        """The job's row."""
+        job = queries.find(self.connection, job_id)
+        assert job is not None
+        return job
+
+    def all(self) -> list[JobRecord]:
+        """All rows, oldest first."""
+        rows = self.connection.execute(select(table).order_by(table.c.created_at, table.c.id))
+        return [jobs.record(row) for row in rows]
+
+    def history(self, job: JobRecord) -> Sequence[HistoryEntry]:
+        """The job's history, oldest first."""
+        return queries.timeline(self.connection, job.id)
+
+    def events(self, job: JobRecord) -> list[str]:
+        """The names of the job's events, oldest first."""
+        return [str(entry.event) for entry in self.history(job)]
+
+
+_DELETE_ALL = """
+    WITH a AS (DELETE FROM jobs), b AS (DELETE FROM history), c AS (DELETE FROM workers)
+    DELETE FROM groups"""
+
+_STEPS: dict[str, tuple[Callable[[Tracked, JobRecord], JobRecord], ...]] = {
+    "queued": (),
+    "running": (Tracked.start,),
+    "retrying": (Tracked.start, Tracked.back_off, Tracked.release),
+    "backoff": (Tracked.start, Tracked.back_off),
+    "succeeded": (Tracked.start, Tracked.end),
+    "failed": (Tracked.start, Tracked.fail),
+    "exhausted": (Tracked.start, Tracked.fail),
+    "cancelled": (Tracked.cancel,),
+    "stopping": (Tracked.start, Tracked.cancel),
+}
+
+
+def check_rows(tracked: Tracked) -> None:
+    """The invariants 3, 4, 5, 8 and 9 of the platform's guarantees, for every job."""
+    for job in tracked.all():
+        check_job(job, tracked.history(job))
+
+
+def check_job(job: JobRecord, entries: Sequence[HistoryEntry]) -> None:
+    """The invariants of one row and its history."""
+    _check_path(job, entries)
+    _check_attempts(job, entries)
+    _check_progress(job, entries)
+    _check_times(job, entries)
+
+
+def _check_path(job: JobRecord, entries: Sequence[HistoryEntry]) -> None:
+    assert (entries[0].event, entries[0].from_status, entries[0].to_status) == (Event.CREATED, None, Status.QUEUED)
+    moves = {(move.source, move.target, move.event) for move in MOVES}
+    for before, entry in pairwise(entries):
+        assert entry.from_status is before.to_status, entry
+        if entry.event in STATUS_KEPT:
+            assert entry.to_status is entry.from_status, entry
+        else:
+            assert entry.from_status is not None
+            assert is_legal(entry.from_status, entry.to_status), entry
+            assert (entry.from_status, entry.to_status, entry.event) in moves, entry
+    assert entries[-1].to_status is job.status
+
+
+def _check_attempts(job: JobRecord, entries: Sequence[HistoryEntry]) -> None:
+    started = [entry for entry in entries if entry.event is Event.STARTED]
+    assert [entry.attempt for entry in started] == list(range(1, job.attempt + 1))
+    assert len({entry.task_id for entry in started}) == len(started), "an attempt under an old task id"
+    dispatches = {entry.attempt: entry.task_id for entry in started}
+    ended = [entry for entry in entries if entry.from_status is Status.RUNNING and entry.event not in STATUS_KEPT]
+    assert len({entry.attempt for entry in ended}) == len(ended), "an attempt that ended twice"
+    assert all(entry.task_id == dispatches[entry.attempt] for entry in ended)
+
+
+def _check_progress(job: JobRecord, entries: Sequence[HistoryEntry]) -> None:
+    reached: dict[int, int] = {}
+    for entry in entries:
+        if entry.event is Event.PROGRESS:
+            percentage = entry.detail["percentage"]
+            assert reached.get(entry.attempt, 0) <= percentage <= 99, entry
+            reached[entry.attempt] = percentage
+    assert (job.progress == 100) is (job.status is Status.SUCCEEDED)
+    assert 0 <= job.progress <= 100
+
+
+def _check_times(job: JobRecord, entries: Sequence[HistoryEntry]) -> None:
+    times: list[datetime] = [at for at in (job.created_at, job.started_at, job.completed_at) if at is not None]
+    assert times == sorted(times)
+    assert (job.completed_at is not None) is (job.status in FINISHED)
+    assert job.duration is None or job.duration >= timedelta(0)
+    assert [entry.at for entry in entries] == sorted(entry.at for entry in entries)
