@@ -81,12 +81,14 @@ def on_failure(sender: Any, task_id: str, exception: BaseException, einfo: Any =
     if now is not None:
         if not _is_interruption(exception, request, now):
             _end_attempt(request, now, "failed", how="interrupted", failure=failure)
+    elif (dispatch := _uuid(task_id)) is None:
+        return
     elif isinstance(exception, WorkerLostError):
-        _from_main(lambda: _lose(UUID(task_id), failure))
+        _from_main(lambda: _lose(dispatch, failure))
     elif isinstance(exception, TimeLimitExceeded):
-        _from_main(lambda: _fail(UUID(task_id), failure, request))
+        _from_main(lambda: _fail(dispatch, failure, request))
     elif not isinstance(exception, Reject):
-        _from_main(lambda: _fail_unstarted(UUID(task_id), failure))
+        _from_main(lambda: _fail_unstarted(dispatch, failure))
 
 
 def on_end(task: Any, state: str | None, **_: Any) -> None:

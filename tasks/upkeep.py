@@ -14,6 +14,7 @@ from typing import Any
 
 import structlog
 from celery import bootsteps
+from celery.worker.components import Pool
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -37,7 +38,7 @@ STOP_TIMEOUT = 10.0
 
 
 class Upkeep(bootsteps.StartStopStep):
-    """The worker's bootstep; it comes before the pool, so that the children inherit the lease."""
+    """The worker's bootstep: it starts before the pool, whose children inherit the lease, and stops after it."""
 
     label = "Upkeep"
 
@@ -159,3 +160,8 @@ class Leader:
         for lost in jobs.reap(connection, timeout, BATCH, max_losses=settings().max_losses):
             log.error("worker.lost", job_id=str(lost.job_id), status=str(lost.status))
         workers.forget_dead(connection, FORGET_AFTER)
+
+
+# Celery starts a step after those that it requires, and stops it before them: while the pool finishes its jobs, and the
+# main process writes the outcome of those that died, the worker must not look dead.
+Pool.requires = (*Pool.requires, Upkeep)

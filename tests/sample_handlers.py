@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -114,3 +115,35 @@ def remember(task_id: str) -> str:
 @app.task(name="noop", ignore_result=True)
 def noop() -> None:
     """Do nothing: for the bench."""
+
+
+class Ending(BaseModel):
+    """How to end, and how often; a line in the witness file counts the starts."""
+
+    witness: str
+    signal: int = 9
+    times: int = 1
+
+
+@app.task(bind=True, pydantic=True, name="die")
+def die(self: Job, payload: Ending) -> int:
+    """Kill the process that runs this job, the first few times."""
+    with Path(payload.witness).open("a") as file:
+        file.write(f"{self.request.id}\n")
+    starts = len(Path(payload.witness).read_text().splitlines())
+    if starts <= payload.times:
+        os.kill(os.getpid(), payload.signal)
+        time.sleep(10)
+    return starts
+
+
+@app.task(bind=True, pydantic=True, name="limited", time_limit=2)
+def limited(self: Job, payload: Nap) -> None:
+    """Run into the hard time limit."""
+    time.sleep(payload.seconds)
+
+
+@app.task(bind=True, pydantic=True, name="soft_limited", soft_time_limit=1)
+def soft_limited(self: Job, payload: Nap) -> None:
+    """Run into the soft time limit."""
+    time.sleep(payload.seconds)

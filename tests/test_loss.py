@@ -1,0 +1,52 @@
+"""What becomes of a job whose process dies, runs out of time, or is asked to stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+
+from tests.live import Platform
+
+
+def test_a_job_whose_process_is_killed_runs_again(running: Platform, tmp_path: Path) -> None:
+    """The attempt is recorded as lost at once, and the job gets another."""
+    witness = tmp_path / "starts"
+    job = running.wait_for(running.submit("die", payload={"witness": str(witness)}))
+    assert (job.status, job.attempt, job.losses, job.result) == ("succeeded", 2, 1, 2)
+    assert running.events(job.id) == ["created", "started", "released", "started", "completed"]
+    assert len(set(witness.read_text().split())) == 2, "each dispatch has a task id of its own"
+
+
+def test_a_job_that_kills_its_worker_each_time_is_failed(running: Platform, tmp_path: Path) -> None:
+    """After three losses, not for ever."""
+    witness = tmp_path / "starts"
+    job = running.wait_for(running.submit("die", payload={"witness": str(witness), "times": 9}), within=30)
+    assert (job.status, job.attempt, job.error_type) == ("failed", 3, "WorkerLost")
+    assert job.error_message == "the job took down 3 workers"
+
+
+def test_a_hard_time_limit_fails_the_job_once(running: Platform) -> None:
+    """Celery announces it twice."""
+    job = running.wait_for(running.submit("limited", payload={"seconds": 30}))
+    assert (job.status, job.error_type) == ("failed", "TimeLimitExceeded")
+    assert running.events(job.id) == ["created", "started", "failed"]
+
+
+def test_a_soft_time_limit_fails_the_job(running: Platform) -> None:
+    """It is the same signal as an interruption, but the job's own."""
+    job = running.wait_for(running.submit("soft_limited", payload={"seconds": 30}))
+    assert (job.status, job.error_type) == ("failed", "SoftTimeLimitExceeded")
+
+
+def test_an_expired_job_is_cancelled_with_that_reason(running: Platform) -> None:
+    """Celery's own option."""
+    job = running.wait_for(running.submit("noop", expires=-1.0))
+    assert job.status == "cancelled"
+    assert running.history(job.id)[-1].detail["reason"] == "expired"
+
+
+def test_the_main_process_survived_all_of_this(running: Platform) -> None:
+    """Its pid is the one that was started."""
+    assert psutil.Process(running.worker_pid).is_running()
+    assert running.wait_for(running.submit("noop")).status == "succeeded"
