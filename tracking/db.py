@@ -18,9 +18,6 @@ from tracking.settings import Settings, settings
 
 MIGRATION_LOCK = 0x63656C65  # "cele"; any constant will do, it only has to be ours
 
-# Planning a verb anew costs as much as running it, and its plan never depends on the values: all are found by index.
-SESSION_OPTIONS = "-c timezone=UTC -c plan_cache_mode=force_generic_plan"
-
 
 class Database:
     """A pool of connections. A verb that is one statement wants `autocommit`; several wants `begin`."""
@@ -40,7 +37,7 @@ class Database:
                 "patience": limits.statement_timeout,
                 # milliseconds until unanswered data breaks the connection: a black-holed server must not hang us
                 "tcp_user_timeout": limits.statement_timeout * 1000,
-                "options": f"-c statement_timeout={limits.statement_timeout}s {SESSION_OPTIONS}",
+                "options": f"-c statement_timeout={limits.statement_timeout}s -c timezone=UTC",
                 "application_name": "celeriac",
             },
         )

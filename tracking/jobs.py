@@ -58,9 +58,7 @@ def claim(connection: Connection, claims: Sequence[Claim]) -> list[Attempt | Ref
 
     A refused claim is written to the job's history when there is such a job.
     """
-    rows = connection.execute(statements.CLAIM, _batch(claims))
-    granted = {row.claim_id: _attempt(row) for row in rows}
-    return [granted.get(wish.claim_id) or _refuse(connection, wish) for wish in claims]
+    return [_grant(connection, wish) or _refuse(connection, wish) for wish in claims]
 
 
 def report(connection: Connection, progress: Progress) -> bool:
@@ -79,8 +77,8 @@ def report(connection: Connection, progress: Progress) -> bool:
 
 def settle(connection: Connection, outcomes: Sequence[Outcome], *, max_losses: int = MAX_LOSSES) -> list[Settled]:
     """Write how attempts ended; returns those that were accepted, because their job still expected them."""
-    rows = connection.execute(statements.SETTLE, {**_batch(outcomes), "max_losses": max_losses})
-    return [Settled(row.id, row.task_id, row.organization_id, Status(row.status)) for row in rows]
+    rows = [connection.execute(statements.SETTLE, _outcome(outcome, max_losses)).first() for outcome in outcomes]
+    return [Settled(row.id, row.task_id, row.organization_id, Status(row.status)) for row in rows if row is not None]
 
 
 def stopped(connection: Connection, task_id: UUID, *, actor: str, how: str) -> bool:
@@ -159,6 +157,17 @@ def record(row: Row[Any]) -> JobRecord:
     values["status"] = Status(values["status"])
     values["hold"] = Hold(values["hold"]) if values["hold"] else None
     return JobRecord(**values)
+
+
+def _grant(connection: Connection, wish: Claim) -> Attempt | None:
+    parameters = {
+        "task_id": wish.task_id,
+        "claim_id": wish.claim_id,
+        "worker": wish.worker,
+        "lease": wish.lease,
+    }
+    row = connection.execute(statements.CLAIM, parameters).first()
+    return _attempt(row) if row is not None else None
 
 
 def _refuse(connection: Connection, wish: Claim) -> Attempt | Refusal:
@@ -251,24 +260,11 @@ def _scoped(scope: Scope) -> dict[str, Any]:
     return {"organization_id": scope.organization_id, "user_id": scope.user_id}
 
 
-def _batch(values: Sequence[Claim] | Sequence[Outcome]) -> dict[str, Any]:
-    rows = [_claim_row(value) if isinstance(value, Claim) else _outcome_row(value) for value in values]
-    return {"batch": rows, "task_ids": [value.task_id for value in values]}
-
-
-def _claim_row(wish: Claim) -> dict[str, Any]:
-    return {
-        "task_id": str(wish.task_id),
-        "claim_id": str(wish.claim_id),
-        "worker": wish.worker,
-        "lease": str(wish.lease) if wish.lease else None,
-    }
-
-
-def _outcome_row(outcome: Outcome) -> dict[str, Any]:
+def _outcome(outcome: Outcome, max_losses: int) -> dict[str, Any]:
     failure, news = outcome.failure, outcome.last_news
     return {
-        "task_id": str(outcome.task_id),
+        "task_id": outcome.task_id,
+        "max_losses": max_losses,
         "attempt": outcome.attempt,
         "kind": outcome.kind,
         "actor": outcome.actor,

@@ -93,6 +93,7 @@ def recent(
         finished = (
             select(jobs)
             .where(*filters, jobs.c.completed_at > func.now() - RECENT_WINDOW)
+            .where(jobs.c.id.not_in([job.id for job in found]))  # one may have ended since the first statement
             .order_by(jobs.c.priority.desc(), jobs.c.completed_at.desc(), jobs.c.id)
             .limit(limit - len(found))
         )
@@ -156,9 +157,14 @@ def stats(
 
 
 def timeline(connection: Connection, job_id: UUID) -> Sequence[HistoryEntry]:
-    """The last thousand rows of a job's history, oldest first; who may see the job is the caller's question."""
-    statement = select(history).where(history.c.job_id == job_id).order_by(history.c.id.desc()).limit(TIMELINE_LIMIT)
-    return [_entry(row) for row in reversed(connection.execute(statement).all())]
+    """A job's history, oldest first: its last thousand reports, and its last thousand rows of any other kind.
+
+    Who may see the job is the caller's question.
+    """
+    last = select(history).where(history.c.job_id == job_id).order_by(history.c.id.desc()).limit(TIMELINE_LIMIT)
+    reports, others = last.where(history.c.event == Event.PROGRESS), last.where(history.c.event != Event.PROGRESS)
+    rows = [*connection.execute(reports), *connection.execute(others)]
+    return [_entry(row) for row in sorted(rows, key=lambda row: row.id)]
 
 
 def attempts(entries: Sequence[HistoryEntry]) -> Sequence[AttemptRecord]:
@@ -263,5 +269,5 @@ def _position(cursor: str) -> tuple[datetime, UUID]:
     try:
         at, job_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         return datetime.fromisoformat(at), UUID(job_id)
-    except (ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError, RecursionError):
         raise InvalidValue("cursor is not one that this server gave") from None

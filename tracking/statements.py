@@ -1,7 +1,7 @@
 """The SQL of the verbs. Each locks its rows, changes them if they are still as expected, and writes their history.
 
-A batch is one JSON parameter; its ids come a second time as an array, from which the planner sees that they are few.
-The clock is read after the row is locked, so that the times of one job follow the order of its changes.
+A row is found by one value of a unique index, so that no table is too small or too new for a good plan. The clock is
+read after the row is locked, so that the times of one job follow the order of its changes.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import TextClause, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.types import TypeEngine, Uuid
+from sqlalchemy.types import Float, Integer, Text, TypeEngine, Uuid
 
 from tracking.states import FINISHED, WAITING, Event, Status, sources
 
@@ -35,6 +35,8 @@ def _logged(changed: str, event: str, actor: str, detail: str, *, task_id: str =
 def _statement(sql: str, **types: type[TypeEngine[Any]] | TypeEngine[Any]) -> TextClause:
     return text(sql).bindparams(*(bindparam(name, type_=kind) for name, kind in types.items()))
 
+
+NULLABLE_JSON = JSONB(none_as_null=True)
 
 SCOPE = """organization_id = :organization_id AND (CAST(:user_id AS text) IS NULL OR user_id = :user_id)"""
 
@@ -82,31 +84,24 @@ _ATTEMPT = (
     "id, task_id, attempt, organization_id, user_id, project_id, job_type, retry_count, max_retries, root_id, group_id"
 )
 
-CLAIM = _statement(
+CLAIM = text(
     f"""
     WITH locked AS (
-        SELECT jobs.id, jobs.status AS from_status, batch.claim_id, batch.worker, batch.lease
-        FROM jsonb_to_recordset(:batch) AS batch(task_id uuid, claim_id uuid, worker text, lease uuid)
-        JOIN jobs USING (task_id)
-        WHERE jobs.task_id = ANY(:task_ids) AND jobs.status IN ({_listed(sources(Event.STARTED))})
-          AND jobs.hold IS NULL
-        ORDER BY jobs.id
-        FOR UPDATE OF jobs
+        SELECT id, status AS from_status FROM jobs
+        WHERE task_id = :task_id AND status IN ({_listed(sources(Event.STARTED))}) AND hold IS NULL
+        FOR UPDATE
     ), moved AS (
         UPDATE jobs
-        SET status = 'running', attempt = attempt + 1, worker = locked.worker, lease = locked.lease,
-            claim_id = locked.claim_id, due_at = NULL, started_at = clock_timestamp(), progress = 0,
-            progress_detail = NULL, current_step = 0, updated_at = clock_timestamp(),
-            dispatched_at = coalesce(dispatched_at, clock_timestamp())
+        SET status = 'running', attempt = attempt + 1, worker = :worker, lease = :lease, claim_id = :claim_id,
+            due_at = NULL, started_at = clock_timestamp(), progress = 0, progress_detail = NULL, current_step = 0,
+            updated_at = clock_timestamp(), dispatched_at = coalesce(dispatched_at, clock_timestamp())
         FROM locked
         WHERE jobs.id = locked.id
         RETURNING jobs.*, locked.from_status
     ), logged AS ({
         _logged("moved", f"'{Event.STARTED}'", "worker", "jsonb_build_object('priority', priority, 'worker', worker)")
     })
-    SELECT {_ATTEMPT}, claim_id FROM moved""",
-    batch=JSONB,
-    task_ids=ARRAY(Uuid),
+    SELECT {_ATTEMPT} FROM moved"""
 )
 
 KNOWN = text(
@@ -147,68 +142,60 @@ REPORT = _statement(
         )
     })
     SELECT id FROM moved""",
-    detail=JSONB(none_as_null=True),
+    detail=NULLABLE_JSON,
 )
 
 SETTLE = _statement(
     f"""
     WITH locked AS (
-        SELECT jobs.id, jobs.status AS from_status, jobs.task_id AS attempt_task_id, batch.*,
-               CASE batch.kind
+        SELECT id, status AS from_status, task_id AS attempt_task_id,
+               CASE :kind
                    WHEN 'succeeded' THEN 'succeeded'
                    WHEN 'failed' THEN 'failed'
                    WHEN 'retry' THEN 'retrying'
                    WHEN 'cancelled' THEN 'cancelled'
                    WHEN 'released' THEN 'queued'
-                   WHEN 'lost' THEN CASE WHEN jobs.losses + 1 < :max_losses THEN 'queued' ELSE 'failed' END
-               END AS target
-        FROM jsonb_to_recordset(:batch) AS batch(
-                 task_id uuid, attempt int, kind text, actor text, result jsonb, error_type text,
-                 error_message text, traceback text, delay double precision, payload jsonb,
-                 percent int, message text, detail jsonb, current_step int, total_steps int)
-        JOIN jobs USING (task_id)
-        WHERE jobs.task_id = ANY(:task_ids) AND jobs.status = 'running'
-          AND (batch.attempt IS NULL OR jobs.attempt = batch.attempt)
-        ORDER BY jobs.id
-        FOR UPDATE OF jobs
+                   WHEN 'lost' THEN CASE WHEN losses + 1 < :max_losses THEN 'queued' ELSE 'failed' END
+               END AS target,
+               :kind = 'lost' AND losses + 1 >= :max_losses AS is_poison
+        FROM jobs
+        WHERE task_id = :task_id AND status = 'running' AND attempt = coalesce(:attempt, attempt)
+        FOR UPDATE
     ), moved AS (
         UPDATE jobs
-        SET status = locked.target,
-            task_id = CASE locked.target WHEN 'queued' THEN gen_random_uuid() ELSE jobs.task_id END,
-            dispatched_at = CASE locked.target WHEN 'queued' THEN NULL ELSE jobs.dispatched_at END,
-            hold = CASE locked.target WHEN 'retrying' THEN 'backoff' END,
-            due_at = CASE locked.target WHEN 'retrying'
-                     THEN clock_timestamp() + make_interval(secs => locked.delay) END,
-            retry_count = jobs.retry_count + CASE locked.target WHEN 'retrying' THEN 1 ELSE 0 END,
-            losses = jobs.losses + CASE locked.kind WHEN 'lost' THEN 1 ELSE 0 END,
-            payload = coalesce(locked.payload, jobs.payload),
-            result = locked.result,
-            error_type = CASE WHEN locked.target = 'failed' AND locked.kind = 'lost' THEN 'WorkerLost'
-                              ELSE locked.error_type END,
-            error_message = CASE WHEN locked.target = 'failed' AND locked.kind = 'lost'
-                                 THEN 'the job took down ' || (jobs.losses + 1) || ' workers'
-                                 ELSE locked.error_message END,
-            progress = CASE locked.target WHEN 'succeeded' THEN 100
-                       ELSE greatest(jobs.progress, least(99, coalesce(locked.percent, 0))) END,
-            message = coalesce(locked.message, jobs.message),
-            progress_detail = coalesce(locked.detail, jobs.progress_detail),
-            current_step = greatest(jobs.current_step, locked.current_step),
-            total_steps = greatest(jobs.total_steps, locked.total_steps),
-            cancel_requested_at = CASE locked.target WHEN 'cancelled' THEN clock_timestamp() END,
-            completed_at = CASE WHEN locked.target IN ({_listed(FINISHED)}) THEN clock_timestamp() END,
+        SET status = target,
+            task_id = CASE target WHEN 'queued' THEN gen_random_uuid() ELSE task_id END,
+            dispatched_at = CASE target WHEN 'queued' THEN NULL ELSE dispatched_at END,
+            hold = CASE target WHEN 'retrying' THEN 'backoff' END,
+            due_at = CASE target WHEN 'retrying' THEN clock_timestamp() + make_interval(secs => :delay) END,
+            retry_count = retry_count + CASE target WHEN 'retrying' THEN 1 ELSE 0 END,
+            losses = losses + CASE :kind WHEN 'lost' THEN 1 ELSE 0 END,
+            payload = coalesce(:payload, payload),
+            result = :result,
+            error_type = CASE WHEN is_poison THEN 'WorkerLost' ELSE :error_type END,
+            error_message = CASE WHEN is_poison THEN 'the job took down ' || (losses + 1) || ' workers'
+                            ELSE :error_message END,
+            progress = CASE target WHEN 'succeeded' THEN 100
+                       ELSE greatest(progress, least(99, coalesce(:percent, 0))) END,
+            message = coalesce(:message, message),
+            progress_detail = coalesce(:detail, progress_detail),
+            current_step = greatest(current_step, :current_step),
+            total_steps = greatest(total_steps, :total_steps),
+            cancel_requested_at = CASE target WHEN 'cancelled' THEN clock_timestamp() END,
+            completed_at = CASE WHEN target IN ({_listed(FINISHED)}) THEN clock_timestamp() END,
             updated_at = clock_timestamp()
         FROM locked
         WHERE jobs.id = locked.id
-        RETURNING jobs.*, locked.from_status, locked.attempt_task_id, locked.kind, locked.actor, locked.traceback
+        RETURNING jobs.*, from_status, attempt_task_id
     ), logged AS ({
         _logged(
             "moved",
             "CASE status WHEN 'succeeded' THEN 'completed' WHEN 'queued' THEN 'released'"
             " WHEN 'cancelled' THEN 'cancelled' ELSE 'failed' END",
-            "actor",
+            "CAST(:actor AS text)",
             "jsonb_build_object("
-            " 'reason', CASE WHEN status IN ('queued', 'cancelled') THEN coalesce(error_message, kind) END,"
-            " 'errorType', error_type, 'error', error_message, 'traceback', traceback, 'dueAt', due_at,"
+            " 'reason', CASE WHEN status IN ('queued', 'cancelled') THEN coalesce(error_message, :kind) END,"
+            " 'errorType', error_type, 'error', error_message, 'traceback', CAST(:traceback AS text), 'dueAt', due_at,"
             " 'willRetry', CASE status WHEN 'retrying' THEN true WHEN 'failed' THEN false END,"
             " 'duration', CASE WHEN completed_at IS NOT NULL"
             " THEN round(1000 * extract(epoch FROM completed_at - started_at)) END)",
@@ -216,8 +203,19 @@ SETTLE = _statement(
         )
     })
     SELECT id, attempt_task_id AS task_id, organization_id, status FROM moved""",
-    batch=JSONB,
-    task_ids=ARRAY(Uuid),
+    kind=Text,
+    max_losses=Integer,
+    attempt=Integer,
+    delay=Float,
+    payload=NULLABLE_JSON,
+    result=NULLABLE_JSON,
+    error_type=Text,
+    error_message=Text,
+    percent=Integer,
+    message=Text,
+    detail=NULLABLE_JSON,
+    current_step=Integer,
+    total_steps=Integer,
 )
 
 STOPPED = text(

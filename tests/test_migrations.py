@@ -1,0 +1,124 @@
+"""The migrations build what tracking/schema.py describes, from several processes at once, and can be undone."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, inspect, text
+
+from tests.tracked import Tracked
+from tracking import db
+from tracking.db import Database, migrate
+from tracking.schema import metadata
+
+SCRIPTS = str(Path(db.__file__).parent / "migrations")
+VERSIONS = "alembic_version"
+MIGRATE = "import sys; from tracking.db import migrate; migrate(sys.argv[1])"
+
+# Everything of a schema that PostgreSQL can spell out; a name stands for its table or index.
+CATALOGUE = {
+    "columns": """
+        SELECT table_name, column_name, data_type, is_nullable, column_default, is_identity, identity_generation,
+               col_description(format('%I.%I', table_schema, table_name)::regclass, ordinal_position) AS comment
+        FROM information_schema.columns WHERE table_schema = :schema""",
+    "indexes": "SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = :schema",
+    "constraints": """
+        SELECT conrelid::regclass::text AS name, conname, pg_get_constraintdef(oid) AS definition
+        FROM pg_constraint WHERE connamespace = CAST(:schema AS regnamespace) AND contype <> 'n'""",
+    "options": """
+        SELECT relname, reloptions FROM pg_class
+        WHERE relnamespace = CAST(:schema AS regnamespace) AND relkind = 'r'""",
+}
+
+
+@pytest.fixture
+def config() -> Config:
+    """Alembic's configuration, as `migrate` makes it."""
+    config = Config()
+    config.set_main_option("script_location", SCRIPTS)
+    return config
+
+
+def _downgrade(database: Database, config: Config) -> None:
+    with database.engine.connect() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+
+
+def _tables(database: Database) -> set[str]:
+    with database.autocommit() as connection:
+        return set(inspect(connection).get_table_names())
+
+
+def _described(connection: Connection, what: str, schema: str) -> list[tuple[Any, ...]]:
+    """One part of CATALOGUE without the name of the schema."""
+    rows = connection.execute(text(CATALOGUE[what]), {"schema": schema})
+    plain = [tuple(str(value).replace(f"{schema}.", "") for value in row) for row in rows]
+    return sorted(row for row in plain if VERSIONS not in row[0])
+
+
+def test_the_migrated_database_is_the_schema_to_alembic(database: Database) -> None:
+    """Nothing is left for another migration to do."""
+    with database.engine.connect() as connection:
+        options = {"compare_type": True, "compare_server_default": True}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, metadata) == []
+
+
+@pytest.mark.parametrize("what", CATALOGUE)
+def test_the_migrated_database_is_the_schema_to_postgresql(database: Database, what: str) -> None:
+    """Also what Alembic does not compare: predicates of indexes, checks, defaults, comments, storage."""
+    with database.engine.connect() as connection:
+        connection.execute(text("CREATE SCHEMA described"))
+        connection.execute(text("SET LOCAL search_path TO described"))
+        metadata.create_all(connection)
+        described = _described(connection, what, "described")
+        connection.execute(text("SET LOCAL search_path TO public"))
+        migrated = _described(connection, what, "public")
+    assert len(described) >= len(metadata.tables)
+    assert migrated == described
+
+
+def test_there_is_one_line_of_migrations(config: Config) -> None:
+    """One head; two would leave `upgrade` without an answer."""
+    assert len(ScriptDirectory.from_config(config).get_heads()) == 1
+
+
+def test_migrating_again_changes_nothing(database: Database, database_url: str) -> None:
+    """The rows stay where they are."""
+    with database.autocommit() as connection:
+        job = Tracked(connection).run()
+        migrate(database_url)
+        assert Tracked(connection).all() == [job]
+
+
+def test_every_migration_can_be_undone_and_done_again(database: Database, database_url: str, config: Config) -> None:
+    """Down to an empty database, and up to the same schema."""
+    _downgrade(database, config)
+    assert _tables(database) == {VERSIONS}
+    migrate(database_url)
+    assert _tables(database) == {VERSIONS, *metadata.tables}
+    with database.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_several_processes_may_migrate_at_once(database: Database, database_url: str, config: Config) -> None:
+    """As API and workers that start together do: one works, the others wait, all are content."""
+    _downgrade(database, config)
+    command_line = [sys.executable, "-c", MIGRATE, database_url]
+    processes = [
+        subprocess.Popen(command_line, stderr=subprocess.PIPE, text=True, env=dict(os.environ)) for _ in range(3)
+    ]
+    answers = [(process.communicate(timeout=60)[1], process.returncode) for process in processes]
+    assert answers == [("", 0)] * 3
+    assert _tables(database) == {VERSIONS, *metadata.tables}
