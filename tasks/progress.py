@@ -53,14 +53,14 @@ class Reporter:
         with self._lock:
             self._flush()
 
-    def close(self) -> Progress:
-        """End the reporting; returns the news that were not written yet, to be written with the outcome."""
+    def close(self) -> Progress | None:
+        """End the reporting; returns the news that were not written yet, to be written with the outcome, if any."""
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None
             last, self._pending = self._pending, self._nothing
-            return last
+            return last if last != self._nothing else None
 
     def _flush(self) -> None:
         if self._timer is not None:

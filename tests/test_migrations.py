@@ -50,7 +50,7 @@ def config() -> Config:
 
 
 def _downgrade(database: Database, config: Config) -> None:
-    with database.engine.connect() as connection:
+    with database.begin() as connection:
         config.attributes["connection"] = connection
         command.downgrade(config, "base")
 
@@ -69,7 +69,7 @@ def _described(connection: Connection, what: str, schema: str) -> list[tuple[Any
 
 def test_the_migrated_database_is_the_schema_to_alembic(database: Database) -> None:
     """Nothing is left for another migration to do."""
-    with database.engine.connect() as connection:
+    with database.autocommit() as connection:
         options = {"compare_type": True, "compare_server_default": True}
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, metadata) == []
@@ -78,7 +78,7 @@ def test_the_migrated_database_is_the_schema_to_alembic(database: Database) -> N
 @pytest.mark.parametrize("what", CATALOGUE)
 def test_the_migrated_database_is_the_schema_to_postgresql(database: Database, what: str) -> None:
     """Also what Alembic does not compare: predicates of indexes, checks, defaults, comments, storage."""
-    with database.engine.connect() as connection:
+    with database.begin() as connection:
         connection.execute(text("CREATE SCHEMA described"))
         connection.execute(text("SET LOCAL search_path TO described"))
         metadata.create_all(connection)
@@ -108,7 +108,7 @@ def test_every_migration_can_be_undone_and_done_again(database: Database, databa
     assert _tables(database) == {VERSIONS}
     migrate(database_url)
     assert _tables(database) == {VERSIONS, *metadata.tables}
-    with database.engine.connect() as connection:
+    with database.autocommit() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 

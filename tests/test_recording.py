@@ -24,6 +24,7 @@ from tests.live import eventually
 from tests.tracked import new_job
 from tracking import jobs, queries
 from tracking.db import Database
+from tracking.models import Submitted
 
 OUTAGES: list[Exception] = [
     OperationalError("…", {}, errors.AdminShutdown()),
@@ -193,28 +194,43 @@ def alarm() -> Iterator[Callable[[float], None]]:
     signal.signal(signal.SIGUSR1, previous)
 
 
+@pytest.mark.parametrize("connect", [Database.autocommit, Database.begin], ids=["autocommit", "transaction"])
 def test_an_interruption_in_the_midst_of_a_statement_leaves_one_job(
-    database: Database, alarm: Callable[[float], None]
+    database: Database, alarm: Callable[[float], None], connect: Any
 ) -> None:
     """The signal strikes while PostgreSQL works; the write is repeated on a sound connection."""
-    new = new_job()
-    tries = []
+    new, tries = new_job(), list[Submitted]()
 
-    def write() -> bool:
-        tries.append(new.id)
-        with database.autocommit() as connection:
-            submitted = jobs.submit(connection, new)
+    def write() -> None:
+        with connect(database) as connection:
+            tries.append(jobs.submit(connection, new))
             if len(tries) == 1:
-                connection.execute(text("SELECT pg_sleep(4)"))
-            return submitted.created
+                connection.execute(text("SELECT pg_sleep(1)"))
 
     alarm(0.2)
-    began = time.monotonic()
-    assert persist(write) is False
-    assert time.monotonic() - began < 3
-    assert len(tries) == 2
+    persist(write, patience=5)
+    assert [submitted.job.id for submitted in tries] == [new.id] * 2
     with database.autocommit() as connection:
         assert [entry.event for entry in queries.timeline(connection, new.id)] == ["created"]
+
+
+@pytest.mark.parametrize("connect", [Database.autocommit, Database.begin], ids=["autocommit", "transaction"])
+def test_an_interruption_leaves_no_broken_connection_behind(
+    database: Database, alarm: Callable[[float], None], connect: Any
+) -> None:
+    """The next job of the process finds all of its connections in order."""
+
+    def sleep() -> None:
+        with connect(database) as connection:
+            connection.execute(text("SELECT pg_sleep(4)"))
+
+    for _ in range(3):
+        alarm(0.05)
+        with pytest.raises(SoftTimeLimitExceeded):
+            sleep()
+    assert [_ping(database) for _ in range(3)] == [1, 1, 1]
+    with database.begin() as connection:
+        assert connection.execute(text("SELECT now() < clock_timestamp()")).scalar_one()
 
 
 def test_a_write_survives_the_end_of_its_connection(database: Database) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -164,9 +165,9 @@ def test_the_database_refuses_a_priority_outside_of_0_to_9(tracked: Tracked, pri
 def test_a_submit_that_is_rolled_back_leaves_nothing(pool: Database, tracked: Tracked) -> None:
     """The verb is part of its caller's transaction."""
     new = new_job()
-    with pool.engine.connect() as connection:
+    with suppress(KeyError), pool.begin() as connection:
         jobs.submit(connection, new)
-        connection.rollback()
+        raise KeyError
     assert tracked.all() == []
     assert queries.timeline(tracked.connection, new.id) == []
 
@@ -514,10 +515,10 @@ def test_two_outcomes_of_one_attempt_in_one_batch_end_it_once(tracked: Tracked) 
 def test_a_settle_and_what_follows_are_one_transaction(pool: Database, tracked: Tracked) -> None:
     """When the submit of a successor is rolled back, the job is still running."""
     running = tracked.start(tracked.submit())
-    with pool.engine.connect() as connection:
+    with suppress(KeyError), pool.begin() as connection:
         assert jobs.settle(connection, [outcome(running, "succeeded")])
         jobs.submit(connection, new_job())
-        connection.rollback()
+        raise KeyError
     assert tracked.all() == [running]
 
 

@@ -11,9 +11,11 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Row
 
 from tracking import statements
+from tracking.db import run
 from tracking.errors import IdempotencyConflict, IllegalMove, JobNotFound
 from tracking.models import (
     Attempt,
@@ -77,7 +79,7 @@ def report(connection: Connection, progress: Progress) -> bool:
 
 def settle(connection: Connection, outcomes: Sequence[Outcome], *, max_losses: int = MAX_LOSSES) -> list[Settled]:
     """Write how attempts ended; returns those that were accepted, because their job still expected them."""
-    rows = [connection.execute(statements.SETTLE, _outcome(outcome, max_losses)).first() for outcome in outcomes]
+    rows = [run(connection, *_settlement(outcome, max_losses)) for outcome in outcomes]
     return [Settled(row.id, row.task_id, row.organization_id, Status(row.status)) for row in rows if row is not None]
 
 
@@ -166,7 +168,7 @@ def _grant(connection: Connection, wish: Claim) -> Attempt | None:
         "worker": wish.worker,
         "lease": wish.lease,
     }
-    row = connection.execute(statements.CLAIM, parameters).first()
+    row = run(connection, statements.CLAIM, parameters)
     return _attempt(row) if row is not None else None
 
 
@@ -256,8 +258,19 @@ def _identity(job: NewJob) -> dict[str, Any]:
     }
 
 
+def _json(value: Any) -> Jsonb | None:
+    return None if value is None else Jsonb(value)
+
+
 def _scoped(scope: Scope) -> dict[str, Any]:
     return {"organization_id": scope.organization_id, "user_id": scope.user_id}
+
+
+def _settlement(outcome: Outcome, max_losses: int) -> tuple[str, dict[str, Any]]:
+    if outcome.kind == "succeeded" and outcome.attempt is not None and outcome.last_news is None:
+        names = ("task_id", "attempt", "actor")
+        return statements.SUCCEED, {name: getattr(outcome, name) for name in names} | {"result": _json(outcome.result)}
+    return statements.SETTLE, _outcome(outcome, max_losses)
 
 
 def _outcome(outcome: Outcome, max_losses: int) -> dict[str, Any]:
@@ -268,15 +281,15 @@ def _outcome(outcome: Outcome, max_losses: int) -> dict[str, Any]:
         "attempt": outcome.attempt,
         "kind": outcome.kind,
         "actor": outcome.actor,
-        "result": outcome.result,
+        "result": _json(outcome.result),
         "error_type": failure.type if failure else None,
         "error_message": failure.message if failure else None,
         "traceback": failure.traceback if failure else None,
         "delay": outcome.delay.total_seconds(),
-        "payload": outcome.payload,
+        "payload": _json(outcome.payload),
         "percent": news.percent if news else None,
         "message": news.message if news else None,
-        "detail": news.detail if news else None,
+        "detail": _json(news.detail) if news else None,
         "current_step": news.current_step if news else None,
         "total_steps": news.total_steps if news else None,
     }

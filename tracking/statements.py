@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import TextClause, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.types import Float, Integer, Text, TypeEngine, Uuid
+from sqlalchemy.types import TypeEngine, Uuid
 
 from tracking.states import FINISHED, WAITING, Event, Status, sources
 
@@ -81,32 +81,31 @@ EXISTING = text(
 )
 
 _ATTEMPT = (
-    "id, task_id, attempt, organization_id, user_id, project_id, job_type, retry_count, max_retries, root_id, group_id"
+    "task_id, attempt, organization_id, user_id, project_id, job_type, retry_count, max_retries, root_id, group_id"
 )
 
-CLAIM = text(
-    f"""
+# These two run for every job and go to the driver as they are (db.run). They look for the row by its task id alone and
+# test the rest afterwards, so that no index of a few rows can look cheaper while the table is small.
+
+CLAIM = f"""
     WITH locked AS (
-        SELECT id, status AS from_status FROM jobs
-        WHERE task_id = :task_id AND status IN ({_listed(sources(Event.STARTED))}) AND hold IS NULL
-        FOR UPDATE
+        SELECT id, status AS from_status, hold AS held FROM jobs WHERE task_id = %(task_id)s FOR UPDATE
     ), moved AS (
         UPDATE jobs
-        SET status = 'running', attempt = attempt + 1, worker = :worker, lease = :lease, claim_id = :claim_id,
+        SET status = 'running', attempt = attempt + 1, worker = %(worker)s, lease = %(lease)s, claim_id = %(claim_id)s,
             due_at = NULL, started_at = clock_timestamp(), progress = 0, progress_detail = NULL, current_step = 0,
             updated_at = clock_timestamp(), dispatched_at = coalesce(dispatched_at, clock_timestamp())
         FROM locked
-        WHERE jobs.id = locked.id
-        RETURNING jobs.*, locked.from_status
+        WHERE jobs.id = locked.id AND from_status IN ({_listed(sources(Event.STARTED))}) AND held IS NULL
+        RETURNING jobs.id, {_ATTEMPT}, status, priority, worker, from_status
     ), logged AS ({
-        _logged("moved", f"'{Event.STARTED}'", "worker", "jsonb_build_object('priority', priority, 'worker', worker)")
-    })
-    SELECT {_ATTEMPT} FROM moved"""
-)
+    _logged("moved", f"'{Event.STARTED}'", "worker", "jsonb_build_object('priority', priority, 'worker', worker)")
+})
+    SELECT id, {_ATTEMPT} FROM moved"""
 
 KNOWN = text(
     f"""
-    SELECT {_ATTEMPT}, status, claim_id FROM jobs
+    SELECT id, {_ATTEMPT}, status, claim_id FROM jobs
     WHERE task_id = :task_id OR id = CAST(:job_id AS uuid)
     ORDER BY task_id = :task_id DESC
     LIMIT 1"""
@@ -145,21 +144,20 @@ REPORT = _statement(
     detail=NULLABLE_JSON,
 )
 
-SETTLE = _statement(
-    f"""
+SETTLE = f"""
     WITH locked AS (
-        SELECT id, status AS from_status, task_id AS attempt_task_id,
-               CASE :kind
+        SELECT id, status AS from_status, task_id AS attempt_task_id, attempt AS from_attempt,
+               CASE %(kind)s
                    WHEN 'succeeded' THEN 'succeeded'
                    WHEN 'failed' THEN 'failed'
                    WHEN 'retry' THEN 'retrying'
                    WHEN 'cancelled' THEN 'cancelled'
                    WHEN 'released' THEN 'queued'
-                   WHEN 'lost' THEN CASE WHEN losses + 1 < :max_losses THEN 'queued' ELSE 'failed' END
+                   WHEN 'lost' THEN CASE WHEN losses + 1 < %(max_losses)s THEN 'queued' ELSE 'failed' END
                END AS target,
-               :kind = 'lost' AND losses + 1 >= :max_losses AS is_poison
+               %(kind)s = 'lost' AND losses + 1 >= %(max_losses)s AS is_poison
         FROM jobs
-        WHERE task_id = :task_id AND status = 'running' AND attempt = coalesce(:attempt, attempt)
+        WHERE task_id = %(task_id)s
         FOR UPDATE
     ), moved AS (
         UPDATE jobs
@@ -167,56 +165,65 @@ SETTLE = _statement(
             task_id = CASE target WHEN 'queued' THEN gen_random_uuid() ELSE task_id END,
             dispatched_at = CASE target WHEN 'queued' THEN NULL ELSE dispatched_at END,
             hold = CASE target WHEN 'retrying' THEN 'backoff' END,
-            due_at = CASE target WHEN 'retrying' THEN clock_timestamp() + make_interval(secs => :delay) END,
+            due_at = CASE target WHEN 'retrying' THEN clock_timestamp() + make_interval(secs => %(delay)s) END,
             retry_count = retry_count + CASE target WHEN 'retrying' THEN 1 ELSE 0 END,
-            losses = losses + CASE :kind WHEN 'lost' THEN 1 ELSE 0 END,
-            payload = coalesce(:payload, payload),
-            result = :result,
-            error_type = CASE WHEN is_poison THEN 'WorkerLost' ELSE :error_type END,
+            losses = losses + CASE %(kind)s WHEN 'lost' THEN 1 ELSE 0 END,
+            payload = coalesce(%(payload)s, payload),
+            result = %(result)s,
+            error_type = CASE WHEN is_poison THEN 'WorkerLost' ELSE %(error_type)s END,
             error_message = CASE WHEN is_poison THEN 'the job took down ' || (losses + 1) || ' workers'
-                            ELSE :error_message END,
+                            ELSE %(error_message)s END,
             progress = CASE target WHEN 'succeeded' THEN 100
-                       ELSE greatest(progress, least(99, coalesce(:percent, 0))) END,
-            message = coalesce(:message, message),
-            progress_detail = coalesce(:detail, progress_detail),
-            current_step = greatest(current_step, :current_step),
-            total_steps = greatest(total_steps, :total_steps),
+                       ELSE greatest(progress, least(99, coalesce(%(percent)s, 0))) END,
+            message = coalesce(%(message)s, message),
+            progress_detail = coalesce(%(detail)s, progress_detail),
+            current_step = greatest(current_step, %(current_step)s),
+            total_steps = greatest(total_steps, %(total_steps)s),
             cancel_requested_at = CASE target WHEN 'cancelled' THEN clock_timestamp() END,
             completed_at = CASE WHEN target IN ({_listed(FINISHED)}) THEN clock_timestamp() END,
             updated_at = clock_timestamp()
         FROM locked
-        WHERE jobs.id = locked.id
-        RETURNING jobs.*, from_status, attempt_task_id
+        WHERE jobs.id = locked.id AND from_status = 'running' AND from_attempt = coalesce(%(attempt)s, from_attempt)
+        RETURNING jobs.id, organization_id, user_id, job_type, status, attempt, error_type, error_message, due_at,
+                  started_at, completed_at, from_status, attempt_task_id
     ), logged AS ({
-        _logged(
-            "moved",
-            "CASE status WHEN 'succeeded' THEN 'completed' WHEN 'queued' THEN 'released'"
-            " WHEN 'cancelled' THEN 'cancelled' ELSE 'failed' END",
-            "CAST(:actor AS text)",
-            "jsonb_build_object("
-            " 'reason', CASE WHEN status IN ('queued', 'cancelled') THEN coalesce(error_message, :kind) END,"
-            " 'errorType', error_type, 'error', error_message, 'traceback', CAST(:traceback AS text), 'dueAt', due_at,"
-            " 'willRetry', CASE status WHEN 'retrying' THEN true WHEN 'failed' THEN false END,"
-            " 'duration', CASE WHEN completed_at IS NOT NULL"
-            " THEN round(1000 * extract(epoch FROM completed_at - started_at)) END)",
-            task_id="attempt_task_id",
-        )
-    })
-    SELECT id, attempt_task_id AS task_id, organization_id, status FROM moved""",
-    kind=Text,
-    max_losses=Integer,
-    attempt=Integer,
-    delay=Float,
-    payload=NULLABLE_JSON,
-    result=NULLABLE_JSON,
-    error_type=Text,
-    error_message=Text,
-    percent=Integer,
-    message=Text,
-    detail=NULLABLE_JSON,
-    current_step=Integer,
-    total_steps=Integer,
-)
+    _logged(
+        "moved",
+        "CASE status WHEN 'succeeded' THEN 'completed' WHEN 'queued' THEN 'released'"
+        " WHEN 'cancelled' THEN 'cancelled' ELSE 'failed' END",
+        "CAST(%(actor)s AS text)",
+        "jsonb_build_object("
+        " 'reason', CASE WHEN status IN ('queued', 'cancelled') THEN coalesce(error_message, %(kind)s) END,"
+        " 'errorType', error_type, 'error', error_message, 'traceback', CAST(%(traceback)s AS text), 'dueAt', due_at,"
+        " 'willRetry', CASE status WHEN 'retrying' THEN true WHEN 'failed' THEN false END,"
+        " 'duration', CASE WHEN completed_at IS NOT NULL"
+        " THEN round(1000 * extract(epoch FROM completed_at - started_at)) END)",
+        task_id="attempt_task_id",
+    )
+})
+    SELECT id, attempt_task_id AS task_id, organization_id, status FROM moved"""
+
+# SETTLE for the outcome that nearly all jobs have: with 4 parameters instead of 19 it takes a third less time.
+SUCCEED = f"""
+    WITH locked AS (
+        SELECT id, status AS from_status, attempt AS from_attempt FROM jobs WHERE task_id = %(task_id)s FOR UPDATE
+    ), moved AS (
+        UPDATE jobs
+        SET status = 'succeeded', result = %(result)s, progress = 100, error_type = NULL, error_message = NULL,
+            completed_at = clock_timestamp(), updated_at = clock_timestamp()
+        FROM locked
+        WHERE jobs.id = locked.id AND from_status = 'running' AND from_attempt = %(attempt)s
+        RETURNING jobs.id, task_id, organization_id, user_id, job_type, status, attempt, started_at, completed_at,
+                  from_status
+    ), logged AS ({
+    _logged(
+        "moved",
+        f"'{Event.COMPLETED}'",
+        "CAST(%(actor)s AS text)",
+        "jsonb_build_object('duration', round(1000 * extract(epoch FROM completed_at - started_at)))",
+    )
+})
+    SELECT id, task_id, organization_id, status FROM moved"""
 
 STOPPED = text(
     f"""
