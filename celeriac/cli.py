@@ -112,6 +112,48 @@ def migrate() -> None:
         raise StartError(f"the database cannot be reached: {str(error.orig).partition(chr(10))[0]}") from None
 
 
+@command.command("dead-letters")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000), help="How many, newest first.")
+@click.option("--show", "letter_id", type=click.IntRange(1, 2**63 - 1), metavar="ID", help="One, with its body.")
+def dead_letters(limit: int, letter_id: int | None) -> None:
+    """List the messages that no worker could run."""
+    from celeriac.letters import print_letter, print_newest
+
+    configure_logging(settings())
+    if letter_id is None:
+        print_newest(limit)
+    else:
+        print_letter(letter_id)
+
+
+@command.command()
+@click.option("--jobs", default=300, show_default=True, type=click.IntRange(10, 10_000), help="How many to run.")
+def demo(jobs: int) -> None:
+    """Run real jobs and an export of them on a platform of its own, and check the result."""
+    from celeriac.demo.story import run_demo
+
+    sys.exit(run_demo(jobs))
+
+
+@command.command()
+@click.option("--timeout", default=60, show_default=True, type=click.IntRange(1, 86400), help="Seconds for each check.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
+def verify(timeout: int, *, as_json: bool) -> None:
+    """Check on the live database, read-only, what must always be true of jobs; exits with 1 unless it is."""
+    from celeriac.operations import run_verify
+
+    sys.exit(0 if run_verify(timeout, as_json=as_json) else 1)
+
+
+@command.command()
+@click.option("--dry-run", is_flag=True, help="Only say what would go.")
+def prune(*, dry_run: bool) -> None:
+    """Remove the finished jobs that are older than the settings keep them; the workers do so by themselves."""
+    from celeriac.operations import run_prune
+
+    run_prune(dry_run=dry_run)
+
+
 @command.command()
 @click.option("--organization", required=True, help="The organization whose jobs the token gives access to.")
 @click.option("--user", required=True, help="Whose name its requests bear.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from math import floor
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo
@@ -29,7 +30,8 @@ def _written(moment: datetime) -> str:
 
 
 def _milliseconds(value: Any) -> Any:
-    return round(value / timedelta(milliseconds=1)) if isinstance(value, timedelta) else value
+    # Half a millisecond goes up, as PostgreSQL rounds it in reports; Python's round() would go to the even number.
+    return floor(value / timedelta(milliseconds=1) + 0.5) if isinstance(value, timedelta) else value
 
 
 def _storable(value: str, info: ValidationInfo) -> str:

@@ -1,0 +1,475 @@
+"""The HTTP client: typed answers, one error, repetitions that are safe, and a deadline for every wait."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+from sqlalchemy import make_url
+
+from api.schemas import answers as contract
+from celeriac import answers, client
+from celeriac.client import ApiError, Client
+from tests.api.calling import Api, Caller
+from tests.api.conftest import Servers, serving
+from tracking import jobs
+from tracking.models import Outcome
+from tracking.states import Status
+
+# --- with the API ---
+
+
+@pytest.fixture(scope="module")
+def api(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """A running API whose jobs stay as the tests put them."""
+    broker_url = make_url(servers.valkey_url).set(database="12").render_as_string(hide_password=False)
+    with serving(servers.database("session"), broker_url, tmp_path_factory.mktemp("api")) as running:
+        yield running
+
+
+@pytest.fixture
+def caller(api: Api) -> Caller:
+    """Somebody in an organization of this test alone."""
+    return api.caller()
+
+
+@pytest.fixture
+def calling(caller: Caller) -> Iterator[Client]:
+    """The client of that caller."""
+    with client_of(caller) as connected:
+        yield connected
+
+
+def client_of(caller: Caller, **options: Any) -> Client:
+    """A client with this caller's token."""
+    token = caller.headers["Authorization"].removeprefix("Bearer ")
+    return Client(caller.api.url, token, **options)
+
+
+def settle(caller: Caller, job_id: UUID) -> None:
+    """Let a running job succeed."""
+    with caller.api.database.autocommit() as connection:
+        assert jobs.settle(connection, [Outcome(caller.find(job_id).task_id, "succeeded", "worker-1", result=1)])
+
+
+@contextmanager
+def meanwhile(act: Callable[[], None], *, after: float = 0.3) -> Iterator[None]:
+    """Do something in another thread soon."""
+    timer = threading.Timer(after, act)
+    timer.start()
+    yield
+    timer.join()
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (answers.Created, contract.Created),
+        (answers.Job, contract.Job),
+        (answers.Progress, contract.Progress),
+        (answers.JobStatus, contract.JobStatus),
+        (answers.Stats, contract.JobStats),
+        (answers.JobType, contract.JobType),
+    ],
+)
+def test_answers_have_the_fields_of_the_contract(ours: type[answers.Answer], theirs: type[contract.Answered]) -> None:
+    """What the API answers and what the client reads are one vocabulary; only a create's fixed message is left out."""
+    assert set(ours.model_fields) == set(theirs.model_fields) - ({"message"} if theirs is contract.Created else set())
+
+
+def test_create_carries_all_its_fields(calling: Client) -> None:
+    """What create is given is in the job that get returns."""
+    created = calling.create(
+        "open", {"a": 1}, priority=7, max_retries=2, project_id="p", message="soon", metadata={"for": "me"}
+    )
+    job = calling.get(created.job_id)
+    assert (job.status, job.payload, job.metadata) == (Status.QUEUED, {"a": 1}, {"for": "me"})
+    assert (job.priority, job.max_retries, job.project_id, job.message) == (7, 2, "p", "soon")
+
+
+def test_create_again_under_its_key_is_the_same_job(calling: Client) -> None:
+    """The caller's idempotency key is the API's."""
+    first, second = (calling.create("open", {}, idempotency_key="42") for _ in range(2))
+    assert first.job_id == second.job_id
+
+
+def test_creates_without_a_key_are_different_jobs(calling: Client) -> None:
+    """The key that the client makes is a new one for each call."""
+    assert calling.create("open", {}).job_id != calling.create("open", {}).job_id
+
+
+def test_jobs_are_read_across_pages(caller: Caller, calling: Client) -> None:
+    """All pages put together are all jobs, newest first, each once."""
+    made = [caller.job().id for _ in range(5)]
+    assert [job.id for job in calling.jobs(page_size=2)] == made[::-1]
+
+
+def test_jobs_are_read_page_by_page(caller: Caller, calling: Client) -> None:
+    """Who stops after the first page has not asked for the second one."""
+    for _ in range(3):
+        caller.job()
+    asked: list[httpx.Request] = []
+    calling._http.event_hooks = {"request": [asked.append]}
+    found = calling.jobs(page_size=1)
+    assert (next(found).status, len(asked)) == ("queued", 1)
+    assert (next(found).status, len(asked)) == ("queued", 2)
+
+
+def test_jobs_are_filtered(caller: Caller, calling: Client) -> None:
+    """By status, type, project, user and time, as the API does it."""
+    wanted = caller.job("running", project_id="p")
+    caller.job("failed", project_id="p")
+    caller.job("running")
+    found = calling.jobs(
+        status=[Status.RUNNING, Status.QUEUED],
+        job_type="open",
+        project_id="p",
+        user_id=caller.user,
+        created_from=wanted.created_at - timedelta(seconds=1),
+        created_to=wanted.created_at + timedelta(minutes=1),
+        search=str(wanted.id),
+    )
+    assert [job.id for job in found] == [wanted.id]
+
+
+def test_stats_count(caller: Caller, calling: Client) -> None:
+    """Of everything, of one project, and of a window of time."""
+    caller.job("succeeded", project_id="a b/c")
+    caller.job("cancelled")
+    caller.job("running")
+    stats = calling.stats(window=timedelta(days=7))
+    assert (stats.completed, stats.cancelled, stats.running, stats.total_active, stats.finished) == (1, 1, 1, 1, 2)
+
+
+def test_stats_of_a_project(caller: Caller, calling: Client) -> None:
+    """Its jobs only, whatever characters its name has."""
+    caller.job("succeeded", project_id="50 % ü?")
+    caller.job("succeeded")
+    assert calling.stats(project_id="50 % ü?").completed == 1
+
+
+def test_job_types_name_their_steps(calling: Client) -> None:
+    """With the permission that each asks for."""
+    kinds = {kind.job_type: kind for kind in calling.job_types()}
+    assert (kinds["guarded"].steps, kinds["guarded"].permission) == (("Look", "Do"), "tests.guarded")
+
+
+def test_cancel_ends_a_job(caller: Caller, calling: Client) -> None:
+    """The answer is its new status."""
+    job = caller.job()
+    assert calling.cancel(job.id, reason="enough") is Status.CANCELLED
+    assert caller.find(job.id).status == "cancelled"
+
+
+def test_illegal_move_is_an_error_with_its_code(caller: Caller, calling: Client) -> None:
+    """The problem's code, title, detail and status are in the error."""
+    job = caller.job("succeeded")
+    with pytest.raises(ApiError) as raised:
+        calling.cancel(job.id)
+    error = raised.value
+    assert (error.code, error.status, error.is_temporary) == ("illegal_move", 409, False)
+    assert str(error) == f"{error.title}: {error.detail} (illegal_move)"
+
+
+def test_retry_queues_a_failed_job(caller: Caller, calling: Client) -> None:
+    """`force` lifts the limit of its retries."""
+    job = caller.job("failed", max_retries=0)
+    with pytest.raises(ApiError, match="illegal_move"):
+        calling.retry(job.id)
+    assert calling.retry(job.id, force=True) is Status.QUEUED
+
+
+def test_unknown_job_is_an_error(calling: Client) -> None:
+    """With the title of docs/errors.md."""
+    with pytest.raises(ApiError, match=r"^There is no such job.*\(job_not_found\)$"):
+        calling.get(uuid4())
+
+
+def test_invalid_payload_names_the_field(calling: Client) -> None:
+    """`errors` says what is wrong with which field."""
+    with pytest.raises(ApiError) as raised:
+        calling.create("guarded", {"kind": "huge"})
+    assert [entry["field"] for entry in raised.value.errors] == ["payload.kind"]
+
+
+def test_wrong_token_is_an_error(api: Api) -> None:
+    """401 is not temporary: it is raised at once."""
+    with Client(api.url, "nonsense") as stranger, pytest.raises(ApiError, match="token_invalid"):
+        stranger.stats()
+
+
+def test_wait_returns_the_job_at_its_end(caller: Caller, calling: Client) -> None:
+    """However it ends; here it succeeds while we wait."""
+    job = caller.job("running")
+    with meanwhile(lambda: settle(caller, job.id)):
+        assert calling.wait(job.id, within=20, every=0.05).status is Status.SUCCEEDED
+
+
+def test_wait_follows_the_servers_pace(caller: Caller, calling: Client) -> None:
+    """Without a pace of the caller's own the next look is after `Retry-After`, which is 2 s for a young job."""
+    job = caller.job("running")
+    began = time.monotonic()
+    with meanwhile(lambda: settle(caller, job.id)):
+        calling.wait(job.id, within=20)
+    assert 1.9 < time.monotonic() - began < 6
+
+
+def test_wait_has_a_deadline(caller: Caller, calling: Client) -> None:
+    """Then the error says in which state the job is; the job goes on."""
+    job = caller.job("running")
+    began = time.monotonic()
+    with pytest.raises(ApiError, match=f"{job.id} is running after 0.5 s \\(too_late\\)$"):
+        calling.wait(job.id, within=0.5)
+    assert time.monotonic() - began < 2
+    assert caller.find(job.id).status == "running"
+
+
+def test_watch_tells_each_change_once(caller: Caller, calling: Client) -> None:
+    """The status now, then one for each change of the row, the last one is the end."""
+    job = caller.job("running")
+    seen = []
+    for status in calling.watch(job.id, within=20, every=0.02):
+        seen.append((status.job.status, status.progress.percentage))
+        if len(seen) == 1:
+            caller.report(job, percent=40)
+        elif len(seen) == 2:
+            settle(caller, job.id)
+    assert seen == [("running", 0), ("running", 40), ("succeeded", 100)]
+
+
+def test_download_fetches_the_file(caller: Caller, calling: Client, tmp_path: Path) -> None:
+    """Byte by byte, and nothing else is left beside it."""
+    name, content = exported(caller)
+    target = tmp_path / "report.csv"
+    target.write_text("of yesterday")
+    assert calling.download(f"/v1/exports/{name}", target, within=20) == len(content)
+    assert (target.read_bytes(), list(tmp_path.iterdir())) == (content, [target])
+
+
+def test_failed_download_leaves_the_old_file(calling: Client, tmp_path: Path) -> None:
+    """What was there before stays as it was."""
+    target = tmp_path / "report.csv"
+    target.write_text("of yesterday")
+    with pytest.raises(ApiError, match="export_not_found"):
+        calling.download(f"/v1/exports/{uuid4()}-1.csv", target)
+    assert (target.read_text(), list(tmp_path.iterdir())) == ("of yesterday", [target])
+
+
+def exported(caller: Caller) -> tuple[str, bytes]:
+    """The name and the content of an export of this caller."""
+    job_id, content = uuid4(), b"id,\xc3\xbc\r\n" * 100_000
+    name = f"{job_id}-1.csv"
+    caller.job("succeeded", id=job_id, job_type="guarded", result={"downloadUrl": f"/v1/exports/{name}"})
+    caller.api.exports.mkdir(parents=True, exist_ok=True)
+    (caller.api.exports / name).write_bytes(content)
+    return name, content
+
+
+# --- with servers that have a bad day ---
+
+BROKEN = (503, {"Retry-After": "0"}, b'{"code": "overloaded", "title": "Too many", "detail": "", "status": 503}')
+
+
+@dataclass
+class Script:
+    """A server that gives these answers in turn, and what it was asked; `pause` seconds lie before each byte."""
+
+    replies: list[tuple[int, dict[str, str], bytes]]
+    pause: float = 0.0
+    asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    url: str = ""
+
+
+@contextmanager
+def scripted(*replies: tuple[int, dict[str, str], bytes], pause: float = 0.0) -> Iterator[Script]:
+    """Serve a script on loopback."""
+    script = Script(list(replies), pause)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.answer()
+
+        def do_POST(self) -> None:
+            self.answer()
+
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            script.asked.append((f"{self.command} {self.path}", dict(self.headers)))
+            status, headers, body = script.replies.pop(0) if len(script.replies) > 1 else script.replies[0]
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            try:
+                for byte in body if script.pause else ():
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(script.pause)
+                self.wfile.write(b"" if script.pause else body)
+            except ConnectionError:
+                return  # the client has had enough
+
+        def log_message(self, *_: object) -> None:
+            """Not on our screen."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        script.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield script
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def created(job_id: UUID) -> tuple[int, dict[str, str], bytes]:
+    """A good answer to a create."""
+    body = f'{{"jobId": "{job_id}", "status": "queued", "timestamp": "2026-01-01T00:00:00.000Z", "later": 1}}'
+    return 202, {}, body.encode()
+
+
+def test_create_is_repeated_under_one_key() -> None:
+    """A 503 is no answer: the same request goes out again, with the same idempotency key."""
+    job_id = uuid4()
+    with scripted(BROKEN, BROKEN, created(job_id)) as server, Client(server.url, "t") as asking:
+        assert asking.create("open").job_id == job_id
+    keys = {headers["Idempotency-Key"] for _, headers in server.asked}
+    assert (len(server.asked), len(keys)) == (3, 1)
+
+
+def test_retry_after_of_a_503_is_waited() -> None:
+    """Not a moment earlier, and not much later."""
+    busy = (503, {"Retry-After": "1"}, BROKEN[2])
+    began = time.monotonic()
+    with scripted(busy, created(uuid4())) as server, Client(server.url, "t") as asking:
+        asking.create("open")
+    assert 1 <= time.monotonic() - began < 5
+
+
+def test_patience_ends() -> None:
+    """A server that stays unavailable is given up in time, with its own words."""
+    began = time.monotonic()
+    with (
+        scripted(BROKEN) as server,
+        Client(server.url, "t", patience=0.8) as asking,
+        pytest.raises(ApiError, match="overloaded"),
+    ):
+        asking.create("open")
+    assert time.monotonic() - began < 3
+    assert len(server.asked) > 1
+
+
+def test_longer_retry_after_than_patience_is_not_waited() -> None:
+    """The error is raised at once and says how long to wait."""
+    busy = (503, {"Retry-After": "60"}, BROKEN[2])
+    with (
+        scripted(busy) as server,
+        Client(server.url, "t", patience=5) as asking,
+        pytest.raises(ApiError) as raised,
+    ):
+        asking.create("open")
+    assert (raised.value.retry_after, len(server.asked)) == (60, 1)
+
+
+@pytest.mark.parametrize("move", ["cancel", "retry"])
+def test_moves_are_not_repeated(move: str) -> None:
+    """A second cancel or retry would be answered otherwise than the first."""
+    with (
+        scripted(BROKEN) as server,
+        Client(server.url, "t") as asking,
+        pytest.raises(ApiError, match="overloaded"),
+    ):
+        getattr(asking, move)(uuid4())
+    assert len(server.asked) == 1
+
+
+def test_closed_port_is_unreachable() -> None:
+    """One clear line that names the address, without a status."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        with Client(url, "t", patience=0) as asking, pytest.raises(ApiError) as raised:
+            asking.stats()
+    assert (raised.value.code, raised.value.status, raised.value.is_temporary) == ("unreachable", None, True)
+    assert str(raised.value).startswith(f"The API gave no answer: {url}/v1/jobs/stats: ")
+
+
+def test_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has its seconds for an answer."""
+    monkeypatch.setattr(client, "ANSWER_TIMEOUT", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with Client(url, "t", patience=0) as asking, pytest.raises(ApiError, match=r"\(unreachable\)$"):
+            asking.stats()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (404, {}, b"<html>nginx</html>"),
+        (500, {}, b"[]"),
+        (301, {"Location": "https://elsewhere.invalid/"}, b""),
+        (200, {}, b"<html>welcome</html>"),
+        (200, {}, b'{"pending": "many"}'),
+    ],
+)
+def test_strange_answer_is_an_error(answer: tuple[int, dict[str, str], bytes]) -> None:
+    """Another server, a page of a proxy, a redirect: one line that says what came from where."""
+    with scripted(answer) as server, Client(server.url, "t") as asking, pytest.raises(ApiError) as raised:
+        asking.stats()
+    assert (raised.value.code, raised.value.status) == ("unknown_answer", answer[0])
+    assert f"{answer[0]} from {server.url}/v1/jobs/stats" in str(raised.value)
+
+
+def test_slow_download_is_given_up(tmp_path: Path) -> None:
+    """A drip that never stops long enough for a time-out still ends, and leaves nothing behind."""
+    with (
+        scripted((200, {}, bytes(1000)), pause=0.05) as server,
+        Client(server.url, "t") as asking,
+        pytest.raises(ApiError, match=r"\(too_late\)$"),
+    ):
+        asking.download("/v1/exports/x.csv", tmp_path / "x.csv", within=0.4)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cut_download_is_an_error(tmp_path: Path) -> None:
+    """Half a file is no file."""
+    cut = (200, {"Content-Length": "1000"}, b"half")
+    with (
+        scripted(cut) as server,
+        Client(server.url, "t", patience=0) as asking,
+        pytest.raises(ApiError, match=r"\(unreachable\)$"),
+    ):
+        asking.download("/v1/exports/x.csv", tmp_path / "x.csv", within=5)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_token_stays_at_home(tmp_path: Path) -> None:
+    """An address of another server is refused before anything is sent."""
+    with (
+        scripted((200, {}, b"x")) as server,
+        Client("http://127.0.0.1:9", "t") as asking,
+        pytest.raises(ValueError, match="shall not see the token"),
+    ):
+        asking.download(f"{server.url}/v1/exports/x.csv", tmp_path / "x.csv")
+    assert server.asked == []
+
+
+def test_loopback_needs_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy of the environment is for other machines."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    job_id = uuid4()
+    with scripted(created(job_id)) as server, Client(server.url, "t", patience=0) as asking:
+        assert asking.create("open").job_id == job_id
