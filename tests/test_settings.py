@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from api.secrets import signing_secret
 from tracking.errors import ConfigurationError
@@ -78,7 +79,7 @@ def test_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_urls_are_not_shown() -> None:
     """The representation of the settings, which may end in a traceback, holds no password."""
-    assert "hunter2" not in repr(Settings(database_url="postgresql://u:hunter2@h/d"))
+    assert "hunter2" not in repr(Settings(database_url=SecretStr("postgresql://u:hunter2@h/d")))
 
 
 def test_secret_is_made_once(environment: Path) -> None:
@@ -103,7 +104,7 @@ def test_secret_file_that_others_can_read_is_refused(environment: Path) -> None:
 def test_secret_is_required_in_production() -> None:
     """With DATABASE_URL no key is made up."""
     with pytest.raises(ConfigurationError, match=r"CELERIAC_JWT_SECRET .* is needed"):
-        signing_secret(Settings(database_url="postgresql://h/d"))
+        signing_secret(Settings(database_url=SecretStr("postgresql://h/d")))
 
 
 def test_strong_secret_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,7 +24,7 @@ def test_a_stopped_worker_finishes_its_job_and_leaves(platform: Platform) -> Non
 
 
 def test_the_jobs_of_a_killed_worker_run_again_elsewhere(platform: Platform) -> None:
-    """kill -9 of the main process and its children: the lease runs out, whatever the broker thinks."""
+    """By kill -9, of the main process and its children: the lease runs out, whatever the broker thinks."""
     first = platform.start_worker(concurrency=1, CELERIAC_LEASE_TIMEOUT="3", CELERIAC_HEARTBEAT="0.5")
     job_id = platform.submit("nap", payload={"seconds": 5})
     platform.wait_for(job_id, "running")
