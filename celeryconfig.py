@@ -29,6 +29,8 @@ task_reject_on_worker_lost = False
 worker_prefetch_multiplier = 1
 worker_disable_prefetch = "redis" in broker_url[:7]
 
+worker_consumer = "tasks.consumer:Consumer"
+
 # Outcomes are in PostgreSQL; our own log lines carry ids and no payloads.
 worker_hijack_root_logger = False
 worker_enable_remote_control = True

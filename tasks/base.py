@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import time
 import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from tasks import lease, running
 from tasks.messages import JOB_ID_HEADER
 from tasks.progress import JobCancelled, Reporter
 from tasks.recording import DatabaseAway, persist
-from tracking import jobs
+from tracking import jobs, queries
 from tracking.db import database
 from tracking.models import Attempt, Claim, Progress, Refusal
 from tracking.settings import settings
@@ -28,6 +29,7 @@ from tracking.settings import settings
 log = structlog.get_logger(__name__)
 
 MOST_BEFORE_SUCCESS = 99
+ANSWER_PATIENCE = 5.0  # seconds in which a question of a body must be answered
 OPTIONAL_KINDS = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
@@ -40,6 +42,7 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
 
     abstract = True
     acks_late = True
+    Request = "tasks.request:Request"
     permission: str | None = None
     steps: tuple[str, ...] = ()
 
@@ -65,6 +68,18 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
         self._report(current_step=current, total_steps=of, message=name)
         yield
         self._report(percent=_percent(100 * current / of if percent is None else percent))
+
+    def still_mine(self) -> bool:
+        """Whether this attempt is still the job's current one and not cancelled: ask before what must not happen twice.
+
+        True when the handler is called as a plain function. Raises DatabaseAway rather than to guess.
+        """
+        attempt = self.job
+        if attempt is None:
+            return True
+        return persist(
+            lambda: _is_current(attempt), patience=ANSWER_PATIENCE, defer_interrupt=True, task_id=str(attempt.task_id)
+        )
 
     def retry(self, *args: Any, max_retries: int | None = None, **kwargs: Any) -> Any:
         """Celery's retry, with the job's own limit; the time until it is due is spent in the row, not in the broker."""
@@ -119,13 +134,14 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
         """Claim the job; a message whose job nobody expects from it is dropped here, before the body."""
         if self.request.is_eager:
             return
+        since = time.monotonic()  # like the time limits of Celery, which do not wait for the claim
         structlog.contextvars.bind_contextvars(task_id=task_id, job_type=self.name)
         answer, interrupted = self._claim(task_id)
         if isinstance(answer, Refusal):
             log.warning("claim.refused", reason=str(answer))
             raise Ignore
         structlog.contextvars.bind_contextvars(job_id=str(answer.job_id), attempt=answer.attempt)
-        running.keep(self.request, running.Running(answer, Reporter(answer, _write_progress)))
+        running.keep(self.request, running.Running(answer, Reporter(answer, _write_progress), since))
         log.info("job.started", organization=answer.owner.organization_id)
         if interrupted and not _write_progress(Progress(answer.task_id, answer.attempt)):
             raise JobCancelled
@@ -164,6 +180,11 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
 def _grant(wish: Claim) -> Attempt | Refusal:
     with database().autocommit() as connection:
         return jobs.claim(connection, [wish])[0]
+
+
+def _is_current(attempt: Attempt) -> bool:
+    with database().autocommit() as connection:
+        return queries.is_current(connection, attempt.task_id, attempt.attempt)
 
 
 def _write_progress(progress: Progress) -> bool:

@@ -67,7 +67,7 @@ def _until_answered(write: Callable[[], T], deadline: float, ids: dict[str, obje
             if isinstance(error, DBAPIError) and not _is_outage(error):
                 raise
             if time.monotonic() + pause > deadline:
-                raise DatabaseAway from error
+                raise DatabaseAway("the database could not be reached in time") from error
             log.warning("database.away", retry_in=round(pause, 2), error=type(error.__cause__ or error).__name__, **ids)
         time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, so that workers do not return in step
         pause = min(LONGEST_PAUSE, 2 * pause)
@@ -92,6 +92,11 @@ class Recorder:
             self._queue.put_nowait(write)
         except queue.Full:
             log.critical("recorder.backlog_full", size=BACKLOG)
+
+    @property
+    def backlog(self) -> int:
+        """How many writes wait."""
+        return self._queue.qsize()
 
     def flush(self, timeout: float) -> bool:
         """Wait until all is written; False when that took longer than `timeout` seconds."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,12 +16,12 @@ class Running:
     """One claimed attempt, kept on Celery's request.
 
     `successors` (chain, link) wait here for the attempt's outcome; `rewritten` is the payload that a retry asked for;
-    `since` is of the monotonic clock.
+    `since` is when its message reached this process, on the monotonic clock.
     """
 
     attempt: Attempt
     reporter: Reporter
-    since: float = field(default_factory=time.monotonic)
+    since: float
     successors: list[NewJob] = field(default_factory=list)
     rewritten: dict[str, Any] | None = None
     settled: bool = False

@@ -8,6 +8,7 @@ main process, whose event loop must not wait.
 from __future__ import annotations
 
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -18,11 +19,11 @@ from uuid import UUID
 import pydantic_core
 import structlog
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
-from celery import current_app, current_task, signals, signature
-from celery.exceptions import Reject, Retry, SoftTimeLimitExceeded
+from celery import current_app, current_task, signals, signature, states
+from celery.exceptions import InvalidTaskError, Reject, Retry, SoftTimeLimitExceeded
 from sqlalchemy import Connection
 
-from tasks import running, sending
+from tasks import dead_letters, running, sending
 from tasks.arguments import arguments_to_payload
 from tasks.dispatch import dispatcher
 from tasks.recording import persist, recorder
@@ -96,7 +97,7 @@ def on_end(task: Any, state: str | None, **_: Any) -> None:
     request = task.request
     now = running.of(request)
     if now is not None and not now.settled and state is not None:
-        _settle_ignored(request, now, state)
+        _settle_unsettled(request, now, state)
     structlog.contextvars.clear_contextvars()
 
 
@@ -111,20 +112,18 @@ def on_revoked(request: Any, terminated: bool, signum: Any, expired: bool, **_: 
     _from_main(lambda: _cancel_revoked(task_id, reason, hostname, killed=killed))
 
 
-def on_unknown(name: str, id: str, **_: Any) -> None:  # noqa: A002 - Celery's signature
+def on_unknown(sender: Any, message: Any, name: str, **_: Any) -> None:
     """A message for a job type that this worker does not know."""
-    if task_id := _uuid(id):
-        failure = Failure("NotRegistered", f"no handler is registered for {name!r}")
-        _from_main(lambda: _fail_unstarted(task_id, failure))
+    failure = Failure("NotRegistered", bounded(f"no handler is registered for {name!r}", MESSAGE_BYTES))
+    dead_letters.set_aside(message, failure, worker=sender.hostname)
 
 
-def on_rejected(message: Any, **_: Any) -> None:
-    """A message that is no task at all was set aside."""
-    task_id = _uuid((message.headers or {}).get("id"))
-    log.error("message.malformed", task_id=str(task_id) if task_id else None)
-    if task_id is not None:
-        failure = Failure("MalformedMessage", "the message could not be read as a task")
-        _from_main(lambda: _fail_unstarted(task_id, failure))
+def on_rejected(sender: Any, message: Any, exc: Exception | None, **_: Any) -> None:
+    """A message that is no task at all."""
+    reason = str(exc) if isinstance(exc, InvalidTaskError) else f"{type(exc).__name__}: {exc}"
+    text = bounded(f"the message could not be read as a task: {reason}", MESSAGE_BYTES)
+    failure = Failure("MalformedMessage", text)
+    dead_letters.set_aside(message, failure, worker=sender.hostname)
 
 
 def on_logging(**_: Any) -> None:
@@ -205,12 +204,15 @@ def _errbacks(request: Any, outcome: Outcome) -> list[NewJob]:
     return collected
 
 
-def _settle_ignored(request: Any, now: Running, state: str) -> None:
-    if state == "REJECTED":  # its message may come back; under a new task id the job will not be refused then
+def _settle_unsettled(request: Any, now: Running, state: str) -> None:
+    if state == states.REJECTED:  # its message may come back; under a new task id the job will not be refused then
         _end_attempt(request, now, "released", how="rejected")
-    else:
+    elif state == states.IGNORED:
         failure = Failure("Ignore", "its handler ignored the job")
         _end_attempt(request, now, "cancelled", how="at a step", failure=failure)
+    else:  # it returned, but what was to follow could not be sent
+        error = sys.exc_info()[1] or RuntimeError("the job ended without an outcome")
+        _end_attempt(request, now, "failed", how="finished first", failure=_failure(error))
 
 
 def _stopped(task_id: UUID, actor: str, how: str) -> bool:

@@ -1,16 +1,72 @@
-"""One meaning of priority on RabbitMQ and on Redis: 0-9, higher is more urgent, unset is 0."""
+"""One meaning of priority on RabbitMQ and on Redis: 0-9, higher is more urgent, unset is 0.
+
+And what kombu or amqp cannot read as a message reaches the consumer all the same: their exceptions would end the
+worker.
+"""
 
 from __future__ import annotations
 
+import base64
+import json
+from collections.abc import Callable
 from functools import cached_property
-from typing import Any
+from queue import Empty
+from typing import Any, Literal, Self
+from uuid import uuid4
 
+import pydantic
+import structlog
+from amqp import method_framing
+from amqp.basic_message import Message
 from kombu import transport
+from kombu.transport import pyamqp
 from kombu.transport import redis as kombu_redis
+
+log = structlog.get_logger(__name__)
+
+UNREADABLE = "application/vnd.celeriac.unreadable"  # content type of what was found instead of a message
+
+# AMQP 0-9-1, 4.2.6.1: a content header frame is of type 2 and begins with class, weight and body size, in 12 bytes;
+# then come flags, of which the highest is the content type's, and the properties that they name.
+CONTENT_HEADER = 2
+SIZES = 12
+UNREADABLE_PROPERTIES = (1 << 15).to_bytes(2, "big") + bytes([len(UNREADABLE)]) + UNREADABLE.encode()
+
+
+class Delivery(pydantic.BaseModel):
+    """Where a message was sent to."""
+
+    exchange: str
+    routing_key: str
+
+
+class Properties(pydantic.BaseModel):
+    """What kombu uses of a message's properties without looking."""
+
+    delivery_tag: str
+    delivery_info: Delivery
+    body_encoding: Literal["base64", "utf-8"] | None = None
+
+
+class Envelope(pydantic.BaseModel):
+    """A message as kombu keeps it in a list of Redis."""
+
+    body: str
+    content_type: str | None = pydantic.Field(None, alias="content-type")
+    content_encoding: str | None = pydantic.Field(None, alias="content-encoding")
+    headers: dict[str, Any]
+    properties: Properties
+
+    @pydantic.model_validator(mode="after")
+    def decode_body(self) -> Self:
+        """Raises ValueError when the body is not what its encoding says."""
+        if self.properties.body_encoding == "base64":
+            base64.b64decode(self.body, validate=True)
+        return self
 
 
 class Channel(kombu_redis.Channel):
-    """kombu's Redis channel with ten priorities, the highest first.
+    """kombu's Redis channel with ten priorities, the highest first, that loses nothing it cannot read.
 
     kombu empties its lists in ascending order of priority, so the message's priority is reversed where the list is
     chosen. Not when it is published: a message that is sent again would be turned around twice.
@@ -25,8 +81,22 @@ class Channel(kombu_redis.Channel):
     def _create_client(self, asynchronous: bool = False) -> Any:  # noqa: FBT001, FBT002 - kombu's signature
         # kombu makes a client for every publish and acknowledgement, which costs more than the command itself.
         if asynchronous:
-            return super()._create_client(asynchronous=True)  # type: ignore[misc]  # missing in the stubs
+            client = super()._create_client(asynchronous=True)  # type: ignore[misc]  # missing in the stubs
+            client.set_response_callback("BRPOP", _readable)
+            return client
         return self._synchronous_client
+
+    def _receive_one(self, c: Any) -> Any:
+        # Not a job but a remote control or an event, which anybody may publish.
+        try:
+            return super()._receive_one(c)  # type: ignore[misc]  # missing in the stubs
+        except Empty:
+            raise
+        except Exception as error:
+            if is_outage(error, self.connection_errors):  # type: ignore[attr-defined]
+                raise
+            log.warning("control.unreadable", error=type(error).__name__)
+            raise Empty from None
 
     def _get_message_priority(self, message: dict[str, Any], reverse: bool = False) -> int:  # noqa: FBT001, FBT002
         return int(super()._get_message_priority(message, reverse=not reverse))
@@ -38,10 +108,102 @@ class Transport(kombu_redis.Transport):
     Channel = Channel
 
 
+class AmqpConnection(pyamqp.Connection):
+    """A connection to RabbitMQ that is not broken by the properties of a message, whatever they are."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **{"frame_handler": _frame_handler, **options})
+
+
+class AmqpTransport(pyamqp.Transport):
+    """kombu's RabbitMQ transport with our connection."""
+
+    Connection = AmqpConnection
+
+
+class AmqpsTransport(pyamqp.SSLTransport):
+    """The same with TLS."""
+
+    Connection = AmqpConnection
+
+
 def register() -> None:
-    """Take the place of kombu's `redis` and `rediss`.
+    """Take the place of kombu's transports.
 
     The schemes stay, so that Flower recognises the broker. Must run before the first connection of a process.
     """
-    for scheme in ("redis", "rediss"):
-        transport.TRANSPORT_ALIASES[scheme] = f"{__name__}:Transport"
+    ours = {"redis": Transport, "rediss": Transport, "amqp": AmqpTransport, "amqps": AmqpsTransport}
+    for scheme, its_transport in ours.items():
+        transport.TRANSPORT_ALIASES[scheme] = f"{__name__}:{its_transport.__name__}"
+
+
+def is_outage(error: Exception, connection_errors: tuple[type[Exception], ...]) -> bool:
+    """Whether an error is the broker's, not a message's: kombu counts KeyError among the former on Redis."""
+    return isinstance(error, connection_errors) and not isinstance(error, KeyError)
+
+
+def _readable(reply: list[bytes] | None, **_: Any) -> tuple[bytes, bytes] | None:
+    """The answer to BRPOP: the list and its item, which kombu has to be able to read.
+
+    It is off its list already: an exception of kombu's would be the end of it. So what is no message becomes the body
+    of one that says so, and the consumer sets it aside like any other.
+    """
+    if not reply:
+        return None
+    key, item = reply
+    try:
+        Envelope.model_validate_json(item)
+    except pydantic.ValidationError:
+        item = _enclosed(item, key.decode(errors="replace").partition(kombu_redis.Channel.sep)[0])
+    return key, item
+
+
+def _enclosed(item: bytes, queue: str) -> bytes:
+    envelope = {
+        "body": base64.b64encode(item).decode(),
+        "content-type": UNREADABLE,
+        "content-encoding": "binary",
+        "headers": _headers_of(item),
+        "properties": {
+            "body_encoding": "base64",
+            "delivery_tag": str(uuid4()),
+            "delivery_info": {"exchange": "", "routing_key": queue},
+        },
+    }
+    return json.dumps(envelope).encode()
+
+
+def _frame_handler(connection: Any, callback: Callable[..., Any]) -> Callable[[Any], Any]:
+    """Amqp's handler of inbound frames, except that properties which it cannot decode are replaced by ours.
+
+    Its exception would end the connection, or the worker, and the message would come back to do it again.
+    """
+    handle = method_framing.frame_handler(connection, callback)
+
+    def on_frame(frame: tuple[int, int, bytes]) -> Any:
+        try:
+            return handle(frame)
+        except Exception:
+            kind, channel, content = frame
+            if kind != CONTENT_HEADER or _is_decodable(content):
+                raise
+            return handle((kind, channel, bytes(content[:SIZES]) + UNREADABLE_PROPERTIES))
+
+    return on_frame
+
+
+def _is_decodable(content: bytes) -> bool:
+    try:
+        Message().inbound_header(content)  # type: ignore[attr-defined]  # missing in the stubs
+    except Exception:  # noqa: BLE001 - whatever amqp makes of hostile bytes
+        return False
+    return True
+
+
+def _headers_of(item: bytes) -> dict[str, Any]:
+    """The task's name and id, when the item says so much."""
+    try:
+        headers = json.loads(item)["headers"]
+        return {name: headers[name] for name in ("task", "id") if isinstance(headers.get(name), str)}
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
+        return {}

@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tasks import lease
 from tasks.dispatch import Publisher
+from tasks.pruning import Pruning
 from tasks.recording import persist, recorder
 from tracking import jobs, workers
 from tracking.db import database
@@ -104,13 +105,14 @@ class Leader:
         self._publisher = Publisher(app)
         self._broker_back_at = 0.0
         self._reap_at = 0.0
+        self._pruning = Pruning()
 
     def run(self) -> None:
         """Stand for election until stopped; lead while the lock's connection lives."""
         while not self._stop.is_set():
             try:
-                with database().engine.connect() as connection:
-                    self._stand(connection.execution_options(isolation_level="AUTOCOMMIT"))
+                with database().autocommit() as connection:
+                    self._stand(connection)
             except SQLAlchemyError as error:
                 log.warning("upkeep.database_away", error=type(error).__name__)
             self._stop.wait(ELECTION_INTERVAL)
@@ -134,6 +136,7 @@ class Leader:
         while not self._stop.is_set():
             sent = self._dispatch(connection)
             self._reap(connection)
+            self._pruning.turn()
             if sent < BATCH:
                 self._stop.wait(settings().sweep_interval)
 
@@ -164,4 +167,5 @@ class Leader:
 
 # Celery starts a step after those that it requires, and stops it before them: while the pool finishes its jobs, and the
 # main process writes the outcome of those that died, the worker must not look dead.
-Pool.requires = (*Pool.requires, Upkeep)
+_required: Any = Pool.requires
+Pool.requires = (*_required, Upkeep)

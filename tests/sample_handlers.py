@@ -147,3 +147,28 @@ def limited(self: Job, payload: Nap) -> None:
 def soft_limited(self: Job, payload: Nap) -> None:
     """Run into the soft time limit."""
     time.sleep(payload.seconds)
+
+
+@app.task(name="exhaust")
+def exhaust() -> None:
+    """Run out of memory."""
+    raise MemoryError
+
+
+@app.task(name="recurse")
+def recurse(depth: int = 0) -> int:
+    """Call itself for ever."""
+    return 1 + int(recurse(depth + 1))
+
+
+@app.task(bind=True, name="doubting")
+def doubting(self: Job, witness: str) -> bool:
+    """Wait until the first attempt is not the job's any more, and leave a line in the witness file."""
+    deadline = time.monotonic() + 20
+    while self.job is not None and self.job.attempt == 1 and self.still_mine():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    with Path(witness).open("a") as file:
+        file.write(f"{self.still_mine()}\n")
+    return self.still_mine()

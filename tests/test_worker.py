@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from uuid import UUID
 
 from tests.live import Platform, eventually
 
@@ -77,6 +78,20 @@ def test_canvas_is_tracked_and_async_results_answer_from_the_rows(running: Platf
     assert len(by_id) == 2 + 3 + 6 + 1 + 1
     errback = eventually(lambda: [job for job in running.jobs() if job.job_type == "remember"])
     assert running.wait_for(errback[0].id).result == broken
+
+
+BROKEN_CHAIN = """
+from celery import chain
+from tests.sample_handlers import add, flaky
+print(chain(add.s(1, 2), flaky.s()).delay().parent.id)
+"""
+
+
+def test_a_job_whose_successor_cannot_be_sent_fails_with_that_reason(running: Platform) -> None:
+    """A chain ends in neither silence nor a half: here the next handler does not take what the first returned."""
+    job = running.wait_for(UUID(running.run(BROKEN_CHAIN).strip()))
+    assert (job.status, job.error_type) == ("failed", "ValidationError")
+    assert not [other for other in running.jobs() if other.parent_id == job.id]
 
 
 def test_a_handler_submits_follow_up_jobs_in_its_owners_name(running: Platform) -> None:

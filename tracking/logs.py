@@ -14,8 +14,9 @@ TALKATIVE = ("celery", "kombu", "amqp", "asyncio")
 # And these at INFO too; the two of Celery's say of each job what our own lines say, without the job's id.
 MORE_TALKATIVE = ("sqlalchemy", "httpx", "httpcore", "celery.worker.strategy", "celery.app.trace")
 
-# Celery's loggers that quote jobs, and the arguments of theirs that do.
-QUOTING = ("celery.app.trace", "celery.worker")
+# Loggers of Celery's and kombu's that quote jobs: whole messages after these words, and in these arguments.
+QUOTING = ("celery.app.trace", "celery.worker", "kombu.transport.redis")
+MESSAGE_FOLLOWS = ("message body", "Could not restore message", "Cannot process event")
 QUOTES = frozenset({"return_value", "exc", "traceback", "args", "kwargs"})
 
 CONTROL = {number: f"\\x{number:02x}" for number in (*range(32), 127)} | {10: "\\n"}
@@ -57,11 +58,11 @@ def keep_jobs_private(record: logging.LogRecord) -> bool:
     An exception's text may quote the payload, so its type alone stays. The row has all of it, for its owner.
     """
     if record.name.startswith(QUOTING):
-        if isinstance(record.args, dict):
-            record.args = {key: _hidden(key, value) for key, value in record.args.items()}
-            record.exc_info = record.exc_text = None
-        elif "message body" in str(record.msg):
+        if any(words in str(record.msg) for words in MESSAGE_FOLLOWS):
             record.msg, record.args = str(record.msg).partition("%")[0].strip(" :\n"), ()
+            record.exc_info = record.exc_text = None
+        elif isinstance(record.args, dict):
+            record.args = {key: _hidden(key, value) for key, value in record.args.items()}
             record.exc_info = record.exc_text = None
     return True
 

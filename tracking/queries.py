@@ -49,6 +49,12 @@ def find(connection: Connection, job_id: UUID) -> JobRecord | None:
     return record(row) if row is not None else None
 
 
+def is_current(connection: Connection, task_id: UUID, attempt: int) -> bool:
+    """Whether this attempt runs now: its job was not cancelled, given to another attempt, or ended."""
+    mine = (jobs.c.task_id == task_id, jobs.c.attempt == attempt, jobs.c.status == Status.RUNNING)
+    return connection.execute(select(literal(1)).select_from(jobs).where(*mine)).first() is not None
+
+
 def page(connection: Connection, scope: Scope, filters: Filters = NO_FILTERS, *, number: int, size: int) -> Page:
     """Page `number` (from 1) of the matching jobs, newest first, with the total."""
     matching = _matching(scope, filters)

@@ -9,6 +9,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     SmallInteger,
     Table,
@@ -124,8 +125,10 @@ jobs = Table(
         postgresql_where=text(f"{IS_WAITING} AND hold IS NULL AND dispatched_at IS NULL"),
     ),
     Index("jobs_leased", "lease", postgresql_where=text("status = 'running' OR stopping")),
-    # chords: the members of one group
-    Index("jobs_by_group", "group_id", postgresql_where=text("group_id IS NOT NULL")),
+    # retention: what ended longest ago, of each type and status
+    Index("jobs_retained", "job_type", "status", "completed_at", postgresql_where=text("completed_at IS NOT NULL")),
+    # chords: the members of one group, and retention: is one of them still to succeed
+    Index("jobs_by_group", "group_id", "status", postgresql_where=text("group_id IS NOT NULL")),
     # Rows change a few times and then rest: leave room on the page for their next versions.
     postgresql_with={"fillfactor": "80"},
 )
@@ -172,4 +175,22 @@ groups = Table(
     Column("id", Text, primary_key=True, comment="of a canvas group whose results a chord waits for"),
     Column("size", Integer, nullable=False),
     Column("created_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("id", BigInteger, Identity(always=True), primary_key=True),
+    Column("receipt", Uuid, nullable=False, unique=True, comment="one per message, so that it can be kept again"),
+    Column("at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
+    Column("queue", Text, nullable=False),
+    Column("worker", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("task_name", Text, comment="as the message says, if that could be read"),
+    Column("task_id", Text, comment="as the message says, if that could be read"),
+    Column("content_type", Text),
+    Column("headers", JSONB, nullable=False, server_default=EMPTY_OBJECT, comment="plain values only, shortened"),
+    Column("body", LargeBinary, comment="its first 64 KiB; null = not kept"),
+    Column("size", Integer, nullable=False, comment="bytes of the whole body"),
+    Column("redelivered", Boolean, nullable=False),
 )

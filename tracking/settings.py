@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -13,6 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from tracking.errors import ConfigurationError
 
 SERVERS_FILE = "servers.json"
+UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
 class Settings(BaseSettings):
@@ -69,6 +72,19 @@ class Settings(BaseSettings):
     heartbeat: float = Field(default=5, ge=0.1, description="Seconds between a worker's heartbeats.")
     sweep_interval: float = Field(default=0.5, ge=0.05, description="Seconds between two looks for due jobs.")
     max_losses: int = Field(default=3, ge=1, description="Workers that one job may take down before it is failed.")
+    retention_succeeded_days: int = Field(
+        default=30, ge=1, le=36500, description="Days that a succeeded job is kept after its end."
+    )
+    retention_failed_days: int = Field(
+        default=90, ge=1, le=36500, description="Days that a failed job is kept after its end."
+    )
+    retention_cancelled_days: int = Field(
+        default=90, ge=1, le=36500, description="Days that a cancelled job is kept after its end."
+    )
+    retention: Annotated[tuple[tuple[str, timedelta], ...], NoDecode] = Field(
+        default=(),
+        description="Job types that are kept for another time, however they end: `export_report=7d,sync=12h`.",
+    )
     log_format: Literal["text", "json"] = Field(default="text", description="How log lines look.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="The least severe log lines that are written."
@@ -79,6 +95,17 @@ class Settings(BaseSettings):
     def split_on_commas(cls, value: object) -> object:
         """`a.b, c.d` → ("a.b", "c.d")."""
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("retention", mode="before")
+    @classmethod
+    def split_into_times(cls, value: object) -> object:
+        """`a=7d, b=12h` → (("a", 7 days), ("b", 12 hours))."""
+        if not isinstance(value, str):
+            return value
+        pairs = tuple(_time_of_type(part.strip()) for part in value.split(",") if part.strip())
+        if len({job_type for job_type, _ in pairs}) < len(pairs):
+            raise ValueError("a job type is named twice")
+        return pairs
 
     @property
     def database(self) -> str:
@@ -127,6 +154,13 @@ def settings() -> Settings:
 
 def _variable(field: str) -> str:
     return field.upper() if field.upper() in ("DATABASE_URL", "BROKER_URL") else f"CELERIAC_{field.upper()}"
+
+
+def _time_of_type(part: str) -> tuple[str, timedelta]:
+    match = re.fullmatch(r"([^=\s]+)\s*=\s*([0-9]{1,5})([smhd])", part)
+    if not match or int(match[2]) == 0:
+        raise ValueError(f"{part!r} is not like export_report=7d, with s, m, h or d")
+    return match[1], int(match[2]) * UNITS[match[3]]
 
 
 def _with_driver(url: str) -> str:

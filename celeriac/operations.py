@@ -1,0 +1,123 @@
+"""What an operator asks of the database: are the invariants kept, and which jobs are old enough to go."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from sqlalchemy.exc import OperationalError, ProgrammingError
+
+from tracking.db import Database
+from tracking.errors import ConfigurationError
+from tracking.invariants import Finding, verify
+from tracking.retention import Kind, Policy, prune
+from tracking.settings import settings
+
+PRUNE_BATCH = 500
+PRUNE_TIMEOUT = 60  # seconds for each statement
+MARGIN = 10  # seconds that we wait for the database's own time-out
+
+
+def run_verify(timeout: int, *, as_json: bool) -> bool:
+    """Check and print every invariant; `timeout` is in seconds and for each. True when all of them hold.
+
+    Raises ConfigurationError when there is no such database, or none with the newest schema.
+    """
+    with _connected(timeout + MARGIN) as database:
+        findings = verify(database, timeout=timedelta(seconds=timeout))
+        return _print_json(findings) if as_json else _print_table(findings)
+
+
+def run_prune(*, dry_run: bool) -> None:
+    """Remove what is older than the settings keep it, and print how many jobs of each status and type that were.
+
+    `dry_run` only counts. Raises ConfigurationError like `run_verify`.
+    """
+    policy = Policy.configured(settings())
+    removed: Counter[Kind] = Counter()
+    groups, more = 0, True
+    with _connected(PRUNE_TIMEOUT) as database:
+        while more:
+            with database.begin() as connection:
+                batch = prune(connection, policy, limit=None if dry_run else PRUNE_BATCH, dry_run=dry_run)
+            removed.update(batch.jobs)
+            groups, more = groups + batch.groups, batch.more
+    for kind, count in sorted(removed.items(), key=lambda item: (item[0].status, item[0].job_type)):
+        click.echo(f"{count:>9}  {kind.status:<9}  {kind.job_type}")
+    click.echo(f"{'Would remove' if dry_run else 'Removed'} {removed.total()} jobs and {groups} groups.")
+
+
+@contextmanager
+def _connected(statement_timeout: int) -> Iterator[Database]:
+    database = Database(
+        settings().database, settings().model_copy(update={"statement_timeout": statement_timeout}), pool_size=1
+    )
+    try:
+        yield database
+    except OperationalError as error:
+        raise ConfigurationError(f"the database cannot be used: {_first_line(error)}") from None
+    except ProgrammingError as error:
+        raise ConfigurationError(
+            f"the schema is not the newest: {_first_line(error)}; run `celeriac migrate`"
+        ) from None
+    finally:
+        database.close()
+
+
+def _first_line(error: OperationalError | ProgrammingError) -> str:
+    return str(error.orig).partition("\n")[0]
+
+
+def _print_json(findings: Iterator[Finding]) -> bool:
+    found = list(findings)
+    click.echo(json.dumps([{**dataclasses.asdict(finding), "holds": finding.holds} for finding in found], indent=2))
+    return all(finding.holds for finding in found)
+
+
+def _print_table(findings: Iterator[Finding]) -> bool:
+    console = Console()
+    if not console.is_terminal:
+        return _print_lines(findings)
+    with console.status("Checking …"):
+        found = list(findings)
+    table = Table("", "check", "#", "what must be true", "violations", box=SIMPLE_HEAD)
+    for finding in found:
+        verdict = Text(_verdict(finding), "green" if finding.holds else "red", no_wrap=True)
+        name = Text(finding.name, no_wrap=True)
+        table.add_row(verdict, name, str(finding.guarantee), finding.sentence, _violations(finding))
+    console.print(table)
+    for finding in found:
+        for example in finding.examples:
+            console.print(f"{finding.name}: {example}", markup=False, highlight=False, soft_wrap=True)
+    return all(finding.holds for finding in found)
+
+
+def _print_lines(findings: Iterator[Finding]) -> bool:
+    well = True
+    for finding in findings:
+        examples = f" For example: {', '.join(finding.examples)}" if finding.examples else ""
+        click.echo(
+            f"{_verdict(finding):<9}  {_violations(finding):>9}  {finding.name:<12}  "
+            f"({finding.guarantee}) {finding.sentence}{examples}"
+        )
+        well = well and finding.holds
+    return well
+
+
+def _verdict(finding: Finding) -> str:
+    if finding.violations is None:
+        return "timed out"
+    return "ok" if finding.holds else "broken"
+
+
+def _violations(finding: Finding) -> str:
+    return "?" if finding.violations is None else str(finding.violations)

@@ -1,0 +1,71 @@
+"""Setting messages aside that no worker can run: kept in the database, and their job, if there is one, is failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID, uuid4
+
+import structlog
+
+from tasks.recording import recorder
+from tracking import dead_letters, jobs
+from tracking.db import database
+from tracking.dead_letters import BODY_BYTES, NewDeadLetter
+from tracking.models import Failure
+
+log = structlog.get_logger(__name__)
+
+# Letters that may wait for the database with their bodies, 16 MiB in all; of later ones the body is not kept.
+BODIES_WAITING = 256
+
+
+def set_aside(message: Any, failure: Failure, *, worker: str) -> None:
+    """Keep a message that was taken off its queue, soon and from another thread; `failure` is told to its job."""
+    letter = _letter(message, failure.message, worker)
+    task_id = _uuid(letter.task_id)
+    log.error("message.set_aside", task_id=str(task_id) if task_id else None, error=failure.type)
+    recorder().record(lambda: _keep(letter, task_id, failure))
+
+
+def _keep(letter: NewDeadLetter, task_id: UUID | None, failure: Failure) -> None:
+    with database().begin() as connection:
+        dead_letters.keep(connection, letter)
+        if task_id is not None:
+            jobs.fail_waiting(
+                connection, task_id, actor=letter.worker, error_type=failure.type, message=failure.message
+            )
+
+
+def _letter(message: Any, reason: str, worker: str) -> NewDeadLetter:
+    headers = message.headers if isinstance(message.headers, Mapping) else {}
+    delivery = message.delivery_info if isinstance(message.delivery_info, Mapping) else {}
+    body = _bytes(message.body)
+    return NewDeadLetter(
+        receipt=uuid4(),
+        queue=str(delivery.get("routing_key") or ""),
+        worker=worker,
+        reason=reason,
+        task_name=_text(headers.get("task")),
+        task_id=_text(headers.get("id")),
+        content_type=_text(message.content_type),
+        headers=dead_letters.shortened(headers),
+        body=body[:BODY_BYTES] if recorder().backlog < BODIES_WAITING else None,
+        size=len(body),
+        redelivered=bool(delivery.get("redelivered")),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _bytes(body: Any) -> bytes:
+    return body.encode(errors="replace") if isinstance(body, str) else bytes(body or b"")
+
+
+def _uuid(text: str | None) -> UUID | None:
+    try:
+        return UUID(text or "")
+    except ValueError:
+        return None

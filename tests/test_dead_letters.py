@@ -1,0 +1,221 @@
+"""Dead letters in the database, and the command that shows them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from sqlalchemy import text
+
+from celeriac import letters
+from celeriac.letters import dumped, escaped
+from celeriac.processes import StartError
+from tasks import dead_letters as setting_aside
+from tests.handling import workplace
+from tests.properties import ON_ONE_DATABASE
+from tracking import dead_letters
+from tracking.db import Database
+from tracking.dead_letters import DeadLetter, NewDeadLetter
+
+ESCAPE = "\x1b[2J"
+
+
+def _keep(database: Database, **details: Any) -> DeadLetter:
+    letter = NewDeadLetter(uuid4(), "default", "worker-1", details.pop("reason", "unreadable"), **details)
+    with database.autocommit() as connection:
+        dead_letters.keep(connection, letter)
+        return dead_letters.newest(connection, 1)[0]
+
+
+def _command(database_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "DATABASE_URL": database_url}
+    program = str(Path(sys.executable).parent / "celeriac")
+    return subprocess.run(
+        [program, "dead-letters", *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_a_letter_comes_back_as_it_was_kept(database: Database) -> None:
+    """With its number and the database's time."""
+    kept = _keep(
+        database, task_name="noop", task_id="1", content_type="text/x", headers={"a": 1}, body=b"\x00\xff", size=2
+    )
+    with database.autocommit() as connection:
+        assert dead_letters.find(connection, kept.id) == kept
+    assert (kept.task_name, kept.headers, kept.body, kept.size) == ("noop", {"a": 1}, b"\x00\xff", 2)
+    assert kept.at.tzinfo is not None
+
+
+def test_the_same_receipt_is_the_same_letter(database: Database) -> None:
+    """The reply of the first write may have been lost."""
+    letter = NewDeadLetter(uuid4(), "default", "worker-1", "unreadable")
+    with database.autocommit() as connection:
+        dead_letters.keep(connection, letter)
+        dead_letters.keep(connection, letter)
+        assert dead_letters.count(connection) == 1
+
+
+def test_letters_are_listed_newest_first(database: Database) -> None:
+    """As many as asked for."""
+    ids = [_keep(database).id for _ in range(3)]
+    with database.autocommit() as connection:
+        assert [letter.id for letter in dead_letters.newest(connection, 2)] == [ids[2], ids[1]]
+
+
+def test_there_is_none_of_an_unknown_number(database: Database) -> None:
+    """None."""
+    with database.autocommit() as connection:
+        assert dead_letters.find(connection, 2**62) is None
+
+
+HOSTILE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(), values, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(
+    headers=st.dictionaries(st.text(max_size=300), HOSTILE, max_size=60),
+    text=st.text(max_size=400),
+    body=st.binary(max_size=200),
+)
+@ON_ONE_DATABASE
+def test_whatever_a_message_says_can_be_kept(
+    database: Database, headers: dict[str, Any], text: str, body: bytes
+) -> None:
+    """NUL, lone surrogates, endless numbers; all of it bounded."""
+    kept = _keep(database, reason=text, task_name=text, task_id=text, content_type=text, headers=headers, body=body)
+    assert kept.body == body
+    assert len(kept.headers) <= dead_letters.HEADERS
+    assert len((kept.task_name or "").encode()) <= dead_letters.NAME_BYTES
+
+
+def test_a_long_body_and_long_headers_are_cut(database: Database) -> None:
+    """64 KiB and 1 KiB."""
+    kept = _keep(database, headers={"x": "y" * 5000, "n": 10**400}, body=bytes(100_000), size=100_000)
+    assert (len(kept.body or b""), kept.size) == (dead_letters.BODY_BYTES, 100_000)
+    assert len(kept.headers["x"]) <= dead_letters.HEADER_BYTES
+    assert kept.headers["n"] == "(int)"
+
+
+@pytest.mark.parametrize(("waiting", "body"), [(0, b"x"), (setting_aside.BODIES_WAITING, None)])
+def test_bodies_are_not_kept_in_memory_without_end(
+    monkeypatch: pytest.MonkeyPatch, waiting: int, body: bytes | None
+) -> None:
+    """A flood while the database is away: of later letters the rest alone waits for it."""
+    monkeypatch.setattr(setting_aside, "recorder", lambda: SimpleNamespace(backlog=waiting))
+    message = SimpleNamespace(headers={}, delivery_info={}, body=b"x", content_type="text/x")
+    letter = setting_aside._letter(message, "unreadable", "worker-1")
+    assert (letter.body, letter.size) == (body, 1)
+
+
+def test_the_command_lists_them_in_plain_lines_when_piped(database: Database, database_url: str) -> None:
+    """One line each, tab-separated, for other programs."""
+    _keep(database, task_name="old")
+    _keep(database, task_name="noop", task_id="7", reason="its body is not JSON")
+    done = _command(database_url, "--limit", "1")
+    assert (done.returncode, done.stderr) == (0, "")
+    [line] = done.stdout.splitlines()
+    assert line.split("\t")[2:] == ["default", "noop", "7", "its body is not JSON"]
+
+
+def test_the_command_shows_one_with_its_body(database: Database, database_url: str) -> None:
+    """All that is known of it."""
+    kept = _keep(database, headers={"lang": "py"}, body=b'{"a":\n1}', size=100_000, content_type="application/json")
+    done = _command(database_url, "--show", str(kept.id))
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert 'header:      lang = "py"' in lines
+    assert "content:     application/json, 100000 bytes" in lines
+    assert lines[-3:] == ['{"a":', "1}", "(cut: 8 of 100000 bytes)"]
+
+
+def test_an_unknown_number_is_one_line(database_url: str) -> None:
+    """And exit code 1."""
+    done = _command(database_url, "--show", "99")
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "celeriac: there is no dead letter 99\n")
+
+
+def test_a_database_that_is_away_is_one_line() -> None:
+    """And exit code 1."""
+    done = _command("postgresql://postgres@127.0.0.1:1/none")
+    assert done.returncode == 1
+    assert done.stderr.startswith("celeriac: the database cannot be reached: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_terminal_gets_a_table(
+    database: Database, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """With the way to the body of one."""
+    monkeypatch.setattr(letters, "_console", lambda: Console(force_terminal=True, width=120, color_system=None))
+    kept = _keep(database, reason=f"[red]{ESCAPE}", task_name="noop")
+    with workplace(database_url, tmp_path):
+        letters.print_newest(20)
+    shown = capsys.readouterr().out
+    assert "┃" in shown
+    assert "[red]\\x1b[2J" in shown
+    assert f"celeriac dead-letters --show {kept.id}" in shown
+
+
+def test_a_terminal_is_told_that_there_is_none(
+    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Instead of an empty table."""
+    monkeypatch.setattr(letters, "_console", lambda: Console(force_terminal=True, width=120, color_system=None))
+    with workplace(database_url, tmp_path):
+        letters.print_newest(20)
+    assert capsys.readouterr().out == "No message was set aside.\n"
+
+
+def test_a_body_that_was_not_kept_is_said_so(
+    database: Database, database_url: str, tmp_path: Path, capsys: Any
+) -> None:
+    """Not shown as empty."""
+    kept = _keep(database, size=5)
+    with workplace(database_url, tmp_path):
+        letters.print_letter(kept.id)
+    assert capsys.readouterr().out.splitlines()[-1] == "(the body was not kept)"
+
+
+def test_a_database_without_the_table_says_what_to_do(database: Database, database_url: str, tmp_path: Path) -> None:
+    """It is older than this command."""
+    with database.autocommit() as connection:
+        connection.exec_driver_sql("DROP TABLE dead_letters")
+    with workplace(database_url, tmp_path), pytest.raises(StartError, match="celeriac migrate"):
+        letters.print_newest(1)
+
+
+@given(text=st.text())
+def test_nothing_that_is_shown_moves_the_cursor(text: str) -> None:
+    """Forged text could hide lines, or look like others."""
+    assert escaped(text).isprintable()
+
+
+def test_a_body_that_is_no_text_is_shown_in_hexadecimal() -> None:
+    """Sixteen bytes a line, with their offset."""
+    first, second = dumped(b"\xffabcdefghijklmnopq")
+    assert first == "000000  ff 61 62 63 64 65 66 67 68 69 6a 6b 6c 6d 6e 6f  .abcdefghijklmno"
+    assert second.split() == ["000010", "70", "71", "pq"]
+
+
+def test_old_letters_are_forgotten(database: Database) -> None:
+    """Those older than the given age, and no others."""
+    old = _keep(database)
+    with database.autocommit() as connection:
+        connection.execute(text("UPDATE dead_letters SET at = at - interval '91 days' WHERE id = :id"), {"id": old.id})
+    new = _keep(database)
+    with database.autocommit() as connection:
+        assert dead_letters.forget(connection, timedelta(days=90)) == 1
+        assert [letter.id for letter in dead_letters.newest(connection, 10)] == [new.id]

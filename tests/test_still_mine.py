@@ -1,0 +1,60 @@
+"""A handler asks, before an effect that must not happen twice, whether its attempt is still the job's."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tasks import app, base, running
+from tasks.progress import Reporter
+from tasks.recording import DatabaseAway
+from tests.handling import workplace
+from tests.live import Platform, eventually
+from tests.test_cancel import cancel_row
+from tracking import jobs
+from tracking.models import Attempt, Owner
+
+ATTEMPT = Attempt(uuid4(), uuid4(), 1, Owner("acme", "u1"), None, "doubting", 0, 3, None, None)
+
+
+def test_a_cancelled_attempt_is_not_the_jobs_any_more(running: Platform, tmp_path: Path) -> None:
+    """Known from the row alone: nobody has interrupted the body."""
+    job_id = running.submit("doubting", str(witness := tmp_path / "answers"))
+    running.wait_for(job_id, "running")
+    assert not witness.exists(), "until then it was"
+    cancel_row(running, job_id)
+    eventually(lambda: witness.exists() and witness.read_text(), within=5, what="the answer")
+    assert witness.read_text() == "False\n"
+
+
+def test_an_attempt_whose_worker_was_given_up_is_not_the_jobs_any_more(running: Platform, tmp_path: Path) -> None:
+    """The body lives on although its lease was lost; the next attempt is the one."""
+    job_id = running.submit("doubting", str(witness := tmp_path / "answers"))
+    running.wait_for(job_id, "running")
+    with running.database.autocommit() as connection:
+        jobs.reap(connection, timedelta(0), 10)
+    job = running.wait_for(job_id)
+    assert (job.status, job.attempt, job.result) == ("succeeded", 2, True)
+    eventually(lambda: "False" in witness.read_text(), within=5, what="the answer of the first attempt")
+
+
+def test_a_plain_call_is_always_mine() -> None:
+    """There is no job that somebody could take away."""
+    assert app.tasks["doubting"].still_mine() is True  # type: ignore[attr-defined]  # tasks.base.Job
+
+
+def test_without_the_database_there_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both answers could be wrong."""
+    monkeypatch.setattr(base, "ANSWER_PATIENCE", 0.1)
+    task = app.tasks["doubting"]
+    task.push_request()
+    running.keep(task.request, running.Running(ATTEMPT, Reporter(ATTEMPT, lambda _: True), since=0.0))
+    try:
+        with workplace("postgresql://postgres@127.0.0.1:1/none", tmp_path), pytest.raises(DatabaseAway) as raised:
+            task.still_mine()  # type: ignore[attr-defined]  # tasks.base.Job
+    finally:
+        task.pop_request()
+    assert str(raised.value) == "the database could not be reached in time"

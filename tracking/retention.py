@@ -1,0 +1,169 @@
+"""How long finished jobs are kept, and the removal of those that are older."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Self
+
+from sqlalchemy import Connection, Select, bindparam, exists, func, or_, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import Uuid
+
+from tracking.schema import groups, jobs
+from tracking.settings import Settings
+from tracking.states import Status
+
+NOT_SUCCEEDED = [status for status in Status if status is not Status.SUCCEEDED]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How long a job is kept after its end: by its status, unless its type has a time of its own."""
+
+    by_status: Mapping[Status, timedelta]
+    by_type: Mapping[str, timedelta] = field(default_factory=dict)
+
+    @classmethod
+    def configured(cls, settings: Settings) -> Self:
+        """What the settings say."""
+        days = {
+            Status.SUCCEEDED: settings.retention_succeeded_days,
+            Status.FAILED: settings.retention_failed_days,
+            Status.CANCELLED: settings.retention_cancelled_days,
+        }
+        return cls({status: timedelta(days=count) for status, count in days.items()}, dict(settings.retention))
+
+    def keep(self, job_type: str, status: Status) -> timedelta:
+        """How long a job of this type that ended so is kept."""
+        return self.by_type.get(job_type) or self.by_status[status]
+
+    @property
+    def longest(self) -> timedelta:
+        """After this time no job is kept."""
+        return max([*self.by_status.values(), *self.by_type.values()])
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """Jobs that are kept equally long."""
+
+    job_type: str
+    status: Status
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What was removed, or would be: jobs by kind, their rows of history (None: not counted), canvas groups.
+
+    `more` says that the limit was reached, so that there may be more to remove.
+    """
+
+    jobs: Mapping[Kind, int]
+    history: int | None
+    groups: int
+    more: bool
+
+    @property
+    def total(self) -> int:
+        """The number of jobs."""
+        return sum(self.jobs.values())
+
+
+def prune(connection: Connection, policy: Policy, *, limit: int | None, dry_run: bool = False) -> Pruned:
+    """Remove finished jobs that are older than `policy` keeps them, each with its history, the oldest first.
+
+    At most `limit` jobs (None: all), in the caller's transaction, which must be a real one. Jobs that anybody else
+    is changing are passed over, and so is a job whose body is still stopping, and a succeeded one that a chord may
+    still need. `dry_run` only counts, and takes no lock.
+    """
+    remove = _count if dry_run else _remove
+    removed: dict[Kind, int] = {}
+    traces, left = 0, limit
+    for kind in _kinds(connection):
+        count, traces_of_kind = remove(connection, _expired(kind, policy.keep(kind.job_type, kind.status), left), kind)
+        removed |= {kind: count} if count else {}
+        traces += traces_of_kind
+        left = None if left is None else left - count
+        if left == 0:
+            break
+    forgotten = _forget_groups(connection, policy.longest, limit, dry_run=dry_run)
+    return Pruned(removed, None if dry_run else traces, forgotten, more=left == 0 or forgotten == limit)
+
+
+def _kinds(connection: Connection) -> Iterator[Kind]:
+    for row in connection.execute(_KINDS).all():
+        yield Kind(row.job_type, Status(row.status))
+
+
+def _expired(kind: Kind, age: timedelta, limit: int | None) -> Select[tuple[object]]:
+    member = jobs.alias("member")
+    unfinished = select(member.c.id).where(member.c.group_id == jobs.c.group_id, member.c.status.in_(NOT_SUCCEEDED))
+    return (
+        select(jobs.c.id)
+        .where(jobs.c.job_type == kind.job_type, jobs.c.status == kind.status)
+        .where(jobs.c.completed_at < func.now() - age, ~jobs.c.stopping)
+        # A chord counts the successes of its group: they stay while another member may still join them. Not EXISTS:
+        # for that the planner may read the whole table once; this asks the index for each row.
+        .where(
+            or_(
+                jobs.c.status != Status.SUCCEEDED,
+                jobs.c.group_id.is_(None),
+                unfinished.limit(1).scalar_subquery().is_(None),
+            )
+        )
+        .order_by(jobs.c.completed_at)
+        .limit(limit)
+    )
+
+
+def _count(connection: Connection, expired: Select[tuple[object]], _kind: Kind) -> tuple[int, int]:
+    return connection.execute(select(func.count()).select_from(expired.subquery())).scalar_one(), 0
+
+
+def _remove(connection: Connection, expired: Select[tuple[object]], kind: Kind) -> tuple[int, int]:
+    # Two statements: the second one sees what was written to the history until the first one had the locks.
+    ids = connection.execute(expired.with_for_update(skip_locked=True, of=jobs)).scalars().all()
+    if not ids:
+        return 0, 0
+    row = connection.execute(_DELETE, {"ids": ids, "status": str(kind.status)}).one()
+    return row.jobs, row.history
+
+
+def _forget_groups(connection: Connection, age: timedelta, limit: int | None, *, dry_run: bool) -> int:
+    used = exists().where(jobs.c.group_id == groups.c.id)
+    unused = select(groups.c.id).where(groups.c.created_at < func.now() - age, ~used).limit(limit)
+    if dry_run:
+        return connection.execute(select(func.count()).select_from(unused.subquery())).scalar_one()
+    locked = unused.with_for_update(skip_locked=True, of=groups)
+    return connection.execute(groups.delete().where(groups.c.id.in_(locked))).rowcount
+
+
+# One step of the index for each kind, however many jobs there are of it.
+_KINDS = text(
+    """
+    WITH RECURSIVE kinds AS (
+        (SELECT job_type, status FROM jobs WHERE completed_at IS NOT NULL ORDER BY job_type, status LIMIT 1)
+        UNION ALL
+        SELECT next.job_type, next.status
+        FROM kinds, LATERAL (
+            SELECT job_type, status FROM jobs
+            WHERE completed_at IS NOT NULL AND (job_type, status) > (kinds.job_type, kinds.status)
+            ORDER BY job_type, status LIMIT 1) AS next
+    )
+    SELECT job_type, status FROM kinds"""
+)
+
+# Guarded again: should the caller's transaction not hold the locks, a job that is retried meanwhile stays.
+_DELETE = text(
+    """
+    WITH gone AS (
+        DELETE FROM jobs
+        WHERE id = ANY(:ids) AND status = :status AND completed_at IS NOT NULL AND NOT stopping
+        RETURNING id
+    ), traces AS (
+        DELETE FROM history USING gone WHERE history.job_id = gone.id RETURNING history.id
+    )
+    SELECT (SELECT count(*) FROM gone) AS jobs, (SELECT count(*) FROM traces) AS history"""
+).bindparams(bindparam("ids", type_=ARRAY(Uuid)))
