@@ -369,7 +369,7 @@ def test_second_up_is_one_line(up: Up) -> None:
     assert second.stderr == f"celeriac: {up.data_dir} is in use by another `celeriac up`\n"
 
 
-@pytest.mark.parametrize("part", ["celeriac api", "MainProcess", "valkey-server", "postgres -D"])
+@pytest.mark.parametrize("part", ["celeriac api", "celeriac worker", "valkey-server", "postgres -D"])
 def test_killed_part_comes_back(up: Up, part: str) -> None:
     """After kill -9 of any part there is a new process, and the platform is ready at the same address."""
     killed = up.part(part)

@@ -1,0 +1,47 @@
+"""Puts no-op jobs on a queue, in a process of its own: `python -m bench.fill SIDE QUEUE=COUNT …`."""
+
+from __future__ import annotations
+
+import sys
+
+BATCH = 200
+
+
+def fill_plain(queue: str, count: int) -> None:
+    """Send as a Celery user does."""
+    from bench.plain import app, noop  # noqa: PLC0415 - each side has its own environment
+
+    with app.producer_or_acquire() as producer:
+        for _ in range(count):
+            noop.apply_async(queue=queue, producer=producer)
+
+
+def fill_tracked(queue: str, count: int) -> None:
+    """Commit the rows and publish their messages, many at a time: the filling is not what is measured."""
+    from tasks import app  # noqa: PLC0415 - each side has its own environment
+    from tasks.dispatch import Publisher  # noqa: PLC0415
+    from tasks.sending import new_job  # noqa: PLC0415
+    from tracking import jobs  # noqa: PLC0415
+    from tracking.db import database  # noqa: PLC0415
+
+    publisher = Publisher(app)
+    for start in range(0, count, BATCH):
+        wanted = [
+            new_job(app, "bench.noop", None, None, task_id=None, options={"queue": queue})
+            for _ in range(min(BATCH, count - start))
+        ]
+        with database().begin() as connection:
+            records = [jobs.submit(connection, job).job for job in wanted]
+        publisher.dispatch(records)
+    publisher.close()
+
+
+def main(side: str, *wanted: str) -> None:
+    """Fill the queues."""
+    fill = fill_tracked if side == "tracked" else fill_plain
+    for queue, _, count in (each.partition("=") for each in wanted):
+        fill(queue, int(count))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

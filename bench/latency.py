@@ -1,0 +1,128 @@
+"""How long an idle platform takes to answer a POST, and until the body of that job starts."""
+
+from __future__ import annotations
+
+import random
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import quantiles
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import jwt
+
+from bench import variables
+from bench.launch import program, say_nothing
+from bench.servers import Broker, Servers, delete_queues
+from bench.sides import TRACKED
+from bench.witness import MARK
+from celeriac.preconditions import listen
+from celeriac.supervisor import Supervisor
+
+WARM_UP = 20  # jobs
+PAUSE = (0.03, 0.1)  # seconds between two jobs: idle again, and not in step with anything that polls
+ANSWER = 30.0  # seconds that a start of a body may take
+LIFETIME = 3600  # seconds that the caller's token is good for
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds from sending a POST: until it was `answered`, and until the job's body `started`."""
+
+    broker: str
+    answered: list[float]
+    started: list[float]
+
+
+def percentile(values: list[float], percent: int) -> float:
+    """The smallest value that at least `percent` of all are not above, interpolated."""
+    return quantiles(values, n=100, method="inclusive")[percent - 1]
+
+
+def measure_latency(
+    broker: Broker, servers: Servers, *, samples: int, log_level: str, show: Callable[[int], None]
+) -> Latency:
+    """Create `samples` jobs one by one; `show` is told how many are done.
+
+    Raises StartError, TimeoutError or AssertionError when the platform does not start or answer as it should.
+    """
+    with _platform(broker, servers, log_level) as client, _line(servers) as line:
+        for _ in range(WARM_UP):
+            _call(client, line)
+        pairs = []
+        for number in range(samples):
+            time.sleep(random.uniform(*PAUSE))
+            pairs.append(_call(client, line))
+            show(number + 1)
+    return Latency(broker.name, [answered for answered, _ in pairs], [started for _, started in pairs])
+
+
+def _call(client: httpx.Client, line: socket.socket) -> tuple[float, float]:
+    body = {"jobType": "bench.call", "payload": {"address": line.getsockname()}}
+    sent = time.time()
+    response = client.post("/v1/jobs", json=body)
+    answered = time.time()
+    assert response.status_code == httpx.codes.ACCEPTED, f"{response.status_code}: {response.text}"
+    (started,) = MARK.unpack(line.recv(MARK.size))
+    return 1000 * (answered - sent), 1000 * (started - sent)
+
+
+@contextmanager
+def _platform(broker: Broker, servers: Servers, log_level: str) -> Iterator[httpx.Client]:
+    """An API and a worker, ready; a client with the right to create jobs."""
+    name = f"bench-idle-{uuid4().hex[:8]}"
+    secret = secrets.token_urlsafe(48)
+    environment = TRACKED.environment(servers, broker, log_level) | {
+        variables.QUEUE: name,
+        "CELERIAC_JWT_SECRET": secret,
+    }
+    with listen("127.0.0.1", 0) as listener, Supervisor(show=say_nothing) as supervisor:
+        port, descriptor = listener.getsockname()[1], listener.fileno()
+        api = [sys.executable, "-m", "celeriac", "api", "--fd", str(descriptor)]
+        worker = TRACKED.worker(name, name, log_level)
+        log = servers.directory
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=_rights(secret), timeout=ANSWER) as client:
+            supervisor.start(program("worker", worker, environment, log / f"{name}-worker.log"))
+            supervisor.start(
+                program(
+                    "api", api, environment, log / f"{name}-api.log", ready=lambda _: _ready(client), keep=[descriptor]
+                )
+            )
+            yield client
+    delete_queues(broker, name)
+
+
+def _ready(client: httpx.Client) -> bool:
+    try:
+        return client.get("/readyz").status_code == httpx.codes.OK
+    except httpx.TransportError:  # not yet serving
+        return False
+
+
+def _rights(secret: str) -> dict[str, str]:
+    now = int(time.time())
+    claims: dict[str, Any] = {
+        "sub": "bench",
+        "org": "bench",
+        "permissions": ["jobs.create_jobs"],
+        "iat": now,
+        "exp": now + LIFETIME,
+        "iss": "celeriac",
+        "aud": "celeriac",
+    }
+    return {"Authorization": f"Bearer {jwt.encode(claims, secret, algorithm='HS256')}"}
+
+
+@contextmanager
+def _line(servers: Servers) -> Iterator[socket.socket]:
+    """Where a body says that it has started."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
+        line.settimeout(ANSWER)
+        line.bind(str(servers.directory / f"call-{uuid4().hex[:8]}"))
+        yield line

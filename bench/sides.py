@@ -1,0 +1,72 @@
+"""What is compared: the same no-op job as bare Celery, as Celery with its database result backend, and as Celeriac."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from bench import variables
+from bench.servers import Broker, Servers
+
+CONCURRENCY = 2  # worker processes
+
+# How many of the jobs are done, once each.
+DONE_ROWS = text("""
+    SELECT count(*) FROM jobs
+    WHERE queue = :queue AND status = 'succeeded' AND attempt = 1 AND ARRAY['created', 'started', 'completed'] = (
+        SELECT array_agg(event ORDER BY id) FROM history WHERE job_id = jobs.id)""")
+# Celery's rows do not say the queue; their times are UTC without saying so.
+DONE_RESULTS = text("""
+    SELECT count(*) FROM celery_taskmeta
+    WHERE status = 'SUCCESS' AND date_done >= to_timestamp(:since) AT TIME ZONE 'UTC'""")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the compared. `key` names it in reports and logs, `title` in the table."""
+
+    key: str
+    title: str
+
+    def environment(self, servers: Servers, broker: Broker, log_level: str) -> dict[str, str]:
+        """What its processes need to know."""
+        if self.key == "tracked":
+            return {
+                "DATABASE_URL": servers.tracked_url,
+                "BROKER_URL": broker.url,
+                "CELERIAC_IMPORTS": "bench.handlers",
+                "CELERIAC_DATA_DIR": str(servers.directory),
+                "CELERIAC_LOG_LEVEL": log_level,
+            }
+        backend = f"db+{servers.results_url}" if self.key == "results" else ""
+        return {variables.BROKER: broker.url, variables.RESULTS: backend}
+
+    def worker(self, name: str, queue: str, log_level: str) -> list[str]:
+        """The command of a worker: `name` before the @, reading one queue."""
+        if self.key == "tracked":
+            options = ["--queues", queue, "--concurrency", str(CONCURRENCY), "--name", name]
+            return [sys.executable, "-m", "celeriac", "worker", *options]
+        options = ["-Q", queue, "-c", str(CONCURRENCY), "-n", f"{name}@%h", "-l", log_level]
+        return [sys.executable, "-m", "celery", "-A", "bench.plain", "worker", *options]
+
+    def filler(self, counts: Mapping[str, int]) -> list[str]:
+        """The command that fills queues, each with so many jobs."""
+        return [sys.executable, "-m", "bench.fill", self.key, *(f"{queue}={count}" for queue, count in counts.items())]
+
+    def database_url(self, servers: Servers) -> str | None:
+        """The database that the side writes to; None for none."""
+        return {"tracked": servers.tracked_url, "results": servers.results_url}.get(self.key)
+
+    def count_done(self, connection: Connection, queue: str, since: float) -> int:
+        """How many jobs of the queue its database shows as done, once each; their bodies began at `since` or later."""
+        ask = DONE_ROWS if self.key == "tracked" else DONE_RESULTS
+        return int(connection.execute(ask, {"queue": queue, "since": since}).scalar_one())
+
+
+BARE = Side("bare", "Celery, bare")
+RESULT_BACKEND = Side("results", "Celery, db+postgresql results")
+TRACKED = Side("tracked", "Celeriac, tracked")
+SIDES = (BARE, RESULT_BACKEND, TRACKED)
