@@ -37,7 +37,9 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
     """A handler as Celery knows it. Everything is Celery's own except the attributes and methods named here.
 
     `permission`: what a caller of the API needs, besides `jobs.create_jobs`, to create or retry such a job; None: no
-    more than that. `steps`: the names of the steps, for people who watch.
+    more than that. `steps`: the names of the steps, for people who watch. `circuit_failures`: after so many failed
+    attempts in a row, over all jobs of the type, the others wait for `circuit_pause` seconds, and then until one of
+    them has succeeded; 0: never.
     """
 
     abstract = True
@@ -45,6 +47,8 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
     Request = "tasks.request:Request"
     permission: str | None = None
     steps: tuple[str, ...] = ()
+    circuit_failures: int = 5
+    circuit_pause: float = 60.0
 
     @property
     def job(self) -> Attempt | None:

@@ -15,6 +15,7 @@ from uuid import UUID
 import structlog
 from kombu import Connection, Producer
 
+from tasks import admitting
 from tasks.messages import publish
 from tracking import jobs
 from tracking.db import database
@@ -50,6 +51,8 @@ class Publisher:
 
         Raises the broker's errors; what was not marked is found again by upkeep.
         """
+        if not records:
+            return
         try:
             confirmed = self._publish(records)
         except Exception:
@@ -157,6 +160,14 @@ class Dispatcher:
         """Send a job that is not held. Never waits: with a full queue the row is sent by upkeep instead."""
         if record.hold is None:
             self._put(record)
+
+    def follow(self, job_id: UUID, organization_id: str) -> None:
+        """Send what may run now that something has happened to this job: a slot is free, a dependency has ended."""
+        self._put(lambda publisher: publisher.dispatch(admitting.after(job_id, organization_id)))
+
+    def resume(self) -> None:
+        """Send what may run now that a pause is over."""
+        self._put(lambda publisher: publisher.dispatch(admitting.resumed()))
 
     def interrupt(self, record: JobRecord) -> None:
         """Tell the worker of a cancelled job to interrupt its body: SIGUSR1 raises SoftTimeLimitExceeded in it."""

@@ -18,11 +18,13 @@ from tasks import running
 from tasks.arguments import arguments_to_payload, to_plain
 from tasks.dispatch import dispatcher
 from tracking import jobs
+from tracking.admission import Limits
 from tracking.db import database
 from tracking.errors import InvalidValue, OwnerMissing
-from tracking.models import Attempt, NewJob, Owner, Submitted
+from tracking.models import Attempt, JobRecord, NewJob, Owner, Scope, Submitted
 from tracking.ownership import current_owner
 from tracking.settings import settings
+from tracking.states import Hold
 from tracking.values import check_json, check_text
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 MAX_RETRIES_LIMIT = 1_000_000  # what Celery's max_retries=None, "for ever", becomes
 DEFAULT_MAX_RETRIES = 3
 PRIORITIES = range(10)
+MOST_DEPENDENCIES = 100
 
 # Options of Celery's that a message is built from again at every dispatch (celery.app.amqp, as_task_v2).
 DELIVERED_OPTIONS = (
@@ -69,13 +72,24 @@ def send(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | None,
     return submit(job).job.id
 
 
-def submit(job: NewJob) -> Submitted:
-    """Accept a job, then hand its message to the dispatcher. Raises IdempotencyConflict."""
-    with database().autocommit() as connection:
-        submitted = jobs.submit(connection, job)
+def submit(job: NewJob, scope: Scope | None = None) -> Submitted:
+    """Accept a job, then hand its message to the dispatcher. Raises IdempotencyConflict or InvalidValue.
+
+    It may depend on jobs of this scope; None: of its organization.
+    """
+    with database().begin() as connection:
+        submitted = jobs.submit(connection, job, Limits.configured(settings()), scope=scope)
     if submitted.created:
-        dispatcher().send(submitted.job)
+        dispatch(submitted.job)
     return submitted
+
+
+def dispatch(job: JobRecord) -> None:
+    """Hand a job that was just accepted to the dispatcher: its message, or what its dependencies say by now."""
+    if job.hold is Hold.DEPENDENCY:
+        dispatcher().follow(job.depends_on[0], job.organization_id)
+    else:
+        dispatcher().send(job)
 
 
 @contextmanager
@@ -120,6 +134,7 @@ def new_job(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | No
         message=options.get("message"),
         scheduled_at=due_at,
         delay=delay,
+        depends_on=_dependencies(options.get("depends_on")),
         parent_id=_uuid(options.get("parent_id")) or (parent.job_id if parent else None),
         root_id=_uuid(options.get("root_id")) or (parent.root_id if parent else None),
         group_id=options.get("group_id"),
@@ -197,6 +212,13 @@ def _due(eta: Any, countdown: Any) -> tuple[datetime | None, timedelta | None]:
     if not isinstance(due, datetime):
         raise InvalidValue(f"eta must be a datetime: {eta!r}")
     return due if due.tzinfo else due.replace(tzinfo=UTC), None
+
+
+def _dependencies(value: Any) -> tuple[UUID, ...]:
+    given = maybe_list(value) or []
+    if len(given) > MOST_DEPENDENCIES:
+        raise InvalidValue(f"a job can depend on {MOST_DEPENDENCIES} others, not on {len(given)}")
+    return tuple(dict.fromkeys(_identifier(str(getattr(each, "id", each))) for each in given))
 
 
 def _queue(app: Celery, options: dict[str, Any], name: str, arguments: tuple[Any, Any], handler: Any) -> str:

@@ -28,7 +28,8 @@ from tasks.arguments import arguments_to_payload
 from tasks.dispatch import dispatcher
 from tasks.recording import persist, recorder
 from tasks.running import Running
-from tracking import groups, jobs, queries
+from tracking import circuits, groups, jobs, queries
+from tracking.admission import Limits
 from tracking.db import database
 from tracking.errors import InvalidValue
 from tracking.logs import configure_logging
@@ -161,7 +162,22 @@ def _end_attempt(request: Any, now: Running, kind: OutcomeKind, *, how: str, **d
     settled, successors = accepted
     log.info("job.ended", status=str(settled.status))
     for successor in successors:
-        dispatcher().send(successor)
+        sending.dispatch(successor)
+    if settled.is_awaited:
+        dispatcher().follow(settled.job_id, settled.organization_id)
+    if kind in ("failed", "retry"):
+        persist(lambda: _trip(current_app.tasks[now.attempt.job_type]), job_id=str(settled.job_id))
+
+
+def _trip(handler: Any) -> None:
+    failures, seconds = handler.circuit_failures, handler.circuit_pause
+    if failures > 0 and _trips(handler.name, failures, timedelta(seconds=seconds)):
+        log.error("circuit.opened", job_type=handler.name, failures=failures, seconds=seconds)
+
+
+def _trips(job_type: str, failures: int, pause: timedelta) -> bool:
+    with database().autocommit() as connection:
+        return circuits.trip(connection, job_type, failures=failures, pause=pause)
 
 
 def _accept(request: Any, now: Running, outcome: Outcome) -> tuple[Settled, list[JobRecord]] | None:
@@ -182,8 +198,14 @@ def _accept(request: Any, now: Running, outcome: Outcome) -> tuple[Settled, list
             successors = [*successors, *_chord_body(connection, request.chord, chord_group)]
         elif settled[0].status is Status.FAILED and request.errbacks:
             successors = _errbacks(request, outcome)
-        submitted = [jobs.submit(connection, successor) for successor in successors]
-    return settled[0], [each.job for each in submitted if each.created]
+        submitted = _submit(connection, successors)
+    return settled[0], submitted
+
+
+def _submit(connection: Connection, successors: list[NewJob]) -> list[JobRecord]:
+    limits = Limits.configured(settings())
+    submitted = [jobs.submit(connection, successor, limits) for successor in successors]
+    return [each.job for each in submitted if each.created]
 
 
 def _chord_body(connection: Connection, chord: Any, group_id: str) -> list[NewJob]:
@@ -234,9 +256,9 @@ def _fail(task_id: UUID, failure: Failure, request: Any) -> None:
     with database().begin() as connection:
         settled = jobs.settle(connection, [outcome])
         followers = _errbacks(request, outcome) if settled and request.errbacks else []
-        submitted = [jobs.submit(connection, follower) for follower in followers]
-    for each in submitted:
-        dispatcher().send(each.job)
+        submitted = _submit(connection, followers)
+    for follower in submitted:
+        sending.dispatch(follower)
     if not settled:
         with database().autocommit() as connection:
             jobs.stopped(connection, task_id, actor=UPKEEP, how="killed")

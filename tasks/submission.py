@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,8 +12,10 @@ from tasks.app import app
 from tasks.catalog import handler
 from tasks.dispatch import dispatcher
 from tracking import jobs
+from tracking.admission import Limits
 from tracking.db import database
 from tracking.models import JobRecord, Owner, Scope, Submitted
+from tracking.settings import settings
 
 
 def create(
@@ -23,19 +26,25 @@ def create(
     priority: int | None = None,
     max_retries: int | None = None,
     scheduled_at: datetime | None = None,
+    depends_on: Sequence[UUID] = (),
+    scope: Scope | None = None,
     project_id: str | None = None,
     message: str | None = None,
     metadata: dict[str, Any] | None = None,
     idempotency_key: str | None = None,
     request_hash: str | None = None,
 ) -> Submitted:
-    """Accept a job. Raises UnknownJobType, pydantic.ValidationError, InvalidValue or IdempotencyConflict."""
+    """Accept a job, which may depend on those of `scope` (None: of its organization).
+
+    Raises UnknownJobType, pydantic.ValidationError, InvalidValue or IdempotencyConflict.
+    """
     options = {
         "organization": owner.organization_id,
         "user": owner.user_id,
         "priority": priority,
         "max_retries": max_retries,
         "eta": scheduled_at,
+        "depends_on": depends_on,
         "project": project_id,
         "message": message,
         "metadata": metadata,
@@ -44,7 +53,7 @@ def create(
     }
     task = handler(job_type)
     job = sending.new_job(app, task.name, None, {"payload": payload}, task_id=None, options=options)
-    return sending.submit(job)
+    return sending.submit(job, scope)
 
 
 def cancel(job_id: UUID, scope: Scope, *, actor: str, reason: str | None = None) -> JobRecord:
@@ -53,12 +62,14 @@ def cancel(job_id: UUID, scope: Scope, *, actor: str, reason: str | None = None)
         cancelled = jobs.cancel(connection, job_id, scope, actor=actor, reason=reason)
     if cancelled.was_running:
         dispatcher().interrupt(cancelled.job)
+    dispatcher().follow(job_id, cancelled.job.organization_id)
     return cancelled.job
 
 
 def retry(job_id: UUID, scope: Scope, *, actor: str, force: bool = False) -> JobRecord:
     """Send a failed or cancelled job again. Raises JobNotFound or IllegalMove."""
     with database().autocommit() as connection:
-        job = jobs.retry(connection, job_id, scope, actor=actor, force=force)
+        job = jobs.retry(connection, job_id, scope, actor=actor, force=force, limits=Limits.configured(settings()))
     dispatcher().send(job)
+    dispatcher().follow(job_id, job.organization_id)
     return job

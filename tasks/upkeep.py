@@ -18,7 +18,7 @@ from celery.worker.components import Pool
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from tasks import lease
+from tasks import admitting, lease
 from tasks.dispatch import Publisher
 from tasks.pruning import Pruning
 from tasks.recording import persist, recorder
@@ -106,6 +106,7 @@ class Leader:
         self._broker_back_at = 0.0
         self._reap_at = 0.0
         self._pruning = Pruning()
+        self._admission = admitting.Turns()
 
     def run(self) -> None:
         """Stand for election until stopped; lead while the lock's connection lives."""
@@ -143,7 +144,7 @@ class Leader:
     def _dispatch(self, connection: Connection) -> int:
         if time.monotonic() < self._broker_back_at:
             return 0
-        due = jobs.release_due(connection, BATCH)
+        due = self._admission.turn(connection)
         records = due or jobs.undispatched(connection, DISPATCH_GRACE, BATCH)
         if records:
             try:

@@ -17,7 +17,8 @@ from sqlalchemy import Connection
 
 from tests.conftest import Servers
 from tests.tracked import ACME, HOUR, LEASE_TIMEOUT, Tracked, check_rows, empty, new_job, outcome, own_pool, wish
-from tracking import groups, jobs
+from tracking import admission, groups, jobs
+from tracking.admission import UNLIMITED
 from tracking.db import Database
 from tracking.errors import IdempotencyConflict, IllegalMove, TrackingError
 from tracking.models import Attempt, Cancelled, JobRecord, Refusal, Submitted
@@ -244,7 +245,7 @@ def test_eight_sweepers_on_a_thousand_due_jobs(racers: Racers, tracked: Tracked)
 
     def sweep(connection: Connection) -> list[JobRecord]:
         found: list[JobRecord] = []
-        while batch := jobs.release_due(connection, 50):
+        while batch := admission.lift_due(connection, UNLIMITED, 50):
             found += batch
         return found
 
@@ -259,7 +260,7 @@ def test_release_against_cancel(racers: Racers, tracked: Tracked) -> None:
     for _ in range(ROUNDS):
         job = tracked.put_into("backoff")
         tracked.make_due(job)
-        _, cancelled = racers.race(lambda connection: jobs.release_due(connection, 10), _cancel(job))
+        _, cancelled = racers.race(lambda connection: admission.lift_due(connection, UNLIMITED, 10), _cancel(job))
         assert isinstance(cancelled, Cancelled)
         assert not cancelled.was_running
         row = tracked.get(job.id)
@@ -340,7 +341,7 @@ def test_everything_at_once(racers: Racers, tracked: Tracked) -> None:
             _cancel(job),
             _retry(job),
             _reap,
-            lambda connection: jobs.release_due(connection, 10),
+            lambda connection: admission.lift_due(connection, UNLIMITED, 10),
         )
         ends = [entry for entry in tracked.history(job) if entry.event in (Event.COMPLETED, Event.CANCELLED)]
         assert len(ends) <= 1 + tracked.get(job.id).retry_count

@@ -15,7 +15,8 @@ from celeriac import diagram
 from tests.conftest import Servers
 from tests.properties import UNHURRIED
 from tests.tracked import ACME, HOUR, KINDS, LEASE_TIMEOUT, SITUATIONS, Tracked, check_job, empty, own_pool, wish
-from tracking import jobs, states
+from tracking import admission, jobs, states
+from tracking.admission import UNLIMITED
 from tracking.db import Database
 from tracking.errors import IllegalMove
 from tracking.models import JobRecord, Outcome, OutcomeKind, Progress
@@ -180,7 +181,7 @@ def _redispatch(tracked: Tracked, job: JobRecord) -> bool:
 def _release_due(tracked: Tracked, job: JobRecord) -> Any:
     if job.hold is not None:
         tracked.make_due(job)
-    return jobs.release_due(tracked.connection, 10)
+    return admission.lift_due(tracked.connection, UNLIMITED, 10)
 
 
 def _reap(tracked: Tracked, job: JobRecord) -> Any:

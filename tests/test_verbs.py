@@ -16,7 +16,8 @@ from sqlalchemy.exc import IntegrityError
 from tests.conftest import Servers
 from tests.properties import ON_ONE_DATABASE
 from tests.tracked import ACME, HOUR, KINDS, LEASE_TIMEOUT, Tracked, check_rows, empty, new_job, outcome, own_pool, wish
-from tracking import acting_as, groups, jobs, queries, workers
+from tracking import acting_as, admission, groups, jobs, queries, workers
+from tracking.admission import UNLIMITED
 from tracking.db import Database
 from tracking.errors import IdempotencyConflict, IllegalMove, JobNotFound
 from tracking.models import Attempt, Failure, JobRecord, OutcomeKind, Owner, Progress, Refusal, Scope
@@ -534,7 +535,7 @@ def test_cancelling_a_waiting_job_ends_it_at_once(tracked: Tracked, situation: s
     job = cancelled.job
     assert (job.status, job.hold, job.due_at, job.stopping) == (Status.CANCELLED, None, None, False)
     assert _last(tracked, job) == {"by": "u9", "reason": "not needed"}
-    assert jobs.release_due(tracked.connection, 10) == []
+    assert admission.lift_due(tracked.connection, UNLIMITED, 10) == []
 
 
 def test_cancelling_a_running_job_leaves_a_body_to_stop(tracked: Tracked) -> None:
@@ -680,10 +681,10 @@ def test_a_retry_that_is_due_gets_a_fresh_task_id(tracked: Tracked) -> None:
 def test_a_job_is_not_released_before_it_is_due(tracked: Tracked) -> None:
     """Nor twice afterwards."""
     job = tracked.submit(delay=HOUR)
-    assert jobs.release_due(tracked.connection, 10) == []
+    assert admission.lift_due(tracked.connection, UNLIMITED, 10) == []
     tracked.make_due(job)
-    assert [released.id for released in jobs.release_due(tracked.connection, 10)] == [job.id]
-    assert jobs.release_due(tracked.connection, 10) == []
+    assert [released.id for released in admission.lift_due(tracked.connection, UNLIMITED, 10)] == [job.id]
+    assert admission.lift_due(tracked.connection, UNLIMITED, 10) == []
 
 
 def test_what_has_been_due_the_longest_is_released_first(tracked: Tracked) -> None:
@@ -693,8 +694,8 @@ def test_what_has_been_due_the_longest_is_released_first(tracked: Tracked) -> No
         assert job.due_at is not None
         statement = table.update().where(table.c.id == job.id)
         tracked.connection.execute(statement.values(due_at=job.due_at - timedelta(days=1)))
-    assert {job.id for job in jobs.release_due(tracked.connection, 2)} == {early.id, middle.id}
-    assert [job.id for job in jobs.release_due(tracked.connection, 2)] == [late.id]
+    assert {job.id for job in admission.lift_due(tracked.connection, UNLIMITED, 2)} == {early.id, middle.id}
+    assert [job.id for job in admission.lift_due(tracked.connection, UNLIMITED, 2)] == [late.id]
 
 
 @pytest.mark.parametrize("hold", [hold for hold in Hold if hold not in (Hold.SCHEDULE, Hold.BACKOFF)])
@@ -703,7 +704,7 @@ def test_time_alone_does_not_lift_the_other_holds(tracked: Tracked, hold: Hold) 
     job = tracked.submit()
     tracked.connection.execute(table.update().where(table.c.id == job.id).values(hold=hold))
     tracked.make_due(job)
-    assert jobs.release_due(tracked.connection, 10) == []
+    assert admission.lift_due(tracked.connection, UNLIMITED, 10) == []
     assert jobs.claim(tracked.connection, [wish(job.task_id)]) == [Refusal.HELD]
 
 

@@ -13,7 +13,8 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, func, select, text, update
 
 from tests.conftest import Servers, _database
-from tracking import jobs, queries, workers
+from tracking import admission, jobs, queries, workers
+from tracking.admission import UNLIMITED
 from tracking.db import Database
 from tracking.models import (
     Attempt,
@@ -29,6 +30,7 @@ from tracking.models import (
     Settled,
 )
 from tracking.schema import jobs as table
+from tracking.sql import record
 from tracking.states import FINISHED, MOVES, Event, Status, is_legal
 
 ACME = Scope("acme")
@@ -132,7 +134,7 @@ class Tracked:
     def release(self, job: JobRecord) -> JobRecord:
         """Let the hold of the job end now."""
         self.make_due(job)
-        assert job.id in {released.id for released in jobs.release_due(self.connection, 1000)}
+        assert job.id in {released.id for released in admission.lift_due(self.connection, UNLIMITED, 1000)}
         return self.get(job.id)
 
     def make_due(self, job: JobRecord) -> None:
@@ -183,7 +185,7 @@ class Tracked:
     def all(self) -> list[JobRecord]:
         """All rows, oldest first."""
         rows = self.connection.execute(select(table).order_by(table.c.created_at, table.c.id))
-        return [jobs.record(row) for row in rows]
+        return [record(row) for row in rows]
 
     def history(self, job: JobRecord) -> Sequence[HistoryEntry]:
         """The job's history, oldest first."""

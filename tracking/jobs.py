@@ -14,9 +14,10 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Row
 
-from tracking import statements
+from tracking import admission, statements
+from tracking.admission import UNLIMITED, Limits
 from tracking.db import run
-from tracking.errors import IdempotencyConflict, IllegalMove, JobNotFound
+from tracking.errors import IdempotencyConflict, IllegalMove, InvalidValue, JobNotFound
 from tracking.models import (
     Attempt,
     Cancelled,
@@ -31,19 +32,22 @@ from tracking.models import (
     Settled,
     Submitted,
 )
-from tracking.schema import jobs
-from tracking.states import FINISHED, Event, Hold, Status, sources
+from tracking.sql import record
+from tracking.states import FINISHED, WAITING, Event, Status, sources
 
 MAX_LOSSES = 3
 
 
-def submit(connection: Connection, job: NewJob) -> Submitted:
-    """Accept a job: its row and its first history row.
+def submit(connection: Connection, job: NewJob, limits: Limits = UNLIMITED, *, scope: Scope | None = None) -> Submitted:
+    """Accept a job: its row and its first history row. Under a limit it wants a transaction, not autocommit.
 
     The same id, or the same idempotency key of the same user, is the same job: nothing is written and `created` is
-    False. Raises IdempotencyConflict when the key was used with another `request_hash`.
+    False. Raises IdempotencyConflict when the key was used with another `request_hash`, and InvalidValue when it
+    depends on itself or on a job outside of `scope` (None: of its organization).
     """
-    row = connection.execute(statements.SUBMIT, _submission(job)).one_or_none()
+    _check_dependencies(connection, job, scope or Scope(job.owner.organization_id))
+    admission.lock_line(connection, job.owner.organization_id, limits)
+    row = connection.execute(statements.SUBMIT, {**_submission(job), **limits.parameters}).one_or_none()
     if row is not None:
         return Submitted(record(row), created=True)
     existing = connection.execute(statements.EXISTING, _identity(job)).first()
@@ -80,7 +84,11 @@ def report(connection: Connection, progress: Progress) -> bool:
 def settle(connection: Connection, outcomes: Sequence[Outcome], *, max_losses: int = MAX_LOSSES) -> list[Settled]:
     """Write how attempts ended; returns those that were accepted, because their job still expected them."""
     rows = [run(connection, *_settlement(outcome, max_losses)) for outcome in outcomes]
-    return [Settled(row.id, row.task_id, row.organization_id, Status(row.status)) for row in rows if row is not None]
+    return [
+        Settled(row.id, row.task_id, row.organization_id, Status(row.status), row.is_awaited)
+        for row in rows
+        if row is not None
+    ]
 
 
 def stopped(connection: Connection, task_id: UUID, *, actor: str, how: str) -> bool:
@@ -97,13 +105,21 @@ def cancel(connection: Connection, job_id: UUID, scope: Scope, *, actor: str, re
     return Cancelled(record(row), was_running=row.from_status == Status.RUNNING)
 
 
-def retry(connection: Connection, job_id: UUID, scope: Scope, *, actor: str, force: bool = False) -> JobRecord:
-    """Queue a failed or cancelled job again under a fresh task id.
+def retry(
+    connection: Connection,
+    job_id: UUID,
+    scope: Scope,
+    *,
+    actor: str,
+    force: bool = False,
+    limits: Limits = UNLIMITED,
+) -> JobRecord:
+    """Queue a failed or cancelled job again under a fresh task id; under a limit it joins its organization's line.
 
     `force` lifts the limit of max_retries. Raises JobNotFound, or IllegalMove: not failed or cancelled, no retry
     left, or its cancelled body is still stopping (then `retry_after` of the error is set, in seconds).
     """
-    parameters = {"id": job_id, "actor": actor, "force": force, **_scoped(scope)}
+    parameters = {"id": job_id, "actor": actor, "force": force, **_scoped(scope), **limits.parameters}
     row = connection.execute(statements.RETRY, parameters).first()
     if row is None:
         raise _why_not(connection, job_id, scope, "cannot be retried")
@@ -127,11 +143,6 @@ def cancel_dispatch(connection: Connection, task_id: UUID, *, actor: str, reason
     return connection.execute(statements.CANCEL_DISPATCH, parameters).first() is not None
 
 
-def release_due(connection: Connection, limit: int) -> list[JobRecord]:
-    """Lift the holds whose time has come and return those jobs, ready to be dispatched; safe to run concurrently."""
-    return [record(row) for row in connection.execute(statements.RELEASE_DUE, {"limit": limit})]
-
-
 def undispatched(connection: Connection, older_than: timedelta, limit: int) -> list[JobRecord]:
     """Jobs that were accepted at least `older_than` ago and whose message the broker has not confirmed."""
     return [record(row) for row in connection.execute(statements.UNDISPATCHED, {"age": older_than, "limit": limit})]
@@ -153,12 +164,13 @@ def reap(
     return settle(connection, lost, max_losses=max_losses) if lost else []
 
 
-def record(row: Row[Any]) -> JobRecord:
-    """A row of `jobs`, with or without further columns, as a value."""
-    values = {name: row._mapping[name] for name in jobs.c.keys()}  # noqa: SIM118, SLF001 - SQLAlchemy's public names
-    values["status"] = Status(values["status"])
-    values["hold"] = Hold(values["hold"]) if values["hold"] else None
-    return JobRecord(**values)
+def _check_dependencies(connection: Connection, job: NewJob, scope: Scope) -> None:
+    if job.id in job.depends_on:
+        raise InvalidValue("a job cannot depend on itself")
+    wanted = {"ids": list(job.depends_on), **_scoped(scope)}
+    unknown = connection.execute(statements.UNKNOWN_OF, wanted).scalars().all() if job.depends_on else ()
+    if unknown:
+        raise InvalidValue(f"there is no job {unknown[0]} to depend on")
 
 
 def _grant(connection: Connection, wish: Claim) -> Attempt | None:
@@ -178,6 +190,9 @@ def _refuse(connection: Connection, wish: Claim) -> Attempt | Refusal:
         return Refusal.UNKNOWN
     if known.task_id == wish.task_id and known.claim_id == wish.claim_id and known.status == Status.RUNNING:
         return _attempt(known)  # granted before; the reply was lost
+    if known.task_id == wish.task_id and Status(known.status) in WAITING and known.hold is None:
+        admission.hold_back(connection, wish.task_id)
+        return Refusal.HELD
     refusal = _refusal(known, wish)
     details = {"reason": refusal, "taskId": str(wish.task_id)}
     connection.execute(statements.LOG_REFUSAL, {"id": known.id, "actor": wish.worker, "detail": details})
@@ -243,6 +258,7 @@ def _submission(job: NewJob) -> dict[str, Any]:
         "group_index": job.group_index,
         "idempotency_key": job.idempotency_key,
         "request_hash": job.request_hash,
+        "depends_on": list(job.depends_on),
         "due_at": job.scheduled_at,
         "delay": job.delay,
         "actor": job.actor or job.owner.user_id,

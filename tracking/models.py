@@ -47,6 +47,7 @@ class NewJob:
     message: str | None = None
     scheduled_at: datetime | None = None
     delay: timedelta | None = None
+    depends_on: Sequence[UUID] = ()
     parent_id: UUID | None = None
     root_id: UUID | None = None
     group_id: str | None = None
@@ -94,6 +95,7 @@ class JobRecord:
     lease: UUID | None
     claim_id: UUID | None
     stopping: bool
+    depends_on: list[UUID]
     idempotency_key: str | None
     request_hash: str | None
     scheduled_at: datetime | None
@@ -212,12 +214,13 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """An outcome that was accepted, and where the job is now."""
+    """An outcome that was accepted, and where the job is now; `is_awaited`: it may let other jobs through."""
 
     job_id: UUID
     task_id: UUID
     organization_id: str
     status: Status
+    is_awaited: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,9 +25,9 @@ from sqlalchemy import (
 )
 
 from tracking.errors import InvalidValue, JobNotFound
-from tracking.jobs import record
 from tracking.models import AttemptRecord, Filters, HistoryEntry, JobRecord, Page, Scope, Stats
 from tracking.schema import history, jobs
+from tracking.sql import record
 from tracking.states import ACTIVE, Event, Status
 
 NO_FILTERS = Filters()

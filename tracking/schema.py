@@ -9,11 +9,13 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    Interval,
     LargeBinary,
     MetaData,
     SmallInteger,
     Table,
     Text,
+    UniqueConstraint,
     Uuid,
     false,
     func,
@@ -36,6 +38,11 @@ def _one_of(column: str, values: type[Status | Hold] | tuple[str, ...]) -> str:
 
 IS_ACTIVE = text(_one_of("status", ACTIVE))
 IS_WAITING = _one_of("status", WAITING)
+# A job that holds one of its organization's slots: it was sent or runs, or it was cancelled and its body still runs.
+IN_FLIGHT = f"({_one_of('status', ACTIVE)} AND hold IS NULL OR stopping)"
+
+# An attempt whose body came to an end by itself.
+ENDED_BY_BODY = "event IN ('completed', 'failed') AND from_status = 'running'"
 
 jobs = Table(
     "jobs",
@@ -74,6 +81,7 @@ jobs = Table(
     Column("lease", Uuid, comment="that worker's row in workers"),
     Column("claim_id", Uuid, comment="one per delivery, so that a claim whose reply was lost can be asked again"),
     Column("stopping", Boolean, nullable=False, server_default=false(), comment="cancelled, its body not yet over"),
+    Column("depends_on", ARRAY(Uuid), nullable=False, server_default=text("'{}'"), comment="jobs to succeed first"),
     Column("idempotency_key", Text),
     Column("request_hash", Text),
     Column("scheduled_at", INSTANT, comment="when its submitter wanted it to start"),
@@ -124,6 +132,18 @@ jobs = Table(
         "updated_at",
         postgresql_where=text(f"{IS_WAITING} AND hold IS NULL AND dispatched_at IS NULL"),
     ),
+    # admission: who holds a slot of the organization, who is in line for one, what waits for other jobs or for a gate
+    Index("jobs_in_flight", "organization_id", postgresql_where=text(IN_FLIGHT)),
+    Index(
+        "jobs_in_line",
+        "organization_id",
+        text("priority DESC"),
+        "created_at",
+        "id",
+        postgresql_where=text("hold = 'organization_limit'"),
+    ),
+    Index("jobs_dependents", "depends_on", postgresql_using="gin", postgresql_where=text("hold = 'dependency'")),
+    Index("jobs_gated", "hold", "job_type", postgresql_where=text("hold IN ('dependency', 'circuit', 'paused')")),
     Index("jobs_leased", "lease", postgresql_where=text("status = 'running' OR stopping")),
     # retention: what ended longest ago, of each type and status
     Index("jobs_retained", "job_type", "status", "completed_at", postgresql_where=text("completed_at IS NOT NULL")),
@@ -155,6 +175,8 @@ history = Table(
     Index("history_by_job", "job_id", "id"),
     # the live stream and the audit of one organization
     Index("history_by_organization", "organization_id", "id"),
+    # the circuit of a job type: how its latest attempts ended
+    Index("history_of_attempts", "job_type", "id", postgresql_where=text(ENDED_BY_BODY)),
 )
 
 workers = Table(
@@ -175,6 +197,39 @@ groups = Table(
     Column("id", Text, primary_key=True, comment="of a canvas group whose results a chord waits for"),
     Column("size", Integer, nullable=False),
     Column("created_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
+)
+
+organizations = Table(
+    "organizations",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("concurrency", Integer, nullable=False, comment="jobs that may execute at once; 0 = any number"),
+    Column("changed_by", Text, nullable=False),
+    Column("changed_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
+    CheckConstraint("concurrency >= 0", name="organizations_concurrency_range"),
+)
+
+pauses = Table(
+    "pauses",
+    metadata,
+    Column("organization_id", Text, comment="null = all of them"),
+    Column("job_type", Text, comment="null = all of them"),
+    Column("paused_by", Text, nullable=False),
+    Column("reason", Text),
+    Column("paused_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
+    UniqueConstraint("organization_id", "job_type", name="pauses_once", postgresql_nulls_not_distinct=True),
+)
+
+# A row for each job type whose circuit is not closed.
+circuits = Table(
+    "circuits",
+    metadata,
+    Column("job_type", Text, primary_key=True),
+    Column("failures", Integer, nullable=False, comment="in a row, that opened it"),
+    Column("pause", Interval, nullable=False, comment="from its opening to the next probe"),
+    Column("opened_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
+    Column("probe_at", INSTANT, nullable=False, comment="when one job may try"),
+    Column("probe_id", Uuid, comment="the job that tries"),
 )
 
 dead_letters = Table(

@@ -71,6 +71,12 @@ class Settings(BaseSettings):
     )
     heartbeat: float = Field(default=5, ge=0.1, description="Seconds between a worker's heartbeats.")
     sweep_interval: float = Field(default=0.5, ge=0.05, description="Seconds between two looks for due jobs.")
+    organization_limit: int = Field(
+        default=5,
+        ge=0,
+        le=100_000,
+        description="Jobs of an organization that may execute at once, unless it has its own limit. 0: any number.",
+    )
     max_losses: int = Field(default=3, ge=1, description="Workers that one job may take down before it is failed.")
     retention_succeeded_days: int = Field(
         default=30, ge=1, le=36500, description="Days that a succeeded job is kept after its end."

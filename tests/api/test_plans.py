@@ -12,7 +12,8 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Connection, event, text
 
-from tracking import jobs, queries, statements
+from tracking import admission, jobs, queries, statements
+from tracking.admission import Limits
 from tracking.db import Database
 from tracking.models import Filters, Scope
 from tracking.states import Status
@@ -75,7 +76,7 @@ def reads(cursor: str, job_id: UUID) -> Iterator[tuple[str, Callable[[Connection
 
 def upkeep() -> Iterator[tuple[str, Callable[[Connection], Any]]]:
     """What the platform itself looks for, again and again."""
-    yield "due", partial(jobs.release_due, limit=100)
+    yield "due", partial(admission.lift_due, limits=Limits(5), batch=100)
     yield "undispatched", partial(jobs.undispatched, older_than=timedelta(seconds=5), limit=100)
     limits = {"timeout": timedelta(seconds=20), "limit": 100}
     yield "orphans", lambda connection: connection.execute(statements.ORPHANS, limits).all()

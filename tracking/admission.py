@@ -1,0 +1,385 @@
+"""Which waiting jobs may be sent to a broker now: the one rule, and the verbs that follow it.
+
+A job is let through by its dependencies, its due time, the pauses and the circuit of its type, in this order; then it
+stands in line for one of its organization's slots. Slots are counted from the rows, one organization at a time, under
+a lock that ends with the transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import chain, zip_longest
+from typing import Any, Self
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from tracking.models import JobRecord
+from tracking.schema import IN_FLIGHT
+from tracking.settings import Settings
+from tracking.sql import listed, logged, record
+from tracking.states import WAITING, Event, Status
+
+LINES = 0x63656C65  # "cele": the space of our locks, of which each organization has one; any constant will do
+ACTOR = "admission"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many jobs of one organization may execute at once, unless it has a number of its own; 0 = any number.
+
+    A worker that was silent for `lease_timeout` offers no slots.
+    """
+
+    concurrency: int = 0
+    lease_timeout: timedelta = timedelta(seconds=20)
+
+    @classmethod
+    def configured(cls, settings: Settings) -> Self:
+        """What the settings say."""
+        return cls(settings.organization_limit, timedelta(seconds=settings.lease_timeout))
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """As the statements want them."""
+        return {"limit": self.concurrency, "lease_timeout": self.lease_timeout}
+
+
+UNLIMITED = Limits()
+
+
+def is_paused(job: str) -> str:
+    """SQL: whether somebody has paused this job's type or organization."""
+    return f"""EXISTS (SELECT FROM pauses
+                       WHERE coalesce(pauses.organization_id, {job}.organization_id) = {job}.organization_id
+                         AND coalesce(pauses.job_type, {job}.job_type) = {job}.job_type)"""
+
+
+def is_broken(job: str) -> str:
+    """SQL: whether the circuit of this job's type is open, and this job is not the one that tries."""
+    return f"""EXISTS (SELECT FROM circuits
+                       WHERE circuits.job_type = {job}.job_type AND circuits.probe_id IS DISTINCT FROM {job}.id)"""
+
+
+def limit_of(organization: str) -> str:
+    """SQL: how many jobs of this organization may execute at once; 0 = any number."""
+    return f"coalesce((SELECT concurrency FROM organizations WHERE id = {organization}), CAST(:limit AS int))"
+
+
+def next_hold(job: str, due_at: str | None = None) -> str:
+    """SQL, the rule: what this waiting job has to wait for next; null = nothing. `due_at` instead of the job's own."""
+    return f"""CASE
+        WHEN EXISTS (SELECT FROM unnest({job}.depends_on) AS wanted (id)
+                     WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                       WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+            THEN 'dependency'
+        WHEN {due_at or f"{job}.due_at"} > clock_timestamp()
+            THEN CASE {job}.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
+        WHEN {is_paused(job)} THEN 'paused'
+        WHEN {is_broken(job)} THEN 'circuit'
+        WHEN {limit_of(f"{job}.organization_id")} > 0 THEN 'organization_limit'
+    END"""
+
+
+def room_of(organization: str) -> str:
+    """SQL: how many more jobs of an organization with a limit may be sent.
+
+    Not more than the living workers can run at once: what is already with the broker runs before the next job of
+    anybody else.
+    """
+    limit = limit_of(organization)
+    return f"""(SELECT CASE WHEN slots > 0 THEN least({limit}, slots) ELSE {limit} END
+                       - (SELECT count(*) FROM jobs WHERE organization_id = {organization} AND {IN_FLIGHT})
+                FROM (SELECT sum(concurrency) AS slots FROM workers
+                      WHERE seen_at > clock_timestamp() - CAST(:lease_timeout AS interval)) AS alive)"""
+
+
+def first_hold(job: str) -> str:
+    """SQL: the hold of a new job, which needs no place in the line while a slot is free and nobody waits for it."""
+    return f"""(SELECT CASE
+        WHEN next.hold IS DISTINCT FROM 'organization_limit' THEN next.hold
+        WHEN EXISTS (SELECT FROM jobs AS earlier
+                     WHERE earlier.organization_id = {job}.organization_id AND earlier.hold = 'organization_limit')
+            THEN 'organization_limit'
+        WHEN {room_of(f"{job}.organization_id")} <= 0 THEN 'organization_limit'
+    END FROM (SELECT {next_hold(job)} AS hold) AS next)"""
+
+
+def is_awaited(job: str) -> str:
+    """SQL: whether the end of this job's attempt may let others through."""
+    return f"""(EXISTS (SELECT FROM jobs AS waiting
+                        WHERE waiting.organization_id = {job}.organization_id AND waiting.hold = 'organization_limit')
+                OR EXISTS (SELECT FROM jobs AS dependent
+                           WHERE dependent.depends_on @> ARRAY[{job}.id] AND dependent.hold = 'dependency')
+                OR EXISTS (SELECT FROM circuits WHERE circuits.probe_id = {job}.id))"""
+
+
+def lock_line(connection: Connection, organization_id: str, limits: Limits) -> None:
+    """Until the transaction ends, nobody else gives slots of this organization away. Nothing without a limit."""
+    connection.execute(LOCK_LINE, {"lines": LINES, "organization_id": organization_id, **limits.parameters})
+
+
+def admit(connection: Connection, organization_id: str, limits: Limits, batch: int) -> list[JobRecord]:
+    """Give the free slots of an organization to the first in its line; returns those jobs, ready to be dispatched.
+
+    Wants a transaction of its own. At most `batch` at a time.
+    """
+    lock_line(connection, organization_id, limits)
+    parameters = {"organization_id": organization_id, "batch": batch, **limits.parameters}
+    admitted: list[JobRecord] = []
+    while rows := connection.execute(ADMIT, parameters).all():
+        admitted += [record(row) for row in rows if row.hold is None]
+        if len(rows) == batch or all(row.hold is None for row in rows):
+            break  # otherwise some of them met a gate and their slots are still free
+    return admitted
+
+
+def with_room(connection: Connection, limits: Limits) -> list[str]:
+    """The organizations with jobs in line and a free slot."""
+    return list(connection.execute(WITH_ROOM, limits.parameters).scalars())
+
+
+def lift_due(connection: Connection, limits: Limits, batch: int) -> list[JobRecord]:
+    """Lift the holds whose time has come; returns the jobs with what they wait for next. Safe to run concurrently."""
+    return _records(connection, LIFT_DUE, limits, batch=batch)
+
+
+def lift_gated(connection: Connection, limits: Limits, batch: int) -> list[JobRecord]:
+    """The same for jobs whose pause is over or whose circuit has closed."""
+    return _records(connection, LIFT_GATED, limits, batch=batch)
+
+
+def lift_dependents(connection: Connection, limits: Limits, batch: int, job_id: UUID | None = None) -> list[JobRecord]:
+    """The same for jobs whose dependencies have all succeeded; of one dependency, or of all."""
+    return _records(connection, LIFT_DEPENDENTS, limits, batch=batch, job_id=job_id)
+
+
+def cancel_dependents(connection: Connection, batch: int, job_id: UUID | None = None) -> list[JobRecord]:
+    """Cancel the jobs that wait for one that failed or was cancelled, and those that wait for them in turn."""
+    cancelled: list[JobRecord] = []
+    roots: list[UUID | None] = [job_id]
+    while roots:
+        parameters = {"batch": batch, "job_id": roots.pop()}
+        found = [record(row) for row in connection.execute(CANCEL_DEPENDENTS, parameters)]
+        cancelled += found
+        roots += [job.id for job in found]
+    return cancelled
+
+
+def hold_back(connection: Connection, task_id: UUID) -> JobRecord | None:
+    """Hold a job that was already sent when its type or organization was paused or its circuit opened.
+
+    If that is over by now, the job is to be sent again. None when it does not wait under this task id.
+    """
+    row = connection.execute(HOLD_BACK, {"task_id": task_id}).first()
+    return record(row) if row is not None else None
+
+
+def set_limit(connection: Connection, organization_id: str, concurrency: int, *, actor: str) -> list[JobRecord]:
+    """Let this many jobs of an organization execute at once, 0 for any number.
+
+    Jobs that were sent but have not started go back into the line when they are too many; returns them. Wants a
+    transaction of its own.
+    """
+    parameters = {"organization_id": organization_id, "concurrency": concurrency, "actor": actor, "lines": LINES}
+    connection.execute(LOCK, parameters)
+    connection.execute(SET_LIMIT, parameters)
+    return [record(row) for row in connection.execute(BACK_IN_LINE, parameters)] if concurrency else []
+
+
+def in_turns(jobs: Sequence[JobRecord]) -> list[JobRecord]:
+    """One of each organization, then the next one of each, and so on."""
+    lines: dict[str, list[JobRecord]] = {}
+    for job in jobs:
+        lines.setdefault(job.organization_id, []).append(job)
+    return [job for job in chain.from_iterable(zip_longest(*lines.values())) if job is not None]
+
+
+def _records(connection: Connection, sql: Any, limits: Limits, **parameters: Any) -> list[JobRecord]:
+    return [record(row) for row in connection.execute(sql, {**parameters, **limits.parameters})]
+
+
+LOCK = text("SELECT pg_advisory_xact_lock(:lines, hashtext(:organization_id))")
+
+LOCK_LINE = text(
+    f"""
+    SELECT pg_advisory_xact_lock(:lines, hashtext(line.organization_id))
+    FROM (SELECT CAST(:organization_id AS text) AS organization_id, CAST(:lease_timeout AS interval)) AS line
+    WHERE {limit_of("line.organization_id")} > 0"""
+)
+
+ADMIT = text(
+    f"""
+    WITH line AS (
+        SELECT CAST(:organization_id AS text) AS organization_id
+    ), free AS (
+        SELECT CASE WHEN {limit_of("line.organization_id")} = 0 THEN :batch
+                    ELSE greatest(0, least(:batch, {room_of("line.organization_id")})) END AS slots
+        FROM line
+    ), locked AS (
+        SELECT id, status AS from_status FROM jobs
+        WHERE organization_id = :organization_id AND hold = 'organization_limit'
+        ORDER BY priority DESC, created_at, id
+        LIMIT (SELECT slots FROM free)
+        FOR UPDATE SKIP LOCKED
+    ), moved AS (
+        UPDATE jobs
+        SET hold = nullif({next_hold("jobs")}, 'organization_limit'), dispatched_at = NULL,
+            updated_at = clock_timestamp()
+        FROM locked
+        WHERE jobs.id = locked.id
+        RETURNING jobs.*, locked.from_status
+    ), logged AS ({
+        logged(
+            "moved",
+            f"CASE WHEN hold IS NULL THEN '{Event.DUE}' ELSE '{Event.HELD}' END",
+            f"'{ACTOR}'",
+            "jsonb_build_object('hold', coalesce(hold, 'organization_limit'))",
+        )
+    })
+    SELECT * FROM moved ORDER BY priority DESC, created_at, id"""
+)
+
+# One probe of the index for each organization in line, however long the lines are.
+WITH_ROOM = text(
+    f"""
+    WITH RECURSIVE lines AS (
+        (SELECT organization_id FROM jobs WHERE hold = 'organization_limit' ORDER BY organization_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT later.organization_id FROM jobs AS later
+                WHERE later.hold = 'organization_limit' AND later.organization_id > lines.organization_id
+                ORDER BY later.organization_id LIMIT 1)
+        FROM lines WHERE lines.organization_id IS NOT NULL
+    )
+    SELECT organization_id FROM lines
+    WHERE organization_id IS NOT NULL
+      AND ({limit_of("lines.organization_id")} = 0 OR {room_of("lines.organization_id")} > 0)"""
+)
+
+
+def _lift(which: str) -> Any:
+    return text(
+        f"""
+    WITH locked AS (
+        SELECT id, status AS from_status, hold AS held FROM jobs
+        WHERE {which}
+        LIMIT :batch
+        FOR UPDATE SKIP LOCKED
+    ), moved AS (
+        UPDATE jobs
+        SET hold = {next_hold("jobs")}, dispatched_at = NULL, updated_at = clock_timestamp(),
+            task_id = CASE held WHEN 'backoff' THEN gen_random_uuid() ELSE task_id END
+        FROM locked
+        WHERE jobs.id = locked.id AND held IS DISTINCT FROM {next_hold("jobs")}
+        RETURNING jobs.*, locked.from_status, locked.held
+    ), logged AS ({
+            logged(
+                "moved",
+                f"CASE WHEN hold IN ('paused', 'circuit') THEN '{Event.HELD}' ELSE '{Event.DUE}' END",
+                f"'{ACTOR}'",
+                "jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END)",
+            )
+        })
+    SELECT * FROM moved"""
+    )
+
+
+LIFT_DUE = _lift("hold IN ('schedule', 'backoff') AND due_at <= clock_timestamp() ORDER BY due_at")
+
+LIFT_GATED = _lift(
+    f"""hold IN ('circuit', 'paused')
+          AND NOT CASE hold WHEN 'paused' THEN {is_paused("jobs")} ELSE {is_broken("jobs")} END"""
+)
+
+_DEPENDS = """hold = 'dependency'
+          AND (CAST(:job_id AS uuid) IS NULL OR depends_on @> ARRAY[CAST(:job_id AS uuid)])"""
+
+LIFT_DEPENDENTS = _lift(
+    f"""{_DEPENDS}
+          AND NOT EXISTS (SELECT FROM unnest(depends_on) AS wanted (id)
+                          WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                            WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))"""
+)
+
+CANCEL_DEPENDENTS = text(
+    f"""
+    WITH locked AS (
+        SELECT jobs.id, jobs.status AS from_status, broken.id AS broken, broken.status AS how
+        FROM jobs CROSS JOIN LATERAL (
+            SELECT wanted.id, coalesce(dependency.status, 'gone') AS status
+            FROM unnest(jobs.depends_on) AS wanted (id) LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
+            WHERE dependency.id IS NULL OR dependency.status IN ('{Status.FAILED}', '{Status.CANCELLED}')
+            LIMIT 1) AS broken
+        WHERE jobs.status IN ({listed(WAITING)}) AND {_DEPENDS}
+        LIMIT :batch
+        FOR UPDATE OF jobs SKIP LOCKED
+    ), moved AS (
+        UPDATE jobs
+        SET status = '{Status.CANCELLED}', hold = NULL, due_at = NULL, cancel_requested_at = clock_timestamp(),
+            completed_at = clock_timestamp(), updated_at = clock_timestamp(),
+            error_type = 'DependencyEnded', error_message = 'its dependency ' || broken || ' is ' || how
+        FROM locked
+        WHERE jobs.id = locked.id
+        RETURNING jobs.*, locked.from_status, locked.broken
+    ), logged AS ({
+        logged(
+            "moved",
+            f"'{Event.CANCELLED}'",
+            f"'{ACTOR}'",
+            f"jsonb_build_object('by', '{ACTOR}', 'reason', error_message, 'dependency', broken)",
+        )
+    })
+    SELECT * FROM moved"""
+)
+
+HOLD_BACK = text(
+    f"""
+    WITH locked AS (
+        SELECT id, status AS from_status FROM jobs
+        WHERE task_id = :task_id AND hold IS NULL AND status IN ({listed(WAITING)})
+        FOR UPDATE
+    ), moved AS (
+        UPDATE jobs
+        SET hold = CASE WHEN {is_paused("jobs")} THEN 'paused' WHEN {is_broken("jobs")} THEN 'circuit' END,
+            dispatched_at = NULL, updated_at = clock_timestamp()
+        FROM locked
+        WHERE jobs.id = locked.id
+        RETURNING jobs.*, locked.from_status
+    ), logged AS ({
+        logged(
+            "(SELECT * FROM moved WHERE hold IS NOT NULL) AS held",
+            f"'{Event.HELD}'",
+            f"'{ACTOR}'",
+            "jsonb_build_object('hold', hold)",
+        )
+    })
+    SELECT * FROM moved"""
+)
+
+SET_LIMIT = text(
+    """
+    INSERT INTO organizations (id, concurrency, changed_by) VALUES (:organization_id, :concurrency, :actor)
+    ON CONFLICT (id) DO UPDATE
+    SET concurrency = excluded.concurrency, changed_by = excluded.changed_by, changed_at = clock_timestamp()"""
+)
+
+# The least urgent and newest first. Their messages are refused at the claim, until it is their turn again.
+BACK_IN_LINE = text(
+    f"""
+    WITH locked AS (
+        SELECT id, status AS from_status FROM jobs
+        WHERE organization_id = :organization_id AND hold IS NULL AND status IN ({listed(WAITING)})
+        ORDER BY priority, created_at DESC, id DESC
+        LIMIT (SELECT greatest(0, count(*) - :concurrency) FROM jobs
+               WHERE organization_id = :organization_id AND {IN_FLIGHT})
+        FOR UPDATE
+    ), moved AS (
+        UPDATE jobs SET hold = 'organization_limit', dispatched_at = NULL, updated_at = clock_timestamp()
+        FROM locked
+        WHERE jobs.id = locked.id AND jobs.status IN ({listed(WAITING)})
+        RETURNING jobs.*, locked.from_status
+    ), logged AS ({logged("moved", f"'{Event.HELD}'", f"'{ACTOR}'", "jsonb_build_object('hold', hold)")})
+    SELECT * FROM moved"""
+)

@@ -1,0 +1,48 @@
+"""What is paused: a job type, an organization, or a type of one organization. Its waiting jobs do not start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, delete, or_, select
+from sqlalchemy.dialects.postgresql import insert
+
+from tracking.schema import pauses
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """One row of `pauses`; `organization_id` or `job_type` None stands for all of them."""
+
+    organization_id: str | None
+    job_type: str | None
+    paused_by: str
+    reason: str | None
+    paused_at: datetime
+
+
+def pause(
+    connection: Connection, *, organization_id: str | None, job_type: str | None, actor: str, reason: str | None
+) -> bool:
+    """From now on no such job starts; running ones go on. False when it was paused already."""
+    values = {"organization_id": organization_id, "job_type": job_type, "paused_by": actor, "reason": reason}
+    statement = insert(pauses).values(values).on_conflict_do_nothing().returning(pauses.c.paused_at)
+    return connection.execute(statement).first() is not None
+
+
+def resume(connection: Connection, *, organization_id: str | None, job_type: str | None) -> bool:
+    """End that pause. False when there was none."""
+    same = (
+        pauses.c.organization_id.is_not_distinct_from(organization_id),
+        pauses.c.job_type.is_not_distinct_from(job_type),
+    )
+    return connection.execute(delete(pauses).where(*same).returning(pauses.c.paused_at)).first() is not None
+
+
+def of(connection: Connection, organization_id: str) -> Sequence[Pause]:
+    """The pauses that concern an organization, the oldest first."""
+    concerned = or_(pauses.c.organization_id == organization_id, pauses.c.organization_id.is_(None))
+    statement = select(pauses).where(concerned).order_by(pauses.c.paused_at)
+    return [Pause(**row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - a public name

@@ -1,0 +1,43 @@
+"""What the SQL of the verbs is put together from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Row, TextClause, bindparam, text
+from sqlalchemy.types import TypeEngine
+
+from tracking.models import JobRecord
+from tracking.schema import jobs
+from tracking.states import Hold, Status
+
+
+def listed(statuses: tuple[Status, ...]) -> str:
+    """The statuses as SQL literals."""
+    return ", ".join(f"'{status}'" for status in statuses)
+
+
+def logged(changed: str, event: str, actor: str, detail: str, *, task_id: str = "task_id", kept: str = "'{}'") -> str:
+    """The INSERT of one history row for each row of `changed`: the job's columns and `from_status`.
+
+    What is null in `detail` is left out at every depth; `kept` is added as it is.
+    """
+    return f"""
+        INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                             attempt, task_id, actor, detail)
+        SELECT id, organization_id, user_id, job_type, {event}, from_status, status,
+               attempt, {task_id}, {actor}, jsonb_strip_nulls({detail}) || {kept}
+        FROM {changed}"""
+
+
+def statement(sql: str, **types: type[TypeEngine[Any]] | TypeEngine[Any]) -> TextClause:
+    """A statement whose parameters have these types."""
+    return text(sql).bindparams(*(bindparam(name, type_=kind) for name, kind in types.items()))
+
+
+def record(row: Row[Any]) -> JobRecord:
+    """A row of `jobs`, with or without further columns, as a value."""
+    values = {name: row._mapping[name] for name in jobs.c.keys()}  # noqa: SIM118, SLF001 - SQLAlchemy's public names
+    values["status"] = Status(values["status"])
+    values["hold"] = Hold(values["hold"]) if values["hold"] else None
+    return JobRecord(**values)
