@@ -14,7 +14,7 @@ from tracking.settings import settings
 
 log = structlog.get_logger(__name__)
 
-INTERVAL = 600.0  # seconds between two looks for old jobs
+INTERVAL = 60.0  # seconds between two looks for old jobs
 KEEP_LETTERS = timedelta(days=90)  # as long as failed jobs: they are the same kind of trouble
 BATCH = 200  # jobs; with their history they must go within the statement timeout
 

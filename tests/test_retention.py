@@ -419,6 +419,14 @@ def test_the_policy_is_what_the_settings_say(monkeypatch: pytest.MonkeyPatch) ->
     assert policy.longest == 90 * DAY
 
 
+def test_jobs_that_are_only_tracked_go_after_five_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless the settings give them another time."""
+    monkeypatch.delenv("CELERIAC_RETENTION", raising=False)
+    assert Policy.configured(Settings()).keep("generic", Status.FAILED) == 5 * MINUTE
+    monkeypatch.setenv("CELERIAC_RETENTION", "generic=1h")
+    assert Policy.configured(Settings()).keep("generic", Status.SUCCEEDED) == timedelta(hours=1)
+
+
 @pytest.mark.parametrize("wrong", ["export_report", "a=7", "a=0d", "a=-1d", "=7d", "a=7d b=8d", "a=7w", "a=7d,a=8d"])
 def test_a_wrong_time_of_a_type_is_one_line(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
     """That names the setting."""
@@ -465,12 +473,12 @@ def test_the_leader_removes_a_batch_at_a_turn(tracked: Tracked, monkeypatch: pyt
 
 
 @pytest.mark.usefixtures("configured")
-def test_the_leader_looks_every_ten_minutes(tracked: Tracked) -> None:
+def test_the_leader_looks_every_minute(tracked: Tracked) -> None:
     """And removes nothing in between."""
     leader = pruning.Pruning()
     leader.turn()
     aged(tracked, "succeeded", 31 * DAY)
-    let_pass(leader, seconds=590)
+    let_pass(leader, seconds=50)
     leader.turn()
     assert len(tracked.all()) == 1
     let_pass(leader, seconds=11)

@@ -15,6 +15,9 @@ from tracking.schema import groups, jobs
 from tracking.settings import Settings
 from tracking.states import Status
 
+TRACKED_ONLY = "generic"  # the type of jobs whose work is done elsewhere, unless they are given another
+TRACKED_ONLY_KEPT = timedelta(minutes=5)
+
 NOT_SUCCEEDED = [status for status in Status if status is not Status.SUCCEEDED]
 
 
@@ -33,7 +36,8 @@ class Policy:
             Status.FAILED: settings.retention_failed_days,
             Status.CANCELLED: settings.retention_cancelled_days,
         }
-        return cls({status: timedelta(days=count) for status, count in days.items()}, dict(settings.retention))
+        by_status = {status: timedelta(days=count) for status, count in days.items()}
+        return cls(by_status, {TRACKED_ONLY: TRACKED_ONLY_KEPT, **dict(settings.retention)})
 
     def keep(self, job_type: str, status: Status) -> timedelta:
         """How long a job of this type that ended so is kept."""
