@@ -60,6 +60,8 @@ class Turns:
         _log_cancelled(admission.cancel_dependents(connection, BATCH))
         for probe in circuits.probe(connection):
             log.warning("circuit.probed", job_id=str(probe))
+        for job in admission.take_back_unserved(connection, limits, BATCH):
+            log.warning("job.unserved", job_id=str(job.id), queue=job.queue)
         return [
             *_judged(connection, limits),
             *admission.lift_gated(connection, limits, BATCH),

@@ -49,6 +49,8 @@ class Limits:
 
 UNLIMITED = Limits()
 
+ALIVE = "workers.seen_at > clock_timestamp() - CAST(:lease_timeout AS interval)"
+
 
 def is_paused(job: str) -> str:
     """SQL: whether somebody has paused this job's type or organization."""
@@ -92,8 +94,16 @@ def room_of(organization: str) -> str:
     limit = limit_of(organization)
     return f"""(SELECT CASE WHEN slots > 0 THEN least({limit}, slots) ELSE {limit} END
                        - (SELECT count(*) FROM jobs WHERE organization_id = {organization} AND {IN_FLIGHT})
-                FROM (SELECT sum(concurrency) AS slots FROM workers
-                      WHERE seen_at > clock_timestamp() - CAST(:lease_timeout AS interval)) AS alive)"""
+                FROM (SELECT sum(concurrency) AS slots FROM workers WHERE {ALIVE}) AS alive)"""
+
+
+def is_served(job: str) -> str:
+    """SQL: whether a living worker consumes this job's queue; yes while there is none at all, as before a first start.
+
+    A job that nobody would run must not take a slot from one that somebody would.
+    """
+    return f"""({job}.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE {ALIVE}))
+                OR NOT EXISTS (SELECT FROM workers WHERE {ALIVE}))"""
 
 
 def first_hold(job: str) -> str:
@@ -103,7 +113,7 @@ def first_hold(job: str) -> str:
         WHEN EXISTS (SELECT FROM jobs AS earlier
                      WHERE earlier.organization_id = {job}.organization_id AND earlier.hold = 'organization_limit')
             THEN 'organization_limit'
-        WHEN {room_of(f"{job}.organization_id")} <= 0 THEN 'organization_limit'
+        WHEN {room_of(f"{job}.organization_id")} <= 0 OR NOT {is_served(job)} THEN 'organization_limit'
     END FROM (SELECT {next_hold(job)} AS hold) AS next)"""
 
 
@@ -177,6 +187,11 @@ def hold_back(connection: Connection, task_id: UUID) -> JobRecord | None:
     return record(row) if row is not None else None
 
 
+def take_back_unserved(connection: Connection, limits: Limits, batch: int) -> list[JobRecord]:
+    """Put jobs that were sent to a queue whose last worker has died back into the line: they held slots for nothing."""
+    return _records(connection, TAKE_BACK_UNSERVED, limits, batch=batch)
+
+
 def set_limit(connection: Connection, organization_id: str, concurrency: int, *, actor: str) -> list[JobRecord]:
     """Let this many jobs of an organization execute at once, 0 for any number.
 
@@ -221,6 +236,7 @@ ADMIT = text(
     ), locked AS (
         SELECT id, status AS from_status FROM jobs
         WHERE organization_id = :organization_id AND hold = 'organization_limit'
+          AND ({limit_of(":organization_id")} = 0 OR {is_served("jobs")})
         ORDER BY priority DESC, created_at, id
         LIMIT (SELECT slots FROM free)
         FOR UPDATE SKIP LOCKED
@@ -243,16 +259,18 @@ ADMIT = text(
 )
 
 # One probe of the index for each organization in line, however long the lines are.
-WITH_ROOM = text(
-    f"""
-    WITH RECURSIVE lines AS (
+_LINES = """lines AS (
         (SELECT organization_id FROM jobs WHERE hold = 'organization_limit' ORDER BY organization_id LIMIT 1)
         UNION ALL
         SELECT (SELECT later.organization_id FROM jobs AS later
                 WHERE later.hold = 'organization_limit' AND later.organization_id > lines.organization_id
                 ORDER BY later.organization_id LIMIT 1)
         FROM lines WHERE lines.organization_id IS NOT NULL
-    )
+    )"""
+
+WITH_ROOM = text(
+    f"""
+    WITH RECURSIVE {_LINES}
     SELECT organization_id FROM lines
     WHERE organization_id IS NOT NULL
       AND ({limit_of("lines.organization_id")} = 0 OR {room_of("lines.organization_id")} > 0)"""
@@ -363,6 +381,32 @@ SET_LIMIT = text(
     INSERT INTO organizations (id, concurrency, changed_by) VALUES (:organization_id, :concurrency, :actor)
     ON CONFLICT (id) DO UPDATE
     SET concurrency = excluded.concurrency, changed_by = excluded.changed_by, changed_at = clock_timestamp()"""
+)
+
+# Their messages are still with the broker, and are refused at the claim until it is their turn again.
+TAKE_BACK_UNSERVED = text(
+    f"""
+    WITH RECURSIVE {_LINES}, locked AS (
+        SELECT jobs.id, jobs.status AS from_status
+        FROM lines JOIN jobs USING (organization_id)
+        WHERE {limit_of("lines.organization_id")} > 0 AND {IN_FLIGHT}
+          AND jobs.status IN ({listed(WAITING)}) AND NOT {is_served("jobs")}
+        LIMIT :batch
+        FOR UPDATE OF jobs SKIP LOCKED
+    ), moved AS (
+        UPDATE jobs SET hold = 'organization_limit', dispatched_at = NULL, updated_at = clock_timestamp()
+        FROM locked
+        WHERE jobs.id = locked.id
+        RETURNING jobs.*, locked.from_status
+    ), logged AS ({
+        logged(
+            "moved",
+            f"'{Event.HELD}'",
+            f"'{ACTOR}'",
+            "jsonb_build_object('hold', hold, 'reason', 'no living worker consumes the queue ' || queue)",
+        )
+    })
+    SELECT * FROM moved"""
 )
 
 # The least urgent and newest first. Their messages are refused at the claim, until it is their turn again.

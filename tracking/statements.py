@@ -28,7 +28,8 @@ SUBMIT = statement(
                :max_retries, :payload, :metadata, :delivery, :message, :parent_id, :root_id, :group_id,
                :group_index, :idempotency_key, :request_hash, depends_on, due_at, due_at, {first_hold("asked")}
         FROM (SELECT CAST(:id AS uuid) AS id, CAST(:organization_id AS text) AS organization_id, 'queued' AS status,
-                     CAST(:job_type AS text) AS job_type, CAST(:depends_on AS uuid[]) AS depends_on,
+                     CAST(:job_type AS text) AS job_type, CAST(:queue AS text) AS queue,
+                     CAST(:depends_on AS uuid[]) AS depends_on,
                      coalesce(CAST(:due_at AS timestamptz),
                               clock_timestamp() + CAST(:delay AS interval)) AS due_at) AS asked
         ON CONFLICT DO NOTHING
