@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
+import structlog
 from pydantic import SecretStr
 
 from api.secrets import signing_secret
@@ -161,6 +166,29 @@ def test_client_cannot_forge_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging(Settings())
     logging.getLogger("any").error("name\nFORGED \x1b[31m")
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("logs")
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_our_lines_look_like_the_libraries(
+    capsys: pytest.CaptureFixture[str], log_format: Literal["text", "json"]
+) -> None:
+    """A line of structlog's is one of the standard library's, but for the time; nothing in it begins a new one."""
+    configure_logging(Settings(log_format=log_format))
+    structlog.get_logger("any").warning("name\nFORGED", value=1)
+    with structlog.contextvars.bound_contextvars(value=1):
+        logging.getLogger("any").warning("name\nFORGED")
+    ours, theirs = (re.sub(r"[-0-9]+T[0-9:.]+Z", "", line) for line in capsys.readouterr().err.splitlines())
+    assert sorted(ours) == sorted(theirs)
+
+
+@pytest.mark.usefixtures("logs")
+def test_a_broken_log_does_not_raise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that cannot be written is lost, and its job goes on."""
+    monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
+    configure_logging(Settings())
+    stream.close()
+    structlog.get_logger("any").warning("lost")
 
 
 @pytest.mark.usefixtures("logs")
