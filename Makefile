@@ -11,6 +11,8 @@ COMPILE := UV_CUSTOM_COMPILE_COMMAND="make lock" $(UV) pip compile --quiet --uni
 
 # Only the Python that is already here: uv must not fetch another one.
 export UV_PYTHON_DOWNLOADS := never
+# Dozens of processes start in a run; without bytecode each of them compiles every module first, which takes seconds.
+unexport PYTHONDONTWRITEBYTECODE
 # An account without a home has nowhere to cache downloads but here.
 ifneq ($(shell test -w "$$HOME" && echo writable),writable)
 export UV_CACHE_DIR ?= $(CURDIR)/.tools/cache
@@ -19,7 +21,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo up test check format bench lock clean
+.PHONY: help setup demo up test check format bench chaos lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -33,7 +35,7 @@ up: $(READY) ## Start the whole platform here: database, broker, worker, API (Ct
 	.venv/bin/celeriac up $(ARGS)
 
 test: $(READY) ## Run the tests
-	.venv/bin/pytest $(ARGS)
+	.venv/bin/pytest -n 4 --dist loadfile $(ARGS)
 
 check: $(READY) ## Check style, format, types and the direction of imports
 	.venv/bin/ruff check
@@ -47,6 +49,9 @@ format: $(READY) ## Format the code and fix what can be fixed safely
 
 bench: $(READY) ## Measure Celeriac against bare Celery
 	.venv/bin/python -m bench $(ARGS)
+
+chaos: $(READY) ## Break servers and processes under load for 3 minutes (CHAOS_MINUTES), and check every promise
+	.venv/bin/python -m bench.chaos $(ARGS)
 
 lock: $(UV) ## Lock the dependencies anew (ARGS=--upgrade for the newest)
 	$(COMPILE) $(ARGS) requirements/build.in -o requirements/build.lock
@@ -69,6 +74,6 @@ $(UV): requirements/build.lock
 # .venv keeps its Python: `make clean` first to change it.
 $(READY): requirements/everything.lock pyproject.toml $(UV)
 	@test -x .venv/bin/python || $(UV) venv --quiet --clear --python .tools/bin/python .venv
-	$(UV) pip sync --quiet --python .venv --require-hashes requirements/everything.lock
+	$(UV) pip sync --quiet --compile-bytecode --python .venv --require-hashes requirements/everything.lock
 	$(UV) pip install --quiet --python .venv --no-deps --build-constraints requirements/build.lock --editable .
 	@touch $@

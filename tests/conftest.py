@@ -5,62 +5,46 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from kombu import Connection
-from sqlalchemy import create_engine, make_url, text
-from sqlalchemy.pool import NullPool
+from sqlalchemy import make_url
 
-from celeriac import postgres, valkey
 from celeriac.processes import own_directory
-from celeriac.supervisor import Supervisor
 from tests.live import Platform
-from tracking.db import Database, migrate
+from tests.servers import MARK, Servers, new_database, remove_abandoned, session_directory, started, virtual_host
+from tests.tracked import Tracked, empty, own_pool
+from tracking.db import Database
 
 RABBITMQ_URL = os.environ.get("RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672//")
-TEMPLATE = "template_celeriac"
-
-
-@dataclass(frozen=True)
-class Servers:
-    """Where the servers of this run are."""
-
-    database_url: str
-    valkey_url: str
-
-    def database(self, name: str) -> str:
-        """The URL of another database on the same server."""
-        return make_url(self.database_url).set(database=name).render_as_string(hide_password=False)
-
 
 _stack = ExitStack()
 _servers: list[Servers] = []
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
-    """Start the servers before the tests are imported: Celery reads its settings once, at the first use."""
+    """Start the servers before the tests are imported: Celery reads its settings once, at the first use.
+
+    With pytest-xdist, each process that runs tests has servers of its own, and the one that distributes has none.
+    """
     if session.config.option.collectonly:
         return
-    directory = own_directory(Path(tempfile.mkdtemp(prefix="celeriac-tests-")))
-    _stack.callback(shutil.rmtree, directory, ignore_errors=True)
-    _stack.callback(postgres.discard, directory)
-    cluster = postgres.open_cluster(directory)
-    broker = valkey.open_broker(directory)
-    supervisor = _stack.enter_context(Supervisor(show=lambda *_: None))
-    for part in (postgres.part(cluster), valkey.part(broker)):
-        supervisor.start(part)
-    url = make_url(cluster.url).set(drivername="postgresql+psycopg")
-    servers = Servers(url.render_as_string(hide_password=False), broker.url)
-    _execute(servers, f"CREATE DATABASE {TEMPLATE} OWNER {postgres.ROLE}")
-    migrate(servers.database(TEMPLATE))
-    _execute(servers, f"CREATE DATABASE session TEMPLATE {TEMPLATE} OWNER {postgres.ROLE}")
+    worker: dict[str, str] | None = getattr(session.config, "workerinput", None)
+    if worker is None:
+        for name in remove_abandoned():
+            _rabbitmqctl("delete_vhost", name)
+        os.environ[MARK] = str(_stack.enter_context(session_directory()))
+    if worker or session.config.getoption("dist", "no") == "no":
+        _start_servers(Path(os.environ[MARK]) / (worker["workerid"] if worker else "alone"))
+
+
+def _start_servers(directory: Path) -> None:
+    servers = _stack.enter_context(started(own_directory(directory)))
     os.environ.update(
         DATABASE_URL=servers.database("session"),
         BROKER_URL=servers.valkey_url,
@@ -71,6 +55,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     _servers.append(servers)
 
 
+@pytest.hookimpl(trylast=True)  # the processes of pytest-xdist have ended
 def pytest_sessionfinish() -> None:
     """Stop them."""
     _stack.close()
@@ -85,7 +70,7 @@ def servers() -> Servers:
 @pytest.fixture
 def database_url(servers: Servers) -> Iterator[str]:
     """A database of this test alone, with the newest schema."""
-    with _database(servers) as url:
+    with new_database(servers) as url:
         yield url
 
 
@@ -95,6 +80,21 @@ def database(database_url: str) -> Iterator[Database]:
     pool = Database(database_url)
     yield pool
     pool.close()
+
+
+@pytest.fixture(scope="session")
+def pool(servers: Servers) -> Iterator[Database]:
+    """A pool on a database of those tests that leave its schema as it is; `tracked` empties it."""
+    with own_pool(servers) as pool:
+        yield pool
+
+
+@pytest.fixture
+def tracked(pool: Database) -> Iterator[Tracked]:
+    """No jobs yet; every statement is a transaction of its own."""
+    empty(pool)
+    with pool.autocommit() as connection:
+        yield Tracked(connection)
 
 
 @pytest.fixture(scope="session")
@@ -108,7 +108,7 @@ def rabbitmq_url() -> Iterator[str]:
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    host = f"celeriac-{uuid4().hex[:8]}"
+    host = virtual_host(Path(os.environ["CELERIAC_DATA_DIR"]))
     if not _rabbitmqctl("add_vhost", host):
         yield RABBITMQ_URL
         return
@@ -136,17 +136,9 @@ def platform(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Pla
 def running(servers: Servers, broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A platform with a worker of two processes, shared by the tests of a module that leave it as it is."""
     _empty(broker_url)
-    with _database(servers) as url, Platform(url, broker_url, tmp_path_factory.mktemp("running")) as platform:
+    with new_database(servers) as url, Platform(url, broker_url, tmp_path_factory.mktemp("running")) as platform:
         platform.start_worker()
         yield platform
-
-
-@contextmanager
-def _database(servers: Servers) -> Iterator[str]:
-    name = f"test_{uuid4().hex[:12]}"
-    _execute(servers, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} OWNER {postgres.ROLE}")
-    yield servers.database(name)
-    _execute(servers, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def _rabbitmqctl(*arguments: str) -> bool:
@@ -161,10 +153,3 @@ def _empty(broker_url: str) -> None:
         channel: Any = connection.default_channel
         for queue in ("default", "maintenance"):
             channel.queue_delete(queue)
-
-
-def _execute(servers: Servers, statement: str) -> None:
-    administrator = make_url(servers.database_url).set(username="postgres", database="postgres")
-    engine = create_engine(administrator, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-    with engine.connect() as connection:
-        connection.execute(text(statement))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -15,9 +15,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, event, func, select, text
 
-from tests.conftest import Servers
 from tests.properties import ON_ONE_DATABASE
-from tests.tracked import ACME, HOUR, SITUATIONS, Tracked, empty, own_pool, wish
+from tests.tracked import ACME, HOUR, SITUATIONS, Tracked, empty, wish
 from tracking import jobs, queries
 from tracking.db import Database
 from tracking.errors import InvalidValue, JobNotFound
@@ -28,21 +27,6 @@ from tracking.states import ACTIVE, FINISHED, Event, Status
 MINUTE = timedelta(minutes=1)
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 OTHERS = [Scope("globex"), Scope("globex", "u1"), Scope("acme", "u2")]
-
-
-@pytest.fixture(scope="module")
-def pool(servers: Servers) -> Iterator[Database]:
-    """A database for the tests of this module."""
-    with own_pool(servers) as pool:
-        yield pool
-
-
-@pytest.fixture
-def tracked(pool: Database) -> Iterator[Tracked]:
-    """No jobs yet; every statement is a transaction of its own."""
-    empty(pool)
-    with pool.autocommit() as connection:
-        yield Tracked(connection)
 
 
 def _created_at(tracked: Tracked, job: JobRecord, at: datetime) -> JobRecord:

@@ -19,10 +19,11 @@ from sqlalchemy import Connection, event, text, update
 
 from celeriac.cli import command
 from tasks import pruning
-from tests.conftest import Servers
 from tests.live import Platform, eventually
-from tests.tracked import ACME, SITUATIONS, Tracked, check_rows, empty, new_job, own_pool, wish
-from tracking import groups, jobs, queries, retention
+from tests.servers import Servers
+from tests.tracked import ACME, SITUATIONS, Tracked, check_rows, new_job, wish
+from tracking import admission, groups, jobs, queries, retention
+from tracking.admission import UNLIMITED
 from tracking.db import Database, database
 from tracking.errors import ConfigurationError, JobNotFound, TrackingError
 from tracking.invariants import verify
@@ -39,20 +40,11 @@ ENDS = [("succeeded", 30 * DAY), ("failed", 90 * DAY), ("cancelled", 90 * DAY)]
 PATIENCE = 20.0
 
 
-@pytest.fixture(scope="module")
-def pool(servers: Servers) -> Iterator[Database]:
-    """A database for the tests of this module."""
-    with own_pool(servers) as pool:
-        yield pool
-
-
 @pytest.fixture
-def tracked(pool: Database) -> Iterator[Tracked]:
+def tracked(tracked: Tracked, pool: Database) -> Iterator[Tracked]:
     """No jobs yet. Afterwards the rows must tell no lie, and no history may be without its job."""
-    empty(pool)
-    with pool.autocommit() as connection:
-        yield Tracked(connection)
-        check_rows(Tracked(connection))
+    yield tracked
+    check_rows(tracked)
     assert all(finding.holds for finding in verify(pool) if finding.name in ("not_lost", "created_once"))
 
 
@@ -305,6 +297,22 @@ def test_a_result_that_a_chord_may_still_need_stays(pool: Database, tracked: Tra
     tracked.bring(tracked.submit(group_id="g1"), situation)
     assert removed(pool).total == 1
     assert tracked.get(member.id) == member
+
+
+@pytest.mark.parametrize("situation", ["queued", "scheduled", "running", "backoff"])
+def test_a_job_stays_while_an_active_one_depends_on_it(pool: Database, tracked: Tracked, situation: str) -> None:
+    """Wherever that one is; a job that only finished ones depend on goes."""
+    needed, other = (aged(tracked, "succeeded", 31 * DAY) for _ in range(2))
+    delay = DAY if situation == "scheduled" else None
+    dependent = tracked.submit(depends_on=[needed.id, tracked.run().id], delay=delay)
+    if situation != "scheduled":
+        admission.lift_dependents(tracked.connection, UNLIMITED, 10)
+        tracked.bring(dependent, situation)
+    tracked.cancel(tracked.submit(depends_on=[other.id]))
+    assert (removed(pool, dry_run=True).total, removed(pool).total) == (1, 1)
+    assert tracked.get(needed.id) == needed
+    tracked.cancel(tracked.get(dependent.id))
+    assert removed(pool).total == 1
 
 
 def test_a_complete_group_goes(pool: Database, tracked: Tracked) -> None:

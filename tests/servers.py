@@ -1,0 +1,117 @@
+"""The servers of a test session: a PostgreSQL and a Valkey of its own, databases, and what killed sessions left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.pool import NullPool
+
+from celeriac import postgres, valkey
+from celeriac.processes import hold, own_directory
+from celeriac.supervisor import Supervisor
+from tracking.db import migrate
+from tracking.errors import ConfigurationError
+
+MARK = "CELERIAC_TESTS"  # in the environment of every process of a session: its directory
+TEMPLATE = "template_celeriac"
+YOUNG = 60.0  # seconds in which a session may not hold its new directory yet
+
+_PREFIX = "celeriac-test-"
+
+
+@dataclass(frozen=True)
+class Servers:
+    """Where the servers of this session are."""
+
+    database_url: str
+    valkey_url: str
+
+    def database(self, name: str) -> str:
+        """The URL of another database on the same server."""
+        return make_url(self.database_url).set(database=name).render_as_string(hide_password=False)
+
+
+@contextmanager
+def session_directory() -> Iterator[Path]:
+    """A directory for one session: nothing of the session outlives it, however its processes ended."""
+    directory = own_directory(Path(tempfile.mkdtemp(prefix=_PREFIX)))
+    with hold(directory):
+        try:
+            yield directory
+        finally:
+            _remove(directory)
+
+
+def remove_abandoned() -> list[str]:
+    """Remove what killed sessions left: processes, databases, directories. Returns their names for virtual hosts."""
+    names = []
+    for directory in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(ConfigurationError, FileNotFoundError, PermissionError):  # in use, or removed by another session
+            if time.time() - directory.stat().st_mtime > YOUNG:
+                with hold(directory):
+                    names += [virtual_host(part) for part in directory.iterdir()]
+                    _remove(directory)
+    return names
+
+
+def virtual_host(part: Path) -> str:
+    """The name of RabbitMQ's virtual host for the tests of one process; `part` is its directory in the session's."""
+    return f"{part.parent.name}-{part.name}"
+
+
+@contextmanager
+def started(directory: Path) -> Iterator[Servers]:
+    """The servers, with a template of the newest schema and one database for the whole session."""
+    cluster, broker = postgres.open_cluster(directory), valkey.open_broker(directory)
+    with Supervisor(show=lambda *_: None) as supervisor:
+        for part in (postgres.part(cluster), valkey.part(broker)):
+            supervisor.start(part)
+        url = make_url(cluster.url).set(drivername="postgresql+psycopg")
+        servers = Servers(url.render_as_string(hide_password=False), broker.url)
+        for setting in ("fsync", "full_page_writes", "synchronous_commit"):  # nobody needs these rows after a crash
+            _execute(servers, f"ALTER SYSTEM SET {setting} = off")
+        _execute(servers, "SELECT pg_reload_conf()")
+        _execute(servers, f"CREATE DATABASE {TEMPLATE} OWNER {postgres.ROLE}")
+        migrate(servers.database(TEMPLATE))
+        _execute(servers, f"CREATE DATABASE session TEMPLATE {TEMPLATE} OWNER {postgres.ROLE}")
+        yield servers
+
+
+@contextmanager
+def new_database(servers: Servers) -> Iterator[str]:
+    """The URL of a database with the newest schema, dropped at the end."""
+    name = f"test_{uuid4().hex[:12]}"
+    _execute(servers, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} OWNER {postgres.ROLE}")
+    yield servers.database(name)
+    _execute(servers, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _remove(directory: Path) -> None:
+    _end_processes(directory)
+    for part in filter(Path.is_dir, (directory, *directory.iterdir())):
+        postgres.discard(part)
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+def _end_processes(directory: Path) -> None:
+    for process in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+            if process.pid != os.getpid() and process.environ().get(MARK) == str(directory):
+                process.kill()
+
+
+def _execute(servers: Servers, statement: str) -> None:
+    administrator = make_url(servers.database_url).set(username="postgres", database="postgres")
+    engine = create_engine(administrator, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    with engine.connect() as connection:
+        connection.execute(text(statement))
