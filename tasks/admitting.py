@@ -35,10 +35,11 @@ def after(job_id: UUID, organization_id: str) -> list[JobRecord]:
     return _dispatchable(lifted, {organization_id})
 
 
-def resumed() -> list[JobRecord]:
-    """The jobs that may be dispatched now that a pause is over."""
+def resumed(organizations: Iterable[str] = ()) -> list[JobRecord]:
+    """The jobs that may be dispatched now that a pause is over, or that these organizations have another limit."""
     with database().autocommit() as connection:
-        return _dispatchable(admission.lift_gated(connection, _limits(), BATCH), set())
+        lifted = admission.lift_gated(connection, _limits(), BATCH)
+    return _dispatchable(lifted, set(organizations))
 
 
 class Turns:
@@ -58,12 +59,15 @@ class Turns:
     def _look_at_gates(self, connection: Connection, limits: Limits) -> list[JobRecord]:
         self._gates_at = time.monotonic() + GATES_INTERVAL
         _log_cancelled(admission.cancel_dependents(connection, BATCH))
-        for probe in circuits.probe(connection):
-            log.warning("circuit.probed", job_id=str(probe))
         for job in admission.take_back_unserved(connection, limits, BATCH):
             log.warning("job.unserved", job_id=str(job.id), queue=job.queue)
+        for organization_id in admission.overbooked(connection, limits):
+            _take_back_excess(organization_id, limits)
+        lifted = _judged(connection, limits)
+        for probe in circuits.probe(connection, limits):
+            log.warning("circuit.probed", job_id=str(probe))
         return [
-            *_judged(connection, limits),
+            *lifted,
             *admission.lift_gated(connection, limits, BATCH),
             *admission.lift_dependents(connection, limits, BATCH),
         ]
@@ -85,6 +89,12 @@ def _dispatchable(lifted: Iterable[JobRecord], organizations: set[str]) -> list[
         with database().begin() as connection:
             admitted += admission.admit(connection, organization_id, _limits(), BATCH)
     return admission.in_turns([*(job for job in lifted if job.hold is None), *admitted])
+
+
+def _take_back_excess(organization_id: str, limits: Limits) -> None:
+    with database().begin() as connection:
+        taken_back = admission.take_back_excess(connection, organization_id, limits)
+    log.warning("limit.exceeded", organization=organization_id, taken_back=[str(job.id) for job in taken_back[:10]])
 
 
 def _log_cancelled(cancelled: Iterable[JobRecord]) -> None:

@@ -22,6 +22,7 @@ from tasks.messages import JOB_ID_HEADER
 from tasks.progress import JobCancelled, Reporter
 from tasks.recording import DatabaseAway, persist
 from tracking import jobs, queries
+from tracking.crashpoints import CLAIMED, crash_point
 from tracking.db import database
 from tracking.models import Attempt, Claim, Progress, Refusal
 from tracking.settings import settings
@@ -144,6 +145,7 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
         if isinstance(answer, Refusal):
             log.warning("claim.refused", reason=str(answer))
             raise Ignore
+        crash_point(CLAIMED)
         structlog.contextvars.bind_contextvars(job_id=str(answer.job_id), attempt=answer.attempt)
         running.keep(self.request, running.Running(answer, Reporter(answer, _write_progress), since))
         log.info("job.started", organization=answer.owner.organization_id)

@@ -18,6 +18,7 @@ from kombu import Connection, Producer
 from tasks import admitting
 from tasks.messages import publish
 from tracking import jobs
+from tracking.crashpoints import PUBLISHED, crash_point
 from tracking.db import database
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Publisher:
         except Exception:
             self.close()
             raise
+        crash_point(PUBLISHED)
         if confirmed:
             with database().autocommit() as connection:
                 jobs.mark_dispatched(connection, confirmed)
@@ -165,9 +167,9 @@ class Dispatcher:
         """Send what may run now that something has happened to this job: a slot is free, a dependency has ended."""
         self._put(lambda publisher: publisher.dispatch(admitting.after(job_id, organization_id)))
 
-    def resume(self) -> None:
-        """Send what may run now that a pause is over."""
-        self._put(lambda publisher: publisher.dispatch(admitting.resumed()))
+    def resume(self, *organizations: str) -> None:
+        """Send what may run now that a pause is over, or that these organizations have another limit."""
+        self._put(lambda publisher: publisher.dispatch(admitting.resumed(organizations)))
 
     def interrupt(self, record: JobRecord) -> None:
         """Tell the worker of a cancelled job to interrupt its body: SIGUSR1 raises SoftTimeLimitExceeded in it."""

@@ -1,11 +1,20 @@
-"""The worker's view of a task that it runs: a job that runs out of memory fails, and the worker lives."""
+"""The worker's view of a task that it runs: what its process dies of must not be the end of other jobs."""
 
 from __future__ import annotations
 
+from signal import SIGKILL, SIGUSR1
 from typing import Any
+from uuid import UUID
 
+from billiard.common import TERM_SIGNAME
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]  # missing in the stubs
+from celery.platforms import signals
 from celery.worker.request import Request as CeleryRequest
+
+from tasks import handing_back
+from tasks.recording import recorder
+from tracking import jobs
+from tracking.db import database
 
 
 class OutOfMemory(Exception):
@@ -25,3 +34,25 @@ class Request(CeleryRequest):
         if isinstance(error.exc if isinstance(error, ExceptionWithTraceback) else error, MemoryError):
             exc_info.exception = OutOfMemory(str(error) or "out of memory")  # the traceback stays
         super().on_failure(exc_info, *args, **options)
+
+    def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:  # noqa: ARG002, FBT001, FBT002 - Celery's signature
+        """The worker stops at once: end the body, and let another worker run the job."""
+        super().cancel(pool, SIGKILL, emit_retry)
+        recorder().record(self._hand_back)
+
+    def terminate(self, pool: Any, signal: Any = None) -> None:
+        """Send a signal to the process that runs the job, because somebody has revoked it."""
+        super().terminate(pool, signal)
+        if signals.signum(signal or TERM_SIGNAME) == SIGUSR1 and self.worker_pid is not None:
+            _expect_to_live(pool, self.worker_pid)
+
+    def _hand_back(self) -> None:
+        with database().autocommit() as connection:
+            jobs.settle(connection, [handing_back.released(UUID(self.id), self.hostname)])
+
+
+def _expect_to_live(pool: Any, pid: Any) -> None:
+    """Billiard takes every signal for the end of the process, and the next job that this one dies with for revoked."""
+    process, _ = pool._pool._process_by_pid(pid)  # noqa: SLF001 - where terminate_job has found it
+    if process is not None:
+        process._controlled_termination = process._job_terminated = False  # noqa: SLF001 - what terminate_job has set

@@ -19,6 +19,7 @@ from tasks.arguments import arguments_to_payload, to_plain
 from tasks.dispatch import dispatcher
 from tracking import jobs
 from tracking.admission import Limits
+from tracking.crashpoints import SUBMITTED, crash_point
 from tracking.db import database
 from tracking.errors import InvalidValue, OwnerMissing
 from tracking.models import Attempt, JobRecord, NewJob, Owner, Scope, Submitted
@@ -79,6 +80,7 @@ def submit(job: NewJob, scope: Scope | None = None) -> Submitted:
     """
     with database().begin() as connection:
         submitted = jobs.submit(connection, job, Limits.configured(settings()), scope=scope)
+    crash_point(SUBMITTED)
     if submitted.created:
         dispatch(submitted.job)
     return submitted
@@ -135,7 +137,7 @@ def new_job(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | No
         scheduled_at=due_at,
         delay=delay,
         depends_on=_dependencies(options.get("depends_on")),
-        parent_id=_uuid(options.get("parent_id")) or (parent.job_id if parent else None),
+        parent_id=_parent_id(options.get("parent_id"), parent),
         root_id=_uuid(options.get("root_id")) or (parent.root_id if parent else None),
         group_id=options.get("group_id"),
         group_index=options.get("group_index"),
@@ -176,6 +178,12 @@ def _identifier(task_id: str | None) -> UUID:
         return UUID(task_id) if task_id is not None else uuid7()
     except ValueError:
         raise InvalidValue(f"a task id must be a UUID: {task_id!r}") from None
+
+
+def _parent_id(value: Any, parent: Attempt | None) -> UUID | None:
+    """The job that sends this one. Celery names it by its task id, which is another one at each dispatch."""
+    given = _uuid(value)
+    return parent.job_id if parent is not None and given in (None, parent.task_id) else given
 
 
 def _uuid(value: Any) -> UUID | None:

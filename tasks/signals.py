@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -23,13 +23,14 @@ from celery import current_app, current_task, signals, signature, states
 from celery.exceptions import InvalidTaskError, Reject, Retry, SoftTimeLimitExceeded
 from sqlalchemy import Connection
 
-from tasks import dead_letters, running, sending
+from tasks import dead_letters, handing_back, running, sending
 from tasks.arguments import arguments_to_payload
 from tasks.dispatch import dispatcher
 from tasks.recording import persist, recorder
 from tasks.running import Running
 from tracking import circuits, groups, jobs, queries
 from tracking.admission import Limits
+from tracking.crashpoints import FINISHED, SETTLED, crash_point
 from tracking.db import database
 from tracking.errors import InvalidValue
 from tracking.logs import configure_logging
@@ -86,7 +87,9 @@ def on_failure(sender: Any, task_id: str, exception: BaseException, einfo: Any =
     elif (dispatch := _uuid(task_id)) is None:
         return
     elif isinstance(exception, WorkerLostError):
-        _from_main(lambda: _lose(dispatch, failure))
+        lost = Outcome(dispatch, "lost", UPKEEP, failure=failure)
+        outcome = handing_back.released(dispatch, UPKEEP) if handing_back.is_begun() else lost
+        _from_main(lambda: _lose(outcome))
     elif isinstance(exception, TimeLimitExceeded):
         _from_main(lambda: _fail(dispatch, failure, request))
     elif not isinstance(exception, Reject):
@@ -109,8 +112,7 @@ def on_revoked(request: Any, terminated: bool, signum: Any, expired: bool, **_: 
         return
     reason = "expired" if expired else "terminated by remote control" if terminated else "revoked by remote control"
     hostname = request.hostname or UPKEEP
-    killed = terminated and signum != signal.SIGUSR1
-    _from_main(lambda: _cancel_revoked(task_id, reason, hostname, killed=killed))
+    _from_main(lambda: _cancel_revoked(task_id, reason, hostname, signum if terminated else None))
 
 
 def on_unknown(sender: Any, message: Any, name: str, **_: Any) -> None:
@@ -153,20 +155,28 @@ def _end_attempt(request: Any, now: Running, kind: OutcomeKind, *, how: str, **d
     outcome = Outcome(
         attempt.task_id, kind, request.hostname, attempt.attempt, last_news=now.reporter.close(), **details
     )
+    crash_point(FINISHED)
     accepted = persist(lambda: _accept(request, now, outcome), task_id=str(attempt.task_id))
+    crash_point(SETTLED)
     now.settled = True
     if accepted is None:
         persist(lambda: _stopped(attempt.task_id, request.hostname, how), task_id=str(attempt.task_id))
         log.warning("outcome.refused", outcome=kind, how=how)
+        dispatcher().follow(attempt.job_id, attempt.owner.organization_id)
         return
     settled, successors = accepted
     log.info("job.ended", status=str(settled.status))
     for successor in successors:
         sending.dispatch(successor)
-    if settled.is_awaited:
-        dispatcher().follow(settled.job_id, settled.organization_id)
+    _follow([settled])
     if kind in ("failed", "retry"):
         persist(lambda: _trip(current_app.tasks[now.attempt.job_type]), job_id=str(settled.job_id))
+
+
+def _follow(settled: Iterable[Settled]) -> None:
+    for each in settled:
+        if each.is_awaited:
+            dispatcher().follow(each.job_id, each.organization_id)
 
 
 def _trip(handler: Any) -> None:
@@ -204,7 +214,9 @@ def _accept(request: Any, now: Running, outcome: Outcome) -> tuple[Settled, list
 
 def _submit(connection: Connection, successors: list[NewJob]) -> list[JobRecord]:
     limits = Limits.configured(settings())
-    submitted = [jobs.submit(connection, successor, limits) for successor in successors]
+    # The lines of their organizations are locked in this order by everybody: two handlers must not wait for each other.
+    ordered = sorted(successors, key=lambda successor: successor.owner.organization_id)
+    submitted = [jobs.submit(connection, successor, limits) for successor in ordered]
     return [each.job for each in submitted if each.created]
 
 
@@ -242,12 +254,13 @@ def _stopped(task_id: UUID, actor: str, how: str) -> bool:
         return jobs.stopped(connection, task_id, actor=actor, how=how)
 
 
-def _lose(task_id: UUID, failure: Failure) -> None:
-    outcome = Outcome(task_id, "lost", UPKEEP, failure=failure)
+def _lose(outcome: Outcome) -> None:
+    task_id = outcome.task_id
     with database().autocommit() as connection:
         settled = jobs.settle(connection, [outcome], max_losses=settings().max_losses)
         if not settled and not jobs.stopped(connection, task_id, actor=UPKEEP, how="killed"):
             jobs.redispatch(connection, task_id)  # the child died before it could claim
+    _follow(settled)
     log.error("worker.child_lost", task_id=str(task_id), status=str(settled[0].status) if settled else None)
 
 
@@ -259,6 +272,7 @@ def _fail(task_id: UUID, failure: Failure, request: Any) -> None:
         submitted = _submit(connection, followers)
     for follower in submitted:
         sending.dispatch(follower)
+    _follow(settled)
     if not settled:
         with database().autocommit() as connection:
             jobs.stopped(connection, task_id, actor=UPKEEP, how="killed")
@@ -270,10 +284,12 @@ def _fail_unstarted(task_id: UUID, failure: Failure) -> None:
     log.error("job.cannot_run", task_id=str(task_id), error=failure.message)
 
 
-def _cancel_revoked(task_id: UUID, reason: str, actor: str, *, killed: bool) -> None:
+def _cancel_revoked(task_id: UUID, reason: str, actor: str, signum: Any) -> None:
     with database().autocommit() as connection:
         jobs.cancel_dispatch(connection, task_id, actor=f"remote control of {actor}", reason=reason)
-        if killed:
+        if signum == signal.SIGUSR1:
+            jobs.seen(connection, task_id, actor=actor)
+        elif signum is not None:
             jobs.stopped(connection, task_id, actor=actor, how="killed")
 
 
@@ -291,6 +307,7 @@ def _is_interruption(error: BaseException | None, request: Any, now: Running) ->
         if persist(lambda: _stopped(now.attempt.task_id, request.hostname, "interrupted")):
             now.settled = True
             log.info("job.interrupted")
+            dispatcher().follow(now.attempt.job_id, now.attempt.owner.organization_id)
             return True
         time.sleep(0.05)
     _end_attempt(request, now, "released", how="interrupted", failure=Failure("Interrupted", "interrupted by mistake"))

@@ -20,8 +20,11 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from tasks import admitting, lease
 from tasks.dispatch import Publisher
+from tasks.handing_back import HandingBack
 from tasks.pruning import Pruning
 from tasks.recording import persist, recorder
+from tasks.resending import Resending
+from tasks.stopping import Stopping
 from tracking import jobs, workers
 from tracking.db import database
 from tracking.settings import settings
@@ -33,7 +36,12 @@ ELECTION_INTERVAL = 2.0  # seconds between two tries to become the leader
 DISPATCH_GRACE = timedelta(seconds=3)  # the submitting process sends its own messages; later they are ours
 BATCH = 500
 REAP_INTERVAL = 2.0
+STOPPING_INTERVAL = 1.0  # seconds between two looks for cancelled bodies
 FORGET_AFTER = timedelta(days=1)
+# Seconds without a statement after which PostgreSQL ends the leader's session, and with it the lock: a process that is
+# stopped, or a machine that is cut off, would keep it. Its longest wait, for a broker, is half of this.
+LEADER_SILENCE = 10.0
+SILENCE = text("SELECT set_config('idle_session_timeout', :milliseconds, false)")
 START_PATIENCE = 60.0
 STOP_TIMEOUT = 10.0
 
@@ -43,10 +51,11 @@ class Upkeep(bootsteps.StartStopStep):
 
     label = "Upkeep"
 
-    def __init__(self, _worker: Any, **_: Any) -> None:
+    def __init__(self, worker: Any, **_: Any) -> None:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._lease = lease.take()
+        self._handing_back = HandingBack(worker, self._lease)
 
     def start(self, parent: Any) -> None:
         """Register the worker, then begin. Raises DatabaseAway when the database cannot be reached in a minute."""
@@ -54,7 +63,8 @@ class Upkeep(bootsteps.StartStopStep):
         persist(lambda: self._beat(worker), patience=START_PATIENCE, worker=worker.hostname)
         loops: dict[str, Callable[[], None]] = {
             "heartbeat": lambda: self._keep_beating(worker),
-            "upkeep": Leader(worker.app, self._stop).run,
+            "stopping": lambda: self._keep_stopping(worker),
+            "upkeep": Leader(worker, self._stop).run,
         }
         for name, loop in loops.items():
             thread = threading.Thread(target=loop, name=name, daemon=True)
@@ -62,8 +72,13 @@ class Upkeep(bootsteps.StartStopStep):
             self._threads.append(thread)
         log.info("worker.registered", worker=worker.hostname, lease=str(self._lease))
 
+    def close(self, _parent: Any) -> None:
+        """The worker begins to stop."""
+        self._handing_back.begin()
+
     def stop(self, parent: Any) -> None:
         """Write what is left to write and take the worker off the list: what it still runs is released at once."""
+        self._handing_back.end()
         self._stop.set()
         recorder().flush(STOP_TIMEOUT)
         for thread in self._threads:
@@ -85,6 +100,14 @@ class Upkeep(bootsteps.StartStopStep):
             except SQLAlchemyError as error:
                 log.warning("heartbeat.failed", worker=worker.hostname, error=type(error).__name__)
 
+    def _keep_stopping(self, worker: Any) -> None:
+        stopping = Stopping(worker, self._lease)
+        while not self._stop.wait(STOPPING_INTERVAL):
+            try:
+                stopping.turn()
+            except Exception as error:  # noqa: BLE001 - without the event loop Celery's own state may move under us
+                log.warning("stopping.failed", worker=worker.hostname, error=type(error).__name__)
+
     def _beat(self, worker: Any) -> None:
         with database().autocommit() as connection:
             workers.beat(
@@ -100,12 +123,13 @@ class Upkeep(bootsteps.StartStopStep):
 class Leader:
     """The worker that holds the lock: it sends what is due or was never sent, and releases the jobs of the dead."""
 
-    def __init__(self, app: Any, stop: threading.Event) -> None:
+    def __init__(self, worker: Any, stop: threading.Event) -> None:
         self._stop = stop
-        self._publisher = Publisher(app)
+        self._publisher = Publisher(worker.app)
         self._broker_back_at = 0.0
         self._reap_at = 0.0
         self._pruning = Pruning()
+        self._resending = Resending(worker)
         self._admission = admitting.Turns()
 
     def run(self) -> None:
@@ -118,25 +142,29 @@ class Leader:
                 log.warning("upkeep.database_away", error=type(error).__name__)
             self._stop.wait(ELECTION_INTERVAL)
         self._publisher.close()
+        self._resending.close()
 
     def _stand(self, connection: Connection) -> None:
+        # After an outage of the database every heartbeat is old: let the living be heard before the dead are counted.
+        self._reap_at = time.monotonic() + min(settings().lease_timeout, 2 * settings().heartbeat)
         while not self._stop.is_set():
             if connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": LEADER_LOCK}).scalar_one():
                 log.info("upkeep.leading")
                 try:
+                    connection.execute(SILENCE, {"milliseconds": _milliseconds_of_silence()})
                     self._lead(connection)
                 finally:
                     if not connection.invalidated:
+                        connection.execute(SILENCE, {"milliseconds": "0"})
                         connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LEADER_LOCK})
                 return
             self._stop.wait(ELECTION_INTERVAL)
 
     def _lead(self, connection: Connection) -> None:
-        # After an outage of the database every heartbeat is old: let the living be heard before the dead are counted.
-        self._reap_at = time.monotonic() + settings().lease_timeout
         while not self._stop.is_set():
             sent = self._dispatch(connection)
             self._reap(connection)
+            self._resending.turn()
             self._pruning.turn()
             if sent < BATCH:
                 self._stop.wait(settings().sweep_interval)
@@ -144,8 +172,9 @@ class Leader:
     def _dispatch(self, connection: Connection) -> int:
         if time.monotonic() < self._broker_back_at:
             return 0
-        due = self._admission.turn(connection)
-        records = due or jobs.undispatched(connection, DISPATCH_GRACE, BATCH)
+        due = {job.id: job for job in self._admission.turn(connection)}
+        unsent = {job.id: job for job in jobs.undispatched(connection, DISPATCH_GRACE, BATCH)}
+        records = list((due | unsent).values())
         if records:
             try:
                 self._publisher.dispatch(records)
@@ -164,6 +193,10 @@ class Leader:
         for lost in jobs.reap(connection, timeout, BATCH, max_losses=settings().max_losses):
             log.error("worker.lost", job_id=str(lost.job_id), status=str(lost.status))
         workers.forget_dead(connection, FORGET_AFTER)
+
+
+def _milliseconds_of_silence() -> str:
+    return str(round(1000 * max(LEADER_SILENCE, 4 * settings().sweep_interval)))
 
 
 # Celery starts a step after those that it requires, and stops it before them: while the pool finishes its jobs, and the

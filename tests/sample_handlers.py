@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import current_app
+from celery.exceptions import SoftTimeLimitExceeded
 
 from tasks import BaseModel, Job, app
 
@@ -36,7 +37,7 @@ def count_words(self: Job, payload: Words) -> Count:
 
 
 class Nap(BaseModel):
-    """How long to sleep, in how many steps; `deaf` ignores the interruption."""
+    """How long to sleep, in how many steps."""
 
     seconds: float = 30
     steps: int = 1
@@ -52,6 +53,26 @@ def nap(self: Job, payload: Nap) -> None:
     for number in range(1, payload.steps + 1):
         with self.step(f"nap {number}", number, of=payload.steps):
             time.sleep(payload.seconds / payload.steps)
+
+
+@app.task(bind=True, pydantic=True, name="deaf")
+def deaf(self: Job, payload: Nap) -> None:
+    """Sleep whatever happens; with more than one step, say so all the time."""
+    end = time.monotonic() + payload.seconds
+    while time.monotonic() < end:
+        try:
+            time.sleep(0.1)
+        except SoftTimeLimitExceeded:
+            continue
+        if payload.steps > 1:
+            self.progress(50)
+
+
+@app.task(bind=True, pydantic=True, name="linger")
+def linger(self: Job, payload: Nap) -> None:
+    """Sleep in the first attempt."""
+    if self.job is not None and self.job.attempt == 1:
+        time.sleep(payload.seconds)
 
 
 class Trouble(BaseModel):
@@ -98,6 +119,19 @@ def parent(self: Job, children: int) -> list[str]:
 def fail(text: str = "broken") -> None:
     """Raise."""
     raise ValueError(text)
+
+
+class Fault(BaseModel):
+    """The file whose presence is a fault."""
+
+    fault: str
+
+
+@app.task(bind=True, pydantic=True, name="fragile", circuit_failures=2, circuit_pause=2.0)
+def fragile(self: Job, payload: Fault) -> None:
+    """Fail for as long as there is such a file; two failures in a row open the circuit for two seconds."""
+    if Path(payload.fault).exists():
+        raise ConnectionError("broken")
 
 
 @app.task(name="odd_result")
@@ -172,3 +206,14 @@ def doubting(self: Job, witness: str) -> bool:
     with Path(witness).open("a") as file:
         file.write(f"{self.still_mine()}\n")
     return self.still_mine()
+
+
+@app.task(bind=True, name="slow_at_first")
+def slow_at_first(self: Job, witness: str) -> int:
+    """Leave a line in the witness file; the first attempt would take minutes, the others no time."""
+    with Path(witness).open("a") as file:
+        file.write(f"{self.request.id}\n")
+    starts = len(Path(witness).read_text().splitlines())
+    if starts == 1:
+        time.sleep(300)
+    return starts

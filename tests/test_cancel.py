@@ -25,39 +25,65 @@ def cancel_row(platform: Platform, job_id: UUID) -> JobRecord:
         return jobs.cancel(connection, job_id, Scope("default"), actor="u1").job
 
 
+def start_nap(platform: Platform) -> UUID:
+    """A job that sleeps for half a minute; it has begun to."""
+    job_id = platform.submit("nap", payload={"seconds": 30})
+    eventually(lambda: platform.job(job_id).message == "nap 1", what="its first step")
+    return job_id
+
+
+def receipt(platform: Platform, job_id: UUID) -> str:
+    """How the body of a cancelled job ended: its history tells when that was asked for, heard and done."""
+    eventually(lambda: not platform.job(job_id).stopping, within=20, what="the stop of the body")
+    requested, seen, stopped = platform.history(job_id)[-3:]
+    assert [entry.event for entry in (requested, seen, stopped)] == ["cancelled", "seen", "stopped"]
+    assert seen.detail["after"] <= stopped.detail["after"]
+    return str(stopped.detail["how"])
+
+
 def test_a_running_job_is_interrupted_within_two_seconds(running: Platform) -> None:
     """The revocation raises in the body; history says that it was interrupted, and when."""
-    job_id = running.submit("nap", payload={"seconds": 30})
-    running.wait_for(job_id, "running")
+    job_id = start_nap(running)
     running.run(CANCEL, str(job_id))
     cancelled = running.job(job_id)
     assert (cancelled.status, cancelled.cancel_requested_at is not None) == ("cancelled", True)
-    eventually(lambda: not running.job(job_id).stopping, within=10, what="the stop of the body")
-    stop = running.history(job_id)[-1]
-    assert (stop.event, stop.detail["how"]) == ("stopped", "interrupted")
-    assert stop.detail["after"] < 2000
+    assert receipt(running, job_id) == "interrupted"
+    assert running.history(job_id)[-1].detail["after"] < 2000
 
 
-def test_a_running_job_that_hears_nothing_stops_at_its_next_step(running: Platform) -> None:
+def test_a_running_job_that_ignores_the_interruption_stops_at_its_next_step(running: Platform) -> None:
     """The next report of progress finds out."""
-    job_id = running.submit("nap", payload={"seconds": 4, "steps": 8})
+    job_id = running.submit("deaf", payload={"seconds": 20, "steps": 2})
     running.wait_for(job_id, "running")
-    cancel_row(running, job_id)
-    eventually(lambda: not running.job(job_id).stopping, within=10, what="the stop of the body")
-    assert running.history(job_id)[-1].detail["how"] == "at a step"
+    running.run(CANCEL, str(job_id))
+    assert receipt(running, job_id) == "at a step"
+
+
+def test_a_body_that_returns_all_the_same_has_finished_first(running: Platform) -> None:
+    """Its result is refused."""
+    job_id = running.submit("deaf", payload={"seconds": 3})
+    running.wait_for(job_id, "running")
+    running.run(CANCEL, str(job_id))
+    assert receipt(running, job_id) == "finished first"
+    assert running.job(job_id).result is None
+
+
+def test_a_cancel_of_which_nobody_tells_the_worker_interrupts_the_body_too(running: Platform) -> None:
+    """Whoever cancelled could not reach the broker; the worker looks for itself."""
+    job_id = start_nap(running)
+    with Platform(running.environment["DATABASE_URL"], "redis://127.0.0.1:9/0", running.directory) as absent:
+        absent.run(CANCEL, str(job_id))
+        assert receipt(running, job_id) == "interrupted"
 
 
 @pytest.mark.parametrize(("by", "how"), [("SIGUSR1", "interrupted"), ("SIGTERM", "killed")])
 def test_a_job_revoked_by_remote_control_is_recorded_as_cancelled(running: Platform, by: str, how: str) -> None:
     """As Flower's buttons do it; SIGTERM, its default, ends the process of the job, too."""
-    job_id = running.submit("nap", payload={"seconds": 30})
-    running.wait_for(job_id, "running")
+    job_id = start_nap(running)
     running.run(REVOKE.format(signal=by), str(job_id))
     running.wait_for(job_id, "cancelled", within=10)
-    eventually(lambda: not running.job(job_id).stopping, within=10, what="the stop of the body")
-    cancelled, stopped = running.history(job_id)[-2:]
-    assert "remote control" in cancelled.actor
-    assert (stopped.event, stopped.detail["how"]) == ("stopped", how)
+    assert receipt(running, job_id) == how
+    assert "remote control" in running.history(job_id)[-3].actor
 
 
 def test_an_interruption_that_meets_another_job_does_not_harm_it(running: Platform, tmp_path: Path) -> None:

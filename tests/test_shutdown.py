@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from uuid import UUID
 
 import psutil
 
 from tests.live import Platform, eventually
+from tests.test_cancel import cancel_row, receipt, start_nap
 
 
 def test_a_stopped_worker_finishes_its_job_and_leaves(platform: Platform) -> None:
@@ -46,3 +48,59 @@ def test_a_job_accepted_while_the_broker_was_away_is_sent_by_upkeep(platform: Pl
     assert platform.job(job_id).dispatched_at is None
     platform.start_worker(concurrency=1)
     eventually(lambda: platform.job(job_id).status == "succeeded", what="the job")
+
+
+def test_a_job_that_outlives_the_grace_period_is_handed_back(platform: Platform) -> None:
+    """Not lost, not failed: another worker runs it, and nothing of the first one stays."""
+    first = platform.start_worker(concurrency=2, CELERIAC_SHUTDOWN_GRACE="1")
+    children = psutil.Process(first.pid).children(recursive=True)
+    job_id = platform.submit("linger", payload={"seconds": 60})
+    platform.wait_for(job_id, "running")
+    platform.start_worker(concurrency=1)
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(20) == 0
+    assert not [child for child in children if child.is_running()]
+    _was_handed_back(platform, job_id)
+
+
+def test_a_second_sigterm_ends_the_grace_period(platform: Platform) -> None:
+    """Somebody is in a hurry."""
+    worker = platform.start_worker(concurrency=1)
+    job_id = platform.submit("nap", payload={"seconds": 30})
+    platform.wait_for(job_id, "running")
+    worker.send_signal(signal.SIGTERM)
+    eventually(lambda: "Warm shutdown" in platform.log(), what="the first request")
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(15) == 0
+    assert (platform.job(job_id).status, platform.job(job_id).losses) == ("queued", 0)
+
+
+def test_a_cold_shutdown_hands_back_too(platform: Platform) -> None:
+    """SIGQUIT, or the second Ctrl-C."""
+    first = platform.start_worker(concurrency=1)
+    job_id = platform.submit("linger", payload={"seconds": 60})
+    platform.wait_for(job_id, "running")
+    platform.start_worker(concurrency=1)
+    first.send_signal(signal.SIGQUIT)
+    first.wait(20)
+    _was_handed_back(platform, job_id)
+
+
+def test_a_body_that_is_cancelled_while_the_worker_stops_is_ended(platform: Platform) -> None:
+    """No remote control reaches it any more."""
+    worker = platform.start_worker(concurrency=1)
+    job_id = start_nap(platform)
+    worker.send_signal(signal.SIGTERM)
+    eventually(lambda: "Warm shutdown" in platform.log(), what="the stop")
+    cancel_row(platform, job_id)
+    assert receipt(platform, job_id) == "interrupted"
+    assert worker.wait(15) == 0
+
+
+def _was_handed_back(platform: Platform, job_id: UUID) -> None:
+    job = platform.wait_for(job_id, "succeeded", within=30)
+    assert (job.attempt, job.losses, job.retry_count) == (2, 0, 0)
+    events = [event for event in platform.events(job_id) if event != "duplicate_refused"]  # the broker may repeat it
+    assert events == ["created", "started", "released", "started", "completed"]
+    released = next(entry for entry in platform.history(job_id) if entry.event == "released")
+    assert released.detail["reason"] == "worker shut down"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,12 +12,10 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError
 
 from celeriac import diagram
-from tests.conftest import Servers
 from tests.properties import UNHURRIED
-from tests.tracked import ACME, HOUR, KINDS, LEASE_TIMEOUT, SITUATIONS, Tracked, check_job, empty, own_pool, wish
+from tests.tracked import ACME, HOUR, KINDS, LEASE_TIMEOUT, SITUATIONS, Tracked, check_job, wish
 from tracking import admission, jobs, states
 from tracking.admission import UNLIMITED
-from tracking.db import Database
 from tracking.errors import IllegalMove
 from tracking.models import JobRecord, Outcome, OutcomeKind, Progress
 from tracking.schema import jobs as table
@@ -151,7 +149,11 @@ def _report(tracked: Tracked, job: JobRecord) -> bool:
 
 
 def _stopped(tracked: Tracked, job: JobRecord) -> bool:
-    return jobs.stopped(tracked.connection, job.task_id, actor="worker-1", how="killed")
+    return jobs.stopped(tracked.connection, job.task_id, actor="upkeep", how="worker lost")
+
+
+def _seen(tracked: Tracked, job: JobRecord) -> bool:
+    return jobs.seen(tracked.connection, job.task_id, actor="worker-1")
 
 
 def _cancel(tracked: Tracked, job: JobRecord) -> Any:
@@ -198,6 +200,7 @@ VERBS: dict[str, Verb] = {
     "lost": Verb(_settle("lost"), ("running",), Event.RELEASED, Status.QUEUED),
     "released": Verb(_settle("released"), ("running",), Event.RELEASED, Status.QUEUED),
     "ended elsewhere": Verb(_settle("cancelled"), ("running",), Event.CANCELLED, Status.CANCELLED),
+    "seen": Verb(_seen, ("stopping",), Event.SEEN),
     "stopped": Verb(_stopped, ("stopping",), Event.STOPPED),
     "cancel": Verb(_cancel, (*ALL_WAITING, "running"), Event.CANCELLED, Status.CANCELLED),
     "cancel dispatch": Verb(_cancel_dispatch, (*ALL_WAITING, "running"), Event.CANCELLED, Status.CANCELLED),
@@ -216,21 +219,6 @@ ILLEGAL = [pair for pair in TRIED if pair not in LEGAL and pair != REAPED_STOP]
 
 # These take a task id, and do nothing with one of an older dispatch.
 FENCED = [name for name in VERBS if name not in ("cancel", "retry", "forced retry", "release due", "reap")]
-
-
-@pytest.fixture(scope="module")
-def pool(servers: Servers) -> Iterator[Database]:
-    """A database for the tests of this module."""
-    with own_pool(servers) as pool:
-        yield pool
-
-
-@pytest.fixture
-def tracked(pool: Database) -> Iterator[Tracked]:
-    """No jobs yet; every statement is a transaction of its own."""
-    empty(pool)
-    with pool.autocommit() as connection:
-        yield Tracked(connection)
 
 
 @pytest.mark.parametrize(("name", "situation"), LEGAL)

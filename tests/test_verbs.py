@@ -13,9 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError
 
-from tests.conftest import Servers
 from tests.properties import ON_ONE_DATABASE
-from tests.tracked import ACME, HOUR, KINDS, LEASE_TIMEOUT, Tracked, check_rows, empty, new_job, outcome, own_pool, wish
+from tests.tracked import ACME, HOUR, KINDS, LEASE_TIMEOUT, Tracked, check_rows, new_job, outcome, wish
 from tracking import acting_as, admission, groups, jobs, queries, workers
 from tracking.admission import UNLIMITED
 from tracking.db import Database
@@ -39,20 +38,11 @@ JSON = st.recursive(
 )
 
 
-@pytest.fixture(scope="module")
-def pool(servers: Servers) -> Iterator[Database]:
-    """A database for the tests of this module."""
-    with own_pool(servers) as pool:
-        yield pool
-
-
 @pytest.fixture
-def tracked(pool: Database) -> Iterator[Tracked]:
-    """No jobs yet; every statement is a transaction of its own. Afterwards the rows must tell no lie."""
-    empty(pool)
-    with pool.autocommit() as connection:
-        yield Tracked(connection)
-        check_rows(Tracked(connection))
+def tracked(tracked: Tracked) -> Iterator[Tracked]:
+    """No jobs yet. Afterwards the rows must tell no lie."""
+    yield tracked
+    check_rows(tracked)
 
 
 def _last(tracked: Tracked, job: JobRecord) -> dict[str, Any]:
@@ -564,12 +554,71 @@ def test_somebody_elses_job_does_not_exist(tracked: Tracked, verb: Any, scope: S
     assert tracked.get(job.id) == job
 
 
+def test_that_a_worker_has_heard_of_a_cancel_is_recorded_once(tracked: Tracked) -> None:
+    """By whoever hears of it first: its main process, or the body that is about to end."""
+    job = tracked.put_into("stopping")
+    assert jobs.seen(tracked.connection, job.task_id, actor="worker-1")
+    assert not jobs.seen(tracked.connection, job.task_id, actor="worker-1")
+    assert jobs.stopped(tracked.connection, job.task_id, actor="worker-1", how="killed")
+    assert tracked.events(job) == ["created", "started", "cancelled", "seen", "stopped"]
+
+
+def test_a_lost_worker_has_not_heard_of_a_cancel(tracked: Tracked) -> None:
+    """Nobody knows, so nobody says so."""
+    job = tracked.put_into("stopping")
+    assert jobs.stopped(tracked.connection, job.task_id, actor="upkeep", how="worker lost")
+    assert tracked.events(job) == ["created", "started", "cancelled", "stopped"]
+
+
+def test_a_worker_finds_what_it_runs_and_what_it_has_to_stop(tracked: Tracked) -> None:
+    """And nothing of another worker."""
+    ours, theirs = tracked.register_worker(), tracked.register_worker()
+    running, stopping = (tracked.start(tracked.submit(), lease=ours) for _ in range(2))
+    tracked.start(tracked.submit(), lease=theirs)
+    tracked.cancel(stopping)
+    assert jobs.running(tracked.connection, ours) == [running.task_id]
+    [body] = jobs.stopping(tracked.connection, ours)
+    assert (body.task_id, body.seen_for) == (stopping.task_id, None)
+    assert jobs.stopping(tracked.connection, theirs) == []
+
+
+def test_of_a_queue_only_the_oldest_jobs_can_be_missing(tracked: Tracked) -> None:
+    """As many as there are fewer messages than jobs; a job that was just sent is not looked for."""
+    jobs_sent = [tracked.submit() for _ in range(3)]
+    for job in jobs_sent:
+        jobs.mark_dispatched(tracked.connection, [job.task_id])
+    [(queue, at)] = jobs.waiting_queues(tracked.connection, timedelta(0))
+    ids = [job.task_id for job in jobs_sent]
+    for ready in range(5):
+        found = jobs.missing(tracked.connection, queue, at, timedelta(0), ready=ready, limit=10)
+        assert found == ids[: max(0, 3 - ready)]
+    assert jobs.missing(tracked.connection, queue, at, HOUR, ready=0, limit=10) == []
+    assert jobs.waiting_queues(tracked.connection, HOUR) == []
+
+
+def test_a_job_that_is_sent_again_keeps_its_task_id(tracked: Tracked) -> None:
+    """So that only one of the two messages is ever claimed; one that runs is not sent again."""
+    waiting, running = tracked.submit(), tracked.start(tracked.submit())
+    jobs.mark_dispatched(tracked.connection, [waiting.task_id])
+    assert jobs.send_again(tracked.connection, [waiting.task_id, running.task_id]) == [waiting.id]
+    after = tracked.get(waiting.id)
+    assert (after.task_id, after.dispatched_at) == (waiting.task_id, None)
+
+
+def test_what_was_released_is_sent_at_once(tracked: Tracked) -> None:
+    """No producer is about to."""
+    fresh, released = tracked.submit(), tracked.run("released")
+    found = jobs.undispatched(tracked.connection, HOUR, 10)
+    assert [job.id for job in found] == [released.id]
+    assert fresh.dispatched_at is None
+
+
 def test_the_end_of_a_cancelled_body_is_recorded_once(tracked: Tracked) -> None:
     """How, and how many milliseconds after the cancel; without moving the job."""
     job = tracked.put_into("stopping")
     assert jobs.stopped(tracked.connection, job.task_id, actor="worker-1", how="interrupted")
     assert not jobs.stopped(tracked.connection, job.task_id, actor="worker-1", how="killed")
-    assert tracked.events(job) == ["created", "started", "cancelled", "stopped"]
+    assert tracked.events(job) == ["created", "started", "cancelled", "seen", "stopped"]
     detail = _last(tracked, job)
     assert detail["how"] == "interrupted"
     assert detail["after"] >= 0

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, get_args
@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, func, select, text, update
 
-from tests.conftest import Servers, _database
+from tests.servers import Servers, new_database
 from tracking import admission, jobs, queries, workers
 from tracking.admission import UNLIMITED
 from tracking.db import Database
@@ -29,6 +29,7 @@ from tracking.models import (
     Scope,
     Settled,
 )
+from tracking.schema import history
 from tracking.schema import jobs as table
 from tracking.sql import record
 from tracking.states import FINISHED, MOVES, Event, Status, is_legal
@@ -52,13 +53,13 @@ SITUATIONS = (
     "stopping",
 )
 
-STATUS_KEPT = (Event.PROGRESS, Event.DUE, Event.STOPPED, Event.DUPLICATE_REFUSED, Event.HELD)
+STATUS_KEPT = (Event.PROGRESS, Event.DUE, Event.SEEN, Event.STOPPED, Event.DUPLICATE_REFUSED, Event.HELD)
 
 
 @contextmanager
 def own_pool(servers: Servers) -> Iterator[Database]:
     """A pool on a new database with the newest schema, dropped at the end."""
-    with _database(servers) as url:
+    with new_database(servers) as url:
         pool = Database(url)
         yield pool
         pool.close()
@@ -197,7 +198,8 @@ class Tracked:
 
 
 _DELETE_ALL = """
-    WITH a AS (DELETE FROM jobs), b AS (DELETE FROM history), c AS (DELETE FROM workers)
+    WITH a AS (DELETE FROM jobs), b AS (DELETE FROM history), c AS (DELETE FROM workers),
+         d AS (DELETE FROM organizations), e AS (DELETE FROM pauses), f AS (DELETE FROM circuits)
     DELETE FROM groups"""
 
 _STEPS: dict[str, tuple[Callable[[Tracked, JobRecord], JobRecord], ...]] = {
@@ -215,8 +217,19 @@ _STEPS: dict[str, tuple[Callable[[Tracked, JobRecord], JobRecord], ...]] = {
 
 def check_rows(tracked: Tracked) -> None:
     """The invariants 3, 4, 5, 8 and 9 of the platform's guarantees, for every job."""
+    histories: dict[UUID, list[HistoryEntry]] = {}
+    for row in tracked.connection.execute(select(history).order_by(history.c.id)):
+        histories.setdefault(row.job_id, []).append(_entry(row._mapping))
     for job in tracked.all():
-        check_job(job, tracked.history(job))
+        check_job(job, histories[job.id])
+
+
+def _entry(row: Mapping[Any, Any]) -> HistoryEntry:
+    values = {each.name: row[each.name] for each in fields(HistoryEntry)}
+    source = Status(row["from_status"]) if row["from_status"] else None
+    return replace(
+        HistoryEntry(**values), event=Event(row["event"]), from_status=source, to_status=Status(row["to_status"])
+    )
 
 
 def check_job(job: JobRecord, entries: Sequence[HistoryEntry]) -> None:

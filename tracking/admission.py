@@ -14,10 +14,10 @@ from itertools import chain, zip_longest
 from typing import Any, Self
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, delete, text
 
 from tracking.models import JobRecord
-from tracking.schema import IN_FLIGHT
+from tracking.schema import IN_FLIGHT, organizations
 from tracking.settings import Settings
 from tracking.sql import listed, logged, record
 from tracking.states import WAITING, Event, Status
@@ -71,9 +71,12 @@ def limit_of(organization: str) -> str:
 
 
 def next_hold(job: str, due_at: str | None = None) -> str:
-    """SQL, the rule: what this waiting job has to wait for next; null = nothing. `due_at` instead of the job's own."""
+    """SQL, the rule: what this waiting job has to wait for next; null = nothing. `due_at` instead of the job's own.
+
+    A job that has run before had dependencies that succeeded; they may have been removed since.
+    """
     return f"""CASE
-        WHEN EXISTS (SELECT FROM unnest({job}.depends_on) AS wanted (id)
+        WHEN {job}.attempt = 0 AND EXISTS (SELECT FROM unnest({job}.depends_on) AS wanted (id)
                      WHERE NOT EXISTS (SELECT FROM jobs AS dependency
                                        WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
             THEN 'dependency'
@@ -134,14 +137,16 @@ def lock_line(connection: Connection, organization_id: str, limits: Limits) -> N
 def admit(connection: Connection, organization_id: str, limits: Limits, batch: int) -> list[JobRecord]:
     """Give the free slots of an organization to the first in its line; returns those jobs, ready to be dispatched.
 
-    Wants a transaction of its own. At most `batch` at a time.
+    Wants a transaction of its own. Looks at some `batch` of them at most: others wait for the lock.
     """
     lock_line(connection, organization_id, limits)
     parameters = {"organization_id": organization_id, "batch": batch, **limits.parameters}
     admitted: list[JobRecord] = []
+    looked_at = 0
     while rows := connection.execute(ADMIT, parameters).all():
         admitted += [record(row) for row in rows if row.hold is None]
-        if len(rows) == batch or all(row.hold is None for row in rows):
+        looked_at += len(rows)
+        if looked_at >= batch or all(row.hold is None for row in rows):
             break  # otherwise some of them met a gate and their slots are still free
     return admitted
 
@@ -201,7 +206,28 @@ def set_limit(connection: Connection, organization_id: str, concurrency: int, *,
     parameters = {"organization_id": organization_id, "concurrency": concurrency, "actor": actor, "lines": LINES}
     connection.execute(LOCK, parameters)
     connection.execute(SET_LIMIT, parameters)
-    return [record(row) for row in connection.execute(BACK_IN_LINE, parameters)] if concurrency else []
+    return _records(connection, BACK_IN_LINE, UNLIMITED, organization_id=organization_id)
+
+
+def reset_limit(connection: Connection, organization_id: str, limits: Limits) -> list[JobRecord]:
+    """Let an organization have the platform's limit again; otherwise like `set_limit`."""
+    connection.execute(LOCK, {"organization_id": organization_id, "lines": LINES})
+    connection.execute(delete(organizations).where(organizations.c.id == organization_id))
+    return _records(connection, BACK_IN_LINE, limits, organization_id=organization_id)
+
+
+def overbooked(connection: Connection, limits: Limits) -> list[str]:
+    """The organizations with more jobs sent than their limit, as after it was lowered for all of them."""
+    return list(connection.execute(OVERBOOKED, limits.parameters).scalars())
+
+
+def take_back_excess(connection: Connection, organization_id: str, limits: Limits) -> list[JobRecord]:
+    """Put what was sent above an organization's limit and has not started back into its line.
+
+    Wants a transaction of its own.
+    """
+    lock_line(connection, organization_id, limits)
+    return _records(connection, BACK_IN_LINE, limits, organization_id=organization_id)
 
 
 def in_turns(jobs: Sequence[JobRecord]) -> list[JobRecord]:
@@ -258,15 +284,20 @@ ADMIT = text(
     SELECT * FROM moved ORDER BY priority DESC, created_at, id"""
 )
 
-# One probe of the index for each organization in line, however long the lines are.
-_LINES = """lines AS (
-        (SELECT organization_id FROM jobs WHERE hold = 'organization_limit' ORDER BY organization_id LIMIT 1)
+
+def _organizations_with(condition: str) -> str:
+    """SQL: a recursive CTE, one probe of the index for each organization, however many such jobs they have."""
+    return f"""lines AS (
+        (SELECT organization_id FROM jobs WHERE {condition} ORDER BY organization_id LIMIT 1)
         UNION ALL
-        SELECT (SELECT later.organization_id FROM jobs AS later
-                WHERE later.hold = 'organization_limit' AND later.organization_id > lines.organization_id
-                ORDER BY later.organization_id LIMIT 1)
+        SELECT (SELECT organization_id FROM jobs
+                WHERE {condition} AND organization_id > lines.organization_id
+                ORDER BY organization_id LIMIT 1)
         FROM lines WHERE lines.organization_id IS NOT NULL
     )"""
+
+
+_LINES = _organizations_with("hold = 'organization_limit'")
 
 WITH_ROOM = text(
     f"""
@@ -277,20 +308,34 @@ WITH_ROOM = text(
 )
 
 
+OVERBOOKED = text(
+    f"""
+    WITH RECURSIVE {_organizations_with(IN_FLIGHT)}
+    SELECT organization_id FROM lines
+    WHERE organization_id IS NOT NULL AND {limit_of("lines.organization_id")} > 0
+      AND {limit_of("lines.organization_id")} < (SELECT count(*) FROM jobs
+                                                 WHERE jobs.organization_id = lines.organization_id AND {IN_FLIGHT})
+      AND EXISTS (SELECT FROM jobs
+                  WHERE jobs.organization_id = lines.organization_id AND {IN_FLIGHT}
+                    AND jobs.status IN ({listed(WAITING)}))"""
+)
+
+
+# The rule is asked where the rows are locked: in the condition of the UPDATE it has the planner read the whole table.
 def _lift(which: str) -> Any:
     return text(
         f"""
     WITH locked AS (
-        SELECT id, status AS from_status, hold AS held FROM jobs
+        SELECT id, status AS from_status, hold AS held, {next_hold("jobs")} AS next FROM jobs
         WHERE {which}
         LIMIT :batch
         FOR UPDATE SKIP LOCKED
     ), moved AS (
         UPDATE jobs
-        SET hold = {next_hold("jobs")}, dispatched_at = NULL, updated_at = clock_timestamp(),
+        SET hold = next, dispatched_at = NULL, updated_at = clock_timestamp(),
             task_id = CASE held WHEN 'backoff' THEN gen_random_uuid() ELSE task_id END
         FROM locked
-        WHERE jobs.id = locked.id AND held IS DISTINCT FROM {next_hold("jobs")}
+        WHERE jobs.id = locked.id AND held IS DISTINCT FROM next
         RETURNING jobs.*, locked.from_status, locked.held
     ), logged AS ({
             logged(
@@ -416,8 +461,9 @@ BACK_IN_LINE = text(
         SELECT id, status AS from_status FROM jobs
         WHERE organization_id = :organization_id AND hold IS NULL AND status IN ({listed(WAITING)})
         ORDER BY priority, created_at DESC, id DESC
-        LIMIT (SELECT greatest(0, count(*) - :concurrency) FROM jobs
-               WHERE organization_id = :organization_id AND {IN_FLIGHT})
+        LIMIT (SELECT CASE WHEN {limit_of(":organization_id")} > 0
+                           THEN greatest(0, count(*) - {limit_of(":organization_id")}) ELSE 0 END
+               FROM jobs WHERE organization_id = :organization_id AND {IN_FLIGHT})
         FOR UPDATE
     ), moved AS (
         UPDATE jobs SET hold = 'organization_limit', dispatched_at = NULL, updated_at = clock_timestamp()

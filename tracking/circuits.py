@@ -9,16 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
 from uuid import UUID
 
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, func, or_, select, text
 
+from tracking.admission import Limits, is_paused, limit_of, room_of
 from tracking.schema import ENDED_BY_BODY, circuits
 
 
 @dataclass(frozen=True, slots=True)
 class Circuit:
-    """A circuit that is not closed: open until `probe_at`, then half open while the job `probe_id` tries."""
+    """A circuit that is not closed: open until `probe_at`, then half open until the job `probe_id` has tried."""
 
     job_type: str
     failures: int
@@ -26,6 +28,12 @@ class Circuit:
     opened_at: datetime
     probe_at: datetime
     probe_id: UUID | None
+    is_half_open: bool
+
+    @property
+    def state(self) -> Literal["open", "half_open"]:
+        """Which of the two."""
+        return "half_open" if self.is_half_open else "open"
 
 
 def trip(connection: Connection, job_type: str, *, failures: int, pause: timedelta) -> bool:
@@ -39,14 +47,20 @@ def judge(connection: Connection) -> list[str]:
     return list(connection.execute(JUDGE).scalars())
 
 
-def probe(connection: Connection) -> list[UUID]:
-    """For each circuit that has been open long enough, name the job that may try; returns these jobs."""
-    return list(connection.execute(PROBE).scalars())
+def probe(connection: Connection, limits: Limits) -> list[UUID]:
+    """For each circuit that has been open long enough, name the job that may try; returns these jobs.
+
+    It is one that nothing else holds: not paused, and its organization has a free slot.
+    """
+    return list(connection.execute(PROBE, limits.parameters).scalars())
 
 
-def opened(connection: Connection) -> Sequence[Circuit]:
-    """All circuits that are not closed."""
-    return [Circuit(**row._mapping) for row in connection.execute(select(circuits))]  # noqa: SLF001 - a public name
+def opened(connection: Connection, job_type: str | None = None) -> Sequence[Circuit]:
+    """The circuits that are not closed, of one type or of all."""
+    is_half_open = or_(circuits.c.probe_id.is_not(None), circuits.c.probe_at <= func.clock_timestamp())
+    statement = select(circuits, is_half_open.label("is_half_open"))
+    found = statement if job_type is None else statement.where(circuits.c.job_type == job_type)
+    return [Circuit(**row._mapping) for row in connection.execute(found)]  # noqa: SLF001 - a public name
 
 
 TRIP = text(
@@ -60,13 +74,16 @@ TRIP = text(
     RETURNING job_type"""
 )
 
-# A probe that was cancelled or removed has not tried: another one may, at once.
+# A probe that was cancelled or removed, or has to wait for something else, has not tried: another one may, at once.
+# For its slot it waits a moment, between the lifting of its hold and the giving away of slots.
 JUDGE = text(
     """
     WITH judged AS (
         SELECT circuits.job_type, probe.status,
                probe.status = 'failed' OR probe.hold = 'backoff' AS has_failed,
-               probe.status IS NULL OR probe.status = 'cancelled' AS is_void
+               probe.status IS NULL OR probe.status = 'cancelled' OR probe.hold = 'paused'
+               OR probe.hold = 'organization_limit' AND probe.updated_at < clock_timestamp() - interval '5 seconds'
+                   AS is_void
         FROM circuits LEFT JOIN jobs AS probe ON probe.id = circuits.probe_id
         WHERE circuits.probe_id IS NOT NULL
         FOR UPDATE OF circuits
@@ -83,12 +100,20 @@ JUDGE = text(
     RETURNING circuits.job_type"""
 )
 
+_CANDIDATES = f"""
+    SELECT id FROM jobs AS held
+    WHERE hold = 'circuit' AND held.job_type = circuits.job_type AND NOT {is_paused("held")}
+      AND ({limit_of("held.organization_id")} = 0 OR {room_of("held.organization_id")} > 0)
+    ORDER BY priority DESC, created_at, id LIMIT 1"""
+
 PROBE = text(
-    """
-    UPDATE circuits SET probe_id = (SELECT id FROM jobs
-                                    WHERE hold = 'circuit' AND jobs.job_type = circuits.job_type
-                                    ORDER BY priority DESC, created_at, id LIMIT 1)
-    WHERE probe_id IS NULL AND probe_at <= clock_timestamp()
-      AND EXISTS (SELECT FROM jobs WHERE hold = 'circuit' AND jobs.job_type = circuits.job_type)
+    f"""
+    WITH named AS (
+        SELECT circuits.job_type, candidate.id
+        FROM circuits CROSS JOIN LATERAL ({_CANDIDATES}) AS candidate
+        WHERE probe_id IS NULL AND probe_at <= clock_timestamp()
+    )
+    UPDATE circuits SET probe_id = named.id FROM named
+    WHERE circuits.job_type = named.job_type AND probe_id IS NULL
     RETURNING probe_id"""
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from uuid import UUID
+
 
 class TrackingError(Exception):
     """The tracking of jobs refused a request."""
@@ -16,6 +19,14 @@ class ConfigurationError(TrackingError):
 
 class InvalidValue(TrackingError):
     """A JSON value is outside the platform's limits."""
+
+
+class UnknownDependency(InvalidValue):
+    """A job depends on one that does not exist. `job_ids`: those that are not there, or not in sight."""
+
+    def __init__(self, message: str = "", *, job_ids: Sequence[UUID] = ()) -> None:
+        super().__init__(message)
+        self.job_ids = tuple(job_ids)
 
 
 class JobNotFound(TrackingError):

@@ -14,6 +14,7 @@ from sqlalchemy import Connection, Uuid, column, func, select, text
 from sqlalchemy.exc import OperationalError
 
 from tracking import queries
+from tracking.admission import ALIVE, UNLIMITED, Limits, is_broken, is_paused, is_served, limit_of, room_of
 from tracking.db import Database
 from tracking.models import Scope, Stats
 from tracking.schema import jobs
@@ -43,8 +44,10 @@ class Finding:
         return self.violations == 0
 
 
-def verify(database: Database, *, timeout: timedelta = CHECK_TIMEOUT) -> Iterator[Finding]:
+def verify(database: Database, *, timeout: timedelta = CHECK_TIMEOUT, limits: Limits = UNLIMITED) -> Iterator[Finding]:
     """Check every invariant on one consistent snapshot, read-only; each check may take `timeout`.
+
+    `limits`: those of the organizations that have none of their own.
 
     The database sorts what is large on its own disk, so that neither side needs memory for the whole history. The
     statement timeout of `database` must be the longer one, or its end of patience ends the verification with
@@ -55,7 +58,7 @@ def verify(database: Database, *, timeout: timedelta = CHECK_TIMEOUT) -> Iterato
         with snapshot.begin():
             _set(snapshot, max_parallel_workers_per_gather="0")  # jobs need the other cores
             for check in CHECKS:
-                yield _run(snapshot, check, timeout)
+                yield _run(snapshot, check, timeout, limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +68,15 @@ class Check:
     name: str
     guarantee: int
     sentence: str
-    find: Callable[[Connection, timedelta], tuple[int, tuple[str, ...]]]
+    find: Callable[[Connection, timedelta, Limits], tuple[int, tuple[str, ...]]]
 
 
-def _run(snapshot: Connection, check: Check, timeout: timedelta) -> Finding:
+def _run(snapshot: Connection, check: Check, timeout: timedelta, limits: Limits) -> Finding:
     about = (check.name, check.guarantee, check.sentence)
     savepoint = snapshot.begin_nested()
     try:
         _set(snapshot, statement_timeout=str(max(1, round(timeout / timedelta(milliseconds=1)))))
-        violations, examples = check.find(snapshot, timeout)
+        violations, examples = check.find(snapshot, timeout, limits)
     except TimeoutError:
         return Finding(*about, violations=None)
     except OperationalError as error:
@@ -91,15 +94,17 @@ def _set(connection: Connection, **options: str) -> None:
         connection.execute(select(func.set_config(name, value, True)))  # noqa: FBT003 - "local", by position only
 
 
-def _broken_jobs(connection: Connection, _timeout: timedelta, *, sql: str) -> tuple[int, tuple[str, ...]]:
+def _broken_jobs(
+    connection: Connection, _timeout: timedelta, limits: Limits, *, sql: str
+) -> tuple[int, tuple[str, ...]]:
     broken = text(sql).columns(column("job_id", Uuid)).subquery("broken")
     once = select(broken.c.job_id).distinct().subquery("once")
     found = select(once.c.job_id, func.count().over()).order_by(once.c.job_id).limit(EXAMPLES)
-    rows = connection.execute(found, PARAMETERS).all()
+    rows = connection.execute(found, {**PARAMETERS, **limits.parameters}).all()
     return (rows[0][1] if rows else 0), tuple(str(row.job_id) for row in rows)
 
 
-def _wrong_stats(connection: Connection, timeout: timedelta) -> tuple[int, tuple[str, ...]]:
+def _wrong_stats(connection: Connection, timeout: timedelta, _limits: Limits) -> tuple[int, tuple[str, ...]]:
     """Compare what the API would answer, read through the indexes, with a count of the table itself."""
     deadline = time.monotonic() + timeout.total_seconds()
     _set(connection, enable_indexscan="off", enable_indexonlyscan="off", enable_bitmapscan="off")
@@ -243,10 +248,46 @@ TIMES = """
     FROM (SELECT job_id, at, lag(at) OVER (PARTITION BY job_id ORDER BY id) AS before FROM history) AS steps
     WHERE at < before"""
 
+# What was started before the limit was last changed may go on.
+LIMIT = f"""
+    SELECT job_id
+    FROM (SELECT id AS job_id, organization_id, started_at, count(*) OVER (PARTITION BY organization_id) AS executing
+          FROM jobs WHERE status = 'running' OR stopping) AS bodies
+    WHERE {limit_of("bodies.organization_id")} > 0 AND executing > {limit_of("bodies.organization_id")}
+      AND started_at > coalesce((SELECT changed_at FROM organizations WHERE id = organization_id), '-infinity')"""
+
+_LONG_AGO = "now() - interval '1 minute'"
+
+# While somebody is let through every other minute, there is nothing wrong with a long line. Without a worker that has
+# lived for a minute nobody lifts holds, and nobody would run what they hold.
+HELD = f"""
+    SELECT id AS job_id FROM jobs AS held
+    WHERE hold IS NOT NULL AND updated_at < {_LONG_AGO}
+      AND EXISTS (SELECT FROM workers WHERE {ALIVE} AND started_at < {_LONG_AGO})
+      AND CASE hold
+          WHEN 'dependency' THEN (
+              SELECT bool_and(dependency.status IS NOT DISTINCT FROM 'succeeded' AND completed_at < {_LONG_AGO})
+                     OR bool_or(dependency.status IS NULL
+                                OR dependency.status IN ('failed', 'cancelled') AND completed_at < {_LONG_AGO})
+              FROM unnest(held.depends_on) AS wanted (id) LEFT JOIN jobs AS dependency ON dependency.id = wanted.id)
+          WHEN 'paused' THEN NOT {is_paused("held")}
+          WHEN 'circuit' THEN NOT {is_broken("held")}
+          WHEN 'organization_limit' THEN
+              ({limit_of("held.organization_id")} = 0 OR {room_of("held.organization_id")} > 0) AND {is_served("held")}
+              AND NOT EXISTS (SELECT FROM organizations WHERE id = held.organization_id AND changed_at > {_LONG_AGO})
+              AND NOT EXISTS (SELECT FROM workers WHERE started_at > {_LONG_AGO})
+          ELSE due_at < {_LONG_AGO}
+      END
+      AND (hold NOT IN ('paused', 'circuit', 'organization_limit')
+           OR coalesce((SELECT at FROM history
+                        WHERE history.organization_id = held.organization_id AND event <> 'progress'
+                        ORDER BY history.id DESC LIMIT 1), '-infinity') < {_LONG_AGO})"""
+
 CHECKS = (
     Check("created_once", 1, "Every job was created exactly once.", partial(_broken_jobs, sql=CREATED_ONCE)),
     Check("not_lost", 1, "Every job that was accepted still has its row.", partial(_broken_jobs, sql=NOT_LOST)),
     Check("keys", 1, "An idempotency key of a user stands for one job.", partial(_broken_jobs, sql=KEYS)),
+    Check("held", 2, "No job waits on when what it waited for is over.", partial(_broken_jobs, sql=HELD)),
     Check("path", 3, "History has no gap: each row begins where the last one ended.", partial(_broken_jobs, sql=PATH)),
     Check("legal_moves", 3, "Every move is one that is allowed.", partial(_broken_jobs, sql=LEGAL_MOVES)),
     Check("status", 3, "A job's status is the last one in its history.", partial(_broken_jobs, sql=STATUS)),
@@ -254,6 +295,7 @@ CHECKS = (
     Check("attempts", 5, "Attempts are numbered 1, 2, 3, one for each claim.", partial(_broken_jobs, sql=ATTEMPTS)),
     Check("fence", 5, "Whatever ran or ended did so under its claim's task id.", partial(_broken_jobs, sql=FENCE)),
     Check("cancelled", 6, "No cancelled job started unless it was retried.", partial(_broken_jobs, sql=CANCELLED)),
+    Check("limit", 7, "No organization runs more jobs than its limit allows.", partial(_broken_jobs, sql=LIMIT)),
     Check("progress", 8, "Progress never falls and is 100 only with success.", partial(_broken_jobs, sql=PROGRESS)),
     Check("times", 9, "Created, started, completed: times follow that order.", partial(_broken_jobs, sql=TIMES)),
     Check("stats", 10, "The counts that the API gives are those of the rows.", _wrong_stats),

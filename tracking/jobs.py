@@ -7,7 +7,7 @@ Every verb takes a connection, and is one transaction of its own on `Database.au
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Row
 from tracking import admission, statements
 from tracking.admission import UNLIMITED, Limits
 from tracking.db import run
-from tracking.errors import IdempotencyConflict, IllegalMove, InvalidValue, JobNotFound
+from tracking.errors import IdempotencyConflict, IllegalMove, InvalidValue, JobNotFound, UnknownDependency
 from tracking.models import (
     Attempt,
     Cancelled,
@@ -30,6 +30,7 @@ from tracking.models import (
     Refusal,
     Scope,
     Settled,
+    StoppingBody,
     Submitted,
 )
 from tracking.sql import record
@@ -42,15 +43,18 @@ def submit(connection: Connection, job: NewJob, limits: Limits = UNLIMITED, *, s
     """Accept a job: its row and its first history row. Under a limit it wants a transaction, not autocommit.
 
     The same id, or the same idempotency key of the same user, is the same job: nothing is written and `created` is
-    False. Raises IdempotencyConflict when the key was used with another `request_hash`, and InvalidValue when it
-    depends on itself or on a job outside of `scope` (None: of its organization).
+    False. Raises IdempotencyConflict when the key was used with another `request_hash`, UnknownDependency when it
+    depends on a job outside of `scope` (None: of its organization), and InvalidValue when it depends on itself.
     """
-    _check_dependencies(connection, job, scope or Scope(job.owner.organization_id))
-    admission.lock_line(connection, job.owner.organization_id, limits)
-    row = connection.execute(statements.SUBMIT, {**_submission(job), **limits.parameters}).one_or_none()
-    if row is not None:
-        return Submitted(record(row), created=True)
+    unknown = _unknown_dependencies(connection, job, scope or Scope(job.owner.organization_id))
+    if not unknown:
+        admission.lock_line(connection, job.owner.organization_id, limits)
+        row = connection.execute(statements.SUBMIT, {**_submission(job), **limits.parameters}).one_or_none()
+        if row is not None:
+            return Submitted(record(row), created=True)
     existing = connection.execute(statements.EXISTING, _identity(job)).first()
+    if existing is None and unknown:
+        raise UnknownDependency(f"there is no job {unknown[0]} to depend on", job_ids=unknown)
     if existing is None:
         raise IdempotencyConflict(f"the id {job.id} belongs to another job")
     found = record(existing)
@@ -89,6 +93,22 @@ def settle(connection: Connection, outcomes: Sequence[Outcome], *, max_losses: i
         for row in rows
         if row is not None
     ]
+
+
+def seen(connection: Connection, task_id: UUID, *, actor: str) -> bool:
+    """Record that the worker of a cancelled job has heard of it. False when it had before, or the body is over."""
+    return connection.execute(statements.SEEN, {"task_id": task_id, "actor": actor}).first() is not None
+
+
+def running(connection: Connection, lease: UUID) -> list[UUID]:
+    """The task ids of the attempts that a worker runs."""
+    return list(connection.execute(statements.RUNNING, {"lease": lease}).scalars())
+
+
+def stopping(connection: Connection, lease: UUID) -> list[StoppingBody]:
+    """The cancelled jobs whose bodies a worker has not ended yet."""
+    rows = connection.execute(statements.STOPPING, {"lease": lease})
+    return [StoppingBody(row.task_id, row.requested_for, row.seen_for) for row in rows]
 
 
 def stopped(connection: Connection, task_id: UUID, *, actor: str, how: str) -> bool:
@@ -153,6 +173,25 @@ def mark_dispatched(connection: Connection, task_ids: Iterable[UUID]) -> None:
     connection.execute(statements.MARK_DISPATCHED, {"task_ids": list(task_ids)})
 
 
+def waiting_queues(connection: Connection, age: timedelta) -> list[tuple[str, datetime]]:
+    """The queues with a job that was sent `age` ago and still waits for a worker, and the time of this answer."""
+    return [(row.queue, row.at) for row in connection.execute(statements.WAITING_QUEUES, {"age": age})]
+
+
+def missing(connection: Connection, queue: str, at: datetime, age: timedelta, *, ready: int, limit: int) -> list[UUID]:
+    """The task ids of the jobs, oldest first, by which those that wait are more than the broker had `ready` after `at`.
+
+    Only such as were sent `age` before `at`.
+    """
+    parameters = {"queue": queue, "at": at, "age": age, "ready": ready, "limit": limit}
+    return list(connection.execute(statements.MISSING, parameters).scalars())
+
+
+def send_again(connection: Connection, task_ids: Sequence[UUID]) -> list[UUID]:
+    """Have the messages of waiting jobs sent once more under the same task ids; returns the jobs."""
+    return list(connection.execute(statements.SEND_AGAIN, {"task_ids": list(task_ids)}).scalars())
+
+
 def reap(
     connection: Connection, lease_timeout: timedelta, limit: int, *, max_losses: int = MAX_LOSSES
 ) -> list[Settled]:
@@ -164,13 +203,13 @@ def reap(
     return settle(connection, lost, max_losses=max_losses) if lost else []
 
 
-def _check_dependencies(connection: Connection, job: NewJob, scope: Scope) -> None:
+def _unknown_dependencies(connection: Connection, job: NewJob, scope: Scope) -> Sequence[UUID]:
+    if not job.depends_on:
+        return ()
     if job.id in job.depends_on:
         raise InvalidValue("a job cannot depend on itself")
     wanted = {"ids": list(job.depends_on), **_scoped(scope)}
-    unknown = connection.execute(statements.UNKNOWN_OF, wanted).scalars().all() if job.depends_on else ()
-    if unknown:
-        raise InvalidValue(f"there is no job {unknown[0]} to depend on")
+    return connection.execute(statements.UNKNOWN_OF, wanted).scalars().all()
 
 
 def _grant(connection: Connection, wish: Claim) -> Attempt | None:

@@ -101,6 +101,7 @@ class JobRecord:
     scheduled_at: datetime | None
     dispatched_at: datetime | None
     cancel_requested_at: datetime | None
+    cancel_seen_at: datetime | None
     started_at: datetime | None
     completed_at: datetime | None
     created_at: datetime
@@ -229,6 +230,15 @@ class Cancelled:
 
     job: JobRecord
     was_running: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoppingBody:
+    """A job that was cancelled so long ago and whose body is not over; `seen_for` None: its worker may not know."""
+
+    task_id: UUID
+    requested_for: timedelta
+    seen_for: timedelta | None
 
 
 @dataclass(frozen=True, slots=True)

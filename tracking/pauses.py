@@ -22,6 +22,16 @@ class Pause:
     reason: str | None
     paused_at: datetime
 
+    @property
+    def everywhere(self) -> bool:
+        """Whether it concerns all organizations."""
+        return self.organization_id is None
+
+    @property
+    def shown_by(self) -> str | None:
+        """Who the organization may know that it was; None: an operator, whose name is nobody else's business."""
+        return None if self.everywhere else self.paused_by
+
 
 def pause(
     connection: Connection, *, organization_id: str | None, job_type: str | None, actor: str, reason: str | None
@@ -41,8 +51,10 @@ def resume(connection: Connection, *, organization_id: str | None, job_type: str
     return connection.execute(delete(pauses).where(*same).returning(pauses.c.paused_at)).first() is not None
 
 
-def of(connection: Connection, organization_id: str) -> Sequence[Pause]:
-    """The pauses that concern an organization, the oldest first."""
+def of(connection: Connection, organization_id: str, job_type: str | None = None) -> Sequence[Pause]:
+    """The pauses that concern an organization, and when given this type of jobs, the oldest first."""
     concerned = or_(pauses.c.organization_id == organization_id, pauses.c.organization_id.is_(None))
     statement = select(pauses).where(concerned).order_by(pauses.c.paused_at)
+    if job_type is not None:
+        statement = statement.where(or_(pauses.c.job_type == job_type, pauses.c.job_type.is_(None)))
     return [Pause(**row._mapping) for row in connection.execute(statement)]  # noqa: SLF001 - a public name

@@ -173,6 +173,18 @@ def timeline(connection: Connection, job_id: UUID) -> Sequence[HistoryEntry]:
     return [_entry(row) for row in sorted(rows, key=lambda row: row.id)]
 
 
+def last_move(connection: Connection, job_id: UUID, to_status: Status) -> HistoryEntry | None:
+    """The history row of how a job came to this status the last time. None when it never did, or was removed."""
+    statement = (
+        select(history)
+        .where(history.c.job_id == job_id, history.c.to_status == to_status, history.c.from_status != to_status)
+        .order_by(history.c.id.desc())
+        .limit(1)
+    )
+    row = connection.execute(statement).first()
+    return _entry(row) if row is not None else None
+
+
 def attempts(entries: Sequence[HistoryEntry]) -> Sequence[AttemptRecord]:
     """The attempts that a job's history tells of, oldest first."""
     found: dict[int, AttemptRecord] = {}

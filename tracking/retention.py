@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Self
 
-from sqlalchemy import Connection, Select, bindparam, exists, func, or_, select, text
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import Connection, Select, bindparam, exists, func, literal, literal_column, or_, select, text, true
+from sqlalchemy.dialects.postgresql import ARRAY, array
 from sqlalchemy.types import Uuid
 
 from tracking.schema import groups, jobs
 from tracking.settings import Settings
-from tracking.states import Status
+from tracking.states import ACTIVE, Status
 
 TRACKED_ONLY = "generic"  # the type of jobs whose work is done elsewhere, unless they are given another
 TRACKED_ONLY_KEPT = timedelta(minutes=5)
@@ -79,8 +79,8 @@ def prune(connection: Connection, policy: Policy, *, limit: int | None, dry_run:
     """Remove finished jobs that are older than `policy` keeps them, each with its history, the oldest first.
 
     At most `limit` jobs (None: all), in the caller's transaction, which must be a real one. Jobs that anybody else
-    is changing are passed over, and so is a job whose body is still stopping, and a succeeded one that a chord may
-    still need. `dry_run` only counts, and takes no lock.
+    is changing are passed over, and so are a job whose body is still stopping, one that an active job depends on, and a
+    succeeded one that a chord may still need. `dry_run` only counts, and takes no lock.
     """
     remove = _count if dry_run else _remove
     removed: dict[Kind, int] = {}
@@ -104,6 +104,13 @@ def _kinds(connection: Connection) -> Iterator[Kind]:
 def _expired(kind: Kind, age: timedelta, limit: int | None) -> Select[tuple[object]]:
     member = jobs.alias("member")
     unfinished = select(member.c.id).where(member.c.group_id == jobs.c.group_id, member.c.status.in_(NOT_SUCCEEDED))
+    dependent = jobs.alias("dependent")
+    is_awaited = select(true()).where(
+        # Literals, not parameters: only then can the planner use the partial index.
+        dependent.c.status.in_([literal(str(status), literal_execute=True) for status in ACTIVE]),
+        dependent.c.depends_on != literal_column("'{}'"),
+        dependent.c.depends_on.contains(array([jobs.c.id])),
+    )
     return (
         select(jobs.c.id)
         .where(jobs.c.job_type == kind.job_type, jobs.c.status == kind.status)
@@ -117,6 +124,8 @@ def _expired(kind: Kind, age: timedelta, limit: int | None) -> Select[tuple[obje
                 unfinished.limit(1).scalar_subquery().is_(None),
             )
         )
+        # IS NOT TRUE: of IS NULL the planner expects so few rows that it reads and sorts all of them first.
+        .where(is_awaited.limit(1).scalar_subquery().is_not(true()))
         .order_by(jobs.c.completed_at)
         .limit(limit)
     )

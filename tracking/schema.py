@@ -87,6 +87,7 @@ jobs = Table(
     Column("scheduled_at", INSTANT, comment="when its submitter wanted it to start"),
     Column("dispatched_at", INSTANT, comment="when the broker confirmed the current dispatch"),
     Column("cancel_requested_at", INSTANT),
+    Column("cancel_seen_at", INSTANT, comment="when the worker that ran it heard of that"),
     Column("started_at", INSTANT, comment="of the last attempt"),
     Column("completed_at", INSTANT),
     Column("created_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
@@ -144,6 +145,13 @@ jobs = Table(
     ),
     Index("jobs_dependents", "depends_on", postgresql_using="gin", postgresql_where=text("hold = 'dependency'")),
     Index("jobs_gated", "hold", "job_type", postgresql_where=text("hold IN ('dependency', 'circuit', 'paused')")),
+    # retention: does an active job still depend on it
+    Index(
+        "jobs_depending",
+        "depends_on",
+        postgresql_using="gin",
+        postgresql_where=text(f"{_one_of('status', ACTIVE)} AND depends_on <> '{{}}'"),
+    ),
     Index("jobs_leased", "lease", postgresql_where=text("status = 'running' OR stopping")),
     # retention: what ended longest ago, of each type and status
     Index("jobs_retained", "job_type", "status", "completed_at", postgresql_where=text("completed_at IS NOT NULL")),

@@ -71,6 +71,15 @@ class Settings(BaseSettings):
     )
     heartbeat: float = Field(default=5, ge=0.1, description="Seconds between a worker's heartbeats.")
     sweep_interval: float = Field(default=0.5, ge=0.05, description="Seconds between two looks for due jobs.")
+    shutdown_grace: float = Field(
+        default=25, ge=0, description="Seconds after which a stopping worker hands back what it still runs."
+    )
+    cancel_grace: float = Field(
+        default=10, ge=0, description="Seconds after which a cancelled body that will not stop is killed."
+    )
+    resend_after: float = Field(
+        default=10, ge=1, description="Seconds after which a message that the broker has lost is sent again."
+    )
     organization_limit: int = Field(
         default=5,
         ge=0,

@@ -28,6 +28,7 @@ SUBMIT = statement(
                :max_retries, :payload, :metadata, :delivery, :message, :parent_id, :root_id, :group_id,
                :group_index, :idempotency_key, :request_hash, depends_on, due_at, due_at, {first_hold("asked")}
         FROM (SELECT CAST(:id AS uuid) AS id, CAST(:organization_id AS text) AS organization_id, 'queued' AS status,
+                     0 AS attempt,
                      CAST(:job_type AS text) AS job_type, CAST(:queue AS text) AS queue,
                      CAST(:depends_on AS uuid[]) AS depends_on,
                      coalesce(CAST(:due_at AS timestamptz),
@@ -215,22 +216,56 @@ SUCCEED = f"""
 })
     SELECT id, task_id, organization_id, status, {is_awaited("moved")} AS is_awaited FROM moved"""
 
-STOPPED = text(
+_AFTER = "round(1000 * extract(epoch FROM clock_timestamp() - cancel_requested_at))"
+
+SEEN = text(
     f"""
     WITH moved AS (
-        UPDATE jobs SET stopping = false, updated_at = clock_timestamp()
-        WHERE task_id = :task_id AND stopping
+        UPDATE jobs SET cancel_seen_at = clock_timestamp(), updated_at = clock_timestamp()
+        WHERE task_id = :task_id AND stopping AND cancel_seen_at IS NULL
         RETURNING *, status AS from_status
     ), logged AS ({
+        logged("moved", f"'{Event.SEEN}'", "CAST(:actor AS text)", f"jsonb_build_object('after', {_AFTER})")
+    })
+    SELECT id FROM moved"""
+)
+
+# A body that is over has seen the cancel at the latest now, unless it ended with its worker.
+STOPPED = text(
+    f"""
+    WITH locked AS (
+        SELECT id, cancel_seen_at IS NULL AND CAST(:how AS text) <> 'worker lost' AS unseen FROM jobs
+        WHERE task_id = :task_id AND stopping
+        FOR UPDATE
+    ), moved AS (
+        UPDATE jobs
+        SET stopping = false, updated_at = clock_timestamp(),
+            cancel_seen_at = CASE WHEN unseen THEN clock_timestamp() ELSE cancel_seen_at END
+        FROM locked
+        WHERE jobs.id = locked.id
+        RETURNING jobs.*, status AS from_status, unseen
+    ), logged AS ({
         logged(
-            "moved",
-            f"'{Event.STOPPED}'",
+            f"moved JOIN (VALUES (1, '{Event.SEEN}'), (2, '{Event.STOPPED}')) AS happened (place, what)"
+            f" ON what = '{Event.STOPPED}' OR unseen ORDER BY place",
+            "what",
             "CAST(:actor AS text)",
-            "jsonb_build_object('how', CAST(:how AS text),"
-            " 'after', round(1000 * extract(epoch FROM clock_timestamp() - cancel_requested_at)))",
+            f"jsonb_build_object('after', {_AFTER},"
+            f" 'how', CASE what WHEN '{Event.STOPPED}' THEN CAST(:how AS text) END)",
         )
     })
     SELECT id FROM moved"""
+)
+
+# These two are of one worker.
+
+RUNNING = text("SELECT task_id FROM jobs WHERE lease = :lease AND status = 'running'")
+
+STOPPING = text(
+    """
+    SELECT task_id, clock_timestamp() - cancel_requested_at AS requested_for,
+           clock_timestamp() - cancel_seen_at AS seen_for
+    FROM jobs WHERE lease = :lease AND stopping"""
 )
 
 
@@ -244,7 +279,7 @@ def _cancel(which: str) -> TextClause:
     ), moved AS (
         UPDATE jobs
         SET status = 'cancelled', hold = NULL, due_at = NULL, stopping = locked.from_status = 'running',
-            cancel_requested_at = clock_timestamp(), completed_at = clock_timestamp(),
+            cancel_requested_at = clock_timestamp(), cancel_seen_at = NULL, completed_at = clock_timestamp(),
             updated_at = clock_timestamp()
         FROM locked
         WHERE jobs.id = locked.id
@@ -279,7 +314,7 @@ RETRY = text(
             hold = {next_hold("jobs", due_at="CAST(NULL AS timestamptz)")},
             due_at = NULL, dispatched_at = NULL, result = NULL, error_type = NULL, error_message = NULL,
             message = NULL, progress = 0, progress_detail = NULL, current_step = 0, cancel_requested_at = NULL,
-            started_at = NULL, completed_at = NULL, updated_at = clock_timestamp()
+            cancel_seen_at = NULL, started_at = NULL, completed_at = NULL, updated_at = clock_timestamp()
         FROM locked
         WHERE jobs.id = locked.id
         RETURNING jobs.*, locked.from_status
@@ -320,11 +355,12 @@ FAIL_WAITING = text(
     SELECT id FROM moved"""
 )
 
+# What a producer has just accepted it sends itself; what was released, nobody else will.
 UNDISPATCHED = text(
     f"""
     SELECT * FROM jobs
     WHERE status IN ({listed(WAITING)}) AND hold IS NULL AND dispatched_at IS NULL
-      AND updated_at <= clock_timestamp() - CAST(:age AS interval)
+      AND (status = 'queued' AND started_at IS NOT NULL OR updated_at <= clock_timestamp() - CAST(:age AS interval))
     ORDER BY updated_at
     LIMIT :limit"""
 )
@@ -341,6 +377,37 @@ REDISPATCH = text(
     UPDATE jobs SET dispatched_at = NULL, updated_at = clock_timestamp()
     WHERE task_id = :task_id AND status IN ({listed(WAITING)})
     RETURNING id"""
+)
+
+_IS_SENT = f"status IN ({listed(WAITING)}) AND hold IS NULL AND dispatched_at IS NOT NULL"
+
+WAITING_QUEUES = text(
+    f"""
+    SELECT queue, statement_timestamp() AS at FROM jobs
+    WHERE {_IS_SENT}
+    GROUP BY queue
+    HAVING min(dispatched_at) < statement_timestamp() - CAST(:age AS interval)"""
+)
+
+# What was sent before `at` and waits still, was ready or on its way to a worker when the broker was asked after `at`.
+MISSING = text(
+    f"""
+    WITH waiting AS (
+        SELECT task_id, dispatched_at FROM jobs WHERE {_IS_SENT} AND queue = :queue AND dispatched_at < :at
+    )
+    SELECT task_id FROM waiting
+    WHERE dispatched_at < :at - CAST(:age AS interval)
+    ORDER BY dispatched_at
+    LIMIT least(:limit, greatest(0, (SELECT count(*) FROM waiting) - :ready))"""
+)
+
+# Its last change was long ago: upkeep finds it at once.
+SEND_AGAIN = statement(
+    f"""
+    UPDATE jobs SET dispatched_at = NULL
+    WHERE task_id = ANY(:task_ids) AND {_IS_SENT}
+    RETURNING id""",
+    task_ids=ARRAY(Uuid),
 )
 
 _DEAD = """NOT EXISTS (SELECT FROM workers WHERE workers.lease = jobs.lease

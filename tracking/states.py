@@ -41,6 +41,7 @@ class Event(StrEnum):
     RETRIED = "retried"
     HELD = "held"
     DUE = "due"
+    SEEN = "seen"
     STOPPED = "stopped"
     DUPLICATE_REFUSED = "duplicate_refused"
 

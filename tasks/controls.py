@@ -1,0 +1,53 @@
+"""What a caller may ask besides jobs: pause and resume, and how many jobs of an organization execute at once."""
+
+from __future__ import annotations
+
+import structlog
+
+from tasks.catalog import handler
+from tasks.dispatch import dispatcher
+from tracking import admission, pauses
+from tracking.admission import Limits
+from tracking.db import database
+from tracking.settings import settings
+
+log = structlog.get_logger(__name__)
+
+
+def pause(organization_id: str | None, job_type: str | None, *, actor: str, reason: str | None) -> None:
+    """From now on no such job starts; None stands for all. What is paused already stays so, as it was.
+
+    Raises UnknownJobType.
+    """
+    if job_type is not None:
+        handler(job_type)
+    with database().autocommit() as connection:
+        pauses.pause(connection, organization_id=organization_id, job_type=job_type, actor=actor, reason=reason)
+    log.warning("jobs.paused", organization=organization_id, job_type=job_type, actor=actor)
+
+
+def resume(organization_id: str | None, job_type: str | None, *, actor: str) -> None:
+    """End that pause, if there is one, and send what waited for it.
+
+    Raises UnknownJobType, unless jobs of a type that nobody knows any more were paused.
+    """
+    with database().autocommit() as connection:
+        was_paused = pauses.resume(connection, organization_id=organization_id, job_type=job_type)
+    if was_paused:
+        log.warning("jobs.resumed", organization=organization_id, job_type=job_type, actor=actor)
+        dispatcher().resume()
+    elif job_type is not None:
+        handler(job_type)
+
+
+def set_limit(organization_id: str, concurrency: int | None, *, actor: str) -> None:
+    """Let this many jobs of an organization execute at once: 0 = any number, None = as many as by default."""
+    with database().begin() as connection:
+        if concurrency is None:
+            back = admission.reset_limit(connection, organization_id, Limits.configured(settings()))
+        else:
+            back = admission.set_limit(connection, organization_id, concurrency, actor=actor)
+    log.warning(
+        "organization.limited", organization=organization_id, limit=concurrency, actor=actor, back_in_line=len(back)
+    )
+    dispatcher().resume(organization_id)

@@ -1,0 +1,50 @@
+"""Cancelled bodies that will not end, and what the end of one must not do to others."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+
+import psutil
+
+from tests.live import Platform, eventually
+from tests.test_cancel import CANCEL, cancel_row, receipt, start_nap
+
+GRACE = 2.0
+
+
+def test_a_body_that_will_not_end_is_killed_after_the_grace_period(platform: Platform) -> None:
+    """And only that: the job of the process next to it goes on."""
+    platform.start_worker(CELERIAC_CANCEL_GRACE=str(GRACE))
+    neighbour = platform.submit("nap", payload={"seconds": 8})
+    job_id = platform.submit("deaf", payload={"seconds": 60})
+    for each in (neighbour, job_id):
+        platform.wait_for(each, "running")
+    platform.run(CANCEL, str(job_id))
+    assert receipt(platform, job_id) == "killed"
+    seen, stopped = platform.history(job_id)[-2:]
+    assert stopped.at - seen.at >= timedelta(seconds=GRACE)
+    assert platform.wait_for(neighbour).attempt == 1
+    assert platform.job(job_id).losses == 0
+
+
+def test_a_body_of_which_only_the_row_says_that_it_is_cancelled_is_killed_as_well(platform: Platform) -> None:
+    """Nobody has told the worker."""
+    platform.start_worker(concurrency=1, CELERIAC_CANCEL_GRACE=str(GRACE))
+    job_id = platform.submit("deaf", payload={"seconds": 60})
+    platform.wait_for(job_id, "running")
+    cancel_row(platform, job_id)
+    assert receipt(platform, job_id) == "killed"
+    assert platform.wait_for(platform.submit("noop")).status == "succeeded"
+
+
+def test_a_process_that_was_interrupted_once_can_be_lost_like_any_other(platform: Platform, tmp_path: Path) -> None:
+    """Billiard would take its later death for the end of that interruption, and Celery the next job for revoked."""
+    platform.start_worker(concurrency=1)
+    cancelled = start_nap(platform)
+    [child] = psutil.Process(platform.worker_pid).children()
+    platform.run(CANCEL, str(cancelled))
+    assert receipt(platform, cancelled) == "interrupted"
+    job = platform.wait_for(platform.submit("die", payload={"witness": str(tmp_path / "starts")}))
+    assert (job.status, job.attempt, job.losses) == ("succeeded", 2, 1)
+    eventually(lambda: not child.is_running(), what="the death of the child")

@@ -1,0 +1,55 @@
+"""Points in the code at which a test lets the process die as by kill -9: those that `CELERIAC_CRASH_AT` names.
+
+`CELERIAC_CRASH_AT=submit.committed:0.02,claim.granted` kills a process each fiftieth time that it passes the first
+point, on average, and at once at the second. Unset, as in production, a point is a call of an empty function.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from tracking.errors import ConfigurationError
+
+VARIABLE = "CELERIAC_CRASH_AT"
+
+SUBMITTED = "submit.committed"  # the row of a job is committed, its message not yet handed to the dispatcher
+PUBLISHED = "dispatch.published"  # the broker has the message, the row does not say so
+CLAIMED = "claim.granted"  # the job runs by its row, its body has not begun
+FINISHED = "body.finished"  # the body is over, its outcome is not written
+SETTLED = "outcome.committed"  # the outcome is written, the message not acknowledged
+POINTS = (SUBMITTED, PUBLISHED, CLAIMED, FINISHED, SETTLED)
+
+
+def parse(text: str) -> Mapping[str, float]:
+    """The probability of each point that is named. Raises ConfigurationError for a point or number that is none."""
+    pairs = [part.strip().partition(":") for part in text.split(",") if part.strip()]
+    try:
+        plan = {name: float(probability or 1) for name, _, probability in pairs}
+    except ValueError:
+        raise ConfigurationError(f"{VARIABLE}: {text!r} is not like {SUBMITTED}:0.02") from None
+    unknown = sorted(plan.keys() - set(POINTS))
+    if unknown:
+        raise ConfigurationError(f"{VARIABLE}: there is no point {unknown[0]!r}, only {', '.join(POINTS)}")
+    return MappingProxyType(plan)
+
+
+def armed(plan: Mapping[str, float]) -> Callable[[str], None]:
+    """A function that may not return from the points of the plan."""
+
+    def reach(point: str) -> None:
+        if random.random() < plan.get(point, 0):  # noqa: S311 - chance, not secrecy
+            os.write(2, f"crash point {point} pid={os.getpid()}\n".encode())
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    return reach
+
+
+def _pass_by(point: str) -> None:
+    """Nothing happens."""
+
+
+crash_point: Callable[[str], None] = armed(parse(os.environ[VARIABLE])) if os.environ.get(VARIABLE) else _pass_by

@@ -1,0 +1,189 @@
+"""Why a job does not run, which worker runs it, or who or what ended it: read from the rows as they are now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import Connection, func, literal, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import Uuid
+
+from tracking import circuits, organizations, pauses, queries, reasons, workers
+from tracking.admission import Limits, is_served
+from tracking.errors import JobNotFound
+from tracking.models import JobRecord, Scope
+from tracking.reasons import Awaited, Reason
+from tracking.schema import IN_FLIGHT
+from tracking.sql import listed, statement
+from tracking.statements import SCOPE
+from tracking.states import FINISHED, WAITING, Hold, Status
+from tracking.workers import Worker
+
+MOST_NAMED = 20  # jobs that are named in a reason; the others are only counted
+
+# What matters first for a job that is sent, and for one in line: what it will meet next, and whether anybody is there.
+SENT_ORDER = (Hold.PAUSED, Hold.CIRCUIT, "no_worker")
+LINE_ORDER = ("no_worker", Hold.ORGANIZATION_LIMIT)
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A job and all reasons for where it is; the first is the one that matters."""
+
+    job: JobRecord
+    reasons: Sequence[Reason]
+
+
+def explain(connection: Connection, job_id: UUID, scope: Scope, limits: Limits) -> Explanation:
+    """All that can be said about where a job is. Raises JobNotFound, also for one outside the scope.
+
+    Other jobs are named only when they are in `scope`; the rest, of other users and organizations, are only counted.
+    """
+    job = queries.get(connection, job_id, scope)
+    alive = workers.live(connection, limits.lease_timeout)
+    if job.status in WAITING:
+        return Explanation(job, _waiting(connection, job, scope, limits, alive))
+    if job.status in FINISHED:
+        return Explanation(job, [*_stopping(job, alive), _end(connection, job)])
+    return Explanation(job, [_running(job, alive)])
+
+
+def _waiting(
+    connection: Connection, job: JobRecord, scope: Scope, limits: Limits, alive: Sequence[Worker]
+) -> Sequence[Reason]:
+    found: list[Reason] = [
+        *_unserved(job, alive),
+        *_line(connection, job, scope, limits),
+        *_dependency(connection, job, scope),
+        *_due(connection, job),
+        *_pauses(connection, job),
+        *_circuit(connection, job),
+        *_dispatched(connection, job, alive),
+    ]
+    if job.hold is not None and job.hold not in [reason.kind for reason in found]:
+        found.append(reasons.Lifting(job.hold))
+    return sorted(found, key=lambda reason: _rank(reason, job.hold))
+
+
+def _rank(reason: Reason, hold: Hold | None) -> int:
+    if hold is None:
+        order: tuple[str, ...] = SENT_ORDER
+    else:
+        order = LINE_ORDER if hold is Hold.ORGANIZATION_LIMIT else (hold, "lifting")
+    return order.index(reason.kind) if reason.kind in order else len(order)
+
+
+def _serving(job: JobRecord, alive: Sequence[Worker]) -> Sequence[Worker]:
+    return [worker for worker in alive if job.queue in worker.queues]
+
+
+def _unserved(job: JobRecord, alive: Sequence[Worker]) -> Iterator[Reason]:
+    if not _serving(job, alive):
+        yield reasons.Unserved(job.queue)
+
+
+def _line(connection: Connection, job: JobRecord, scope: Scope, limits: Limits) -> Iterator[Reason]:
+    if job.hold is not Hold.ORGANIZATION_LIMIT:
+        return
+    whose = organizations.get(connection, job.organization_id, limits)
+    position = {"priority": job.priority, "created_at": job.created_at, "id": job.id, **limits.parameters}
+    before = connection.execute(BEFORE_IN_LINE, {"organization_id": whose.id, **position}).scalar_one()
+    visible = {"organization_id": scope.organization_id, "user_id": scope.user_id, "most": MOST_NAMED}
+    holders = connection.execute(HOLDERS, visible).scalars().all()
+    yield reasons.InLine(whose.limit, whose.slots, whose.executing, before + 1, holders)
+
+
+def _dependency(connection: Connection, job: JobRecord, scope: Scope) -> Iterator[Reason]:
+    if not job.depends_on or job.attempt > 0:  # it has started, so they were fulfilled
+        return
+    wanted = {"ids": job.depends_on, "organization_id": scope.organization_id, "user_id": scope.user_id}
+    rows = connection.execute(UNFINISHED, wanted).all()
+    if rows:
+        visible = [Awaited(row.id, Status(row.status) if row.status else None) for row in rows if row.is_visible]
+        yield reasons.Dependency(len(job.depends_on), len(rows), visible[:MOST_NAMED])
+
+
+def _due(connection: Connection, job: JobRecord) -> Iterator[Reason]:
+    if job.due_at is None or not connection.execute(select(literal(job.due_at) > func.clock_timestamp())).scalar_one():
+        return
+    if job.status is Status.RETRYING:
+        yield reasons.BackOff(job.due_at, job.attempt, job.error_type, job.error_message)
+    else:
+        yield reasons.Scheduled(job.due_at)
+
+
+def _pauses(connection: Connection, job: JobRecord) -> Iterator[Reason]:
+    for pause in pauses.of(connection, job.organization_id, job.job_type):
+        yield reasons.Paused(pause.job_type, pause.everywhere, pause.shown_by, pause.reason, pause.paused_at)
+
+
+def _circuit(connection: Connection, job: JobRecord) -> Iterator[Reason]:
+    for circuit in circuits.opened(connection, job.job_type):
+        if circuit.probe_id != job.id:
+            yield reasons.CircuitOpen(job.job_type, circuit.state, circuit.failures, circuit.probe_at)
+
+
+def _dispatched(connection: Connection, job: JobRecord, alive: Sequence[Worker]) -> Iterator[Reason]:
+    if job.hold is not None:
+        return
+    if job.dispatched_at is None:
+        yield reasons.Unsent(job.queue, job.updated_at)
+    elif serving := _serving(job, alive):
+        position = {"priority": job.priority, "dispatched_at": job.dispatched_at, "id": job.id}
+        before = connection.execute(BEFORE_IN_QUEUE, {"queue": job.queue, **position}).scalar_one()
+        yield reasons.Sent(job.queue, before + 1, len(serving), job.dispatched_at)
+
+
+def _running(job: JobRecord, alive: Sequence[Worker]) -> Reason:
+    return reasons.Running(job.worker or "", job.attempt, job.started_at or job.updated_at, _is_alive(job, alive))
+
+
+def _stopping(job: JobRecord, alive: Sequence[Worker]) -> Iterator[Reason]:
+    if job.stopping:
+        since = job.cancel_requested_at or job.updated_at
+        yield reasons.Stopping(job.worker or "", since, job.cancel_seen_at, _is_alive(job, alive))
+
+
+def _is_alive(job: JobRecord, alive: Sequence[Worker]) -> bool:
+    return any(worker.lease == job.lease for worker in alive)
+
+
+def _end(connection: Connection, job: JobRecord) -> Reason:
+    last = queries.last_move(connection, job.id, job.status)
+    if last is None:
+        raise JobNotFound  # removed meanwhile
+    if job.status is Status.SUCCEEDED:
+        return reasons.Succeeded(job.attempt, last.actor, last.at)
+    if job.status is Status.FAILED:
+        return reasons.Failed(job.attempt, job.error_type, job.error_message, last.actor, last.at)
+    return reasons.Cancelled(last.actor, last.detail.get("reason"), last.at)
+
+
+# Only those that get a slot before it: jobs that nobody would run are passed over.
+BEFORE_IN_LINE = text(
+    f"""
+    SELECT count(*) FROM jobs
+    WHERE organization_id = :organization_id AND hold = 'organization_limit' AND ({is_served("jobs")})
+      AND (priority > :priority OR priority = :priority AND (created_at, id) < (:created_at, :id))"""
+)
+
+HOLDERS = text(f"SELECT id FROM jobs WHERE {SCOPE} AND {IN_FLIGHT} ORDER BY started_at, id LIMIT :most")
+
+UNFINISHED = statement(
+    f"""
+    SELECT wanted.id, dependency.status, coalesce({SCOPE}, true) AS is_visible
+    FROM unnest(:ids) WITH ORDINALITY AS wanted (id, number) LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
+    WHERE dependency.status IS DISTINCT FROM '{Status.SUCCEEDED}'
+    ORDER BY number""",
+    ids=ARRAY(Uuid),
+)
+
+# Of all organizations: they share the queue.
+BEFORE_IN_QUEUE = text(
+    f"""
+    SELECT count(*) FROM jobs
+    WHERE status IN ({listed(WAITING)}) AND hold IS NULL AND queue = :queue AND dispatched_at IS NOT NULL
+      AND (priority > :priority OR priority = :priority AND (dispatched_at, id) < (:dispatched_at, :id))"""
+)
