@@ -63,7 +63,8 @@ def test_flower_counts_the_messages_of_every_priority(running: Platform, flower:
     busy = running.submit_all([("nap", [], {"payload": {"seconds": 30}}, {}) for _ in range(2)])
     for job_id in busy:
         running.wait_for(job_id, "running")
-    waiting = running.submit_all([("noop", [], {}, {"priority": priority}) for priority in (0, 4, 9)])
+    options = [{"priority": priority, "organization": f"org-{priority}"} for priority in (0, 4, 9)]  # a slot for each
+    waiting = running.submit_all([("noop", [], {}, option) for option in options])
     eventually(lambda: _length(flower) == len(waiting), what="the length of the queue in Flower")
     for job_id in busy:
         flower.post(f"/api/task/revoke/{job_id}", params={"terminate": "true", "signal": "SIGUSR1"}).raise_for_status()

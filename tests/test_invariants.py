@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -21,9 +21,11 @@ from sqlalchemy.exc import InternalError
 
 from celeriac import operations
 from celeriac.cli import command
-from tests.conftest import Servers
-from tests.tracked import SITUATIONS, Tracked, empty, own_pool, wish
+from tests.holding import Platform, fill, limited
+from tests.servers import Servers
+from tests.tracked import HOUR, SITUATIONS, Tracked, wish
 from tracking import invariants, jobs
+from tracking.admission import UNLIMITED, Limits
 from tracking.db import Database
 from tracking.invariants import CHECKS, Check, Finding, verify
 from tracking.models import JobRecord, Progress
@@ -33,34 +35,20 @@ NAMES = [check.name for check in CHECKS]
 BRIEFLY = timedelta(milliseconds=200)
 
 
-@pytest.fixture(scope="module")
-def pool(servers: Servers) -> Iterator[Database]:
-    """A database for the tests of this module that leave its schema as it is."""
-    with own_pool(servers) as pool:
-        yield pool
-
-
-@pytest.fixture
-def tracked(pool: Database) -> Iterator[Tracked]:
-    """No jobs yet."""
-    empty(pool)
-    with pool.autocommit() as connection:
-        yield Tracked(connection)
-
-
 @pytest.fixture
 def configured(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The command works on the database of the test."""
     monkeypatch.setenv("DATABASE_URL", database_url)
+    monkeypatch.setenv("CELERIAC_ORGANIZATION_LIMIT", "0")
     settings.cache_clear()
     yield
     monkeypatch.undo()
     settings.cache_clear()
 
 
-def broken(database: Database) -> dict[str, int | None]:
+def broken(database: Database, limits: Limits = UNLIMITED) -> dict[str, int | None]:
     """What does not hold, with the number of violations."""
-    return {finding.name: finding.violations for finding in verify(database) if not finding.holds}
+    return {finding.name: finding.violations for finding in verify(database, limits=limits) if not finding.holds}
 
 
 def live_through_everything(tracked: Tracked, times: int) -> None:
@@ -104,6 +92,10 @@ class Lie:
     schema: str = "SELECT 1"
     parameters: dict[str, Any] = field(default_factory=dict)
 
+
+OLD_WORKER = """
+    INSERT INTO workers (lease, name, pid, queues, concurrency, started_at)
+    VALUES (gen_random_uuid(), 'worker-1', 1, '{default}', 2, clock_timestamp() - interval '1 hour')"""
 
 LIES = {
     "a job without history": Lie("queued", "DELETE FROM history WHERE job_id = :id", {"created_once": 1}),
@@ -195,6 +187,21 @@ LIES = {
         """UPDATE history SET detail = '{"percentage": "much"}' WHERE job_id = :id AND event = 'progress'""",
         {"progress": 1},
     ),
+    "more running than the limit allows": Lie(
+        "running",
+        """WITH organization AS (INSERT INTO organizations (id, concurrency, changed_by, changed_at)
+                                 VALUES ('small', 1, 'admin', '-infinity'))
+           UPDATE jobs SET organization_id = 'small' WHERE id IN (:id, :other)""",
+        {"limit": 2},
+    ),
+    "a job that is due and still waits": Lie(
+        "scheduled",
+        """WITH worker AS (INSERT INTO workers (lease, name, pid, queues, concurrency, started_at)
+                           VALUES (:id, 'worker-1', 1, '{}', 2, clock_timestamp() - interval '1 hour'))
+           UPDATE jobs SET due_at = clock_timestamp() - interval '1 hour', updated_at = updated_at - interval '1 hour'
+           WHERE id = :id""",
+        {"held": 1},
+    ),
     "completeness without success": Lie(
         "running",
         "UPDATE jobs SET progress = 100 WHERE id = :id",
@@ -283,6 +290,120 @@ def test_counts_that_miss_a_row_are_caught(database: Database, database_url: str
     assert [(finding.name, finding.violations, finding.examples) for finding in found] == [("stats", 1, ("acme",))]
 
 
+def test_what_the_limit_was_lowered_under_may_go_on(pool: Database, tracked: Tracked) -> None:
+    """But nothing may start above the limit."""
+    two = limited(pool, tracked, 2)
+    two.start(2)
+    two.set_limit(1)
+    assert broken(pool, two.limits) == {}
+    jobs.claim(tracked.connection, [wish(job_id) for job_id in fill(tracked, 1)])
+    assert broken(pool, two.limits) == {"limit": 1}
+
+
+def test_a_body_that_is_still_stopping_counts_as_running(pool: Database, tracked: Tracked) -> None:
+    """It uses what the limit is for."""
+    tracked.put_into("stopping")
+    tracked.put_into("running")
+    assert broken(pool, Limits(2)) == {}
+    assert broken(pool, Limits(1)) == {"limit": 2}
+
+
+def test_without_a_limit_any_number_may_run(pool: Database, tracked: Tracked) -> None:
+    """0 is the platform's way to say so."""
+    for _ in range(10):
+        tracked.put_into("running")
+    assert broken(pool, Limits(0)) == {}
+
+
+def in_line(two: Platform) -> JobRecord:
+    """A job that a slot is free for."""
+    running, _ = two.start(2)
+    job = two.submit()
+    two.tracked.end(running)
+    return job
+
+
+def after_a_dependency(two: Platform) -> JobRecord:
+    """A job whose dependency has succeeded."""
+    dependency = two.tracked.start(two.submit())
+    job = two.submit(depends_on=[dependency.id])
+    two.tracked.end(dependency)
+    return job
+
+
+def after_a_failure(two: Platform) -> JobRecord:
+    """A job whose dependency has failed."""
+    dependency = two.tracked.start(two.submit())
+    job = two.submit(depends_on=[dependency.id])
+    two.tracked.fail(dependency)
+    return job
+
+
+def after_a_pause(two: Platform) -> JobRecord:
+    """A job whose type is not paused any more."""
+    two.pause(job_type="count_words")
+    job = two.submit()
+    two.resume(job_type="count_words")
+    return job
+
+
+def after_a_circuit(two: Platform) -> JobRecord:
+    """A job whose type's circuit is closed."""
+    two.break_circuit()
+    job = two.submit()
+    two.tracked.connection.execute(text("DELETE FROM circuits"))
+    return job
+
+
+STALE = (in_line, after_a_dependency, after_a_failure, after_a_pause, after_a_circuit)
+
+
+@pytest.mark.parametrize("wait", STALE)
+def test_a_job_that_waits_for_nothing_is_caught(
+    pool: Database, tracked: Tracked, wait: Callable[[Platform], JobRecord]
+) -> None:
+    """After a minute, and only while there is a worker that should have seen to it."""
+    two = limited(pool, tracked, 2)
+    job = wait(two)
+    assert broken(pool, two.limits) == {}, "it may have been a moment ago"
+    an_hour_passes(tracked)
+    assert broken(pool, two.limits) == {}, "nobody is there to let it through"
+    tracked.connection.execute(text(OLD_WORKER))
+    assert broken(pool, two.limits) == {"held": 1}
+    two.turn()
+    assert tracked.get(job.id).hold is None
+    assert broken(pool, two.limits) == {}
+
+
+def test_a_job_that_waits_with_a_reason_is_not_caught(pool: Database, tracked: Tracked) -> None:
+    """However long."""
+    two = limited(pool, tracked, 2)
+    two.break_circuit("broken")
+    two.pause(job_type="paused")
+    running = two.start(2)
+    for changes in ({"job_type": "broken"}, {"job_type": "paused"}, {}, {"delay": HOUR * 2}):
+        two.submit(**changes)
+    two.submit(depends_on=[running[0].id])
+    an_hour_passes(tracked)
+    tracked.connection.execute(text(OLD_WORKER))
+    assert broken(pool, two.limits) == {}
+    assert len([hold for hold in two.holds() if hold is not None]) == 5
+
+
+def an_hour_passes(tracked: Tracked) -> None:
+    """For every row."""
+    for table, columns in AGING.items():
+        aged = ", ".join(f"{column} = {column} - interval '1 hour'" for column in columns)
+        tracked.connection.execute(text(f"UPDATE {table} SET {aged}"))  # noqa: S608 - of our own names
+
+
+AGING = {
+    "jobs": ("created_at", "started_at", "completed_at", "updated_at", "due_at"),
+    "history": ("at",),
+    "organizations": ("changed_at",),
+}
+
+
 def test_five_examples_are_enough(pool: Database, tracked: Tracked) -> None:
     """However many jobs there are."""
     for _ in range(7):
@@ -306,7 +427,7 @@ def test_verification_cannot_write(pool: Database, tracked: Tracked, monkeypatch
     """The database itself refuses."""
     tracked.submit()
 
-    def delete_all(connection: Any, _timeout: timedelta) -> tuple[int, tuple[str, ...]]:
+    def delete_all(connection: Any, _timeout: timedelta, _limits: Limits) -> tuple[int, tuple[str, ...]]:
         connection.execute(text("DELETE FROM jobs"))
         return 0, ()
 

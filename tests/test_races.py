@@ -6,6 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from random import Random
 from threading import Barrier
@@ -15,13 +17,13 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import Connection
 
-from tests.conftest import Servers
-from tests.tracked import ACME, HOUR, LEASE_TIMEOUT, Tracked, check_rows, empty, new_job, outcome, own_pool, wish
+from tests.holding import Platform, fill, limited
+from tests.tracked import ACME, HOUR, LEASE_TIMEOUT, Tracked, check_rows, new_job, outcome, wish
 from tracking import admission, groups, jobs
 from tracking.admission import UNLIMITED
 from tracking.db import Database
 from tracking.errors import IdempotencyConflict, IllegalMove, TrackingError
-from tracking.models import Attempt, Cancelled, JobRecord, Refusal, Submitted
+from tracking.models import Attempt, Cancelled, JobRecord, Outcome, OutcomeKind, Refusal, Submitted
 from tracking.states import FINISHED, Event, Status
 
 ROUNDS = 60
@@ -29,23 +31,19 @@ THREADS = 8
 PATIENCE = 20.0  # seconds for one round
 HANDICAP = 0.002  # seconds at most
 
+MANY = 2000
+FEW = 20  # jobs between two meetings of the racers
+ENDS: tuple[OutcomeKind, ...] = ("succeeded", "succeeded", "failed", "released", "retry")
+
 Action = Callable[[Connection], Any]
-
-
-@pytest.fixture(scope="module")
-def pool(servers: Servers) -> Iterator[Database]:
-    """A database for the tests of this module."""
-    with own_pool(servers) as pool:
-        yield pool
+ActionOnJob = Callable[[Connection, UUID], Any]
 
 
 @pytest.fixture
-def tracked(pool: Database) -> Iterator[Tracked]:
-    """No jobs yet; every statement is a transaction of its own. Afterwards the rows must tell no lie."""
-    empty(pool)
-    with pool.autocommit() as connection:
-        yield Tracked(connection)
-        check_rows(Tracked(connection))
+def tracked(tracked: Tracked) -> Iterator[Tracked]:
+    """No jobs yet. Afterwards the rows must tell no lie."""
+    yield tracked
+    check_rows(tracked)
 
 
 class Racers:
@@ -135,6 +133,66 @@ def test_cancel_against_the_end(racers: Racers, tracked: Tracked) -> None:
         row = tracked.get(job.id)
         assert row.status is (Status(kind) if settled else Status.CANCELLED)
         assert row.stopping is not bool(settled)
+
+
+def race_through(pool: Database, rows: list[UUID], one: ActionOnJob, other: ActionOnJob) -> list[tuple[Any, Any]]:
+    """What both answer for each of these jobs: pairs of threads go through them, a few at a time, in any order."""
+    random = Random(7)
+    shares = [rows[number :: THREADS // 2] for number in range(THREADS // 2)]
+    answers: list[dict[UUID, Any]] = [{}, {}]
+
+    def go(share: list[list[UUID]], side: int, act: ActionOnJob, line: Barrier) -> None:
+        with pool.autocommit() as connection:
+            for few in share:
+                line.wait()
+                for row in few:
+                    try:
+                        answers[side][row] = act(connection, row)
+                    except TrackingError as refusal:
+                        answers[side][row] = refusal
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        runs = []
+        for share in shares:
+            line = Barrier(2, timeout=PATIENCE)
+            for side, act in enumerate((one, other)):
+                fews = [share[start : start + FEW] for start in range(0, len(share), FEW)]
+                mixed = [random.sample(few, len(few)) for few in fews]
+                runs.append(threads.submit(go, mixed, side, act, line))
+        for run in runs:
+            run.result(4 * PATIENCE)
+    return [(answers[0][row], answers[1][row]) for row in rows]
+
+
+def test_two_thousand_cancels_against_claims(pool: Database, tracked: Tracked) -> None:
+    """None that was cancelled first has started, and none that started first was missed."""
+    pairs = race_through(
+        pool,
+        fill(tracked, MANY),
+        lambda connection, row: jobs.cancel(connection, row, ACME, actor="u1"),
+        lambda connection, row: jobs.claim(connection, [wish(row)])[0],
+    )
+    assert all(cancelled.was_running is isinstance(claimed, Attempt) for cancelled, claimed in pairs)
+    won = Counter(isinstance(claimed, Attempt) for _, claimed in pairs)
+    assert min(won[True], won[False]) > MANY // 20, "each side wins now and then"
+    assert {claimed for _, claimed in pairs if not isinstance(claimed, Attempt)} == {Refusal.CANCELLED}
+    assert Counter(job.stopping for job in tracked.all()) == won
+
+
+def test_two_thousand_cancels_against_ends(pool: Database, tracked: Tracked) -> None:
+    """Either the cancel or the result counts, and the loser is told."""
+    rows = fill(tracked, MANY)
+    jobs.claim(tracked.connection, [wish(row) for row in rows])
+    pairs = race_through(
+        pool,
+        rows,
+        lambda connection, row: jobs.cancel(connection, row, ACME, actor="u1"),
+        lambda connection, row: jobs.settle(connection, [Outcome(row, "succeeded", "worker-1", 1)]),
+    )
+    assert all(isinstance(cancelled, IllegalMove) is bool(settled) for cancelled, settled in pairs)
+    won = Counter(bool(settled) for _, settled in pairs)
+    assert min(won[True], won[False]) > MANY // 20, "each side wins now and then"
+    assert Counter(job.status is Status.SUCCEEDED for job in tracked.all()) == won
 
 
 def test_cancel_against_an_attempt_that_will_be_repeated(racers: Racers, tracked: Tracked) -> None:
@@ -240,8 +298,7 @@ def test_the_end_told_by_child_and_parent_at_once(racers: Racers, tracked: Track
 
 def test_eight_sweepers_on_a_thousand_due_jobs(racers: Racers, tracked: Tracked) -> None:
     """Each job is released by one of them, once."""
-    made = {tracked.submit(delay=timedelta(milliseconds=1)).id for _ in range(1000)}
-    held = {job.id for job in tracked.all() if job.hold is not None}
+    held = fill(tracked, 1000, hold="schedule", delay=-HOUR)
 
     def sweep(connection: Connection) -> list[JobRecord]:
         found: list[JobRecord] = []
@@ -252,7 +309,66 @@ def test_eight_sweepers_on_a_thousand_due_jobs(racers: Racers, tracked: Tracked)
     answers = racers.race(*[sweep] * THREADS)
     assert Counter(job.id for answer in answers for job in answer) == dict.fromkeys(held, 1)
     assert all(job.hold is None for job in tracked.all())
-    assert held <= made
+
+
+def test_eight_sweepers_on_a_thousand_due_jobs_of_one_line(pool: Database, tracked: Tracked) -> None:
+    """Under a limit as well: each joins the line once, and as many go as there are slots."""
+    held = fill(tracked, 1000, hold="schedule", delay=-HOUR)
+    seven = limited(pool, tracked, 7)
+    line = Barrier(THREADS, timeout=PATIENCE)
+
+    def sweep(_: int) -> tuple[list[UUID], list[UUID]]:
+        lifted: list[UUID] = []
+        line.wait()
+        with pool.autocommit() as connection:
+            while batch := admission.lift_due(connection, seven.limits, 50):
+                lifted += [job.id for job in batch]
+        return lifted, seven.admit()
+
+    with ThreadPoolExecutor(THREADS) as threads:
+        answers = list(threads.map(sweep, range(THREADS)))
+    assert Counter(row for lifted, _ in answers for row in lifted) == dict.fromkeys(held, 1)
+    sent = [row for _, admitted in answers for row in admitted]
+    assert sorted(sent) == sorted(seven.in_flight())
+    assert len(sent) == 7
+
+
+def test_a_hundred_jobs_of_one_limit_with_everything_at_once(pool: Database, tracked: Tracked) -> None:
+    """Submitted, run, cancelled, failed and retried by eight threads: never more than three are under way."""
+    three = limited(pool, tracked, 3)
+    random = Random(7)
+
+    def work(_: int) -> None:
+        job = three.submit()
+        if random.random() < 0.2:
+            with suppress(IllegalMove), pool.autocommit() as connection:
+                jobs.cancel(connection, job.id, ACME, actor="u1")
+                jobs.stopped(connection, job.task_id, actor="worker-1", how="at a step")
+        run_what_was_sent(three, random)
+
+    def run_what_was_sent(platform: Platform, random: Random) -> None:
+        with pool.autocommit() as connection:
+            own = replace(platform, tracked=Tracked(connection))
+            for row in own.in_flight():
+                task_id = own.tracked.get(row).task_id
+                [answer] = jobs.claim(connection, [wish(task_id)])
+                if isinstance(answer, Attempt):
+                    seen.append(len(own.in_flight()))
+                    jobs.settle(connection, [Outcome(task_id, random.choice(ENDS), "worker-1", answer.attempt)])
+                    jobs.stopped(connection, task_id, actor="worker-1", how="at a step")
+                    own.after(own.tracked.get(row))
+
+    seen: list[int] = []
+    with ThreadPoolExecutor(THREADS) as threads:
+        list(threads.map(work, range(100)))
+    deadline = time.monotonic() + 3 * PATIENCE
+    while any(job.status not in FINISHED for job in tracked.all()):
+        assert time.monotonic() < deadline, three.holds()
+        three.turn()
+        run_what_was_sent(three, random)
+    assert len(tracked.all()) == 100
+    assert max(seen) <= 3
+    assert three.most_executing()["acme"] <= 3
 
 
 def test_release_against_cancel(racers: Racers, tracked: Tracked) -> None:

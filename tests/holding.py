@@ -1,0 +1,188 @@
+"""The verbs under a limit, each in a transaction of its own as the platform runs them, and the turns of its leader."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from unittest.mock import patch
+from uuid import UUID
+
+from sqlalchemy import Connection, select, text
+
+from tasks import admitting
+from tests.tracked import ACME, LEASE_TIMEOUT, Tracked, new_job
+from tracking import admission, circuits, jobs, pauses
+from tracking.admission import Limits
+from tracking.db import Database
+from tracking.models import JobRecord, Owner
+from tracking.schema import IN_FLIGHT
+from tracking.schema import jobs as table
+from tracking.states import WAITING, Hold, Status
+
+ONE_AT_A_TIME = threading.RLock()  # a patch is of the whole process
+GLOBEX = Owner("globex", "u1")
+MINUTE = timedelta(minutes=1)
+
+# A body runs from its start until its outcome, or, when it was cancelled meanwhile, until it has stopped.
+EXECUTING = """
+    SELECT organization_id, CASE event WHEN 'started' THEN 1 ELSE -1 END AS change
+    FROM history
+    WHERE event IN ('started', 'stopped')
+       OR from_status = 'running' AND to_status <> 'running'
+          AND NOT EXISTS (SELECT FROM history AS later
+                          WHERE later.job_id = history.job_id AND later.event = 'stopped'
+                            AND later.attempt = history.attempt)
+    ORDER BY at, id"""
+
+
+@dataclass(frozen=True)
+class Platform:
+    """The verbs under `limits`."""
+
+    pool: Database
+    tracked: Tracked
+    limits: Limits
+
+    def submit(self, **changes: Any) -> JobRecord:
+        """Accept a job."""
+        with self.pool.begin() as connection:
+            return jobs.submit(connection, new_job(**changes), self.limits).job
+
+    def submit_many(self, number: int, **changes: Any) -> list[JobRecord]:
+        """Accept several of the same kind, one after the other."""
+        return [self.submit(**changes) for _ in range(number)]
+
+    def start(self, number: int, **changes: Any) -> list[JobRecord]:
+        """Accept jobs that find a slot, and let them run."""
+        return [self.tracked.start(job) for job in self.submit_many(number, **changes)]
+
+    def retry(self, job: JobRecord) -> JobRecord:
+        """Retry the job, successfully."""
+        with self.pool.autocommit() as connection:
+            return jobs.retry(connection, job.id, ACME, actor="u1", force=True, limits=self.limits)
+
+    def admit(self, organization_id: str = "acme", batch: int = 100) -> list[UUID]:
+        """Give the free slots of an organization away."""
+        with self.pool.begin() as connection:
+            return [job.id for job in admission.admit(connection, organization_id, self.limits, batch)]
+
+    def set_limit(self, concurrency: int, organization_id: str = "acme") -> list[UUID]:
+        """Give an organization a limit of its own; the jobs that go back into the line."""
+        with self.pool.begin() as connection:
+            return [job.id for job in admission.set_limit(connection, organization_id, concurrency, actor="admin")]
+
+    def turn(self) -> list[UUID]:
+        """What the leader lets through in one turn that looks at everything."""
+        with self.configured(), self.pool.autocommit() as connection:
+            return [job.id for job in admitting.Turns().turn(connection)]
+
+    def after(self, job: JobRecord) -> list[UUID]:
+        """What is let through at once when something has happened to a job."""
+        with self.configured():
+            return [sent.id for sent in admitting.after(job.id, job.organization_id)]
+
+    @contextmanager
+    def configured(self) -> Iterator[None]:
+        """Within: what is let through is let through under these limits, on this database."""
+        with (
+            ONE_AT_A_TIME,
+            patch.object(admitting, "database", lambda: self.pool),
+            patch.object(admitting, "_limits", lambda: self.limits),
+        ):
+            yield
+
+    def pause(self, organization_id: str | None = None, job_type: str | None = None) -> bool:
+        """Pause a type, an organization, or both."""
+        where = {"organization_id": organization_id, "job_type": job_type}
+        return pauses.pause(self.tracked.connection, **where, actor="admin", reason="maintenance")
+
+    def resume(self, organization_id: str | None = None, job_type: str | None = None) -> bool:
+        """End that pause."""
+        return pauses.resume(self.tracked.connection, organization_id=organization_id, job_type=job_type)
+
+    def trip(self, job_type: str = "count_words", failures: int = 3) -> bool:
+        """Open the circuit of a type if its last attempts say so."""
+        return circuits.trip(self.tracked.connection, job_type, failures=failures, pause=MINUTE)
+
+    def break_circuit(self, job_type: str = "count_words") -> None:
+        """Let three attempts of the type fail: its circuit opens."""
+        for _ in range(3):
+            self.tracked.fail(self.tracked.start(self.tracked.submit(job_type=job_type, max_retries=0)))
+        assert self.trip(job_type)
+
+    def let_circuits_rest(self) -> None:
+        """Let time pass until a probe may try."""
+        self._execute("UPDATE circuits SET probe_at = clock_timestamp() - interval '1 second'")
+
+    def probe(self) -> list[UUID]:
+        """Name the probes that may try now."""
+        return circuits.probe(self.tracked.connection, self.limits)
+
+    def holds(self, of: Iterable[JobRecord] | None = None) -> list[str | None]:
+        """What these jobs, or all that are not finished, wait for."""
+        found = [self.tracked.get(job.id) for job in of] if of is not None else self.tracked.all()
+        return [job.hold for job in found if of is not None or job.status in (*WAITING, Status.RUNNING)]
+
+    def in_flight(self, organization_id: str = "acme") -> list[UUID]:
+        """The jobs that hold a slot of the organization, oldest first."""
+        of = table.c.organization_id == organization_id
+        found = select(table.c.id).where(of, text(IN_FLIGHT)).order_by(table.c.created_at, table.c.id)
+        return list(self.tracked.connection.execute(found).scalars())
+
+    def in_line(self, organization_id: str = "acme") -> list[UUID]:
+        """The jobs in line for a slot of the organization, oldest first."""
+        rows = self.tracked.all()
+        return [
+            job.id for job in rows if job.organization_id == organization_id and job.hold is Hold.ORGANIZATION_LIMIT
+        ]
+
+    def most_executing(self) -> dict[str, int]:
+        """How many bodies of each organization ran at once at most, by the intervals of the history."""
+        return most_executing(self.tracked.connection)
+
+    def _execute(self, sql: str, **parameters: Any) -> None:
+        self.tracked.connection.execute(text(sql), parameters)
+
+
+def most_executing(connection: Connection) -> dict[str, int]:
+    """How many bodies of each organization ran at once at most, by the intervals of the history."""
+    running: dict[str, int] = {}
+    most: dict[str, int] = {}
+    for row in connection.execute(text(EXECUTING)):
+        running[row.organization_id] = running.get(row.organization_id, 0) + row.change
+        most[row.organization_id] = max(most.get(row.organization_id, 0), running[row.organization_id])
+    return most
+
+
+def fill(tracked: Tracked, number: int, **columns: Any) -> list[UUID]:
+    """The ids of that many new jobs of acme's u1, made in one statement; `columns` as in the table."""
+    values = {"organization_id": "acme", "job_type": "count_words", "hold": None, "delay": timedelta(0), "priority": 0}
+    values |= {"payload": "{}", **columns}
+    return list(tracked.connection.execute(FILL, {"number": number, **values}).scalars())
+
+
+FILL = text(
+    """
+    WITH made AS (
+        INSERT INTO jobs (id, task_id, organization_id, user_id, job_type, status, queue, max_retries, hold, due_at,
+                          priority, payload)
+        SELECT id, id, :organization_id, 'u1', :job_type, 'queued', 'default', 3, :hold,
+               CASE :hold WHEN 'schedule' THEN clock_timestamp() + CAST(:delay AS interval) END, :priority,
+               CAST(:payload AS jsonb)
+        FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, :number)) AS new
+        RETURNING *
+    ), logged AS (
+        INSERT INTO history (job_id, organization_id, user_id, job_type, event, to_status, attempt, task_id, actor)
+        SELECT id, organization_id, user_id, job_type, 'created', 'queued', 0, task_id, 'u1' FROM made
+    )
+    SELECT id FROM made"""
+)
+
+
+def limited(pool: Database, tracked: Tracked, concurrency: int) -> Platform:
+    """The platform with this limit for every organization."""
+    return Platform(pool, tracked, Limits(concurrency, LEASE_TIMEOUT))

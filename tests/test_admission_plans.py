@@ -1,0 +1,115 @@
+"""What lets jobs through runs on indexes, however much is finished and however long the lines are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from functools import partial
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import Connection, text
+
+from tests.api.test_plans import FILL_HISTORY, _plans, _scanning
+from tracking import admission, circuits, jobs, organizations, statements
+from tracking.admission import Limits
+from tracking.db import Database
+from tracking.models import NewJob, Owner
+from tracking.settings import settings
+
+# 100,000 finished jobs of 50 organizations; 10,000 in line in 10 of them, and 1,000 behind each other gate.
+FILL = """
+    INSERT INTO jobs (id, task_id, organization_id, user_id, job_type, status, hold, queue, max_retries, progress,
+                      depends_on, due_at, started_at, completed_at, created_at, updated_at)
+    SELECT id, id, 'org-' || CASE hold WHEN 'organization_limit' THEN n % 10 ELSE n % 50 END, 'user', 'type-' || n % 5,
+           CASE WHEN hold IS NULL THEN 'succeeded' ELSE 'queued' END, hold, 'default', 3,
+           CASE WHEN hold IS NULL THEN 100 ELSE 0 END,
+           CASE hold WHEN 'dependency' THEN ARRAY[md5('wanted' || n % 50)::uuid] ELSE '{}' END,
+           CASE hold WHEN 'schedule' THEN now() + interval '1 hour' END,
+           CASE WHEN hold IS NULL THEN at END, CASE WHEN hold IS NULL THEN at END, at, at
+    FROM generate_series(1, 114000) AS n,
+         LATERAL (SELECT gen_random_uuid() AS id, now() - n * interval '1 second' AS at,
+                         CASE WHEN n > 14000 THEN NULL WHEN n > 4000 THEN 'organization_limit'
+                              ELSE (ARRAY['dependency', 'paused', 'circuit', 'schedule'])[1 + n % 4]
+                         END AS hold) AS new"""
+FILL_WANTED = """
+    INSERT INTO jobs (id, task_id, organization_id, user_id, job_type, status, queue, max_retries)
+    SELECT md5('wanted' || n)::uuid, gen_random_uuid(), 'org-' || n, 'user', 'wanted', 'queued', 'default', 3
+    FROM generate_series(0, 49) AS n"""
+FILL_PAUSES = "INSERT INTO pauses (job_type, paused_by) SELECT 'type-' || n, 'admin' FROM generate_series(0, 3) AS n"
+FILL_CIRCUITS = """
+    INSERT INTO circuits (job_type, failures, pause, probe_at)
+    SELECT 'type-' || n, 5, '1 minute', now() + interval '1 hour' * (n - 2) FROM generate_series(0, 3) AS n"""
+ANALYZE = ("VACUUM ANALYZE jobs", "VACUUM ANALYZE history", "ANALYZE pauses", "ANALYZE circuits")
+
+FIVE = Limits(5)
+SOME = UUID(int=1)
+
+
+def looks() -> Iterator[tuple[str, Callable[[Connection], Any]]]:
+    """What is asked and done after every attempt, or again and again."""
+    batch: dict[str, Any] = {"limits": FIVE, "batch": 100}
+    new = NewJob(uuid4(), Owner("org-1", "user"), "another", "default")
+    yield "lift due", partial(admission.lift_due, **batch)
+    yield "lift gated", partial(admission.lift_gated, **batch)
+    yield "lift dependents of all", partial(admission.lift_dependents, **batch)
+    yield "lift dependents of one", partial(admission.lift_dependents, **batch, job_id=SOME)
+    yield "cancel dependents of all", partial(admission.cancel_dependents, batch=100)
+    yield "cancel dependents of one", partial(admission.cancel_dependents, batch=100, job_id=SOME)
+    yield "with room", partial(admission.with_room, limits=FIVE)
+    yield "submit", partial(jobs.submit, job=new, limits=FIVE)
+    yield "admit", partial(admission.admit, organization_id="org-4", **batch)
+    yield "admit into gates", partial(admission.admit, organization_id="org-1", **batch)
+    yield "overbooked", partial(admission.overbooked, limits=FIVE)
+    yield "take back excess", partial(admission.take_back_excess, organization_id="org-1", limits=FIVE)
+    yield "take back unserved", partial(admission.take_back_unserved, **batch)
+    yield "set limit", partial(admission.set_limit, organization_id="org-2", concurrency=3, actor="admin")
+    yield "hold back", partial(admission.hold_back, task_id=SOME)
+    yield "judge", circuits.judge
+    yield "probe", partial(circuits.probe, limits=FIVE)
+    yield "trip", partial(circuits.trip, job_type="type-4", failures=5, pause=timedelta(minutes=1))
+    yield "organization", partial(organizations.get, organization_id="org-1", limits=FIVE)
+
+
+@pytest.fixture
+def filled(database_url: str) -> Iterator[Database]:
+    """Many finished jobs, long lines; filling may take longer than a statement of the platform."""
+    database = Database(database_url, settings().model_copy(update={"statement_timeout": 240}))
+    with database.autocommit() as connection:
+        for statement in (FILL, FILL_WANTED, FILL_PAUSES, FILL_CIRCUITS, FILL_HISTORY, *ANALYZE):
+            connection.execute(text(statement))
+    yield database
+    database.close()
+
+
+def test_no_look_of_admission_scans_the_tables(filled: Database) -> None:
+    """Nor do the claim and the settle with what they ask of the gates; the figures are for the slowest machine."""
+    plans: dict[str, list[str]] = {}
+    times: dict[str, float] = {}
+    with filled.begin() as connection:
+        for name, sql in (("claim", statements.CLAIM), ("succeed", statements.SUCCEED)):
+            plans[name] = [_plan(connection, sql)]
+        for name, look in looks():
+            began = time.monotonic()
+            plans[name] = _plans(connection, look)
+            times[name] = 1000 * (time.monotonic() - began)
+    figures = {name: f"{spent:.1f} ms" for name, spent in times.items()}
+    print(figures)  # noqa: T201 - worth a look (pytest -rP)
+    assert _scanning(plans) == {}
+    assert max(times.values()) < 2000, figures
+
+
+def _plan(connection: Connection, sql: str) -> str:
+    values = {
+        "task_id": SOME,
+        "worker": "w",
+        "lease": None,
+        "claim_id": SOME,
+        "attempt": 1,
+        "result": None,
+        "actor": "w",
+    }
+    driver: Any = connection.connection.driver_connection
+    return "\n".join(line for (line,) in driver.execute(f"EXPLAIN {sql}", values).fetchall())

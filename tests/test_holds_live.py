@@ -1,0 +1,194 @@
+"""Slots, lines, dependencies, circuits and pauses with a real worker on each broker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select, text
+
+from tests.holding import fill, most_executing
+from tests.live import Platform, eventually
+from tests.tracked import Tracked, check_rows
+from tracking import pauses
+from tracking.schema import jobs
+
+SLOW_SWEEP = {"CELERIAC_SWEEP_INTERVAL": "30"}
+SUBMISSION = "from uuid import UUID; from tasks import submission; from tracking.models import Scope\n"
+CANCEL = SUBMISSION + "submission.cancel(UUID(stdin), Scope('default'), actor='u1')"
+RESUME = "from tasks.dispatch import dispatcher; dispatcher().resume(); dispatcher().flush(10)"
+
+# From an end to the next start of the same organization, in milliseconds.
+REFILLS = """
+    SELECT 1000 * extract(epoch FROM started.at - ended.at)
+    FROM history AS started, LATERAL (
+        SELECT max(at) AS at FROM history
+        WHERE event = 'completed' AND organization_id = started.organization_id AND at < started.at) AS ended
+    WHERE started.event = 'started' AND ended.at IS NOT NULL"""
+
+
+def limit(platform: Platform, number: int) -> None:
+    """So many jobs of an organization may execute at once, as every process from now on will know."""
+    platform.environment["CELERIAC_ORGANIZATION_LIMIT"] = str(number)
+
+
+@pytest.fixture
+def limited(platform: Platform) -> Iterator[Platform]:
+    """The platform with two slots for each organization. Afterwards the rows must tell no lie."""
+    limit(platform, 2)
+    yield platform
+    with platform.database.engine.connect() as connection:  # the worker goes on meanwhile
+        check_rows(Tracked(connection.execution_options(isolation_level="REPEATABLE READ")))
+
+
+def count(platform: Platform, condition: str) -> int:
+    """How many jobs are so."""
+    with platform.database.autocommit() as connection:
+        return int(connection.execute(select(func.count()).select_from(jobs).where(text(condition))).scalar_one())
+
+
+def call(name: str, payload: dict[str, Any] | None = None, **options: Any) -> Any:
+    """One call for `submit_all`."""
+    return (name, [], {"payload": payload} if payload is not None else {}, options)
+
+
+def test_a_freed_slot_is_taken_at_once(platform: Platform) -> None:
+    """By the process in which the job ended, not at the next look of the leader, which is half a minute away here."""
+    limit(platform, 1)
+    platform.start_worker(concurrency=2, **SLOW_SWEEP)
+    ids = platform.submit_all([call("noop") for _ in range(40)])
+    for job_id in ids:
+        platform.wait_for(job_id, "succeeded")
+    with platform.database.autocommit() as connection:
+        gaps = [float(gap) for gap in connection.execute(text(REFILLS)).scalars()]
+        assert most_executing(connection) == {"default": 1}
+    figures = f"p50 {statistics.median(gaps):.1f} ms, max {max(gaps):.1f} ms, of {len(gaps)}"
+    print(f"slot refilled: {figures}")  # noqa: T201 - worth a look (pytest -rP)
+    assert len(gaps) == 39
+    assert statistics.median(gaps) < 500
+
+
+def test_the_only_job_of_an_organization_is_the_next_to_start(limited: Platform) -> None:
+    """Whatever line another one has: that line is not with the broker."""
+    limit(limited, 100)
+    with limited.database.autocommit() as connection:
+        fill(Tracked(connection), 1000, hold="organization_limit", job_type="nap", payload='{"seconds": 0.3}')
+    limited.start_worker(concurrency=2)
+    eventually(lambda: count(limited, "status = 'running'") == 2, what="the start of the line")
+    single = limited.submit("noop", organization="globex")
+    limited.wait_for(single, "succeeded")
+    with limited.database.autocommit() as connection:
+        between = connection.execute(text(OVERTAKEN), {"id": single}).scalar_one()
+    assert between <= 3, "what was on its way to a worker, and no more"
+
+
+OVERTAKEN = """
+    SELECT count(*) FROM history AS other, jobs AS single
+    WHERE single.id = :id AND other.event = 'started' AND other.job_id <> single.id
+      AND other.at BETWEEN single.created_at AND single.started_at"""
+
+
+def test_no_more_bodies_run_at_once_than_the_limit_says(limited: Platform) -> None:
+    """With four processes, by the intervals of the history; another organization has slots of its own."""
+    limited.start_worker(concurrency=4)
+    short = {"seconds": 0.05}
+    ids = limited.submit_all([call("nap", short, organization=of) for _ in range(12) for of in ("acme", "globex")])
+    for job_id in ids:
+        limited.wait_for(job_id, "succeeded", within=40)
+    with limited.database.autocommit() as connection:
+        assert most_executing(connection) == {"acme": 2, "globex": 2}
+
+
+def test_a_job_starts_after_those_that_it_depends_on(limited: Platform) -> None:
+    """A chain of three, without waiting for the leader; what depends on a failure never starts."""
+    limited.start_worker(concurrency=2, **SLOW_SWEEP)
+    first = limited.submit("nap", payload={"seconds": 0.5})
+    second = limited.submit("noop", depends_on=[str(first)])
+    third = limited.submit("noop", depends_on=[str(second)])
+    assert limited.job(third).hold == "dependency"
+    done = [limited.wait_for(job_id, "succeeded") for job_id in (first, second, third)]
+    times = [at for job in done for at in (job.started_at, job.completed_at)]
+    assert times == sorted(times)  # type: ignore[type-var]
+    failing = limited.submit("fail")
+    child = limited.submit("noop", depends_on=[str(failing)])
+    job = limited.wait_for(child, "cancelled")
+    assert (job.attempt, job.error_message) == (0, f"its dependency {failing} is failed")
+
+
+def test_a_circuit_opens_holds_and_closes(limited: Platform, tmp_path: Path) -> None:
+    """The first two jobs fail and are burned, the others wait; when the fault is mended, a probe lets them through."""
+    fault = tmp_path / "fault"
+    fault.touch()
+    limited.start_worker(concurrency=1)
+    payload = {"fault": str(fault)}
+    ids = limited.submit_all([call("fragile", payload) for _ in range(8)])
+    eventually(lambda: count(limited, "status = 'failed'") >= 2, what="the failures")
+    eventually(lambda: count(limited, "hold = 'circuit'") >= 5, what="the open circuit")
+    assert count(limited, "status = 'failed'") <= 3, "one may have been on its way"
+    fault.unlink()
+    held = [job_id for job_id in ids if limited.job(job_id).hold == "circuit"]
+    assert {limited.wait_for(job_id, within=30).status for job_id in held[1:]} == {"succeeded"}
+    assert limited.wait_for(held[0]).status in ("succeeded", "failed"), "it may have tried before the fault was mended"
+
+
+def test_a_pause_holds_what_waits_and_its_end_lets_it_go(limited: Platform) -> None:
+    """Running jobs end; what was sent is refused at its claim and comes back."""
+    limited.start_worker(concurrency=1)
+    running = limited.submit("nap", payload={"seconds": 1})
+    limited.wait_for(running, "running")
+    sent = limited.submit("noop")
+    with limited.database.autocommit() as connection:
+        assert pauses.pause(connection, organization_id="default", job_type=None, actor="admin", reason=None)
+    new = limited.submit("noop")
+    assert limited.job(new).hold == "paused"
+    assert limited.wait_for(running).status == "succeeded"
+    eventually(lambda: limited.job(sent).hold == "paused", what="the refusal")
+    with limited.database.autocommit() as connection:
+        assert pauses.resume(connection, organization_id="default", job_type=None)
+    limited.run(RESUME)
+    assert {limited.wait_for(job_id).status for job_id in (sent, new)} == {"succeeded"}
+
+
+def test_a_slot_is_not_lost_with_the_process_that_used_it(limited: Platform, tmp_path: Path) -> None:
+    """Kill -9: the job keeps its slot and runs again, and the line moves on after it."""
+    limit(limited, 1)
+    limited.start_worker(concurrency=2)
+    killed = limited.submit("die", payload={"witness": str(tmp_path / "starts")})
+    waiting = limited.submit_all([call("noop") for _ in range(3)])
+    assert limited.wait_for(killed).attempt == 2
+    assert {limited.wait_for(job_id).status for job_id in waiting} == {"succeeded"}
+    with limited.database.autocommit() as connection:
+        assert most_executing(connection) == {"default": 1}
+
+
+def test_a_killed_worker_takes_no_slot_with_it(limited: Platform) -> None:
+    """Main process and all: its lease runs out, its job is repeated, everybody gets a turn."""
+    limit(limited, 1)
+    patience = {"CELERIAC_LEASE_TIMEOUT": "2", "CELERIAC_HEARTBEAT": "0.5"}
+    limited.environment |= patience
+    first = limited.start_worker(concurrency=1)
+    running = limited.submit("nap", payload={"seconds": 3})
+    limited.wait_for(running, "running")
+    waiting = limited.submit("noop")
+    os.killpg(first.pid, signal.SIGKILL)
+    limited.start_worker(concurrency=1)
+    assert limited.wait_for(running, within=40).attempt == 2
+    assert limited.wait_for(waiting).status == "succeeded"
+
+
+def test_the_cancel_of_a_running_job_lets_the_next_one_start(limited: Platform) -> None:
+    """As soon as its body is over, and not before."""
+    limit(limited, 1)
+    limited.start_worker(concurrency=2)
+    running = limited.submit("nap", payload={"seconds": 30})
+    limited.wait_for(running, "running")
+    waiting = limited.submit("noop")
+    limited.run(CANCEL, str(running))
+    limited.wait_for(waiting, "succeeded")
+    with limited.database.autocommit() as connection:
+        assert most_executing(connection) == {"default": 1}

@@ -1,0 +1,314 @@
+"""Any sequence of verbs under limits, pauses, circuits and dependencies: nobody waits for nothing or gets too much."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
+from sqlalchemy import text
+
+from tests.holding import Platform, limited
+from tests.properties import ON_ONE_DATABASE
+from tests.tracked import HOUR, LEASE_TIMEOUT, Tracked, check_rows, empty, wish
+from tracking import admission, circuits, jobs
+from tracking.db import Database
+from tracking.errors import IllegalMove
+from tracking.models import Attempt, JobRecord, Outcome, OutcomeKind, Owner, Progress, Scope
+from tracking.states import FINISHED, Status
+
+ORGANIZATIONS = ("acme", "globex")
+TYPES = ("sound", "fragile")
+LIMIT = 2
+FAILURES = 1  # any failure opens the circuit of its type
+PAUSE = timedelta(minutes=1)
+ENDS: tuple[OutcomeKind, ...] = ("succeeded", "failed", "retry", "lost", "released", "cancelled")
+
+# Holds without their reason. The rule may name another one before it, which came later.
+UNFOUNDED = f"""
+    SELECT id, hold FROM jobs AS held
+    WHERE hold IS NOT NULL AND NOT CASE hold
+        WHEN 'dependency' THEN (SELECT bool_or(wanted.status NOT IN ('succeeded', 'failed', 'cancelled'))
+                                       AND NOT bool_or(wanted.status IN ('failed', 'cancelled'))
+                                FROM jobs AS wanted WHERE wanted.id = ANY(held.depends_on))
+        WHEN 'paused' THEN {admission.is_paused("held")}
+        WHEN 'circuit' THEN {admission.is_broken("held")}
+        WHEN 'organization_limit' THEN {admission.limit_of("held.organization_id")} > 0
+                                       AND {admission.room_of("held.organization_id")} <= 0
+        ELSE due_at > clock_timestamp()
+    END"""  # noqa: S608 - of our own constants
+GATED = f"""
+    SELECT hold IS NOT NULL OR {admission.is_paused("jobs")} OR {admission.is_broken("jobs")}
+    FROM jobs WHERE task_id = :task_id"""  # noqa: S608 - of our own constants
+
+# How far the database's clock seems to have run on: everything that a rule compares with it moves into the past.
+AN_HOUR_PASSES = (
+    "UPDATE jobs SET due_at = due_at - interval '1 hour' WHERE due_at IS NOT NULL",
+    "UPDATE jobs SET updated_at = updated_at - interval '1 hour' WHERE status IN ('queued', 'retrying')",
+    "UPDATE circuits SET probe_at = probe_at - interval '1 hour', opened_at = opened_at - interval '1 hour'",
+)
+
+
+class Holds(RuleBasedStateMachine):
+    """Submitters of two organizations, workers, people and two leaders; messages get lost and come twice."""
+
+    known = Bundle("known")
+
+    def __init__(self, platform: Platform) -> None:
+        super().__init__()
+        self.platform = platform
+        self.tracked = platform.tracked
+        self.connection = platform.tracked.connection
+        self.messages: list[UUID] = []
+        self.lowered: set[str] = set()
+        self.lease = self.tracked.register_worker()
+
+    @initialize(target=known)
+    def begin(self) -> MultipleResults[UUID]:
+        """Some jobs are there already: a sequence of verbs on nothing shows nothing."""
+        kinds = [(of, job_type) for of in ORGANIZATIONS for job_type in (*TYPES, "fragile")]
+        return multiple(*[self._submit(of, job_type=job_type) for of, job_type in kinds])
+
+    @rule(
+        target=known,
+        organization=st.sampled_from(ORGANIZATIONS),
+        job_type=st.sampled_from(TYPES),
+        priority=st.sampled_from((0, 9)),
+        scheduled=st.sampled_from((False, False, True)),
+    )
+    def submit(self, organization: str, job_type: str, priority: int, scheduled: bool) -> UUID:  # noqa: FBT001 - drawn
+        """A job that depends on no other."""
+        return self._submit(organization, job_type=job_type, priority=priority, delay=HOUR if scheduled else None)
+
+    @rule(target=known, data=st.data())
+    def submit_dependent(self, data: st.DataObject) -> UUID:
+        """A job that depends on up to two of its organization."""
+        organization = data.draw(st.sampled_from(ORGANIZATIONS))
+        mine = [job.id for job in self._of(organization)]
+        wanted = data.draw(st.lists(st.sampled_from(mine), max_size=2, unique=True)) if mine else []
+        return self._submit(organization, depends_on=wanted)
+
+    def _submit(self, organization: str, **changes: Any) -> UUID:
+        job = self.platform.submit(owner=Owner(organization, "u1"), **changes)
+        return job.id
+
+    @rule()
+    def dispatch(self) -> None:
+        """The messages of all that may be sent reach the broker."""
+        unsent = jobs.undispatched(self.connection, timedelta(0), 100)
+        self.messages += [job.task_id for job in unsent]
+        jobs.mark_dispatched(self.connection, [job.task_id for job in unsent])
+
+    @rule(data=st.data(), lost=st.booleans())
+    def lose_or_repeat_a_message(self, data: st.DataObject, lost: bool) -> None:  # noqa: FBT001 - drawn
+        """The broker is restarted without its data, or delivers a message twice."""
+        if not self.messages:
+            return
+        task_id = data.draw(st.sampled_from(self.messages))
+        if lost:
+            self.messages.remove(task_id)
+            jobs.send_again(self.connection, [task_id])
+        else:
+            self.messages.append(task_id)
+
+    @rule(everything=st.booleans(), data=st.data())
+    def deliver(self, everything: bool, data: st.DataObject) -> None:  # noqa: FBT001 - drawn
+        """A worker gets a message, whichever, or the workers get all of them."""
+        chosen = self.messages if everything else [data.draw(st.sampled_from(self.messages))] if self.messages else []
+        for task_id in tuple(chosen):
+            self.messages.remove(task_id)
+            self._claim(task_id)
+
+    def _claim(self, task_id: UUID) -> None:
+        gated = self._gated(task_id)
+        [answer] = jobs.claim(self.connection, [wish(task_id, lease=self.lease)])
+        assert not (isinstance(answer, Attempt) and gated), "it started although it is held"
+
+    def _gated(self, task_id: UUID) -> bool:
+        return bool(self.connection.execute(text(GATED), {"task_id": task_id}).scalar())
+
+    @rule(data=st.data(), kind=st.sampled_from(ENDS), stale=st.sampled_from((False, False, False, True)))
+    def settle(self, data: st.DataObject, kind: OutcomeKind, stale: bool) -> None:  # noqa: FBT001 - drawn
+        """A body ends, or an old one says so once more; the process looks whom that lets through."""
+        job = self._one(data, Status.RUNNING)
+        if job is None:
+            return
+        jobs.report(self.connection, Progress(job.task_id, job.attempt, 50))
+        attempt = job.attempt - 1 if stale else job.attempt
+        settled = jobs.settle(self.connection, [Outcome(job.task_id, kind, "worker-1", attempt, delay=HOUR)])
+        assert bool(settled) is not stale
+        if settled and kind in ("failed", "retry"):
+            circuits.trip(self.connection, job.job_type, failures=FAILURES, pause=PAUSE)
+        if settled and settled[0].is_awaited and data.draw(st.booleans()):
+            self.platform.after(job)
+
+    @rule(kind=st.sampled_from(("succeeded", "failed", "failed")))
+    def all_bodies_end(self, kind: OutcomeKind) -> None:
+        """In the same way, as when a service that they need is back or away; nobody is told at once."""
+        for job in self.tracked.all():
+            if job.status is Status.RUNNING:
+                self.tracked.end(job, kind)
+                if kind == "failed":
+                    circuits.trip(self.connection, job.job_type, failures=FAILURES, pause=PAUSE)
+
+    @rule(turns=st.integers(1, 3))
+    def the_platform_works(self, turns: int) -> None:
+        """Time passes, the leader looks, messages go out and arrive."""
+        for _ in range(turns):
+            self.an_hour_passes()
+            self.two_leaders_look()
+            self.dispatch()
+            for task_id in self.messages:
+                self._claim(task_id)
+            self.messages.clear()
+
+    @rule(times=st.integers(1, 3))
+    def the_service_behind_is_away(self, times: int) -> None:
+        """Whatever runs fails, and so do the probes."""
+        for _ in range(times):
+            self.the_platform_works(1)
+            self.all_bodies_end("failed")
+
+    @rule(job_id=known, told=st.booleans())
+    def cancel(self, job_id: UUID, told: bool) -> None:  # noqa: FBT001 - drawn
+        """A person; the body of a running job stops soon, or is still at it."""
+        job = self.tracked.get(job_id)
+        try:
+            jobs.cancel(self.connection, job_id, Scope(job.organization_id), actor="u1")
+        except IllegalMove:
+            assert job.status in FINISHED
+            return
+        if told:
+            jobs.stopped(self.connection, job.task_id, actor="worker-1", how="at a step")
+        self.platform.after(job)
+
+    @rule(job_id=known)
+    def retry(self, job_id: UUID) -> None:
+        """A person wants it run again."""
+        job = self.tracked.get(job_id)
+        scope = Scope(job.organization_id)
+        try:
+            jobs.retry(self.connection, job_id, scope, actor="u1", force=True, limits=self.platform.limits)
+        except IllegalMove:
+            assert job.stopping or job.status not in (Status.FAILED, Status.CANCELLED)
+            return
+        self.platform.after(job)
+
+    @rule()
+    def worker_dies(self) -> None:
+        """With all that it ran; upkeep notices, and another one starts."""
+        self.tracked.age_heartbeat(self.lease, LEASE_TIMEOUT)
+        jobs.reap(self.connection, LEASE_TIMEOUT, 100)
+        self.lease = self.tracked.register_worker()
+
+    @rule()
+    def an_hour_passes(self) -> None:
+        """For what is due and for the circuits."""
+        for statement in AN_HOUR_PASSES:
+            self.connection.execute(text(statement))
+
+    @rule()
+    def two_leaders_look(self) -> None:
+        """One after the other, as when the first one is slow to notice that it has lost the election."""
+        first, second = self.platform.turn(), self.platform.turn()
+        assert not set(first) & set(second)
+        unfounded = self.connection.execute(text(UNFOUNDED), self.platform.limits.parameters).all()
+        assert unfounded == [], "a job waits for nothing"
+
+    @rule(organization=st.sampled_from(ORGANIZATIONS), number=st.integers(0, 3))
+    def change_the_limit(self, organization: str, number: int) -> None:
+        """An administrator does."""
+        before = len(self.platform.in_flight(organization))
+        self.platform.set_limit(number, organization)
+        if number > 0:
+            executing = [job for job in self._of(organization) if job.status is Status.RUNNING or job.stopping]
+            assert len(self.platform.in_flight(organization)) <= max(number, len(executing))
+            self.lowered |= {organization} if before > number else set()
+
+    @rule(
+        organization=st.sampled_from((None, "acme")),
+        job_type=st.sampled_from((None, "fragile")),
+        over=st.booleans(),
+    )
+    def pause_or_resume(self, organization: str | None, job_type: str | None, over: bool) -> None:  # noqa: FBT001
+        """An administrator does."""
+        if over:
+            self.platform.resume(organization, job_type)
+        else:
+            self.platform.pause(organization, job_type)
+
+    def _of(self, organization: str) -> list[JobRecord]:
+        return [job for job in self.tracked.all() if job.organization_id == organization]
+
+    def _one(self, data: st.DataObject, status: Status) -> JobRecord | None:
+        found = [job for job in self.tracked.all() if job.status is status]
+        return data.draw(st.sampled_from(found)) if found else None
+
+    @invariant()
+    def no_row_lies(self) -> None:
+        """The invariants of each row and its history."""
+        check_rows(self.tracked)
+
+    @invariant()
+    def nobody_has_more_slots_than_the_limit(self) -> None:
+        """Unless it was lowered under what ran already."""
+        for organization in ORGANIZATIONS:
+            limit = self._limit(organization)
+            taken = len(self.platform.in_flight(organization))
+            if limit == 0 or taken <= limit:
+                self.lowered.discard(organization)
+            else:
+                assert organization in self.lowered, f"{organization} has {taken} of {limit} slots"
+
+    def _limit(self, organization: str) -> int:
+        own = text("SELECT concurrency FROM organizations WHERE id = :id")
+        limit = self.connection.execute(own, {"id": organization}).scalar()
+        return LIMIT if limit is None else int(limit)
+
+    def teardown(self) -> None:
+        """When everything is healed and drained, every accepted job has reached an end."""
+        for organization in (None, "acme"):
+            for job_type in (None, "fragile"):
+                self.platform.resume(organization, job_type)
+        self.worker_dies()
+        for _ in range(200):
+            self.an_hour_passes()
+            self.platform.turn()
+            running = [job for job in self.tracked.all() if job.status is Status.RUNNING]
+            for job in running:
+                self.tracked.end(job)
+            for job in self.tracked.all():
+                if job.status not in FINISHED and job.hold is None:
+                    self._claim(job.task_id)
+            if all(job.status in FINISHED for job in self.tracked.all()):
+                break
+        rows = self.tracked.all()
+        assert Counter(str(job.hold or job.status) for job in rows if job.status not in FINISHED) == {}
+        assert not any(job.stopping for job in rows)
+
+
+def test_any_sequence_of_verbs_gives_each_slot_once_and_leaves_nobody_waiting(pool: Database) -> None:
+    """After each step; and no job is lost in the end."""
+    with pool.autocommit() as connection:
+
+        class HoldsOfThisTest(Holds):
+            def __init__(self) -> None:
+                empty(pool)
+                super().__init__(limited(pool, Tracked(connection), LIMIT))
+
+        run_state_machine_as_test(
+            HoldsOfThisTest, settings=settings(ON_ONE_DATABASE, max_examples=25, stateful_step_count=40)
+        )
