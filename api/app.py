@@ -17,7 +17,7 @@ from api import problems
 from api.auth import verifier
 from api.envelope import Envelope
 from api.openapi import DescribedApi, operation_id
-from api.routes import exports, health, job_types, jobs, projects
+from api.routes import exports, health, job_types, jobs, organization, projects
 from tasks.app import import_handlers
 from tasks.dispatch import dispatcher
 from tracking.db import database
@@ -28,7 +28,7 @@ WARM_CONNECTIONS = 4
 LAST_WORDS = 5.0  # seconds for messages that are still to go out
 
 DESCRIPTION = """\
-Create, watch, cancel and retry jobs. A job that was answered with 202 is kept until it ends, whatever breaks.
+Create, watch, explain, cancel and retry jobs. A job that was answered with 202 is kept until it ends, whatever breaks.
 
 Send `Authorization: Bearer <JWT>`. Times are UTC; every error is `application/problem+json` with a stable `code`.
 Job ids are UUIDs. Somebody else's job is one that does not exist.
@@ -53,7 +53,7 @@ def create_app() -> FastAPI:
     app.state.turns = asyncio.Semaphore(settings().pool_size)
     app.add_middleware(Envelope)
     problems.install(app)
-    for part in (jobs, projects, job_types, exports, health):
+    for part in (jobs, projects, job_types, organization, exports, health):
         app.include_router(part.router)
     return app
 

@@ -25,6 +25,8 @@ CREATE_JOBS = "jobs.create_jobs"
 CANCEL_JOBS = "jobs.cancel_jobs"
 RETRY_JOBS = "jobs.retry_jobs"
 VIEW_ALL = "jobs.view_all"
+MANAGE_JOBS = "jobs.manage_jobs"
+MANAGE_PLATFORM = "jobs.manage_platform"  # of operators: it reaches beyond the organization
 
 REQUIRED_CLAIMS = ("sub", "org", "permissions", "exp", "iat", "iss", "aud")
 KEYS_TIMEOUT = 3  # seconds to wait for the server of the public keys

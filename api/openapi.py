@@ -67,10 +67,15 @@ STATUS: Responses = {
 }
 CREATED: Responses = {
     202: {"headers": {"Location": TEXT}},
-    **problems(Code.PERMISSION_MISSING, *BODY, Code.UNKNOWN_JOB_TYPE, Code.IDEMPOTENCY_CONFLICT),
+    **problems(
+        *(Code.PERMISSION_MISSING, *BODY),
+        *(Code.UNKNOWN_JOB_TYPE, Code.UNKNOWN_DEPENDENCY, Code.IDEMPOTENCY_CONFLICT),
+    ),
 }
 CANCELLED = problems(Code.PERMISSION_MISSING, Code.JOB_NOT_FOUND, Code.ILLEGAL_MOVE, *BODY)
 RETRIED = problems(Code.PERMISSION_MISSING, Code.JOB_NOT_FOUND, Code.ILLEGAL_MOVE, Code.UNKNOWN_JOB_TYPE, *BODY)
+MANAGED = problems(Code.PERMISSION_MISSING, *BODY)
+TYPE_MANAGED = problems(Code.PERMISSION_MISSING, Code.UNKNOWN_JOB_TYPE, *BODY)
 EXPORT: Responses = {
     200: {"description": "The file.", "content": {kind: {} for kind in EXPORTED.values()}},
     **problems(Code.PERMISSION_MISSING, Code.EXPORT_NOT_FOUND),

@@ -55,6 +55,7 @@ class Code(Enum):
     UNSUPPORTED_MEDIA_TYPE = Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must be application/json")
     INVALID_REQUEST = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The request is not valid")
     UNKNOWN_JOB_TYPE = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "No handler is registered for this job type")
+    UNKNOWN_DEPENDENCY = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "There is no such job to depend on")
     IDEMPOTENCY_CONFLICT = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The idempotency key belongs to another request")
     INTERNAL_ERROR = Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed")
     DATABASE_UNAVAILABLE = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The database cannot be reached")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -85,6 +86,30 @@ class JobStatus(Answer):
     can_retry: bool
 
 
+class Reason(Answer):
+    """One reason for where a job is. `fields`: what else is known, by the names of the API."""
+
+    model_config = pydantic.ConfigDict(extra="allow")
+
+    kind: str
+    sentence: str
+
+    @property
+    def fields(self) -> Mapping[str, Any]:
+        """Such as `limit`, `taken` and `place` of the kind "organization_limit"; see docs/holds.md."""
+        return self.__pydantic_extra__ or {}
+
+
+class Explanation(Answer):
+    """Why a job is where it is: every reason that holds now, the one that matters first, whose sentence it is."""
+
+    job_id: UUID
+    status: Status
+    hold: Hold | None
+    sentence: str
+    reasons: tuple[Reason, ...]
+
+
 class Stats(Answer):
     """How many jobs; those that are completed, failed or cancelled are of the last hour unless asked otherwise."""
 
@@ -105,14 +130,38 @@ class Stats(Answer):
         return self.completed + self.failed + self.cancelled
 
 
+class Pause(Answer):
+    """Jobs that do not start, of one type or (None) all; `paused_by` None: an operator of the platform."""
+
+    job_type: str | None
+    everywhere: bool
+    paused_by: str | None
+    reason: str | None
+    paused_at: datetime
+
+
+class Circuit(Answer):
+    """The circuit breaker of a type: "closed", "open" until `open_until`, or "half_open" while one job tries."""
+
+    state: str
+    failures: int
+    pause_seconds: float
+    open_until: datetime | None
+
+
 class JobType(Answer):
-    """A type of jobs: the JSON Schema of its payload, the permission it asks for, the names of its steps."""
+    """A type of jobs: the JSON Schema of its payload, the permission it asks for, the names of its steps.
+
+    `circuit` and `pauses`: what may keep its jobs from starting now.
+    """
 
     job_type: str
     payload_schema: dict[str, Any]
     permission: str | None
     steps: tuple[str, ...]
     retry_policy: dict[str, Any]
+    circuit: Circuit
+    pauses: tuple[Pause, ...]
 
 
 class Page(Answer):

@@ -7,6 +7,7 @@ import re
 import socket
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -20,7 +21,12 @@ from tracking.settings import settings
 
 # ruff: noqa: PLC0415  each command pays only for what it runs: `up` starts four of them
 
-PERMISSIONS = ("jobs.create_jobs", "jobs.view_jobs", "jobs.cancel_jobs", "jobs.retry_jobs", "jobs.view_all")
+# Of an organization; jobs.manage_platform reaches beyond it and has to be asked for by name.
+PERMISSIONS = (
+    *("jobs.create_jobs", "jobs.view_jobs", "jobs.cancel_jobs", "jobs.retry_jobs", "jobs.view_all"),
+    "jobs.manage_jobs",
+)
+MOST_AT_ONCE = 100_000
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 # Errors of use and of configuration are the user's to mend, and leave with 2; a part that did not start leaves with 1.
@@ -155,10 +161,49 @@ def prune(*, dry_run: bool) -> None:
 
 
 @command.command()
+@click.argument("organization")
+@click.argument("limit", required=False, metavar="[N|default]")
+def limit(organization: str, limit: str | None) -> None:
+    """Show or set how many jobs of an organization execute at once; 0 is any number."""
+    from celeriac.controls import set_limit, show_limit
+
+    if limit is not None:
+        set_limit(organization, _limit(limit))
+    show_limit(organization)
+
+
+def _selection(run: Callable[..., None]) -> Callable[..., None]:
+    run = click.option("--everything", is_flag=True, help="All jobs of all organizations.")(run)
+    run = click.option("--organization", help="Only jobs of this organization.")(run)
+    return click.option("--job-type", help="Only jobs of this type.")(run)
+
+
+@command.command()
+@_selection
+@click.option("--reason", help="Shown to everybody whose jobs wait.")
+def pause(job_type: str | None, organization: str | None, reason: str | None, *, everything: bool) -> None:
+    """From now on let no such job start; what runs goes on."""
+    from celeriac.controls import pause_jobs
+
+    _require_selection(job_type, organization, everything=everything)
+    pause_jobs(organization, job_type, reason)
+
+
+@command.command()
+@_selection
+def resume(job_type: str | None, organization: str | None, *, everything: bool) -> None:
+    """End the pause that was made with the same options; the workers send the jobs within a second."""
+    from celeriac.controls import resume_jobs
+
+    _require_selection(job_type, organization, everything=everything)
+    resume_jobs(organization, job_type)
+
+
+@command.command()
 @click.option("--organization", required=True, help="The organization whose jobs the token gives access to.")
 @click.option("--user", required=True, help="Whose name its requests bear.")
 @click.option("--permission", "permissions", multiple=True, help="For example jobs.view_jobs; may be repeated.")
-@click.option("--admin", is_flag=True, help="Every permission, those of the handlers too.")
+@click.option("--admin", is_flag=True, help="Every permission in the organization, those of the handlers too.")
 @click.option("--expires", default="1h", show_default=True, help="Lifetime: a number and s, m, h or d.")
 def token(organization: str, user: str, permissions: tuple[str, ...], expires: str, *, admin: bool) -> None:
     """Print a token for the API."""
@@ -194,6 +239,19 @@ def _seconds(lifetime: str) -> int:
     if not match or int(match[1]) == 0:
         raise click.BadParameter(f"{lifetime!r} is not like 30m, 1h or 7d", param_hint="--expires")
     return int(match[1]) * UNITS[match[2]]
+
+
+def _limit(text: str) -> int | None:
+    if text == "default":
+        return None
+    if not re.fullmatch(r"[0-9]{1,6}", text) or int(text) > MOST_AT_ONCE:
+        raise click.BadParameter(f"{text!r} is no number up to {MOST_AT_ONCE}, nor default", param_hint="LIMIT")
+    return int(text)
+
+
+def _require_selection(job_type: str | None, organization: str | None, *, everything: bool) -> None:
+    if everything is bool(job_type or organization):
+        raise click.UsageError("Say which jobs: --job-type, --organization or both, or --everything.")
 
 
 def _leave(error: Exception, code: int) -> None:

@@ -1,4 +1,4 @@
-"""A small typed client of the HTTP API: create, watch, list, cancel and retry jobs, download exports."""
+"""A small typed client of the HTTP API: create, watch, explain, list, cancel and retry jobs, download exports."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import httpx
 import pydantic
 
-from celeriac.answers import Answer, Created, Job, JobStatus, JobType, JobTypes, Moved, Page, Stats
+from celeriac.answers import Answer, Created, Explanation, Job, JobStatus, JobType, JobTypes, Moved, Page, Stats
 from tracking.states import Status
 
 ANSWER_TIMEOUT = 10.0  # seconds to connect, and between two pieces of an answer
@@ -99,6 +99,7 @@ class Client:
         priority: int | None = None,
         max_retries: int | None = None,
         scheduled_at: datetime | None = None,
+        depends_on: Sequence[UUID] = (),
         project_id: str | None = None,
         message: str | None = None,
         metadata: Mapping[str, Any] | None = None,
@@ -111,6 +112,7 @@ class Client:
             "priority": priority,
             "maxRetries": max_retries,
             "scheduledAt": scheduled_at.isoformat() if scheduled_at else None,
+            "dependsOn": [str(job_id) for job_id in depends_on] or None,
             "projectId": project_id,
             "message": message,
             "metadata": metadata,
@@ -190,6 +192,10 @@ class Client:
         """How many jobs there are in each status, of all projects or one; finished ones of the last `window`."""
         path = "/v1/jobs/stats" if project_id is None else f"/v1/projects/{quote(project_id, safe='')}/jobs/stats"
         return self._get(Stats, path, **_given({"window": f"PT{window.total_seconds():.0f}S" if window else None}))
+
+    def explain(self, job_id: UUID) -> Explanation:
+        """Why a job does not run, which worker runs it, or who or what ended it."""
+        return self._get(Explanation, f"/v1/jobs/{job_id}/explain")
 
     def job_types(self) -> tuple[JobType, ...]:
         """What kinds of jobs there are."""

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 
+from tracking.admission import Limits
 from tracking.db import Database
 from tracking.errors import ConfigurationError
 from tracking.invariants import Finding, verify
@@ -32,8 +33,9 @@ def run_verify(timeout: int, *, as_json: bool) -> bool:
 
     Raises ConfigurationError when there is no such database, or none with the newest schema.
     """
-    with _connected(timeout + MARGIN) as database:
-        findings = verify(database, timeout=timedelta(seconds=timeout))
+    with connected(timeout + MARGIN) as database:
+        limits = Limits.configured(settings())
+        findings = verify(database, timeout=timedelta(seconds=timeout), limits=limits)
         return _print_json(findings) if as_json else _print_table(findings)
 
 
@@ -45,7 +47,7 @@ def run_prune(*, dry_run: bool) -> None:
     policy = Policy.configured(settings())
     removed: Counter[Kind] = Counter()
     groups, more = 0, True
-    with _connected(PRUNE_TIMEOUT) as database:
+    with connected(PRUNE_TIMEOUT) as database:
         while more:
             with database.begin() as connection:
                 batch = prune(connection, policy, limit=None if dry_run else PRUNE_BATCH, dry_run=dry_run)
@@ -57,7 +59,8 @@ def run_prune(*, dry_run: bool) -> None:
 
 
 @contextmanager
-def _connected(statement_timeout: int) -> Iterator[Database]:
+def connected(statement_timeout: int) -> Iterator[Database]:
+    """The database of the settings; `statement_timeout` is in seconds. Raises ConfigurationError like `run_verify`."""
     database = Database(
         settings().database, settings().model_copy(update={"statement_timeout": statement_timeout}), pool_size=1
     )

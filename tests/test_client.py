@@ -19,6 +19,7 @@ import pytest
 from sqlalchemy import make_url
 
 from api.schemas import answers as contract
+from api.schemas import explanation, job_types, organization
 from celeriac import answers, client
 from celeriac.client import ApiError, Client
 from tests.api.calling import Api, Caller
@@ -80,7 +81,10 @@ def meanwhile(act: Callable[[], None], *, after: float = 0.3) -> Iterator[None]:
         (answers.Progress, contract.Progress),
         (answers.JobStatus, contract.JobStatus),
         (answers.Stats, contract.JobStats),
-        (answers.JobType, contract.JobType),
+        (answers.JobType, job_types.JobType),
+        (answers.Circuit, job_types.Circuit),
+        (answers.Pause, organization.Pause),
+        (answers.Explanation, explanation.Explanation),
     ],
 )
 def test_answers_have_the_fields_of_the_contract(ours: type[answers.Answer], theirs: type[contract.Answered]) -> None:
@@ -157,6 +161,17 @@ def test_stats_of_a_project(caller: Caller, calling: Client) -> None:
     caller.job("succeeded", project_id="50 % ü?")
     caller.job("succeeded")
     assert calling.stats(project_id="50 % ü?").completed == 1
+
+
+def test_a_job_may_depend_on_others(caller: Caller, calling: Client) -> None:
+    """And is explained: the reason's own fields have the names of the API."""
+    first = caller.job()
+    job_id = calling.create("open", depends_on=[first.id]).job_id
+    assert calling.get(job_id).depends_on == (first.id,)
+    explanation = calling.explain(job_id)
+    assert explanation.sentence == explanation.reasons[0].sentence
+    assert (explanation.hold, explanation.reasons[0].kind) == ("dependency", "dependency")
+    assert explanation.reasons[0].fields["jobs"] == [{"jobId": str(first.id), "status": "queued"}]
 
 
 def test_job_types_name_their_steps(calling: Client) -> None:

@@ -470,10 +470,12 @@ def test_token_carries_what_was_asked_for(alone: Up) -> None:
 
 
 def test_admin_has_the_handlers_permissions(alone: Up) -> None:
-    """`--admin` is every permission, without any server running."""
+    """`--admin` is every permission in the organization, without any server running."""
     token = alone.run("token", "--organization", "acme", "--user", "u1", "--admin").stdout
     claims = jwt.decode(token.strip(), options={"verify_signature": False})
     assert {"jobs.create_jobs", "jobs.view_all", "reports.export_reports"} <= set(claims["permissions"])
+    assert "jobs.manage_jobs" in claims["permissions"]
+    assert "jobs.manage_platform" not in claims["permissions"]
 
 
 @pytest.mark.parametrize("lifetime", ["1", "h", "0s", "-1h", "1.5h", "\uff11h", "99999999999d"])

@@ -1,19 +1,62 @@
-"""What kinds of jobs there are."""
+"""What kinds of jobs there are, and pausing them."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Path
 
 from api import openapi
+from api.auth import MANAGE_PLATFORM, Principal
+from api.reading import read
 from api.routes.jobs import Viewer
-from api.schemas import answers
+from api.routes.organization import Manager
+from api.schemas import fields, requests
+from api.schemas.job_types import JobTypes
+from api.schemas.organization import Pauses
 from api.strict import StrictRoute
+from tasks import controls
 from tasks.catalog import handlers
+from tracking import circuits, pauses
 
 router = APIRouter(prefix="/v1/job-types", tags=["job types"], route_class=StrictRoute)
 
+JobType = Annotated[fields.Name, Path(alias="jobType")]
+
 
 @router.get("", responses=openapi.READ)
-def list_job_types(_: Viewer) -> answers.JobTypes:
-    """Every type of jobs with what its handler takes, asks for, and does."""
-    return answers.JobTypes.of(handlers())
+def list_job_types(principal: Viewer) -> JobTypes:
+    """Every type of jobs with what its handler takes, asks for, and does, and what keeps its jobs from starting."""
+    return JobTypes.of(handlers(), read(circuits.opened), read(pauses.of, principal.organization))
+
+
+@router.post("/{jobType}/pause", responses=openapi.TYPE_MANAGED)  # noqa: FAST003 - JobType is that parameter
+def pause_job_type(
+    principal: Manager, job_type: JobType, body: Annotated[requests.TypePauseRequest | None, Body()] = None
+) -> Pauses:
+    """From now on no job of this type starts in the organization; what runs goes on. The answer is what holds now."""
+    asked = body or requests.TypePauseRequest()
+    whose = _whose(principal, everywhere=asked.everywhere)
+    controls.pause(whose, job_type, actor=principal.user, reason=asked.reason)
+    return _pauses(principal, job_type)
+
+
+@router.post("/{jobType}/resume", responses=openapi.TYPE_MANAGED)  # noqa: FAST003 - as above
+def resume_job_type(
+    principal: Manager, job_type: JobType, body: Annotated[requests.TypeResumeRequest | None, Body()] = None
+) -> Pauses:
+    """End that pause. The answer is what still holds, such as a pause of the organization."""
+    whose = _whose(principal, everywhere=body is not None and body.everywhere)
+    controls.resume(whose, job_type, actor=principal.user)
+    return _pauses(principal, job_type)
+
+
+def _whose(principal: Principal, *, everywhere: bool) -> str | None:
+    if not everywhere:
+        return principal.organization
+    principal.must_have(MANAGE_PLATFORM)
+    return None
+
+
+def _pauses(principal: Principal, job_type: str) -> Pauses:
+    return Pauses.of(read(pauses.of, principal.organization, job_type))

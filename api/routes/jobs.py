@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -10,14 +11,18 @@ from pydantic import ValidationError
 
 from api import openapi
 from api.auth import CANCEL_JOBS, CREATE_JOBS, RETRY_JOBS, VIEW_JOBS, Principal, requires
-from api.problems import invalid
+from api.problems import MOST_ERRORS, Code, Problem, invalid
 from api.reading import read
 from api.schemas import answers, fields, requests
+from api.schemas.explanation import Explanation
 from api.strict import StrictRoute
 from tasks import submission
 from tasks.catalog import handler
-from tracking import queries
+from tracking import explain, queries
+from tracking.admission import Limits
+from tracking.errors import UnknownDependency
 from tracking.models import Submitted
+from tracking.settings import settings
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
@@ -89,6 +94,13 @@ def get_job_status(
     return answers.JobStatus.of(job)
 
 
+@router.get("/{id}/explain", responses=openapi.READ_ONE)  # noqa: FAST003 - as above
+def explain_job(principal: Viewer, job_id: JobId) -> Explanation:
+    """Why a job does not run, which worker runs it, or who or what ended it."""
+    found = read(explain.explain, job_id, principal.scope, Limits.configured(settings()))
+    return Explanation.of(found)
+
+
 @router.post("/{id}/cancel", responses=openapi.CANCELLED)
 def cancel_job(
     principal: Annotated[Principal, Depends(requires(CANCEL_JOBS))],
@@ -133,6 +145,8 @@ def _submit(principal: Principal, new: requests.NewJob, idempotency_key: str | N
             priority=new.priority,
             max_retries=new.max_retries,
             scheduled_at=new.scheduled_at,
+            depends_on=new.depends_on,
+            scope=principal.scope,
             project_id=new.project_id,
             message=new.message,
             metadata=new.metadata,
@@ -141,3 +155,11 @@ def _submit(principal: Principal, new: requests.NewJob, idempotency_key: str | N
         )
     except ValidationError as error:
         raise invalid(error.errors(include_url=False, include_input=False), within="payload") from None
+    except UnknownDependency as error:
+        raise _unknown_dependency(new.depends_on, error.job_ids) from None
+
+
+def _unknown_dependency(given: Sequence[UUID], unknown: Sequence[UUID]) -> Problem:
+    places = (given.index(job_id) for job_id in unknown[:MOST_ERRORS])
+    errors = [{"field": f"dependsOn.{place}", "message": "There is no such job"} for place in places]
+    return Problem(Code.UNKNOWN_DEPENDENCY, f"There is no job {unknown[0]}.", extra={"errors": errors})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 from uuid import UUID
@@ -11,7 +11,6 @@ from pydantic import AliasGenerator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from api.schemas.fields import Instant, Milliseconds
-from tasks.base import Job as Handler
 from tracking import queries
 from tracking.models import HistoryEntry, JobRecord, Page, Stats
 from tracking.states import FINISHED, Event, Hold, Status, can_cancel, can_retry
@@ -76,7 +75,7 @@ class Job(Answered):
     total_steps: int
     current_step: int
     worker: str | None
-    depends_on: list[UUID] = []
+    depends_on: list[UUID]
     scheduled_at: Instant | None
     next_retry_at: Instant | None
     cancel_requested_at: Instant | None
@@ -251,38 +250,6 @@ class History(Answered):
     def of(cls, page: Page) -> Self:
         """The page as clients see it."""
         return cls(history=[FinishedJob.model_validate(job) for job in page.jobs], next_cursor=page.next_cursor)
-
-
-class JobType(Answered):
-    """A type of jobs, and what its handler wants."""
-
-    job_type: str
-    payload_schema: dict[str, Any]
-    permission: str | None = Field(description="Needed besides jobs.create_jobs or jobs.retry_jobs.")
-    steps: list[str]
-    retry_policy: dict[str, Any]
-
-    @classmethod
-    def of(cls, job_type: str, handler: Handler) -> Self:
-        """What clients can know of a handler."""
-        return cls(
-            job_type=job_type,
-            payload_schema=handler.payload_schema(),
-            permission=handler.permission,
-            steps=list(handler.steps),
-            retry_policy=handler.retry_policy(),
-        )
-
-
-class JobTypes(Answered):
-    """All types of jobs that can be created here."""
-
-    job_types: list[JobType]
-
-    @classmethod
-    def of(cls, handlers: Mapping[str, Handler]) -> Self:
-        """The types of these handlers."""
-        return cls(job_types=[JobType.of(job_type, handler) for job_type, handler in handlers.items()])
 
 
 class Health(BaseModel):

@@ -53,6 +53,13 @@ def _listed(value: list[str]) -> list[str]:
     return [part for text in value for part in text.split(",")]
 
 
+def distinct(values: list[Any]) -> list[Any]:
+    """The values, if no two are equal."""
+    if len(set(values)) < len(values):
+        raise ValueError("Input should not hold the same twice")
+    return values
+
+
 # Of requests:
 Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_storable)]
 Text = Annotated[str, Field(max_length=1000), AfterValidator(_storable)]

@@ -6,11 +6,13 @@ import hashlib
 import json
 from datetime import timedelta
 from typing import Annotated, Literal, Self
+from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-from api.schemas.fields import Cursor, GivenInstant, JsonObject, Limit, Listed, Name, Text, Words
+from api.schemas.fields import Cursor, GivenInstant, JsonObject, Limit, Listed, Name, Text, Words, distinct
+from tasks.sending import MOST_DEPENDENCIES
 from tracking.models import Filters
 from tracking.states import Status
 
@@ -40,6 +42,12 @@ class NewJob(Asked):
         default=None, strict=True, ge=0, le=100, description="Unset: what the handler says, see /v1/job-types."
     )
     scheduled_at: GivenInstant | None = Field(default=None, description="Not to be started earlier.")
+    depends_on: Annotated[list[UUID], AfterValidator(distinct)] = Field(
+        default=[],
+        max_length=MOST_DEPENDENCIES,
+        description="Jobs that have to succeed first; when one of them fails or is cancelled, so is this one.",
+        examples=[["019aa0f3-7c1e-7d5a-9f57-3a1f6a0c9d11"]],
+    )
     project_id: Name | None = None
     message: Text | None = Field(default=None, description="Shown until the handler reports its own.")
     metadata: JsonObject = Field(default={}, description="Kept with the job, not seen by the handler.")
@@ -61,6 +69,32 @@ class RetryRequest(Asked):
     """How a job is retried."""
 
     force: bool = Field(default=False, strict=True, description="Retry even when no retry is left.")
+
+
+class PauseRequest(Asked):
+    """Why jobs are paused."""
+
+    reason: Text | None = None
+
+
+class TypePauseRequest(PauseRequest):
+    """Why jobs of a type are paused, and whose."""
+
+    everywhere: bool = Field(
+        default=False, strict=True, description="In all organizations; that takes jobs.manage_platform."
+    )
+
+
+class TypeResumeRequest(Asked):
+    """Whose jobs of a type are resumed."""
+
+    everywhere: bool = Field(default=False, strict=True, description="Ends the pause of all organizations instead.")
+
+
+class LimitRequest(Asked):
+    """How many jobs of an organization may execute at once."""
+
+    limit: int | None = Field(strict=True, ge=0, le=100_000, description="0: any number; null: the platform's default.")
 
 
 class ProjectListQuery(Asked):

@@ -19,7 +19,8 @@ from tracking.db import Database
 from tracking.models import Claim, Failure, HistoryEntry, JobRecord, NewJob, Outcome, Owner, Progress, Scope
 
 ORDINARY = ("jobs.create_jobs", "jobs.view_jobs", "jobs.cancel_jobs", "jobs.retry_jobs")
-EVERYTHING = (*ORDINARY, "reports.export_reports", PERMISSION)
+MANAGING = ("jobs.manage_jobs", "jobs.manage_platform")
+EVERYTHING = (*ORDINARY, *MANAGING, "reports.export_reports", PERMISSION)
 LEASE = UUID(int=1)
 
 
@@ -81,6 +82,10 @@ class Caller:
     def post(self, path: str, body: Any = None, *, headers: dict[str, str] | None = None) -> httpx.Response:
         """POST JSON."""
         return self.api.client.post(path, json=body, headers={**self.headers, **(headers or {})})
+
+    def put(self, path: str, body: Any) -> httpx.Response:
+        """PUT JSON."""
+        return self.api.client.put(path, json=body, headers=self.headers)
 
     def send(self, body: bytes | Iterable[bytes], **headers: str) -> httpx.Response:
         """POST these bytes to /v1/jobs as JSON."""

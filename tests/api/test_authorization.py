@@ -44,18 +44,29 @@ REQUIRED = {
     "job_history": "jobs.view_jobs",
     "get_job": "jobs.view_jobs",
     "get_job_status": "jobs.view_jobs",
+    "explain_job": "jobs.view_jobs",
     "cancel_job": "jobs.cancel_jobs",
     "retry_job": "jobs.retry_jobs",
     "list_project_jobs": "jobs.view_jobs",
     "project_job_stats": "jobs.view_jobs",
     "list_job_types": "jobs.view_jobs",
+    "pause_job_type": "jobs.manage_jobs",
+    "resume_job_type": "jobs.manage_jobs",
+    "get_organization": "jobs.manage_jobs",
+    "pause_organization": "jobs.manage_jobs",
+    "resume_organization": "jobs.manage_jobs",
+    "set_organization_limit": "jobs.manage_platform",
     "get_export": PERMISSION,
     "healthz": None,
     "readyz": None,
 }
 STATES = {"retry_job": "failed", "job_history": "failed", "get_export": "succeeded"}
-ABOUT_ONE_JOB = ("get_job", "get_job_status", "cancel_job", "retry_job", "get_export")
+ABOUT_ONE_JOB = ("get_job", "get_job_status", "explain_job", "cancel_job", "retry_job", "get_export")
 NEEDS_THE_HANDLERS = ("create_job", "retry_job", "get_export")
+BODIES: dict[str, Any] = {
+    "create_job": {"jobType": "guarded", "payload": {"kind": "small"}},
+    "set_organization_limit": {"limit": 3},
+}
 
 
 @dataclass(frozen=True)
@@ -161,14 +172,13 @@ def _as(owner: Caller, who: str, operation: Operation) -> Caller:
 
 
 def _ask(caller: Caller, operation: Operation, job: JobRecord, who: str) -> httpx.Response:
-    path = operation.path.format(id=job.id, projectId=job.project_id, name=f"{job.id}-1.csv")
+    names = {"id": job.id, "projectId": job.project_id, "name": f"{job.id}-1.csv"}
+    path = operation.path.format(**names, jobType=job.job_type, organization=job.organization_id)
     headers: dict[str, str] = {} if who == "none" else caller.headers
     if who == "expired":
         token = caller.api.token(org=caller.organization, exp=int(time.time()) - 1)
         headers = {"Authorization": f"Bearer {token}"}
-    body: dict[str, Any] | None = {"jobType": "guarded", "payload": {"kind": "small"}}
-    sent = body if operation.name == "create_job" else None
-    return caller.api.client.request(operation.method, path, headers=headers, json=sent)
+    return caller.api.client.request(operation.method, path, headers=headers, json=BODIES.get(operation.name))
 
 
 def _shows(response: httpx.Response, job: JobRecord) -> bool:

@@ -6,11 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
+from sqlalchemy import delete
 
 from tests.api.calling import Caller, as_bytes, problem
 from tests.api.conftest import serving
+from tests.live import eventually
+from tracking.schema import jobs
 
 NO_BROKER = "redis://127.0.0.1:1/0"
 
@@ -74,7 +78,9 @@ def test_an_unknown_job_type_is_refused(caller: Caller) -> None:
 @pytest.mark.parametrize(
     "field",
     [
-        {"dependsOn": []},
+        {"dependsOn": "x"},
+        {"dependsOn": [str(UUID(int=1))] * 2},
+        {"dependsOn": [str(UUID(int=number)) for number in range(101)]},
         {"status": "succeeded"},
         {"id": "0199d0b6-0000-7000-8000-000000000000"},
         {"organizationId": "other"},
@@ -106,6 +112,49 @@ def test_a_field_that_is_unknown_or_out_of_range_is_refused(caller: Caller, fiel
     body = problem(caller.create(**{"job_type": "open", **field}), 422, "invalid_request")
     assert body["errors"][0]["field"] == next(iter(field))
     assert caller.get("/v1/jobs").json()["total"] == 0
+
+
+def test_a_job_waits_for_those_that_it_depends_on(caller: Caller) -> None:
+    """Its row and its JSON name them in the order of the request; those that have succeeded are not waited for."""
+    waiting, done = caller.job(), caller.job("succeeded")
+    job = caller.find(caller.create(dependsOn=[str(waiting.id), str(done.id)]).json()["jobId"])
+    assert (job.hold, job.depends_on) == ("dependency", [waiting.id, done.id])
+    assert caller.get(f"/v1/jobs/{job.id}").json()["dependsOn"] == [str(waiting.id), str(done.id)]
+    assert caller.find(caller.create(dependsOn=[str(done.id)]).json()["jobId"]).depends_on == [done.id]
+
+
+def test_a_job_that_depends_on_a_cancelled_one_ends_at_once(caller: Caller) -> None:
+    """No worker is needed for that."""
+    job_id = caller.create(dependsOn=[str(caller.job("cancelled").id)]).json()["jobId"]
+    assert eventually(lambda: caller.find(job_id).status == "cancelled")
+
+
+def test_an_unknown_dependency_is_named_with_its_place(caller: Caller) -> None:
+    """Somebody else's is as unknown as one that does not exist, and nothing is written."""
+    mine = str(caller.job().id)
+    other_user, other_organization = caller.but(user="u2").job(), caller.api.caller().job()
+    for unknown in (str(uuid4()), str(other_user.id), str(other_organization.id)):
+        body = problem(caller.create(dependsOn=[mine, unknown]), 422, "unknown_dependency")
+        assert body["errors"] == [{"field": "dependsOn.1", "message": "There is no such job"}]
+        assert body["detail"] == f"There is no job {unknown}."
+    assert caller.get("/v1/jobs").json()["total"] == 1
+
+
+def test_whoever_sees_the_organization_may_depend_on_its_jobs(caller: Caller) -> None:
+    """Of any user."""
+    other = caller.but(user="u2").job()
+    everyone = caller.but(permissions=(*caller.permissions, "jobs.view_all"))
+    assert everyone.create(dependsOn=[str(other.id)]).status_code == 202
+
+
+def test_a_repeated_request_is_the_same_job_after_its_dependency_was_removed(caller: Caller) -> None:
+    """A key outlives what the request named."""
+    needed = caller.job("succeeded")
+    first = caller.create(key="k", dependsOn=[str(needed.id)]).json()
+    with caller.api.database.autocommit() as connection:
+        connection.execute(delete(jobs).where(jobs.c.id == needed.id))
+    again = caller.create(key="k", dependsOn=[str(needed.id)])
+    assert (again.status_code, again.json()["jobId"]) == (202, first["jobId"])
 
 
 def test_the_handlers_own_permission_is_needed(caller: Caller) -> None:

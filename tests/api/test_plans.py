@@ -12,10 +12,12 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Connection, event, text
 
-from tracking import admission, jobs, queries, statements
+from tracking import admission, explain, jobs, organizations, queries, retention, statements
 from tracking.admission import Limits
 from tracking.db import Database
 from tracking.models import Filters, Scope
+from tracking.retention import Policy
+from tracking.settings import settings
 from tracking.states import Status
 
 # 40 organizations of 500 jobs each: 9 of 10 finished, over ten days.
@@ -35,8 +37,21 @@ FILL = """
 FILL_HISTORY = """
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status, attempt, task_id,
                          actor)
-    SELECT id, organization_id, user_id, job_type, 'created', NULL, 'queued', 0, task_id, 'user'
-    FROM jobs, generate_series(1, 2)"""
+    SELECT id, organization_id, user_id, job_type, 'created', CASE n WHEN 2 THEN 'running' END,
+           CASE n WHEN 1 THEN 'queued' ELSE status END, 0, task_id, 'user'
+    FROM jobs, generate_series(1, 2) AS n"""
+FILL_WORKERS = """
+    INSERT INTO workers (lease, name, pid, queues, concurrency)
+    VALUES (gen_random_uuid(), 'worker-1', 1, ARRAY['default'], 4)"""
+
+# Of two of these organizations all waiting jobs are held.
+HOLD = """
+    UPDATE jobs SET hold = CASE organization_id WHEN 'org-5' THEN 'organization_limit' ELSE 'dependency' END,
+                    dispatched_at = NULL,
+                    depends_on = CASE organization_id WHEN 'org-5' THEN '{}' ELSE ARRAY[gen_random_uuid(), id] END
+    WHERE organization_id IN ('org-5', 'org-6') AND status = 'queued'"""
+EXPLAINED = """
+    SELECT DISTINCT ON (status, hold) concat_ws(' ', status, hold), id, organization_id FROM jobs"""
 
 NOW = datetime.now(UTC)
 USER = Scope("org-1", "user-1")
@@ -74,22 +89,34 @@ def reads(cursor: str, job_id: UUID) -> Iterator[tuple[str, Callable[[Connection
     yield "group results", partial(queries.group_results, group_id="group-100")
 
 
+def explanations(connection: Connection) -> Iterator[tuple[str, Callable[[Connection], Any]]]:
+    """Why a job of each status and hold is where it is; the organization that it belongs to."""
+    for name, job_id, organization in connection.execute(text(EXPLAINED)).all():
+        given: dict[str, Any] = {"scope": Scope(organization), "limits": Limits(5)}
+        yield f"explain {name}", partial(explain.explain, job_id=job_id, **given)
+    yield "organization", partial(organizations.get, organization_id="org-5", limits=Limits(5))
+
+
 def upkeep() -> Iterator[tuple[str, Callable[[Connection], Any]]]:
     """What the platform itself looks for, again and again."""
     yield "due", partial(admission.lift_due, limits=Limits(5), batch=100)
     yield "undispatched", partial(jobs.undispatched, older_than=timedelta(seconds=5), limit=100)
     limits = {"timeout": timedelta(seconds=20), "limit": 100}
     yield "orphans", lambda connection: connection.execute(statements.ORPHANS, limits).all()
+    kept = Policy(dict.fromkeys(Status, timedelta(days=5)))
+    yield "prune", partial(retention.prune, policy=kept, limit=200, dry_run=True)
     yield "abandoned stops", lambda connection: connection.execute(statements.ABANDONED_STOPS, limits).all()
 
 
 @pytest.fixture
-def filled(database: Database) -> Database:
-    """20,000 jobs and 40,000 rows of history."""
+def filled(database_url: str) -> Iterator[Database]:
+    """20,000 jobs and 40,000 rows of history; filling may take longer than a statement of the platform."""
+    database = Database(database_url, settings().model_copy(update={"statement_timeout": 120}))
     with database.autocommit() as connection:
-        for statement in (FILL, FILL_HISTORY, "VACUUM ANALYZE jobs", "VACUUM ANALYZE history"):
+        for statement in (FILL, FILL_HISTORY, FILL_WORKERS, HOLD, "VACUUM ANALYZE jobs", "VACUUM ANALYZE history"):
             connection.execute(text(statement))
-    return database
+    yield database
+    database.close()
 
 
 def test_no_read_scans_the_tables(filled: Database) -> None:
@@ -98,6 +125,14 @@ def test_no_read_scans_the_tables(filled: Database) -> None:
         page = queries.page(connection, USER, number=1, size=10)
         assert page.next_cursor is not None
         plans = {name: _plans(connection, read) for name, read in reads(page.next_cursor, page.jobs[0].id)}
+    assert _scanning(plans) == {}
+
+
+def test_no_explanation_scans_the_tables(filled: Database) -> None:
+    """Wherever the job is."""
+    with filled.autocommit() as connection:
+        plans = {name: _plans(connection, read) for name, read in explanations(connection)}
+    assert len(plans) == 8
     assert _scanning(plans) == {}
 
 

@@ -1,0 +1,78 @@
+"""The types of jobs: what their handlers want, and what keeps their jobs from starting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
+
+from pydantic import Field
+
+from api.schemas.answers import Answered
+from api.schemas.fields import Instant
+from api.schemas.organization import Pause
+from tasks.base import Job as Handler
+from tracking import circuits
+from tracking.pauses import Pause as PauseRecord
+
+
+class Circuit(Answered):
+    """The circuit breaker of a type of jobs."""
+
+    state: Literal["closed", "open", "half_open"] = Field(description="half_open: one job tries, the others wait.")
+    failures: int = Field(description="Failed attempts in a row that open it; 0: it never opens.")
+    pause_seconds: float = Field(description="From its opening until one job tries.")
+    open_until: Instant | None
+
+    @classmethod
+    def of(cls, handler: Handler, opened: circuits.Circuit | None) -> Self:
+        """The circuit of this handler; None: it is closed."""
+        return cls(
+            state=opened.state if opened else "closed",
+            failures=handler.circuit_failures,
+            pause_seconds=handler.circuit_pause,
+            open_until=opened.probe_at if opened else None,
+        )
+
+
+class JobType(Answered):
+    """A type of jobs, and what its handler wants."""
+
+    job_type: str
+    payload_schema: dict[str, Any]
+    permission: str | None = Field(description="Needed besides jobs.create_jobs or jobs.retry_jobs.")
+    steps: list[str]
+    retry_policy: dict[str, Any]
+    circuit: Circuit
+    pauses: list[Pause] = Field(description="Those that hold its jobs in the caller's organization.")
+
+    @classmethod
+    def of(cls, handler: Handler, opened: circuits.Circuit | None, held: Sequence[PauseRecord]) -> Self:
+        """What clients can know of a handler."""
+        return cls(
+            job_type=handler.name,
+            payload_schema=handler.payload_schema(),
+            permission=handler.permission,
+            steps=list(handler.steps),
+            retry_policy=handler.retry_policy(),
+            circuit=Circuit.of(handler, opened),
+            pauses=[Pause.model_validate(pause) for pause in held],
+        )
+
+
+class JobTypes(Answered):
+    """All types of jobs that can be created here."""
+
+    job_types: list[JobType]
+
+    @classmethod
+    def of(
+        cls, handlers: Mapping[str, Handler], opened: Sequence[circuits.Circuit], held: Sequence[PauseRecord]
+    ) -> Self:
+        """The types of these handlers, with the circuits that are not closed and an organization's pauses."""
+        by_type = {circuit.job_type: circuit for circuit in opened}
+        return cls(
+            job_types=[
+                JobType.of(handler, by_type.get(name), [pause for pause in held if pause.job_type in (name, None)])
+                for name, handler in handlers.items()
+            ]
+        )

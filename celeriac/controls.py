@@ -1,0 +1,52 @@
+"""What an operator sets at a terminal: limits of organizations, and pauses."""
+
+from __future__ import annotations
+
+import click
+
+from celeriac.operations import connected
+from tracking import admission, organizations, pauses
+from tracking.admission import Limits
+from tracking.settings import settings
+
+OPERATOR = "operator"
+TIMEOUT = 30  # seconds for each statement
+
+
+def show_limit(organization_id: str) -> None:
+    """Print how many jobs of an organization may execute at once, do, and wait. Raises ConfigurationError."""
+    with connected(TIMEOUT) as database, database.autocommit() as connection:
+        found = organizations.get(connection, organization_id, Limits.configured(settings()))
+    whose = "by default" if found.is_default_limit else "its own limit"
+    click.echo(f"limit      {found.limit or 'none'} ({whose})")
+    click.echo(f"executing  {found.executing}")
+    click.echo(f"in line    {found.in_line}")
+
+
+def set_limit(organization_id: str, concurrency: int | None) -> None:
+    """Set it; 0 = any number, None = as by default. Raises ConfigurationError."""
+    with connected(TIMEOUT) as database, database.begin() as connection:
+        if concurrency is None:
+            admission.reset_limit(connection, organization_id, Limits.configured(settings()))
+        else:
+            admission.set_limit(connection, organization_id, concurrency, actor=OPERATOR)
+
+
+def pause_jobs(organization_id: str | None, job_type: str | None, reason: str | None) -> None:
+    """Pause these jobs, None standing for all, and say whether they were already. Raises ConfigurationError."""
+    given = {"organization_id": organization_id, "job_type": job_type}
+    with connected(TIMEOUT) as database, database.autocommit() as connection:
+        is_new = pauses.pause(connection, **given, actor=OPERATOR, reason=reason)
+    click.echo(f"{_named(organization_id, job_type)}: {'paused' if is_new else 'were paused already'}.")
+
+
+def resume_jobs(organization_id: str | None, job_type: str | None) -> None:
+    """End that pause, and say whether there was one. Raises ConfigurationError."""
+    with connected(TIMEOUT) as database, database.autocommit() as connection:
+        was_paused = pauses.resume(connection, organization_id=organization_id, job_type=job_type)
+    click.echo(f"{_named(organization_id, job_type)}: {'resumed' if was_paused else 'were not paused so'}.")
+
+
+def _named(organization_id: str | None, job_type: str | None) -> str:
+    what = f"Jobs of type {job_type}" if job_type else "All jobs"
+    return f"{what} of {organization_id or 'all organizations'}"

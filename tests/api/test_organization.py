@@ -1,0 +1,228 @@
+"""Limits and pauses by the API: who may, what they change, and that waiting jobs are sent at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from sqlalchemy import delete
+
+from tests.api.calling import MANAGING, Api, Caller, problem
+from tests.live import eventually
+from tracking import circuits
+from tracking.schema import circuits as table
+from tracking.schema import pauses
+
+NO_BODY: list[Any] = [None, {}]
+
+
+@pytest.fixture(autouse=True)
+def _as_before(api: Api) -> Iterator[None]:
+    """What concerns all organizations is not left behind."""
+    yield
+    with api.database.autocommit() as connection:
+        connection.execute(delete(pauses).where(pauses.c.organization_id.is_(None)))
+        connection.execute(delete(table))
+
+
+def job_type(caller: Caller, name: str = "open") -> dict[str, Any]:
+    """What the caller is told about a type."""
+    types: list[dict[str, Any]] = caller.get("/v1/job-types").json()["jobTypes"]
+    return next(entry for entry in types if entry["jobType"] == name)
+
+
+def is_sent(caller: Caller, job_id: str) -> bool:
+    """Whether the broker has the job's message."""
+    return caller.find(job_id).dispatched_at is not None
+
+
+# limits
+
+
+def test_an_organization_has_the_platforms_limit(caller: Caller) -> None:
+    """Unless somebody gives it another one."""
+    assert caller.get("/v1/organization").json() == {
+        "id": caller.organization,
+        "limit": 5,
+        "isDefaultLimit": True,
+        "executing": 0,
+        "inLine": 0,
+        "pauses": [],
+    }
+
+
+def test_jobs_that_execute_and_that_stand_in_line_are_counted(caller: Caller) -> None:
+    """Of this organization alone, whoever's."""
+    caller.but(user="u2").job("running")
+    caller.job("succeeded")
+    caller.api.caller().job("running")
+    for _ in range(6):
+        caller.create()
+    body = caller.get("/v1/organization").json()
+    assert (body["executing"], body["inLine"]) == (5, 2)
+
+
+def test_a_higher_limit_lets_jobs_through_at_once(caller: Caller) -> None:
+    """No worker runs here that could look after them."""
+    last = [caller.create().json()["jobId"] for _ in range(6)][-1]
+    assert caller.find(last).hold == "organization_limit"
+    body = caller.put(f"/v1/organizations/{caller.organization}/limit", {"limit": 6}).json()
+    assert (body["limit"], body["isDefaultLimit"]) == (6, False)
+    assert eventually(lambda: is_sent(caller, last))
+
+
+def test_a_lower_limit_puts_jobs_that_have_not_started_back_into_the_line(caller: Caller) -> None:
+    """What runs goes on."""
+    running, waiting = caller.job("running"), caller.create().json()["jobId"]
+    body = caller.put(f"/v1/organizations/{caller.organization}/limit", {"limit": 1}).json()
+    assert (body["executing"], body["inLine"]) == (1, 1)
+    assert (caller.find(running.id).status, caller.find(waiting).hold) == ("running", "organization_limit")
+
+
+def test_without_a_limit_of_its_own_the_default_counts_again(caller: Caller) -> None:
+    """Also for the jobs that were sent meanwhile."""
+    path = f"/v1/organizations/{caller.organization}/limit"
+    assert caller.put(path, {"limit": 0}).json()["limit"] == 0
+    for _ in range(7):
+        caller.create()
+    body = caller.put(path, {"limit": None}).json()
+    assert (body["limit"], body["isDefaultLimit"]) == (5, True)
+    assert (body["executing"], body["inLine"]) == (5, 2)
+
+
+@pytest.mark.parametrize(
+    "body", [{}, {"limit": -1}, {"limit": 100_001}, {"limit": "5"}, {"limit": 5.5}, {"limit": True}]
+)
+def test_a_limit_is_a_number_up_to_100000_or_null(caller: Caller, body: dict[str, Any]) -> None:
+    """Everything else is refused."""
+    path = f"/v1/organizations/{caller.organization}/limit"
+    problem(caller.put(path, body), 422, "invalid_request")
+    assert caller.get("/v1/organization").json()["isDefaultLimit"] is True
+
+
+@pytest.mark.parametrize(("name", "status"), [("%00", 400), ("x" * 256, 422), ("%ff", 400), ("..%2f", 404)])
+def test_a_name_that_no_organization_can_have_is_refused(caller: Caller, name: str, status: int) -> None:
+    """And is no path."""
+    assert caller.put(f"/v1/organizations/{name}/limit", {"limit": 1}).status_code == status
+
+
+def test_only_operators_set_limits(caller: Caller) -> None:
+    """jobs.manage_jobs is not enough, not even for one's own organization."""
+    manager = caller.but(permissions=("jobs.manage_jobs",))
+    problem(manager.put(f"/v1/organizations/{caller.organization}/limit", {"limit": 9}), 403, "permission_missing")
+
+
+# pauses
+
+
+@pytest.mark.parametrize("path", ["/v1/organization", "/v1/job-types/open"])
+def test_what_is_paused_is_held_until_it_is_resumed(caller: Caller, path: str) -> None:
+    """Then it is sent at once."""
+    assert caller.post(f"{path}/pause", {"reason": "moving"}).status_code == 200
+    job_id = caller.create().json()["jobId"]
+    assert caller.find(job_id).hold == "paused"
+    assert caller.post(f"{path}/resume").json()["pauses"] == []
+    assert eventually(lambda: is_sent(caller, job_id))
+
+
+def test_a_pause_says_by_whom_why_and_since_when(caller: Caller) -> None:
+    """In the answer, in the list of types, and of the organization."""
+    (pause,) = caller.post("/v1/job-types/open/pause", {"reason": "moving"}).json()["pauses"]
+    assert (pause["jobType"], pause["everywhere"], pause["pausedBy"], pause["reason"]) == (
+        *("open", False),
+        *(caller.user, "moving"),
+    )
+    assert job_type(caller)["pauses"] == caller.get("/v1/organization").json()["pauses"] == [pause]
+    assert job_type(caller, "guarded")["pauses"] == []
+
+
+def test_pausing_and_resuming_twice_is_the_same_as_once(caller: Caller) -> None:
+    """The first pause stays as it was."""
+    for path in ("/v1/organization", "/v1/job-types/open"):
+        first = caller.post(f"{path}/pause", {"reason": "first"}).json()
+        assert caller.but(user="u2").post(f"{path}/pause", {"reason": "second"}).json() == first
+        answers = [caller.post(f"{path}/resume") for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [200, 200]
+
+
+@pytest.mark.parametrize("body", NO_BODY)
+def test_a_reason_is_not_needed(caller: Caller, body: Any) -> None:
+    """Nor a body."""
+    (pause,) = caller.post("/v1/organization/pause", body).json()["pauses"]
+    assert pause["reason"] is None
+
+
+def test_a_pause_is_of_one_organization(caller: Caller) -> None:
+    """Others neither see nor feel it."""
+    other = caller.api.caller()
+    caller.post("/v1/job-types/open/pause")
+    assert other.find(other.create().json()["jobId"]).hold is None
+    assert job_type(other)["pauses"] == []
+    other.post("/v1/job-types/open/resume")
+    assert len(job_type(caller)["pauses"]) == 1
+
+
+def test_the_pause_of_an_organization_holds_every_type(caller: Caller) -> None:
+    """A resume of one type does not end it."""
+    caller.post("/v1/organization/pause")
+    assert len(job_type(caller)["pauses"]) == 1
+    (pause,) = caller.post("/v1/job-types/open/resume").json()["pauses"]
+    assert pause["jobType"] is None
+
+
+def test_an_operator_pauses_a_type_everywhere(caller: Caller) -> None:
+    """Everybody is told why, and nobody who it was; only such a resume ends it."""
+    other = caller.api.caller()
+    caller.post("/v1/job-types/noop/pause", {"everywhere": True, "reason": "broken"})
+    (pause,) = job_type(other, "noop")["pauses"]
+    assert (pause["everywhere"], pause["pausedBy"], pause["reason"]) == (True, None, "broken")
+    assert other.post("/v1/job-types/noop/resume").json()["pauses"] == [pause]
+    assert other.find(other.create("noop").json()["jobId"]).hold == "paused"
+    assert caller.post("/v1/job-types/noop/resume", {"everywhere": True}).json()["pauses"] == []
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume"])
+def test_only_operators_pause_everywhere(caller: Caller, verb: str) -> None:
+    """Who manages the jobs of an organization does not."""
+    manager = caller.but(permissions=MANAGING[:1])
+    problem(manager.post(f"/v1/job-types/open/{verb}", {"everywhere": True}), 403, "permission_missing")
+    assert manager.post(f"/v1/job-types/open/{verb}").status_code == 200
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume"])
+@pytest.mark.parametrize("name", ["nothing", "celery.backend_cleanup"])
+def test_an_unknown_job_type_is_refused(caller: Caller, verb: str, name: str) -> None:
+    """As for a new job."""
+    problem(caller.post(f"/v1/job-types/{name}/{verb}"), 422, "unknown_job_type")
+
+
+@pytest.mark.parametrize("path", ["/v1/job-types/open/pause", "/v1/job-types/open/resume", "/v1/organization/pause"])
+@pytest.mark.parametrize("body", [{"more": 1}, {"everywhere": "yes"}, {"reason": 5}, []])
+def test_a_pause_takes_only_what_it_knows(caller: Caller, path: str, body: object) -> None:
+    """422, and nothing changes."""
+    problem(caller.post(path, body), 422, "invalid_request")
+    assert caller.get("/v1/organization").json()["pauses"] == []
+
+
+# circuits
+
+
+def test_a_closed_circuit_tells_when_it_would_open(caller: Caller) -> None:
+    """As the handler says."""
+    assert job_type(caller)["circuit"] == {"state": "closed", "failures": 5, "pauseSeconds": 60.0, "openUntil": None}
+
+
+def test_an_open_circuit_tells_until_when(caller: Caller) -> None:
+    """Then it is half open."""
+    for _ in range(2):
+        caller.job("failed", job_type="fail")
+    with caller.api.database.autocommit() as connection:
+        assert circuits.trip(connection, "fail", failures=2, pause=timedelta(minutes=1))
+        (opened,) = circuits.opened(connection, "fail")
+    circuit = job_type(caller, "fail")["circuit"]
+    assert (circuit["state"], circuit["openUntil"][:19]) == ("open", f"{opened.probe_at:%Y-%m-%dT%H:%M:%S}")
+    with caller.api.database.autocommit() as connection:
+        connection.execute(table.update().values(probe_at=table.c.opened_at))
+    assert job_type(caller, "fail")["circuit"]["state"] == "half_open"

@@ -1,0 +1,104 @@
+"""What an operator sets at a terminal: `celeriac limit`, `pause` and `resume`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from celeriac.cli import command
+from tests.holding import limited
+from tests.live import Platform
+from tests.servers import Servers
+from tests.tracked import Tracked
+from tracking import pauses
+from tracking.db import Database
+from tracking.settings import settings
+
+
+@pytest.fixture(autouse=True)
+def _configured(pool: Database, tracked: Tracked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command works on the database of these tests."""
+    monkeypatch.setenv("DATABASE_URL", pool.engine.url.render_as_string(hide_password=False))
+    for module in ("controls", "operations"):
+        monkeypatch.setattr(f"celeriac.{module}.settings", settings.__wrapped__)  # not cached
+
+
+def celeriac(*arguments: str) -> Result:
+    """The result of the command."""
+    return CliRunner().invoke(command, list(arguments))
+
+
+def lines(*arguments: str) -> list[list[str]]:
+    """What the command prints, in words; it must end well."""
+    result = celeriac(*arguments)
+    assert result.exit_code == 0, result.output
+    return [line.split(maxsplit=2) for line in result.output.splitlines()]
+
+
+def test_limit_shows_what_an_organization_may_and_does(pool: Database, tracked: Tracked) -> None:
+    """Without a number it changes nothing."""
+    platform = limited(pool, tracked, 5)
+    platform.start(5)
+    platform.submit_many(2)
+    assert lines("limit", "acme") == [["limit", "5", "(by default)"], ["executing", "5"], ["in", "line", "2"]]
+
+
+def test_limit_gives_an_organization_its_own_and_takes_it_back() -> None:
+    """0 is any number."""
+    assert lines("limit", "acme", "20")[0] == ["limit", "20", "(its own limit)"]
+    assert lines("limit", "acme", "0")[0] == ["limit", "none", "(its own limit)"]
+    assert lines("limit", "acme", "default")[0] == ["limit", "5", "(by default)"]
+
+
+@pytest.mark.parametrize("limit", ["-1", "x", "100001", "1.5", "", "\uff15"])
+def test_what_is_no_limit_is_refused(limit: str) -> None:
+    """With the sentence that says what is."""
+    result = celeriac("limit", "--", "acme", limit)
+    assert (result.exit_code, "is no number up to 100000, nor default" in result.output) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("options", "held", "said"),
+    [
+        (["--job-type", "sync"], (None, "sync"), "Jobs of type sync of all organizations"),
+        (["--organization", "acme"], ("acme", None), "All jobs of acme"),
+        (["--organization", "acme", "--job-type", "sync"], ("acme", "sync"), "Jobs of type sync of acme"),
+        (["--everything"], (None, None), "All jobs of all organizations"),
+    ],
+)
+def test_pause_holds_what_was_named_until_the_same_is_resumed(
+    tracked: Tracked, options: list[str], held: tuple[str | None, str | None], said: str
+) -> None:
+    """And says whether that changed anything."""
+    assert celeriac("pause", *options, "--reason", "moving").output == f"{said}: paused.\n"
+    (pause,) = pauses.of(tracked.connection, "acme")
+    assert (pause.organization_id, pause.job_type, pause.paused_by, pause.reason) == (*held, "operator", "moving")
+    assert celeriac("pause", *options).output == f"{said}: were paused already.\n"
+    assert celeriac("resume", *options).output == f"{said}: resumed.\n"
+    assert pauses.of(tracked.connection, "acme") == []
+    assert celeriac("resume", *options).output == f"{said}: were not paused so.\n"
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume"])
+@pytest.mark.parametrize("options", [[], ["--everything", "--organization", "acme"]])
+def test_which_jobs_has_to_be_said(verb: str, options: list[str]) -> None:
+    """Everything is not what one gets by saying nothing."""
+    result = celeriac(verb, *options)
+    assert (result.exit_code, "Say which jobs" in result.output) == (2, True)
+
+
+def test_workers_find_what_was_resumed_by_themselves(
+    database_url: str, servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command tells nobody; running jobs are not touched by a pause, later ones do not start."""
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    with Platform(database_url, servers.valkey_url, tmp_path) as platform:
+        platform.start_worker()
+        lines("pause", "--job-type", "add")
+        job_id = platform.submit("add", 1, 2)
+        assert platform.wait_for(platform.submit("total", [1])).status == "succeeded"
+        assert (platform.job(job_id).status, platform.job(job_id).hold) == ("queued", "paused")
+        lines("resume", "--job-type", "add")
+        assert platform.wait_for(job_id).status == "succeeded"

@@ -1,0 +1,125 @@
+"""What people are told: one sentence for each reason."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import get_args
+from uuid import UUID
+
+import pytest
+
+from tracking.reasons import (
+    Awaited,
+    BackOff,
+    Cancelled,
+    CircuitOpen,
+    Dependency,
+    Failed,
+    InLine,
+    Lifting,
+    Paused,
+    Reason,
+    Running,
+    Scheduled,
+    Sent,
+    Stopping,
+    Succeeded,
+    Unsent,
+    Unserved,
+)
+from tracking.states import Hold, Status
+
+# In another time zone: people are told UTC.
+AT = datetime(2026, 11, 24, 5, 0, 7, 250_000, tzinfo=UTC).astimezone(timezone(timedelta(hours=2)))
+TOLD = "2026-11-24 05:00:07 UTC"
+JOB = UUID(int=7)
+
+SENTENCES: list[tuple[Reason, str]] = [
+    (
+        Dependency(1, 1, [Awaited(JOB, Status.RUNNING)]),
+        f"Waiting for the job {JOB} to succeed, which is running.",
+    ),
+    (Dependency(1, 1, [Awaited(JOB, None)]), f"Waiting for the job {JOB} to succeed, which is gone."),
+    (Dependency(1, 1, []), "Waiting for 1 of 1 job that it depends on to succeed."),
+    (Dependency(3, 2, [Awaited(JOB, None)]), "Waiting for 2 of 3 jobs that it depends on to succeed."),
+    (Scheduled(AT), f"Scheduled: it is due at {TOLD}."),
+    (
+        BackOff(AT, 2, "ConnectionError", "no route"),
+        f"Attempt 2 has failed with ConnectionError: no route; the next one is due at {TOLD}.",
+    ),
+    (BackOff(AT, 1, None, None), f"Attempt 1 has failed; the next one is due at {TOLD}."),
+    (
+        Paused("sync", everywhere=False, paused_by="u1", reason="moving house", paused_at=AT),
+        f"Jobs of type sync of the organization are paused by u1 (moving house) since {TOLD}.",
+    ),
+    (
+        Paused(None, everywhere=False, paused_by="u1", reason=None, paused_at=AT),
+        f"The jobs of the organization are paused by u1 since {TOLD}.",
+    ),
+    (
+        Paused("sync", everywhere=True, paused_by=None, reason=None, paused_at=AT),
+        f"Jobs of type sync of all organizations are paused by an operator of the platform since {TOLD}.",
+    ),
+    (
+        CircuitOpen("sync", "open", 5, AT),
+        f"The circuit of sync has opened after 5 failures in a row: until {TOLD} none is started, then one tries.",
+    ),
+    (
+        CircuitOpen("sync", "half_open", 1, AT),
+        "The circuit of sync has opened after 1 failure in a row: one job tries, the others wait for its success.",
+    ),
+    (
+        InLine(5, 5, 5, 3, [JOB]),
+        "Waiting for one of the organization's 5 slots: 5 of 5 are taken; 3rd in line.",
+    ),
+    (
+        InLine(5, 2, 2, 11, []),
+        "Waiting for one of the organization's 2 slots (the workers cannot run its 5): 2 of 2 are taken; 11th in line.",
+    ),
+    (InLine(1, 1, 1, 1, []), "Waiting for the organization's only slot: 1 of 1 are taken; 1st in line."),
+    (InLine(0, 0, 9, 1, []), "The organization's limit was lifted; it is about to be sent."),
+    (Unserved("reports"), "No living worker consumes the queue reports."),
+    (Lifting(Hold.PAUSED), "What it waited for (paused) is over: it is about to be looked at again."),
+    (Unsent("default", AT), f"On its way to the queue default since {TOLD}: the broker has not confirmed it yet."),
+    (Sent("default", 2, 1, AT), "2nd in the queue default, which 1 worker consumes."),
+    (Sent("default", 113, 4, AT), "113th in the queue default, which 4 workers consume."),
+    (Running("worker-1", 2, AT, is_alive=True), f"Attempt 2 runs on worker-1 since {TOLD}."),
+    (
+        Running("worker-1", 1, AT, is_alive=False),
+        f"Attempt 1 runs on worker-1 since {TOLD}, but that worker is silent: the job will start again.",
+    ),
+    (
+        Stopping("worker-1", AT, AT, is_alive=True),
+        f"Cancelled at {TOLD}; its body is still stopping on worker-1, which heard of it at {TOLD}.",
+    ),
+    (
+        Stopping("worker-1", AT, None, is_alive=True),
+        f"Cancelled at {TOLD}; its body is still stopping on worker-1, which has not heard of it yet.",
+    ),
+    (
+        Stopping("worker-1", AT, AT, is_alive=False),
+        f"Cancelled at {TOLD}; its body is still stopping on worker-1, which is silent.",
+    ),
+    (Succeeded(1, "worker-1", AT), f"Succeeded in 1 attempt, on worker-1 at {TOLD}."),
+    (
+        Failed(3, "ValueError", "wrong", "worker-1", AT),
+        f"Failed after 3 attempts with ValueError: wrong; reported by worker-1 at {TOLD}.",
+    ),
+    (
+        Failed(0, "NotRegistered", "sync", "worker-1", AT),
+        f"Failed before its first attempt with NotRegistered: sync; reported by worker-1 at {TOLD}.",
+    ),
+    (Cancelled("u2", "not needed", AT), f"Cancelled by u2 at {TOLD}: not needed."),
+    (Cancelled("u2", None, AT), f"Cancelled by u2 at {TOLD}."),
+]
+
+
+@pytest.mark.parametrize(("reason", "sentence"), SENTENCES)
+def test_a_reason_is_told_in_one_sentence(reason: Reason, sentence: str) -> None:
+    """With its numbers, in UTC."""
+    assert reason.sentence == sentence
+
+
+def test_every_kind_of_reason_has_its_sentence_here() -> None:
+    """A new one fails here."""
+    assert {type(reason) for reason, _ in SENTENCES} == set(get_args(Reason))
