@@ -81,6 +81,7 @@ def _platform(broker: Broker, servers: Servers, log_level: str) -> Iterator[http
     environment = TRACKED.environment(servers, broker, log_level) | {
         variables.QUEUE: name,
         "CELERIAC_JWT_SECRET": secret,
+        "CELERIAC_ORGANIZATION_LIMIT": "5",  # the default: a caller of the API has one
     }
     with listen("127.0.0.1", 0) as listener, Supervisor(show=say_nothing) as supervisor:
         port, descriptor = listener.getsockname()[1], listener.fileno()

@@ -55,7 +55,7 @@ def private_servers() -> Iterator[Servers]:
         supervisor.start(postgres.part(cluster))
         supervisor.start(valkey.part(broker))
         home = make_url(cluster.url).set(drivername="postgresql+psycopg")
-        tracked, results = _make_database(home, "tracked"), _make_database(home, "results")
+        tracked, results = make_database(home, "tracked"), make_database(home, "results")
         migrate(tracked)
         yield Servers(
             directory,
@@ -80,6 +80,16 @@ def find_rabbitmq(url: str) -> Broker:
     return Broker("RabbitMQ", url, _listening_on(port) if host in LOOPBACK else None)
 
 
+def make_database(home: URL, name: str) -> str:
+    """Make an empty database on the server of `home`; returns its URL."""
+    engine = create_engine(
+        home.set(username="postgres", database="postgres"), isolation_level="AUTOCOMMIT", poolclass=NullPool
+    )
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} OWNER {postgres.ROLE}"))
+    return home.set(database=name).render_as_string(hide_password=False)
+
+
 def delete_queues(broker: Broker, *names: str) -> None:
     """Remove the queues of a round, and the exchanges that Celery made for them."""
     with Connection(broker.url, connect_timeout=3) as connection:
@@ -98,15 +108,6 @@ def _listening_on(port: int) -> int | None:
     # Another user's sockets have no pid for us; a single Erlang machine must be it.
     beams = [process.pid for process in psutil.process_iter(["name"]) if process.info["name"] == "beam.smp"]
     return next((pid for pid in pids if pid), beams[0] if len(beams) == 1 else None)
-
-
-def _make_database(home: URL, name: str) -> str:
-    engine = create_engine(
-        home.set(username="postgres", database="postgres"), isolation_level="AUTOCOMMIT", poolclass=NullPool
-    )
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name} OWNER {postgres.ROLE}"))
-    return home.set(database=name).render_as_string(hide_password=False)
 
 
 def _write_lines(path: Path) -> Callable[[str, str], None]:

@@ -40,6 +40,8 @@ class Side:
                 "CELERIAC_IMPORTS": "bench.handlers",
                 "CELERIAC_DATA_DIR": str(servers.directory),
                 "CELERIAC_LOG_LEVEL": log_level,
+                # Celery has no such limit; under one, a queue of thousands would wait in the rows instead.
+                "CELERIAC_ORGANIZATION_LIMIT": "0",
             }
         backend = f"db+{servers.results_url}" if self.key == "results" else ""
         return {variables.BROKER: broker.url, variables.RESULTS: backend}

@@ -1,0 +1,201 @@
+"""A TCP proxy between the platform and a server, which can do to their connections what a bad network does."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Self, TypeVar
+
+T = TypeVar("T")
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Upstream = Callable[[], Awaitable[Streams]]
+
+CHUNK = 64 * 1024
+PATIENCE = 10.0  # seconds for the proxy's own thread to do what it is told
+
+# PostgreSQL's messages (Message Formats, protocol 3.0): what asks a server to commit, and its answer once it has and
+# no transaction is open.
+SYNC = b"S\x00\x00\x00\x04"
+COMMIT = b"COMMIT"
+IDLE = b"Z\x00\x00\x00\x05I"
+RESET_AT_CLOSE = struct.pack("ii", 1, 0)  # struct linger
+
+
+class Mode(Enum):
+    """What happens to connections: `black_hole` accepts them and delivers nothing, `refuse` does not listen."""
+
+    OPEN = "open"
+    BLACK_HOLE = "black hole"
+    REFUSE = "refuse"
+
+
+@dataclass(eq=False)
+class Link:
+    """One connection and its counterpart on the server's side."""
+
+    client: asyncio.StreamWriter
+    server: asyncio.StreamWriter
+    cut: bool = False
+    asked: bool = False  # the client's last words ask for a commit
+    tasks: list[asyncio.Task[None]] = field(default_factory=list)
+
+    def abort(self, *, reset: bool) -> None:
+        """End both sides at once; `reset` lets them see ECONNRESET instead of an end."""
+        for writer in (self.client, self.server):
+            plug: socket.socket = writer.get_extra_info("socket")
+            if reset and plug is not None and plug.family != socket.AF_UNIX:
+                with suppress(OSError):  # already gone
+                    plug.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
+            writer.transport.abort()
+
+
+def to_port(port: int) -> Upstream:
+    """A server on a port of this machine."""
+    return lambda: asyncio.open_connection("127.0.0.1", port)
+
+
+def to_socket(path: str) -> Upstream:
+    """A server on a Unix socket."""
+    return lambda: asyncio.open_unix_connection(path)
+
+
+class Proxy:
+    """Listens on a port of its own, in a thread of its own, until it is left. `dropped` counts lost replies."""
+
+    def __init__(self, upstream: Upstream) -> None:
+        self._upstream = upstream
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
+        self._links: set[Link] = set()
+        self._server: asyncio.Server | None = None
+        self._open: asyncio.Event = asyncio.Event()
+        self._replies_to_drop = 0
+        self.port = 0
+        self.dropped = 0
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._call(self._listen())
+        self._open.set()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._call(self._close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(PATIENCE)
+        self._loop.close()
+
+    def switch(self, mode: Mode) -> None:
+        """From now on do this to connections, old and new."""
+        self._call(self._switch(mode))
+
+    def reset(self) -> None:
+        """Break all connections that there are; new ones pass."""
+        self._call(self._abort_all())
+
+    def cut(self) -> None:
+        """Let each connection that there is end in the midst of the server's next words."""
+        self._call(self._mark_cut())
+
+    def drop_replies(self, count: int = 1) -> None:
+        """For PostgreSQL: let so many commits happen, but end the connection instead of saying so."""
+        self._call(self._expect_commits(count))
+
+    def _call(self, work: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)
+
+    async def _listen(self) -> None:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _switch(self, mode: Mode) -> None:
+        if mode is Mode.BLACK_HOLE:
+            self._open.clear()
+        else:
+            self._open.set()
+        if mode is Mode.REFUSE:
+            await self._close()
+        elif self._server is None:
+            await self._listen()
+
+    async def _close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        tasks = [task for link in self._links for task in link.tasks]
+        await self._abort_all()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _abort_all(self) -> None:
+        for link in list(self._links):
+            link.abort(reset=True)
+
+    async def _mark_cut(self) -> None:
+        for link in self._links:
+            link.cut = True
+
+    async def _expect_commits(self, count: int) -> None:
+        self._replies_to_drop = count
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._open.wait()
+        try:
+            from_server, to_server = await self._upstream()
+        except OSError:  # the server is down: as if it were not there
+            writer.transport.abort()
+            return
+        link = Link(writer, to_server)
+        self._links.add(link)
+        link.tasks = [
+            asyncio.ensure_future(self._carry(link, reader, to_server, self._heard_client)),
+            asyncio.ensure_future(self._carry(link, from_server, writer, self._heard_server)),
+        ]
+        await asyncio.wait(link.tasks, return_when=asyncio.FIRST_COMPLETED)
+        self._links.discard(link)
+        link.abort(reset=False)
+        for task in link.tasks:
+            task.cancel()
+        await asyncio.gather(*link.tasks, return_exceptions=True)
+
+    async def _carry(
+        self,
+        link: Link,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        hear: Callable[[Link, bytes], bytes | None],
+    ) -> None:
+        with suppress(OSError):  # whatever ends one side ends the other
+            while data := await reader.read(CHUNK):
+                await self._open.wait()
+                passed = hear(link, data)
+                if passed:
+                    writer.write(passed)
+                    await writer.drain()
+                if passed != data:
+                    return
+            await self._flush(writer)
+
+    async def _flush(self, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+        await writer.wait_closed()
+
+    def _heard_client(self, link: Link, data: bytes) -> bytes:
+        link.asked = data.endswith(SYNC) or COMMIT in data
+        return data
+
+    def _heard_server(self, link: Link, data: bytes) -> bytes | None:
+        if link.cut:
+            return data[: len(data) // 2]
+        if self._replies_to_drop and link.asked and data.endswith(IDLE):
+            self._replies_to_drop -= 1
+            self.dropped += 1
+            return None
+        return data

@@ -1,0 +1,238 @@
+"""Each fault that the platform promises to survive, one at a time, on real servers and both brokers."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psutil
+import pytest
+from kombu import Connection
+from sqlalchemy import make_url
+
+from bench.chaos.proxy import Mode, Proxy, to_port, to_socket
+from tests.api.calling import Api
+from tests.api.conftest import serving
+from tests.conftest import _empty
+from tests.live import Platform, eventually
+
+# Sends ten messages of the dispatch whose job's id is given.
+TENFOLD = """
+from uuid import UUID
+from tasks import app
+from tasks.dispatch import connect
+from tasks.messages import publish
+from tracking import queries
+from tracking.db import database
+with database().autocommit() as connection:
+    job = queries.find(connection, UUID(stdin))
+with connect(app) as broker:
+    producer = app.amqp.Producer(broker.default_channel, auto_declare=False)
+    for _ in range(10):
+        publish(app, producer, job)
+"""
+
+
+@contextmanager
+def broker_behind(proxied_url: str) -> Iterator[tuple[str, Proxy]]:
+    """The URL of the same broker behind a proxy."""
+    url = make_url(proxied_url)
+    with Proxy(to_port(url.port or 5672)) as proxy:
+        yield url.set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False), proxy
+
+
+@contextmanager
+def database_behind(proxied_url: str) -> Iterator[tuple[str, Proxy]]:
+    """The URL of the same database behind a proxy."""
+    url = make_url(proxied_url)
+    directory = str(url.query["host"])
+    with Proxy(to_socket(f"{directory}/.s.PGSQL.5432")) as proxy:
+        behind = url.set(host="127.0.0.1", port=proxy.port, query={})
+        yield behind.render_as_string(hide_password=False), proxy
+
+
+@pytest.fixture
+def behind_broker_proxy(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[tuple[Platform, Api, Proxy]]:
+    """A platform and an API that reach their broker through a proxy."""
+    _empty(broker_url)
+    with (
+        broker_behind(broker_url) as (url, proxy),
+        Platform(database_url, url, tmp_path) as platform,
+        serving(database_url, url, tmp_path) as api,
+    ):
+        yield platform, api, proxy
+        proxy.switch(Mode.OPEN)
+
+
+@pytest.fixture
+def behind_database_proxy(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[tuple[Platform, Proxy]]:
+    """A platform whose worker reaches the database through a proxy; the test itself does not."""
+    _empty(broker_url)
+    with database_behind(database_url) as (url, proxy), Platform(database_url, broker_url, tmp_path) as platform:
+        platform.start_worker(concurrency=1, DATABASE_URL=url)
+        yield platform, proxy
+        proxy.switch(Mode.OPEN)
+
+
+def starts(witness: Path) -> list[str]:
+    """A line for each body that has started."""
+    return witness.read_text().split() if witness.exists() else []
+
+
+def nap(platform: Platform, witness: Path, seconds: float) -> UUID:
+    """A job that sleeps, once it has left its task id in the witness file."""
+    return platform.submit("nap", payload={"seconds": seconds, "witness": str(witness)})
+
+
+@pytest.mark.parametrize("mode", [Mode.BLACK_HOLE, Mode.REFUSE])
+def test_jobs_are_accepted_in_the_usual_time_without_a_broker(
+    behind_broker_proxy: tuple[Platform, Api, Proxy], mode: Mode
+) -> None:
+    """They run when it is back, those of the API and those of a producer."""
+    platform, api, proxy = behind_broker_proxy
+    platform.start_worker()
+    caller = api.caller()
+    usual = min(_seconds_of_a_create(caller) for _ in range(10))
+    proxy.switch(mode)
+    slowest = max(_seconds_of_a_create(caller) for _ in range(20))
+    sent = platform.submit("add", 1, 2)
+    assert slowest < max(0.5, 10 * usual)
+    assert platform.job(sent).status == "queued"
+    proxy.switch(Mode.OPEN)
+    eventually(lambda: all(job.completed_at for job in platform.jobs()), within=60, what="end of all jobs")
+    assert {(str(job.status), job.attempt) for job in platform.jobs()} == {("succeeded", 1)}
+
+
+def _seconds_of_a_create(caller: Any) -> float:
+    began = time.monotonic()
+    response = caller.create("nap", payload={"seconds": 0})
+    assert response.status_code == 202, response.text
+    return time.monotonic() - began
+
+
+def test_the_same_message_ten_times_runs_one_body(platform: Platform, tmp_path: Path) -> None:
+    """Whichever of four processes gets it first; the others are refused and counted."""
+    platform.start_worker()
+    platform.start_worker()
+    witness = tmp_path / "starts"
+    job_id = nap(platform, witness, 1.5)
+    platform.run(TENFOLD, str(job_id))
+    platform.wait_for(job_id)
+    eventually(lambda: platform.events(job_id).count("duplicate_refused") == 10, what="refusal of ten messages")
+    assert len(starts(witness)) == 1
+    assert platform.job(job_id).attempt == 1
+
+
+def test_a_message_that_becomes_visible_again_runs_no_second_body(
+    servers: Any, database_url: str, tmp_path: Path
+) -> None:
+    """Redis hands a message out again when its visibility time-out has passed, although its worker lives."""
+    _empty(servers.valkey_url)
+    with Platform(database_url, servers.valkey_url, tmp_path) as platform:
+        platform.start_worker()
+        witness = tmp_path / "starts"
+        job_id = nap(platform, witness, 4)
+        eventually(lambda: starts(witness), what="start")
+        with Connection(servers.valkey_url, transport_options={"visibility_timeout": 1}) as connection:
+            time.sleep(1.1)  # what must pass is the time-out itself
+            qos: Any = connection.default_channel.qos  # type: ignore[attr-defined]
+            qos.restore_visible(num=100)
+        eventually(lambda: "duplicate_refused" in platform.events(job_id), what="refusal")
+        assert platform.wait_for(job_id).attempt == 1
+        assert len(starts(witness)) == 1
+
+
+def test_the_jobs_of_a_killed_worker_run_elsewhere(platform: Platform, tmp_path: Path) -> None:
+    """Its main process and its children are killed at once; it was the leader, too."""
+    lively = {"CELERIAC_LEASE_TIMEOUT": "3", "CELERIAC_HEARTBEAT": "0.5"}
+    first = platform.start_worker(concurrency=1, **lively)
+    witness = tmp_path / "starts"
+    job_id = platform.submit("slow_at_first", str(witness))
+    eventually(lambda: starts(witness), what="start")
+    platform.start_worker(concurrency=1, **lively)
+    for process in (psutil.Process(first.pid), *psutil.Process(first.pid).children()):
+        process.send_signal(signal.SIGKILL)
+    job = platform.wait_for(job_id, within=40)
+    assert (job.status, job.attempt, job.losses) == ("succeeded", 2, 1)
+    events = [event for event in platform.events(job_id) if event != "duplicate_refused"]  # RabbitMQ's redelivery
+    assert events == ["created", "started", "released", "started", "completed"]
+    assert len(set(starts(witness))) == 2
+
+
+@pytest.mark.parametrize("mode", [Mode.BLACK_HOLE, Mode.REFUSE])
+def test_an_outcome_is_written_when_the_database_is_back(
+    behind_database_proxy: tuple[Platform, Proxy], tmp_path: Path, mode: Mode
+) -> None:
+    """The body goes on; the next one does not start without a claim; the worker keeps its process and its broker."""
+    platform, proxy = behind_database_proxy
+    pid = platform.worker_pid
+    first, second = tmp_path / "first", tmp_path / "second"
+    running = nap(platform, first, 1)
+    eventually(lambda: starts(first), what="start")
+    proxy.switch(mode)
+    waiting = nap(platform, second, 0)
+    time.sleep(6)  # the outage: longer than any one wait of the worker's
+    assert platform.job(running).status == "running"
+    assert starts(second) == []
+    proxy.switch(Mode.OPEN)
+    assert platform.wait_for(running, within=30).attempt == 1
+    assert platform.wait_for(waiting, within=40).attempt == 1
+    assert (len(starts(first)), len(starts(second))) == (1, 1)
+    assert psutil.Process(pid).is_running()
+    assert "Connection to broker lost" not in platform.log()
+
+
+def test_claims_and_outcomes_whose_commit_was_not_confirmed_count_once(
+    behind_database_proxy: tuple[Platform, Proxy], tmp_path: Path
+) -> None:
+    """The reply is lost after the commit; the worker asks again and gets the same answer."""
+    platform, proxy = behind_database_proxy
+    witness = tmp_path / "starts"
+    for _ in range(6):
+        proxy.drop_replies(2)
+        job = platform.wait_for(nap(platform, witness, 0), within=30)
+        assert (job.status, job.attempt) == ("succeeded", 1)
+    assert proxy.dropped >= 6
+    assert len(starts(witness)) == 6
+
+
+def test_a_create_whose_commit_was_not_confirmed_is_repeated_with_its_key(
+    database_url: str, servers: Any, tmp_path: Path
+) -> None:
+    """The same key leads to the same job, whether the first answer was lost or not."""
+    with database_behind(database_url) as (url, proxy), serving(url, servers.valkey_url, tmp_path) as api:
+        caller = api.caller()
+        for number in range(5):
+            assert caller.get("/v1/jobs").status_code == 200  # the connection that is to lose a reply is open
+            proxy.drop_replies(1)
+            answers = [caller.create("nap", key=f"key-{number}", payload={"seconds": 0}) for _ in range(3)]
+            assert {answer.status_code for answer in answers} <= {202, 503}
+            assert answers[-1].status_code == 202
+            assert len({answer.json()["jobId"] for answer in answers if answer.status_code == 202}) == 1
+        assert proxy.dropped == 5
+        assert caller.get("/v1/jobs").json()["total"] == 5
+
+
+def test_a_frozen_leader_is_replaced(platform: Platform, tmp_path: Path) -> None:
+    """A stopped process keeps its connection; its job runs elsewhere, and it claims nothing when it goes on."""
+    lively = {"CELERIAC_LEASE_TIMEOUT": "3", "CELERIAC_HEARTBEAT": "0.5"}
+    leader = platform.start_worker(concurrency=1, **lively)
+    witness = tmp_path / "starts"
+    job_id = platform.submit("slow_at_first", str(witness))
+    eventually(lambda: starts(witness), what="start")
+    platform.start_worker(concurrency=1, **lively)
+    frozen = [psutil.Process(leader.pid), *psutil.Process(leader.pid).children()]
+    try:
+        for process in frozen:
+            process.suspend()
+        job = platform.wait_for(job_id, within=40)
+        assert (job.status, job.attempt, job.losses) == ("succeeded", 2, 1)
+    finally:
+        for process in frozen:
+            process.resume()
+    assert platform.job(job_id).attempt == 2
