@@ -78,7 +78,7 @@ def submit(job: NewJob, scope: Scope | None = None) -> Submitted:
 
     It may depend on jobs of this scope; None: of its organization.
     """
-    with database().begin() as connection:
+    with database().autocommit() as connection:
         submitted = jobs.submit(connection, job, Limits.configured(settings()), scope=scope)
     crash_point(SUBMITTED)
     if submitted.created:

@@ -91,7 +91,7 @@ def on_failure(sender: Any, task_id: str, exception: BaseException, einfo: Any =
         outcome = handing_back.released(dispatch, UPKEEP) if handing_back.is_begun() else lost
         _from_main(lambda: _lose(outcome))
     elif isinstance(exception, TimeLimitExceeded):
-        _from_main(lambda: _fail(dispatch, failure, request))
+        _from_main(lambda: _fail(dispatch, failure, request, sender))
     elif not isinstance(exception, Reject):
         _from_main(lambda: _fail_unstarted(dispatch, failure))
 
@@ -264,7 +264,7 @@ def _lose(outcome: Outcome) -> None:
     log.error("worker.child_lost", task_id=str(task_id), status=str(settled[0].status) if settled else None)
 
 
-def _fail(task_id: UUID, failure: Failure, request: Any) -> None:
+def _fail(task_id: UUID, failure: Failure, request: Any, handler: Any) -> None:
     outcome = Outcome(task_id, "failed", UPKEEP, failure=failure)
     with database().begin() as connection:
         settled = jobs.settle(connection, [outcome])
@@ -273,7 +273,9 @@ def _fail(task_id: UUID, failure: Failure, request: Any) -> None:
     for follower in submitted:
         sending.dispatch(follower)
     _follow(settled)
-    if not settled:
+    if settled:
+        _trip(handler)
+    else:
         with database().autocommit() as connection:
             jobs.stopped(connection, task_id, actor=UPKEEP, how="killed")
 

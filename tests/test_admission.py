@@ -848,3 +848,10 @@ def test_eight_threads_give_each_slot_away_once(pool: Database, tracked: Tracked
     given = [job_id for answer in answers for job_id in answer]
     assert len(given) == len(set(given)) == 28
     assert [len(seven.in_flight(f"org-{number}")) for number in range(4)] == [7] * 4
+
+
+def test_the_function_in_the_database_is_the_rule_of_today(pool: Database) -> None:
+    """Whoever changes `room_of` writes a migration that makes the function anew."""
+    with pool.autocommit() as connection:
+        there = connection.execute(text("SELECT prosrc FROM pg_proc WHERE proname = 'free_slots'")).scalar_one()
+    assert there.strip() in admission.FREE_SLOTS

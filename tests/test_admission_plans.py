@@ -51,7 +51,6 @@ SOME = UUID(int=1)
 def looks() -> Iterator[tuple[str, Callable[[Connection], Any]]]:
     """What is asked and done after every attempt, or again and again."""
     batch: dict[str, Any] = {"limits": FIVE, "batch": 100}
-    new = NewJob(uuid4(), Owner("org-1", "user"), "another", "default")
     yield "lift due", partial(admission.lift_due, **batch)
     yield "lift gated", partial(admission.lift_gated, **batch)
     yield "lift dependents of all", partial(admission.lift_dependents, **batch)
@@ -59,7 +58,6 @@ def looks() -> Iterator[tuple[str, Callable[[Connection], Any]]]:
     yield "cancel dependents of all", partial(admission.cancel_dependents, batch=100)
     yield "cancel dependents of one", partial(admission.cancel_dependents, batch=100, job_id=SOME)
     yield "with room", partial(admission.with_room, limits=FIVE)
-    yield "submit", partial(jobs.submit, job=new, limits=FIVE)
     yield "admit", partial(admission.admit, organization_id="org-4", **batch)
     yield "admit into gates", partial(admission.admit, organization_id="org-1", **batch)
     yield "overbooked", partial(admission.overbooked, limits=FIVE)
@@ -89,8 +87,8 @@ def test_no_look_of_admission_scans_the_tables(filled: Database) -> None:
     plans: dict[str, list[str]] = {}
     times: dict[str, float] = {}
     with filled.begin() as connection:
-        for name, sql in (("claim", statements.CLAIM), ("succeed", statements.SUCCEED)):
-            plans[name] = [_plan(connection, sql)]
+        for name in ("CLAIM", "SUCCEED", "SUBMIT"):
+            plans[name] = [_plan(connection, getattr(statements, name))]
         for name, look in looks():
             began = time.monotonic()
             plans[name] = _plans(connection, look)
@@ -102,7 +100,10 @@ def test_no_look_of_admission_scans_the_tables(filled: Database) -> None:
 
 
 def _plan(connection: Connection, sql: str) -> str:
+    new = NewJob(uuid4(), Owner("org-1", "user"), "another", "default", depends_on=[SOME])
     values = {
+        **jobs._submission(new),
+        **FIVE.parameters,
         "task_id": SOME,
         "worker": "w",
         "lease": None,

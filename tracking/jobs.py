@@ -40,7 +40,7 @@ MAX_LOSSES = 3
 
 
 def submit(connection: Connection, job: NewJob, limits: Limits = UNLIMITED, *, scope: Scope | None = None) -> Submitted:
-    """Accept a job: its row and its first history row. Under a limit it wants a transaction, not autocommit.
+    """Accept a job: its row and its first history row.
 
     The same id, or the same idempotency key of the same user, is the same job: nothing is written and `created` is
     False. Raises IdempotencyConflict when the key was used with another `request_hash`, UnknownDependency when it
@@ -48,8 +48,7 @@ def submit(connection: Connection, job: NewJob, limits: Limits = UNLIMITED, *, s
     """
     unknown = _unknown_dependencies(connection, job, scope or Scope(job.owner.organization_id))
     if not unknown:
-        admission.lock_line(connection, job.owner.organization_id, limits)
-        row = connection.execute(statements.SUBMIT, {**_submission(job), **limits.parameters}).one_or_none()
+        row = run(connection, statements.SUBMIT, {**_submission(job), **limits.parameters})
         if row is not None:
             return Submitted(record(row), created=True)
     existing = connection.execute(statements.EXISTING, _identity(job)).first()
@@ -287,9 +286,9 @@ def _submission(job: NewJob) -> dict[str, Any]:
         "priority": job.priority,
         "queue": job.queue,
         "max_retries": job.max_retries,
-        "payload": dict(job.payload),
-        "metadata": dict(job.metadata),
-        "delivery": dict(job.delivery),
+        "payload": Jsonb(dict(job.payload)),
+        "metadata": Jsonb(dict(job.metadata)),
+        "delivery": Jsonb(dict(job.delivery)),
         "message": job.message,
         "parent_id": job.parent_id,
         "root_id": job.root_id or job.id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sqlalchemy import Row, TextClause, bindparam, text
@@ -35,9 +36,14 @@ def statement(sql: str, **types: type[TypeEngine[Any]] | TypeEngine[Any]) -> Tex
     return text(sql).bindparams(*(bindparam(name, type_=kind) for name, kind in types.items()))
 
 
-def record(row: Row[Any]) -> JobRecord:
-    """A row of `jobs`, with or without further columns, as a value."""
-    values = {name: row._mapping[name] for name in jobs.c.keys()}  # noqa: SIM118, SLF001 - SQLAlchemy's public names
+def for_driver(sql: str) -> str:
+    """The same SQL with its parameters written as psycopg wants them: `:name` becomes `%(name)s`."""
+    return re.sub(r"(?<![:\w]):([a-z_]+)", r"%(\1)s", sql)
+
+
+def record(row: Row[Any] | Any) -> JobRecord:
+    """A row of `jobs`, SQLAlchemy's or the driver's, with or without further columns, as a value."""
+    values = {name: getattr(row, name) for name in jobs.c.keys()}  # noqa: SIM118 - SQLAlchemy's public name
     values["status"] = Status(values["status"])
     values["hold"] = Hold(values["hold"]) if values["hold"] else None
     return JobRecord(**values)

@@ -11,22 +11,23 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import Uuid
 
 from tracking.admission import first_hold, is_awaited, is_broken, is_paused, next_hold
-from tracking.sql import listed, logged, statement
+from tracking.sql import for_driver, listed, logged, statement
 from tracking.states import FINISHED, WAITING, Event, sources
 
 NULLABLE_JSON = JSONB(none_as_null=True)
 
 SCOPE = """organization_id = :organization_id AND (CAST(:user_id AS text) IS NULL OR user_id = :user_id)"""
 
-SUBMIT = statement(
+SUBMIT = for_driver(
     f"""
     WITH created AS (
         INSERT INTO jobs (id, task_id, organization_id, user_id, project_id, job_type, status, priority, queue,
                           max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
                           group_index, idempotency_key, request_hash, depends_on, scheduled_at, due_at, hold)
-        SELECT id, id, organization_id, :user_id, :project_id, job_type, status, :priority, :queue,
-               :max_retries, :payload, :metadata, :delivery, :message, :parent_id, :root_id, :group_id,
-               :group_index, :idempotency_key, :request_hash, depends_on, due_at, due_at, {first_hold("asked")}
+        SELECT id, id, organization_id, :user_id, :project_id, job_type, status, :priority, queue,
+               :max_retries, :payload, :metadata, :delivery, :message, CAST(:parent_id AS uuid), CAST(:root_id AS uuid),
+               :group_id, CAST(:group_index AS int), :idempotency_key, :request_hash, depends_on, due_at, due_at,
+               {first_hold("asked")}
         FROM (SELECT CAST(:id AS uuid) AS id, CAST(:organization_id AS text) AS organization_id, 'queued' AS status,
                      0 AS attempt,
                      CAST(:job_type AS text) AS job_type, CAST(:queue AS text) AS queue,
@@ -45,14 +46,7 @@ SUBMIT = statement(
             " 'dependsOn', nullif(to_jsonb(depends_on), '[]'))",
         )
     })
-    SELECT * FROM created""",
-    payload=JSONB,
-    metadata=JSONB,
-    delivery=JSONB,
-    id=Uuid,
-    parent_id=Uuid,
-    root_id=Uuid,
-    depends_on=ARRAY(Uuid),
+    SELECT * FROM created"""
 )
 
 UNKNOWN_OF = statement(
