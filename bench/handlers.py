@@ -21,6 +21,7 @@ class Call(BaseModel):
     """Where somebody waits to hear that the body has started: the path of a Unix datagram socket."""
 
     address: str
+    seconds: float = 0  # that it takes after that
 
 
 # A queue of this run alone: on a RabbitMQ that others use too, a worker of theirs might take the job.
@@ -30,3 +31,4 @@ def call(payload: Call) -> None:
     now = time.time()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as line:
         line.sendto(MARK.pack(now), payload.address)
+    time.sleep(payload.seconds)

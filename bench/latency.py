@@ -1,4 +1,4 @@
-"""How long an idle platform takes to answer a POST, and until the body of that job starts."""
+"""How long a platform takes to answer a POST, to start that job's body, and to fill a slot that has become free."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from statistics import quantiles
 from typing import Any
 from uuid import uuid4
@@ -20,24 +21,30 @@ import jwt
 from bench import variables
 from bench.launch import program, say_nothing
 from bench.servers import Broker, Servers, delete_queues
-from bench.sides import TRACKED
+from bench.sides import CONCURRENCY, TRACKED
 from bench.witness import MARK
 from celeriac.preconditions import listen
 from celeriac.supervisor import Supervisor
 
 WARM_UP = 20  # jobs
 PAUSE = (0.03, 0.1)  # seconds between two jobs: idle again, and not in step with anything that polls
+BUSY = 60  # jobs at once, for two slots
+BUSY_FOR = 0.05  # seconds that each of them takes
 ANSWER = 30.0  # seconds that a start of a body may take
 LIFETIME = 3600  # seconds that the caller's token is good for
 
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds from sending a POST: until it was `answered`, and until the job's body `started`."""
+    """Milliseconds from sending a POST: until it was `answered`, and until the job's body `started`.
+
+    `refilled`: from the end of a job to the start of the next one of an organization that has jobs in line.
+    """
 
     broker: str
     answered: list[float]
     started: list[float]
+    refilled: list[float]
 
 
 def percentile(values: list[float], percent: int) -> float:
@@ -60,7 +67,8 @@ def measure_latency(
             time.sleep(random.uniform(*PAUSE))
             pairs.append(_call(client, line))
             show(number + 1)
-    return Latency(broker.name, [answered for answered, _ in pairs], [started for _, started in pairs])
+        refilled = _refills(client, line)
+    return Latency(broker.name, [answered for answered, _ in pairs], [started for _, started in pairs], refilled)
 
 
 def _call(client: httpx.Client, line: socket.socket) -> tuple[float, float]:
@@ -71,6 +79,29 @@ def _call(client: httpx.Client, line: socket.socket) -> tuple[float, float]:
     assert response.status_code == httpx.codes.ACCEPTED, f"{response.status_code}: {response.text}"
     (started,) = MARK.unpack(line.recv(MARK.size))
     return 1000 * (answered - sent), 1000 * (started - sent)
+
+
+def _refills(client: httpx.Client, line: socket.socket) -> list[float]:
+    for _ in range(BUSY):
+        body = {"jobType": "bench.call", "payload": {"address": line.getsockname(), "seconds": BUSY_FOR}}
+        client.post("/v1/jobs", json=body).raise_for_status()
+    for _ in range(BUSY):
+        line.recv(MARK.size)
+    jobs = _finished(client)
+    starts = sorted(datetime.fromisoformat(job["startedAt"]) for job in jobs)
+    ends = sorted(datetime.fromisoformat(job["completedAt"]) for job in jobs)
+    return [1000 * (start - end).total_seconds() for end, start in zip(ends, starts[CONCURRENCY:], strict=False)]
+
+
+def _finished(client: httpx.Client) -> list[dict[str, Any]]:
+    """The last jobs, once all of them have ended."""
+    deadline = time.monotonic() + ANSWER
+    while client.get("/v1/jobs/stats").raise_for_status().json()["totalActive"]:
+        if time.monotonic() > deadline:
+            raise TimeoutError("the jobs did not end in time")
+        time.sleep(0.1)
+    history: list[dict[str, Any]] = client.get("/v1/jobs/history", params={"limit": BUSY}).json()["history"]
+    return history
 
 
 @contextmanager
@@ -111,7 +142,7 @@ def _rights(secret: str) -> dict[str, str]:
     claims: dict[str, Any] = {
         "sub": "bench",
         "org": "bench",
-        "permissions": ["jobs.create_jobs"],
+        "permissions": ["jobs.create_jobs", "jobs.view_jobs"],
         "iat": now,
         "exp": now + LIFETIME,
         "iss": "celeriac",

@@ -11,7 +11,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import IntegrityError
 
 from tests.properties import ON_ONE_DATABASE
 from tests.tracked import ACME, HOUR, KINDS, LEASE_TIMEOUT, Tracked, check_rows, new_job, outcome, wish
@@ -148,7 +148,7 @@ def test_a_job_scheduled_for_the_past_is_not_held(tracked: Tracked) -> None:
 @pytest.mark.parametrize("priority", [-1, 10])
 def test_the_database_refuses_a_priority_outside_of_0_to_9(tracked: Tracked, priority: int) -> None:
     """Row and history row alike."""
-    with pytest.raises(DBAPIError, match="jobs_priority_range"):
+    with pytest.raises(IntegrityError, match="jobs_priority_range"):
         tracked.submit(priority=priority)
     assert tracked.all() == []
 

@@ -94,7 +94,7 @@ def run(connection: Connection, sql: str, parameters: dict[str, Any]) -> Any:
     """The one row, as a named tuple, of a statement in the driver's own form; None without one.
 
     For the two that every job runs: through SQLAlchemy an execution takes twice the time of the driver's. Raises
-    DBAPIError, as `Connection.execute` does.
+    the DBAPIError of that kind, as `Connection.execute` does.
     """
     driver: _PatientConnection = connection.connection.driver_connection  # type: ignore[assignment]
     try:
@@ -102,7 +102,9 @@ def run(connection: Connection, sql: str, parameters: dict[str, Any]) -> Any:
     except psycopg.Error as error:
         if driver.closed:
             connection.invalidate(error)
-        raise DBAPIError(sql, None, error, hide_parameters=True, connection_invalidated=driver.closed) from error
+        raise DBAPIError.instance(
+            sql, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=driver.closed
+        ) from error
 
 
 @contextmanager
