@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +17,9 @@ import pytest
 from kombu import Connection
 from sqlalchemy import make_url
 
+from bench.chaos import rabbitmq
 from bench.chaos.proxy import Mode, Proxy, to_port, to_socket
+from celeriac.processes import kill_session, own_directory
 from tests.api.calling import Api
 from tests.api.conftest import serving
 from tests.conftest import _empty
@@ -236,3 +240,66 @@ def test_a_frozen_leader_is_replaced(platform: Platform, tmp_path: Path) -> None
         for process in frozen:
             process.resume()
     assert platform.job(job_id).attempt == 2
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> rabbitmq.Node:
+    """A RabbitMQ of this test alone, from the programs of the machine; it is the test's to kill."""
+    program = rabbitmq.find_program()
+    if program is None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("this machine has no RabbitMQ to start")
+    return rabbitmq.open_node(own_directory(tmp_path / "node"), program)
+
+
+class Rabbit:
+    """That node's process."""
+
+    def __init__(self, node: rabbitmq.Node) -> None:
+        self._part = rabbitmq.part(node)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        process = self._process = self._part.launch()
+        assert process is not None
+        eventually(lambda: self._part.ready(process.pid), within=self._part.patience, what="start of RabbitMQ")
+
+    def kill(self) -> None:
+        """End it as a power cut does."""
+        if self._process is not None:
+            kill_session(self._process)
+            self._process.communicate(timeout=10)
+
+
+@contextmanager
+def rabbit(node: rabbitmq.Node) -> Iterator[Rabbit]:
+    """It is gone afterwards."""
+    server = Rabbit(node)
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.mark.parametrize("remembers", [True, False])
+def test_a_killed_rabbitmq_loses_no_job(
+    database_url: str, node: rabbitmq.Node, tmp_path: Path, *, remembers: bool
+) -> None:
+    """Whether it comes back with its messages or without: each job runs once, and the worker lives through it."""
+    environment = {"CELERIAC_RESEND_AFTER": "2", "CELERIAC_ORGANIZATION_LIMIT": "0"}
+    with rabbit(node) as server, Platform(database_url, node.url, tmp_path, **environment) as platform:
+        server.start()
+        worker = platform.start_worker(concurrency=1)
+        witness = tmp_path / "starts"
+        running = nap(platform, witness, 3)
+        eventually(lambda: starts(witness), what="start")
+        waiting = [platform.submit("noop") for _ in range(5)]
+        eventually(lambda: all(platform.job(job_id).dispatched_at for job_id in waiting), what="dispatch")
+        server.kill()
+        if not remembers:
+            rabbitmq.forget(node)
+        server.start()
+        for job_id in (running, *waiting):
+            assert platform.wait_for(job_id, within=60).attempt == 1
+        assert len(starts(witness)) == 1
+        assert worker.poll() is None
