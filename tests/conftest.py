@@ -153,3 +153,5 @@ def _empty(broker_url: str) -> None:
         channel: Any = connection.default_channel
         for queue in ("default", "maintenance"):
             channel.queue_delete(queue)
+        if connection.transport.driver_type == "redis":  # what killed workers have not acknowledged
+            channel.client.delete(channel.unacked_key, channel.unacked_index_key)

@@ -310,5 +310,5 @@ def test_any_sequence_of_verbs_gives_each_slot_once_and_leaves_nobody_waiting(po
                 super().__init__(limited(pool, Tracked(connection), LIMIT))
 
         run_state_machine_as_test(
-            HoldsOfThisTest, settings=settings(ON_ONE_DATABASE, max_examples=25, stateful_step_count=40)
+            HoldsOfThisTest, settings=settings(ON_ONE_DATABASE, max_examples=12, stateful_step_count=40)
         )

@@ -308,5 +308,5 @@ def test_any_sequence_of_verbs_keeps_every_row_true(database: Database) -> None:
                 super().__init__(Tracked(connection))
 
         run_state_machine_as_test(
-            JobsOfThisTest, settings=settings(ON_ONE_DATABASE, max_examples=50, stateful_step_count=40)
+            JobsOfThisTest, settings=settings(ON_ONE_DATABASE, max_examples=25, stateful_step_count=40)
         )
