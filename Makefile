@@ -35,7 +35,7 @@ up: $(READY) ## Start the whole platform here: database, broker, worker, API (Ct
 	.venv/bin/celeriac up $(ARGS)
 
 test: $(READY) ## Run the tests
-	.venv/bin/pytest -n 4 --dist worksteal $(ARGS)
+	.venv/bin/pytest -n 4 --dist loadfile $(ARGS)
 
 check: $(READY) ## Check style, format, types and the direction of imports
 	.venv/bin/ruff check
