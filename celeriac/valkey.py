@@ -13,7 +13,7 @@ from pathlib import Path
 
 import redis
 
-from celeriac.processes import Steps, end_orphan, spawn, write_private
+from celeriac.processes import Steps, end_orphan, free_port, spawn, write_private
 from celeriac.supervisor import Part
 from tracking.errors import ConfigurationError
 
@@ -51,7 +51,7 @@ def open_broker(data_dir: Path) -> Broker:
     _end_predecessor(home)  # before its port is looked at
     port, password = _read_access(home)
     if not _is_free(port):
-        port = _free_port()
+        port = free_port()
     write_private(home / "access.json", json.dumps([port, password]))
     return Broker(_program(), home, port, password)
 
@@ -78,7 +78,7 @@ def _read_access(home: Path) -> tuple[int, str]:
     try:
         port, password = json.loads((home / "access.json").read_text())
     except FileNotFoundError:
-        return _free_port(), secrets.token_urlsafe(32)
+        return free_port(), secrets.token_urlsafe(32)
     return int(port), str(password)
 
 
@@ -136,12 +136,6 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
         return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _quoted(path: Path) -> str:

@@ -79,8 +79,7 @@ class Publisher:
     def close(self) -> None:
         """Drop the connection; the next use makes a new one."""
         connection, self._connection, self._producer, self._confirms = self._connection, None, None, None
-        if connection is not None:
-            _quietly(connection.close)
+        close_quietly(connection, "dispatch.close_failed")
 
     def _publish(self, records: Sequence[JobRecord]) -> list[UUID]:
         producer = self._connect()
@@ -281,11 +280,13 @@ def broker_alive(timeout: float) -> bool:
         return False
 
 
-def _quietly(action: Callable[[], object]) -> None:
+def close_quietly(connection: Connection | None, failure: str) -> None:
+    """Close a connection to the broker, if there is one; one that cannot be closed is logged as `failure`."""
     try:
-        action()
+        if connection is not None:
+            connection.close()
     except Exception as error:  # noqa: BLE001 - a connection that is already broken cannot be closed better
-        log.debug("dispatch.close_failed", error=type(error).__name__)
+        log.debug(failure, error=type(error).__name__)
 
 
 @cache

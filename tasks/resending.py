@@ -14,7 +14,7 @@ from kombu import Connection as BrokerConnection
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from tasks.dispatch import connect
+from tasks.dispatch import close_quietly, connect
 from tracking import jobs, workers
 from tracking.db import database
 from tracking.settings import settings
@@ -58,12 +58,7 @@ class Resending:
     def close(self) -> None:
         """Drop the connection to the broker; the next look makes a new one."""
         broker, self._broker = self._broker, None
-        if broker is None:
-            return
-        try:
-            broker.close()
-        except Exception as error:  # noqa: BLE001 - a connection that is already broken cannot be closed better
-            log.debug("resending.close_failed", error=type(error).__name__)
+        close_quietly(broker, "resending.close_failed")
 
     def _look(self, age: timedelta) -> None:
         suspects: list[UUID] = []

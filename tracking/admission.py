@@ -65,6 +65,13 @@ def is_broken(job: str) -> str:
                        WHERE circuits.job_type = {job}.job_type AND circuits.probe_id IS DISTINCT FROM {job}.id)"""
 
 
+def is_dependent(job: str) -> str:
+    """SQL: whether one of the jobs that this job depends on has not succeeded."""
+    return f"""EXISTS (SELECT FROM unnest({job}.depends_on) AS wanted (id)
+                     WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                       WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))"""
+
+
 def limit_of(organization: str) -> str:
     """SQL: how many jobs of this organization may execute at once; 0 = any number."""
     return f"coalesce((SELECT concurrency FROM organizations WHERE id = {organization}), CAST(:limit AS int))"
@@ -76,10 +83,7 @@ def next_hold(job: str, due_at: str | None = None) -> str:
     A job that has run before had dependencies that succeeded; they may have been removed since.
     """
     return f"""CASE
-        WHEN {job}.attempt = 0 AND EXISTS (SELECT FROM unnest({job}.depends_on) AS wanted (id)
-                     WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                       WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
-            THEN 'dependency'
+        WHEN {job}.attempt = 0 AND {is_dependent(job)} THEN 'dependency'
         WHEN {due_at or f"{job}.due_at"} > clock_timestamp()
             THEN CASE {job}.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
         WHEN {is_paused(job)} THEN 'paused'
@@ -372,12 +376,7 @@ LIFT_GATED = _lift(
 _DEPENDS = """hold = 'dependency'
           AND (CAST(:job_id AS uuid) IS NULL OR depends_on @> ARRAY[CAST(:job_id AS uuid)])"""
 
-LIFT_DEPENDENTS = _lift(
-    f"""{_DEPENDS}
-          AND NOT EXISTS (SELECT FROM unnest(depends_on) AS wanted (id)
-                          WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                            WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))"""
-)
+LIFT_DEPENDENTS = _lift(f"{_DEPENDS} AND NOT {is_dependent('jobs')}")
 
 CANCEL_DEPENDENTS = text(
     f"""
@@ -441,36 +440,38 @@ SET_LIMIT = text(
     SET concurrency = excluded.concurrency, changed_by = excluded.changed_by, changed_at = clock_timestamp()"""
 )
 
-# Their messages are still with the broker, and are refused at the claim until it is their turn again.
-TAKE_BACK_UNSERVED = text(
-    f"""
-    WITH RECURSIVE {_LINES}, locked AS (
+
+# The messages are still with the broker, and are refused at the claim until it is their jobs' turn again.
+def _back_in_line(locked: str, reason: str = "NULL") -> Any:
+    return text(
+        f"""
+    WITH RECURSIVE {locked}, moved AS (
+        UPDATE jobs SET hold = 'organization_limit', dispatched_at = NULL, updated_at = clock_timestamp()
+        FROM locked
+        WHERE jobs.id = locked.id AND jobs.status IN ({listed(WAITING)})
+        RETURNING jobs.*, locked.from_status
+    ), logged AS ({
+            logged("moved", f"'{Event.HELD}'", f"'{ACTOR}'", f"jsonb_build_object('hold', hold, 'reason', {reason})")
+        })
+    SELECT * FROM moved"""
+    )
+
+
+TAKE_BACK_UNSERVED = _back_in_line(
+    f"""{_LINES}, locked AS (
         SELECT jobs.id, jobs.status AS from_status
         FROM lines JOIN jobs USING (organization_id)
         WHERE {limit_of("lines.organization_id")} > 0 AND {IN_FLIGHT}
           AND jobs.status IN ({listed(WAITING)}) AND NOT {is_served("jobs")}
         LIMIT :batch
         FOR UPDATE OF jobs SKIP LOCKED
-    ), moved AS (
-        UPDATE jobs SET hold = 'organization_limit', dispatched_at = NULL, updated_at = clock_timestamp()
-        FROM locked
-        WHERE jobs.id = locked.id
-        RETURNING jobs.*, locked.from_status
-    ), logged AS ({
-        logged(
-            "moved",
-            f"'{Event.HELD}'",
-            f"'{ACTOR}'",
-            "jsonb_build_object('hold', hold, 'reason', 'no living worker consumes the queue ' || queue)",
-        )
-    })
-    SELECT * FROM moved"""
+    )""",
+    reason="'no living worker consumes the queue ' || queue",
 )
 
-# The least urgent and newest first. Their messages are refused at the claim, until it is their turn again.
-BACK_IN_LINE = text(
-    f"""
-    WITH locked AS (
+# The least urgent and newest first.
+BACK_IN_LINE = _back_in_line(
+    f"""locked AS (
         SELECT id, status AS from_status FROM jobs
         WHERE organization_id = :organization_id AND hold IS NULL AND status IN ({listed(WAITING)})
         ORDER BY priority, created_at DESC, id DESC
@@ -478,11 +479,5 @@ BACK_IN_LINE = text(
                            THEN greatest(0, count(*) - {limit_of(":organization_id")}) ELSE 0 END
                FROM jobs WHERE organization_id = :organization_id AND {IN_FLIGHT})
         FOR UPDATE
-    ), moved AS (
-        UPDATE jobs SET hold = 'organization_limit', dispatched_at = NULL, updated_at = clock_timestamp()
-        FROM locked
-        WHERE jobs.id = locked.id AND jobs.status IN ({listed(WAITING)})
-        RETURNING jobs.*, locked.from_status
-    ), logged AS ({logged("moved", f"'{Event.HELD}'", f"'{ACTOR}'", "jsonb_build_object('hold', hold)")})
-    SELECT * FROM moved"""
+    )"""
 )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import signal
-import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from uuid import uuid4
 from kombu import Connection
 
 from bench.launch import clean_environment
-from celeriac.processes import Steps, spawn
+from celeriac.processes import Steps, free_port, spawn
 from celeriac.supervisor import Part
 
 # Debian's program of the same name on the PATH becomes another user, and keeps its data where that user's are.
@@ -49,7 +48,7 @@ def open_node(directory: Path, program: Path) -> Node:
     """The node of a run, not yet started."""
     home = directory / "rabbitmq"
     home.mkdir(mode=0o700)
-    node = Node(program, home, _free_port(), _free_port(), f"chaos-{uuid4().hex[:8]}@localhost")
+    node = Node(program, home, free_port(), free_port(), f"chaos-{uuid4().hex[:8]}@localhost")
     (home / "env.conf").touch()
     (home / "plugins").write_text("[].\n")
     (home / "rabbitmq.conf").write_text(f"listeners.tcp.local = 127.0.0.1:{node.port}\n")
@@ -94,9 +93,3 @@ def _answers(node: Node) -> bool:
     except OSError:
         return False
     return True
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ import psutil
 import pytest
 from sqlalchemy import make_url
 
+from celeriac.processes import free_port
 from tests.api.calling import Api, Caller
 from tests.live import Platform, eventually
 
@@ -56,7 +56,7 @@ def caller(api: Api) -> Caller:
 @contextmanager
 def serving(database_url: str, broker_url: str, directory: Path, **environment: str) -> Iterator[Api]:
     """A server on these; ready when it answers."""
-    port = _free_port()
+    port = free_port()
     settings = {
         "CELERIAC_IMPORTS": "tests.sample_handlers,tests.api.handlers",
         "CELERIAC_EXPORTS_DIR": str(directory / "exports"),
@@ -84,10 +84,3 @@ def _answers(client: httpx.Client) -> bool:
         return client.get("/healthz").status_code == httpx.codes.OK
     except httpx.TransportError:
         return False
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
