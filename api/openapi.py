@@ -8,10 +8,14 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from api.problems import MEDIA_TYPE, Code
-from api.schemas.answers import ProblemBody
+from api.schemas.answers import REPLAYED, ProblemBody
 
 TEXT: dict[str, Any] = {"schema": {"type": "string"}}
 SECONDS: dict[str, Any] = {"schema": {"type": "integer"}, "description": "Seconds to wait."}
+REPLAY: dict[str, Any] = {
+    "schema": {"type": "string", "const": "true"},
+    "description": "There when an earlier request with this Idempotency-Key has made the job.",
+}
 RETRY_AFTER = {"Retry-After": SECONDS}
 
 # The media types of exports, by the ends of their names.
@@ -66,7 +70,7 @@ STATUS: Responses = {
     **READ_ONE,
 }
 CREATED: Responses = {
-    202: {"headers": {"Location": TEXT}},
+    202: {"headers": {"Location": TEXT, REPLAYED: REPLAY}},
     **problems(
         *(Code.PERMISSION_MISSING, *BODY),
         *(Code.UNKNOWN_JOB_TYPE, Code.UNKNOWN_DEPENDENCY, Code.IDEMPOTENCY_CONFLICT),

@@ -67,7 +67,7 @@ class Job(Answer):
         return self.status in FINISHED
 
 
-class Progress(Answer):
+class ProgressDetail(Answer):
     """How far a job is: step `current` of `total`, and the percentage, which never falls within an attempt."""
 
     current: int
@@ -78,10 +78,11 @@ class Progress(Answer):
 
 
 class JobStatus(Answer):
-    """A job, and what can be done about it now."""
+    """A job, and what can be done about it now; `progress` is the percentage."""
 
     job: Job
-    progress: Progress
+    progress: int
+    progress_detail: ProgressDetail
     can_cancel: bool
     can_retry: bool
 
@@ -111,15 +112,20 @@ class Explanation(Answer):
 
 
 class Stats(Answer):
-    """How many jobs; those that are completed, failed or cancelled are of the last hour unless asked otherwise."""
+    """How many jobs; those that are completed, failed or cancelled are of the last hour unless asked otherwise.
 
+    `pending` ones could run now, `scheduled` ones are due later.
+    """
+
+    total: int
+    total_active: int
     pending: int
+    scheduled: int
     running: int
     retrying: int
     completed: int
     failed: int
     cancelled: int
-    total_active: int
     held: int
     oldest_pending_age_ms: int | None
     average_duration_ms: int | None

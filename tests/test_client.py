@@ -78,7 +78,7 @@ def meanwhile(act: Callable[[], None], *, after: float = 0.3) -> Iterator[None]:
     [
         (answers.Created, contract.Created),
         (answers.Job, contract.Job),
-        (answers.Progress, contract.Progress),
+        (answers.ProgressDetail, contract.ProgressDetail),
         (answers.JobStatus, contract.JobStatus),
         (answers.Stats, contract.JobStats),
         (answers.JobType, job_types.JobType),
@@ -255,7 +255,7 @@ def test_watch_tells_each_change_once(caller: Caller, calling: Client) -> None:
     job = caller.job("running")
     seen = []
     for status in calling.watch(job.id, within=20, every=0.02):
-        seen.append((status.job.status, status.progress.percentage))
+        seen.append((status.job.status, status.progress))
         if len(seen) == 1:
             caller.report(job, percent=40)
         elif len(seen) == 2:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -554,3 +554,10 @@ def _run_command(database_url: str) -> subprocess.CompletedProcess[str]:
         timeout=60,
         check=False,
     )
+
+
+def test_counts_of_what_is_due_later_are_those_of_the_rows(pool: Database, tracked: Tracked) -> None:
+    """`verify` counts queued jobs whether they are pending, scheduled, or held up by something else."""
+    tracked.submit(scheduled_at=datetime.now(UTC) + timedelta(days=365))
+    tracked.submit()
+    assert {finding.name: finding.holds for finding in verify(pool)}["stats"]

@@ -365,7 +365,7 @@ def test_stats_equal_a_count_of_the_rows(
     )
     stats = queries.stats(tracked.connection, ACME, window=window, project_id=project)
     assert counted == Counter(
-        queued=stats.pending,
+        queued=stats.total_active - stats.running - stats.retrying,
         running=stats.running,
         retrying=stats.retrying,
         succeeded=stats.completed,
@@ -383,7 +383,9 @@ def test_stats_equal_a_group_by_of_the_database(tracked: Tracked) -> None:
     rows = tracked.connection.execute(text("SELECT status, count(*) AS number FROM jobs GROUP BY status"))
     grouped = {row.status: row.number for row in rows}
     stats = queries.stats(tracked.connection, ACME)
-    assert (stats.pending, stats.running, stats.retrying) == tuple(grouped[status] for status in ACTIVE)
+    queued = stats.pending + stats.scheduled
+    assert (queued, stats.running, stats.retrying) == tuple(grouped[status] for status in ACTIVE)
+    assert stats.total == sum(grouped.values())
     assert (stats.completed, stats.failed, stats.cancelled) == tuple(grouped[status] for status in FINISHED)
 
 
@@ -409,6 +411,44 @@ def test_stats_tell_how_long_the_oldest_waits(tracked: Tracked) -> None:
     age = queries.stats(tracked.connection, ACME).oldest_pending_age
     assert age is not None
     assert abs(age - 5 * HOUR) < MINUTE
+
+
+@pytest.mark.parametrize(
+    ("hold", "due", "counted"),
+    [
+        (None, None, "pending"),
+        ("organization_limit", None, "pending"),
+        ("schedule", -MINUTE, "pending"),
+        ("schedule", 365 * 24 * HOUR, "scheduled"),
+        ("dependency", HOUR, "scheduled"),
+        ("paused", HOUR, "scheduled"),
+        ("dependency", None, None),
+        ("paused", None, None),
+        ("circuit", None, None),
+    ],
+)
+def test_stats_tell_what_could_run_now_from_what_is_due_later_and_what_is_held_up(
+    tracked: Tracked, hold: str | None, due: timedelta | None, counted: str | None
+) -> None:
+    """A job for next year, or behind another one, alarms nobody; all count as active."""
+    job = tracked.submit()
+    values = {"hold": hold, "due_at": None if due is None else datetime.now(UTC) + due, "dispatched_at": None}
+    tracked.connection.execute(table.update().where(table.c.id == job.id).values(values))
+    stats = queries.stats(tracked.connection, ACME)
+    assert (stats.pending, stats.scheduled) == (int(counted == "pending"), int(counted == "scheduled"))
+    assert (stats.oldest_pending_age is not None) is (counted == "pending")
+    assert (stats.total_active, stats.total) == (1, 1)
+
+
+def test_a_job_waits_since_it_was_due(tracked: Tracked) -> None:
+    """Not since it was created, a month before."""
+    job = tracked.submit()
+    _created_at(tracked, job, datetime.now(UTC) - 30 * 24 * HOUR)
+    due = datetime.now(UTC) - MINUTE
+    tracked.connection.execute(table.update().where(table.c.id == job.id).values(scheduled_at=due))
+    age = queries.stats(tracked.connection, ACME).oldest_pending_age
+    assert age is not None
+    assert age < HOUR
 
 
 def test_stats_average_the_durations_of_successes(tracked: Tracked) -> None:

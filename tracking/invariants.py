@@ -121,7 +121,8 @@ def _wrong_stats(connection: Connection, timeout: timedelta, _limits: Limits) ->
 
 
 def _counts(stats: Stats) -> tuple[int, ...]:
-    return (stats.pending, stats.running, stats.retrying, stats.completed, stats.failed, stats.cancelled, stats.held)
+    queued = stats.total_active - stats.running - stats.retrying
+    return (queued, stats.running, stats.retrying, stats.completed, stats.failed, stats.cancelled, stats.held)
 
 
 def _count(status: Status) -> Any:

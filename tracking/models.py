@@ -283,9 +283,16 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """Counts of jobs; the finished ones are of the window. Ages and durations in the database's time."""
+    """Counts of jobs; the finished ones are of the window. Ages and durations in the database's time.
 
+    `pending`: sent, or in line for a slot; `scheduled`: due later. What waits for another job, a pause or a circuit
+    is neither: it counts in `held`, `total_active` and `total`.
+    """
+
+    total: int
+    total_active: int
     pending: int
+    scheduled: int
     running: int
     retrying: int
     completed: int
@@ -294,11 +301,6 @@ class Stats:
     held: int
     oldest_pending_age: timedelta | None
     average_duration: timedelta | None
-
-    @property
-    def total_active(self) -> int:
-        """Jobs that are not finished."""
-        return self.pending + self.running + self.retrying
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,8 @@ from sqlalchemy import (
     Row,
     Select,
     Text,
+    and_,
+    case,
     cast,
     func,
     literal,
@@ -28,7 +30,7 @@ from tracking.errors import InvalidValue, JobNotFound
 from tracking.models import AttemptRecord, Filters, HistoryEntry, JobRecord, Page, Scope, Stats
 from tracking.schema import history, jobs
 from tracking.sql import record
-from tracking.states import ACTIVE, Event, Status
+from tracking.states import ACTIVE, Event, Hold, Status
 
 NO_FILTERS = Filters()
 RECENT_WINDOW = timedelta(hours=1)
@@ -125,32 +127,49 @@ def stats(
 ) -> Stats:
     """Counts of active jobs, and of those that finished within the window."""
     visible = _matching(scope, Filters(project_id=project_id))
-    columns = (jobs.c.status, jobs.c.hold, jobs.c.created_at, jobs.c.started_at, jobs.c.completed_at)
+    columns = (
+        *(jobs.c.status, jobs.c.hold, jobs.c.attempt, jobs.c.due_at, jobs.c.scheduled_at),
+        *(jobs.c.created_at, jobs.c.started_at, jobs.c.completed_at, jobs.c.updated_at),
+    )
     counted = union_all(
         select(*columns).where(*visible, _status_in(ACTIVE)),
         select(*columns).where(*visible, jobs.c.completed_at > func.now() - window),
     ).subquery()
+
+    queued = counted.c.status == Status.QUEUED
+    is_later = and_(queued, counted.c.due_at > func.now())
+    is_ready = and_(queued, func.coalesce(counted.c.due_at <= func.now(), True), _is_let_through(counted.c.hold))
+    # Since when it waits: a job that has run before waits since it was put back, not since it was created.
+    ready_since = case(
+        (counted.c.attempt > 0, counted.c.updated_at), else_=func.greatest(counted.c.created_at, counted.c.scheduled_at)
+    )
 
     def count(status: Status) -> ColumnElement[int]:
         return func.count().filter(counted.c.status == status)
 
     row = connection.execute(
         select(
-            count(Status.QUEUED).label("pending"),
+            func.count().label("total"),
+            func.count().filter(counted.c.status.in_(ACTIVE)).label("total_active"),
+            func.count().filter(is_ready).label("pending"),
+            func.count().filter(is_later).label("scheduled"),
             count(Status.RUNNING).label("running"),
             count(Status.RETRYING).label("retrying"),
             count(Status.SUCCEEDED).label("completed"),
             count(Status.FAILED).label("failed"),
             count(Status.CANCELLED).label("cancelled"),
             func.count().filter(counted.c.hold.is_not(None)).label("held"),
-            (func.now() - func.min(counted.c.created_at).filter(counted.c.status == Status.QUEUED)).label("oldest"),
+            (func.now() - func.min(ready_since).filter(is_ready)).label("oldest"),
             func.avg(counted.c.completed_at - counted.c.started_at)
             .filter(counted.c.status == Status.SUCCEEDED)
             .label("average"),
         )
     ).one()
     return Stats(
+        total=row.total,
+        total_active=row.total_active,
         pending=row.pending,
+        scheduled=row.scheduled,
         running=row.running,
         retrying=row.retrying,
         completed=row.completed,
@@ -233,6 +252,11 @@ def _entry(row: Row[Any]) -> HistoryEntry:
         detail=row.detail,
         at=row.at,
     )
+
+
+def _is_let_through(hold: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether a due job waits for nothing but a slot, a worker, or the leader's next look at the clock."""
+    return func.coalesce(hold.in_([Hold.ORGANIZATION_LIMIT, Hold.SCHEDULE]), True)
 
 
 def _visible(scope: Scope) -> list[ColumnElement[bool]]:

@@ -46,6 +46,16 @@ class Event(StrEnum):
     DUPLICATE_REFUSED = "duplicate_refused"
 
 
+# Other words for a status, as the systems that this platform replaces call it: taken in filters, never answered.
+SYNONYMS = {
+    "pending": Status.QUEUED,
+    "processing": Status.RUNNING,
+    "completed": Status.SUCCEEDED,
+    "error": Status.FAILED,
+}
+STATUS_WORDS = (*map(str, Status), *SYNONYMS)
+
+
 @dataclass(frozen=True, slots=True)
 class Move:
     """One allowed change of status, and the event that it is recorded as."""
@@ -76,6 +86,11 @@ MOVES: tuple[Move, ...] = (
 ACTIVE = (Status.QUEUED, Status.RUNNING, Status.RETRYING)
 WAITING = (Status.QUEUED, Status.RETRYING)
 FINISHED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
+
+
+def status_of(word: str) -> Status:
+    """The status that one of STATUS_WORDS means. Raises ValueError for any other word."""
+    return SYNONYMS.get(word) or Status(word)
 
 
 def sources(event: Event, target: Status | None = None) -> tuple[Status, ...]:

@@ -40,7 +40,7 @@ def create_job(
     """Accept a job. Once this has answered, the job is kept until it ends, whatever breaks in between."""
     principal.must_have(handler(new.job_type).permission)
     submitted = _submit(principal, new, idempotency_key)
-    response.headers["Location"] = f"/v1/jobs/{submitted.job.id}"
+    response.headers.update(answers.created_headers(submitted))
     return answers.Created.of(submitted.job)
 
 

@@ -12,9 +12,10 @@ from pydantic.alias_generators import to_camel
 
 from api.schemas.fields import Instant, Milliseconds
 from tracking import queries
-from tracking.models import HistoryEntry, JobRecord, Page, Stats
+from tracking.models import HistoryEntry, JobRecord, Page, Stats, Submitted
 from tracking.states import FINISHED, Event, Hold, Status, can_cancel, can_retry
 
+REPLAYED = "Idempotency-Replayed"
 POLL_OFTEN_UNTIL = timedelta(seconds=10)  # of age
 
 
@@ -134,8 +135,8 @@ class JobWithDetails(Job):
         return cls.of(job).model_copy(update={name: details[name] for name in include})
 
 
-class Progress(BaseModel):
-    """How far a job is."""
+class ProgressDetail(BaseModel):
+    """How far a job is: its step, and what its handler says."""
 
     current: int
     total: int
@@ -148,7 +149,8 @@ class JobStatus(Answered):
     """A job, and what can be done about it now."""
 
     job: Job
-    progress: Progress
+    progress: int = Field(ge=0, le=100, description="In percent.")
+    progress_detail: ProgressDetail
     can_cancel: bool
     can_retry: bool
 
@@ -157,7 +159,8 @@ class JobStatus(Answered):
         """The status of this job."""
         return cls(
             job=Job.of(job),
-            progress=Progress(
+            progress=job.progress,
+            progress_detail=ProgressDetail(
                 current=job.current_step,
                 total=job.total_steps,
                 percentage=job.progress,
@@ -206,15 +209,20 @@ class RecentJobs(Answered):
 class JobStats(Answered):
     """How many jobs; finished ones are counted over the window."""
 
-    pending: int
+    total: int = Field(description="All that are counted: active ones, and finished ones of the window.")
+    total_active: int = Field(description="Jobs that are not finished.")
+    pending: int = Field(description="Queued jobs that could run now: sent to the broker, or in line for a slot.")
+    scheduled: int = Field(description="Queued jobs that are due later.")
     running: int
     retrying: int
     completed: int
     failed: int
     cancelled: int
-    total_active: int
     held: int = Field(description="Of the active ones, those not sent to the broker yet.")
-    oldest_pending_age_ms: Milliseconds | None = Field(validation_alias="oldest_pending_age")
+    oldest_pending_age_ms: Milliseconds | None = Field(
+        validation_alias="oldest_pending_age",
+        description="How long the first of the pending ones could have run; null: there is none.",
+    )
     average_duration_ms: Milliseconds | None = Field(validation_alias="average_duration")
 
     @classmethod
@@ -281,6 +289,12 @@ class ProblemBody(BaseModel):
     detail: str
     code: str
     errors: list[FieldError] | None = None
+
+
+def created_headers(submitted: Submitted) -> dict[str, str]:
+    """Where the job is, and whether an earlier request with the same key has made it."""
+    location = {"Location": f"/v1/jobs/{submitted.job.id}"}
+    return location if submitted.created else {**location, REPLAYED: "true"}
 
 
 def polling_headers(job: JobRecord) -> dict[str, str]:

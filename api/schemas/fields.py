@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from math import floor
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo
 from pydantic.alias_generators import to_camel
 
 from tracking.errors import InvalidValue
+from tracking.states import STATUS_WORDS, status_of
 from tracking.values import check_json, check_text
 
 
@@ -69,6 +70,7 @@ GivenInstant = Annotated[datetime, BeforeValidator(_instant)]
 Limit = Annotated[int, Field(ge=1, le=100)]
 Cursor = Annotated[str, Field(max_length=200)]
 IdempotencyKey = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[ -~]+$")]
+StatusWord = Annotated[Literal[STATUS_WORDS], AfterValidator(status_of)]  # type: ignore[valid-type]  # from the data
 Listed = BeforeValidator(_listed)  # `a=x,y&a=z` is x, y, z
 
 # Of answers:

@@ -11,10 +11,10 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-from api.schemas.fields import Cursor, GivenInstant, JsonObject, Limit, Listed, Name, Text, Words, distinct
+from api.schemas.fields import Cursor, GivenInstant, JsonObject, Limit, Listed, Name, StatusWord, Text, Words, distinct
 from tasks.sending import MOST_DEPENDENCIES
 from tracking.models import Filters
-from tracking.states import Status
+from tracking.states import STATUS_WORDS
 
 LAST_PAGE = 10_000  # further reading costs the database more and more: that is what cursors are for
 LONGEST_WINDOW = timedelta(days=90)
@@ -103,7 +103,7 @@ class ProjectListQuery(Asked):
     page: int | None = Field(default=None, ge=1, le=LAST_PAGE)
     cursor: Cursor | None = Field(default=None, description="Instead of page: what follows; empty: the first ones.")
     page_size: Limit = 50
-    status: Annotated[list[Status], Listed, Field(max_length=len(Status))] = []
+    status: Annotated[list[StatusWord], Listed, Field(max_length=len(STATUS_WORDS))] = []
     job_type: Name | None = None
     user_id: Name | None = None
     created_from: GivenInstant | None = None
@@ -147,7 +147,7 @@ class RecentQuery(Asked):
 
     limit: Limit = 100
     type: Name | None = None
-    status: Status | None = None
+    status: StatusWord | None = None
 
 
 class StatsQuery(Asked):
@@ -163,7 +163,7 @@ class HistoryQuery(Asked):
 
     limit: Limit = 100
     type: Name | None = None
-    status: Status | None = None
+    status: StatusWord | None = None
     from_: GivenInstant | None = Field(default=None, alias="from", description="Finished at or after it.")
     to: GivenInstant | None = Field(default=None, description="Finished before it.")
     cursor: Cursor | None = None

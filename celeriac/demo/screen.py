@@ -78,7 +78,7 @@ def waiting(text: str) -> RenderableType:
 def counts(stats: Stats) -> Text:
     """How many jobs are in which status; what is none is left out."""
     named = {
-        "queued": stats.pending,
+        "queued": stats.total_active - stats.running - stats.retrying,
         "running": stats.running,
         "retrying": stats.retrying,
         "succeeded": stats.completed,
@@ -110,7 +110,7 @@ def jobs_picture(created: int, total: int, stats: Stats, running: Sequence[Job],
 def export_picture(status: JobStatus, steps: Sequence[str]) -> RenderableType:
     """A bar, and the steps of a job."""
     bar = _grid()
-    bar.add_row(status.job.job_type, _bar(status.progress.percentage, 100), f"{status.progress.percentage} %")
+    bar.add_row(status.job.job_type, _bar(status.progress, 100), f"{status.progress} %")
     return Group("", bar, step_list(status.job, steps))
 
 

@@ -175,7 +175,7 @@ class Demo:
         created = client.create("export_report", payload, priority=9)  # outside the project: it is not in its own file
 
         def show(status: JobStatus) -> None:
-            now = status.progress
+            now = status.progress_detail
             words = f"  export_report: step {now.current} of {now.total}, {now.percentage} %, {now.message}"
             self._screen.show(export_picture(status, steps), words)
 

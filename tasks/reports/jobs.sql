@@ -28,6 +28,8 @@ WHERE organization_id = :organization
   AND created_at >= coalesce(:created_from, '-infinity')
   AND created_at < coalesce(:created_to, 'infinity')
   AND (:job_type IS NULL OR job_type = :job_type)
-  AND (:status IS NULL OR status = :status)
+  AND (:status IS NULL OR status = CASE :status WHEN 'pending' THEN 'queued' WHEN 'processing' THEN 'running'
+                                                   WHEN 'completed' THEN 'succeeded' WHEN 'error' THEN 'failed'
+                                                   ELSE :status END)
   AND (:project_id IS NULL OR project_id = :project_id)
 ORDER BY created_at, id

@@ -57,6 +57,7 @@ REQUIRED = {
     "resume_organization": "jobs.manage_jobs",
     "set_organization_limit": "jobs.manage_platform",
     "get_export": PERMISSION,
+    "livez": None,
     "healthz": None,
     "readyz": None,
 }

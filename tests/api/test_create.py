@@ -172,6 +172,12 @@ def test_the_same_key_and_body_are_the_same_job(caller: Caller) -> None:
     assert caller.get("/v1/jobs").json()["total"] == 1
 
 
+def test_a_replay_says_so_in_a_header(caller: Caller) -> None:
+    """The first answer to a key has none, nor has a create without a key."""
+    answers = [caller.create(key="k"), caller.create(key="k"), caller.create(), caller.create(key="other")]
+    assert [answer.headers.get("Idempotency-Replayed") for answer in answers] == [None, "true", None, None]
+
+
 @pytest.mark.parametrize("other", [{"payload": {"a": 2}}, {"priority": 1}, {"job_type": "noop"}, {"projectId": "p"}])
 def test_the_same_key_with_another_body_is_refused(caller: Caller, other: dict[str, Any]) -> None:
     """Whatever differs."""

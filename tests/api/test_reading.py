@@ -91,7 +91,7 @@ def test_asking_a_job_for_what_there_is_not_is_refused(caller: Caller, params: d
 def test_the_status_says_what_can_be_done(caller: Caller, state: str, *, can_cancel: bool, can_retry: bool) -> None:
     """As the table of states has it."""
     body = caller.get(f"/v1/jobs/{caller.job(state).id}/status").json()
-    assert body.keys() == {"job", "progress", "canCancel", "canRetry"}
+    assert body.keys() == {"job", "progress", "progressDetail", "canCancel", "canRetry"}
     assert (body["job"]["status"], body["canCancel"], body["canRetry"]) == (state, can_cancel, can_retry)
 
 
@@ -102,11 +102,13 @@ def test_a_failed_job_without_a_retry_left_cannot_be_retried(caller: Caller) -> 
 
 
 def test_the_status_tells_the_progress(caller: Caller) -> None:
-    """Steps, percentage, message and detail."""
+    """The number that pollers read; and steps, percentage, message and detail."""
     job = caller.job("running")
     caller.report(job, percent=40, message="Query data", detail={"rows": 7}, current_step=2, total_steps=6)
-    progress = caller.get(f"/v1/jobs/{job.id}/status").json()["progress"]
-    assert progress == {"current": 2, "total": 6, "percentage": 40, "message": "Query data", "detail": {"rows": 7}}
+    status = caller.get(f"/v1/jobs/{job.id}/status").json()
+    assert status["progress"] == 40
+    said = {"message": "Query data", "detail": {"rows": 7}}
+    assert status["progressDetail"] == {"current": 2, "total": 6, "percentage": 40, **said}
 
 
 @pytest.mark.parametrize(
@@ -292,7 +294,7 @@ def test_counts_equal_a_group_by_of_the_rows(caller: Caller) -> None:
         counted = select(jobs.c.status, func.count()).where(mine).group_by(jobs.c.status)
         rows: dict[str, int] = dict(connection.execute(counted).all())
     body = caller.get("/v1/jobs/stats").json()
-    assert body["pending"] == rows["queued"]
+    assert (body["pending"], body["scheduled"], body["total"]) == (rows["queued"], 0, sum(rows.values()))
     assert body["completed"] == rows["succeeded"]
     for name in ("running", "retrying", "failed", "cancelled"):
         assert body[name] == rows[name]
@@ -343,6 +345,26 @@ def test_the_history_can_be_narrowed(caller: Caller) -> None:
     after: dict[str, Any] = {"from": later}
     assert caller.get("/v1/jobs/history", **after).json()["history"] == []
     assert len(caller.get("/v1/jobs/history", to=later).json()["history"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("word", "state"),
+    [("pending", "queued"), ("processing", "running"), ("completed", "succeeded"), ("error", "failed")],
+)
+def test_filters_take_the_words_of_the_older_systems(caller: Caller, word: str, state: str) -> None:
+    """Wherever there is a filter by status; answers use our own."""
+    wanted = [str(caller.job(each, project_id="p").id) for each in STATES if each == state]
+    for _ in range(2):
+        caller.job("cancelled", project_id="p")
+    lists = {"/v1/jobs": "jobs", "/v1/jobs/recent": "jobs", "/v1/projects/p/jobs": "jobs"}
+    if state in ("succeeded", "failed"):
+        lists["/v1/jobs/history"] = "history"
+    for path, name in lists.items():
+        for given in (word, state):
+            found = caller.get(path, status=given).json()[name]
+            assert (ids(found), [job["status"] for job in found]) == (wanted, [state]), path
+    both = caller.get("/v1/jobs", status=f"{word},{state}").json()["jobs"]
+    assert ids(both) == wanted
 
 
 def test_a_projects_jobs_and_counts_are_its_own(caller: Caller) -> None:
