@@ -50,6 +50,7 @@ class JobApp(Celery):
         """
         job_id = sending.send(self, name, args, kwargs, task_id=task_id, options=options)
         result: AsyncResult[Any] = (options.get("result_cls") or self.AsyncResult)(str(job_id))
+        result.ignored = bool(options.get("ignore_result"))
         parent = self.current_worker_task
         if options.get("add_to_parent", True) and parent is not None:
             parent.add_trail(result)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pydantic
 from kombu.utils import json as kombu_json
+from kombu.utils.json import register_type
 
 from tracking.errors import InvalidValue
 
@@ -54,4 +55,13 @@ def to_plain(value: Any) -> Any:
 
 
 def _dumped(value: Any) -> Any:
-    return value.model_dump(mode="json", by_alias=True) if isinstance(value, pydantic.BaseModel) else value
+    return _model_to_plain(value) if isinstance(value, pydantic.BaseModel) else value
+
+
+def _model_to_plain(model: pydantic.BaseModel) -> dict[str, Any]:
+    return model.model_dump(mode="json", by_alias=True)
+
+
+# Wherever a payload stands in a canvas (a chain, a link, the body of a chord), it is JSON for kombu.
+# Nothing is marked, so nothing is decoded.
+register_type(pydantic.BaseModel, None, _model_to_plain, pydantic.BaseModel.model_validate)

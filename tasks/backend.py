@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 from celery import states
 from celery.backends.base import Backend, SyncBackendMixin
+from celery.canvas import _regen  # type: ignore[attr-defined]  # missing in the stubs
+from celery.exceptions import TimeoutError as ResultTimeout
+from celery.result import GroupResult, result_from_tuple
 
 from tracking import groups, queries
 from tracking.db import database
 from tracking.models import JobRecord
-from tracking.states import Status
+from tracking.states import FINISHED, Status
 
 STATES = {
     Status.QUEUED: states.PENDING,
@@ -21,6 +26,8 @@ STATES = {
     Status.FAILED: states.FAILURE,
     Status.CANCELLED: states.REVOKED,
 }
+
+FIRST_WAIT = 0.01  # seconds between the first two looks at a result; each wait is twice the one before
 
 
 class RowBackend(Backend, SyncBackendMixin):
@@ -33,13 +40,21 @@ class RowBackend(Backend, SyncBackendMixin):
         """Run or send the errbacks (`link_error`) of a task, as Celery would."""
         self._call_task_errbacks(request, error, traceback)  # type: ignore[attr-defined]  # missing in the stubs
 
-    def apply_chord(self, header_result_args: Any, body: Any, **options: Any) -> None:
-        """Nothing: the member that completes the group submits the body together with its own outcome."""
+    def apply_chord(self, header_result_args: Any, body: Any, **options: Any) -> None:  # noqa: ARG002 - Celery's
+        """Keep the shape of a header with groups in it; the member that completes it submits the body."""
+        group_id, results = header_result_args
+        if not isinstance(results, _regen) and any(isinstance(result, GroupResult) for result in results):
+            GroupResult(group_id, results).save(backend=self)
 
     def set_chord_size(self, group_id: str, chord_size: int) -> None:
         """Keep how many members must succeed before the body runs."""
         with database().autocommit() as connection:
             groups.set_size(connection, group_id, chord_size)
+
+    def add_to_chord(self, chord_id: str, result: Any) -> None:  # noqa: ARG002 - Celery's
+        """Let the body wait for one more member."""
+        with database().autocommit() as connection:
+            groups.grow(connection, chord_id)
 
     def store_result(self, task_id: str, result: Any, state: str, *_: Any, **_options: Any) -> Any:  # noqa: ARG002
         """Nothing: see the class."""
@@ -57,24 +72,70 @@ class RowBackend(Backend, SyncBackendMixin):
     def on_chord_part_return(self, *args: Any, **options: Any) -> None:
         """Nothing: see apply_chord."""
 
+    def wait_for(
+        self,
+        task_id: str,
+        timeout: float | None = None,
+        interval: float = 0.5,
+        no_ack: bool = True,  # noqa: ARG002, FBT001, FBT002 - Celery's signature
+        on_interval: Callable[[], None] | None = None,
+    ) -> dict[str, Any]:
+        """The state of a finished job. Looks often at first, then every `interval` seconds. Raises TimeoutError."""
+        self._ensure_not_eager()  # type: ignore[attr-defined]  # missing in the stubs
+        deadline = time.monotonic() + timeout if timeout else None
+        pause = min(FIRST_WAIT, interval)
+        while (meta := self.get_task_meta(task_id))["status"] not in states.READY_STATES:
+            if on_interval:
+                on_interval()
+            if deadline is not None and time.monotonic() >= deadline:
+                raise ResultTimeout("The operation timed out.")
+            time.sleep(pause)
+            pause = min(2 * pause, interval)
+        return meta
+
     def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
+        try:
+            job_id = UUID(str(task_id))
+        except ValueError:
+            return _unknown()
         with database().autocommit() as connection:
-            job = queries.find(connection, UUID(str(task_id)))
-        if job is None:  # not submitted yet, as far as Celery's states can say
-            return self.meta_from_decoded({"status": states.PENDING, "result": None})
-        return self.meta_from_decoded(_meta(job))
+            job = queries.find(connection, job_id)
+            ended = job is not None and (job.status in FINISHED or job.status is Status.RETRYING)
+            end = queries.last_move(connection, job_id, job.status) if job is not None and ended else None
+        return self.meta_from_decoded(_meta(job, end.detail if end else {})) if job is not None else _unknown()
+
+    def _save_group(self, group_id: str, result: Any) -> Any:
+        with database().autocommit() as connection:
+            groups.save(connection, group_id, result.as_tuple())
+        return result
+
+    def _restore_group(self, group_id: str) -> dict[str, Any] | None:
+        with database().autocommit() as connection:
+            saved = groups.restore(connection, group_id)
+        if saved is None:
+            return None
+        return {"result": result_from_tuple(saved, self.app)}  # type: ignore[attr-defined]
+
+    def _delete_group(self, group_id: str) -> None:
+        with database().autocommit() as connection:
+            groups.forget(connection, group_id)
 
     def _forget(self, task_id: str) -> None:
         raise NotImplementedError("a job's row is kept as long as its retention says")
 
 
-def _meta(job: JobRecord) -> dict[str, Any]:
+def _unknown() -> dict[str, Any]:
+    return {"status": states.PENDING, "result": None, "children": [], "traceback": None}
+
+
+def _meta(job: JobRecord, end: dict[str, Any]) -> dict[str, Any]:
+    """A job in Celery's words; `end`: what the history says of how it came to its status."""
     return {
         "task_id": str(job.id),
         "status": STATES[job.status],
-        "result": _result(job),
-        "traceback": None,
-        "children": [],
+        "result": _result(job, end),
+        "traceback": end.get("traceback"),
+        "children": list(end.get("children") or ()),
         "date_done": job.completed_at.isoformat() if job.completed_at else None,
         "name": job.job_type,
         "worker": job.worker,
@@ -83,13 +144,28 @@ def _meta(job: JobRecord) -> dict[str, Any]:
     }
 
 
-def _result(job: JobRecord) -> Any:
+def _result(job: JobRecord, end: dict[str, Any]) -> Any:
     if job.status is Status.CANCELLED:
-        return {"exc_type": "TaskRevokedError", "exc_message": ["cancelled"], "exc_module": "celery.exceptions"}
+        reason = job.error_message or "cancelled"
+        return {"exc_type": "TaskRevokedError", "exc_message": [reason], "exc_module": "celery.exceptions"}
     if job.status in (Status.FAILED, Status.RETRYING):
-        return {
-            "exc_type": job.error_type or "Exception",
-            "exc_message": [job.error_message or ""],
-            "exc_module": "builtins",
-        }
+        return end.get("exception") or _exception(job)
+    if job.status is Status.RUNNING:
+        return _progress(job)
     return job.result
+
+
+def _exception(job: JobRecord) -> dict[str, Any]:
+    """Of a job whose worker could not say more than a name and a message."""
+    return {
+        "exc_type": job.error_type or "Exception",
+        "exc_message": [job.error_message or ""],
+        "exc_module": "builtins",
+    }
+
+
+def _progress(job: JobRecord) -> Any:
+    """What the body said last: its own detail (`update_state(meta=...)`), or how far it is."""
+    if job.progress_detail is not None:
+        return job.progress_detail
+    return {"current": job.progress, "total": 100, "message": job.message}

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pydantic
+import pydantic_core
 import structlog
 from celery import Task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
@@ -95,6 +96,17 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
         finally:
             # Celery keeps the limit on the task, where it would hold for the next job of this process as well.
             self.__dict__.pop("override_max_retries", None)
+
+    def update_state(
+        self,
+        task_id: str | None = None,
+        state: str | None = None,  # noqa: ARG002 - Celery's signature
+        meta: Any = None,
+        **_: Any,
+    ) -> None:
+        """Celery's: of the running job, `meta` becomes its progress (`AsyncResult.info`); the state is the row's."""
+        if meta is not None and task_id in (None, self.request.id):
+            self._report(percent=_share(meta), detail=pydantic_core.to_jsonable_python(meta, fallback=repr))
 
     @cached_property
     def payload_model(self) -> type[pydantic.BaseModel] | None:
@@ -202,6 +214,14 @@ def _write_progress(progress: Progress) -> bool:
         return persist(write, patience=0, defer_interrupt=True, task_id=str(progress.task_id))
     except DatabaseAway:
         return True  # progress may be missed; the outcome will be written when the database is back
+
+
+def _share(meta: Any) -> int | None:
+    """The percent of a state with `current` and `total`, as Celery's manual shows it; None without them."""
+    try:
+        return _percent(100 * meta["current"] / meta["total"])
+    except (TypeError, KeyError, ArithmeticError, ValueError):
+        return None
 
 
 def _percent(value: float) -> int:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 JOB_ID_HEADER = "job_id"
 
+# What AMQP lets a sender write on a message and the broker does not act upon (AMQP 0-9-1, basic properties).
+PROPERTIES = ("app_id", "cluster_id", "message_id", "type")
+
 
 def publish(app: Celery, producer: Producer, record: JobRecord) -> None:
     """Put the message of a job's current dispatch on its queue. Raises the broker's errors."""
@@ -57,4 +60,5 @@ def publish(app: Celery, producer: Producer, record: JobRecord) -> None:
         priority=record.priority,
         headers={**(delivery.get("headers") or {}), JOB_ID_HEADER: str(record.id)},
         retry=False,
+        **{name: delivery[name] for name in PROPERTIES if name in delivery},
     )

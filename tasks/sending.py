@@ -17,6 +17,7 @@ from uuid_utils.compat import uuid7
 from tasks import running
 from tasks.arguments import arguments_to_payload, to_plain
 from tasks.dispatch import dispatcher
+from tasks.messages import PROPERTIES
 from tracking import jobs
 from tracking.admission import Limits
 from tracking.crashpoints import SUBMITTED, crash_point
@@ -250,5 +251,6 @@ def _delivery(options: Mapping[str, Any]) -> dict[str, Any]:
         kept["stamps"] = {stamp: options[stamp] for stamp in stamped if stamp in options}
     if headers:
         kept["headers"] = headers
+    kept |= {name: str(options[name]) for name in PROPERTIES if options.get(name)}
     plain: dict[str, Any] = to_plain(kept)
     return check_json(plain, "the task's options", max_bytes=4 * 2**20) if plain else {}

@@ -20,15 +20,18 @@ import pydantic_core
 import structlog
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import current_app, current_task, signals, signature, states
+from celery.app.trace import get_actual_ignore_result  # type: ignore[attr-defined]  # missing in the stubs
 from celery.exceptions import InvalidTaskError, Reject, Retry, SoftTimeLimitExceeded
+from celery.result import ResultBase
 from sqlalchemy import Connection
 
 from tasks import dead_letters, handing_back, running, sending
 from tasks.arguments import arguments_to_payload
 from tasks.dispatch import dispatcher
+from tasks.exceptions import described
 from tasks.recording import persist, recorder
 from tasks.running import Running
-from tracking import circuits, groups, jobs, queries
+from tracking import circuits, groups, jobs
 from tracking.admission import Limits
 from tracking.crashpoints import FINISHED, SETTLED, crash_point
 from tracking.db import database
@@ -57,13 +60,12 @@ def on_success(sender: Any, result: Any, **_: Any) -> None:
     if now is None:
         return
     try:
-        value = check_json(
-            pydantic_core.to_jsonable_python(result, by_alias=True), "the result", max_bytes=RESULT_BYTES
-        )
+        value = check_json(_result(sender, result), "the result", max_bytes=RESULT_BYTES)
     except (InvalidValue, pydantic_core.PydanticSerializationError) as error:
         _end_attempt(request, now, "failed", how="finished first", failure=_failure(error))
     else:
-        _end_attempt(request, now, "succeeded", how="finished first", result=value)
+        children = [child.as_tuple() for child in request.children or ()]
+        _end_attempt(request, now, "succeeded", how="finished first", result=value, children=children)
 
 
 def on_retry(request: Any, reason: Retry, einfo: Any, **_: Any) -> None:
@@ -79,6 +81,8 @@ def on_retry(request: Any, reason: Retry, einfo: Any, **_: Any) -> None:
 def on_failure(sender: Any, task_id: str, exception: BaseException, einfo: Any = None, **_: Any) -> None:
     """The body raised, or (in the main process) its child died or ran out of time."""
     request = sender.request
+    if request.is_eager:  # called like a function: there is no row
+        return
     now = running.of(request)
     failure = _failure(exception, einfo)
     if now is not None:
@@ -173,6 +177,15 @@ def _end_attempt(request: Any, now: Running, kind: OutcomeKind, *, how: str, **d
         persist(lambda: _trip(current_app.tasks[now.attempt.job_type]), job_id=str(settled.job_id))
 
 
+def _result(task: Any, result: Any) -> Any:
+    """What the row keeps of a result; of one that stands for other tasks the tuples that Celery makes of it."""
+    if get_actual_ignore_result(task, task.request):
+        return None
+    if isinstance(result, ResultBase):
+        return result.as_tuple()  # type: ignore[attr-defined]  # missing in the stubs
+    return pydantic_core.to_jsonable_python(result, by_alias=True)
+
+
 def _follow(settled: Iterable[Settled]) -> None:
     for each in settled:
         if each.is_awaited:
@@ -221,8 +234,8 @@ def _submit(connection: Connection, successors: list[NewJob]) -> list[JobRecord]
 
 
 def _chord_body(connection: Connection, chord: Any, group_id: str) -> list[NewJob]:
-    results = queries.group_results(connection, group_id)
-    if len(results) != groups.size(connection, group_id):
+    results = groups.results(connection, group_id)
+    if results is None:
         return []
     with sending.collecting([]) as collected:
         signature(chord, app=current_app).delay(results)
@@ -231,9 +244,10 @@ def _chord_body(connection: Connection, chord: Any, group_id: str) -> list[NewJo
 
 def _errbacks(request: Any, outcome: Outcome) -> list[NewJob]:
     failure = outcome.failure or Failure("Exception", "")
+    error = current_app.backend.exception_to_python(failure.exception or {"exc_type": failure.type})
     with sending.collecting([]) as collected:
         current_app.backend.call_errbacks(  # type: ignore[attr-defined]  # tasks.backend
-            request, RuntimeError(f"{failure.type}: {failure.message}"), failure.traceback
+            request, error, failure.traceback
         )
     return collected
 
@@ -326,6 +340,7 @@ def _failure(error: BaseException, einfo: Any = None) -> Failure:
         type=type(error).__name__,
         message=bounded(str(error) or type(error).__name__, MESSAGE_BYTES),
         traceback=bounded(str(text), TRACEBACK_BYTES),
+        exception=described(error),
     )
 
 

@@ -863,13 +863,29 @@ def test_the_size_of_a_group_is_unknown_until_it_is_set(tracked: Tracked) -> Non
     assert groups.size(tracked.connection, "g2") is None
 
 
-def test_the_results_of_a_group_come_in_its_order(tracked: Tracked) -> None:
-    """Only those of its succeeded members, in whatever order they ended."""
-    members = [tracked.start(tracked.submit(group_id="g1", group_index=index)) for index in range(4)]
-    for member in reversed(members):
-        tracked.end(member, "failed" if member.group_index == 1 else "succeeded", result=member.group_index)
+def test_the_results_of_a_group_come_in_its_order_when_all_have_succeeded(tracked: Tracked) -> None:
+    """In whatever order they ended; a member that joined later counts as well."""
+    groups.set_size(tracked.connection, "g1", 2)
+    groups.grow(tracked.connection, "g1")
+    members = [tracked.start(tracked.submit(group_id="g1", group_index=index)) for index in range(3)]
     tracked.end(tracked.start(tracked.submit(group_id="g2", group_index=0)), "succeeded", result="other")
-    assert queries.group_results(tracked.connection, "g1") == [0, 2, 3]
+    for member in reversed(members):
+        assert groups.results(tracked.connection, "g1") is None
+        tracked.end(member, "succeeded", result=member.group_index)
+    assert groups.results(tracked.connection, "g1") == [0, 1, 2]
+
+
+def test_the_results_of_a_saved_group_have_its_shape(tracked: Tracked) -> None:
+    """A group in a group is a list in a list, whatever the places in it say."""
+    members = [tracked.start(tracked.submit(group_id="g1", group_index=0)) for _ in range(3)]
+    first, second, third = [[[str(member.id), None], None] for member in members]
+    groups.save(tracked.connection, "g1", [["g1", None], [third, [["g2", None], [first, second]]]])
+    groups.set_size(tracked.connection, "g1", 3)
+    for number, member in enumerate(members):
+        tracked.end(member, "succeeded", result=number)
+    assert groups.results(tracked.connection, "g1") == [2, [0, 1]]
+    groups.forget(tracked.connection, "g1")
+    assert groups.restore(tracked.connection, "g1") is None
 
 
 def test_code_acts_in_the_name_of_the_innermost_block(tracked: Tracked) -> None:

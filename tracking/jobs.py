@@ -321,7 +321,7 @@ def _scoped(scope: Scope) -> dict[str, Any]:
 
 
 def _settlement(outcome: Outcome, max_losses: int) -> tuple[str, dict[str, Any]]:
-    if outcome.kind == "succeeded" and outcome.attempt is not None and outcome.last_news is None:
+    if outcome.kind == "succeeded" and outcome.attempt is not None and not (outcome.last_news or outcome.children):
         names = ("task_id", "attempt", "actor")
         return statements.SUCCEED, {name: getattr(outcome, name) for name in names} | {"result": _json(outcome.result)}
     return statements.SETTLE, _outcome(outcome, max_losses)
@@ -339,6 +339,7 @@ def _outcome(outcome: Outcome, max_losses: int) -> dict[str, Any]:
         "error_type": failure.type if failure else None,
         "error_message": failure.message if failure else None,
         "traceback": failure.traceback if failure else None,
+        "kept": _json(_kept(outcome)),
         "delay": outcome.delay.total_seconds(),
         "payload": _json(outcome.payload),
         "percent": news.percent if news else None,
@@ -347,3 +348,10 @@ def _outcome(outcome: Outcome, max_losses: int) -> dict[str, Any]:
         "current_step": news.current_step if news else None,
         "total_steps": news.total_steps if news else None,
     }
+
+
+def _kept(outcome: Outcome) -> dict[str, Any]:
+    """What the history keeps as it is, nulls included, for whoever asks for the result."""
+    exception = outcome.failure.exception if outcome.failure else None
+    kept = {"exception": dict(exception) if exception else None, "children": list(outcome.children)}
+    return {name: value for name, value in kept.items() if value}

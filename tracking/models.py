@@ -169,11 +169,12 @@ class Refusal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What went wrong in an attempt; `traceback` is bounded by whoever makes it."""
+    """What went wrong in an attempt; `traceback` and `exception`, class and arguments, are bounded by their maker."""
 
     type: str
     message: str
     traceback: str | None = None
+    exception: JsonObject | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +200,7 @@ class Outcome:
     succeeded: `result`. failed: `failure`. retry: `failure` and the `delay` until it is due again.
     lost: its worker died; it runs again unless it took too many down. released: handed back, runs again.
     cancelled: ended by somebody outside the platform, with the reason in `failure.message`. `last_news`: what the body
-    said last and nobody has written yet.
+    said last and nobody has written yet. `children`: the results of the tasks that the body sent, in Celery's form.
     """
 
     task_id: UUID
@@ -211,6 +212,7 @@ class Outcome:
     delay: timedelta = timedelta(0)
     payload: JsonObject | None = None
     last_news: Progress | None = None
+    children: Sequence[Any] = ()
 
 
 @dataclass(frozen=True, slots=True)

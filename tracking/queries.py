@@ -215,16 +215,6 @@ def attempts(entries: Sequence[HistoryEntry]) -> Sequence[AttemptRecord]:
     return list(found.values())
 
 
-def group_results(connection: Connection, group_id: str) -> list[Any]:
-    """The results of the succeeded jobs of a canvas group, in the order of the group."""
-    statement = (
-        select(jobs.c.result)
-        .where(jobs.c.group_id == group_id, jobs.c.status == Status.SUCCEEDED)
-        .order_by(jobs.c.group_index, jobs.c.id)
-    )
-    return list(connection.execute(statement).scalars())
-
-
 def _ended(attempt: AttemptRecord, entry: HistoryEntry) -> AttemptRecord:
     return AttemptRecord(
         attempt=attempt.attempt,

@@ -203,7 +203,9 @@ groups = Table(
     "groups",
     metadata,
     Column("id", Text, primary_key=True, comment="of a canvas group whose results a chord waits for"),
-    Column("size", Integer, nullable=False),
+    Column("size", Integer, comment="null = not known yet"),
+    Column("added", Integer, nullable=False, server_default=text("0"), comment="members that joined while it ran"),
+    Column("saved", JSONB, comment="its result in Celery's tuple form, when a chord needs its shape or a caller asked"),
     Column("created_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
 )
 

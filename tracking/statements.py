@@ -184,6 +184,7 @@ SETTLE = f"""
         " 'duration', CASE WHEN completed_at IS NOT NULL"
         " THEN round(1000 * extract(epoch FROM completed_at - started_at)) END)",
         task_id="attempt_task_id",
+        kept="coalesce(CAST(%(kept)s AS jsonb), '{}')",
     )
 })
     SELECT id, attempt_task_id AS task_id, organization_id, status, {is_awaited("moved")} AS is_awaited FROM moved"""

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Connection, event, text
 
-from tracking import admission, explain, jobs, organizations, queries, retention, statements
+from tracking import admission, explain, groups, jobs, organizations, queries, retention, statements
 from tracking.admission import Limits
 from tracking.db import Database
 from tracking.models import Filters, Scope
@@ -86,7 +86,7 @@ def reads(cursor: str, job_id: UUID) -> Iterator[tuple[str, Callable[[Connection
             yield f"finished {whose} by {name}", partial(queries.finished, **given, cursor=cursor, size=50)
     yield "find", partial(queries.find, job_id=job_id)
     yield "timeline", partial(queries.timeline, job_id=job_id)
-    yield "group results", partial(queries.group_results, group_id="group-100")
+    yield "group results", partial(groups.results, group_id="group-100")
 
 
 def explanations(connection: Connection) -> Iterator[tuple[str, Callable[[Connection], Any]]]:
