@@ -13,14 +13,15 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 from tracking import errors
+from tracking.db import is_away, is_too_slow
 
 MEDIA_TYPE = "application/problem+json"
-UNAVAILABLE = (OperationalError, InterfaceError, PoolTimeoutError)
+UNAVAILABLE = (DBAPIError, PoolTimeoutError)  # if `is_away` says so
 RETRY_AFTER = {"Retry-After": "2"}  # seconds
 MOST_ERRORS = 20
 LONGEST_FIELD = 200  # characters: a hostile field name is not echoed in full
@@ -146,6 +147,8 @@ async def _from_tracking(_: Request, error: errors.TrackingError) -> Response:
 
 
 async def _from_database(_: Request, error: Exception) -> Response:
+    if not (is_away(error) or is_too_slow(error)):
+        raise error
     log.warning("database unavailable", error=type(error).__name__)
     detail = "Try again in a moment; with its Idempotency-Key a create makes no second job."
     return Problem(Code.DATABASE_UNAVAILABLE, detail, headers=RETRY_AFTER).response()

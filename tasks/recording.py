@@ -16,6 +16,8 @@ from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from tracking.db import is_away, is_too_slow
+
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
@@ -24,11 +26,6 @@ FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 5.0
 PATIENCE = 3600.0  # seconds; longer than any restart of a database
 BACKLOG = 10_000
-
-# PostgreSQL's error codes (its manual, appendix A) that pass: connection, rollback, resources, operator intervention;
-# read-only during a fail-over, lock not available. An error without a code is a broken link.
-OUTAGE_CLASSES = frozenset({"08", "40", "53", "57"})
-OUTAGES = frozenset({"25006", "55P03"})
 
 
 class DatabaseAway(Exception):
@@ -64,18 +61,13 @@ def _until_answered(write: Callable[[], T], deadline: float, ids: dict[str, obje
         try:
             return write()
         except (DBAPIError, PoolTimeoutError) as error:
-            if isinstance(error, DBAPIError) and not _is_outage(error):
+            if not (is_away(error) or is_too_slow(error)):
                 raise
             if time.monotonic() + pause > deadline:
                 raise DatabaseAway("the database could not be reached in time") from error
             log.warning("database.away", retry_in=round(pause, 2), error=type(error.__cause__ or error).__name__, **ids)
         time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - jitter, so that workers do not return in step
         pause = min(LONGEST_PAUSE, 2 * pause)
-
-
-def _is_outage(error: DBAPIError) -> bool:
-    state = getattr(error.orig, "sqlstate", None)
-    return error.connection_invalidated or state is None or state in OUTAGES or state[:2] in OUTAGE_CLASSES
 
 
 class Recorder:

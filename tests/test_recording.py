@@ -47,6 +47,9 @@ REFUSALS: list[Exception] = [
     DBAPIError("…", {}, errors.CheckViolation()),
     DBAPIError("…", {}, errors.UndefinedTable()),
     DBAPIError("…", {}, errors.InvalidTextRepresentation()),
+    DBAPIError("…", {}, psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")),
+    DBAPIError("…", {}, psycopg.ProgrammingError("cannot adapt type 'object'")),
+    UnicodeEncodeError("utf-8", "\ud800", 0, 1, "surrogates not allowed"),
     ValueError("a bug of ours"),
 ]
 

@@ -14,10 +14,17 @@ from psycopg.pq import TransactionStatus
 from psycopg.rows import namedtuple_row
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from tracking.settings import Settings, settings
 
 MIGRATION_LOCK = 0x63656C65  # "cele"; any constant will do, it only has to be ours
+
+# PostgreSQL's error codes (its manual, appendix A) that pass by themselves. Classes: connection, rollback, resources,
+# operator intervention, system. Codes: read-only during a fail-over, lock not available, a session that was ended.
+AWAY_CLASSES = frozenset({"08", "40", "53", "57", "58"})
+AWAY = frozenset({"25006", "55P03", "25P03", "25P04"})
+TOO_SLOW = "57014"
 
 
 class Database:
@@ -75,6 +82,29 @@ class Database:
 def database() -> Database:
     """The tracking database of this process."""
     return Database(settings().database)
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the database cannot be used for now, so that the same call may succeed later.
+
+    An error without a code comes from the driver: a broken link, or a value that it cannot send, which never passes.
+    """
+    if isinstance(error, PoolTimeoutError):
+        return True
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    if not isinstance(cause, psycopg.Error):
+        return False
+    if cause.sqlstate is None:
+        return isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
+    return cause.sqlstate != TOO_SLOW and (cause.sqlstate in AWAY or cause.sqlstate[:2] in AWAY_CLASSES)
+
+
+def is_too_slow(error: BaseException) -> bool:
+    """Whether the database ended a statement that took longer than its time limit."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return isinstance(cause, psycopg.Error) and cause.sqlstate == TOO_SLOW
 
 
 def migrate(url: str) -> None:
