@@ -16,7 +16,7 @@ from kombu import Connection
 from sqlalchemy import make_url
 
 from celeriac.processes import own_directory
-from tests.live import Platform
+from tests.live import Platform, fork_server
 from tests.servers import MARK, Servers, new_database, remove_abandoned, session_directory, started, virtual_host
 from tests.tracked import Tracked, empty, own_pool
 from tracking.db import Database
@@ -45,6 +45,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 def _start_servers(directory: Path) -> None:
     servers = _stack.enter_context(started(own_directory(directory)))
+    _stack.callback(fork_server.close)
     os.environ.update(
         DATABASE_URL=servers.database("session"),
         BROKER_URL=servers.valkey_url,

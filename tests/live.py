@@ -1,4 +1,11 @@
-"""A worker, a producer and an API as processes of their own, on the servers of one test."""
+"""A worker, a producer and an API as processes of their own, on the servers of one test.
+
+`platform.start_worker()`, `platform.submit()`, `platform.run(code)` and `serving(...)` of tests/api take processes from
+a fork server (tests/forkserver.py), which has imported the platform: nothing is to be done for it, and a start takes a
+tenth of the processor time. `platform.start(..., warm=False)` starts a program as a person does; take it where the
+command line itself is the subject, or an environment variable that the interpreter reads at its start. What is started
+answers `pid`, `poll()`, `wait(seconds)`, `send_signal()`, `terminate()` and `kill()`, as a Popen does.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from select import select as select_readable
@@ -18,6 +25,7 @@ from uuid import UUID
 import psutil
 from sqlalchemy import select
 
+from tests.forkserver import Forked, ForkServer
 from tracking import queries
 from tracking.db import Database
 from tracking.models import HistoryEntry, JobRecord
@@ -43,6 +51,11 @@ for line in sys.stdin:
             error = traceback.format_exc()
     print(json.dumps({"printed": printed.getvalue(), "error": error}), file=answers, flush=True)
 """
+
+
+fork_server = ForkServer()
+
+Process = subprocess.Popen[bytes] | Forked
 
 
 def eventually(ask: Callable[[], Any], *, within: float = 20.0, what: str = "it") -> Any:
@@ -73,7 +86,7 @@ class Platform:
         self._stack = ExitStack()
         self._number = 0
         self.worker_pid = 0  # main process of the worker started last
-        self._producer: subprocess.Popen[str] | None = None
+        self._producer: _Interpreter | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -82,31 +95,25 @@ class Platform:
         self._stack.close()
         self.database.close()
 
-    def start(self, *command: str, log: str = "process.log", **environment: str) -> subprocess.Popen[bytes]:
-        """Start a program of the virtual environment in a process group of its own; its output goes to `log`."""
-        program = str(Path(sys.executable).parent / command[0])
-        output = (self.directory / log).open("ab")
-        process = subprocess.Popen(
-            [program, *command[1:]],
-            env={**self.environment, **environment},
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        output.close()
+    def start(self, *command: str, log: str = "process.log", warm: bool = True, **environment: str) -> Process:
+        """Start a program of the virtual environment in a session of its own; its output goes to `log`."""
+        program = (str(Path(sys.executable).parent / command[0]), *command[1:])
+        start = _fork if warm and command[0] in ("celery", "uvicorn") else _execute
+        with (self.directory / log).open("ab") as output:
+            process = start(program, {**self.environment, **environment}, output.fileno())
         self._stack.callback(_end, process)
         return process
 
     def start_worker(
         self, *options: str, concurrency: int = 2, queues: str = "default,maintenance", **environment: str
-    ) -> subprocess.Popen[bytes]:
+    ) -> Process:
         """Start a worker and wait until it consumes."""
         self._number += 1
         name = f"worker{self._number}@{self.directory.name}"
         command = ("celery", "-A", "tasks", "worker", "-n", name, "-c", str(concurrency), "-Q", queues)
         quick = ("--without-mingle", "--without-gossip")  # a second each; no test has neighbours to learn from
         log = f"worker{self._number}.log"
-        process = self.start(*command, *quick, "-l", "INFO", *options, log=log, **environment)
+        process = self.start(*command, *quick, "-l", "INFO", *options, log=log, warm=True, **environment)
         eventually(lambda: f"{name} ready" in (self.directory / log).read_text(), within=30, what=f"start of {name}")
         self.worker_pid = process.pid
         return process
@@ -123,29 +130,14 @@ class Platform:
 
     def run(self, code: str, stdin: str = "", *, timeout: float = 60) -> str:
         """What Python code prints in a producer's process; `stdin` is a variable of it. The code must end well."""
-        process = self._interpreter()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(json.dumps({"code": code, "stdin": stdin}) + "\n")
-        process.stdin.flush()
-        ready, _, _ = select_readable([process.stdout], [], [], timeout)
-        assert ready, f"no answer within {timeout} s"
-        answer = json.loads(process.stdout.readline())
+        answer = self._interpreter().ask({"code": code, "stdin": stdin}, timeout)
         assert answer["error"] is None, answer["error"]
         return str(answer["printed"])
 
-    def _interpreter(self) -> subprocess.Popen[str]:
+    def _interpreter(self) -> _Interpreter:
         if self._producer is None:
-            with (self.directory / "producer.log").open("ab") as log:
-                self._producer = subprocess.Popen(
-                    [sys.executable, "-c", INTERPRETER],
-                    env=self.environment,
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=log,
-                    text=True,
-                )
-            self._stack.callback(_close, self._producer)
+            self._producer = _Interpreter(self.environment, self.directory / "producer.log")
+            self._stack.callback(self._producer.close)
         return self._producer
 
     def job(self, job_id: UUID) -> JobRecord:
@@ -190,8 +182,45 @@ class Platform:
         return (self.directory / name).read_text()
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    group = [process, *_children(process.pid)]
+class _Interpreter:
+    """A producer's process, with a pipe for what it is to run and one for its answers."""
+
+    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+        (stdin, requests), (answers, stdout) = os.pipe(), os.pipe()
+        with log.open("ab") as errors:
+            self._process = fork_server.start(
+                ("-c", INTERPRETER), environment=environment, stdin=stdin, stdout=stdout, stderr=errors.fileno()
+            )
+        os.close(stdin)
+        os.close(stdout)
+        self._requests = os.fdopen(requests, "w")
+        self._answers = os.fdopen(answers)
+
+    def ask(self, request: dict[str, str], timeout: float) -> dict[str, Any]:
+        """Its answer; fails without one in `timeout` seconds."""
+        print(json.dumps(request), file=self._requests, flush=True)
+        ready, _, _ = select_readable([self._answers], [], [], timeout)
+        assert ready, f"no answer within {timeout} s"
+        return dict(json.loads(self._answers.readline()))
+
+    def close(self) -> None:
+        """Let it end."""
+        self._requests.close()
+        self._process.wait(15)
+        self._answers.close()
+
+
+def _fork(command: Sequence[str], environment: Mapping[str, str], output: int) -> Process:
+    with Path(os.devnull).open() as nothing:
+        return fork_server.start(command, environment=environment, stdin=nothing.fileno(), stdout=output, stderr=output)
+
+
+def _execute(command: Sequence[str], environment: Mapping[str, str], output: int) -> Process:
+    return subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
+
+
+def _end(process: Process) -> None:
+    children = _children(process.pid)
     if process.poll() is None:
         process.send_signal(signal.SIGTERM)
     try:
@@ -199,15 +228,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait(5)
-    for child in group[1:]:
+    for child in children:
         try:
             child.kill()
         except psutil.NoSuchProcess:
             continue
-
-
-def _close(process: subprocess.Popen[str]) -> None:
-    process.communicate(timeout=15)
 
 
 def _children(pid: int) -> list[Any]:

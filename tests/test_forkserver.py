@@ -1,0 +1,80 @@
+"""What the fork server of the tests starts is like what a person starts."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.forkserver import Forked
+from tests.live import Process, fork_server
+
+SHOW = """
+import json, os, signal, sys
+print(json.dumps({
+    "environment": dict(os.environ), "directory": os.getcwd(), "argv": sys.argv,
+    "leader": [os.getsid(0) == os.getpid(), os.getpgid(0) == os.getpid()],
+    "files": sorted(int(name) for name in os.listdir("/dev/fd"))[:4],
+    "signals": [str(signal.getsignal(number)) for number in map(signal.Signals, (2, 15, 13, 17))],
+}))
+"""
+CODES = {
+    "pass": 0,
+    "raise SystemExit(3)": 3,
+    "raise SystemExit('why')": 1,
+    "1 / 0": 1,
+    "import os, signal; os.kill(os.getpid(), signal.SIGKILL)": -signal.SIGKILL,
+    "import os, signal; os.kill(os.getpid(), signal.SIGTERM)": -signal.SIGTERM,
+    "raise KeyboardInterrupt": -signal.SIGINT,
+}
+
+
+def fork(code: str, output: Path, **environment: str) -> Forked:
+    """A fork that runs the code, with this environment alone."""
+    with output.open("ab") as file, Path(os.devnull).open() as nothing:
+        return fork_server.start(
+            ("-c", code), environment=environment, stdin=nothing.fileno(), stdout=file.fileno(), stderr=file.fileno()
+        )
+
+
+def ended(process: Process) -> int:
+    """Its exit code, soon."""
+    return process.wait(20)
+
+
+def test_a_fork_has_what_a_start_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Environment, directory, arguments, session, process group, files and signals."""
+    monkeypatch.chdir(tmp_path)
+    assert ended(fork(SHOW, tmp_path / "shown", MINE="1")) == 0
+    shown = json.loads((tmp_path / "shown").read_text())
+    default = [str(signal.default_int_handler)[:29], str(signal.SIG_DFL), str(signal.SIG_IGN), str(signal.SIG_DFL)]
+    assert shown["environment"] == {"MINE": "1"}
+    assert (shown["directory"], shown["argv"], shown["leader"]) == (str(tmp_path), ["-c"], [True, True])
+    assert shown["files"][:3] == [0, 1, 2]
+    assert [each[:29] for each in shown["signals"]] == [each[:29] for each in default]
+
+
+@pytest.mark.parametrize(("code", "expected"), CODES.items())
+def test_a_fork_ends_as_the_interpreter_does(tmp_path: Path, code: str, expected: int) -> None:
+    """With its exit code or by its signal, and after its exit handlers."""
+    assert ended(fork(f"import atexit; atexit.register(print, 'the end'); {code}", tmp_path / "log")) == expected
+    assert ("the end" in (tmp_path / "log").read_text()) == (expected not in (-signal.SIGKILL, -signal.SIGTERM))
+
+
+def test_settings_are_those_of_the_start(tmp_path: Path) -> None:
+    """Two forks of one server with two brokers."""
+    code = "from tasks import app; print(app.conf.broker_url)"
+    for number in ("1", "2"):
+        process = fork(code, tmp_path / number, BROKER_URL=f"redis://127.0.0.1:1/{number}", PATH=os.environ["PATH"])
+        assert ended(process) == 0
+        assert (tmp_path / number).read_text() == f"redis://127.0.0.1:1/{number}\n"
+
+
+def test_a_fork_imports_from_where_a_start_does(tmp_path: Path) -> None:
+    """The directory of the code for `-c`, so that modules of the directory are found."""
+    assert ended(fork("import sys; print(repr(sys.path[0]), sys.executable)", tmp_path / "log")) == 0
+    assert (tmp_path / "log").read_text().split() == ["''", sys.executable]
