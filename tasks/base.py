@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 import time
 import typing
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import pydantic_core
 import structlog
 from celery import Task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
+from sqlalchemy.exc import DBAPIError
 
 from tasks import lease, running
 from tasks.messages import JOB_ID_HEADER
@@ -27,6 +27,7 @@ from tracking.crashpoints import CLAIMED, crash_point
 from tracking.db import database
 from tracking.models import Attempt, Claim, Progress, Refusal
 from tracking.settings import settings
+from tracking.values import check_moment, check_seconds, storable_count, storable_json, storable_text
 
 log = structlog.get_logger(__name__)
 
@@ -63,7 +64,7 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
 
         Written at most four times a second. Raises JobCancelled when the job was cancelled.
         """
-        self._report(percent=_percent(percent), message=message, detail=detail)
+        self._report(percent=_percent(percent), message=_said(message), detail=_detail(detail))
 
     @contextmanager
     def step(self, name: str, current: int, *, of: int, percent: float | None = None) -> Iterator[None]:
@@ -71,9 +72,9 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
 
         Raises JobCancelled, at its start or end, when the job was cancelled.
         """
-        self._report(current_step=current, total_steps=of, message=name)
+        self._report(current_step=storable_count(current), total_steps=storable_count(of), message=_said(name))
         yield
-        self._report(percent=_percent(100 * current / of if percent is None else percent))
+        self._report(percent=_percent(_share_of_steps(current, of) if percent is None else percent))
 
     def still_mine(self) -> bool:
         """Whether this attempt is still the job's current one and not cancelled: ask before what must not happen twice.
@@ -89,6 +90,10 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
 
     def retry(self, *args: Any, max_retries: int | None = None, **kwargs: Any) -> Any:
         """Celery's retry, with the job's own limit; the time until it is due is spent in the row, not in the broker."""
+        if kwargs.get("countdown") is not None:
+            check_seconds(kwargs["countdown"], "countdown")
+        if kwargs.get("eta") is not None:
+            check_moment(kwargs["eta"], "eta")
         if max_retries is None and self.job is not None:
             max_retries = self.job.max_retries
         try:
@@ -214,6 +219,9 @@ def _write_progress(progress: Progress) -> bool:
         return persist(write, patience=0, defer_interrupt=True, task_id=str(progress.task_id))
     except DatabaseAway:
         return True  # progress may be missed; the outcome will be written when the database is back
+    except (DBAPIError, ValueError) as error:  # refused for good: what a body reports never fails it
+        log.warning("progress.refused", task_id=str(progress.task_id), error=type(error).__name__)
+        return True
 
 
 def _share(meta: Any) -> int | None:
@@ -224,5 +232,21 @@ def _share(meta: Any) -> int | None:
         return None
 
 
-def _percent(value: float) -> int:
-    return max(0, min(MOST_BEFORE_SUCCESS, math.floor(value)))
+def _percent(value: Any) -> int | None:
+    reached = storable_count(value)
+    return None if reached is None else min(MOST_BEFORE_SUCCESS, reached)
+
+
+def _share_of_steps(current: Any, of: Any) -> float | None:
+    try:
+        return float(100 * current / of)
+    except (ArithmeticError, TypeError, ValueError):
+        return None
+
+
+def _said(message: Any) -> str | None:
+    return None if message is None else storable_text(message)
+
+
+def _detail(value: Any) -> Any:
+    return None if value is None else storable_json(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from celery import Celery, current_task
-from celery.app.task import Task
+from celery.app.amqp import AMQP
+from celery.app.task import Context, Task
 from celery.utils.functional import maybe_list
 from uuid_utils.compat import uuid7
 
@@ -27,7 +29,15 @@ from tracking.models import Attempt, JobRecord, NewJob, Owner, Scope, Submitted
 from tracking.ownership import current_owner
 from tracking.settings import settings
 from tracking.states import Hold
-from tracking.values import check_json, check_text
+from tracking.values import (
+    MESSAGE_BYTES,
+    check_headers,
+    check_json,
+    check_moment,
+    check_name,
+    check_seconds,
+    check_text,
+)
 
 if TYPE_CHECKING:
     from tasks.base import Job
@@ -36,6 +46,7 @@ MAX_RETRIES_LIMIT = 1_000_000  # what Celery's max_retries=None, "for ever", bec
 DEFAULT_MAX_RETRIES = 3
 PRIORITIES = range(10)
 MOST_DEPENDENCIES = 100
+MOST_KEPT = 1020  # bytes of a name that stays in the row: the 255 characters of the API, of four bytes each
 
 # Options of Celery's that a message is built from again at every dispatch (celery.app.amqp, as_task_v2).
 DELIVERED_OPTIONS = (
@@ -50,6 +61,13 @@ DELIVERED_OPTIONS = (
     "shadow",
     "replaced_task_nesting",
     "ignore_result",
+)
+
+# What Celery's protocol and its context of a running task call their own, and what the platform adds.
+RESERVED_HEADERS = frozenset(
+    {name for name in dir(Context) if not name.startswith("__")}
+    | set(inspect.signature(AMQP.as_task_v2).parameters)
+    | {"id", "task", "job_id", "lang", "group", "timelimit", "origin", "stamps", "compression"}
 )
 
 _collected: ContextVar[list[NewJob] | None] = ContextVar("collected", default=None)
@@ -126,25 +144,25 @@ def new_job(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | No
     return NewJob(
         id=identifier,
         owner=_owner(options, parent),
-        job_type=check_text(name, "the job type"),
+        job_type=check_name(name, "the job type"),
         queue=_queue(app, options, name, (args, kwargs), handler),
         payload=payload,
         priority=priority,
         max_retries=_max_retries(options.get("max_retries"), handler),
         delivery=_delivery(options),
-        project_id=options.get("project") or (parent.project_id if parent else None),
+        project_id=_name(options, "project") or (parent.project_id if parent else None),
         metadata=check_json(options.get("metadata") or {}, "metadata"),
-        message=options.get("message"),
+        message=_message(options.get("message")),
         scheduled_at=due_at,
         delay=delay,
         depends_on=_dependencies(options.get("depends_on")),
         parent_id=_parent_id(options.get("parent_id"), parent),
         root_id=_uuid(options.get("root_id")) or (parent.root_id if parent else None),
-        group_id=options.get("group_id"),
+        group_id=check_name(options["group_id"], "group_id") if "group_id" in options else None,
         group_index=options.get("group_index"),
-        idempotency_key=options.get("idempotency_key"),
-        request_hash=options.get("request_hash"),
-        actor=options.get("actor"),
+        idempotency_key=_name(options, "idempotency_key"),
+        request_hash=_name(options, "request_hash"),
+        actor=_name(options, "actor"),
     )
 
 
@@ -171,7 +189,24 @@ def _owner(options: Mapping[str, Any], parent: Attempt | None) -> Owner:
     organization, user = organization or settings().default_organization, user or settings().default_user
     if not organization or not user:
         raise OwnerMissing
-    return Owner(check_text(organization, "organization"), check_text(user, "user"))
+    return Owner(_kept(organization, "organization"), _kept(user, "user"))
+
+
+def _name(options: Mapping[str, Any], name: str) -> str | None:
+    value = options.get(name)
+    return None if value is None else _kept(value, name)
+
+
+def _kept(value: Any, name: str) -> str:
+    return check_name(value, name, max_bytes=MOST_KEPT)
+
+
+def _message(value: Any) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or len(value.encode(errors="replace")) > MESSAGE_BYTES:
+        raise InvalidValue(f"message must be text of at most {MESSAGE_BYTES} bytes")
+    return check_text(value, "message")
 
 
 def _identifier(task_id: str | None) -> UUID:
@@ -214,13 +249,9 @@ def _max_retries(value: Any, handler: Task[..., Any] | None) -> int:
 
 def _due(eta: Any, countdown: Any) -> tuple[datetime | None, timedelta | None]:
     if countdown is not None:  # Celery, too, prefers it to an eta
-        return None, timedelta(seconds=float(countdown)) if float(countdown) > 0 else None
-    if eta is None:
-        return None, None
-    due = datetime.fromisoformat(eta) if isinstance(eta, str) else eta
-    if not isinstance(due, datetime):
-        raise InvalidValue(f"eta must be a datetime: {eta!r}")
-    return due if due.tzinfo else due.replace(tzinfo=UTC), None
+        delay = check_seconds(countdown, "countdown")
+        return None, delay if delay > timedelta(0) else None
+    return (check_moment(eta, "eta"), None) if eta is not None else (None, None)
 
 
 def _dependencies(value: Any) -> tuple[UUID, ...]:
@@ -234,23 +265,42 @@ def _queue(app: Celery, options: dict[str, Any], name: str, arguments: tuple[Any
     wishes: dict[str, Any] = {key: options[key] for key in ("queue", "exchange", "routing_key") if key in options}
     routed = app.amqp.router.route(wishes, options.get("route_name") or name, *arguments, handler)
     queue = routed.get("queue")
-    return str(getattr(queue, "name", queue) or app.conf.task_default_queue)
+    return check_name(str(getattr(queue, "name", queue) or app.conf.task_default_queue), "the queue's name")
+
+
+def _expiry(value: Any) -> datetime:
+    if isinstance(value, str | datetime):
+        return check_moment(value, "expires")
+    return datetime.now(UTC) + check_seconds(value, "expires")
+
+
+def _own_headers(headers: Any) -> Any:
+    """The headers without those that Celery copies from the running task when it sends another in its place."""
+    copied = getattr(current_task.request, "headers", None) if current_task else None
+    if not copied or not isinstance(headers, Mapping):
+        return headers
+    return {name: value for name, value in headers.items() if name not in RESERVED_HEADERS or copied.get(name) != value}
 
 
 def _delivery(options: Mapping[str, Any]) -> dict[str, Any]:
     kept = {name: options[name] for name in DELIVERED_OPTIONS if options.get(name)}
     kept |= {name: maybe_list(kept[name]) for name in ("link", "link_error") if name in kept}
-    if isinstance(kept.get("expires"), int | float):
-        kept["expires"] = datetime.now(UTC) + timedelta(seconds=kept["expires"])
-    if isinstance(kept.get("expires"), datetime):
-        kept["expires"] = kept["expires"].isoformat()
-    headers = dict(options.get("headers") or {})
-    stamped = options.get("stamped_headers")
+    if "expires" in kept:
+        kept["expires"] = _expiry(kept["expires"]).isoformat()
+    for name in ("time_limit", "soft_time_limit"):
+        if name in kept:
+            check_seconds(kept[name], name)
+    for name in ("reply_to", "shadow"):
+        if name in kept:
+            check_name(kept[name], name)
+    headers = check_headers(to_plain(_own_headers(options.get("headers") or {})), "headers", RESERVED_HEADERS)
+    stamped = maybe_list(options.get("stamped_headers"))
     if stamped:
         kept["stamped_headers"] = list(stamped)
-        kept["stamps"] = {stamp: options[stamp] for stamp in stamped if stamp in options}
+        stamps = {stamp: options[stamp] for stamp in stamped if stamp in options}
+        kept["stamps"] = check_headers(to_plain(stamps), "the stamps", RESERVED_HEADERS)
     if headers:
         kept["headers"] = headers
-    kept |= {name: str(options[name]) for name in PROPERTIES if options.get(name)}
+    kept |= {name: check_name(str(options[name]), name) for name in PROPERTIES if options.get(name)}
     plain: dict[str, Any] = to_plain(kept)
     return check_json(plain, "the task's options", max_bytes=4 * 2**20) if plain else {}

@@ -1,11 +1,20 @@
-"""What a JSON value may be, the same at every door of the platform (design: payload limits)."""
+"""What a value may be, the same at every door of the platform (design: payload limits).
+
+`check_*` refuse what a caller sends; `storable_*` and `bounded` make what a handler reports fit, and never fail.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from itertools import islice
 from typing import Any
+from uuid import UUID
 
 from tracking.errors import InvalidValue
 
@@ -13,6 +22,16 @@ MAX_BYTES = 256 * 1024
 MAX_DEPTH = 32
 MAX_PATH = 200  # characters of a place that an error names
 MAX_INTEGER = 2**53  # beyond it a JavaScript client reads another number (ECMA-262, Number.MAX_SAFE_INTEGER)
+MAX_NAME = 255  # bytes of a name in a message (AMQP 0-9-1, 4.2.5.3: short strings)
+MAX_HEADERS = 32 * 1024  # bytes; RabbitMQ takes all headers in one frame of 128 KiB
+DETAIL_BYTES = 64 * 1024
+MESSAGE_BYTES = 4 * 1024
+EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
+LATEST = datetime(3000, 1, 1, tzinfo=UTC)
+LONGEST = timedelta(days=365 * 100)
+MAX_STEPS = 2**31 - 1  # PostgreSQL's integer
+TOO_DEEP = "... too deep ..."
+CUT = "... cut ..."
 
 
 def check_json(value: Any, name: str, *, max_bytes: int = MAX_BYTES) -> Any:
@@ -36,6 +55,88 @@ def check_text(value: str, name: str) -> str:
     except UnicodeEncodeError:
         raise InvalidValue(f"{name} contains a lone surrogate") from None
     return value
+
+
+def check_name(value: Any, name: str, *, max_bytes: int = MAX_NAME) -> str:
+    """`value` unchanged when it is text that fits into a message's short string. Raises InvalidValue."""
+    if not isinstance(value, str) or not value:
+        raise InvalidValue(f"{name} must be text and not empty: {type(value).__name__}")
+    size = len(check_text(value, name).encode())
+    if size > max_bytes:
+        raise InvalidValue(f"{name} is {size} bytes long; at most {max_bytes} are allowed")
+    return value
+
+
+def check_headers(value: Any, name: str, reserved: AbstractSet[str]) -> dict[str, Any]:
+    """The headers of a message, none of whose names is `reserved`. Raises InvalidValue."""
+    if not isinstance(value, Mapping):
+        raise InvalidValue(f"{name} must be a mapping: {type(value).__name__}")
+    for key in value:
+        check_name(key, f"a name in {name}")
+        if key in reserved:
+            raise InvalidValue(f"{name} must not set {key!r}: the platform or Celery does")
+    checked: dict[str, Any] = check_json(dict(value), name, max_bytes=MAX_HEADERS)
+    _check_inner_names(checked, name)
+    return checked
+
+
+def check_moment(value: Any, name: str) -> datetime:
+    """A point in time, from a datetime or ISO 8601 text; without a zone it is UTC. Raises InvalidValue."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+        if not isinstance(moment, datetime):
+            raise InvalidValue(f"{name} must be a datetime: {type(value).__name__}")
+        moment = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise InvalidValue(f"{name} is no time that can be kept: {str(value)[:MAX_PATH]!a}") from None
+    if not EARLIEST <= moment < LATEST:
+        raise InvalidValue(f"{name} must lie between the years {EARLIEST.year} and {LATEST.year - 1}: {moment.year}")
+    return moment
+
+
+def check_seconds(value: Any, name: str) -> timedelta:
+    """A span of time from a number of seconds; negative ones are allowed. Raises InvalidValue."""
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        raise InvalidValue(f"{name} must be a number of seconds: {type(value).__name__}")
+    try:
+        seconds = float(value)
+    except (OverflowError, ValueError):
+        seconds = math.inf
+    if not abs(seconds) <= LONGEST.total_seconds():  # NaN is not
+        raise InvalidValue(f"{name} must be within ±{LONGEST.days // 365} years, in seconds")
+    return timedelta(seconds=seconds)
+
+
+def storable_json(value: Any, *, max_bytes: int = DETAIL_BYTES) -> Any:
+    """`value` itself when it is JSON within the limits, else what JSON can say of it, cut where it is too much."""
+    try:
+        return check_json(value, "value", max_bytes=max_bytes)
+    except Exception:  # noqa: BLE001 - whatever the methods of a strange object raise
+        made = _made_json(value, MAX_DEPTH, _Room(max_bytes))
+    text = json.dumps(made, ensure_ascii=False, separators=(",", ":"))
+    return made if len(text.encode()) <= max_bytes else bounded(text, max(0, max_bytes // 2 - 2))
+
+
+def storable_text(value: Any, max_bytes: int = MESSAGE_BYTES) -> str:
+    """`value` as text that can be stored, at most `max_bytes` of UTF-8."""
+    if isinstance(value, bytes | bytearray):
+        value = bytes(value[:max_bytes]).decode(errors="replace")
+    try:
+        return bounded(str(value), max_bytes)
+    except Exception:  # noqa: BLE001 - whatever a strange __str__ raises
+        return bounded(f"<{type(value).__name__}>", max_bytes)
+
+
+def storable_count(value: Any) -> int | None:
+    """`value` as a whole number that a column can hold; None for what is no number."""
+    try:
+        return int(max(0, min(MAX_STEPS, math.floor(value))))
+    except OverflowError:
+        return MAX_STEPS if value > 0 else 0
+    except Exception:  # noqa: BLE001 - NaN, text, whatever a strange number raises
+        return None
 
 
 def bounded(text: str, max_bytes: int) -> str:
@@ -79,3 +180,67 @@ def _items(value: Mapping[Any, Any] | Sequence[Any], path: str) -> Iterator[tupl
         if not isinstance(key, str):
             raise InvalidValue(f"{path} has a key that is not text: {key!r}")
         yield f"{path}.{check_text(key, f'a key of {path}')}", item
+
+
+def _check_inner_names(value: Any, name: str) -> None:
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            check_name(key, f"a name in {name}")
+            _check_inner_names(item, name)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _check_inner_names(item, name)
+
+
+class _Room:
+    """How many more values may be made: a small object may refer to itself many times."""
+
+    def __init__(self, values: int) -> None:
+        self.left = values
+
+    def take(self) -> bool:
+        """Whether there was room for one."""
+        self.left -= 1
+        return self.left >= 0
+
+
+def _made_json(value: Any, depth: int, room: _Room) -> Any:
+    if not room.take():
+        return CUT
+    try:
+        return _made_scalar(value) if _is_scalar(value) else _made_container(value, depth, room)
+    except Exception:  # noqa: BLE001 - whatever the methods of a strange object raise
+        return storable_text(f"<{type(value).__name__}>")
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(
+        value, bool | int | float | str | bytes | bytearray | datetime | date | time | timedelta | UUID | Decimal
+    )
+
+
+def _made_scalar(value: Any) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int) and abs(value) <= MAX_INTEGER:
+        return int(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    return storable_text(value, DETAIL_BYTES)
+
+
+def _made_container(value: Any, depth: int, room: _Room) -> Any:
+    if isinstance(value, Enum):
+        return _made_json(value.value, depth, room)
+    if hasattr(value, "model_dump"):
+        value = value.model_dump(mode="python", by_alias=True)
+    if not isinstance(value, Mapping | list | tuple | AbstractSet):
+        return storable_text(value)
+    if depth == 0:
+        return TOO_DEEP
+    if isinstance(value, Mapping):
+        items = islice(value.items(), max(0, room.left) + 1)
+        return {storable_text(key, MAX_PATH): _made_json(item, depth - 1, room) for key, item in items}
+    return [_made_json(item, depth - 1, room) for item in islice(value, max(0, room.left) + 1)]
