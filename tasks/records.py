@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import sys
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from tasks.formulas import original
+
 Record = Mapping[str, Any]
 
-# A text of our own csv files may be as long as the database allows; the module's limit is 128 KiB.
-csv.field_size_limit(sys.maxsize)
+
+class DamagedExport(Exception):
+    """The file is not as exports are written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +47,43 @@ def open_records(path: Path) -> Iterator[Records]:
 
 
 def _csv_records(file: TextIO) -> Iterator[Record]:
-    """First the columns, as the keys of a record without values."""
-    rows = csv.reader(file, strict=True)
-    columns = next(rows)
+    """First the columns, as the keys of a record without values; the values are those that the cells were made of."""
+    rows = _csv_rows(file)
+    columns = [str(name) for name in next(rows)]
     yield dict.fromkeys(columns)
     for row in rows:
+        if len(row) != len(columns):
+            raise DamagedExport(f"a record has {len(row)} fields instead of {len(columns)}")
         yield dict(zip(columns, row, strict=True))
+
+
+def _csv_rows(file: TextIO) -> Iterator[list[str | None]]:
+    """The rows, null told from an empty text: the csv module cannot do that before Python 3.12."""
+    lines: list[str] = []
+    quotes = 0
+    for line in file:
+        lines.append(line)
+        quotes += line.count('"')
+        if quotes % 2 == 0:  # else the line break is part of a field
+            yield _fields("".join(lines))
+            lines, quotes = [], 0
+    if lines:
+        raise DamagedExport('the last field has no closing "')
+
+
+def _fields(line: str) -> list[str | None]:
+    fields: list[str | None] = []
+    position = 0
+    while field := _FIELD.match(line, position):
+        quoted, plain, end = field.groups()
+        fields.append((plain and original(plain)) or None if quoted is None else original(quoted.replace('""', '"')))
+        if end != ",":
+            return fields
+        position = field.end()
+    raise DamagedExport("a field is not quoted as it should be")
+
+
+_FIELD = re.compile(r'(?:"(?P<quoted>(?:[^"]++|"")*+)"|(?P<plain>[^",\r\n]*+))(?P<end>,|\r?\n|\Z)')
 
 
 def _json_records(file: TextIO) -> Iterator[Record]:

@@ -70,7 +70,14 @@ class Report:
 
 def read_report(path: Path) -> Report:
     """The report in this file. Raises ConfigurationError, one line with the file and the line, when it is wrong."""
-    return _Source(path, path.read_text(encoding="utf-8")).report()
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # a byte order mark, which some editors write, is none of the SQL
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError(f"{path}:{line}: a report file is in UTF-8, and this line is not") from None
+    except OSError as error:
+        raise ConfigurationError(f"{path}:1: the report file cannot be read: {error.strerror}") from None
+    return _Source(path, text).report()
 
 
 def _in_utc(value: datetime) -> datetime:

@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 from psycopg.pq import TransactionStatus
 from sqlalchemy import make_url
 
+from tasks.batches import BYTES, ROWS, batches, weight
+from tasks.loading import load_exactly
 from tasks.reportfile import ORGANIZATION, Report, ReportFilters, read_report
+from tracking.db import is_away
 from tracking.errors import ConfigurationError
 from tracking.settings import settings
 
 Row = tuple[Any, ...]
 
 SHIPPED = Path(__file__).parent / "reports"
-ROWS_PER_FETCH = 500  # of 10 kB each they are 5 MB: the most that an export keeps in memory
+CURSOR = "report"
+OFFER_SECONDS = 60
+UNKNOWN_OR_FORBIDDEN = (
+    "42"  # the class of SQLSTATE for what is not there or must not be read (appendix A of the manual)
+)
 
 
 class ReportFailed(Exception):
@@ -41,20 +50,25 @@ def catalogue() -> Mapping[str, Report]:
     return reports
 
 
+def unavailable() -> Mapping[str, str]:
+    """Why reports cannot be had, by name: shipped ones whose tables the database of CELERIAC_REPORTS_URL does not have.
+
+    It is asked once in OFFER_SECONDS; while it does not answer, nothing is known to be missing.
+    """
+    own, tracking = settings().reports, settings().database
+    return {} if own == tracking else _missing(own, int(time.monotonic() // OFFER_SECONDS))
+
+
 @dataclass(frozen=True)
 class Rows:
-    """A report that has begun to answer: its column names, and its rows in lists of up to ROWS_PER_FETCH."""
+    """A report that has begun to answer: its column names, and its rows in batches that fit in memory."""
 
     columns: Sequence[str]
-    _first: Sequence[Row] = field(repr=False)
-    _cursor: psycopg.ServerCursor[Row] = field(repr=False)
+    _batches: Iterator[list[Row]] = field(repr=False)
 
-    def __iter__(self) -> Iterator[Sequence[Row]]:
+    def __iter__(self) -> Iterator[list[Row]]:
         """All rows, once."""
-        rows = self._first
-        while rows:
-            yield rows
-            rows = self._cursor.fetchmany(ROWS_PER_FETCH)
+        return self._batches
 
 
 @contextmanager
@@ -63,14 +77,46 @@ def running(report: Report, organization: str, filters: ReportFilters) -> Iterat
 
     Raises ConnectionError when the database cannot serve it now, ReportFailed when trying again will not help.
     """
-    with _told_plainly(report), _connection() as connection, connection.cursor(name="report") as cursor:
+    with _told_plainly(report), _connection() as connection, connection.cursor(name=CURSOR) as cursor:
         cursor.execute(report.sql.encode(), {**filters.model_dump(), ORGANIZATION: organization})
-        first = cursor.fetchmany(ROWS_PER_FETCH)
         columns = [column.name for column in cursor.description or ()]
         repeated = sorted({name for name in columns if columns.count(name) > 1})
         if repeated:
             raise ReportFailed(f"the report {report.name} has several columns named {', '.join(repeated)}")
-        yield Rows(columns, first, cursor)
+        # Closed before the cursor, which would wait for ever for a stream that nobody reads on.
+        with closing(_rows(connection)) as rows:
+            following = batches(rows)
+            first = next(following, [])
+            yield Rows(columns, chain([first] if first else [], following))
+
+
+def _rows(connection: psycopg.Connection[Row]) -> Generator[Row, None, None]:
+    """The rows, one by one as they arrive: what the client asks for at once may be larger than its memory.
+
+    The server works on a FETCH until its last row is taken, and its time limit runs; so the next one asks for no more
+    than a batch, as the rows have been until now.
+    """
+    count, number = ROWS, 0
+    while True:
+        fetched = size = 0
+        try:
+            with closing(_fetched(connection, count)) as arriving:
+                for row in arriving:
+                    fetched += 1
+                    size += weight(row)
+                    yield row
+        except UnicodeDecodeError:
+            raise ReportFailed(f"row {number + fetched + 1:,} holds a text that is not UTF-8") from None
+        if fetched < count:
+            return
+        number += fetched
+        count = max(1, min(ROWS, fetched * BYTES // max(size, 1)))
+
+
+def _fetched(connection: psycopg.Connection[Row], count: int) -> Generator[Row, None, None]:
+    return cast(
+        "Generator[Row, None, None]", connection.cursor().stream(f"FETCH FORWARD {count} FROM {CURSOR}".encode())
+    )
 
 
 def _report_files() -> Iterator[Path]:
@@ -90,6 +136,7 @@ def _connection() -> Iterator[psycopg.Connection[Row]]:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         timeout = f"{settings().reports_timeout}s"
         connection.execute(_LIMITS, {"statement": timeout, "idle": timeout})
+        load_exactly(connection)
         try:
             yield connection
         except BaseException:
@@ -106,7 +153,8 @@ def _connect() -> psycopg.Connection[Row]:
         raise ConfigurationError("CELERIAC_REPORTS_URL: reports are run by PostgreSQL only")
     _, arguments = url.get_dialect()().create_connect_args(url)
     waits = {"connect_timeout": settings().connect_timeout, "keepalives_idle": 30, "keepalives_count": 3}
-    return psycopg.connect(**{**waits, "application_name": "celeriac report", **arguments})
+    fixed = {"application_name": "celeriac report", "client_encoding": "UTF8"}
+    return psycopg.connect(**{**waits, **fixed, **arguments})
 
 
 # Limits of this transaction only, so that they work through a connection pooler too. The last one lets the server
@@ -115,6 +163,10 @@ _LIMITS = """
     SELECT set_config('statement_timeout', %(statement)s, true),
            set_config('idle_in_transaction_session_timeout', %(idle)s, true),
            set_config('TimeZone', 'UTC', true),
+           set_config('DateStyle', 'ISO', true),
+           set_config('IntervalStyle', 'postgres', true),
+           set_config('bytea_output', 'hex', true),
+           set_config('extra_float_digits', '1', true),
            set_config('client_connection_check_interval', '5s', true)"""
 
 
@@ -125,8 +177,33 @@ def _told_plainly(report: Report) -> Iterator[None]:
         yield
     except psycopg.errors.QueryCanceled as error:
         raise ReportFailed(f"the report {report.name} took longer than {settings().reports_timeout} s") from error
-    except psycopg.OperationalError as error:
-        raise ConnectionError(f"the database of the report {report.name} cannot be used now") from error
     except psycopg.Error as error:
+        own_fault = isinstance(error, psycopg.errors.ReadOnlySqlTransaction)  # which every report's transaction is
+        if is_away(error) and not own_fault:
+            raise ConnectionError(f"the database of the report {report.name} cannot be used now") from error
         reason = error.diag.message_primary or str(error)
         raise ReportFailed(f"the report {report.name} failed: {reason}") from error
+
+
+@lru_cache(maxsize=4)
+def _missing(_url: str, _period: int) -> Mapping[str, str]:
+    missing = {}
+    with suppress(psycopg.Error), _connection() as connection:
+        for path in sorted(SHIPPED.glob("*.sql")):
+            reason = _lack(connection, catalogue()[path.stem])
+            if reason:
+                missing[path.stem] = f"the report {path.stem} is not offered by CELERIAC_REPORTS_URL: {reason}"
+    return missing
+
+
+def _lack(connection: psycopg.Connection[Row], report: Report) -> str | None:
+    """What the report needs and the database does not have, or does not show to us; it is planned, not run."""
+    values: dict[str, Any] = dict.fromkeys((parameter.name for parameter in report.parameters), None)
+    try:
+        with connection.transaction():
+            connection.execute(b"EXPLAIN " + report.sql.encode(), {**values, ORGANIZATION: ""})
+    except psycopg.errors.DatabaseError as error:
+        if (error.sqlstate or "").startswith(UNKNOWN_OR_FORBIDDEN):
+            return error.diag.message_primary
+        raise
+    return None

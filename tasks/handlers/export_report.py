@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -10,12 +11,13 @@ import pydantic
 from pydantic import AfterValidator, Field, SerializeAsAny, ValidationInfo, field_validator
 
 from tasks import Job, app
+from tasks.cells import CellTooLong
 from tasks.exports import ExportedFile, drafting
 from tasks.formats import FORMATS, Format, FormatName, Writer
 from tasks.identity import identity_of
 from tasks.money import PayloadWithoutMoney
 from tasks.reportfile import ReportFilters
-from tasks.reporting import Rows, catalogue, running
+from tasks.reporting import Row, Rows, catalogue, running, unavailable
 from tasks.spool import Spool
 
 catalogue()  # a wrong report file stops the start, not the first job
@@ -23,13 +25,21 @@ catalogue()  # a wrong report file stops the start, not the first job
 
 def _known(name: str) -> str:
     if name not in catalogue():
-        raise ValueError(f"unknown report type; known: {', '.join(catalogue())}")
+        raise ValueError(f"unknown report type; known: {', '.join(_offered())}")
+    if name in unavailable():
+        raise ValueError(unavailable()[name])
     return name
 
 
+def _offered() -> list[str]:
+    return [name for name in catalogue() if name not in unavailable()]
+
+
 def _describe(schema: dict[str, Any]) -> None:
-    schema["properties"]["reportType"] |= {"enum": list(catalogue())}
-    models = {name: report.filters.model_json_schema() for name, report in catalogue().items()}
+    models = {name: catalogue()[name].filters.model_json_schema() for name in _offered()}
+    missing = "".join(f" {reason[0].upper()}{reason[1:]}." for reason in unavailable().values())
+    schema["description"] += missing
+    schema["properties"]["reportType"] |= {"enum": list(models)}
     schema["properties"]["filters"] = {"anyOf": [{**model, "title": name} for name, model in models.items()]}
 
 
@@ -108,8 +118,24 @@ def export_report(self: Job, payload: ExportReport) -> ExportResult:
 def _process(job: Job, rows: Rows, form: Format, spool: Spool) -> None:
     """Make every value a cell of the format. How many rows there will be is not known yet: the percentage stays."""
     for batch in rows:
-        spool.write([tuple(map(form.cell, row)) for row in batch])
+        spool.write([_cells(form, rows.columns, row, spool.rows + number) for number, row in enumerate(batch, start=1)])
         job.progress(40, f"Process: {spool.rows:,} rows", detail={"rows": spool.rows})
+
+
+def _cells(form: Format, columns: Sequence[str], row: Row, number: int) -> tuple[Any, ...]:
+    try:
+        return tuple(map(form.cell, row))
+    except CellTooLong as error:
+        column = next(name for name, value in zip(columns, row, strict=True) if _is_too_long(form, value))
+        raise CellTooLong(f"row {number:,}, column {column}: {error}") from None
+
+
+def _is_too_long(form: Format, value: Any) -> bool:
+    try:
+        form.cell(value)
+    except CellTooLong:
+        return True
+    return False
 
 
 def _write(job: Job, spool: Spool, writer: Writer) -> None:

@@ -13,7 +13,7 @@ from tasks import BaseModel, Job, app
 from tasks.exports import private_directory
 from tasks.identity import Identity, identity_of
 from tasks.money import PayloadWithoutMoney
-from tasks.webhooks import deliver
+from tasks.webhooks import DeliveryDelayed, deliver
 from tracking.settings import settings
 
 LOG_FILE = "notifications.jsonl"
@@ -62,7 +62,12 @@ def notification(self: Job, payload: SendNotification) -> SentNotification:
     with self.step("Deliver", 1, of=1):
         if payload.url is None:
             return SentNotification(channel="log", receiver=_append(who, payload), status=None)
-        status = deliver(str(payload.url), _body(who, payload), idempotency_key=str(who.job_id))
+        try:
+            status = deliver(str(payload.url), _body(who, payload), idempotency_key=str(who.job_id))
+        except DeliveryDelayed as error:
+            if error.retry_after is None:
+                raise  # the back-off of the handler decides
+            raise self.retry(exc=error, countdown=error.retry_after) from error
         return SentNotification(channel="webhook", receiver=payload.url.host or "", status=status)
 
 
