@@ -27,6 +27,7 @@ from sqlalchemy import select
 
 from tests.forkserver import Forked, ForkServer
 from tracking import queries
+from tracking.crashpoints import VARIABLE
 from tracking.db import Database
 from tracking.models import HistoryEntry, JobRecord
 from tracking.schema import jobs, workers
@@ -98,9 +99,11 @@ class Platform:
     def start(self, *command: str, log: str = "process.log", warm: bool = True, **environment: str) -> Process:
         """Start a program of the virtual environment in a session of its own; its output goes to `log`."""
         program = (str(Path(sys.executable).parent / command[0]), *command[1:])
-        start = _fork if warm and command[0] in ("celery", "uvicorn") else _execute
+        variables = {**self.environment, **environment}
+        # The crash points are read from the environment once, at their import, which a fork has behind it.
+        warm = warm and command[0] in ("celery", "uvicorn") and VARIABLE not in variables
         with (self.directory / log).open("ab") as output:
-            process = start(program, {**self.environment, **environment}, output.fileno())
+            process = (_fork if warm else _execute)(program, variables, output.fileno())
         self._stack.callback(_end, process)
         return process
 
