@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -62,9 +63,20 @@ class StrictRequest(Request):
     async def json(self) -> Any:
         """The parsed body."""
         try:
-            return from_json(await self.body(), allow_inf_nan=False)
+            body = await self.body()
+            parsed = from_json(body, allow_inf_nan=False)
+            json.loads(body, object_pairs_hook=_distinct)
         except ValueError as error:
             raise Problem(Code.MALFORMED_JSON, str(error)) from None
+        return parsed
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> None:
+    """Refuse an object that says two things of the same name: parsers differ in which one they take."""
+    if len(pairs) > len({name for name, _ in pairs}):
+        names = [name for name, _ in pairs]
+        twice = next(name for number, name in enumerate(names) if name in names[:number])
+        raise ValueError(f"an object has the key {twice[:100]!r} twice")
 
 
 async def _take_turn(turns: asyncio.Semaphore) -> None:

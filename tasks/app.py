@@ -11,6 +11,9 @@ from celery.app.amqp import AMQP
 from celery.result import AsyncResult
 
 from tasks import sending, transport
+from tasks.retries import read_policy
+from tasks.signatures import resolve_annotations
+from tracking.errors import ConfigurationError
 from tracking.settings import settings
 
 if TYPE_CHECKING:
@@ -65,7 +68,7 @@ class JobApp(Celery):
     def task(self, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
     def task(self, *args: Any, **options: Any) -> Any:
-        """Celery's decorator, with the platform's options `permission` and `steps` among its own."""
+        """Celery's decorator, with the platform's options `permission`, `public` and `steps` among its own."""
         return super().task(*args, **options)
 
     def finalize(self, auto: bool = False) -> None:  # noqa: FBT001, FBT002 - Celery's signature
@@ -78,10 +81,35 @@ class JobApp(Celery):
                 self.finalized = False
                 raise
 
-    def _task_from_fun(self, fun: Callable[..., Any], name: str | None = None, **options: Any) -> Any:  # type: ignore[override]
+    def _task_from_fun(  # type: ignore[override]
+        self, fun: Callable[..., Any], name: str | None = None, base: Any = None, **options: Any
+    ) -> Any:
         # camelCase out as well as in
         options["pydantic_dump_kwargs"] = {"by_alias": True, **(options.get("pydantic_dump_kwargs") or {})}
-        return super()._task_from_fun(fun, name=name, **options)
+        base = base or self.Task
+        policy, rest = read_policy(options, base)
+        resolve_annotations(fun, name or fun.__qualname__, needs_all=bool(options.get("pydantic")))
+        options |= {**policy.options, "policy": policy, "retry_kwargs": rest}
+        task = super()._task_from_fun(fun, name=name, base=base, **options)
+        return _servable(self, task)
+
+    def register_task(self, task: Any, **options: Any) -> Any:
+        """Register a task that is a class; see `task`."""
+        cls = task if isinstance(task, type) else type(task)
+        policy, rest = read_policy(options, cls)
+        for name, value in {**policy.options, "policy": policy, "retry_kwargs": rest}.items():
+            setattr(cls, name, value)
+        return _servable(self, super().register_task(task, **options))
+
+
+def _servable(app: Celery, task: Any) -> Any:
+    try:
+        if hasattr(task, "refuse_unservable"):
+            task.refuse_unservable()
+    except ConfigurationError:
+        app._tasks.pop(task.name, None)  # type: ignore[attr-defined]  # noqa: SLF001 - Celery has no way back
+        raise
+    return task
 
 
 transport.register()

@@ -4,44 +4,80 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import pydantic
 from kombu.utils import json as kombu_json
 from kombu.utils.json import register_type
 
+from tasks.payloads import as_sent
 from tracking.errors import InvalidValue
 
+Passing = Literal["object", "keyword", "named"]
 
-def arguments_to_payload(args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
-    """One JSON object for a task's arguments.
+PASSING = "passing"  # the name under which a row's `delivery` keeps it
 
-    `(payload,)` and `payload=payload` are the object itself, no arguments are `{}`; any other call keeps both, as
-    `{"args": […], "kwargs": {…}}`.
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What a row keeps of a call.
+
+    `passing` says how `payload` becomes arguments again. object: it is the one positional argument. keyword: it is the
+    argument named `payload`. named: each of its members is an argument of that name. None: it is a call with several
+    arguments, `{"args": […], "kwargs": {…}}`, or else the one positional argument; an empty one is passed to those
+    handlers only that cannot be called without.
     """
-    args = [_dumped(value) for value in args or ()]
-    kwargs = {name: _dumped(value) for name, value in (kwargs or {}).items()}
-    candidates = [*args, *kwargs.values()]
-    if not candidates:
-        return {}
-    if len(candidates) == 1 and (args or "payload" in kwargs):
-        value = to_plain(candidates[0])
-        if isinstance(value, dict) and not is_call(value):
-            return value
-    call: dict[str, Any] = to_plain({"args": args, "kwargs": kwargs})
-    return call
+
+    payload: dict[str, Any]
+    passing: Passing | None = None
 
 
-def is_call(payload: Mapping[str, Any]) -> bool:
-    """Whether a payload is a call with several arguments instead of one object."""
-    return payload.keys() == {"args", "kwargs"}
+def arguments_to_payload(
+    args: Sequence[Any] | None,
+    kwargs: Mapping[str, Any] | None,
+    *,
+    parameter: str | None = None,
+    takes_payload: bool | None = None,
+) -> Arguments:
+    """One JSON object for a task's arguments, from which exactly these arguments come back.
+
+    `parameter`: the name of the handler's only one, which may be given either way; None: it has several, or is not
+    known here. `takes_payload`: whether it cannot be called without; None: not known here.
+    """
+    plain_args = [to_plain(_sendable(value)) for value in args or ()]
+    plain_kwargs = {name: to_plain(_sendable(value)) for name, value in (kwargs or {}).items()}
+    if not plain_args and plain_kwargs.keys() == {parameter}:
+        plain_args, plain_kwargs = list(plain_kwargs.values()), {}
+    if not plain_args and not plain_kwargs:
+        return Arguments({}, None if takes_payload is False else "named")
+    if len(plain_args) == 1 and not plain_kwargs and isinstance(plain_args[0], dict):
+        payload = plain_args[0]
+        is_plain = bool(payload) or takes_payload is True
+        return Arguments(payload, None if is_plain and not is_call(payload) else "object")
+    if not plain_args and plain_kwargs.keys() == {"payload"} and isinstance(plain_kwargs["payload"], dict):
+        return Arguments(plain_kwargs["payload"], "keyword")
+    return Arguments({"args": plain_args, "kwargs": plain_kwargs})
 
 
-def payload_to_arguments(payload: Mapping[str, Any], *, takes_payload: bool) -> tuple[list[Any], dict[str, Any]]:
-    """The arguments to send for a payload; `takes_payload` False for a handler without parameters."""
+def payload_to_arguments(
+    payload: Mapping[str, Any], passing: Passing | None = None, *, takes_payload: bool
+) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments to send for a payload; `takes_payload` False for a handler that can be called without any."""
+    if passing == "object":
+        return [dict(payload)], {}
+    if passing == "keyword":
+        return [], {"payload": dict(payload)}
+    if passing == "named":
+        return [], dict(payload)
     if is_call(payload):
         return list(payload["args"]), dict(payload["kwargs"])
     return ([dict(payload)], {}) if takes_payload or payload else ([], {})
+
+
+def is_call(payload: Mapping[str, Any]) -> bool:
+    """Whether a payload looks like a call with several arguments instead of one object."""
+    return payload.keys() == {"args", "kwargs"}
 
 
 def to_plain(value: Any) -> Any:
@@ -54,14 +90,10 @@ def to_plain(value: Any) -> Any:
         raise InvalidValue(f"the arguments are not JSON: {error}") from None
 
 
-def _dumped(value: Any) -> Any:
-    return _model_to_plain(value) if isinstance(value, pydantic.BaseModel) else value
-
-
-def _model_to_plain(model: pydantic.BaseModel) -> dict[str, Any]:
-    return model.model_dump(mode="json", by_alias=True)
+def _sendable(value: Any) -> Any:
+    return as_sent(value) if isinstance(value, pydantic.BaseModel) else value
 
 
 # Wherever a payload stands in a canvas (a chain, a link, the body of a chord), it is JSON for kombu.
 # Nothing is marked, so nothing is decoded.
-register_type(pydantic.BaseModel, None, _model_to_plain, pydantic.BaseModel.model_validate)
+register_type(pydantic.BaseModel, None, as_sent, pydantic.BaseModel.model_validate)

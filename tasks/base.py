@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import time
-import typing
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -20,11 +19,17 @@ from sqlalchemy.exc import DBAPIError
 
 from tasks import lease, running
 from tasks.messages import JOB_ID_HEADER
+from tasks.options import check_options
+from tasks.payloads import completed, unsendable
 from tasks.progress import JobCancelled, Reporter
 from tasks.recording import DatabaseAway, persist
+from tasks.retries import RetryPolicy, read_policy
+from tasks.running import Asked
+from tasks.signatures import Signature
 from tracking import jobs, queries
 from tracking.crashpoints import CLAIMED, crash_point
 from tracking.db import database
+from tracking.errors import ConfigurationError
 from tracking.models import Attempt, Claim, Progress, Refusal
 from tracking.settings import settings
 from tracking.values import check_moment, check_seconds, storable_count, storable_json, storable_text
@@ -33,22 +38,22 @@ log = structlog.get_logger(__name__)
 
 MOST_BEFORE_SUCCESS = 99
 ANSWER_PATIENCE = 5.0  # seconds in which a question of a body must be answered
-OPTIONAL_KINDS = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
     """A handler as Celery knows it. Everything is Celery's own except the attributes and methods named here.
 
-    `permission`: what a caller of the API needs, besides `jobs.create_jobs`, to create or retry such a job; None: no
-    more than that. `steps`: the names of the steps, for people who watch. `circuit_failures`: after so many failed
-    attempts in a row, over all jobs of the type, the others wait for `circuit_pause` seconds, and then until one of
-    them has succeeded; 0: never.
+    `permission`: what a caller of the API needs, besides `jobs.create_jobs`, to create or retry such a job. `public`:
+    whether the API lets create such jobs by whoever may create any; without both, only code can. `steps`: the names of
+    the steps, for people who watch. `circuit_failures`: after so many failed attempts in a row, over all jobs of the
+    type, the others wait for `circuit_pause` seconds, and then until one of them has succeeded; 0: never.
     """
 
     abstract = True
     acks_late = True
     Request = "tasks.request:Request"
     permission: str | None = None
+    public: bool = False
     steps: tuple[str, ...] = ()
     circuit_failures: int = 5
     circuit_pause: float = 60.0
@@ -88,16 +93,35 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
             lambda: _is_current(attempt), patience=ANSWER_PATIENCE, defer_interrupt=True, task_id=str(attempt.task_id)
         )
 
-    def retry(self, *args: Any, max_retries: int | None = None, **kwargs: Any) -> Any:
-        """Celery's retry, with the job's own limit; the time until it is due is spent in the row, not in the broker."""
-        if kwargs.get("countdown") is not None:
-            check_seconds(kwargs["countdown"], "countdown")
-        if kwargs.get("eta") is not None:
-            check_moment(kwargs["eta"], "eta")
+    def retry(  # noqa: PLR0917 - Celery's signature
+        self,
+        args: Any = None,
+        kwargs: Any = None,
+        exc: Any = None,
+        throw: bool = True,  # noqa: FBT001, FBT002
+        eta: Any = None,
+        countdown: float | None = None,
+        max_retries: int | None = None,
+        **options: Any,
+    ) -> Any:
+        """Celery's retry, with the job's own limit; the time until it is due is spent in the row, not in the broker.
+
+        Options of apply_async change how the next attempt is sent. Raises InvalidValue for an unknown one.
+        """
+        check_options(options)
+        now = running.of(self.request)
+        if now is not None:
+            now.retry = Asked(options, has_arguments=args is not None or kwargs is not None, max_retries=max_retries)
+        if countdown is not None:
+            check_seconds(countdown, "countdown")
+        if eta is not None:
+            check_moment(eta, "eta")
         if max_retries is None and self.job is not None:
             max_retries = self.job.max_retries
+        if not eta and countdown is None:
+            countdown = self.default_delay()
         try:
-            return super().retry(*args, **{**kwargs, "max_retries": max_retries})
+            return super().retry(args, kwargs, exc, throw, eta, countdown, max_retries, **options)
         finally:
             # Celery keeps the limit on the task, where it would hold for the next job of this process as well.
             self.__dict__.pop("override_max_retries", None)
@@ -113,44 +137,79 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
         if meta is not None and task_id in (None, self.request.id):
             self._report(percent=_share(meta), detail=pydantic_core.to_jsonable_python(meta, fallback=repr))
 
+    def default_delay(self) -> float:
+        """Seconds until the next attempt of a body that asks for one and does not say when."""
+        policy = self.policy
+        return policy.wait(self.request.retries) if policy.manual_delay is None else policy.manual_delay
+
     @cached_property
+    def policy(self) -> RetryPolicy:
+        """When the handler is retried that does not say so at the moment."""
+        return read_policy({}, type(self))[0]
+
+    @cached_property
+    def signature_read(self) -> Signature:
+        """What the handler's signature says."""
+        run = inspect.getattr_static(type(self), "run")
+        handler: Any = getattr(type(self), "_decorated_fun", None) or getattr(run, "__func__", run)
+        return Signature(inspect.unwrap(handler), is_bound=not isinstance(run, staticmethod))
+
+    @property
     def payload_model(self) -> type[pydantic.BaseModel] | None:
         """The pydantic model of a handler whose one parameter is a payload; None for every other signature."""
-        handler: Any = inspect.unwrap(getattr(self, "_decorated_fun", self.run))
-        names = [name for name in inspect.signature(handler).parameters if name != "self"]
-        annotation = typing.get_type_hints(handler).get(names[0]) if len(names) == 1 else None
-        is_model = inspect.isclass(annotation) and issubclass(annotation, pydantic.BaseModel)
-        return annotation if is_model else None
+        return self.signature_read.payload_model
 
-    @cached_property
+    @property
     def takes_payload(self) -> bool:
         """Whether the handler cannot be called without an argument."""
-        handler: Any = inspect.unwrap(getattr(self, "_decorated_fun", self.run))
-        return any(
-            parameter.default is parameter.empty and parameter.kind not in OPTIONAL_KINDS
-            for name, parameter in inspect.signature(handler).parameters.items()
-            if name != "self"
-        )
+        return self.signature_read.takes_payload
+
+    @property
+    def is_offered(self) -> bool:
+        """Whether the API lets people create such jobs."""
+        return self.public or self.permission is not None
 
     def validate_payload(self, payload: Any) -> dict[str, Any]:
-        """The payload with its defaults, as the handler will see it. Raises pydantic.ValidationError."""
-        if self.payload_model is None:
-            return dict(payload)
-        return self.payload_model.model_validate(payload).model_dump(mode="json", by_alias=True)
+        """The payload as it was sent, with its defaults. Raises pydantic.ValidationError."""
+        return dict(payload) if self.payload_model is None else completed(self.payload_model, payload)
+
+    def outside_arguments(self, payload: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments that a payload from outside stands for. Raises pydantic.ValidationError."""
+        if self.signature_read.takes_object:
+            return [payload], {}
+        return [], self.signature_read.arguments(payload)
 
     def payload_schema(self) -> dict[str, Any]:
         """The JSON Schema of the payload."""
-        return self.payload_model.model_json_schema() if self.payload_model else {"type": "object"}
+        return self.signature_read.schema()
 
     def retry_policy(self) -> dict[str, Any]:
-        """When the handler is retried by itself: exception names, backoff factor and cap in seconds, jitter."""
+        """When the handler is retried by itself: names of exceptions, limit (None: for ever), and seconds.
+
+        `backoff`: before the first retry, doubled at each up to `backoffMax`, with `jitter` a random share of it; 0:
+        always `delay` seconds, which is None otherwise.
+        """
+        policy = self.policy
         return {
-            "maxRetries": self.max_retries,
+            "maxRetries": policy.max_retries,
             "retriedOn": [error.__name__ for error in getattr(self, "autoretry_for", ())],
-            "backoff": float(getattr(self, "retry_backoff", False)),
-            "backoffMax": getattr(self, "retry_backoff_max", 600),
-            "jitter": bool(getattr(self, "retry_jitter", True)),
+            "backoff": float(policy.backoff),
+            "backoffMax": policy.longest,
+            "jitter": policy.jitter,
+            "delay": None if policy.backoff else policy.delay,
         }
+
+    def refuse_unservable(self) -> None:
+        """Raise ConfigurationError when no job of this handler could arrive as it was sent."""
+        signature = self.signature_read
+        try:
+            reason = unsendable(signature.payload_model) if signature.payload_model else None
+            if reason is None and self.is_offered:
+                signature.schema()
+        except (ConfigurationError, pydantic.errors.PydanticUserError) as error:
+            reason = str(error)
+        if reason is not None:
+            raise ConfigurationError(f"the task {self.name!r} cannot be served: {reason}")
 
     def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Claim the job; a message whose job nobody expects from it is dropped here, before the body."""

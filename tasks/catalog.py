@@ -11,8 +11,9 @@ from tracking.errors import UnknownJobType
 
 
 def handlers() -> Mapping[str, Job]:
-    """The handlers by job type, without Celery's own tasks."""
-    return {name: cast("Job", task) for name, task in sorted(app.tasks.items()) if not name.startswith("celery.")}
+    """The handlers that are offered to people, by job type."""
+    known = ((name, task) for name, task in sorted(app.tasks.items()) if not name.startswith("celery."))
+    return {name: cast("Job", task) for name, task in known if getattr(task, "is_offered", False)}
 
 
 def handler(job_type: str) -> Job:
@@ -20,4 +21,12 @@ def handler(job_type: str) -> Job:
     task = app.tasks.get(job_type)
     if task is None or job_type.startswith("celery."):
         raise UnknownJobType(f"no handler is registered for {job_type!r}")
+    return cast("Job", task)
+
+
+def offered(job_type: str) -> Job:
+    """The handler of a job type that people may create. Raises UnknownJobType."""
+    task = app.tasks.get(job_type)
+    if not getattr(task, "is_offered", False):
+        raise UnknownJobType(f"no handler is registered for {job_type!r}, or it is not offered here")
     return cast("Job", task)

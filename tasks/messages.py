@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tasks.arguments import payload_to_arguments
+from tasks.arguments import PASSING, payload_to_arguments
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -23,7 +23,7 @@ def publish(app: Celery, producer: Producer, record: JobRecord) -> None:
     delivery = record.delivery
     handler: Any = app.tasks.get(record.job_type)
     takes_payload = handler is None or handler.takes_payload
-    args, kwargs = payload_to_arguments(record.payload, takes_payload=takes_payload)
+    args, kwargs = payload_to_arguments(record.payload, delivery.get(PASSING), takes_payload=takes_payload)
     stamps: dict[str, Any] = delivery.get("stamps") or {}
     message = app.amqp.create_task_message(
         str(record.task_id),

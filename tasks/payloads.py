@@ -1,9 +1,19 @@
-"""The base of payloads and results."""
+"""The base of payloads and results, and what of a payload is kept in a row: what was sent, and defaults."""
 
 from __future__ import annotations
 
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 import pydantic
 from pydantic.alias_generators import to_camel
+from pydantic.fields import FieldInfo
+
+from tracking.errors import InvalidValue
+
+SECRETS = (pydantic.SecretStr, pydantic.SecretBytes, pydantic.Secret)
 
 
 class BaseModel(pydantic.BaseModel):
@@ -19,3 +29,104 @@ class BaseModel(pydantic.BaseModel):
         frozen=True,
         hide_input_in_errors=True,
     )
+
+
+def as_sent(model: pydantic.BaseModel) -> dict[str, Any]:
+    """The JSON object that a worker reads as an equal model. Raises InvalidValue when there is none."""
+    try:
+        sent: dict[str, Any] = model.model_dump(mode="json", by_alias=True)
+        arrived = type(model).model_validate(sent)
+    except (ValueError, TypeError) as error:  # pydantic's errors are ValueErrors, and a serializer may raise anything
+        raise InvalidValue(f"a worker could not read this {type(model).__name__} again: {error}") from None
+    if arrived != model:
+        raise InvalidValue(
+            f"this {type(model).__name__} would be another one in the worker: its validators change what they have"
+            " made, or its serializers leave something out; send a dict instead"
+        )
+    return sent
+
+
+def completed(model: type[pydantic.BaseModel], sent: Mapping[str, Any]) -> dict[str, Any]:
+    """What was sent, with the defaults of what was left out. Raises pydantic.ValidationError.
+
+    Only the worker sees what the validators make of it. A default stays out when the validators, which do not see
+    defaults, would make something else of it in the worker.
+    """
+    valid = model.model_validate(sent)
+    filled = _filled(sent, valid, _dumped(valid))
+    if filled == sent:
+        return dict(sent)
+    try:
+        return filled if model.model_validate(filled) == valid else dict(sent)
+    except pydantic.ValidationError:
+        return dict(sent)
+
+
+def unsendable(model: type[pydantic.BaseModel]) -> str | None:
+    """Why no model of this type can be sent as JSON and read again; None: nothing is known against it."""
+    return _unsendable(model, set())
+
+
+def _unsendable(model: type[pydantic.BaseModel], seen: set[type]) -> str | None:
+    seen.add(model)
+    for name, field in model.model_fields.items():
+        place = f"{model.__name__}.{name}"
+        if field.exclude:
+            return f"{place} is excluded from what is sent"
+        accepted = _accepted(name, field)
+        if accepted is not None and (field.serialization_alias or name) not in accepted:
+            return f"{place} is sent as {field.serialization_alias!r} and read as {field.validation_alias!r}"
+        for each in _classes(field.annotation):
+            if issubclass(each, SECRETS):
+                return f"{place} is a secret: its value is not sent, and a row is no place for it"
+            if issubclass(each, pydantic.BaseModel) and each not in seen:
+                reason = _unsendable(each, seen)
+                if reason is not None:
+                    return reason
+    return None
+
+
+def _accepted(name: str, field: FieldInfo) -> set[str] | None:
+    """The names by which a field is read; None: too many ways to tell."""
+    if field.validation_alias is not None and not isinstance(field.validation_alias, str):
+        return None
+    return {name, field.validation_alias} if field.validation_alias else {name}
+
+
+def _classes(annotation: Any) -> Iterator[type]:
+    """The classes that an annotation is made of."""
+    origin = typing.get_origin(annotation)
+    for each in (origin, annotation) if origin else (annotation,):
+        if isinstance(each, type) and not isinstance(each, types.GenericAlias):
+            yield each
+    for argument in typing.get_args(annotation):
+        yield from _classes(argument)
+
+
+def _dumped(model: pydantic.BaseModel) -> dict[str, Any]:
+    try:
+        return model.model_dump(mode="json", by_alias=True)
+    except (ValueError, TypeError):  # a serializer that fails: the worker fills in the defaults
+        return {}
+
+
+def _filled(sent: Any, valid: Any, dumped: Any) -> Any:
+    if isinstance(valid, pydantic.BaseModel) and isinstance(sent, Mapping) and isinstance(dumped, Mapping):
+        return _filled_model(sent, valid, dumped)
+    lists = isinstance(valid, list | tuple) and isinstance(sent, list) and isinstance(dumped, list)
+    if lists and len(valid) == len(sent) == len(dumped):
+        return [_filled(*each) for each in zip(sent, valid, dumped, strict=True)]
+    return sent
+
+
+def _filled_model(sent: Mapping[str, Any], valid: pydantic.BaseModel, dumped: Mapping[str, Any]) -> dict[str, Any]:
+    filled = dict(sent)
+    for name, field in type(valid).model_fields.items():
+        alias = field.serialization_alias or name
+        if name not in valid.model_fields_set:
+            if alias in dumped:
+                filled[alias] = dumped[alias]
+            continue
+        for key in {name, alias} & filled.keys():
+            filled[key] = _filled(filled[key], getattr(valid, name), dumped.get(alias))
+    return filled

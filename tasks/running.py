@@ -2,28 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.progress import Reporter
-from tracking.models import Attempt, NewJob
+from tracking.models import Attempt, Changes, NewJob
 
 ATTRIBUTE = "running"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a body asked for with its retry; `max_retries` None: the job's own."""
+
+    options: Mapping[str, Any]
+    has_arguments: bool
+    max_retries: int | None
 
 
 @dataclass(slots=True)
 class Running:
     """One claimed attempt, kept on Celery's request.
 
-    `successors` (chain, link) wait here for the attempt's outcome; `rewritten` is the payload that a retry asked for;
-    `since` is when its message reached this process, on the monotonic clock.
+    `successors` (chain, link) wait here for the attempt's outcome; `retry` is what the body asked for with it, and
+    `changes` what that means for the row; `since` is when its message reached this process, on the monotonic clock.
     """
 
     attempt: Attempt
     reporter: Reporter
     since: float
     successors: list[NewJob] = field(default_factory=list)
-    rewritten: dict[str, Any] | None = None
+    retry: Asked | None = None
+    changes: Changes = field(default_factory=Changes)
     settled: bool = False
 
 

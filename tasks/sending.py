@@ -17,15 +17,16 @@ from celery.utils.functional import maybe_list
 from uuid_utils.compat import uuid7
 
 from tasks import running
-from tasks.arguments import arguments_to_payload, to_plain
+from tasks.arguments import PASSING, Arguments, arguments_to_payload, is_call, to_plain
 from tasks.dispatch import dispatcher
 from tasks.messages import PROPERTIES
+from tasks.options import check_options
 from tracking import jobs
 from tracking.admission import Limits
 from tracking.crashpoints import SUBMITTED, crash_point
 from tracking.db import database
 from tracking.errors import InvalidValue, OwnerMissing
-from tracking.models import Attempt, JobRecord, NewJob, Owner, Scope, Submitted
+from tracking.models import Attempt, Changes, JobRecord, NewJob, Owner, Scope, Submitted
 from tracking.ownership import current_owner
 from tracking.settings import settings
 from tracking.states import Hold
@@ -36,6 +37,7 @@ from tracking.values import (
     check_moment,
     check_name,
     check_seconds,
+    check_segment,
     check_text,
 )
 
@@ -82,7 +84,7 @@ def send(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | None,
     now = running.of(task.request) if task is not None else None
     if now is not None and task_id == str(now.attempt.task_id):
         # Task.retry sends the running task again: its row will wait for the new time, see signals.py.
-        now.rewritten = arguments_to_payload(args, kwargs)
+        now.changes = _changes(app, name, args, kwargs, now.retry)
         return now.attempt.task_id
     job = new_job(app, name, args, kwargs, task_id=task_id, options=options)
     collected = _collected.get()
@@ -131,13 +133,11 @@ def successors_of_running_task() -> list[NewJob]:
 
 def new_job(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | None, options: dict[str, Any]) -> NewJob:
     """The job that a call of send_task asks for. Raises the errors of a bad request; nothing is written."""
+    check_options(options)
     handler: Job | None = app.tasks.get(name)  # type: ignore[assignment]
     options = {**(_defaults(handler) if handler is not None else {}), **_given(options)}
     parent = running_attempt(app)
-    payload = arguments_to_payload(args, kwargs)
-    if handler is not None and handler.payload_model is not None:
-        payload = handler.validate_payload(payload)
-    check_json(payload, "payload")
+    arguments = _arguments(handler, args, kwargs)
     identifier = _identifier(task_id)
     priority = _priority(options.get("priority"))
     due_at, delay = _due(options.get("eta"), options.get("countdown"))
@@ -146,11 +146,11 @@ def new_job(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | No
         owner=_owner(options, parent),
         job_type=check_name(name, "the job type"),
         queue=_queue(app, options, name, (args, kwargs), handler),
-        payload=payload,
+        payload=arguments.payload,
         priority=priority,
         max_retries=_max_retries(options.get("max_retries"), handler),
-        delivery=_delivery(options),
-        project_id=_name(options, "project") or (parent.project_id if parent else None),
+        delivery=_delivery(options, arguments),
+        project_id=_project(options.get("project")) or (parent.project_id if parent else None),
         metadata=check_json(options.get("metadata") or {}, "metadata"),
         message=_message(options.get("message")),
         scheduled_at=due_at,
@@ -171,6 +171,55 @@ def running_attempt(app: Celery) -> Attempt | None:
     task = app.current_worker_task
     now = running.of(task.request) if task is not None else None
     return now.attempt if now is not None else None
+
+
+def _arguments(handler: Job | None, args: Any, kwargs: Any) -> Arguments:
+    """What the row keeps of the arguments: as they were sent, and the defaults of a payload."""
+    if handler is None:
+        arguments = arguments_to_payload(args, kwargs)
+    else:
+        sole, needed = handler.signature_read.sole, handler.takes_payload
+        arguments = arguments_to_payload(args, kwargs, parameter=sole, takes_payload=needed)
+        if handler.payload_model is not None:
+            arguments = _validated(handler, arguments)
+    check_json(arguments.payload, "payload")
+    return arguments
+
+
+def _validated(handler: Job, arguments: Arguments) -> Arguments:
+    payload: Any = arguments.payload
+    if arguments.passing is None and is_call(payload):
+        if len(payload["args"]) + len(payload["kwargs"]) != 1:
+            raise InvalidValue(f"{handler.name} takes one argument, its payload")
+        payload = [*payload["args"], *payload["kwargs"].values()][0]
+    elif arguments.passing == "named" and not handler.takes_payload:
+        return arguments
+    return arguments_to_payload([handler.validate_payload(payload)], None, takes_payload=True)
+
+
+def _changes(app: Celery, name: str, args: Any, kwargs: Any, asked: running.Asked | None) -> Changes:
+    """What a retry changes of its row: nothing but what the body named."""
+    if asked is None:
+        return Changes()
+    named = _given(asked.options)
+    handler: Any = app.tasks.get(name)
+    arguments = _arguments(handler, args, kwargs) if asked.has_arguments else None
+    delivery: dict[str, Any] = {each: None for each in asked.options if each in DELIVERED_OPTIONS}
+    delivery |= _delivery(named, None)
+    if arguments is not None:
+        delivery[PASSING] = arguments.passing
+    moved = {"queue", "exchange", "routing_key"} & named.keys()
+    return Changes(
+        payload=arguments.payload if arguments is not None else None,
+        delivery=delivery or None,
+        queue=_queue(app, named, name, (args, kwargs), handler) if moved else None,
+        priority=_priority(named["priority"]) if "priority" in named else None,
+        max_retries=None if asked.max_retries is None else _max_retries(asked.max_retries, handler),
+    )
+
+
+def _project(value: Any) -> str | None:
+    return None if value is None else check_segment(check_name(value, "project"), "project")
 
 
 def _defaults(handler: Task[..., Any]) -> dict[str, Any]:
@@ -282,8 +331,12 @@ def _own_headers(headers: Any) -> Any:
     return {name: value for name, value in headers.items() if name not in RESERVED_HEADERS or copied.get(name) != value}
 
 
-def _delivery(options: Mapping[str, Any]) -> dict[str, Any]:
+def _delivery(options: Mapping[str, Any], arguments: Arguments | None) -> dict[str, Any]:
     kept = {name: options[name] for name in DELIVERED_OPTIONS if options.get(name)}
+    if options.get("expires") is not None:
+        kept["expires"] = options["expires"]  # 0 has a meaning, too
+    if arguments is not None and arguments.passing is not None:
+        kept[PASSING] = arguments.passing
     kept |= {name: maybe_list(kept[name]) for name in ("link", "link_error") if name in kept}
     if "expires" in kept:
         kept["expires"] = _expiry(kept["expires"]).isoformat()

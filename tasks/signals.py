@@ -26,7 +26,6 @@ from celery.result import ResultBase
 from sqlalchemy import Connection
 
 from tasks import dead_letters, handing_back, running, sending
-from tasks.arguments import arguments_to_payload
 from tasks.dispatch import dispatcher
 from tasks.exceptions import described
 from tasks.recording import persist, recorder
@@ -74,8 +73,8 @@ def on_retry(request: Any, reason: Retry, einfo: Any, **_: Any) -> None:
     if now is None or _is_interruption(reason.exc, request, now):
         return
     failure = _failure(reason.exc or reason, einfo)
-    changed = now.rewritten if now.rewritten != arguments_to_payload(request.args, request.kwargs) else None
-    _end_attempt(request, now, "retry", how="interrupted", failure=failure, delay=_delay(reason.when), payload=changed)
+    delay = _delay(reason.when)
+    _end_attempt(request, now, "retry", how="interrupted", failure=failure, delay=delay, changes=now.changes)
 
 
 def on_failure(sender: Any, task_id: str, exception: BaseException, einfo: Any = None, **_: Any) -> None:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from tasks import sending
 from tasks.app import app
-from tasks.catalog import handler
+from tasks.catalog import offered
 from tasks.dispatch import dispatcher
 from tracking import jobs
 from tracking.admission import Limits
@@ -51,8 +51,9 @@ def create(
         "idempotency_key": idempotency_key,
         "request_hash": request_hash,
     }
-    task = handler(job_type)
-    job = sending.new_job(app, task.name, None, {"payload": payload}, task_id=None, options=options)
+    task = offered(job_type)
+    args, kwargs = task.outside_arguments(payload)
+    job = sending.new_job(app, task.name, args, kwargs, task_id=None, options=options)
     return sending.submit(job, scope)
 
 

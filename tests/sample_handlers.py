@@ -27,7 +27,7 @@ class Count(BaseModel):
     word_count: int
 
 
-@app.task(bind=True, pydantic=True, name="count_words", steps=("Count",))
+@app.task(bind=True, pydantic=True, name="count_words", public=True, steps=("Count",))
 def count_words(self: Job, payload: Words) -> Count:
     """Count the words, and leave a line in the witness file."""
     with self.step("Count", 1, of=1):
@@ -45,7 +45,7 @@ class Nap(BaseModel):
     witness: str | None = None
 
 
-@app.task(bind=True, pydantic=True, name="nap")
+@app.task(bind=True, pydantic=True, name="nap", public=True)
 def nap(self: Job, payload: Nap) -> None:
     """Sleep."""
     if payload.witness:
@@ -56,7 +56,7 @@ def nap(self: Job, payload: Nap) -> None:
             time.sleep(payload.seconds / payload.steps)
 
 
-@app.task(bind=True, pydantic=True, name="deaf")
+@app.task(bind=True, pydantic=True, name="deaf", public=True)
 def deaf(self: Job, payload: Nap) -> None:
     """Sleep whatever happens; with more than one step, say so all the time."""
     end = time.monotonic() + payload.seconds
@@ -69,7 +69,7 @@ def deaf(self: Job, payload: Nap) -> None:
             self.progress(50)
 
 
-@app.task(bind=True, pydantic=True, name="linger")
+@app.task(bind=True, pydantic=True, name="linger", public=True)
 def linger(self: Job, payload: Nap) -> None:
     """Sleep in the first attempt."""
     if self.job is not None and self.job.attempt == 1:
@@ -86,6 +86,7 @@ class Trouble(BaseModel):
     bind=True,
     pydantic=True,
     name="flaky",
+    public=True,
     autoretry_for=(ConnectionError,),
     retry_backoff=True,
     retry_jitter=False,
@@ -98,7 +99,7 @@ def flaky(self: Job, payload: Trouble) -> int:
     return int(self.request.retries)
 
 
-@app.task(name="add")
+@app.task(name="add", public=True)
 def add(x: int, y: int) -> int:
     """Plain Celery."""
     return x + y
@@ -116,7 +117,7 @@ def parent(self: Job, children: int) -> list[str]:
     return [current_app.tasks["add"].delay(number, 1).id for number in range(children)]
 
 
-@app.task(name="fail")
+@app.task(name="fail", public=True)
 def fail(text: str = "broken") -> None:
     """Raise."""
     raise ValueError(text)
@@ -128,7 +129,7 @@ class Fault(BaseModel):
     fault: str
 
 
-@app.task(bind=True, pydantic=True, name="fragile", circuit_failures=2, circuit_pause=2.0)
+@app.task(bind=True, pydantic=True, name="fragile", public=True, circuit_failures=2, circuit_pause=2.0)
 def fragile(self: Job, payload: Fault) -> None:
     """Fail for as long as there is such a file; two failures in a row open the circuit for two seconds."""
     if Path(payload.fault).exists():
@@ -147,7 +148,7 @@ def remember(task_id: str) -> str:
     return task_id
 
 
-@app.task(name="noop", ignore_result=True)
+@app.task(name="noop", public=True, ignore_result=True)
 def noop() -> None:
     """Do nothing: for the bench."""
 
@@ -160,7 +161,7 @@ class Ending(BaseModel):
     times: int = 1
 
 
-@app.task(bind=True, pydantic=True, name="die")
+@app.task(bind=True, pydantic=True, name="die", public=True)
 def die(self: Job, payload: Ending) -> int:
     """Kill the process that runs this job, the first few times."""
     with Path(payload.witness).open("a") as file:
@@ -172,13 +173,13 @@ def die(self: Job, payload: Ending) -> int:
     return starts
 
 
-@app.task(bind=True, pydantic=True, name="limited", time_limit=2)
+@app.task(bind=True, pydantic=True, name="limited", public=True, time_limit=2)
 def limited(self: Job, payload: Nap) -> None:
     """Run into the hard time limit."""
     time.sleep(payload.seconds)
 
 
-@app.task(bind=True, pydantic=True, name="soft_limited", soft_time_limit=1)
+@app.task(bind=True, pydantic=True, name="soft_limited", public=True, soft_time_limit=1)
 def soft_limited(self: Job, payload: Nap) -> None:
     """Run into the soft time limit."""
     time.sleep(payload.seconds)

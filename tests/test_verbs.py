@@ -19,7 +19,7 @@ from tracking import acting_as, admission, groups, jobs, queries, workers
 from tracking.admission import UNLIMITED
 from tracking.db import Database
 from tracking.errors import IdempotencyConflict, IllegalMove, JobNotFound
-from tracking.models import Attempt, Failure, JobRecord, OutcomeKind, Owner, Progress, Refusal, Scope
+from tracking.models import Attempt, Changes, Failure, JobRecord, OutcomeKind, Owner, Progress, Refusal, Scope
 from tracking.ownership import current_owner
 from tracking.schema import jobs as table
 from tracking.states import Event, Hold, Status
@@ -410,7 +410,7 @@ def test_a_retry_waits_in_the_row(tracked: Tracked) -> None:
 
 def test_a_retry_can_change_the_payload(tracked: Tracked) -> None:
     """As Celery's retry(args=…) does; without one it stays."""
-    job = tracked.end(tracked.start(tracked.submit(payload={"a": 1})), "retry", payload={"a": 2})
+    job = tracked.end(tracked.start(tracked.submit(payload={"a": 1})), "retry", changes=Changes(payload={"a": 2}))
     assert job.payload == {"a": 2}
     assert tracked.end(tracked.start(tracked.release(job)), "retry").payload == {"a": 2}
 

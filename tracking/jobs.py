@@ -43,7 +43,8 @@ def submit(connection: Connection, job: NewJob, limits: Limits = UNLIMITED, *, s
     """Accept a job: its row and its first history row.
 
     The same id, or the same idempotency key of the same user, is the same job: nothing is written and `created` is
-    False. Raises IdempotencyConflict when the key was used with another `request_hash`, UnknownDependency when it
+    False. Raises IdempotencyConflict when the key was used with another `request_hash`, or the id for another type or
+    other arguments, UnknownDependency when it
     depends on a job outside of `scope` (None: of its organization), and InvalidValue when it depends on itself.
     """
     unknown = _unknown_dependencies(connection, job, scope or Scope(job.owner.organization_id))
@@ -59,6 +60,8 @@ def submit(connection: Connection, job: NewJob, limits: Limits = UNLIMITED, *, s
     found = record(existing)
     if job.idempotency_key is not None and found.request_hash != job.request_hash:
         raise IdempotencyConflict
+    if job.idempotency_key is None and not existing.is_same:
+        raise IdempotencyConflict(f"the id {job.id} was used for another job: its type or its arguments differ")
     return Submitted(found, created=False)
 
 
@@ -309,6 +312,9 @@ def _identity(job: NewJob) -> dict[str, Any]:
         "organization_id": job.owner.organization_id,
         "user_id": job.owner.user_id,
         "idempotency_key": job.idempotency_key,
+        "job_type": job.job_type,
+        "payload": Jsonb(dict(job.payload)),
+        "delivery": Jsonb(dict(job.delivery)),
     }
 
 
@@ -328,7 +334,7 @@ def _settlement(outcome: Outcome, max_losses: int) -> tuple[str, dict[str, Any]]
 
 
 def _outcome(outcome: Outcome, max_losses: int) -> dict[str, Any]:
-    failure, news = outcome.failure, outcome.last_news
+    failure, news, changes = outcome.failure, outcome.last_news, outcome.changes
     return {
         "task_id": outcome.task_id,
         "max_losses": max_losses,
@@ -341,7 +347,11 @@ def _outcome(outcome: Outcome, max_losses: int) -> dict[str, Any]:
         "traceback": failure.traceback if failure else None,
         "kept": _json(_kept(outcome)),
         "delay": outcome.delay.total_seconds(),
-        "payload": _json(outcome.payload),
+        "payload": _json(changes.payload),
+        "delivery": _json(changes.delivery),
+        "queue": changes.queue,
+        "priority": changes.priority,
+        "max_retries": changes.max_retries,
         "percent": news.percent if news else None,
         "message": news.message if news else None,
         "detail": _json(news.detail) if news else None,

@@ -194,10 +194,22 @@ OutcomeKind = Literal["succeeded", "failed", "retry", "lost", "released", "cance
 
 
 @dataclass(frozen=True, slots=True)
+class Changes:
+    """What a retry changes of its job; None leaves as is. `delivery` is merged, its nulls included."""
+
+    payload: JsonObject | None = None
+    delivery: JsonObject | None = None
+    queue: str | None = None
+    priority: int | None = None
+    max_retries: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How an attempt ended. `attempt` None stands for the only attempt that `task_id` can have had.
 
-    succeeded: `result`. failed: `failure`. retry: `failure` and the `delay` until it is due again.
+    succeeded: `result`. failed: `failure`. retry: `failure`, the `delay` until it is due again, and
+    what it `changes`.
     lost: its worker died; it runs again unless it took too many down. released: handed back, runs again.
     cancelled: ended by somebody outside the platform, with the reason in `failure.message`. `last_news`: what the body
     said last and nobody has written yet. `children`: the results of the tasks that the body sent, in Celery's form.
@@ -210,7 +222,7 @@ class Outcome:
     result: Any = None
     failure: Failure | None = None
     delay: timedelta = timedelta(0)
-    payload: JsonObject | None = None
+    changes: Changes = field(default_factory=Changes)
     last_news: Progress | None = None
     children: Sequence[Any] = ()
 

@@ -58,7 +58,9 @@ UNKNOWN_OF = statement(
 
 EXISTING = text(
     """
-    SELECT * FROM jobs
+    SELECT *, job_type = CAST(:job_type AS text) AND payload = :payload AND delivery -> 'passing'
+              IS NOT DISTINCT FROM CAST(:delivery AS jsonb) -> 'passing' AS is_same
+    FROM jobs
     WHERE organization_id = :organization_id
       AND (user_id = :user_id AND idempotency_key = CAST(:idempotency_key AS text)
            OR CAST(:idempotency_key AS text) IS NULL AND id = :id)"""
@@ -154,6 +156,10 @@ SETTLE = f"""
             retry_count = retry_count + CASE target WHEN 'retrying' THEN 1 ELSE 0 END,
             losses = losses + CASE %(kind)s WHEN 'lost' THEN 1 ELSE 0 END,
             payload = coalesce(%(payload)s, payload),
+            delivery = coalesce(delivery || %(delivery)s, delivery),
+            queue = coalesce(%(queue)s, queue),
+            priority = coalesce(%(priority)s, priority),
+            max_retries = greatest(max_retries, %(max_retries)s),
             result = %(result)s,
             error_type = CASE WHEN is_poison THEN 'WorkerLost' ELSE %(error_type)s END,
             error_message = CASE WHEN is_poison THEN 'the job took down ' || (losses + 1) || ' workers'
@@ -189,7 +195,7 @@ SETTLE = f"""
 })
     SELECT id, attempt_task_id AS task_id, organization_id, status, {is_awaited("moved")} AS is_awaited FROM moved"""
 
-# SETTLE for the outcome that nearly all jobs have: with 4 parameters instead of 19 it takes a third less time.
+# SETTLE for the outcome that nearly all jobs have: with 4 parameters instead of 23 it takes a third less time.
 SUCCEED = f"""
     WITH locked AS (
         SELECT id, status AS from_status, attempt AS from_attempt FROM jobs WHERE task_id = %(task_id)s FOR UPDATE
@@ -306,7 +312,7 @@ RETRY = text(
     ), moved AS (
         UPDATE jobs
         SET status = 'queued', task_id = gen_random_uuid(), retry_count = retry_count + 1, losses = 0,
-            hold = {next_hold("jobs", due_at="CAST(NULL AS timestamptz)")},
+            hold = {next_hold("jobs", due_at="CAST(NULL AS timestamptz)")}, delivery = delivery - 'expires',
             due_at = NULL, dispatched_at = NULL, result = NULL, error_type = NULL, error_message = NULL,
             message = NULL, progress = 0, progress_detail = NULL, current_step = 0, cancel_requested_at = NULL,
             cancel_seen_at = NULL, started_at = NULL, completed_at = NULL, updated_at = clock_timestamp()

@@ -139,6 +139,15 @@ def storable_count(value: Any) -> int | None:
         return None
 
 
+def check_segment(value: str, name: str) -> str:
+    """`value` unchanged when it can be a segment of a URL's path. Raises InvalidValue."""
+    if not isinstance(value, str) or not value:
+        raise InvalidValue(f"{name} must be text: {value!r}")
+    if "/" in value or value in (".", ".."):
+        raise InvalidValue(f"{name} stands in the paths of URLs and cannot be {value!r}: it has a '/' or is all dots")
+    return check_text(value, name)
+
+
 def bounded(text: str, max_bytes: int) -> str:
     """`text` made storable: no NUL, no lone surrogates, and cut in the middle to `max_bytes` of UTF-8."""
     data = text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode(errors="replace")

@@ -17,7 +17,7 @@ from api.schemas import answers, fields, requests
 from api.schemas.explanation import Explanation
 from api.strict import StrictRoute
 from tasks import submission
-from tasks.catalog import handler
+from tasks.catalog import handler, offered
 from tracking import explain, queries
 from tracking.admission import Limits
 from tracking.errors import UnknownDependency
@@ -38,7 +38,7 @@ def create_job(
     idempotency_key: Annotated[fields.IdempotencyKey | None, Header()] = None,
 ) -> answers.Created:
     """Accept a job. Once this has answered, the job is kept until it ends, whatever breaks in between."""
-    principal.must_have(handler(new.job_type).permission)
+    principal.must_have(offered(new.job_type).permission)
     submitted = _submit(principal, new, idempotency_key)
     response.headers.update(answers.created_headers(submitted))
     return answers.Created.of(submitted.job)

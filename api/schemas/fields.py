@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel
 
 from tracking.errors import InvalidValue
 from tracking.states import STATUS_WORDS, status_of
-from tracking.values import check_json, check_text
+from tracking.values import check_json, check_segment, check_text
 
 
 def _instant(value: Any) -> datetime:
@@ -42,6 +42,13 @@ def _storable(value: str, info: ValidationInfo) -> str:
         raise ValueError(str(error)) from None
 
 
+def _segment(value: str, info: ValidationInfo) -> str:
+    try:
+        return check_segment(value, to_camel(info.field_name or "it"))
+    except InvalidValue as error:
+        raise ValueError(str(error)) from None
+
+
 def _json_object(value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
     try:
         checked: dict[str, Any] = check_json(value, to_camel(info.field_name or "it"))
@@ -63,6 +70,7 @@ def distinct(values: list[Any]) -> list[Any]:
 
 # Of requests:
 Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_storable)]
+Segment = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^/]*$"), AfterValidator(_segment)]
 Text = Annotated[str, Field(max_length=1000), AfterValidator(_storable)]
 Words = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_json_object)]

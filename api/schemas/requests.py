@@ -11,7 +11,19 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
-from api.schemas.fields import Cursor, GivenInstant, JsonObject, Limit, Listed, Name, StatusWord, Text, Words, distinct
+from api.schemas.fields import (
+    Cursor,
+    GivenInstant,
+    JsonObject,
+    Limit,
+    Listed,
+    Name,
+    Segment,
+    StatusWord,
+    Text,
+    Words,
+    distinct,
+)
 from tasks.sending import MOST_DEPENDENCIES
 from tracking.models import Filters
 from tracking.states import STATUS_WORDS
@@ -48,7 +60,7 @@ class NewJob(Asked):
         description="Jobs that have to succeed first; when one of them fails or is cancelled, so is this one.",
         examples=[["019aa0f3-7c1e-7d5a-9f57-3a1f6a0c9d11"]],
     )
-    project_id: Name | None = None
+    project_id: Segment | None = None
     message: Text | None = Field(default=None, description="Shown until the handler reports its own.")
     metadata: JsonObject = Field(default={}, description="Kept with the job, not seen by the handler.")
 

@@ -24,7 +24,7 @@ class Done(BaseModel):
     canary: str
 
 
-@app.task(bind=True, pydantic=True, name="chaos.quick", circuit_failures=0)
+@app.task(bind=True, pydantic=True, name="chaos.quick", public=True, circuit_failures=0)
 def quick(self: Job, payload: Work) -> Done:
     """Do nothing."""
     assert self.job is not None
@@ -32,7 +32,7 @@ def quick(self: Job, payload: Work) -> Done:
         return Done(canary=payload.canary)
 
 
-@app.task(bind=True, pydantic=True, name="chaos.work", circuit_failures=0)
+@app.task(bind=True, pydantic=True, name="chaos.work", public=True, circuit_failures=0)
 def work(self: Job, payload: Work) -> Done:
     """Take some time, in steps."""
     assert self.job is not None
@@ -43,7 +43,7 @@ def work(self: Job, payload: Work) -> Done:
     return Done(canary=payload.canary)
 
 
-@app.task(bind=True, pydantic=True, name="chaos.deaf", circuit_failures=0)
+@app.task(bind=True, pydantic=True, name="chaos.deaf", public=True, circuit_failures=0)
 def deaf(self: Job, payload: Work) -> Done:
     """Take some time and return, interrupted or not: the late result of a cancelled job."""
     assert self.job is not None
@@ -61,6 +61,7 @@ def deaf(self: Job, payload: Work) -> Done:
     bind=True,
     pydantic=True,
     name="chaos.flaky",
+    public=True,
     autoretry_for=(ConnectionError,),
     retry_backoff=1,
     retry_backoff_max=2,

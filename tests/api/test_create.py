@@ -99,6 +99,8 @@ def test_an_unknown_job_type_is_refused(caller: Caller) -> None:
         {"scheduledAt": "0001-01-01T00:00:00+01:00"},
         {"projectId": ""},
         {"projectId": "x" * 256},
+        {"projectId": "a/b"},
+        {"projectId": ".."},
         {"payload": []},
         {"payload": None},
         {"metadata": "text"},
@@ -178,7 +180,9 @@ def test_a_replay_says_so_in_a_header(caller: Caller) -> None:
     assert [answer.headers.get("Idempotency-Replayed") for answer in answers] == [None, "true", None, None]
 
 
-@pytest.mark.parametrize("other", [{"payload": {"a": 2}}, {"priority": 1}, {"job_type": "noop"}, {"projectId": "p"}])
+@pytest.mark.parametrize(
+    "other", [{"payload": {"a": 2}}, {"priority": 1}, {"job_type": "open_too"}, {"projectId": "p"}]
+)
 def test_the_same_key_with_another_body_is_refused(caller: Caller, other: dict[str, Any]) -> None:
     """Whatever differs."""
     caller.create(key="k", payload={"a": 1})
