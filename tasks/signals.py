@@ -34,9 +34,9 @@ from tracking import circuits, groups, jobs
 from tracking.admission import Limits
 from tracking.crashpoints import FINISHED, SETTLED, crash_point
 from tracking.db import database
-from tracking.errors import InvalidValue
+from tracking.errors import IdempotencyConflict, InvalidValue
 from tracking.logs import configure_logging
-from tracking.models import Failure, JobRecord, NewJob, Outcome, OutcomeKind, Settled
+from tracking.models import Failure, JobRecord, NewJob, Outcome, OutcomeKind, Settled, Submitted
 from tracking.settings import settings
 from tracking.states import Status
 from tracking.values import bounded, check_json
@@ -228,8 +228,17 @@ def _submit(connection: Connection, successors: list[NewJob]) -> list[JobRecord]
     limits = Limits.configured(settings())
     # The lines of their organizations are locked in this order by everybody: two handlers must not wait for each other.
     ordered = sorted(successors, key=lambda successor: successor.owner.organization_id)
-    submitted = [jobs.submit(connection, successor, limits) for successor in ordered]
-    return [each.job for each in submitted if each.created]
+    submitted = [_submit_one(connection, successor, limits) for successor in ordered]
+    return [each.job for each in submitted if each is not None and each.created]
+
+
+def _submit_one(connection: Connection, successor: NewJob, limits: Limits) -> Submitted | None:
+    """None for one whose id is another job's: the outcome that it follows from is true all the same."""
+    try:
+        return jobs.submit(connection, successor, limits)
+    except IdempotencyConflict as error:
+        log.error("successor.refused", job_id=str(successor.id), job_type=successor.job_type, error=str(error))  # noqa: TRY400 - no fault of ours
+        return None
 
 
 def _chord_body(connection: Connection, chord: Any, group_id: str) -> list[NewJob]:

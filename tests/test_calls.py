@@ -15,15 +15,16 @@ from celery import Celery, Task
 from celery.app.amqp import AMQP
 from kombu import Connection, Producer
 
-from tasks import BaseModel, Job, sending
+from tasks import BaseModel, Job, sending, signals
 from tasks.app import JobApp
 from tasks.arguments import PASSING, payload_to_arguments
 from tasks.messages import publish
 from tasks.options import CALL, KNOWN, MESSAGE, PUBLISH
 from tasks.running import Asked
-from tests.tracked import Tracked
+from tests.tracked import Tracked, new_job, outcome
 from tracking import jobs
 from tracking.admission import UNLIMITED
+from tracking.db import Database
 from tracking.errors import ConfigurationError, IdempotencyConflict, InvalidValue
 from tracking.models import JobRecord, NewJob
 
@@ -118,7 +119,7 @@ def message(app: JobApp, record: JobRecord) -> Any:
     return found
 
 
-# F 3: what was sent, validated once on each side
+# what was sent, validated once on each side
 
 
 def test_the_row_keeps_what_was_sent_and_defaults(app: JobApp) -> None:
@@ -204,7 +205,7 @@ def test_a_payload_that_cannot_make_the_round_trip_is_refused_at_registration(
     assert "handle" not in app.tasks
 
 
-# F 12: annotations for type checkers only
+# annotations for type checkers only
 
 
 def test_a_parameter_whose_type_is_known_to_type_checkers_only_is_refused(app: JobApp) -> None:
@@ -232,7 +233,7 @@ def test_another_annotation_that_is_not_known_changes_nothing(app: JobApp) -> No
     assert tasks["handle"].payload_model is Inner
 
 
-# F 4: an id names one call
+# an id names one call
 
 
 def test_an_id_that_was_used_for_another_call_is_refused(app: JobApp, tracked: Tracked) -> None:
@@ -252,7 +253,20 @@ def test_an_id_that_was_used_for_another_call_is_refused(app: JobApp, tracked: T
     assert len(tracked.all()) == 1
 
 
-# F 5: options
+def test_a_successor_whose_id_is_another_jobs_takes_no_outcome_with_it(tracked: Tracked, pool: Database) -> None:
+    """Its predecessor has ended, and what else follows from that is accepted."""
+    taken, other = tracked.submit(), new_job()
+    conflicting = new_job(id=taken.id, payload={"a": 2})
+    running = tracked.start(tracked.submit())
+    with pool.begin() as connection:
+        jobs.settle(connection, [outcome(running, "succeeded")])
+        submitted = signals._submit(connection, [conflicting, other])
+    assert [job.id for job in submitted] == [other.id]
+    assert tracked.get(running.id).status == "succeeded"
+    assert tracked.get(taken.id).payload == {}
+
+
+# options
 
 
 @pytest.mark.parametrize("name", sorted(CALL | MESSAGE | PUBLISH))
@@ -317,7 +331,7 @@ def test_an_option_of_a_retry_is_a_change_of_the_row(app: JobApp, options: Any, 
     assert {name: value for name, value in found.items() if value is not None} == changed
 
 
-# F 7: values
+# values
 
 
 VALUES = [
@@ -368,7 +382,7 @@ def test_a_retry_by_hand_forgets_when_the_job_would_have_expired(tracked: Tracke
     assert tracked.retry(tracked.cancel(job)).delivery == {"shadow": "x"}
 
 
-# F 6: one limit and one delay
+# one limit and one delay
 
 
 POLICIES: list[tuple[dict[str, Any], dict[str, Any]]] = [
