@@ -55,8 +55,10 @@ def unavailable() -> Mapping[str, str]:
 
     It is asked once in OFFER_SECONDS; while it does not answer, nothing is known to be missing.
     """
-    own, tracking = settings().reports, settings().database
-    return {} if own == tracking else _missing(own, int(time.monotonic() // OFFER_SECONDS))
+    if not settings().reports_url.get_secret_value():  # the platform's own: it has them, and may not be known yet
+        return {}
+    own = settings().reports
+    return {} if own == settings().database else _missing(own, int(time.monotonic() // OFFER_SECONDS))
 
 
 @dataclass(frozen=True)

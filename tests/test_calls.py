@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import pydantic
 import pytest
-from celery import Celery, Task
+from celery import Celery, Task, _state
 from celery.app.amqp import AMQP
 from kombu import Connection, Producer
 
@@ -95,8 +95,11 @@ def app() -> Iterator[JobApp]:
     app = JobApp("calls", set_as_current=False)
     app.config_from_object("celeryconfig")
     app.finalized = True
+    state: Any = _state  # the stubs leave it out
+    shared = set(state._on_app_finalizers)
     yield app
     app.close()
+    state._on_app_finalizers.intersection_update(shared)  # by which Celery gives every later app its tasks
 
 
 def row(app: JobApp, name: str, args: Any = None, kwargs: Any = None, **options: Any) -> NewJob:

@@ -34,7 +34,7 @@ def differences(rows: Sequence[Row], jobs: Sequence[Job]) -> list[str]:
         said = job.model_dump(by_alias=True)
         for column in columns:
             expected = _as_text(said.get(column))
-            if row[column] != expected:
+            if _in_milliseconds(row[column], said.get(column)) != expected:
                 found.append(f"job {job.id}: {column} is {row[column]!r} in the file, {expected!r} in the API")
     return found
 
@@ -63,8 +63,13 @@ def waits(jobs: Iterable[Job]) -> list[tuple[int, float]]:
     return [(priority, median(seconds[priority])) for priority in sorted(seconds, reverse=True)]
 
 
+def _in_milliseconds(text: str, said: Any) -> str:
+    """A cell as precise as the API is: exports keep the microseconds of times."""
+    return _as_text(datetime.fromisoformat(text)) if text and isinstance(said, datetime) else text
+
+
 def _as_text(value: Any) -> str:
-    """A value of the API as exports write it: nothing is empty, times are UTC in milliseconds."""
+    """A value as the API says it: nothing is empty, times are UTC in milliseconds."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return "" if value is None else str(value)
