@@ -64,7 +64,8 @@ def _send(journal: Path, entry: dict[str, Any], canaries: dict[str, str]) -> Non
 
 
 def _call(kind: str, job_id: str, canary: str) -> None:
-    payload = Work(canary=canary, seconds=random.uniform(0.2, 2), failures=random.randint(1, 2)).model_dump()
+    chance = random.Random(job_id)  # a call that is repeated must be the same call
+    payload = Work(canary=canary, seconds=chance.uniform(0.2, 2), failures=chance.randint(1, 2)).model_dump()
     match kind:
         case "quick":
             quick.apply_async((payload,), task_id=job_id)
