@@ -11,7 +11,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pydantic
-import pydantic_core
 import structlog
 from celery import Task
 from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
@@ -98,7 +97,7 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
         args: Any = None,
         kwargs: Any = None,
         exc: Any = None,
-        throw: bool = True,  # noqa: FBT001, FBT002
+        throw: bool = True,  # noqa: FBT001, FBT002 - as above
         eta: Any = None,
         countdown: float | None = None,
         max_retries: int | None = None,
@@ -135,7 +134,7 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
     ) -> None:
         """Celery's: of the running job, `meta` becomes its progress (`AsyncResult.info`); the state is the row's."""
         if meta is not None and task_id in (None, self.request.id):
-            self._report(percent=_share(meta), detail=pydantic_core.to_jsonable_python(meta, fallback=repr))
+            self._report(percent=_share(meta), detail=_detail(meta))
 
     def default_delay(self) -> float:
         """Seconds until the next attempt of a body that asks for one and does not say when."""
@@ -286,8 +285,8 @@ def _write_progress(progress: Progress) -> bool:
 def _share(meta: Any) -> int | None:
     """The percent of a state with `current` and `total`, as Celery's manual shows it; None without them."""
     try:
-        return _percent(100 * meta["current"] / meta["total"])
-    except (TypeError, KeyError, ArithmeticError, ValueError):
+        return _percent(_share_of_steps(meta["current"], meta["total"]))
+    except (TypeError, KeyError, ValueError):
         return None
 
 

@@ -14,8 +14,9 @@ from celery import Celery
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import Job
+from tasks import Job, running
 from tasks.base import _percent, _share_of_steps
+from tasks.progress import Reporter
 from tasks.sending import RESERVED_HEADERS, new_job
 from tests.properties import UNHURRIED
 from tests.servers import Servers
@@ -23,7 +24,7 @@ from tests.tracked import ACME, Tracked, empty, own_pool
 from tracking import jobs, queries
 from tracking.db import Database
 from tracking.errors import InvalidValue
-from tracking.models import Filters, NewJob, Progress
+from tracking.models import Attempt, Filters, NewJob, Owner, Progress
 from tracking.values import (
     DETAIL_BYTES,
     MAX_DEPTH,
@@ -143,6 +144,27 @@ def test_a_percent_that_is_no_number_says_nothing(value: Any) -> None:
 def test_a_percent_out_of_range_is_the_nearest_one() -> None:
     """100 is kept for success."""
     assert [_percent(value) for value in (-INF, -1, 0, 55.9, 100, 10**400, INF)] == [0, 0, 0, 55, 99, 99, 99]
+
+
+@pytest.mark.parametrize("meta", [*HOSTILE_VALUES, {"current": NAN, "total": 0}, {"current": 1, "total": 4}])
+def test_the_meta_of_a_state_is_made_to_fit_as_any_report(meta: Any) -> None:
+    """`update_state` is a door like `progress`: the detail is stored as that would store it."""
+    written: list[Progress] = []
+
+    def write(progress: Progress) -> bool:
+        written.append(progress)
+        return True
+
+    attempt = Attempt(uuid4(), uuid4(), 1, Owner("acme", "u1"), None, "count_words", 0, 3, None, None)
+    task: Any = app.task(name="states", shared=False)(_job)
+    task.push_request()
+    try:
+        running.keep(task.request, running.Running(attempt, Reporter(attempt, write), 0.0))
+        task.update_state(meta=meta)
+    finally:
+        task.pop_request()
+    assert [progress.detail for progress in written] == [storable_json(meta)]
+    assert [progress.percent for progress in written] == [25 if meta == {"current": 1, "total": 4} else None]
 
 
 def test_a_step_of_none_has_no_share() -> None:
