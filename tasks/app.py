@@ -81,7 +81,7 @@ class JobApp(Celery):
                 self.finalized = False
                 raise
 
-    def _task_from_fun(  # type: ignore[override]
+    def _task_from_fun(  # type: ignore[override]  # of Celery's options only those that matter here
         self, fun: Callable[..., Any], name: str | None = None, base: Any = None, **options: Any
     ) -> Any:
         # camelCase out as well as in

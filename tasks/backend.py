@@ -114,7 +114,7 @@ class RowBackend(Backend, SyncBackendMixin):
             saved = groups.restore(connection, group_id)
         if saved is None:
             return None
-        return {"result": result_from_tuple(saved, self.app)}  # type: ignore[attr-defined]
+        return {"result": result_from_tuple(saved, self.app)}  # type: ignore[attr-defined]  # `app` is missing in the stubs
 
     def _delete_group(self, group_id: str) -> None:
         with database().autocommit() as connection:

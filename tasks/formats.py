@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
 
 import xlsxwriter  # type: ignore[import-untyped]  # it has no types
-from xlsxwriter.exceptions import FileSizeError  # type: ignore[import-untyped]
-from xlsxwriter.worksheet import Worksheet  # type: ignore[import-untyped]
+from xlsxwriter.exceptions import FileSizeError  # type: ignore[import-untyped]  # as above
+from xlsxwriter.worksheet import Worksheet  # type: ignore[import-untyped]  # as above
 
 from tasks.cells import CellTooLong, csv_cell, json_cell, xlsx_cell
 from tasks.formulas import neutral, runs
@@ -176,7 +176,7 @@ class XlsxWriter:
                 self._sheet.write_number(self._row, column, cell)
 
 
-class _ExactSheet(Worksheet):  # type: ignore[misc]  # it has no types
+class _ExactSheet(Worksheet):  # type: ignore[misc]  # its base has no types
     """A sheet that writes every digit of a double and every character of a text."""
 
     def _xml_number_element(self, number: float, attributes: Iterable[tuple[str, Any]] = ()) -> None:

@@ -27,9 +27,8 @@ Row = tuple[Any, ...]
 SHIPPED = Path(__file__).parent / "reports"
 CURSOR = "report"
 OFFER_SECONDS = 60
-UNKNOWN_OR_FORBIDDEN = (
-    "42"  # the class of SQLSTATE for what is not there or must not be read (appendix A of the manual)
-)
+# The class of SQLSTATE for what is not there or must not be read (appendix A of the manual)
+UNKNOWN_OR_FORBIDDEN = "42"
 
 
 class ReportFailed(Exception):

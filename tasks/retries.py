@@ -57,7 +57,7 @@ class RetryPolicy:
         }
 
 
-def read_policy(options: Mapping[str, Any], base: type[Task]) -> tuple[RetryPolicy, dict[str, Any]]:  # type: ignore[type-arg]
+def read_policy(options: Mapping[str, Any], base: type[Task]) -> tuple[RetryPolicy, dict[str, Any]]:  # type: ignore[type-arg]  # of any signature
     """What a handler's options and its base class say, and what remains of `retry_kwargs`.
 
     As in Celery, `retry_kwargs` goes before the limit and the fixed delay, and a back-off before every fixed delay.
@@ -82,7 +82,7 @@ def read_policy(options: Mapping[str, Any], base: type[Task]) -> tuple[RetryPoli
     return policy, rest
 
 
-def _said_by(base: type[Task]) -> dict[str, Any]:  # type: ignore[type-arg]
+def _said_by(base: type[Task]) -> dict[str, Any]:  # type: ignore[type-arg]  # of any signature
     """The options that classes above the platform's own and Celery's have set."""
     said: dict[str, Any] = {}
     for each in reversed(base.__mro__):

@@ -39,12 +39,11 @@ from tracking.logs import configure_logging
 from tracking.models import Failure, JobRecord, NewJob, Outcome, OutcomeKind, Settled, Submitted
 from tracking.settings import settings
 from tracking.states import Status
-from tracking.values import bounded, check_json
+from tracking.values import MESSAGE_BYTES, bounded, check_json
 
 log = structlog.get_logger(__name__)
 
 TRACEBACK_BYTES = 64 * 1024
-MESSAGE_BYTES = 4 * 1024
 RESULT_BYTES = 1024 * 1024
 
 INTERRUPTION_GRACE = 2.0  # seconds in which the cancel that caused an interruption must show in the row
