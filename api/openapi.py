@@ -58,7 +58,10 @@ def problems(*codes: Code) -> Responses:
     return described
 
 
-EVERYWHERE = (Code.MALFORMED_URL, Code.INVALID_REQUEST, Code.DATABASE_UNAVAILABLE, Code.OVERLOADED)
+EVERYWHERE = (
+    *(Code.MALFORMED_URL, Code.INVALID_REQUEST),
+    *(Code.DATABASE_UNAVAILABLE, Code.QUERY_TOO_SLOW, Code.OVERLOADED, Code.KEYS_UNAVAILABLE),
+)
 PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 BODY = (Code.MALFORMED_JSON, Code.BODY_TOO_SLOW, Code.BODY_TOO_LARGE, Code.UNSUPPORTED_MEDIA_TYPE)
 

@@ -18,10 +18,10 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 from tracking import errors
-from tracking.db import is_away, is_too_slow
+from tracking.db import Outage, outage
 
 MEDIA_TYPE = "application/problem+json"
-UNAVAILABLE = (DBAPIError, PoolTimeoutError)  # if `is_away` says so
+UNAVAILABLE = (DBAPIError, PoolTimeoutError)  # if `outage` says so
 RETRY_AFTER = {"Retry-After": "2"}  # seconds
 MOST_ERRORS = 20
 LONGEST_FIELD = 200  # characters: a hostile field name is not echoed in full
@@ -60,6 +60,8 @@ class Code(Enum):
     IDEMPOTENCY_CONFLICT = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The idempotency key belongs to another request")
     INTERNAL_ERROR = Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed")
     DATABASE_UNAVAILABLE = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The database cannot be reached")
+    DATABASE_READ_ONLY = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The database takes no writes now")
+    QUERY_TOO_SLOW = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The answer would have taken the database too long")
     KEYS_UNAVAILABLE = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The keys that check tokens cannot be fetched")
     OVERLOADED = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "Too many requests are being served")
     NOT_READY = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The platform is not ready")
@@ -123,6 +125,15 @@ REFUSALS = {
     errors.UnknownJobType: Code.UNKNOWN_JOB_TYPE,
     errors.InvalidValue: Code.INVALID_REQUEST,
 }
+OUTAGES = {
+    Outage.AWAY: (
+        Code.DATABASE_UNAVAILABLE,
+        "Try again in a moment; with its Idempotency-Key a create makes no second job.",
+    ),
+    Outage.BUSY: (Code.OVERLOADED, "The database has no connection, lock or resource to spare; try again in a moment."),
+    Outage.READ_ONLY: (Code.DATABASE_READ_ONLY, "Reading goes on; try again in a moment."),
+    Outage.TOO_SLOW: (Code.QUERY_TOO_SLOW, "Ask for less, such as a shorter time, or try again in a moment."),
+}
 FRAMEWORK = {HTTPStatus.NOT_FOUND: Code.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED: Code.METHOD_NOT_ALLOWED}
 
 
@@ -147,11 +158,12 @@ async def _from_tracking(_: Request, error: errors.TrackingError) -> Response:
 
 
 async def _from_database(_: Request, error: Exception) -> Response:
-    if not (is_away(error) or is_too_slow(error)):
+    kind = outage(error)
+    if kind is None:
         raise error
-    log.warning("database unavailable", error=type(error).__name__)
-    detail = "Try again in a moment; with its Idempotency-Key a create makes no second job."
-    return Problem(Code.DATABASE_UNAVAILABLE, detail, headers=RETRY_AFTER).response()
+    log.warning("database unavailable", outage=kind.name.lower(), error=type(getattr(error, "orig", error)).__name__)
+    code, detail = OUTAGES[kind]
+    return Problem(code, detail, headers=RETRY_AFTER).response()
 
 
 def _allowed(request: Request) -> str:

@@ -27,7 +27,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from tasks.formats import FORMATS, FormatName
 from tasks.payloads import BaseModel
 from tracking import queries
-from tracking.db import database
+from tracking.db import database, outage
 from tracking.models import JobRecord
 from tracking.settings import settings
 from tracking.states import Status
@@ -149,6 +149,8 @@ def job_of(export: Export) -> JobRecord | None:
         with database().autocommit() as connection:
             return queries.find(connection, export.job_id)
     except (DBAPIError, PoolTimeoutError) as error:
+        if outage(error) is None:
+            raise
         raise ConnectionError("the tracking database cannot be used now") from error
 
 

@@ -16,7 +16,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from tracking.db import is_away, is_too_slow
+from tracking.db import outage
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +61,7 @@ def _until_answered(write: Callable[[], T], deadline: float, ids: dict[str, obje
         try:
             return write()
         except (DBAPIError, PoolTimeoutError) as error:
-            if not (is_away(error) or is_too_slow(error)):
+            if outage(error) is None:
                 raise
             if time.monotonic() + pause > deadline:
                 raise DatabaseAway("the database could not be reached in time") from error

@@ -18,7 +18,7 @@ from sqlalchemy import make_url
 from tasks.batches import BYTES, ROWS, batches, weight
 from tasks.loading import load_exactly
 from tasks.reportfile import ORGANIZATION, Report, ReportFilters, read_report
-from tracking.db import is_away
+from tracking.db import Outage, outage
 from tracking.errors import ConfigurationError
 from tracking.settings import settings
 
@@ -179,8 +179,7 @@ def _told_plainly(report: Report) -> Iterator[None]:
     except psycopg.errors.QueryCanceled as error:
         raise ReportFailed(f"the report {report.name} took longer than {settings().reports_timeout} s") from error
     except psycopg.Error as error:
-        own_fault = isinstance(error, psycopg.errors.ReadOnlySqlTransaction)  # which every report's transaction is
-        if is_away(error) and not own_fault:
+        if outage(error) in (Outage.AWAY, Outage.BUSY):  # every report is read-only by our doing
             raise ConnectionError(f"the database of the report {report.name} cannot be used now") from error
         reason = error.diag.message_primary or str(error)
         raise ReportFailed(f"the report {report.name} failed: {reason}") from error

@@ -8,22 +8,31 @@ from psycopg import errors
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from tracking.db import is_away, is_too_slow
+from tracking.db import Outage, is_away, is_read_only, is_too_slow, outage
 
-AWAY = [
-    errors.AdminShutdown(),
-    errors.CannotConnectNow(),
-    errors.IdleSessionTimeout(),
-    errors.TooManyConnections(),
-    errors.DiskFull(),
-    errors.IoError(),
-    errors.DeadlockDetected(),
-    errors.SerializationFailure(),
-    errors.LockNotAvailable(),
-    errors.ReadOnlySqlTransaction(),
-    psycopg.OperationalError("the server does not answer"),
-    psycopg.InterfaceError("the connection is closed"),
-]
+PASSING = {
+    Outage.AWAY: [
+        errors.AdminShutdown(),
+        errors.CrashShutdown(),
+        errors.CannotConnectNow(),
+        errors.IdleSessionTimeout(),
+        errors.IdleInTransactionSessionTimeout(),
+        errors.ConnectionFailure(),
+        errors.IoError(),
+        psycopg.OperationalError("the server does not answer"),
+        psycopg.InterfaceError("the connection is closed"),
+    ],
+    Outage.BUSY: [
+        errors.TooManyConnections(),
+        errors.DiskFull(),
+        errors.OutOfMemory(),
+        errors.DeadlockDetected(),
+        errors.SerializationFailure(),
+        errors.LockNotAvailable(),
+    ],
+    Outage.READ_ONLY: [errors.ReadOnlySqlTransaction(), errors.InsufficientPrivilege()],
+    Outage.TOO_SLOW: [errors.QueryCanceled()],
+}
 REFUSED = [
     errors.UniqueViolation(),
     errors.CheckViolation(),
@@ -37,11 +46,16 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("error", AWAY, ids=repr)
-def test_what_passes_by_itself_is_an_outage(error: psycopg.Error) -> None:
-    """The driver's error, and SQLAlchemy's around it."""
-    assert is_away(error)
-    assert is_away(DBAPIError("…", {}, error))
+@pytest.mark.parametrize(
+    ("kind", "error"), [(kind, error) for kind, found in PASSING.items() for error in found], ids=repr
+)
+def test_what_passes_by_itself_is_an_outage_of_its_kind(kind: Outage, error: psycopg.Error) -> None:
+    """The driver's error, and SQLAlchemy's around it; each caller asks for the kind that makes a difference to it."""
+    for shown in (error, DBAPIError("…", {}, error)):
+        assert outage(shown) is kind
+        assert is_away(shown) is (kind is not Outage.TOO_SLOW)
+        assert is_too_slow(shown) is (kind is Outage.TOO_SLOW)
+        assert is_read_only(shown) is (kind is Outage.READ_ONLY)
 
 
 @pytest.mark.parametrize("error", REFUSED, ids=repr)
@@ -49,29 +63,21 @@ def test_a_refused_statement_is_no_outage_and_neither_is_a_value_that_the_driver
     error: psycopg.Error,
 ) -> None:
     """Repeating it would change nothing."""
-    assert not is_away(error)
-    assert not is_away(DBAPIError("…", {}, error))
+    assert outage(error) is None
+    assert outage(DBAPIError("…", {}, error)) is None
 
 
 def test_a_pool_without_a_free_connection_is_an_outage() -> None:
     """It has one again soon."""
-    assert is_away(PoolTimeoutError("no connection became free"))
+    assert outage(PoolTimeoutError("no connection became free")) is Outage.BUSY
 
 
 def test_whatever_broke_its_connection_is_an_outage() -> None:
     """The error of the statement may be any."""
-    assert is_away(DBAPIError("…", {}, errors.DataError(), connection_invalidated=True))
+    assert outage(DBAPIError("…", {}, errors.DataError(), connection_invalidated=True)) is Outage.AWAY
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), UnicodeEncodeError("utf-8", "\ud800", 0, 1, "…"), OSError("x")])
 def test_an_error_of_another_kind_is_no_outage(error: Exception) -> None:
     """Its cause lies in our process."""
-    assert not is_away(error)
-
-
-def test_a_statement_over_its_time_limit_is_slow_and_the_database_is_not_away() -> None:
-    """Others are served meanwhile."""
-    slow = DBAPIError("…", {}, errors.QueryCanceled())
-    assert is_too_slow(slow)
-    assert not is_away(slow)
-    assert not is_too_slow(DBAPIError("…", {}, errors.AdminShutdown()))
+    assert outage(error) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,30 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from tracking.settings import Settings, settings
 
+HEAD_START = 0.5  # seconds: a server that is there ends a statement that is too slow before we take it for silent
 MIGRATION_LOCK = 0x63656C65  # "cele"; any constant will do, it only has to be ours
 
-# PostgreSQL's error codes (its manual, appendix A) that pass by themselves. Classes: connection, rollback, resources,
-# operator intervention, system. Codes: read-only during a fail-over, lock not available, a session that was ended.
-AWAY_CLASSES = frozenset({"08", "40", "53", "57", "58"})
-AWAY = frozenset({"25006", "55P03", "25P03", "25P04"})
-TOO_SLOW = "57014"
+class Outage(Enum):
+    """Why the database cannot do now what it may do later."""
+
+    AWAY = "it cannot be reached"
+    BUSY = "it has no connection, lock or resource to spare"
+    READ_ONLY = "it takes no writes"
+    TOO_SLOW = "a statement has run into its time limit"
+
+
+# PostgreSQL's error codes (its manual, appendix A) that pass by themselves, and their classes: connection, system, end
+# of a session by its operator; rollback, resources. A role that may only read is one too: an operator's way to stop
+# writes, which ends with a GRANT.
+CODES = {
+    "57014": Outage.TOO_SLOW,
+    "25006": Outage.READ_ONLY,
+    "42501": Outage.READ_ONLY,
+    "25P03": Outage.AWAY,
+    "25P04": Outage.AWAY,
+    "55P03": Outage.BUSY,
+}
+CLASSES = {"08": Outage.AWAY, "57": Outage.AWAY, "58": Outage.AWAY, "40": Outage.BUSY, "53": Outage.BUSY}
 
 
 class Database:
@@ -47,7 +65,7 @@ class Database:
             hide_parameters=True,  # payloads: they must not be quoted in errors and logs
             connect_args={
                 "connect_timeout": limits.connect_timeout,
-                "patience": limits.statement_timeout,
+                "patience": limits.statement_timeout + HEAD_START,
                 # milliseconds until unanswered data breaks the connection: a black-holed server must not hang us
                 "tcp_user_timeout": limits.statement_timeout * 1000,
                 "options": f"-c statement_timeout={limits.statement_timeout}s -c timezone=UTC",
@@ -84,27 +102,37 @@ def database() -> Database:
     return Database(settings().database)
 
 
-def is_away(error: BaseException) -> bool:
-    """Whether the database cannot be used for now, so that the same call may succeed later.
+def outage(error: BaseException) -> Outage | None:
+    """Which outage of the database an error of SQLAlchemy or of the driver shows; None: it is a refusal, or a defect.
 
     An error without a code comes from the driver: a broken link, or a value that it cannot send, which never passes.
     """
     if isinstance(error, PoolTimeoutError):
-        return True
+        return Outage.BUSY
     cause = error.orig if isinstance(error, DBAPIError) else error
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return True
     if not isinstance(cause, psycopg.Error):
-        return False
-    if cause.sqlstate is None:
-        return isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
-    return cause.sqlstate != TOO_SLOW and (cause.sqlstate in AWAY or cause.sqlstate[:2] in AWAY_CLASSES)
+        return None
+    code = cause.sqlstate or ""
+    known = CODES.get(code) or CLASSES.get(code[:2])
+    is_broken = isinstance(error, DBAPIError) and error.connection_invalidated
+    if known is None and (is_broken or (not code and isinstance(cause, _LINK_ERRORS))):
+        return Outage.AWAY
+    return known
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the same call may succeed later without being any smaller: every outage but a statement that is slow."""
+    return outage(error) not in (None, Outage.TOO_SLOW)
 
 
 def is_too_slow(error: BaseException) -> bool:
     """Whether the database ended a statement that took longer than its time limit."""
-    cause = error.orig if isinstance(error, DBAPIError) else error
-    return isinstance(cause, psycopg.Error) and cause.sqlstate == TOO_SLOW
+    return outage(error) is Outage.TOO_SLOW
+
+
+def is_read_only(error: BaseException) -> bool:
+    """Whether the database takes no writes now: a standby, an operator's setting, or a role that may only read."""
+    return outage(error) is Outage.READ_ONLY
 
 
 def migrate(url: str) -> None:
@@ -171,6 +199,9 @@ class _PatientConnection(psycopg.Connection[Any]):
         except psycopg.errors._WaitTimeout:  # noqa: SLF001 - what psycopg's own wait raises
             self.pgconn.finish()
             raise psycopg.OperationalError("the server does not answer") from None
+
+
+_LINK_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError)
 
 
 def _connect(_dialect: Any, _record: Any, arguments: Any, parameters: dict[str, Any]) -> _PatientConnection:

@@ -9,13 +9,12 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-import psycopg
 from sqlalchemy import Connection, Uuid, column, func, select, text
 from sqlalchemy.exc import OperationalError
 
 from tracking import queries
 from tracking.admission import ALIVE, UNLIMITED, Limits, is_broken, is_paused, is_served, limit_of, room_of
-from tracking.db import Database
+from tracking.db import Database, is_too_slow
 from tracking.models import Scope, Stats
 from tracking.schema import jobs
 from tracking.states import ACTIVE, FINISHED, MOVES, Event, Status
@@ -80,7 +79,7 @@ def _run(snapshot: Connection, check: Check, timeout: timedelta, limits: Limits)
     except TimeoutError:
         return Finding(*about, violations=None)
     except OperationalError as error:
-        if not isinstance(error.orig, psycopg.errors.QueryCanceled):
+        if not is_too_slow(error):
             raise
         return Finding(*about, violations=None)
     finally:
