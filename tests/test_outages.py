@@ -10,7 +10,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from tracking.db import Outage, is_away, is_read_only, is_too_slow, outage
 
-PASSING = {
+PASSING: dict[Outage, list[psycopg.Error]] = {
     Outage.AWAY: [
         errors.AdminShutdown(),
         errors.CrashShutdown(),

@@ -22,6 +22,7 @@ from tracking.settings import Settings, settings
 HEAD_START = 0.5  # seconds: a server that is there ends a statement that is too slow before we take it for silent
 MIGRATION_LOCK = 0x63656C65  # "cele"; any constant will do, it only has to be ours
 
+
 class Outage(Enum):
     """Why the database cannot do now what it may do later."""
 
