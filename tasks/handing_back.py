@@ -12,11 +12,13 @@ from uuid import UUID
 import structlog
 from celery import signals
 from celery.concurrency.prefork import TaskPool
+from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from tasks.recording import DatabaseAway, persist
+from tasks.refusals import reason_of
 from tracking import jobs
-from tracking.db import database
+from tracking.db import database, is_away
 from tracking.models import Failure, Outcome
 from tracking.settings import settings
 
@@ -77,7 +79,16 @@ class HandingBack:
     def _release(self) -> None:
         with database().autocommit() as connection:
             task_ids = jobs.running(connection, self._lease)
-            jobs.settle(connection, [released(task_id, self._worker.hostname) for task_id in task_ids])
+            for task_id in task_ids:
+                self._release_one(connection, task_id)
+
+    def _release_one(self, connection: Connection, task_id: UUID) -> None:
+        try:
+            jobs.settle(connection, [released(task_id, self._worker.hostname)])
+        except DBAPIError as error:
+            if is_away(error):
+                raise
+            log.error("worker.release_refused", task_id=str(task_id), error=reason_of(error).type)  # noqa: TRY400 - no payloads in the log
 
 
 def released(task_id: UUID, actor: str) -> Outcome:

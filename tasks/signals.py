@@ -28,7 +28,8 @@ from sqlalchemy import Connection
 from tasks import dead_letters, handing_back, running, sending
 from tasks.dispatch import dispatcher
 from tasks.exceptions import described
-from tasks.recording import persist, recorder
+from tasks.recording import DatabaseAway, persist, recorder
+from tasks.refusals import instead_of
 from tasks.running import Running
 from tracking import circuits, groups, jobs
 from tracking.admission import Limits
@@ -49,6 +50,9 @@ RESULT_BYTES = 1024 * 1024
 INTERRUPTION_GRACE = 2.0  # seconds in which the cancel that caused an interruption must show in the row
 
 UPKEEP = "worker"
+
+# What an outcome has led to: where its job is now, and the jobs that were accepted with it.
+Accepted = tuple[Settled, list[JobRecord]]
 
 
 def on_success(sender: Any, result: Any, **_: Any) -> None:
@@ -91,9 +95,10 @@ def on_failure(sender: Any, task_id: str, exception: BaseException, einfo: Any =
     elif isinstance(exception, WorkerLostError):
         lost = Outcome(dispatch, "lost", UPKEEP, failure=failure)
         outcome = handing_back.released(dispatch, UPKEEP) if handing_back.is_begun() else lost
-        _from_main(lambda: _lose(outcome))
+        _from_main(lambda: _written(lambda: _lose(outcome), outcome))
     elif isinstance(exception, TimeLimitExceeded):
-        _from_main(lambda: _fail(dispatch, failure, request, sender))
+        timed_out = Outcome(dispatch, "failed", UPKEEP, failure=failure)
+        _from_main(lambda: _written(lambda: _fail(timed_out, request, sender), timed_out))
     elif not isinstance(exception, Reject):
         _from_main(lambda: _fail_unstarted(dispatch, failure))
 
@@ -158,7 +163,7 @@ def _end_attempt(request: Any, now: Running, kind: OutcomeKind, *, how: str, **d
         attempt.task_id, kind, request.hostname, attempt.attempt, last_news=now.reporter.close(), **details
     )
     crash_point(FINISHED)
-    accepted = persist(lambda: _accept(request, now, outcome), task_id=str(attempt.task_id))
+    accepted = _written(lambda: _accept(request, now, outcome), outcome)
     crash_point(SETTLED)
     now.settled = True
     if accepted is None:
@@ -173,6 +178,25 @@ def _end_attempt(request: Any, now: Running, kind: OutcomeKind, *, how: str, **d
     _follow([settled])
     if kind in ("failed", "retry"):
         persist(lambda: _trip(current_app.tasks[now.attempt.job_type]), job_id=str(settled.job_id))
+
+
+def _written(write: Callable[[], Accepted | None], outcome: Outcome) -> Accepted | None:
+    """What `write` makes of an outcome; when the database refuses that for good, the attempt fails with the reason."""
+    task_id = str(outcome.task_id)
+    try:
+        return persist(write, task_id=task_id)
+    except DatabaseAway:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is: without an outcome the job would run for ever
+        instead = instead_of(outcome, error)
+        log.error("outcome.unwritable", task_id=task_id, outcome=outcome.kind, error=type(error).__name__)  # noqa: TRY400 - no payloads in the log
+        return persist(lambda: _accept_alone(instead), task_id=task_id)
+
+
+def _accept_alone(outcome: Outcome) -> Accepted | None:
+    with database().autocommit() as connection:
+        settled = jobs.settle(connection, [outcome])
+    return (settled[0], []) if settled else None
 
 
 def _result(task: Any, result: Any) -> Any:
@@ -201,14 +225,12 @@ def _trips(job_type: str, failures: int, pause: timedelta) -> bool:
         return circuits.trip(connection, job_type, failures=failures, pause=pause)
 
 
-def _accept(request: Any, now: Running, outcome: Outcome) -> tuple[Settled, list[JobRecord]] | None:
+def _accept(request: Any, now: Running, outcome: Outcome) -> Accepted | None:
     """The outcome, and what follows from it, in one transaction; None when nobody expects it any more."""
     successors = now.successors if outcome.kind == "succeeded" else []
     chord_group = now.attempt.group_id if request.chord else None
     if not (successors or chord_group or request.errbacks):
-        with database().autocommit() as connection:
-            settled = jobs.settle(connection, [outcome])
-        return (settled[0], []) if settled else None
+        return _accept_alone(outcome)
     with database().begin() as connection:
         if chord_group:
             groups.lock(connection, chord_group)
@@ -285,8 +307,7 @@ def _lose(outcome: Outcome) -> None:
     log.error("worker.child_lost", task_id=str(task_id), status=str(settled[0].status) if settled else None)
 
 
-def _fail(task_id: UUID, failure: Failure, request: Any, handler: Any) -> None:
-    outcome = Outcome(task_id, "failed", UPKEEP, failure=failure)
+def _fail(outcome: Outcome, request: Any, handler: Any) -> None:
     with database().begin() as connection:
         settled = jobs.settle(connection, [outcome])
         followers = _errbacks(request, outcome) if settled and request.errbacks else []
@@ -298,7 +319,7 @@ def _fail(task_id: UUID, failure: Failure, request: Any, handler: Any) -> None:
         _trip(handler)
     else:
         with database().autocommit() as connection:
-            jobs.stopped(connection, task_id, actor=UPKEEP, how="killed")
+            jobs.stopped(connection, outcome.task_id, actor=UPKEEP, how="killed")
 
 
 def _fail_unstarted(task_id: UUID, failure: Failure) -> None:
@@ -337,7 +358,7 @@ def _is_interruption(error: BaseException | None, request: Any, now: Running) ->
     return True
 
 
-def _from_main(write: Callable[[], None]) -> None:
+def _from_main(write: Callable[[], object]) -> None:
     recorder().record(write)
 
 
