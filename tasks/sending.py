@@ -31,6 +31,7 @@ from tracking.ownership import current_owner
 from tracking.settings import settings
 from tracking.states import Hold
 from tracking.values import (
+    MAX_DEPTH,
     MESSAGE_BYTES,
     check_headers,
     check_json,
@@ -48,6 +49,10 @@ MAX_RETRIES_LIMIT = 1_000_000  # what Celery's max_retries=None, "for ever", bec
 DEFAULT_MAX_RETRIES = 3
 PRIORITIES = range(10)
 MOST_DEPENDENCIES = 100
+# What is handed on from one job to the next is no payload of a caller's: it holds results, each within its own limits,
+# as arguments. All that goes with a message must stay below the 16 MiB that RabbitMQ 4 takes by default.
+HANDED_ON = {"max_bytes": 8 * 2**20, "max_depth": MAX_DEPTH + 8}
+CANVAS_LIMITS = {"max_bytes": 4 * 2**20, "max_depth": 4 * MAX_DEPTH}
 MOST_KEPT = 1020  # bytes of a name that stays in the row: the 255 characters of the API, of four bytes each
 
 # Options of Celery's that a message is built from again at every dispatch (celery.app.amqp, as_task_v2).
@@ -137,7 +142,7 @@ def new_job(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | No
     handler: Job | None = app.tasks.get(name)  # type: ignore[assignment]
     options = {**(_defaults(handler) if handler is not None else {}), **_given(options)}
     parent = running_attempt(app)
-    arguments = _arguments(handler, args, kwargs)
+    arguments = _arguments(handler, args, kwargs, HANDED_ON if _collected.get() is not None else {})
     identifier = _identifier(task_id)
     priority = _priority(options.get("priority"))
     due_at, delay = _due(options.get("eta"), options.get("countdown"))
@@ -173,7 +178,7 @@ def running_attempt(app: Celery) -> Attempt | None:
     return now.attempt if now is not None else None
 
 
-def _arguments(handler: Job | None, args: Any, kwargs: Any) -> Arguments:
+def _arguments(handler: Job | None, args: Any, kwargs: Any, limits: Mapping[str, int]) -> Arguments:
     """What the row keeps of the arguments: as they were sent, and the defaults of a payload."""
     if handler is None:
         arguments = arguments_to_payload(args, kwargs)
@@ -182,7 +187,7 @@ def _arguments(handler: Job | None, args: Any, kwargs: Any) -> Arguments:
         arguments = arguments_to_payload(args, kwargs, parameter=sole, takes_payload=needed)
         if handler.payload_model is not None:
             arguments = _validated(handler, arguments)
-    check_json(arguments.payload, "payload")
+    check_json(arguments.payload, "payload", **limits)
     return arguments
 
 
@@ -203,7 +208,7 @@ def _changes(app: Celery, name: str, args: Any, kwargs: Any, asked: running.Aske
         return Changes()
     named = _given(asked.options)
     handler: Any = app.tasks.get(name)
-    arguments = _arguments(handler, args, kwargs) if asked.has_arguments else None
+    arguments = _arguments(handler, args, kwargs, HANDED_ON) if asked.has_arguments else None
     delivery: dict[str, Any] = {each: None for each in asked.options if each in DELIVERED_OPTIONS}
     delivery |= _delivery(named, None)
     if arguments is not None:
@@ -356,4 +361,4 @@ def _delivery(options: Mapping[str, Any], arguments: Arguments | None) -> dict[s
         kept["headers"] = headers
     kept |= {name: check_name(str(options[name]), name) for name in PROPERTIES if options.get(name)}
     plain: dict[str, Any] = to_plain(kept)
-    return check_json(plain, "the task's options", max_bytes=4 * 2**20) if plain else {}
+    return check_json(plain, "the task's options", **CANVAS_LIMITS) if plain else {}

@@ -22,10 +22,9 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import current_app, current_task, signals, signature, states
 from celery.app.trace import get_actual_ignore_result  # type: ignore[attr-defined]  # missing in the stubs
 from celery.exceptions import InvalidTaskError, Reject, Retry, SoftTimeLimitExceeded
-from celery.result import ResultBase
 from sqlalchemy import Connection
 
-from tasks import dead_letters, handing_back, running, sending
+from tasks import dead_letters, handing_back, results, running, sending
 from tasks.dispatch import dispatcher
 from tasks.exceptions import described
 from tasks.recording import DatabaseAway, persist, recorder
@@ -40,12 +39,11 @@ from tracking.logs import configure_logging
 from tracking.models import Failure, JobRecord, NewJob, Outcome, OutcomeKind, Settled, Submitted
 from tracking.settings import settings
 from tracking.states import Status
-from tracking.values import MESSAGE_BYTES, bounded, check_json
+from tracking.values import MESSAGE_BYTES, bounded
 
 log = structlog.get_logger(__name__)
 
 TRACEBACK_BYTES = 64 * 1024
-RESULT_BYTES = 1024 * 1024
 
 INTERRUPTION_GRACE = 2.0  # seconds in which the cancel that caused an interruption must show in the row
 
@@ -62,12 +60,13 @@ def on_success(sender: Any, result: Any, **_: Any) -> None:
     if now is None:
         return
     try:
-        value = check_json(_result(sender, result), "the result", max_bytes=RESULT_BYTES)
+        plain, typed = (None, None) if get_actual_ignore_result(sender, request) else results.kept(result)
     except (InvalidValue, pydantic_core.PydanticSerializationError) as error:
         _end_attempt(request, now, "failed", how="finished first", failure=_failure(error))
     else:
         children = [child.as_tuple() for child in request.children or ()]
-        _end_attempt(request, now, "succeeded", how="finished first", result=value, children=children)
+        success = {"result": plain, "typed_result": typed, "children": children}
+        _end_attempt(request, now, "succeeded", how="finished first", **success)
 
 
 def on_retry(request: Any, reason: Retry, einfo: Any, **_: Any) -> None:
@@ -197,15 +196,6 @@ def _accept_alone(outcome: Outcome) -> Accepted | None:
     with database().autocommit() as connection:
         settled = jobs.settle(connection, [outcome])
     return (settled[0], []) if settled else None
-
-
-def _result(task: Any, result: Any) -> Any:
-    """What the row keeps of a result; of one that stands for other tasks the tuples that Celery makes of it."""
-    if get_actual_ignore_result(task, task.request):
-        return None
-    if isinstance(result, ResultBase):
-        return result.as_tuple()  # type: ignore[attr-defined]  # missing in the stubs
-    return pydantic_core.to_jsonable_python(result, by_alias=True)
 
 
 def _follow(settled: Iterable[Settled]) -> None:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 import pydantic
 from celery import Task, chain, chord, group, shared_task, signature
@@ -101,6 +104,36 @@ def join(self: Task[..., Any], value: Any) -> Any:
     """Add a member to the own chord."""
     self.add_to_chord(echo.s(value))
     return 0
+
+
+@shared_task(name="canvas.types")
+def types(value: Any, **named: Any) -> Any:
+    """Say which types arrived, and their values as text."""
+    if named:
+        return [types(value), types(named)]
+    if isinstance(value, dict):
+        return {name: types(each) for name, each in value.items()}
+    return [types(each) for each in value] if isinstance(value, list) else [type(value).__name__, str(value)]
+
+
+@shared_task(name="canvas.again", bind=True, circuit_failures=0)
+def again(self: Task[..., Any], value: Any, other: Any = None) -> Any:
+    """Ask for another attempt with these arguments the other way round, then tell their types."""
+    if self.request.retries == 0:
+        raise self.retry(args=(other, value), countdown=0.01)
+    return types([value, other])
+
+
+@shared_task(name="canvas.long", ignore_result=False)
+def long(size: int) -> str:
+    """Return so many letters."""
+    return "x" * size
+
+
+@shared_task(name="canvas.length")
+def length(texts: list[str]) -> int:
+    """Count letters."""
+    return sum(map(len, texts))
 
 
 @shared_task(name="canvas.ignore")
@@ -239,6 +272,89 @@ def a_group_that_is_restored() -> Any:
     result.save()
     restored = type(result).restore(result.id, app=echo.app)
     return [restored == result, restored.get(timeout=WITHIN)]
+
+
+# values that JSON lacks
+
+SCALARS = (
+    Decimal("1.50"),
+    datetime(2026, 2, 3, 4, 5, 6, 789, UTC),
+    date(2026, 2, 3),
+    time(4, 5),
+    UUID(int=7),
+    b"\x00\xff",
+    "text",
+    1.5,
+    None,
+)
+VALUE = {"each": list(SCALARS), "in": {"another": [{"of": Decimal("0.1")}]}}
+
+
+@canvas
+def types_of_arguments() -> Any:
+    return types.delay(VALUE, more=VALUE).get(timeout=WITHIN)
+
+
+@canvas
+def types_of_a_result() -> Any:
+    return [types(echo.delay(value).get(timeout=WITHIN)) for value in (VALUE, Decimal(2))]
+
+
+@canvas
+def types_through_a_chain() -> Any:
+    return chain(echo.s(VALUE), echo.s(), types.s(more=VALUE)).delay().get(timeout=WITHIN)
+
+
+@canvas
+def types_through_chains() -> Any:
+    return group(chain(echo.s(value), types.s()) for value in SCALARS).delay().get(timeout=WITHIN)
+
+
+@canvas
+def types_through_a_link() -> Any:
+    result = echo.apply_async((VALUE,), link=types.s())
+    result.get(timeout=WITHIN)
+    return [child.get(timeout=WITHIN) for child in result.children]
+
+
+@canvas
+def types_through_a_chord() -> Any:
+    return chord([echo.s(value) for value in (VALUE, *SCALARS)], types.s(more=VALUE)).delay().get(timeout=WITHIN)
+
+
+@canvas
+def types_through_a_shaped_chord() -> Any:
+    header = [echo.s(Decimal(1)), chain(echo.s(VALUE), group(echo.s(), echo.s()))]
+    return chord(header, types.s()).delay().get(timeout=WITHIN)
+
+
+@canvas
+def types_through_a_group_in_a_chain() -> Any:
+    return chain(echo.s(VALUE), group(echo.s(), echo.s()), types.s()).delay().get(timeout=WITHIN)
+
+
+@canvas
+def types_through_the_body_of_a_chord() -> Any:
+    body = chain(echo.s(), group(echo.s(), types.s()))
+    return types(chord([echo.s(VALUE), echo.s(1)], body).delay().get(timeout=WITHIN))
+
+
+@canvas
+def types_through_a_retry() -> Any:
+    return again.delay(VALUE, Decimal(3)).get(timeout=WITHIN)
+
+
+# what is handed on may be larger than what a caller may send
+
+
+@canvas
+def a_long_result_in_a_chain() -> Any:
+    return chain(long.s(600_000), echo.s(), length.s()).delay().get(timeout=WITHIN)
+
+
+@canvas
+def long_results_in_a_chord() -> Any:
+    return chord([long.s(2_048)] * 160, length.s()).delay().get(timeout=4 * WITHIN)
 
 
 # what a handler returns

@@ -52,9 +52,9 @@ def lock(connection: Connection, group_id: str) -> None:
 
 
 def results(connection: Connection, group_id: str) -> list[Any] | None:
-    """The results of a complete group, in the shape of its header; None while a member has not succeeded."""
+    """The results of a complete group, in Celery's JSON and the shape of its header; None while one is missing."""
     statement = (
-        select(jobs.c.id, jobs.c.result)
+        select(jobs.c.id, func.coalesce(jobs.c.typed_result, jobs.c.result).label("result"))
         .where(jobs.c.group_id == group_id, jobs.c.status == Status.SUCCEEDED)
         .order_by(jobs.c.group_index, jobs.c.id)
     )

@@ -327,7 +327,11 @@ def _scoped(scope: Scope) -> dict[str, Any]:
 
 
 def _settlement(outcome: Outcome, max_losses: int) -> tuple[str, dict[str, Any]]:
-    if outcome.kind == "succeeded" and outcome.attempt is not None and not (outcome.last_news or outcome.children):
+    if (
+        outcome.kind == "succeeded"
+        and outcome.attempt is not None
+        and not (outcome.last_news or outcome.children or outcome.typed_result is not None)
+    ):
         names = ("task_id", "attempt", "actor")
         return statements.SUCCEED, {name: getattr(outcome, name) for name in names} | {"result": _json(outcome.result)}
     return statements.SETTLE, _outcome(outcome, max_losses)
@@ -342,6 +346,7 @@ def _outcome(outcome: Outcome, max_losses: int) -> dict[str, Any]:
         "kind": outcome.kind,
         "actor": outcome.actor,
         "result": _json(outcome.result),
+        "typed_result": _json(outcome.typed_result),
         "error_type": failure.type if failure else None,
         "error_message": failure.message if failure else None,
         "traceback": failure.traceback if failure else None,

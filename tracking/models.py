@@ -84,6 +84,7 @@ class JobRecord:
     group_id: str | None
     group_index: int | None
     result: Any
+    typed_result: Any
     error_type: str | None
     error_message: str | None
     message: str | None
@@ -208,8 +209,8 @@ class Changes:
 class Outcome:
     """How an attempt ended. `attempt` None stands for the only attempt that `task_id` can have had.
 
-    succeeded: `result`. failed: `failure`. retry: `failure`, the `delay` until it is due again, and
-    what it `changes`.
+    succeeded: `result`, and `typed_result`, the same in Celery's JSON when that names types that JSON lacks.
+    failed: `failure`. retry: `failure`, the `delay` until it is due again, and what it `changes`.
     lost: its worker died; it runs again unless it took too many down. released: handed back, runs again.
     cancelled: ended by somebody outside the platform, with the reason in `failure.message`. `last_news`: what the body
     said last and nobody has written yet. `children`: the results of the tasks that the body sent, in Celery's form.
@@ -220,6 +221,7 @@ class Outcome:
     actor: str
     attempt: int | None = None
     result: Any = None
+    typed_result: Any = None
     failure: Failure | None = None
     delay: timedelta = timedelta(0)
     changes: Changes = field(default_factory=Changes)

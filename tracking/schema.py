@@ -70,6 +70,7 @@ jobs = Table(
     Column("group_id", Text),
     Column("group_index", Integer),
     Column("result", JSONB),
+    Column("typed_result", JSONB, comment="the same in Celery's JSON, when that names types that JSON lacks"),
     Column("error_type", Text),
     Column("error_message", Text),
     Column("message", Text),

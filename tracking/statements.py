@@ -161,6 +161,7 @@ SETTLE = f"""
             priority = coalesce(%(priority)s, priority),
             max_retries = greatest(max_retries, %(max_retries)s),
             result = %(result)s,
+            typed_result = %(typed_result)s,
             error_type = CASE WHEN is_poison THEN 'WorkerLost' ELSE %(error_type)s END,
             error_message = CASE WHEN is_poison THEN 'the job took down ' || (losses + 1) || ' workers'
                             ELSE %(error_message)s END,
@@ -313,9 +314,10 @@ RETRY = text(
         UPDATE jobs
         SET status = 'queued', task_id = gen_random_uuid(), retry_count = retry_count + 1, losses = 0,
             hold = {next_hold("jobs", due_at="CAST(NULL AS timestamptz)")}, delivery = delivery - 'expires',
-            due_at = NULL, dispatched_at = NULL, result = NULL, error_type = NULL, error_message = NULL,
-            message = NULL, progress = 0, progress_detail = NULL, current_step = 0, cancel_requested_at = NULL,
-            cancel_seen_at = NULL, started_at = NULL, completed_at = NULL, updated_at = clock_timestamp()
+            due_at = NULL, dispatched_at = NULL, result = NULL, typed_result = NULL,
+            error_type = NULL, error_message = NULL, message = NULL, progress = 0, progress_detail = NULL,
+            current_step = 0, cancel_requested_at = NULL, cancel_seen_at = NULL, started_at = NULL,
+            completed_at = NULL, updated_at = clock_timestamp()
         FROM locked
         WHERE jobs.id = locked.id
         RETURNING jobs.*, locked.from_status

@@ -34,12 +34,12 @@ TOO_DEEP = "... too deep ..."
 CUT = "... cut ..."
 
 
-def check_json(value: Any, name: str, *, max_bytes: int = MAX_BYTES) -> Any:
+def check_json(value: Any, name: str, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> Any:
     """`value` unchanged when it is JSON within the limits. Raises InvalidValue, which names the place.
 
     Sizes are of the UTF-8 text without white space.
     """
-    _check(value, name, MAX_DEPTH)
+    _check(value, name, max_depth, max_depth)
     size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
     if size > max_bytes:
         raise InvalidValue(f"{name} is {size} bytes of JSON; at most {max_bytes} are allowed")
@@ -158,12 +158,12 @@ def bounded(text: str, max_bytes: int) -> str:
     return (data[:half] + mark + data[len(data) - half :])[:max_bytes].decode(errors="ignore")
 
 
-def _check(value: Any, path: str, depth: int) -> None:
+def _check(value: Any, path: str, depth: int, max_depth: int) -> None:
     if isinstance(value, Mapping | list | tuple):
         if depth == 0:
-            raise InvalidValue(f"{path} is nested deeper than {MAX_DEPTH} levels")
+            raise InvalidValue(f"{path} is nested deeper than {max_depth} levels")
         for place, item in _items(value, path):
-            _check(item, place[:MAX_PATH], depth - 1)
+            _check(item, place[:MAX_PATH], depth - 1, max_depth)
     else:
         _check_scalar(value, path)
 

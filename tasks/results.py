@@ -1,0 +1,50 @@
+"""What a body returned, as its row keeps it: for people as plain JSON, for the next task with its types."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pydantic_core
+from celery.result import ResultBase
+from kombu.utils import json as kombu_json
+
+from tasks.arguments import to_plain
+from tracking.values import MAX_DEPTH, check_json
+
+RESULT_BYTES = 1024 * 1024
+TYPED_BYTES = 16 * RESULT_BYTES  # a decimal of one digit takes ten times as much with its type
+
+
+def kept(result: Any) -> tuple[Any, Any]:
+    """The result as plain JSON, and as Celery's, which names the types that JSON lacks; None when it names none.
+
+    Raises InvalidValue or PydanticSerializationError when the row cannot keep it.
+    """
+    plain = check_json(_plain(result), "the result", max_bytes=RESULT_BYTES)
+    return plain, _typed(result, plain)
+
+
+def restored(typed: Any) -> Any:
+    """The Python value of Celery's JSON."""
+    return kombu_json.loads(json.dumps(typed))
+
+
+def _plain(result: Any) -> Any:
+    if isinstance(result, ResultBase):  # it stands for other tasks
+        return result.as_tuple()  # type: ignore[attr-defined]  # missing in the stubs
+    try:
+        return pydantic_core.to_jsonable_python(result, by_alias=True)
+    except ValueError:  # bytes that are no text?
+        return pydantic_core.to_jsonable_python(result, by_alias=True, bytes_mode="base64")
+
+
+def _typed(result: Any, plain: Any) -> Any:
+    """None, too, for what plain Celery could not hand on."""
+    try:
+        if result == plain:
+            return None
+        typed = check_json(to_plain(result), "the result", max_bytes=TYPED_BYTES, max_depth=2 * MAX_DEPTH)
+    except Exception:  # noqa: BLE001 - whatever the methods of a strange object raise
+        return None
+    return None if typed == plain else typed
