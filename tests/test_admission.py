@@ -18,7 +18,7 @@ from sqlalchemy import text
 from tasks.upkeep import Leader
 from tests.holding import GLOBEX, Platform, fill, limited
 from tests.tracked import HOUR, Tracked, check_rows, new_job, outcome, wish
-from tracking import admission, circuits, jobs, workers
+from tracking import admission, circuits, jobs, rule, workers
 from tracking.admission import UNLIMITED
 from tracking.db import Database
 from tracking.errors import InvalidValue, UnknownDependency
@@ -854,4 +854,4 @@ def test_the_function_in_the_database_is_the_rule_of_today(pool: Database) -> No
     """Whoever changes `room_of` writes a migration that makes the function anew."""
     with pool.autocommit() as connection:
         there = connection.execute(text("SELECT prosrc FROM pg_proc WHERE proname = 'free_slots'")).scalar_one()
-    assert there.strip() in admission.FREE_SLOTS
+    assert there.strip() in rule.FREE_SLOTS

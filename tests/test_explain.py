@@ -24,6 +24,7 @@ from tracking.reasons import (
     Dependency,
     Failed,
     InLine,
+    Lifting,
     Paused,
     Running,
     Scheduled,
@@ -33,7 +34,8 @@ from tracking.reasons import (
     Unsent,
 )
 from tracking.schema import jobs as table
-from tracking.states import Status
+from tracking.schema import organizations
+from tracking.states import Hold, Status
 
 U1 = Scope("acme", "u1")
 
@@ -103,6 +105,49 @@ def test_a_job_that_nobody_would_run_stands_before_nobody(platform: Platform) ->
     platform.start(5)
     platform.submit_many(3, queue="nobody's", priority=9)
     assert only(platform.tracked, platform.submit()).place == 1
+
+
+def test_the_next_in_line_for_a_free_slot_is_not_told_to_wait(platform: Platform) -> None:
+    """The next look lets it through: "0 of 1 are taken; 1st in line" is no reason."""
+    holders = platform.start(5)
+    waiting = platform.submit_many(2)
+    platform.tracked.end(holders[0])
+    assert only(platform.tracked, waiting[0]) == Lifting(Hold.ORGANIZATION_LIMIT)
+    reason = only(platform.tracked, waiting[1])
+    assert (reason.taken, reason.slots, reason.place) == (4, 5, 2)
+
+
+def test_those_in_line_whom_something_else_stops_stand_before_nobody(platform: Platform) -> None:
+    """They step aside when it is their turn."""
+    holders = platform.start(5)
+    paused = platform.submit_many(3, job_type="paused", priority=9)
+    job = platform.submit()
+    platform.pause("acme", "paused")
+    assert only(platform.tracked, job).place == 1
+    platform.tracked.end(holders[0])
+    assert kinds(platform.tracked, job) == ["lifting"]
+    assert kinds(platform.tracked, paused[0]) == ["paused"]
+
+
+def test_a_limit_that_was_lifted_is_no_reason(platform: Platform) -> None:
+    """The whole line is about to be sent."""
+    platform.start(5)
+    job = platform.submit()
+    platform.tracked.connection.execute(organizations.insert().values(id="acme", concurrency=0, changed_by="admin"))
+    assert only(platform.tracked, job) == Lifting(Hold.ORGANIZATION_LIMIT)
+
+
+def test_what_a_job_meets_after_its_hold_is_told_although_its_row_does_not_say_so_yet(platform: Platform) -> None:
+    """Its time has come, and meanwhile its type was paused, or all slots were taken."""
+    paused, late = platform.submit(delay=HOUR, job_type="paused"), platform.submit(delay=HOUR)
+    platform.start(5)
+    platform.pause("acme", "paused")
+    for job in (paused, late):
+        platform.tracked.make_due(job)
+    assert kinds(platform.tracked, paused) == ["paused"]
+    assert kinds(platform.tracked, late) == ["organization_limit"]
+    platform.turn()
+    assert platform.holds([paused, late]) == ["paused", "organization_limit"]
 
 
 def test_holders_of_another_user_are_counted_and_not_named(platform: Platform) -> None:
@@ -257,15 +302,22 @@ def test_a_job_that_the_broker_has_not_confirmed_is_on_its_way(platform: Platfor
 
 
 def test_a_sent_job_is_told_its_place_in_the_queue(platform: Platform) -> None:
-    """By priority, then in the order of sending; of all organizations, but no other queue."""
+    """By priority, then in the order of sending; of its own organization, and no other queue."""
     tracked = platform.tracked
     first, second = (mark_sent(tracked, tracked.submit()) for _ in range(2))
     mark_sent(tracked, tracked.submit(queue="maintenance"))
-    urgent = mark_sent(tracked, tracked.submit(priority=5, owner=GLOBEX))
+    urgent = mark_sent(tracked, tracked.submit(priority=5))
     tracked.submit(priority=9)  # not sent yet
-    assert [only(tracked, job).place for job in (first, second)] == [2, 3]
-    assert only(tracked, urgent, Scope("globex")).place == 1
+    assert [only(tracked, job).place for job in (urgent, first, second)] == [1, 2, 3]
     assert only(tracked, first) == Sent("default", 2, 3, known(first.dispatched_at))
+
+
+def test_nothing_of_another_organization_counts_in_a_queue(platform: Platform) -> None:
+    """However much it has sent, and however urgent that is."""
+    tracked = platform.tracked
+    for priority in range(10):
+        mark_sent(tracked, tracked.submit(owner=GLOBEX, priority=priority))
+    assert only(tracked, mark_sent(tracked, tracked.submit())).place == 1
 
 
 def test_a_sent_job_whose_queue_nobody_consumes_is_told_so(tracked: Tracked) -> None:

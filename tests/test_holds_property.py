@@ -19,16 +19,19 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import text
+from sqlalchemy import text, update
 
 from tests.holding import Platform, limited
 from tests.properties import ON_ONE_DATABASE
 from tests.tracked import HOUR, LEASE_TIMEOUT, Tracked, check_rows, empty, wish
-from tracking import admission, circuits, jobs
+from tracking import circuits, jobs
+from tracking import rule as rules
 from tracking.db import Database
 from tracking.errors import IllegalMove
+from tracking.explain import explain
 from tracking.models import Attempt, JobRecord, Outcome, OutcomeKind, Owner, Progress, Scope
-from tracking.states import FINISHED, Status
+from tracking.schema import jobs as table
+from tracking.states import FINISHED, WAITING, Status
 
 ORGANIZATIONS = ("acme", "globex")
 TYPES = ("sound", "fragile")
@@ -44,14 +47,14 @@ UNFOUNDED = f"""
         WHEN 'dependency' THEN (SELECT bool_or(wanted.status NOT IN ('succeeded', 'failed', 'cancelled'))
                                        AND NOT bool_or(wanted.status IN ('failed', 'cancelled'))
                                 FROM jobs AS wanted WHERE wanted.id = ANY(held.depends_on))
-        WHEN 'paused' THEN {admission.is_paused("held")}
-        WHEN 'circuit' THEN {admission.is_broken("held")}
-        WHEN 'organization_limit' THEN {admission.limit_of("held.organization_id")} > 0
-                                       AND {admission.room_of("held.organization_id")} <= 0
+        WHEN 'paused' THEN {rules.is_paused("held")}
+        WHEN 'circuit' THEN {rules.is_broken("held")}
+        WHEN 'organization_limit' THEN {rules.limit_of("held.organization_id")} > 0
+                                       AND {rules.room_of("held.organization_id")} <= 0
         ELSE due_at > clock_timestamp()
     END"""  # noqa: S608 - of our own constants
 GATED = f"""
-    SELECT hold IS NOT NULL OR {admission.is_paused("jobs")} OR {admission.is_broken("jobs")}
+    SELECT hold IS NOT NULL OR {rules.is_paused("jobs")} OR {rules.is_broken("jobs")}
     FROM jobs WHERE task_id = :task_id"""  # noqa: S608 - of our own constants
 
 # How far the database's clock seems to have run on: everything that a rule compares with it moves into the past.
@@ -250,11 +253,67 @@ class Holds(RuleBasedStateMachine):
         else:
             self.platform.pause(organization, job_type)
 
+    @rule(data=st.data(), removed=st.booleans())
+    def what_explain_says_first_is_what_keeps_a_job(self, data: st.DataObject, removed: bool) -> None:  # noqa: FBT001 - drawn
+        """While that is so the job is not sent, and when it is over the job moves."""
+        job = self._one(data, *WAITING)
+        if job is None:
+            return
+        first = explain(self.connection, job.id, Scope(job.organization_id), self.platform.limits).reasons[0].kind
+        if job.hold is None:
+            self._ask_why_it_does_not_start(job, first)
+        elif removed or first == "lifting":
+            self._remove(first, job)
+            self.platform.turn()
+            now = self.tracked.get(job.id)
+            assert (now.hold, now.status) != (job.hold, job.status), f"it did not wait for this: {first}"
+        elif first not in ("circuit", "dependency"):  # it may be the one that tries, or end with what it depends on
+            self.platform.turn()
+            assert self.tracked.get(job.id).hold is not None, f"it was sent all the same: {first}"
+
+    def _ask_why_it_does_not_start(self, job: JobRecord, first: str) -> None:
+        gated = first in ("paused", "circuit")
+        assert gated is self._gated(job.task_id)
+        if gated:
+            self._remove(first, job)
+            gated = self._gated(job.task_id)
+        self._claim(job.task_id)
+        assert gated or self.tracked.get(job.id).status is Status.RUNNING
+
+    def _remove(self, reason: str, job: JobRecord) -> None:
+        if reason == "paused":
+            for of in (None, job.organization_id):
+                self.platform.resume(of, job.job_type)
+                self.platform.resume(of)
+        elif reason in ("schedule", "backoff"):
+            self.tracked.make_due(job)
+        elif reason == "circuit":
+            self.connection.execute(text("DELETE FROM circuits"))
+        elif reason == "organization_limit":
+            self.platform.set_limit(0, job.organization_id)
+        elif reason == "dependency":
+            for dependency in job.depends_on:
+                self._let_succeed(self.tracked.get(dependency))
+        else:
+            assert reason == "lifting", reason
+
+    def _let_succeed(self, job: JobRecord) -> None:
+        """Or end otherwise, if it has."""
+        if job.status in FINISHED:
+            return
+        if job.status is not Status.RUNNING:
+            values = {"hold": None, "due_at": None}
+            self.connection.execute(update(table).where(table.c.id == job.id).values(values))
+            self.connection.execute(text("DELETE FROM circuits"))
+            self.connection.execute(text("DELETE FROM pauses"))
+            job = self.tracked.start(job)
+        self.tracked.end(job)
+
     def _of(self, organization: str) -> list[JobRecord]:
         return [job for job in self.tracked.all() if job.organization_id == organization]
 
-    def _one(self, data: st.DataObject, status: Status) -> JobRecord | None:
-        found = [job for job in self.tracked.all() if job.status is status]
+    def _one(self, data: st.DataObject, *statuses: Status) -> JobRecord | None:
+        found = [job for job in self.tracked.all() if job.status in statuses]
         return data.draw(st.sampled_from(found)) if found else None
 
     @invariant()

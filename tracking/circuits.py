@@ -14,7 +14,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, func, or_, select, text
 
-from tracking.admission import Limits, is_paused, limit_of, room_of
+from tracking.admission import Limits
+from tracking.rule import is_paused, limit_of, room_of
 from tracking.schema import ENDED_BY_BODY, circuits
 
 

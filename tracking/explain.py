@@ -11,10 +11,11 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Uuid
 
 from tracking import circuits, organizations, pauses, queries, reasons, workers
-from tracking.admission import Limits, is_served
+from tracking.admission import Limits
 from tracking.errors import JobNotFound
 from tracking.models import JobRecord, Scope
 from tracking.reasons import Awaited, Reason
+from tracking.rule import before_in_line, blocked_by, next_hold
 from tracking.schema import IN_FLIGHT
 from tracking.sql import listed, statement
 from tracking.statements import SCOPE
@@ -22,10 +23,6 @@ from tracking.states import FINISHED, WAITING, Hold, Status
 from tracking.workers import Worker
 
 MOST_NAMED = 20  # jobs that are named in a reason; the others are only counted
-
-# What matters first for a job that is sent, and for one in line: what it will meet next, and whether anybody is there.
-SENT_ORDER = (Hold.PAUSED, Hold.CIRCUIT, "no_worker")
-LINE_ORDER = ("no_worker", Hold.ORGANIZATION_LIMIT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,26 +50,29 @@ def explain(connection: Connection, job_id: UUID, scope: Scope, limits: Limits) 
 def _waiting(
     connection: Connection, job: JobRecord, scope: Scope, limits: Limits, alive: Sequence[Worker]
 ) -> Sequence[Reason]:
+    blocked = connection.execute(BLOCKED, {"id": job.id, **limits.parameters}).scalar()
     found: list[Reason] = [
         *_unserved(job, alive),
-        *_line(connection, job, scope, limits),
+        *_line(connection, job, scope, limits, blocked),
         *_dependency(connection, job, scope),
         *_due(connection, job),
         *_pauses(connection, job),
         *_circuit(connection, job),
         *_dispatched(connection, job, alive),
     ]
-    if job.hold is not None and job.hold not in [reason.kind for reason in found]:
+    if job.hold is not None and blocked is None:
         found.append(reasons.Lifting(job.hold))
-    return sorted(found, key=lambda reason: _rank(reason, job.hold))
+    first = _first(job.hold, blocked)
+    return sorted(found, key=lambda reason: first.index(reason.kind) if reason.kind in first else len(first))
 
 
-def _rank(reason: Reason, hold: Hold | None) -> int:
-    if hold is None:
-        order: tuple[str, ...] = SENT_ORDER
-    else:
-        order = LINE_ORDER if hold is Hold.ORGANIZATION_LIMIT else (hold, "lifting")
-    return order.index(reason.kind) if reason.kind in order else len(order)
+def _first(hold: Hold | None, blocked: str | None) -> Sequence[str]:
+    """The kinds of reasons that matter before all others. A slot, and a message, are nothing without a worker."""
+    if blocked == Hold.ORGANIZATION_LIMIT:
+        return ("no_worker", blocked)
+    if blocked is not None:
+        return (blocked,)
+    return ("no_worker",) if hold is None else ("lifting",)
 
 
 def _serving(job: JobRecord, alive: Sequence[Worker]) -> Sequence[Worker]:
@@ -84,12 +84,13 @@ def _unserved(job: JobRecord, alive: Sequence[Worker]) -> Iterator[Reason]:
         yield reasons.Unserved(job.queue)
 
 
-def _line(connection: Connection, job: JobRecord, scope: Scope, limits: Limits) -> Iterator[Reason]:
-    if job.hold is not Hold.ORGANIZATION_LIMIT:
+def _line(
+    connection: Connection, job: JobRecord, scope: Scope, limits: Limits, blocked: str | None
+) -> Iterator[Reason]:
+    if blocked != Hold.ORGANIZATION_LIMIT:
         return
     whose = organizations.get(connection, job.organization_id, limits)
-    position = {"priority": job.priority, "created_at": job.created_at, "id": job.id, **limits.parameters}
-    before = connection.execute(BEFORE_IN_LINE, {"organization_id": whose.id, **position}).scalar_one()
+    before = connection.execute(BEFORE_IN_LINE, {"id": job.id, **limits.parameters}).scalar_one()
     visible = {"organization_id": scope.organization_id, "user_id": scope.user_id, "most": MOST_NAMED}
     holders = connection.execute(HOLDERS, visible).scalars().all()
     yield reasons.InLine(whose.limit, whose.slots, whose.executing, before + 1, holders)
@@ -132,7 +133,8 @@ def _dispatched(connection: Connection, job: JobRecord, alive: Sequence[Worker])
         yield reasons.Unsent(job.queue, job.updated_at)
     elif serving := _serving(job, alive):
         position = {"priority": job.priority, "dispatched_at": job.dispatched_at, "id": job.id}
-        before = connection.execute(BEFORE_IN_QUEUE, {"queue": job.queue, **position}).scalar_one()
+        where = {"organization_id": job.organization_id, "queue": job.queue}
+        before = connection.execute(BEFORE_IN_QUEUE, {**where, **position}).scalar_one()
         yield reasons.Sent(job.queue, before + 1, len(serving), job.dispatched_at)
 
 
@@ -161,13 +163,12 @@ def _end(connection: Connection, job: JobRecord) -> Reason:
     return reasons.Cancelled(last.actor, last.detail.get("reason"), last.at)
 
 
-# Only those that get a slot before it: jobs that nobody would run are passed over.
-BEFORE_IN_LINE = text(
-    f"""
-    SELECT count(*) FROM jobs
-    WHERE organization_id = :organization_id AND hold = 'organization_limit' AND ({is_served("jobs")})
-      AND (priority > :priority OR priority = :priority AND (created_at, id) < (:created_at, :id))"""
-)
+BLOCKED = text(f"SELECT {blocked_by('jobs')} FROM jobs WHERE id = :id")
+
+# Those that something else stops step aside for others, but not for one that is stopped itself.
+_GOES_BEFORE = f"({next_hold('earlier')} = 'organization_limit' OR {next_hold('jobs')} <> 'organization_limit')"
+
+BEFORE_IN_LINE = text(f"SELECT {before_in_line('jobs', _GOES_BEFORE)} FROM jobs WHERE id = :id")
 
 HOLDERS = text(f"SELECT id FROM jobs WHERE {SCOPE} AND {IN_FLIGHT} ORDER BY started_at, id LIMIT :most")
 
@@ -180,10 +181,11 @@ UNFINISHED = statement(
     ids=ARRAY(Uuid),
 )
 
-# Of all organizations: they share the queue.
+# Of its own organization: how much the others send is none of its business.
 BEFORE_IN_QUEUE = text(
     f"""
     SELECT count(*) FROM jobs
-    WHERE status IN ({listed(WAITING)}) AND hold IS NULL AND queue = :queue AND dispatched_at IS NOT NULL
+    WHERE organization_id = :organization_id AND {IN_FLIGHT}
+      AND status IN ({listed(WAITING)}) AND hold IS NULL AND queue = :queue AND dispatched_at IS NOT NULL
       AND (priority > :priority OR priority = :priority AND (dispatched_at, id) < (:dispatched_at, :id))"""
 )

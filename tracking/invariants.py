@@ -13,9 +13,10 @@ from sqlalchemy import Connection, Uuid, column, func, select, text
 from sqlalchemy.exc import OperationalError
 
 from tracking import queries
-from tracking.admission import ALIVE, UNLIMITED, Limits, is_broken, is_paused, is_served, limit_of, room_of
+from tracking.admission import UNLIMITED, Limits
 from tracking.db import Database, is_too_slow
 from tracking.models import Scope, Stats
+from tracking.rule import ALIVE, is_broken, is_paused, is_served, limit_of, room_of
 from tracking.schema import jobs
 from tracking.states import ACTIVE, FINISHED, MOVES, Event, Status
 

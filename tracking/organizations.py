@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from tracking.admission import ALIVE, Limits, limit_of
+from tracking.admission import Limits
+from tracking.rule import ALIVE, limit_of
 from tracking.schema import IN_FLIGHT
 
 

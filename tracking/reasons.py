@@ -126,8 +126,6 @@ class InLine:
     @property
     def sentence(self) -> str:
         """For people."""
-        if not self.slots:
-            return "The organization's limit was lifted; it is about to be sent."
         slots = f"one of the organization's {self.slots} slots" if self.slots > 1 else "the organization's only slot"
         fewer = f" (the workers cannot run its {self.limit})" if self.slots < self.limit else ""
         return f"Waiting for {slots}{fewer}: {self.taken} of {self.slots} are taken; {_ordinal(self.place)} in line."
@@ -175,7 +173,7 @@ class Unsent:
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """It is the `place`-th job in its queue, which that many living workers consume."""
+    """It is the `place`-th of its organization's jobs in its queue, which that many living workers consume."""
 
     kind: ClassVar[Literal["queue"]] = "queue"
     queue: str
@@ -187,7 +185,7 @@ class Sent:
     def sentence(self) -> str:
         """For people."""
         consumed = f"which {_counted(self.workers, 'worker')} consume{'s' if self.workers == 1 else ''}"
-        return f"{_ordinal(self.place)} in the queue {self.queue}, {consumed}."
+        return f"{_ordinal(self.place)} of the organization's jobs in the queue {self.queue}, {consumed}."
 
 
 @dataclass(frozen=True, slots=True)

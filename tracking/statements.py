@@ -10,7 +10,7 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import Uuid
 
-from tracking.admission import first_hold, is_awaited, is_broken, is_paused, next_hold
+from tracking.rule import first_hold, is_awaited, is_broken, is_paused, next_hold
 from tracking.sql import for_driver, listed, logged, statement
 from tracking.states import FINISHED, WAITING, Event, sources
 

@@ -111,7 +111,7 @@ class Sent(Reason):
 
     kind: Literal["queue"]
     queue: str
-    place: int
+    place: int = Field(description="Among the jobs of its organization that were sent to the queue.")
     workers: int
     since: Instant
 
