@@ -42,6 +42,7 @@ class JobApp(Celery):
     finalized: bool
     task_cls = "tasks.base:Job"
     amqp_cls = "tasks.app:Messages"
+    control_cls = "tasks.revoking:Control"
 
     def send_task(  # type: ignore[override]  # Celery's own long list of options goes through `options`
         self, name: str, args: Any = None, kwargs: Any = None, *, task_id: str | None = None, **options: Any

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from typing import Any
-from uuid import UUID
 
 from celery import states
 from celery.backends.base import Backend, SyncBackendMixin
@@ -16,6 +15,7 @@ from celery.result import GroupResult, result_from_tuple
 from tasks.results import restored
 from tracking import groups, queries
 from tracking.db import database
+from tracking.identifiers import job_id_of
 from tracking.models import JobRecord
 from tracking.states import FINISHED, Status
 
@@ -95,10 +95,7 @@ class RowBackend(Backend, SyncBackendMixin):
         return meta
 
     def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
-        try:
-            job_id = UUID(str(task_id))
-        except ValueError:
-            return _unknown()
+        job_id = job_id_of(str(task_id))
         with database().autocommit() as connection:
             job = queries.find(connection, job_id)
             ended = job is not None and (job.status in FINISHED or job.status is Status.RETRYING)

@@ -14,6 +14,7 @@ from celery.exceptions import InvalidTaskError
 from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
 
+from tasks import commands  # noqa: F401 - a worker's answers to remote control
 from tasks.transport import UNREADABLE, is_outage
 
 Limit = pydantic.StrictFloat | pydantic.StrictInt | None

@@ -64,11 +64,10 @@ class Publisher:
             with database().autocommit() as connection:
                 jobs.mark_dispatched(connection, confirmed)
 
-    def broadcast(self, command: str, arguments: dict[str, Any], worker: str | None) -> None:
-        """Send a remote-control command to one worker, or to all. Raises the broker's errors."""
+    def broadcast(self, command: str, arguments: dict[str, Any], destination: Sequence[str] | None) -> None:
+        """Send a remote-control command to these workers, None: to all. Raises the broker's errors."""
         try:
             self._connect()
-            destination = [worker] if worker else None
             self._app.control.broadcast(
                 command, arguments=arguments, destination=destination, connection=self._connection, reply=False
             )
@@ -172,8 +171,11 @@ class Dispatcher:
 
     def interrupt(self, record: JobRecord) -> None:
         """Tell the worker of a cancelled job to interrupt its body: SIGUSR1 raises SoftTimeLimitExceeded in it."""
-        arguments = {"task_id": str(record.task_id), "terminate": True, "signal": "SIGUSR1"}
-        self._put(lambda publisher: publisher.broadcast("revoke", arguments, record.worker))
+        self.broadcast("interrupt", {"task_id": str(record.task_id)}, [record.worker] if record.worker else None)
+
+    def broadcast(self, command: str, arguments: dict[str, Any], destination: Sequence[str] | None = None) -> None:
+        """Tell workers something, None: all. They find it out by themselves when the broker is away."""
+        self._put(lambda publisher: publisher.broadcast(command, arguments, destination))
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything handed over so far was tried; False when that took longer than `timeout` seconds."""

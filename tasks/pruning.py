@@ -8,7 +8,7 @@ from datetime import timedelta
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from tracking import dead_letters, retention
+from tracking import dead_letters, retention, revocations
 from tracking.db import database
 from tracking.settings import settings
 
@@ -36,6 +36,7 @@ class Pruning:
                 policy = retention.Policy.configured(settings())
                 pruned = retention.prune(connection, policy, limit=self._batch)
                 letters = dead_letters.forget(connection, KEEP_LETTERS)
+                revocations.forget(connection)
         except SQLAlchemyError as error:  # a long history may not go in time: fewer jobs will
             log.warning("retention.failed", batch=self._batch, error=type(error).__name__)
             self._batch = max(1, self._batch // 2)

@@ -78,12 +78,14 @@ class Recorder:
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
 
-    def record(self, write: Callable[[], object]) -> None:
-        """Have `write` called soon. With a full backlog the write is dropped and upkeep finds the job by its lease."""
+    def record(self, write: Callable[[], object]) -> bool:
+        """Have `write` called soon. False with a full backlog: it is dropped, and upkeep finds the job by its lease."""
         try:
             self._queue.put_nowait(write)
         except queue.Full:
             log.critical("recorder.backlog_full", size=BACKLOG)
+            return False
+        return True
 
     @property
     def backlog(self) -> int:

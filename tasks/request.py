@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from signal import SIGKILL, SIGUSR1
 from typing import Any
 from uuid import UUID
@@ -39,6 +40,17 @@ class Request(CeleryRequest):
         """The worker stops at once: end the body, and let another worker run the job."""
         super().cancel(pool, SIGKILL, emit_retry)
         recorder().record(self._hand_back)
+
+    def revoked(self) -> bool:
+        """Whether it has expired. Celery asks its memory of revoked ids, too; here the row decides, at the claim."""
+        if self._already_revoked:  # type: ignore[attr-defined]  # missing in the stubs
+            return True
+        if self.expires is None or datetime.now(self.expires.tzinfo) <= self.expires:
+            return False
+        self._announce_revoked(  # type: ignore[attr-defined]  # as above
+            "expired", terminated=False, signum=None, expired=True
+        )
+        return True
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
         """Send a signal to the process that runs the job, because somebody has revoked it."""

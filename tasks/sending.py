@@ -29,7 +29,7 @@ from tracking.errors import InvalidValue, OwnerMissing
 from tracking.models import Attempt, Changes, JobRecord, NewJob, Owner, Scope, Submitted
 from tracking.ownership import current_owner
 from tracking.settings import settings
-from tracking.states import Hold
+from tracking.states import FINISHED, Hold
 from tracking.values import (
     MAX_DEPTH,
     MESSAGE_BYTES,
@@ -114,7 +114,9 @@ def submit(job: NewJob, scope: Scope | None = None) -> Submitted:
 
 def dispatch(job: JobRecord) -> None:
     """Hand a job that was just accepted to the dispatcher: its message, or what its dependencies say by now."""
-    if job.hold is Hold.DEPENDENCY:
+    if job.status in FINISHED:  # it was revoked before
+        dispatcher().follow(job.id, job.organization_id)
+    elif job.hold is Hold.DEPENDENCY:
         dispatcher().follow(job.depends_on[0], job.organization_id)
     else:
         dispatcher().send(job)

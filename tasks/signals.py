@@ -24,7 +24,7 @@ from celery.app.trace import get_actual_ignore_result  # type: ignore[attr-defin
 from celery.exceptions import InvalidTaskError, Reject, Retry, SoftTimeLimitExceeded
 from sqlalchemy import Connection
 
-from tasks import dead_letters, handing_back, results, running, sending
+from tasks import dead_letters, handing_back, results, revoking, running, sending
 from tasks.dispatch import dispatcher
 from tasks.exceptions import described
 from tasks.recording import DatabaseAway, persist, recorder
@@ -112,13 +112,15 @@ def on_end(task: Any, state: str | None, **_: Any) -> None:
 
 
 def on_revoked(request: Any, terminated: bool, signum: Any, expired: bool, **_: Any) -> None:  # noqa: FBT001 - Celery's
-    """The worker dropped a task that was revoked or has expired: by us, from Flower, or by any remote control."""
+    """The worker dropped a task that has expired, or ended one that was revoked: by us, or by any remote control."""
     task_id = _uuid(request.id)
     if task_id is None:
         return
-    reason = "expired" if expired else "terminated by remote control" if terminated else "revoked by remote control"
     hostname = request.hostname or UPKEEP
-    _from_main(lambda: _cancel_revoked(task_id, reason, hostname, signum if terminated else None))
+    if expired:
+        _from_main(lambda: _cancel(task_id, hostname, "expired"))
+    else:
+        _from_main(lambda: _end_revoked(task_id, hostname, signum if terminated else None))
 
 
 def on_unknown(sender: Any, message: Any, name: str, **_: Any) -> None:
@@ -318,9 +320,16 @@ def _fail_unstarted(task_id: UUID, failure: Failure) -> None:
     log.error("job.cannot_run", task_id=str(task_id), error=failure.message)
 
 
-def _cancel_revoked(task_id: UUID, reason: str, actor: str, signum: Any) -> None:
+def _cancel(task_id: UUID, actor: str, reason: str) -> None:
     with database().autocommit() as connection:
-        jobs.cancel_dispatch(connection, task_id, actor=f"remote control of {actor}", reason=reason)
+        cancelled = jobs.cancel_dispatch(connection, task_id, actor=actor, reason=reason)
+    if cancelled is not None:
+        revoking.follow(cancelled)
+
+
+def _end_revoked(task_id: UUID, actor: str, signum: Any) -> None:
+    _cancel(task_id, f"remote control of {actor}", "terminated")
+    with database().autocommit() as connection:
         if signum == signal.SIGUSR1:
             jobs.seen(connection, task_id, actor=actor)
         elif signum is not None:

@@ -47,8 +47,6 @@ class Stopping:
         grace = timedelta(seconds=settings().cancel_grace)
         request = state.requests.get(str(body.task_id))
         if body.seen_for is None and request is not None:
-            # As Celery does when it is told to, and for the same reason: from here on it has been told.
-            state.revoked.add(str(body.task_id))
             request.terminate(self._worker.pool, signal="SIGUSR1")
         elif (body.seen_for or body.requested_for) > grace:
             self._kill(body.task_id)

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from celeriac import diagram
 from tests.properties import UNHURRIED
 from tests.tracked import ACME, HOUR, KINDS, LEASE_TIMEOUT, SITUATIONS, Tracked, check_job, wish
-from tracking import admission, jobs, states
+from tracking import admission, jobs, revocations, states
 from tracking.admission import UNLIMITED
 from tracking.errors import IllegalMove
 from tracking.models import JobRecord, Outcome, OutcomeKind, Progress
@@ -161,7 +161,11 @@ def _cancel(tracked: Tracked, job: JobRecord) -> Any:
 
 
 def _cancel_dispatch(tracked: Tracked, job: JobRecord) -> bool:
-    return jobs.cancel_dispatch(tracked.connection, job.task_id, actor="flower", reason="revoked")
+    return bool(jobs.cancel_dispatch(tracked.connection, job.task_id, actor="flower", reason="revoked"))
+
+
+def _revoke(tracked: Tracked, job: JobRecord) -> bool:
+    return bool(revocations.revoke(tracked.connection, [job.id], actor="flower", reason="revoked"))
 
 
 def _retry(tracked: Tracked, job: JobRecord) -> Any:
@@ -204,6 +208,7 @@ VERBS: dict[str, Verb] = {
     "stopped": Verb(_stopped, ("stopping",), Event.STOPPED),
     "cancel": Verb(_cancel, (*ALL_WAITING, "running"), Event.CANCELLED, Status.CANCELLED),
     "cancel dispatch": Verb(_cancel_dispatch, (*ALL_WAITING, "running"), Event.CANCELLED, Status.CANCELLED),
+    "revoke": Verb(_revoke, (*ALL_WAITING, "running"), Event.CANCELLED, Status.CANCELLED),
     "retry": Verb(_retry, ("failed", "cancelled"), Event.RETRIED, Status.QUEUED),
     "forced retry": Verb(_force, ("failed", "exhausted", "cancelled"), Event.RETRIED, Status.QUEUED),
     "fail waiting": Verb(_fail_waiting, ALL_WAITING, Event.FAILED, Status.FAILED),
@@ -218,7 +223,7 @@ LEGAL = [(name, situation) for name, situation in TRIED if situation in VERBS[na
 ILLEGAL = [pair for pair in TRIED if pair not in LEGAL and pair != REAPED_STOP]
 
 # These take a task id, and do nothing with one of an older dispatch.
-FENCED = [name for name in VERBS if name not in ("cancel", "retry", "forced retry", "release due", "reap")]
+FENCED = [name for name in VERBS if name not in ("cancel", "revoke", "retry", "forced retry", "release due", "reap")]
 
 
 @pytest.mark.parametrize(("name", "situation"), LEGAL)

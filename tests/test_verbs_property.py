@@ -171,7 +171,7 @@ class Jobs(RuleBasedStateMachine):
 
     def _cancel(self, job: Expected, *, by_message: bool) -> bool:
         if by_message:
-            return jobs.cancel_dispatch(self.tracked.connection, job.task_id, actor="flower", reason="revoked")
+            return bool(jobs.cancel_dispatch(self.tracked.connection, job.task_id, actor="flower", reason="revoked"))
         try:
             cancelled = jobs.cancel(self.tracked.connection, job.id, ACME, actor="u1")
         except IllegalMove:

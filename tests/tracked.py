@@ -199,7 +199,8 @@ class Tracked:
 
 _DELETE_ALL = """
     WITH a AS (DELETE FROM jobs), b AS (DELETE FROM history), c AS (DELETE FROM workers),
-         d AS (DELETE FROM organizations), e AS (DELETE FROM pauses), f AS (DELETE FROM circuits)
+         d AS (DELETE FROM organizations), e AS (DELETE FROM pauses), f AS (DELETE FROM circuits),
+         g AS (DELETE FROM revocations)
     DELETE FROM groups"""
 
 _STEPS: dict[str, tuple[Callable[[Tracked, JobRecord], JobRecord], ...]] = {

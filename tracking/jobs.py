@@ -51,7 +51,7 @@ def submit(connection: Connection, job: NewJob, limits: Limits = UNLIMITED, *, s
     if not unknown:
         row = run(connection, statements.SUBMIT, {**_submission(job), **limits.parameters})
         if row is not None:
-            return Submitted(record(row), created=True)
+            return Submitted(_not_revoked(connection, row), created=True)
     existing = connection.execute(statements.EXISTING, _identity(job)).first()
     if existing is None and unknown:
         raise UnknownDependency(f"there is no job {unknown[0]} to depend on", job_ids=unknown)
@@ -159,10 +159,11 @@ def redispatch(connection: Connection, task_id: UUID) -> bool:
     return connection.execute(statements.REDISPATCH, {"task_id": task_id}).first() is not None
 
 
-def cancel_dispatch(connection: Connection, task_id: UUID, *, actor: str, reason: str) -> bool:
-    """Cancel the job whose current dispatch this is, whatever its owner. False when that is over already."""
+def cancel_dispatch(connection: Connection, task_id: UUID, *, actor: str, reason: str) -> Cancelled | None:
+    """Cancel the job whose current dispatch this is, whatever its owner. None when that is over already."""
     parameters = {"task_id": task_id, "actor": actor, "reason": reason}
-    return connection.execute(statements.CANCEL_DISPATCH, parameters).first() is not None
+    row = connection.execute(statements.CANCEL_DISPATCH, parameters).first()
+    return Cancelled(record(row), was_running=row.from_status == Status.RUNNING) if row is not None else None
 
 
 def undispatched(connection: Connection, older_than: timedelta, limit: int) -> list[JobRecord]:
@@ -203,6 +204,14 @@ def reap(
     for row in connection.execute(statements.ABANDONED_STOPS, parameters):
         stopped(connection, row.task_id, actor="upkeep", how="worker lost")
     return settle(connection, lost, max_losses=max_losses) if lost else []
+
+
+def _not_revoked(connection: Connection, row: Any) -> JobRecord:
+    """A job that was just submitted: cancelled when it was revoked before."""
+    if row.revoked_by is None:
+        return record(row)
+    cancelled = cancel_dispatch(connection, row.id, actor=row.revoked_by, reason="revoked before it was submitted")
+    return cancelled.job if cancelled is not None else record(row)
 
 
 def _unknown_dependencies(connection: Connection, job: NewJob, scope: Scope) -> Sequence[UUID]:

@@ -188,6 +188,16 @@ history = Table(
     Index("history_of_attempts", "job_type", "id", postgresql_where=text(ENDED_BY_BODY)),
 )
 
+# What was revoked by remote control and no job is known for yet.
+revocations = Table(
+    "revocations",
+    metadata,
+    Column("stamp", Text, primary_key=True, comment="the name of a stamp; empty = the value is a job's id"),
+    Column("value", JSONB, primary_key=True),
+    Column("revoked_by", Text, nullable=False),
+    Column("revoked_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
+)
+
 workers = Table(
     "workers",
     metadata,

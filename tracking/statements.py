@@ -46,7 +46,12 @@ SUBMIT = for_driver(
             " 'dependsOn', nullif(to_jsonb(depends_on), '[]'))",
         )
     })
-    SELECT * FROM created"""
+    SELECT *, (SELECT revoked_by FROM revocations WHERE stamp = '' AND value = to_jsonb(created.id)
+               UNION ALL
+               SELECT revoked_by FROM jsonb_each(created.delivery -> 'stamps') AS stamped
+               JOIN revocations ON revocations.stamp = stamped.key AND stamped.value @> revocations.value
+               LIMIT 1) AS revoked_by
+    FROM created"""
 )
 
 UNKNOWN_OF = statement(
@@ -271,7 +276,8 @@ STOPPING = text(
 )
 
 
-def _cancel(which: str) -> TextClause:
+def cancelling(which: str) -> TextClause:
+    """The cancel of a job that is not finished, by `:actor` for `:reason`; `which` finds one row."""
     return text(
         f"""
     WITH locked AS (
@@ -298,10 +304,10 @@ def _cancel(which: str) -> TextClause:
     )
 
 
-CANCEL = _cancel(f"id = :id AND {SCOPE}")
+CANCEL = cancelling(f"id = :id AND {SCOPE}")
 
-# Without a scope: for a worker that was told to revoke a task by remote control.
-CANCEL_DISPATCH = _cancel("task_id = :task_id")
+# Without a scope: for a worker, of the task that it has.
+CANCEL_DISPATCH = cancelling("task_id = :task_id")
 
 RETRY = text(
     f"""

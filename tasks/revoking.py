@@ -1,0 +1,115 @@
+"""Revocations, Celery's word for a cancel: written into the rows at once, whether or not a worker listens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+import structlog
+from celery.app.control import Control as CeleryControl
+from celery.utils.functional import maybe_list
+from celery.utils.nodenames import anon_nodename
+
+from tasks.dispatch import dispatcher
+from tasks.messages import JOB_ID_HEADER
+from tracking import revocations
+from tracking.db import database
+from tracking.errors import InvalidValue
+from tracking.identifiers import job_id_of
+from tracking.models import Cancelled
+from tracking.values import check_json, check_name
+
+log = structlog.get_logger(__name__)
+
+COMMANDS = frozenset({"revoke", "terminate", "revoke_by_stamped_headers"})
+RECORDED = "recorded"  # argument of a broadcast command: the rows are cancelled already
+STAMP_BYTES = 1024  # of a value, which PostgreSQL keeps in an index
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """Which jobs somebody wants to end: those of these ids, or with one of these values in their stamps."""
+
+    ids: tuple[str, ...] = ()
+    stamps: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    terminates: bool = False
+
+    @classmethod
+    def asked(cls, command: str, arguments: Mapping[str, Any]) -> Revocation:
+        """What a remote-control command of Celery's asks for. Raises InvalidValue."""
+        terminates = command == "terminate" or bool(arguments.get("terminate"))
+        if command == "revoke_by_stamped_headers":
+            return cls(stamps=_stamps(arguments.get("headers")), terminates=terminates)
+        ids = [check_name(str(each), "a task id") for each in maybe_list(arguments.get("task_id")) or ()]
+        return cls(ids=tuple(dict.fromkeys(ids)), terminates=terminates)
+
+    def names(self, request: Any) -> bool:
+        """Whether a worker's request is of such a job."""
+        known = {job_id_of(each) for each in self.ids}
+        mine = (str(request.id), str(request.request_dict.get(JOB_ID_HEADER)))
+        if any(job_id_of(each) in known for each in mine):
+            return True
+        stamps = request.stamps or {}
+        return any(value in (maybe_list(stamps.get(name)) or ()) for name in self.stamps for value in self.stamps[name])
+
+
+class Control(CeleryControl):
+    """Celery's remote control. Each of its ways to revoke a task ends in `broadcast`."""
+
+    def broadcast(self, command: str, arguments: Any = None, *args: Any, **options: Any) -> Any:
+        """Send a command to the workers; what it revokes is cancelled in the row before.
+
+        Without a reply to wait for, a revocation does not wait for the broker either. Raises InvalidValue, or
+        SQLAlchemyError when the row cannot be written.
+        """
+        if command not in COMMANDS or RECORDED in (arguments or {}):
+            return super().broadcast(command, arguments, *args, **options)
+        asked = Revocation.asked(command, arguments or {})
+        cancel(asked, by=anon_nodename())
+        arguments = {**(arguments or {}), RECORDED: True}
+        if args or any(options.get(name) for name in ("reply", "connection", "channel", "pattern")):
+            return super().broadcast(command, arguments, *args, **options)
+        dispatcher().broadcast(command, arguments, options.get("destination"))
+        return None
+
+
+def cancel(asked: Revocation, *, by: str, since: float | None = None) -> None:
+    """Cancel the jobs, and have the bodies of running ones interrupted, unless the caller ends them.
+
+    `since`: when it was asked for, on the monotonic clock; None: now. Raises SQLAlchemyError; may be repeated.
+    """
+    age = timedelta(seconds=time.monotonic() - since if since is not None else 0)
+    how = {
+        "actor": f"remote control of {by}",
+        "reason": "terminated" if asked.terminates else "revoked",
+    }
+    with database().autocommit() as connection:
+        cancelled = revocations.revoke(connection, [job_id_of(each) for each in asked.ids], **how, age=age)
+        cancelled += revocations.revoke_stamped(connection, asked.stamps, **how, age=age)
+    for each in cancelled:
+        follow(each, interrupt=not asked.terminates)
+
+
+def follow(cancelled: Cancelled, *, interrupt: bool = False) -> None:
+    """Tell whom it concerns: the worker of the body, and the jobs that waited for this one."""
+    job = cancelled.job
+    log.info("job.revoked", job_id=str(job.id), task_id=str(job.task_id))
+    if interrupt and cancelled.was_running:
+        dispatcher().interrupt(job)
+    dispatcher().follow(job.id, job.organization_id)
+
+
+def _stamps(headers: Any) -> dict[str, tuple[Any, ...]]:
+    if isinstance(headers, list):  # of a command line
+        headers = dict(str(each).partition("=")[::2] for each in headers)
+    if not isinstance(headers, Mapping):
+        raise InvalidValue(f"headers must be a mapping of stamps to values: {type(headers).__name__}")
+    return {check_name(name, "a stamp's name"): tuple(_values(name, value)) for name, value in headers.items()}
+
+
+def _values(name: str, value: Any) -> list[Any]:
+    listed = list(value) if isinstance(value, list | tuple | set | frozenset) else [value]
+    return [check_json(each, f"the stamp {name}", max_bytes=STAMP_BYTES) for each in listed]
