@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import pydantic
-from kombu.utils import json as kombu_json
-from kombu.utils.json import register_type
 
+from tasks.encoding import named, to_plain
 from tasks.payloads import as_sent
-from tracking.errors import InvalidValue
 
 Passing = Literal["object", "keyword", "named"]
 
@@ -57,7 +54,7 @@ def arguments_to_payload(
         return Arguments(payload, None if is_plain and not is_call(payload) else "object")
     if not plain_args and plain_kwargs.keys() == {"payload"} and isinstance(plain_kwargs["payload"], dict):
         return Arguments(plain_kwargs["payload"], "keyword")
-    return Arguments({"args": plain_args, "kwargs": plain_kwargs})
+    return Arguments({"args": plain_args, "kwargs": named(plain_kwargs)})
 
 
 def payload_to_arguments(
@@ -80,20 +77,5 @@ def is_call(payload: Mapping[str, Any]) -> bool:
     return payload.keys() == {"args", "kwargs"}
 
 
-def to_plain(value: Any) -> Any:
-    """`value` as the JSON that a worker would receive. Raises InvalidValue when it is not JSON."""
-    # kombu marks what JSON lacks (dates, UUIDs) as {"__type__", "__value__"}: kept so in the row, the worker that
-    # decodes the message gets the same Python values as from plain Celery.
-    try:
-        return json.loads(kombu_json.dumps(value))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidValue(f"the arguments are not JSON: {error}") from None
-
-
 def _sendable(value: Any) -> Any:
     return as_sent(value) if isinstance(value, pydantic.BaseModel) else value
-
-
-# Wherever a payload stands in a canvas (a chain, a link, the body of a chord), it is JSON for kombu.
-# Nothing is marked, so nothing is decoded.
-register_type(pydantic.BaseModel, None, as_sent, pydantic.BaseModel.model_validate)

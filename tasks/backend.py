@@ -12,7 +12,7 @@ from celery.canvas import _regen  # type: ignore[attr-defined]  # missing in the
 from celery.exceptions import TimeoutError as ResultTimeout
 from celery.result import GroupResult, result_from_tuple
 
-from tasks.results import restored
+from tasks.encoding import from_plain
 from tracking import groups, queries
 from tracking.db import database
 from tracking.identifiers import job_id_of
@@ -150,7 +150,7 @@ def _result(job: JobRecord, end: dict[str, Any]) -> Any:
         return end.get("exception") or _exception(job)
     if job.status is Status.RUNNING:
         return _progress(job)
-    return job.result if job.typed_result is None else restored(job.typed_result)
+    return job.result if job.typed_result is None else from_plain(job.typed_result)
 
 
 def _exception(job: JobRecord) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
 
 from tasks import commands  # noqa: F401 - a worker's answers to remote control
+from tasks.encoding import from_header
 from tasks.transport import UNREADABLE, is_outage
 
 Limit = pydantic.StrictFloat | pydantic.StrictInt | None
@@ -60,9 +61,14 @@ class Consumer(CeleryConsumer):
 
 
 def check(message: Any) -> None:
-    """Read a message as a task. Raises InvalidTaskError, or what kombu raises for a body that it cannot decode."""
+    """Read a message as a task, and make its headers those that were sent.
+
+    Raises InvalidTaskError, or what kombu raises for a body that it cannot decode.
+    """
     if message.content_type == UNREADABLE:
         raise InvalidTaskError("its envelope cannot be read")
+    if isinstance(message.headers, dict):
+        message.headers = {name: from_header(value) for name, value in message.headers.items()}
     try:
         Headers.model_validate(message.headers)
     except pydantic.ValidationError as error:

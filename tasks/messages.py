@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from tracking.models import JobRecord
 
 JOB_ID_HEADER = "job_id"
+STAMPED = ("stamped_headers", "stamps")
 
 # What AMQP lets a sender write on a message and the broker does not act upon (AMQP 0-9-1, basic properties).
 PROPERTIES = ("app_id", "cluster_id", "message_id", "type")
@@ -24,7 +25,6 @@ def publish(app: Celery, producer: Producer, record: JobRecord) -> None:
     handler: Any = app.tasks.get(record.job_type)
     takes_payload = handler is None or handler.takes_payload
     args, kwargs = payload_to_arguments(record.payload, delivery.get(PASSING), takes_payload=takes_payload)
-    stamps: dict[str, Any] = delivery.get("stamps") or {}
     message = app.amqp.create_task_message(
         str(record.task_id),
         record.job_type,
@@ -46,19 +46,18 @@ def publish(app: Celery, producer: Producer, record: JobRecord) -> None:
         shadow=delivery.get("shadow"),
         ignore_result=bool(delivery.get("ignore_result")),
         replaced_task_nesting=delivery.get("replaced_task_nesting", 0),
-        stamped_headers=delivery.get("stamped_headers"),
         # Not the arguments: what is written here ends up in logs and events. (It is also the dearest part.)
         argsrepr=str(record.id),
         kwargsrepr="",
-        **stamps,
     )
+    stamped = {name: delivery[name] for name in STAMPED if name in delivery}
     app.amqp.send_task_message(
         producer,
         record.job_type,
         message,
         queue=record.queue,
         priority=record.priority,
-        headers={**(delivery.get("headers") or {}), JOB_ID_HEADER: str(record.id)},
+        headers={**stamped, **(delivery.get("headers") or {}), JOB_ID_HEADER: str(record.id)},
         retry=False,
         **{name: delivery[name] for name in PROPERTIES if name in delivery},
     )

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pydantic_core
 from celery.result import ResultBase
-from kombu.utils import json as kombu_json
 
-from tasks.arguments import to_plain
+from tasks.encoding import has_marks, to_plain
 from tracking.values import MAX_DEPTH, check_json
 
 RESULT_BYTES = 1024 * 1024
@@ -17,17 +15,12 @@ TYPED_BYTES = 16 * RESULT_BYTES  # a decimal of one digit takes ten times as muc
 
 
 def kept(result: Any) -> tuple[Any, Any]:
-    """The result as plain JSON, and as Celery's, which names the types that JSON lacks; None when it names none.
+    """The result as plain JSON, and with its types (tasks/encoding.py); None when that is the same.
 
     Raises InvalidValue or PydanticSerializationError when the row cannot keep it.
     """
     plain = check_json(_plain(result), "the result", max_bytes=RESULT_BYTES)
     return plain, _typed(result, plain)
-
-
-def restored(typed: Any) -> Any:
-    """The Python value of Celery's JSON."""
-    return kombu_json.loads(json.dumps(typed))
 
 
 def _plain(result: Any) -> Any:
@@ -42,7 +35,7 @@ def _plain(result: Any) -> Any:
 def _typed(result: Any, plain: Any) -> Any:
     """None, too, for what plain Celery could not hand on."""
     try:
-        if result == plain:
+        if result == plain and not has_marks(plain):
             return None
         typed = check_json(to_plain(result), "the result", max_bytes=TYPED_BYTES, max_depth=2 * MAX_DEPTH)
     except Exception:  # noqa: BLE001 - whatever the methods of a strange object raise

@@ -17,8 +17,9 @@ from celery.utils.functional import maybe_list
 from uuid_utils.compat import uuid7
 
 from tasks import running
-from tasks.arguments import PASSING, Arguments, arguments_to_payload, is_call, to_plain
+from tasks.arguments import PASSING, Arguments, arguments_to_payload, is_call
 from tasks.dispatch import dispatcher
+from tasks.encoding import as_json, from_plain, to_header, to_headers, to_plain
 from tasks.messages import PROPERTIES
 from tasks.options import check_options
 from tracking import jobs
@@ -189,12 +190,12 @@ def _arguments(handler: Job | None, args: Any, kwargs: Any, limits: Mapping[str,
         arguments = arguments_to_payload(args, kwargs, parameter=sole, takes_payload=needed)
         if handler.payload_model is not None:
             arguments = _validated(handler, arguments)
-    check_json(arguments.payload, "payload", **limits)
+    check_json(as_json(arguments.payload), "payload", **limits)
     return arguments
 
 
 def _validated(handler: Job, arguments: Arguments) -> Arguments:
-    payload: Any = arguments.payload
+    payload: Any = from_plain(arguments.payload)
     if arguments.passing is None and is_call(payload):
         if len(payload["args"]) + len(payload["kwargs"]) != 1:
             raise InvalidValue(f"{handler.name} takes one argument, its payload")
@@ -353,14 +354,20 @@ def _delivery(options: Mapping[str, Any], arguments: Arguments | None) -> dict[s
     for name in ("reply_to", "shadow"):
         if name in kept:
             check_name(kept[name], name)
-    headers = check_headers(to_plain(_own_headers(options.get("headers") or {})), "headers", RESERVED_HEADERS)
+    kept |= {name: check_name(str(options[name]), name) for name in PROPERTIES if options.get(name)}
+    plain: dict[str, Any] = {**to_plain(kept), **_headers(options)}
+    return check_json(plain, "the task's options", **CANVAS_LIMITS) if plain else {}
+
+
+def _headers(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The headers and stamps, as messages have them."""
+    encoded: dict[str, Any] = {}
+    headers = to_headers(_own_headers(options.get("headers") or {}))
+    if headers:
+        encoded["headers"] = check_headers(headers, "headers", RESERVED_HEADERS)
     stamped = maybe_list(options.get("stamped_headers"))
     if stamped:
-        kept["stamped_headers"] = list(stamped)
         stamps = {stamp: options[stamp] for stamp in stamped if stamp in options}
-        kept["stamps"] = check_headers(to_plain(stamps), "the stamps", RESERVED_HEADERS)
-    if headers:
-        kept["headers"] = headers
-    kept |= {name: check_name(str(options[name]), name) for name in PROPERTIES if options.get(name)}
-    plain: dict[str, Any] = to_plain(kept)
-    return check_json(plain, "the task's options", **CANVAS_LIMITS) if plain else {}
+        check_headers(to_headers(stamps), "the stamps", RESERVED_HEADERS)
+        encoded |= {"stamped_headers": list(stamped), "stamps": to_header(stamps)}
+    return encoded

@@ -26,6 +26,7 @@ from sqlalchemy import Connection
 
 from tasks import dead_letters, handing_back, results, revoking, running, sending
 from tasks.dispatch import dispatcher
+from tasks.encoding import from_plain
 from tasks.exceptions import described
 from tasks.recording import DatabaseAway, persist, recorder
 from tasks.refusals import instead_of
@@ -259,7 +260,7 @@ def _chord_body(connection: Connection, chord: Any, group_id: str) -> list[NewJo
     if results is None:
         return []
     with sending.collecting([]) as collected:
-        signature(chord, app=current_app).delay(results)
+        signature(chord, app=current_app).delay(from_plain(results))
     return collected
 
 

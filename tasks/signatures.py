@@ -12,7 +12,7 @@ from typing import Any
 
 import pydantic
 
-from tasks.arguments import to_plain
+from tasks.encoding import to_plain
 from tracking.errors import ConfigurationError, InvalidValue
 
 REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -161,6 +161,7 @@ def _typed(value: Any, sent: Any) -> Any:
     if isinstance(value, pydantic.BaseModel) or value == sent:
         return sent
     try:
-        return to_plain(value)
+        to_plain(value)
     except InvalidValue:
         return sent
+    return value

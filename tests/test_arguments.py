@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from kombu.utils import json as kombu_json
 
 from tasks import BaseModel, Job
-from tasks.arguments import Arguments, arguments_to_payload, payload_to_arguments, to_plain
+from tasks.arguments import Arguments, arguments_to_payload, payload_to_arguments
+from tasks.encoding import to_plain
 from tests.properties import UNHURRIED
 from tracking.errors import InvalidValue
 

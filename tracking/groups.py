@@ -52,7 +52,7 @@ def lock(connection: Connection, group_id: str) -> None:
 
 
 def results(connection: Connection, group_id: str) -> list[Any] | None:
-    """The results of a complete group, in Celery's JSON and the shape of its header; None while one is missing."""
+    """The results of a complete group, with their types, in the shape of its header; None while one is missing."""
     statement = (
         select(jobs.c.id, func.coalesce(jobs.c.typed_result, jobs.c.result).label("result"))
         .where(jobs.c.group_id == group_id, jobs.c.status == Status.SUCCEEDED)

@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import AliasGenerator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from api.schemas.fields import Instant, Milliseconds
+from api.schemas.fields import Instant, Milliseconds, Payload
 from tracking import queries
 from tracking.models import HistoryEntry, JobRecord, Page, Stats, Submitted
 from tracking.states import FINISHED, Event, Hold, Status, can_cancel, can_retry
@@ -67,7 +67,7 @@ class Job(Answered):
     attempt: int
     retry_count: int
     max_retries: int
-    payload: dict[str, Any]
+    payload: Payload
     metadata: dict[str, Any]
     result: Any
     error_message: str | None
@@ -238,7 +238,7 @@ class FinishedJob(Answered):
     job_id: UUID = Field(validation_alias="id")
     type: str = Field(validation_alias="job_type")
     priority: int
-    payload: dict[str, Any]
+    payload: Payload
     status: Status
     error: str | None = Field(validation_alias="error_message")
     retry_count: int

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo
 from pydantic.alias_generators import to_camel
 
+from tasks.encoding import as_json
 from tracking.errors import InvalidValue
 from tracking.states import STATUS_WORDS, status_of
 from tracking.values import check_json, check_segment, check_text
@@ -84,3 +85,4 @@ Listed = BeforeValidator(_listed)  # `a=x,y&a=z` is x, y, z
 # Of answers:
 Instant = Annotated[datetime, PlainSerializer(_written, return_type=str)]
 Milliseconds = Annotated[int, BeforeValidator(_milliseconds)]
+Payload = Annotated[dict[str, Any], BeforeValidator(as_json)]
