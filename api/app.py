@@ -17,13 +17,14 @@ from api import problems
 from api.auth import verifier
 from api.envelope import Envelope
 from api.openapi import DescribedApi, operation_id
+from api.readiness import Readiness
 from api.routes import exports, health, job_types, jobs, organization, projects
 from tasks.app import import_handlers
 from tasks.dispatch import dispatcher
 from tracking.db import database
 from tracking.settings import settings
 
-SPARE_THREADS = 20  # besides one for each database connection: files, health, keys of tokens
+SPARE_THREADS = 20  # besides one for each database connection: files
 WARM_CONNECTIONS = 4
 LAST_WORDS = 5.0  # seconds for messages that are still to go out
 
@@ -50,6 +51,7 @@ def create_app() -> FastAPI:
         generate_unique_id_function=operation_id,
     )
     app.state.verifier = verifier(settings())
+    app.state.readiness = Readiness(settings())
     app.state.turns = asyncio.Semaphore(settings().pool_size)
     app.add_middleware(Envelope)
     problems.install(app)
@@ -59,10 +61,13 @@ def create_app() -> FastAPI:
 
 
 @asynccontextmanager
-async def _lifespan(_: FastAPI) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     current_default_thread_limiter().total_tokens = settings().pool_size + SPARE_THREADS
+    readiness: Readiness = app.state.readiness
+    readiness.start()
     await run_in_threadpool(_warm_up)
     yield
+    await run_in_threadpool(readiness.stop)
     await run_in_threadpool(_shut_down)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
@@ -11,8 +10,8 @@ import jwt
 from fastapi import Request, Security
 from fastapi.security import HTTPBearer
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
-from starlette.concurrency import run_in_threadpool
 
+from api.keys import KeysUnavailable, PublicKeySet
 from api.problems import Code, Problem
 from api.secrets import signing_secret
 from tracking.errors import ConfigurationError, InvalidValue
@@ -29,9 +28,6 @@ MANAGE_JOBS = "jobs.manage_jobs"
 MANAGE_PLATFORM = "jobs.manage_platform"  # of operators: it reaches beyond the organization
 
 REQUIRED_CLAIMS = ("sub", "org", "permissions", "exp", "iat", "iss", "aud")
-KEYS_TIMEOUT = 3  # seconds to wait for the server of the public keys
-KEYS_PAUSE = 5  # seconds without another try after it has failed
-KEYS_LIFESPAN = 300  # seconds that fetched keys are used; an unknown key id asks again, every 30 s at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +67,7 @@ def verifier(settings: Settings) -> Verifier:
         return SharedSecret(signing_secret(settings), settings)
     if settings.jwt_secret.get_secret_value():
         raise ConfigurationError("CELERIAC_JWKS_URL and CELERIAC_JWT_SECRET exclude each other: set one")
-    try:
-        return PublicKeys(settings)
-    except jwt.PyJWKClientError as error:
-        raise ConfigurationError(f"CELERIAC_JWKS_URL: {error}") from None
+    return PublicKeys(settings)
 
 
 async def authenticate(request: Request) -> Principal:
@@ -114,19 +107,19 @@ class PublicKeys:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._keys = _Keys(settings.jwks_url, timeout=KEYS_TIMEOUT, lifespan=KEYS_LIFESPAN)
+        self._keys = PublicKeySet(settings.jwks_url)
 
     async def principal(self, token: str) -> Principal:
-        """Whom the token names; in a thread, because the keys may have to be fetched."""
-        return await run_in_threadpool(self._principal, token)
-
-    def _principal(self, token: str) -> Principal:
+        """Whom the token names."""
         try:
-            key = self._keys.get_signing_key_from_jwt(token)
-        except jwt.PyJWKClientConnectionError:
+            key_id = jwt.get_unverified_header(token).get("kid")
+            key = await self._keys.find(key_id) if key_id else None
+        except KeysUnavailable:
             raise Problem(Code.KEYS_UNAVAILABLE, "Try again in a moment.", headers={"Retry-After": "5"}) from None
         except (jwt.PyJWTError, ValueError):
-            raise unauthorized(Code.TOKEN_INVALID, "No known key has signed this token.") from None
+            key = None
+        if key is None:
+            raise unauthorized(Code.TOKEN_INVALID, "No known key has signed this token.")
         return _principal(token, key, ["RS256", "ES256"], self._settings)
 
 
@@ -137,21 +130,6 @@ def unauthorized(code: Code, detail: str) -> Problem:
 
 
 BEARER = HTTPBearer(bearerFormat="JWT", auto_error=False, description="A JWT; `celeriac token` makes one.")
-
-
-class _Keys(jwt.PyJWKClient):
-    """The keys; a failure is remembered for a while, so that callers do not queue up for a server that is down."""
-
-    _closed_until = 0.0
-
-    def fetch_data(self) -> Any:
-        if time.monotonic() < self._closed_until:
-            raise jwt.PyJWKClientConnectionError("it has just failed")
-        try:
-            return super().fetch_data()
-        except (jwt.PyJWTError, ValueError, OSError) as error:
-            self._closed_until = time.monotonic() + KEYS_PAUSE
-            raise jwt.PyJWKClientConnectionError(str(error)) from error
 
 
 def _text(value: str) -> str:

@@ -12,9 +12,11 @@ from fastapi.routing import APIRoute
 from pydantic_core import from_json
 
 from api.auth import authenticate
+from api.connections import FULL
 from api.problems import RETRY_AFTER, Code, Problem
 
 BODY_PATIENCE = 20  # seconds for the whole body to arrive
+CLOSE = {"Connection": "close"}
 TURN_PATIENCE = 1  # second to wait for one of the turns, of which there are as many as database connections
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -32,6 +34,8 @@ class StrictRoute(APIRoute):
         handle = super().get_route_handler()
 
         async def strictly(request: Request) -> Response:
+            if getattr(request.state, FULL, False):
+                raise Problem(Code.OVERLOADED, "Too many connections are open.", headers={**RETRY_AFTER, **CLOSE})
             request.state.principal = await authenticate(request)
             strict = StrictRequest(request.scope, request.receive)
             if self.body_field is not None:

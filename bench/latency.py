@@ -132,7 +132,7 @@ def _platform(broker: Broker, servers: Servers, log_level: str) -> Iterator[http
 
 def _ready(client: httpx.Client) -> bool:
     try:
-        return client.get("/readyz").status_code == httpx.codes.OK
+        return set(client.get("/readyz").json()["checks"].values()) == {"ok"}
     except httpx.TransportError:  # not yet serving
         return False
 

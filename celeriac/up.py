@@ -105,7 +105,8 @@ def _is_ready(listener: socket.socket) -> bool:
     connection = http.client.HTTPConnection(*_reachable(listener), timeout=5)
     try:
         connection.request("GET", "/readyz")
-        return connection.getresponse().status == HTTPStatus.OK
+        answer = connection.getresponse()
+        return answer.status == HTTPStatus.OK and set(json.load(answer)["checks"].values()) == {"ok"}
     except (OSError, http.client.HTTPException):  # not yet serving
         return False
     finally:

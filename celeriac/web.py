@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 from api.app import create_app
+from api.connections import Connection
 from celeriac.processes import StartError
 from tracking.logs import configure_logging
 from tracking.settings import settings
@@ -22,6 +23,7 @@ def serve(listener: socket.socket, processes: int) -> None:
     configuration = uvicorn.Config(
         "celeriac.web:application",
         factory=True,
+        http=Connection,
         workers=processes,
         log_config=None,
         access_log=False,  # the API logs its requests itself, without what a URL may hold

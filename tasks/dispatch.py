@@ -261,27 +261,6 @@ def connect(app: Celery) -> Connection:
     return connection
 
 
-def broker_alive(timeout: float) -> bool:
-    """Whether the broker takes a connection within `timeout` seconds."""
-    from tasks.app import app  # noqa: PLC0415 - the app's module imports this one
-
-    answer: queue.Queue[bool] = queue.Queue(1)
-
-    def ask() -> None:
-        try:
-            connect(app).close()
-        except Exception:  # noqa: BLE001 - any failure to connect is the answer
-            answer.put_nowait(item=False)
-        else:
-            answer.put_nowait(item=True)
-
-    threading.Thread(target=ask, name="broker-check", daemon=True).start()
-    try:
-        return answer.get(timeout=timeout)
-    except queue.Empty:
-        return False
-
-
 def close_quietly(connection: Connection | None, failure: str) -> None:
     """Close a connection to the broker, if there is one; one that cannot be closed is logged as `failure`."""
     try:

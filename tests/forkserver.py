@@ -42,7 +42,7 @@ MODULES = (
         "celery.worker.strategy",
         "celery.fixups.django",
     ),
-    *("redis", "kombu.transport.redis", "httpx", "xlsxwriter", "uvicorn.__main__", "uvicorn.protocols.http.auto"),
+    *("redis", "kombu.transport.redis", "httpx", "xlsxwriter", "celeriac.cli"),
     *("uvicorn.loops.auto", "uvicorn.lifespan.on"),
 )
 

@@ -101,7 +101,7 @@ class Platform:
         program = (str(Path(sys.executable).parent / command[0]), *command[1:])
         variables = {**self.environment, **environment}
         # The crash points are read from the environment once, at their import, which a fork has behind it.
-        warm = warm and command[0] in ("celery", "uvicorn") and VARIABLE not in variables
+        warm = warm and command[0] in ("celery", "celeriac") and VARIABLE not in variables
         with (self.directory / log).open("ab") as output:
             process = (_fork if warm else _execute)(program, variables, output.fileno())
         self._stack.callback(_end, process)

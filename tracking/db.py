@@ -136,6 +136,12 @@ def is_read_only(error: BaseException) -> bool:
     return outage(error) is Outage.READ_ONLY
 
 
+def takes_writes(connection: Connection) -> bool:
+    """Whether jobs can be written: not on a standby, under a read-only default, or as a role that may only read."""
+    asked = "SELECT current_setting('transaction_read_only') = 'off' AND has_table_privilege('jobs', 'INSERT')"
+    return bool(connection.execute(text(asked)).scalar())
+
+
 def migrate(url: str) -> None:
     """Bring the schema to the newest version; safe to run from several processes at once."""
     from alembic import command  # noqa: PLC0415 - an eighth of the time that every process takes to start,

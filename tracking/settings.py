@@ -63,6 +63,12 @@ class Settings(BaseSettings):
     pool_size: int = Field(default=10, ge=1, le=200, description="Database connections a process keeps.")
     connect_timeout: int = Field(default=4, ge=1, le=60, description="Seconds to wait for a database connection.")
     statement_timeout: int = Field(default=4, ge=1, le=600, description="Seconds a statement of ours may take.")
+    api_connections: int = Field(
+        default=500,
+        ge=1,
+        le=100_000,
+        description="Connections of an API process; one more ends an idle one, or gets 503.",
+    )
     claim_patience: float = Field(
         default=60, ge=0, description="Seconds a worker tries to reach the database for a claim before it requeues."
     )

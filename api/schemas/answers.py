@@ -267,7 +267,7 @@ class Health(BaseModel):
 
 
 class Readiness(BaseModel):
-    """The platform can do its work."""
+    """Jobs are accepted; `checks` tells of the database, the workers and the broker."""
 
     status: str = "ready"
     checks: dict[str, str]

@@ -101,7 +101,8 @@ class World:
     def is_ready(self) -> bool:
         """Whether the API says that it, its database and its broker are."""
         try:
-            return httpx.get(f"{self.api_url}/readyz", timeout=10).status_code == httpx.codes.OK
+            checks = httpx.get(f"{self.api_url}/readyz", timeout=10).json()["checks"]
+            return bool(checks["database"] == checks["broker"] == "ok")
         except httpx.TransportError:
             return False
 

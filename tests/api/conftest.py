@@ -64,8 +64,7 @@ def serving(database_url: str, broker_url: str, directory: Path, **environment: 
         **environment,
     }
     with Platform(database_url, broker_url, directory, **settings) as platform:
-        command = ("uvicorn", "--factory", "celeriac.web:application", "--no-access-log", "--port", str(port))
-        process = platform.start(*command, log="api.log")
+        process = platform.start("celeriac", "api", "--port", str(port), log="api.log")
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             eventually(lambda: _answers(client), within=30, what="start of the API")
             yield Api(

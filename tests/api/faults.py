@@ -1,12 +1,14 @@
-"""A database that can go silent: a relay in front of the real one."""
+"""Servers that fail: a relay in front of a database that can go silent, and one that never says anything."""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import make_url
@@ -86,3 +88,33 @@ def relayed(database_url: str) -> Iterator[tuple[str, Relay]]:
             yield url.update_query_dict({"host": directory}).render_as_string(hide_password=False), relay
         finally:
             relay.stop()
+
+
+@dataclass
+class Silent:
+    """A server that accepts connections and neither reads nor answers."""
+
+    port: int
+    accepted: int = 0
+
+
+@contextmanager
+def silent_server() -> Iterator[Silent]:
+    """Such a server on a free port."""
+    held: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        silent = Silent(listener.getsockname()[1])
+
+        def accept() -> None:
+            with suppress(OSError):  # the listener is closed
+                while True:
+                    held.append(listener.accept()[0])
+                    silent.accepted += 1
+
+        thread = threading.Thread(target=accept, daemon=True)
+        thread.start()
+        yield silent
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+    for connection in held:
+        connection.close()

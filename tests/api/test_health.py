@@ -1,33 +1,109 @@
-"""Liveness and readiness."""
+"""Liveness and readiness: what they depend on, and that asking costs the platform nothing."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
-from tests.api.calling import problem
+import pytest
+
+from tests.api.calling import Api, problem
 from tests.api.conftest import serving
+from tests.api.faults import Silent, silent_server
+from tests.live import eventually
 from tracking import workers
 from tracking.db import Database
 
+NO_DATABASE = "postgresql://postgres@127.0.0.1:1/none"
+NO_BROKER = "redis://127.0.0.1:1/0"
 
-def test_the_platform_is_ready_when_database_broker_and_a_worker_are_there(
+
+def checks(api: Api) -> dict[str, str]:
+    """The state of each part."""
+    found: dict[str, str] = api.client.get("/readyz").json()["checks"]
+    return found
+
+
+def become(api: Api, **expected: str) -> None:
+    """Wait until the checks are these."""
+    eventually(lambda: checks(api).items() >= expected.items(), within=10, what=f"{expected}")
+
+
+def test_jobs_are_accepted_without_a_worker_and_the_answer_tells_of_it(
     database_url: str, database: Database, api_broker_url: str, tmp_path: Path
 ) -> None:
-    """Without a worker it is not, and says so."""
+    """An API that is taken out of service then could not explain why nothing runs."""
     with serving(database_url, api_broker_url, tmp_path) as running:
-        body = problem(running.client.get("/readyz"), 503, "not_ready")
-        assert body["checks"] == {"database": "ok", "worker": "none", "broker": "ok"}
+        become(running, database="ok", worker="none", broker="ok")
+        assert running.client.get("/readyz").status_code == 200
         with database.autocommit() as connection:
             workers.beat(connection, uuid4(), name="w", pid=1, queues=["default"], concurrency=1)
+        become(running, database="ok", worker="ok", broker="ok")
         ready = running.client.get("/readyz")
-        assert (ready.status_code, ready.json()) == (
-            200,
-            {"status": "ready", "checks": {"database": "ok", "worker": "ok", "broker": "ok"}},
-        )
+        assert (ready.status_code, ready.json()["status"]) == (200, "ready")
 
 
-def test_without_a_broker_the_platform_is_not_ready(database_url: str, tmp_path: Path) -> None:
-    """Jobs are accepted, but none would start."""
-    with serving(database_url, "redis://127.0.0.1:1/0", tmp_path) as lonely:
-        assert problem(lonely.client.get("/readyz"), 503, "not_ready")["checks"]["broker"] == "away"
+@pytest.mark.parametrize("broker_url", [NO_BROKER, "amqp://guest:guest@127.0.0.1:1//"])
+def test_jobs_are_accepted_without_a_broker_and_the_answer_tells_of_it(
+    database_url: str, tmp_path: Path, broker_url: str
+) -> None:
+    """They go out when it is back."""
+    with serving(database_url, broker_url, tmp_path) as lonely:
+        become(lonely, database="ok", broker="away")
+        assert lonely.client.get("/readyz").status_code == 200
+        assert lonely.caller().create().status_code == 202
+
+
+def test_every_broker_is_asked_over_one_connection(api: Api, rabbitmq_url: str, tmp_path: Path) -> None:
+    """Also RabbitMQ; the connection that asks is not one for each question."""
+    with serving(str(api.database.engine.url.render_as_string(hide_password=False)), rabbitmq_url, tmp_path) as running:
+        become(running, broker="ok")
+        before = set(_broker_sockets(running))
+        time.sleep(2.5)  # two more looks
+        assert set(_broker_sockets(running)) == before
+        assert len(before) == 1
+
+
+def test_without_its_database_the_platform_is_not_ready(tmp_path: Path) -> None:
+    """503 with Retry-After; the process lives."""
+    with serving(NO_DATABASE, NO_BROKER, tmp_path) as broken:
+        become(broken, database="away", worker="unknown", broker="away")
+        response = broken.client.get("/readyz")
+        problem(response, 503, "not_ready")
+        assert int(response.headers["retry-after"]) > 0
+        assert [broken.client.get(path).json() for path in ("/livez", "/healthz")] == [{"status": "ok"}] * 2
+
+
+@pytest.fixture
+def silent_broker() -> Iterator[Silent]:
+    """A broker that takes connections and says nothing."""
+    with silent_server() as server:
+        yield server
+
+
+@pytest.mark.parametrize("scheme", ["redis", "amqp"])
+def test_a_silent_broker_keeps_nobody_waiting_and_gets_one_connection(
+    api_database_url: str, tmp_path: Path, silent_broker: Silent, scheme: str
+) -> None:
+    """However many ask, at once and again; each answer comes at once, and the process grows no threads."""
+    url = f"{scheme}://127.0.0.1:{silent_broker.port}/"
+    with serving(api_database_url, url, tmp_path) as api, ThreadPoolExecutor(20) as threads:
+        eventually(lambda: silent_broker.accepted, what="a connection to the broker")
+        become(api, database="ok")
+        before = api.process.num_threads()
+        began = time.monotonic()
+        answers = list(threads.map(lambda _: api.client.get("/readyz").status_code, range(400)))
+        assert time.monotonic() - began < 5
+        assert set(answers) == {200}
+        assert api.process.num_threads() <= before + 1
+        assert silent_broker.accepted <= 1 + (time.monotonic() - began)  # one look is on its way at any time
+        assert api.client.get("/v1/jobs", headers=api.caller().headers, timeout=2).status_code == 200
+        eventually(lambda: checks(api)["broker"] in ("silent", "away"), within=10, what="a broker that is missed")
+
+
+def _broker_sockets(api: Api) -> list[int]:
+    """The local ports of the connections to RabbitMQ."""
+    return [each.laddr.port for each in api.process.net_connections("tcp") if each.raddr and each.raddr.port == 5672]

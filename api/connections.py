@@ -1,0 +1,147 @@
+"""A connection of the HTTP server: it ends when its client keeps it waiting, and there are only so many of them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from tracking.settings import settings
+
+HEAD_PATIENCE = 10.0  # seconds from the first byte of a request, or the opening, until its head is complete
+READ_PATIENCE = 30.0  # seconds in which a client has to take LEAST_READ bytes of its answer
+LEAST_READ = 32 * 1024  # less than what is written between two pauses of asyncio
+LONGEST_HEAD = 64 * 1024  # bytes; the parser itself has no limit
+FULL = "full"  # in the state of a request: its connection is one too many
+
+
+class Connection(HttpToolsProtocol):
+    """Uvicorn's connection, with a deadline for whatever the client has to do next.
+
+    The body has its deadline in `api.strict`, the pause between two requests in uvicorn (`timeout_keep_alive`).
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.waits_since = self.loop.time()
+        self._head = _Deadline(self, HEAD_PATIENCE)
+        self._reading = _ReadDeadline(self, READ_PATIENCE)
+        self._head_size: int | None = None  # bytes so far; None: no head has begun
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the client is to send a head, which it may never do."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for the first head; when there are too many connections, in the place of another one."""
+        super().connection_made(transport)
+        self._head.start()
+        if len(self.connections) > settings().api_connections:
+            self._make_room()
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came; a head that is begun has to be complete in time."""
+        super().data_received(data)
+        if self not in self.connections or not self.is_waiting:  # a WebSocket's now, or at work
+            self._head.cancel()
+            return
+        self._head.start()
+        if self._head_size is not None:
+            self._head_size += len(data)
+            if self._head_size > LONGEST_HEAD:
+                self.transport.abort()
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        super().on_message_begin()
+        self._head_size = 0
+
+    def on_headers_complete(self) -> None:
+        """It is complete."""
+        self._head_size = None
+        super().on_headers_complete()
+
+    def on_response_complete(self) -> None:
+        """The client's turn again: to read the answer's rest before the connection closes, or to ask for more."""
+        super().on_response_complete()
+        self.waits_since = self.loop.time()
+        if self.transport.is_closing():
+            self._reading.start()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Nothing more was asked for."""
+        super().timeout_keep_alive_handler()
+        self._reading.start()
+
+    def pause_writing(self) -> None:
+        """The client does not read as fast as it is answered."""
+        super().pause_writing()
+        self._reading.start()
+
+    def resume_writing(self) -> None:
+        """It has read."""
+        super().resume_writing()
+        self._reading.cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is over."""
+        self._head.cancel()
+        self._reading.cancel()
+        super().connection_lost(exc)
+
+    def _make_room(self) -> None:
+        """End the connection that has kept us waiting longest, first one that has never asked for anything.
+
+        When all are at work, it is this one that hears that there are too many.
+        """
+        waiting = [other for other in self.connections if other is not self and getattr(other, "is_waiting", False)]
+        if not waiting:
+            self.app_state = {**self.app_state, FULL: True}
+            return
+        last: Any = min(waiting, key=lambda other: (other.cycle is not None, other.waits_since))  # type: ignore[union-attr]
+        self.connections.discard(last)  # it is told later that it is lost
+        last.transport.abort()
+
+
+class _Deadline:
+    """Ends a connection, without waiting for what it still holds, unless it is cancelled in time."""
+
+    def __init__(self, connection: Connection, patience: float) -> None:
+        self._connection = connection
+        self._patience = patience
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin to count, if it does not yet."""
+        if self._timer is None:
+            self._timer = self._connection.loop.call_later(self._patience, self.expire)
+
+    def cancel(self) -> None:
+        """Stop counting."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def expire(self) -> None:
+        """The time is over."""
+        self._connection.transport.abort()
+
+
+class _ReadDeadline(_Deadline):
+    """The one of a client that is to read: begins anew while it does."""
+
+    _unread = 0
+
+    def start(self) -> None:
+        if self._timer is None:
+            self._unread = self._connection.transport.get_write_buffer_size()
+        super().start()
+
+    def expire(self) -> None:
+        if self._unread - self._connection.transport.get_write_buffer_size() < LEAST_READ:
+            super().expire()
+        else:
+            self.cancel()
+            self.start()

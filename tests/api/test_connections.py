@@ -1,0 +1,214 @@
+"""Clients that keep the server waiting lose their connection in time, and nobody else is kept out by them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from types import SimpleNamespace
+
+import httpx
+import pytest
+import uvicorn
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
+
+from api import connections
+from tests.api.calling import Api, problem
+from tests.api.conftest import serving
+from tests.live import eventually
+
+HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n"
+COMPLETE = HEAD + b"\r\n"
+LARGE = 8 * 1024 * 1024  # bytes: more than the buffers of both kernels
+PATIENCE = 0.5  # seconds, of each kind, in these tests
+LATE = 5 * PATIENCE
+
+
+async def application(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers in the way that the path says."""
+    if scope["type"] != "http":
+        return
+    full = "yes" if getattr(Request(scope).state, connections.FULL, False) else "no"
+    if scope["path"] == "/slow":
+        await asyncio.sleep(LATE)
+    content = b"x" * LARGE if scope["path"] == "/large" else b"x"
+    await PlainTextResponse(content, headers={"Full": full})(scope, receive, send)
+
+
+@pytest.fixture
+def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A server of such connections, at most five of them, in a thread."""
+    monkeypatch.setattr(connections, "HEAD_PATIENCE", PATIENCE)
+    monkeypatch.setattr(connections, "READ_PATIENCE", PATIENCE)
+    monkeypatch.setattr(connections, "settings", lambda: SimpleNamespace(api_connections=5))
+    configuration = uvicorn.Config(
+        application, http=connections.Connection, lifespan="off", log_config=None, timeout_keep_alive=1
+    )
+    server = uvicorn.Server(configuration)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=server.run, args=([listener],))
+        thread.start()
+        eventually(lambda: server.started, what="start of the server")
+        yield listener.getsockname()[1]
+        server.should_exit = server.force_exit = True
+        thread.join(10)
+
+
+@contextmanager
+def connected(port: int, data: bytes = b"") -> Iterator[socket.socket]:
+    """A connection on which this was sent."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(data)
+        yield client
+
+
+def seconds_until_closed(client: socket.socket, each: Callable[[], object] = lambda: None) -> float:
+    """How long the server keeps it; `each` is done again and again meanwhile."""
+    began = time.monotonic()
+    client.settimeout(PATIENCE / 5)
+    while time.monotonic() - began < 10:
+        try:
+            each()
+            if not client.recv(65536):
+                break
+        except TimeoutError:
+            continue
+        except OSError:
+            break
+    return time.monotonic() - began
+
+
+def is_full(port: int) -> bool:
+    """Whether a new connection is told that there are too many."""
+    with connected(port, HEAD + b"Connection: close\r\n\r\n") as client:
+        answer = client.makefile("rb").read()
+    assert answer.startswith(b"HTTP/1.1 200"), answer
+    return b"full: yes" in answer
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"G", b"GET / HTTP", HEAD, HEAD + b"X-A: b", b"\r\n", HEAD + b"Content-Length: 5\r\n", COMPLETE + HEAD],
+    ids=["nothing", "a letter", "half a line", "half a head", "half a header", "an empty line", "a length", "another"],
+)
+def test_a_head_that_is_never_complete_ends_the_connection(port: int, data: bytes) -> None:
+    """However little or much of it came."""
+    with connected(port, data) as client:
+        assert PATIENCE / 2 < seconds_until_closed(client) < LATE
+
+
+def test_a_head_that_comes_byte_by_byte_ends_the_connection(port: int) -> None:
+    """A byte is no new patience; neither in the first request nor in the next."""
+    for first in (b"", COMPLETE):
+        with connected(port, first + HEAD + b"X-Long: ") as client:
+            assert seconds_until_closed(client, lambda: client.sendall(b"a")) < LATE
+
+
+def test_a_head_without_end_ends_the_connection(port: int) -> None:
+    """At 64 KiB, not when memory is full."""
+    with connected(port, HEAD) as client:
+        began = time.monotonic()
+        assert seconds_until_closed(client, lambda: client.sendall(b"X-A: " + b"b" * 32_000 + b"\r\n")) < LATE
+        assert time.monotonic() - began < PATIENCE
+
+
+def test_a_body_that_nobody_wants_is_not_waited_for(port: int) -> None:
+    """The answer does not depend on it; afterwards the client has to come to its next head."""
+    with connected(port, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n") as client:
+        assert client.recv(12) == b"HTTP/1.1 200"
+        assert seconds_until_closed(client, lambda: client.sendall(b"a")) < LATE
+
+
+def test_an_idle_connection_is_closed(port: int) -> None:
+    """After its last answer; until then it may be used."""
+    with connected(port, COMPLETE) as client:
+        assert client.recv(12) == b"HTTP/1.1 200"
+        time.sleep(PATIENCE / 2)
+        client.recv(65536)
+        client.sendall(COMPLETE)
+        assert client.recv(12) == b"HTTP/1.1 200"
+        assert seconds_until_closed(client) < LATE
+
+
+@pytest.mark.parametrize("more", [b"", b"Connection: close\r\n"], ids=["to be used again", "for once"])
+def test_an_answer_that_nobody_reads_ends_the_connection(port: int, more: bytes) -> None:
+    """Also when the application has handed out all of it."""
+    with connected(port, b"GET /large HTTP/1.1\r\nHost: x\r\n" + more + b"\r\n") as client:
+        time.sleep(3 * PATIENCE)
+        read = 0
+        while data := client.recv(65536):
+            read += len(data)
+        assert read < LARGE
+
+
+def test_an_answer_that_is_read_slowly_arrives(port: int) -> None:
+    """Longer than any patience, as long as it goes on."""
+    read = 0
+    with connected(port, b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") as client:
+        began = time.monotonic()
+        while data := client.recv(256 * 1024):
+            read += len(data)
+            time.sleep(PATIENCE / 10)
+        assert time.monotonic() - began > 2 * PATIENCE
+    assert read > LARGE
+
+
+def test_many_connections_that_wait_keep_nobody_out(port: int) -> None:
+    """A new one takes the place of the one that has kept the server waiting longest."""
+    with ExitStack() as stack:
+        waiting = [stack.enter_context(connected(port, HEAD)) for _ in range(5)]
+        for _ in range(3):
+            assert not is_full(port)
+        answers = []
+        for client in waiting:
+            with suppress(ConnectionError):
+                client.sendall(b"\r\n")
+            answers.append(client.recv(12))
+        assert sorted(answers) == [b"", *[b"HTTP/1.1 200"] * 4]
+
+
+def test_connections_at_work_are_not_ended_for_others(port: int) -> None:
+    """One more than there may be is served with a mark, by which the API refuses it."""
+    with ExitStack() as stack:
+        working = [stack.enter_context(connected(port, b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")) for _ in range(5)]
+        eventually(lambda: is_full(port), within=LATE / 2)
+        assert [client.recv(12) for client in working] == [b"HTTP/1.1 200"] * 5
+        eventually(lambda: not is_full(port), within=2)
+
+
+@pytest.fixture(scope="module")
+def small(api_database_url: str, api_broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """`celeriac api` for five connections."""
+    directory: Path = tmp_path_factory.mktemp("small")
+    with serving(api_database_url, api_broker_url, directory, CELERIAC_API_CONNECTIONS="5") as api:
+        yield api
+
+
+def test_the_api_is_served_over_such_connections(small: Api) -> None:
+    """A crowd that never finishes its heads keeps no caller out."""
+    with ExitStack() as stack:
+        for _ in range(30):
+            stack.enter_context(connected(httpx.URL(small.url).port or 80, HEAD))
+        assert httpx.get(f"{small.url}/v1/jobs", headers=small.caller().headers).status_code == 200
+
+
+def test_the_api_says_when_all_its_connections_are_at_work(small: Api) -> None:
+    """503, and the connection ends; health is answered all the same. A body that never comes has its own patience."""
+    caller = small.caller()
+    head = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: {caller.headers['Authorization']}\r\n"
+    half = f"{head}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{".encode()
+    with ExitStack() as stack:
+        for _ in range(5):
+            stack.enter_context(connected(httpx.URL(small.url).port or 80, half))
+        with httpx.Client(base_url=small.url) as client:
+            response = client.get("/v1/jobs", headers=caller.headers)
+            problem(response, 503, "overloaded")
+            assert (response.headers["connection"], response.headers["retry-after"]) == ("close", "2")
+            assert client.get("/livez").status_code == 200
+    eventually(lambda: caller.get("/v1/jobs").status_code == 200, within=5)
