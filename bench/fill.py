@@ -22,16 +22,18 @@ def fill_tracked(queue: str, count: int) -> None:
     from tasks.dispatch import Publisher  # noqa: PLC0415
     from tasks.sending import new_job  # noqa: PLC0415
     from tracking import jobs  # noqa: PLC0415
+    from tracking.admission import Limits  # noqa: PLC0415
     from tracking.db import database  # noqa: PLC0415
+    from tracking.settings import settings  # noqa: PLC0415
 
-    publisher = Publisher(app)
+    publisher, limits = Publisher(app), Limits.configured(settings())
     for start in range(0, count, BATCH):
         wanted = [
             new_job(app, "bench.noop", None, None, task_id=None, options={"queue": queue})
             for _ in range(min(BATCH, count - start))
         ]
         with database().begin() as connection:
-            records = [jobs.submit(connection, job).job for job in wanted]
+            records = [jobs.submit(connection, job, limits).job for job in wanted]
         publisher.dispatch(records)
     publisher.close()
 

@@ -35,7 +35,7 @@ def run_verify(timeout: int, *, as_json: bool) -> bool:
     """
     with connected(timeout + MARGIN) as database:
         limits = Limits.configured(settings())
-        findings = verify(database, timeout=timedelta(seconds=timeout), limits=limits)
+        findings = verify(database, limits, timeout=timedelta(seconds=timeout))
         return _print_json(findings) if as_json else _print_table(findings)
 
 

@@ -97,13 +97,18 @@ def send(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | None,
     if collected is not None:
         collected.append(job)
         return job.id
-    return submit(job).job.id
+    return submit(job, whole_organization(job)).job.id
 
 
-def submit(job: NewJob, scope: Scope | None = None) -> Submitted:
-    """Accept a job, then hand its message to the dispatcher. Raises IdempotencyConflict or InvalidValue.
+def whole_organization(job: NewJob) -> Scope:
+    """The jobs on which one may depend that code has sent: code acts for its whole organization."""
+    return Scope(job.owner.organization_id, None)
 
-    It may depend on jobs of this scope; None: of its organization.
+
+def submit(job: NewJob, scope: Scope) -> Submitted:
+    """Accept a job, which may depend on those of `scope`, then hand its message to the dispatcher.
+
+    Raises IdempotencyConflict or InvalidValue.
     """
     with database().autocommit() as connection:
         submitted = jobs.submit(connection, job, Limits.configured(settings()), scope=scope)

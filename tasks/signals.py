@@ -249,7 +249,7 @@ def _submit(connection: Connection, successors: list[NewJob]) -> list[JobRecord]
 def _submit_one(connection: Connection, successor: NewJob, limits: Limits) -> Submitted | None:
     """None for one whose id is another job's: the outcome that it follows from is true all the same."""
     try:
-        return jobs.submit(connection, successor, limits)
+        return jobs.submit(connection, successor, limits, scope=sending.whole_organization(successor))
     except IdempotencyConflict as error:
         log.error("successor.refused", job_id=str(successor.id), job_type=successor.job_type, error=str(error))  # noqa: TRY400 - no fault of ours
         return None

@@ -23,18 +23,18 @@ def create(
     payload: dict[str, Any],
     *,
     owner: Owner,
+    scope: Scope,
     priority: int | None = None,
     max_retries: int | None = None,
     scheduled_at: datetime | None = None,
     depends_on: Sequence[UUID] = (),
-    scope: Scope | None = None,
     project_id: str | None = None,
     message: str | None = None,
     metadata: dict[str, Any] | None = None,
     idempotency_key: str | None = None,
     request_hash: str | None = None,
 ) -> Submitted:
-    """Accept a job, which may depend on those of `scope` (None: of its organization).
+    """Accept a job, which may depend on those of `scope`.
 
     Raises UnknownJobType, pydantic.ValidationError, InvalidValue or IdempotencyConflict.
     """

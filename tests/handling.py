@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 from tasks.reporting import catalogue
 from tracking import jobs
+from tracking.admission import UNLIMITED
 from tracking.db import Database, database
 from tracking.models import Claim, Failure, NewJob, Outcome, Owner
 from tracking.settings import settings
@@ -43,7 +44,7 @@ def add_job(
         id=job_id or uuid4(), owner=Owner(organization, "u1"), job_type=job_type, queue="default", message=message
     )
     with pool.autocommit() as connection:
-        jobs.submit(connection, job)
+        jobs.submit(connection, job, UNLIMITED)
         if outcome is not None:
             jobs.claim(connection, [Claim(job.id, uuid4(), "worker-1", None)])
             failure = Failure("ValueError", message or "wrong") if outcome == "failed" else None

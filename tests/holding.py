@@ -18,7 +18,7 @@ from tests.tracked import ACME, LEASE_TIMEOUT, Tracked, new_job
 from tracking import admission, circuits, jobs, pauses
 from tracking.admission import Limits
 from tracking.db import Database
-from tracking.models import JobRecord, Owner
+from tracking.models import JobRecord, Owner, Scope
 from tracking.schema import IN_FLIGHT
 from tracking.schema import jobs as table
 from tracking.states import WAITING, Hold, Status
@@ -50,7 +50,8 @@ class Platform:
     def submit(self, **changes: Any) -> JobRecord:
         """Accept a job."""
         with self.pool.begin() as connection:
-            return jobs.submit(connection, new_job(**changes), self.limits).job
+            job = new_job(**changes)
+            return jobs.submit(connection, job, self.limits, scope=Scope(job.owner.organization_id, None)).job
 
     def submit_many(self, number: int, **changes: Any) -> list[JobRecord]:
         """Accept several of the same kind, one after the other."""

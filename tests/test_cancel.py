@@ -14,15 +14,15 @@ from tracking import jobs
 from tracking.models import JobRecord, Scope
 
 SUBMISSION = "from uuid import UUID; from tasks import submission; from tracking.models import Scope\n"
-CANCEL = SUBMISSION + "submission.cancel(UUID(stdin), Scope('default'), actor='u1')"
-RETRY = SUBMISSION + "submission.retry(UUID(stdin), Scope('default'), actor='u1')"
+CANCEL = SUBMISSION + "submission.cancel(UUID(stdin), Scope('default', None), actor='u1')"
+RETRY = SUBMISSION + "submission.retry(UUID(stdin), Scope('default', None), actor='u1')"
 REVOKE = "from tasks import app; app.control.revoke(stdin, terminate=True, signal='{signal}')"
 
 
 def cancel_row(platform: Platform, job_id: UUID) -> JobRecord:
     """Cancel in the row alone, as when the broker is away and nobody can be told."""
     with platform.database.autocommit() as connection:
-        return jobs.cancel(connection, job_id, Scope("default"), actor="u1").job
+        return jobs.cancel(connection, job_id, Scope("default", None), actor="u1").job
 
 
 def start_nap(platform: Platform) -> UUID:

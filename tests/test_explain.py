@@ -79,9 +79,9 @@ def mark_sent(tracked: Tracked, job: JobRecord) -> JobRecord:
 def test_a_job_outside_of_the_scope_does_not_exist(tracked: Tracked) -> None:
     """Of another user, of another organization, of nobody."""
     job = tracked.submit()
-    for job_id, scope in ((job.id, Scope("acme", "u2")), (job.id, Scope("globex")), (uuid4(), ACME)):
+    for job_id, scope in ((job.id, Scope("acme", "u2")), (job.id, Scope("globex", None)), (uuid4(), ACME)):
         with pytest.raises(JobNotFound):
-            explain(tracked.connection, job_id, scope, Limits())
+            explain(tracked.connection, job_id, scope, Limits(0))
 
 
 def test_a_job_in_line_is_told_its_place_and_who_has_the_slots(platform: Platform) -> None:

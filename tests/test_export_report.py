@@ -355,7 +355,7 @@ CANCEL = """
 from uuid import UUID
 from tasks import submission
 from tracking.models import Scope
-submission.cancel(UUID(stdin), Scope("acme"), actor="u1")
+submission.cancel(UUID(stdin), Scope("acme", None), actor="u1")
 """
 
 MEASURE = """

@@ -20,7 +20,7 @@ from tracking.schema import jobs
 
 SLOW_SWEEP = {"CELERIAC_SWEEP_INTERVAL": "30"}
 SUBMISSION = "from uuid import UUID; from tasks import submission; from tracking.models import Scope\n"
-CANCEL = SUBMISSION + "submission.cancel(UUID(stdin), Scope('default'), actor='u1')"
+CANCEL = SUBMISSION + "submission.cancel(UUID(stdin), Scope('default', None), actor='u1')"
 RESUME = "from tasks.dispatch import dispatcher; dispatcher().resume(); dispatcher().flush(10)"
 
 # From an end to the next start of the same organization, in milliseconds.

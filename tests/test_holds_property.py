@@ -190,7 +190,7 @@ class Holds(RuleBasedStateMachine):
         """A person; the body of a running job stops soon, or is still at it."""
         job = self.tracked.get(job_id)
         try:
-            jobs.cancel(self.connection, job_id, Scope(job.organization_id), actor="u1")
+            jobs.cancel(self.connection, job_id, Scope(job.organization_id, None), actor="u1")
         except IllegalMove:
             assert job.status in FINISHED
             return
@@ -202,7 +202,7 @@ class Holds(RuleBasedStateMachine):
     def retry(self, job_id: UUID) -> None:
         """A person wants it run again."""
         job = self.tracked.get(job_id)
-        scope = Scope(job.organization_id)
+        scope = Scope(job.organization_id, None)
         try:
             jobs.retry(self.connection, job_id, scope, actor="u1", force=True, limits=self.platform.limits)
         except IllegalMove:
@@ -259,7 +259,7 @@ class Holds(RuleBasedStateMachine):
         job = self._one(data, *WAITING)
         if job is None:
             return
-        first = explain(self.connection, job.id, Scope(job.organization_id), self.platform.limits).reasons[0].kind
+        first = explain(self.connection, job.id, Scope(job.organization_id, None), self.platform.limits).reasons[0].kind
         if job.hold is None:
             self._ask_why_it_does_not_start(job, first)
         elif removed or first == "lifting":

@@ -48,7 +48,7 @@ def configured(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
 
 def broken(database: Database, limits: Limits = UNLIMITED) -> dict[str, int | None]:
     """What does not hold, with the number of violations."""
-    return {finding.name: finding.violations for finding in verify(database, limits=limits) if not finding.holds}
+    return {finding.name: finding.violations for finding in verify(database, limits) if not finding.holds}
 
 
 def live_through_everything(tracked: Tracked, times: int) -> None:
@@ -72,7 +72,7 @@ def live_through_everything(tracked: Tracked, times: int) -> None:
 def test_healthy_rows_break_nothing(pool: Database, tracked: Tracked) -> None:
     """Some four hundred jobs that have lived through everything."""
     live_through_everything(tracked, 20)
-    findings = list(verify(pool))
+    findings = list(verify(pool, UNLIMITED))
     assert [finding.name for finding in findings] == NAMES
     assert all(finding == Finding(finding.name, finding.guarantee, finding.sentence, 0) for finding in findings)
 
@@ -251,7 +251,7 @@ def test_a_lie_is_caught_by_its_check(database: Database, lie: Lie) -> None:
         job, other = bring(tracked, lie.situation), bring(tracked, lie.situation)
         connection.execute(text(lie.schema))
         assert connection.execute(text(lie.sql), {"id": job.id, "other": other.id}).rowcount > 0
-    found = {finding.name: finding for finding in verify(database) if not finding.holds}
+    found = {finding.name: finding for finding in verify(database, UNLIMITED) if not finding.holds}
     assert {name: finding.violations for name, finding in found.items()} == lie.caught
     assert all(set(finding.examples) <= {str(job.id), str(other.id)} for finding in found.values())
     assert all(str(job.id) in finding.examples for finding in found.values())
@@ -286,7 +286,7 @@ def test_counts_that_miss_a_row_are_caught(database: Database, database_url: str
     with administrator.connect() as connection:
         connection.execute(forget, {"ready": True})
     database.close()
-    found = [finding for finding in verify(database) if not finding.holds]
+    found = [finding for finding in verify(database, UNLIMITED) if not finding.holds]
     assert [(finding.name, finding.violations, finding.examples) for finding in found] == [("stats", 1, ("acme",))]
 
 
@@ -409,14 +409,14 @@ def test_five_examples_are_enough(pool: Database, tracked: Tracked) -> None:
     for _ in range(7):
         tracked.submit()
     tracked.connection.execute(text("DELETE FROM history"))
-    found = next(finding for finding in verify(pool) if not finding.holds)
+    found = next(finding for finding in verify(pool, UNLIMITED) if not finding.holds)
     assert (found.name, found.violations, len(set(found.examples))) == ("created_once", 7, 5)
 
 
 def test_all_checks_see_the_same_instant(pool: Database, tracked: Tracked) -> None:
     """What is committed after the first check is not seen by the others."""
     job = tracked.submit()
-    findings = verify(pool)
+    findings = verify(pool, UNLIMITED)
     next(findings)
     tracked.connection.execute(text("DELETE FROM jobs WHERE id = :id"), {"id": job.id})
     assert all(finding.holds for finding in findings)
@@ -433,7 +433,7 @@ def test_verification_cannot_write(pool: Database, tracked: Tracked, monkeypatch
 
     monkeypatch.setattr(invariants, "CHECKS", (Check("any", 1, "Any.", delete_all),))
     with pytest.raises(InternalError, match="read-only"):
-        list(verify(pool))
+        list(verify(pool, UNLIMITED))
     assert len(tracked.all()) == 1
 
 
@@ -441,7 +441,7 @@ def test_a_check_that_takes_too_long_is_said_to_be_unchecked(pool: Database, tra
     """Neither ok nor broken; the others are done."""
     with pool.begin() as connection:
         connection.execute(text("LOCK TABLE history IN ACCESS EXCLUSIVE MODE"))
-        findings = {finding.name: finding for finding in verify(pool, timeout=BRIEFLY)}
+        findings = {finding.name: finding for finding in verify(pool, UNLIMITED, timeout=BRIEFLY)}
     assert (findings["path"].violations, findings["path"].holds) == (None, False)
     assert findings["keys"].holds
     assert findings["stats"].holds
@@ -560,4 +560,4 @@ def test_counts_of_what_is_due_later_are_those_of_the_rows(pool: Database, track
     """`verify` counts queued jobs whether they are pending, scheduled, or held up by something else."""
     tracked.submit(scheduled_at=datetime.now(UTC) + timedelta(days=365))
     tracked.submit()
-    assert {finding.name: finding.holds for finding in verify(pool)}["stats"]
+    assert {finding.name: finding.holds for finding in verify(pool, UNLIMITED)}["stats"]

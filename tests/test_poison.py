@@ -16,6 +16,7 @@ from tasks.transport import UNREADABLE
 from tests.live import Platform, eventually
 from tests.messages import Envelope, Forged, push, send, send_at, task_headers
 from tracking import dead_letters, jobs
+from tracking.admission import UNLIMITED
 from tracking.dead_letters import DeadLetter
 from tracking.models import NewJob, Owner
 
@@ -119,7 +120,7 @@ def _waiting_job(platform: Platform) -> UUID:
     """A job whose own message no worker gets to see."""
     job = NewJob(id=uuid4(), owner=Owner("acme", "u1"), job_type="noop", queue=ELSEWHERE)
     with platform.database.autocommit() as connection:
-        return jobs.submit(connection, job).job.id
+        return jobs.submit(connection, job, UNLIMITED).job.id
 
 
 def _letters(platform: Platform) -> list[DeadLetter]:

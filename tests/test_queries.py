@@ -26,7 +26,7 @@ from tracking.states import ACTIVE, FINISHED, Event, Status
 
 MINUTE = timedelta(minutes=1)
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
-OTHERS = [Scope("globex"), Scope("globex", "u1"), Scope("acme", "u2")]
+OTHERS = [Scope("globex", None), Scope("globex", "u1"), Scope("acme", "u2")]
 
 
 def _created_at(tracked: Tracked, job: JobRecord, at: datetime) -> JobRecord:
@@ -48,7 +48,7 @@ def _search(tracked: Tracked, words: str) -> set[UUID]:
 def test_a_job_is_found_by_its_id_within_the_scope(tracked: Tracked) -> None:
     """Of the user, and of the whole organization."""
     job = tracked.submit()
-    for scope in (Scope("acme"), Scope("acme", "u1")):
+    for scope in (Scope("acme", None), Scope("acme", "u1")):
         assert queries.get(tracked.connection, job.id, scope) == job
 
 
@@ -82,7 +82,7 @@ def test_a_list_holds_the_jobs_of_its_scope_only(tracked: Tracked, name: str) ->
     of = {owner: tracked.run(owner=owner).id for owner in owners}
     for organization in ("acme", "globex"):
         everybody = {job_id for owner, job_id in of.items() if owner.organization_id == organization}
-        assert set(_ids(READS[name](tracked, Scope(organization)))) == everybody
+        assert set(_ids(READS[name](tracked, Scope(organization, None)))) == everybody
         assert _ids(READS[name](tracked, Scope(organization, "u2"))) == [of[Owner(organization, "u2")]]
 
 

@@ -93,7 +93,7 @@ def _cancel(job: JobRecord) -> Action:
 
 
 def _retry(job: JobRecord) -> Action:
-    return lambda connection: jobs.retry(connection, job.id, ACME, actor="u1", force=True)
+    return lambda connection: jobs.retry(connection, job.id, ACME, actor="u1", force=True, limits=UNLIMITED)
 
 
 def _stopped(job: JobRecord) -> Action:
@@ -106,7 +106,7 @@ def _reap(connection: Connection) -> Any:
 
 def _submit(key: str, request: str) -> Action:
     new = new_job(idempotency_key=key, request_hash=request)
-    return lambda connection: jobs.submit(connection, new)
+    return lambda connection: jobs.submit(connection, new, UNLIMITED)
 
 
 def _kinds(answers: list[Any]) -> Counter[type]:

@@ -23,6 +23,7 @@ from tasks.recording import DatabaseAway, Recorder, persist
 from tests.live import eventually
 from tests.tracked import new_job
 from tracking import jobs, queries
+from tracking.admission import UNLIMITED
 from tracking.db import Database
 from tracking.models import Submitted
 
@@ -206,7 +207,7 @@ def test_an_interruption_in_the_midst_of_a_statement_leaves_one_job(
 
     def write() -> None:
         with connect(database) as connection:
-            tries.append(jobs.submit(connection, new))
+            tries.append(jobs.submit(connection, new, UNLIMITED))
             if len(tries) == 1:
                 connection.execute(text("SELECT pg_sleep(1)"))
 
@@ -242,7 +243,7 @@ def test_a_write_survives_the_end_of_its_connection(database: Database) -> None:
 
     def write() -> bool:
         with database.autocommit() as connection:
-            return jobs.submit(connection, new).created
+            return jobs.submit(connection, new, UNLIMITED).created
 
     assert persist(lambda: _ping(database)) == 1
     _end_connections(database)

@@ -45,7 +45,7 @@ def tracked(tracked: Tracked, pool: Database) -> Iterator[Tracked]:
     """No jobs yet. Afterwards the rows must tell no lie, and no history may be without its job."""
     yield tracked
     check_rows(tracked)
-    assert all(finding.holds for finding in verify(pool) if finding.name in ("not_lost", "created_once"))
+    assert all(finding.holds for finding in verify(pool, UNLIMITED) if finding.name in ("not_lost", "created_once"))
 
 
 def removed(pool: Database, limit: int | None = None, policy: Policy = POLICY, *, dry_run: bool = False) -> Pruned:
@@ -130,7 +130,7 @@ def test_the_key_of_a_job_that_is_gone_is_free(pool: Database, tracked: Tracked)
     """The same request is then a new job."""
     aged(tracked, "succeeded", 31 * DAY, idempotency_key="k", request_hash="h")
     removed(pool)
-    assert jobs.submit(tracked.connection, new_job(idempotency_key="k", request_hash="other")).created
+    assert jobs.submit(tracked.connection, new_job(idempotency_key="k", request_hash="other"), UNLIMITED).created
 
 
 def test_a_dry_run_counts_and_removes_nothing(pool: Database, tracked: Tracked) -> None:
@@ -180,7 +180,7 @@ def test_a_job_that_is_being_retried_is_passed_over(pool: Database, tracked: Tra
     """Without waiting for the retry, which then finds its job."""
     job, other = (aged(tracked, "failed", 91 * DAY) for _ in range(2))
     with pool.begin() as connection:
-        jobs.retry(connection, job.id, ACME, actor="u1")
+        jobs.retry(connection, job.id, ACME, actor="u1", limits=UNLIMITED)
         assert removed(pool).total == 1
     assert [left.id for left in tracked.all()] == [job.id] != [other.id]
     assert tracked.get(job.id).status is Status.QUEUED
@@ -193,7 +193,7 @@ def test_a_retry_that_comes_too_late_finds_nothing(pool: Database, tracked: Trac
 
     def retry() -> None:
         with pool.autocommit() as connection:
-            jobs.retry(connection, job.id, ACME, actor="u1")
+            jobs.retry(connection, job.id, ACME, actor="u1", limits=UNLIMITED)
 
     with ThreadPoolExecutor(1) as threads:
         with pool.begin() as connection:
@@ -261,7 +261,7 @@ def test_a_race_of_removal_and_retry_has_one_winner(pool: Database, tracked: Tra
             line.wait()
             time.sleep(handicap)
             try:
-                again = jobs.retry(connection, job.id, ACME, actor="u1")
+                again = jobs.retry(connection, job.id, ACME, actor="u1", limits=UNLIMITED)
             except TrackingError:
                 return False
             return isinstance(jobs.claim(connection, [wish(again.task_id)])[0], Attempt)

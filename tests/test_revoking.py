@@ -16,6 +16,7 @@ from tests.servers import Servers, new_database
 from tests.test_cancel import RETRY, receipt, start_nap
 from tests.tracked import ACME, HOUR, Tracked, new_job, outcome
 from tracking import jobs, revocations
+from tracking.admission import UNLIMITED
 from tracking.identifiers import job_id_of
 from tracking.models import Claim, JobRecord
 
@@ -57,7 +58,7 @@ def _stamped(platform: Platform, job_id: UUID | None = None, **changes: object) 
     delivery = {"stamps": {"by": [str(job_id), "others"]}, "stamped_headers": ["by"]}
     job = new_job(id=job_id, queue=ELSEWHERE, delivery=delivery, **changes)
     with platform.database.autocommit() as connection:
-        return jobs.submit(connection, job).job
+        return jobs.submit(connection, job, UNLIMITED).job
 
 
 def _held(platform: Platform) -> JobRecord:
@@ -104,7 +105,7 @@ def test_a_job_is_named_by_its_current_dispatch_too(alone: Platform) -> None:
     job = _held(alone)
     alone.run(OURS + CLIENT["one id"], json.dumps([str(job.id)]))
     with alone.database.autocommit() as connection:
-        again = jobs.retry(connection, job.id, ACME, actor="u1")
+        again = jobs.retry(connection, job.id, ACME, actor="u1", limits=UNLIMITED)
     assert again.task_id != job.id
     alone.run(OURS + CLIENT["one id"], json.dumps([str(again.task_id)]))
     assert alone.job(job.id).status == "cancelled"
@@ -134,7 +135,7 @@ def test_an_id_that_was_revoked_before_its_job_was_submitted_is_remembered(
     assert (job.status, job.hold) == ("cancelled", None)
     assert alone.history(job.id)[-1].detail["reason"] == "revoked before it was submitted"
     with alone.database.autocommit() as connection:
-        assert jobs.retry(connection, job.id, ACME, actor="u1").status == "queued"
+        assert jobs.retry(connection, job.id, ACME, actor="u1", limits=UNLIMITED).status == "queued"
 
 
 def test_a_stamp_that_was_revoked_before_is_remembered(alone: Platform) -> None:
@@ -152,14 +153,14 @@ def test_what_is_remembered_is_forgotten_in_time(tracked: Tracked) -> None:
     revocations.revoke(tracked.connection, [job.id], actor="flower", reason="revoked")
     assert revocations.forget(tracked.connection) == 0
     assert revocations.forget(tracked.connection, timedelta(0)) == 1
-    assert jobs.submit(tracked.connection, job).job.status == "queued"
+    assert jobs.submit(tracked.connection, job, UNLIMITED).job.status == "queued"
 
 
 def test_a_worker_that_writes_late_does_not_cancel_what_was_retried_since(tracked: Tracked) -> None:
     """The database was away for it, or it heard of the revocation after another worker."""
     job = tracked.put_into("failed")
     time.sleep(0.01)
-    jobs.retry(tracked.connection, job.id, ACME, actor="u1")
+    jobs.retry(tracked.connection, job.id, ACME, actor="u1", limits=UNLIMITED)
     late, now = (
         revocations.revoke(tracked.connection, [job.id], actor="flower", reason="revoked", age=timedelta(seconds=age))
         for age in (60, 0)

@@ -169,11 +169,11 @@ def _revoke(tracked: Tracked, job: JobRecord) -> bool:
 
 
 def _retry(tracked: Tracked, job: JobRecord) -> Any:
-    return _refused(lambda: jobs.retry(tracked.connection, job.id, ACME, actor="u1"))
+    return _refused(lambda: jobs.retry(tracked.connection, job.id, ACME, actor="u1", limits=UNLIMITED))
 
 
 def _force(tracked: Tracked, job: JobRecord) -> Any:
-    return _refused(lambda: jobs.retry(tracked.connection, job.id, ACME, actor="u1", force=True))
+    return _refused(lambda: jobs.retry(tracked.connection, job.id, ACME, actor="u1", force=True, limits=UNLIMITED))
 
 
 def _fail_waiting(tracked: Tracked, job: JobRecord) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -26,7 +27,7 @@ from tracking.states import Event, Hold, Status
 from tracking.values import MAX_INTEGER
 
 NO_TIME = timedelta(0)
-OTHERS = [Scope("globex"), Scope("globex", "u1"), Scope("acme", "u2")]
+OTHERS = [Scope("globex", None), Scope("globex", "u1"), Scope("acme", "u2")]
 
 # What comes back from jsonb as it went in. A float beyond ±2^53 is the same number, but comes back as an int.
 NUMBERS = st.integers(-MAX_INTEGER, MAX_INTEGER) | st.floats(-MAX_INTEGER, MAX_INTEGER)
@@ -64,8 +65,8 @@ def test_a_submitted_job_is_queued_with_one_history_row(tracked: Tracked) -> Non
 def test_the_same_id_is_the_same_job(tracked: Tracked) -> None:
     """Repeating a submit whose reply was lost writes nothing."""
     new = new_job()
-    first = jobs.submit(tracked.connection, new)
-    second = jobs.submit(tracked.connection, new)
+    first = jobs.submit(tracked.connection, new, UNLIMITED)
+    second = jobs.submit(tracked.connection, new, UNLIMITED)
     assert (first.created, second.created, second.job) == (True, False, first.job)
     assert tracked.events(first.job) == ["created"]
 
@@ -74,14 +75,14 @@ def test_the_id_of_another_organizations_job_is_refused(tracked: Tracked) -> Non
     """Without showing that job."""
     job = tracked.submit()
     with pytest.raises(IdempotencyConflict):
-        jobs.submit(tracked.connection, new_job(id=job.id, owner=Owner("globex", "u1")))
+        jobs.submit(tracked.connection, new_job(id=job.id, owner=Owner("globex", "u1")), UNLIMITED)
     assert tracked.get(job.id) == job
 
 
 def test_the_same_key_and_request_is_the_same_job(tracked: Tracked) -> None:
     """Though the second request has made another id for it."""
     first = tracked.submit(idempotency_key="k", request_hash="h")
-    second = jobs.submit(tracked.connection, new_job(idempotency_key="k", request_hash="h"))
+    second = jobs.submit(tracked.connection, new_job(idempotency_key="k", request_hash="h"), UNLIMITED)
     assert (second.created, second.job) == (False, first)
     assert len(tracked.all()) == 1
 
@@ -99,7 +100,7 @@ def test_the_same_key_with_another_request_is_a_conflict(tracked: Tracked) -> No
 def test_the_same_key_of_somebody_else_is_another_job(tracked: Tracked, owner: Owner) -> None:
     """Keys belong to one user of one organization."""
     first = tracked.submit(idempotency_key="k", request_hash="h")
-    second = jobs.submit(tracked.connection, new_job(owner=owner, idempotency_key="k", request_hash="other"))
+    second = jobs.submit(tracked.connection, new_job(owner=owner, idempotency_key="k", request_hash="other"), UNLIMITED)
     assert second.created
     assert second.job.id != first.id
 
@@ -107,7 +108,7 @@ def test_the_same_key_of_somebody_else_is_another_job(tracked: Tracked, owner: O
 def test_a_key_stays_that_jobs_when_it_is_finished(tracked: Tracked) -> None:
     """A late repetition does not run it again."""
     done = tracked.run(idempotency_key="k", request_hash="h")
-    again = jobs.submit(tracked.connection, new_job(idempotency_key="k", request_hash="h"))
+    again = jobs.submit(tracked.connection, new_job(idempotency_key="k", request_hash="h"), UNLIMITED)
     assert (again.created, again.job) == (False, done)
 
 
@@ -157,7 +158,7 @@ def test_a_submit_that_is_rolled_back_leaves_nothing(pool: Database, tracked: Tr
     """The verb is part of its caller's transaction."""
     new = new_job()
     with suppress(KeyError), pool.begin() as connection:
-        jobs.submit(connection, new)
+        jobs.submit(connection, new, UNLIMITED)
         raise KeyError
     assert tracked.all() == []
     assert queries.timeline(tracked.connection, new.id) == []
@@ -508,7 +509,7 @@ def test_a_settle_and_what_follows_are_one_transaction(pool: Database, tracked: 
     running = tracked.start(tracked.submit())
     with suppress(KeyError), pool.begin() as connection:
         assert jobs.settle(connection, [outcome(running, "succeeded")])
-        jobs.submit(connection, new_job())
+        jobs.submit(connection, new_job(), UNLIMITED)
         raise KeyError
     assert tracked.all() == [running]
 
@@ -544,7 +545,7 @@ def test_a_cancelled_job_cannot_be_cancelled_again(tracked: Tracked) -> None:
 
 
 @pytest.mark.parametrize("scope", OTHERS)
-@pytest.mark.parametrize("verb", [jobs.cancel, jobs.retry])
+@pytest.mark.parametrize("verb", [jobs.cancel, partial(jobs.retry, limits=UNLIMITED)])
 def test_somebody_elses_job_does_not_exist(tracked: Tracked, verb: Any, scope: Scope) -> None:
     """For a cancel and a retry alike; as if the id were made up."""
     job = tracked.put_into("queued" if verb is jobs.cancel else "failed")

@@ -100,7 +100,7 @@ class Jobs(RuleBasedStateMachine):
         new = new_job(idempotency_key=key, request_hash=request)
         known_request, known_id = self.keys.get(key, (request, new.id))
         try:
-            submitted = jobs.submit(self.tracked.connection, new)
+            submitted = jobs.submit(self.tracked.connection, new, UNLIMITED)
         except IdempotencyConflict:
             assert known_request != request
             return multiple()
@@ -204,7 +204,7 @@ class Jobs(RuleBasedStateMachine):
 
     def _retry(self, job: Expected, *, force: bool) -> IllegalMove | None:
         try:
-            jobs.retry(self.tracked.connection, job.id, ACME, actor="u1", force=force)
+            jobs.retry(self.tracked.connection, job.id, ACME, actor="u1", force=force, limits=UNLIMITED)
         except IllegalMove as refused:
             return refused
         return None

@@ -34,7 +34,7 @@ from tracking.schema import jobs as table
 from tracking.sql import record
 from tracking.states import FINISHED, MOVES, Event, Status, is_legal
 
-ACME = Scope("acme")
+ACME = Scope("acme", None)
 HOUR = timedelta(hours=1)
 LEASE_TIMEOUT = timedelta(seconds=20)
 KINDS: tuple[OutcomeKind, ...] = get_args(OutcomeKind)
@@ -95,7 +95,8 @@ class Tracked:
 
     def submit(self, **changes: Any) -> JobRecord:
         """Accept a job."""
-        return jobs.submit(self.connection, new_job(**changes)).job
+        job = new_job(**changes)
+        return jobs.submit(self.connection, job, UNLIMITED, scope=Scope(job.owner.organization_id, None)).job
 
     def start(self, job: JobRecord, **changes: Any) -> JobRecord:
         """Claim the job, successfully."""
@@ -130,7 +131,7 @@ class Tracked:
 
     def retry(self, job: JobRecord, *, force: bool = False) -> JobRecord:
         """Retry the job, successfully."""
-        return jobs.retry(self.connection, job.id, ACME, actor="u1", force=force)
+        return jobs.retry(self.connection, job.id, ACME, actor="u1", force=force, limits=UNLIMITED)
 
     def release(self, job: JobRecord) -> JobRecord:
         """Let the hold of the job end now."""

@@ -40,7 +40,7 @@ class Limits:
     A worker that was silent for `lease_timeout` offers no slots.
     """
 
-    concurrency: int = 0
+    concurrency: int
     lease_timeout: timedelta = timedelta(seconds=20)
 
     @classmethod
@@ -54,7 +54,7 @@ class Limits:
         return {"limit": self.concurrency, "lease_timeout": self.lease_timeout}
 
 
-UNLIMITED = Limits()
+UNLIMITED = Limits(0)
 
 
 def lock_line(connection: Connection, organization_id: str, limits: Limits) -> None:

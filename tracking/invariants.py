@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Uuid, column, func, select, text
 from sqlalchemy.exc import OperationalError
 
 from tracking import queries
-from tracking.admission import UNLIMITED, Limits
+from tracking.admission import Limits
 from tracking.db import Database, is_too_slow
 from tracking.models import Scope, Stats
 from tracking.rule import ALIVE, is_broken, is_paused, is_served, limit_of, room_of
@@ -44,7 +44,7 @@ class Finding:
         return self.violations == 0
 
 
-def verify(database: Database, *, timeout: timedelta = CHECK_TIMEOUT, limits: Limits = UNLIMITED) -> Iterator[Finding]:
+def verify(database: Database, limits: Limits, *, timeout: timedelta = CHECK_TIMEOUT) -> Iterator[Finding]:
     """Check every invariant on one consistent snapshot, read-only; each check may take `timeout`.
 
     `limits`: those of the organizations that have none of their own.
@@ -114,7 +114,7 @@ def _wrong_stats(connection: Connection, timeout: timedelta, _limits: Limits) ->
         for row in counted:
             if time.monotonic() > deadline:
                 raise TimeoutError
-            if _counts(queries.stats(connection, Scope(row.organization_id))) != tuple(row[1:]):
+            if _counts(queries.stats(connection, Scope(row.organization_id, None))) != tuple(row[1:]):
                 violations += 1
                 examples += [row.organization_id] if len(examples) < EXAMPLES else []
     return violations, tuple(examples)

@@ -15,7 +15,7 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Row
 
 from tracking import admission, statements
-from tracking.admission import UNLIMITED, Limits
+from tracking.admission import Limits
 from tracking.db import run
 from tracking.errors import IdempotencyConflict, IllegalMove, InvalidValue, JobNotFound, UnknownDependency
 from tracking.models import (
@@ -39,15 +39,15 @@ from tracking.states import FINISHED, WAITING, Event, Status, sources
 MAX_LOSSES = 3
 
 
-def submit(connection: Connection, job: NewJob, limits: Limits = UNLIMITED, *, scope: Scope | None = None) -> Submitted:
+def submit(connection: Connection, job: NewJob, limits: Limits, *, scope: Scope | None = None) -> Submitted:
     """Accept a job: its row and its first history row.
 
     The same id, or the same idempotency key of the same user, is the same job: nothing is written and `created` is
     False. Raises IdempotencyConflict when the key was used with another `request_hash`, or the id for another type or
     other arguments, UnknownDependency when it
-    depends on a job outside of `scope` (None: of its organization), and InvalidValue when it depends on itself.
+    depends on a job outside of `scope` (None: its owner's own), and InvalidValue when it depends on itself.
     """
-    unknown = _unknown_dependencies(connection, job, scope or Scope(job.owner.organization_id))
+    unknown = _unknown_dependencies(connection, job, scope or Scope(job.owner.organization_id, job.owner.user_id))
     if not unknown:
         row = run(connection, statements.SUBMIT, {**_submission(job), **limits.parameters})
         if row is not None:
@@ -133,8 +133,8 @@ def retry(
     scope: Scope,
     *,
     actor: str,
+    limits: Limits,
     force: bool = False,
-    limits: Limits = UNLIMITED,
 ) -> JobRecord:
     """Queue a failed or cancelled job again under a fresh task id; under a limit it joins its organization's line.
 

@@ -27,7 +27,7 @@ class Scope:
     """Which jobs a caller may see: those of one organization and, unless `user_id` is None, of one user."""
 
     organization_id: str
-    user_id: str | None = None
+    user_id: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from bench.chaos.journal import read_journal
 from bench.chaos.witness import Line, read_lines
 from bench.chaos.world import LIMIT, World
 from tracking import invariants
+from tracking.admission import Limits
 from tracking.schema import history, jobs
 from tracking.states import FINISHED, Event, Status
 
@@ -101,7 +102,7 @@ def over_limit(entries: Sequence[Any], limit: int) -> Iterator[Wrong]:
 
 
 def _invariants(world: World) -> Iterator[Wrong]:
-    for finding in invariants.verify(world.database):
+    for finding in invariants.verify(world.database, Limits(LIMIT)):
         if not finding.holds:
             yield Wrong(finding.name, f"{finding.sentence} Broken by {finding.violations}: {finding.examples}")
 

@@ -15,6 +15,7 @@ import psutil
 
 from tests.api.handlers import PERMISSION
 from tracking import jobs, queries
+from tracking.admission import UNLIMITED
 from tracking.db import Database
 from tracking.models import Claim, Failure, HistoryEntry, JobRecord, NewJob, Outcome, Owner, Progress, Scope
 
@@ -107,7 +108,7 @@ class Caller:
         owner = Owner(self.organization, self.user)
         new = NewJob(**{"id": job_id, "owner": owner, "job_type": "open", "queue": "default", **fields})
         with self.api.database.autocommit() as connection:
-            jobs.submit(connection, new)
+            jobs.submit(connection, new, UNLIMITED)
             if state in ("running", "retrying", "succeeded", "failed"):
                 jobs.claim(connection, [Claim(job_id, uuid4(), "worker-1", LEASE)])
             failure = Failure("ValueError", "broken", "Traceback ...")
@@ -118,7 +119,7 @@ class Caller:
             elif state == "failed":
                 jobs.settle(connection, [Outcome(job_id, "failed", "worker-1", failure=failure)])
             elif state == "cancelled":
-                jobs.cancel(connection, job_id, Scope(self.organization), actor=self.user)
+                jobs.cancel(connection, job_id, Scope(self.organization, None), actor=self.user)
         return self.find(job_id)
 
     def report(self, job: JobRecord, **news: Any) -> None:

@@ -55,7 +55,7 @@ EXPLAINED = """
 
 NOW = datetime.now(UTC)
 USER = Scope("org-1", "user-1")
-ORGANIZATION = Scope("org-1")
+ORGANIZATION = Scope("org-1", None)
 FILTERS = {
     "none": Filters(),
     "status": Filters(statuses=(Status.FAILED,)),
@@ -92,7 +92,7 @@ def reads(cursor: str, job_id: UUID) -> Iterator[tuple[str, Callable[[Connection
 def explanations(connection: Connection) -> Iterator[tuple[str, Callable[[Connection], Any]]]:
     """Why a job of each status and hold is where it is; the organization that it belongs to."""
     for name, job_id, organization in connection.execute(text(EXPLAINED)).all():
-        given: dict[str, Any] = {"scope": Scope(organization), "limits": Limits(5)}
+        given: dict[str, Any] = {"scope": Scope(organization, None), "limits": Limits(5)}
         yield f"explain {name}", partial(explain.explain, job_id=job_id, **given)
     yield "organization", partial(organizations.get, organization_id="org-5", limits=Limits(5))
 
