@@ -146,13 +146,26 @@ class Pause(Answer):
     paused_at: datetime
 
 
+class KeyCircuit(Answer):
+    """A circuit that holds only the jobs that depend on one thing, such as the host of a receiver."""
+
+    key: str
+    state: str
+    open_until: datetime
+
+
 class Circuit(Answer):
-    """The circuit breaker of a type: "closed", "open" until `open_until`, or "half_open" while one job tries."""
+    """The circuit breaker of a type: "closed", "open" until `open_until`, or "half_open" while one job tries.
+
+    It is that of the caller's organization, or one for all of them (`everywhere`).
+    """
 
     state: str
+    everywhere: bool = False
     failures: int
     pause_seconds: float
     open_until: datetime | None
+    keys: tuple[KeyCircuit, ...] = ()
 
 
 class JobType(Answer):

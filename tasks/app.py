@@ -69,7 +69,7 @@ class JobApp(Celery):
     def task(self, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
     def task(self, *args: Any, **options: Any) -> Any:
-        """Celery's decorator, with the platform's options `permission`, `public` and `steps` among its own."""
+        """Celery's decorator, with the platform's options among its own; see tasks.base.Job."""
         return super().task(*args, **options)
 
     def finalize(self, auto: bool = False) -> None:  # noqa: FBT001, FBT002 - Celery's signature
@@ -91,6 +91,8 @@ class JobApp(Celery):
         policy, rest = read_policy(options, base)
         resolve_annotations(fun, name or fun.__qualname__, needs_all=bool(options.get("pydantic")))
         options |= {**policy.options, "policy": policy, "retry_kwargs": rest}
+        if callable(options.get("circuit_key")):
+            options["circuit_key"] = staticmethod(options["circuit_key"])  # it is called with the payload alone
         task = super()._task_from_fun(fun, name=name, base=base, **options)
         return _servable(self, task)
 

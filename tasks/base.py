@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,8 @@ from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from sqlalchemy.exc import DBAPIError
 
 from tasks import lease, running
+from tasks.arguments import is_call
+from tasks.exceptions import PayloadError, is_of_arguments
 from tasks.messages import JOB_ID_HEADER
 from tasks.options import check_options
 from tasks.payloads import completed, unsendable
@@ -36,6 +38,7 @@ from tracking.values import check_moment, check_seconds, storable_count, storabl
 log = structlog.get_logger(__name__)
 
 MOST_BEFORE_SUCCESS = 99
+CIRCUIT_KEY_BYTES = 255
 ANSWER_PATIENCE = 5.0  # seconds in which a question of a body must be answered
 
 
@@ -44,8 +47,11 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
 
     `permission`: what a caller of the API needs, besides `jobs.create_jobs`, to create or retry such a job. `public`:
     whether the API lets create such jobs by whoever may create any; without both, only code can. `steps`: the names of
-    the steps, for people who watch. `circuit_failures`: after so many failed attempts in a row, over all jobs of the
-    type, the others wait for `circuit_pause` seconds, and then until one of them has succeeded; 0: never.
+    the steps, for people who watch. `circuit_failures`: after so many failed attempts in a row, over an organization's
+    jobs of the type, the others wait for `circuit_pause` seconds, and then until one of them has succeeded; 0: never.
+    `circuit_key`: takes a payload, or the arguments by name, as the row has them, and names what the job depends on,
+    such as a host: each has a circuit of its own. `payload_errors`: exceptions that are the fault of the payload and
+    count in no circuit, like PayloadError and those of Celery's `throws`.
     """
 
     abstract = True
@@ -56,6 +62,8 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
     steps: tuple[str, ...] = ()
     circuit_failures: int = 5
     circuit_pause: float = 60.0
+    circuit_key: Callable[..., str | None] | None = None
+    payload_errors: tuple[type[BaseException], ...] = ()
 
     @property
     def job(self) -> Attempt | None:
@@ -177,6 +185,29 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
         if self.signature_read.takes_object:
             return [payload], {}
         return [], self.signature_read.arguments(payload)
+
+    def blames_payload(self, error: BaseException) -> bool:
+        """Whether an attempt failed by the fault of its payload, which says nothing of the type."""
+        own: tuple[type[BaseException], ...] = (PayloadError, *self.payload_errors, *self.throws)
+        return isinstance(error, own) or is_of_arguments(error, self.signature_read.handler)
+
+    def circuit_of(self, payload: dict[str, Any]) -> str:
+        """The key of the circuit to which a job with this payload belongs; "" for that of the whole type."""
+        if self.circuit_key is None:
+            return ""
+        try:
+            named = self.circuit_key(self._by_name(payload))
+        except Exception as error:  # noqa: BLE001 - the handler's own code, and no reason to refuse the job
+            log.warning("circuit_key.failed", job_type=self.name, error=type(error).__name__)
+            return ""
+        return "" if named is None else storable_text(named, CIRCUIT_KEY_BYTES)
+
+    def _by_name(self, payload: dict[str, Any]) -> dict[str, Any]:
+        """The payload, or the arguments that it stands for by their names."""
+        if not is_call(payload):
+            return payload
+        names = [parameter.name for parameter in self.signature_read.parameters]
+        return {**dict(zip(names, payload["args"], strict=False)), **payload["kwargs"]}
 
     def payload_schema(self) -> dict[str, Any]:
         """The JSON Schema of the payload."""

@@ -1,10 +1,13 @@
-"""An exception as the row keeps it: its class and arguments, for whoever asks for the result of its job."""
+"""Exceptions: what the row keeps of one, and which are the fault of the payload."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from traceback import walk_tb
 from typing import Any
 
+import pydantic
 from celery.utils.serialization import UnpickleableExceptionWrapper, ensure_serializable
 from kombu.utils.json import dumps
 
@@ -13,6 +16,18 @@ from tracking.values import bounded, check_json
 NAME_BYTES = 512
 TEXT_BYTES = 4 * 1024
 ARGUMENTS_BYTES = 16 * 1024
+
+
+class PayloadError(Exception):
+    """What the job was asked for is wrong or is not there. It says nothing of its type, and counts in no circuit."""
+
+
+def is_of_arguments(error: BaseException, handler: Callable[..., Any]) -> bool:
+    """Whether a job failed before its body because the handler could not be called with its arguments."""
+    if not isinstance(error, pydantic.ValidationError | TypeError) or error.__traceback__ is None:
+        return False
+    code = getattr(handler, "__code__", None)
+    return code is not None and all(frame.f_code is not code for frame, _ in walk_tb(error.__traceback__))
 
 
 def described(error: BaseException) -> dict[str, Any]:

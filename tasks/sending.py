@@ -175,6 +175,7 @@ def new_job(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | No
         group_index=options.get("group_index"),
         idempotency_key=_name(options, "idempotency_key"),
         request_hash=_name(options, "request_hash"),
+        circuit_key=handler.circuit_of(arguments.payload) if handler is not None else "",
         actor=_name(options, "actor"),
     )
 
@@ -224,6 +225,7 @@ def _changes(app: Celery, name: str, args: Any, kwargs: Any, asked: running.Aske
     moved = {"queue", "exchange", "routing_key"} & named.keys()
     return Changes(
         payload=arguments.payload if arguments is not None else None,
+        circuit_key=handler.circuit_of(arguments.payload) if arguments is not None and handler is not None else None,
         delivery=delivery or None,
         queue=_queue(app, named, name, (args, kwargs), handler) if moved else None,
         priority=_priority(named["priority"]) if "priority" in named else None,

@@ -12,6 +12,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -75,7 +76,7 @@ def on_retry(request: Any, reason: Retry, einfo: Any, **_: Any) -> None:
     now = running.of(request)
     if now is None or _is_interruption(reason.exc, request, now):
         return
-    failure = _failure(reason.exc or reason, einfo)
+    failure = _judged(now, reason.exc or reason, einfo)
     delay = _delay(reason.when)
     _end_attempt(request, now, "retry", how="interrupted", failure=failure, delay=delay, changes=now.changes)
 
@@ -86,13 +87,14 @@ def on_failure(sender: Any, task_id: str, exception: BaseException, einfo: Any =
     if request.is_eager:  # called like a function: there is no row
         return
     now = running.of(request)
-    failure = _failure(exception, einfo)
     if now is not None:
         if not _is_interruption(exception, request, now):
-            _end_attempt(request, now, "failed", how="interrupted", failure=failure)
-    elif (dispatch := _uuid(task_id)) is None:
+            _end_attempt(request, now, "failed", how="interrupted", failure=_judged(now, exception, einfo))
         return
-    elif isinstance(exception, WorkerLostError):
+    failure = _failure(exception, einfo)
+    if (dispatch := _uuid(task_id)) is None:
+        return
+    if isinstance(exception, WorkerLostError):
         lost = Outcome(dispatch, "lost", UPKEEP, failure=failure)
         outcome = handing_back.released(dispatch, UPKEEP) if handing_back.is_begun() else lost
         _from_main(lambda: _written(lambda: _lose(outcome), outcome))
@@ -179,7 +181,7 @@ def _end_attempt(request: Any, now: Running, kind: OutcomeKind, *, how: str, **d
         sending.dispatch(successor)
     _follow([settled])
     if kind in ("failed", "retry"):
-        persist(lambda: _trip(current_app.tasks[now.attempt.job_type]), job_id=str(settled.job_id))
+        persist(lambda: _trip(_handler(now), settled.job_id), job_id=str(settled.job_id))
 
 
 def _written(write: Callable[[], Accepted | None], outcome: Outcome) -> Accepted | None:
@@ -207,15 +209,28 @@ def _follow(settled: Iterable[Settled]) -> None:
             dispatcher().follow(each.job_id, each.organization_id)
 
 
-def _trip(handler: Any) -> None:
-    failures, seconds = handler.circuit_failures, handler.circuit_pause
-    if failures > 0 and _trips(handler.name, failures, timedelta(seconds=seconds)):
-        log.error("circuit.opened", job_type=handler.name, failures=failures, seconds=seconds)
+def _handler(now: Running) -> Any:
+    return current_app.tasks[now.attempt.job_type]
 
 
-def _trips(job_type: str, failures: int, pause: timedelta) -> bool:
+def _judged(now: Running, error: BaseException, einfo: Any) -> Failure:
+    """What the body raised, and whether that was its payload's fault, as its handler says."""
+    try:
+        blamed = bool(_handler(now).blames_payload(error))
+    except Exception as failed:  # noqa: BLE001 - the handler's own code; the outcome is written all the same
+        log.warning("blames_payload.failed", error=type(failed).__name__)
+        blamed = False
+    return replace(_failure(error, einfo), blames_payload=blamed)
+
+
+def _trip(handler: Any, job_id: UUID) -> None:
+    if handler.circuit_failures <= 0:
+        return
+    pause = timedelta(seconds=handler.circuit_pause)
     with database().autocommit() as connection:
-        return circuits.trip(connection, job_type, failures=failures, pause=pause)
+        opened = circuits.trip(connection, job_id, failures=handler.circuit_failures, pause=pause)
+    if opened is not None:
+        log.error("circuit.opened", job_type=opened.job_type, organization=opened.organization_id)
 
 
 def _accept(request: Any, now: Running, outcome: Outcome) -> Accepted | None:
@@ -309,7 +324,7 @@ def _fail(outcome: Outcome, request: Any, handler: Any) -> None:
         sending.dispatch(follower)
     _follow(settled)
     if settled:
-        _trip(handler)
+        _trip(handler, settled[0].job_id)
     else:
         with database().autocommit() as connection:
             jobs.stopped(connection, outcome.task_id, actor=UPKEEP, how="killed")

@@ -65,6 +65,11 @@ def deliver(url: str, body: Mapping[str, Any], *, idempotency_key: str) -> int:
     return status
 
 
+def receiver(url: str) -> str:
+    """The host of an address, and its port if that is not the usual one."""
+    return httpx.URL(url).netloc.decode("ascii")
+
+
 def _post(url: httpx.URL, content: bytes, headers: Mapping[str, str]) -> tuple[int, float | None]:
     """The status, and the seconds that the receiver asks to wait."""
     dialler = Dialler(SECONDS, LARGEST_ANSWER, lambda address: settings().webhooks_private or is_public(address))

@@ -18,7 +18,7 @@ from tests.tracked import ACME, LEASE_TIMEOUT, Tracked, new_job
 from tracking import admission, circuits, jobs, pauses
 from tracking.admission import Limits
 from tracking.db import Database
-from tracking.models import JobRecord, Owner, Scope
+from tracking.models import Failure, JobRecord, Owner, Scope
 from tracking.schema import IN_FLIGHT
 from tracking.schema import jobs as table
 from tracking.states import WAITING, Hold, Status
@@ -105,15 +105,20 @@ class Platform:
         """End that pause."""
         return pauses.resume(self.tracked.connection, organization_id=organization_id, job_type=job_type)
 
-    def trip(self, job_type: str = "count_words", failures: int = 3) -> bool:
-        """Open the circuit of a type if its last attempts say so."""
-        return circuits.trip(self.tracked.connection, job_type, failures=failures, pause=MINUTE)
+    def trip(self, job: JobRecord, failures: int = 3) -> bool:
+        """Open the circuit of a job if its last attempts say so."""
+        return circuits.trip(self.tracked.connection, job.id, failures=failures, pause=MINUTE) is not None
 
-    def break_circuit(self, job_type: str = "count_words") -> None:
-        """Let three attempts of the type fail: its circuit opens."""
+    def break_circuit(self, job_type: str = "count_words", owner: Owner | None = None, circuit_key: str = "") -> None:
+        """Let three attempts of the type fail in an organization, acme by default: its circuit opens."""
+        what = {"job_type": job_type, "owner": owner or Owner("acme", "u1"), "circuit_key": circuit_key}
         for _ in range(3):
-            self.tracked.fail(self.tracked.start(self.tracked.submit(job_type=job_type, max_retries=0)))
-        assert self.trip(job_type)
+            job = self.tracked.fail(self.tracked.start(self.tracked.submit(**what, max_retries=0)))
+        assert self.trip(job)
+
+    def blame_payload(self, job: JobRecord) -> JobRecord:
+        """Let the job's attempt fail for good, by the fault of its payload."""
+        return self.tracked.end(job, "failed", failure=Failure("PayloadError", "no such export", blames_payload=True))
 
     def let_circuits_rest(self) -> None:
         """Let time pass until a probe may try."""

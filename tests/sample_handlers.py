@@ -12,6 +12,7 @@ from celery import current_app
 from celery.exceptions import SoftTimeLimitExceeded
 
 from tasks import BaseModel, Job, app
+from tasks.exceptions import PayloadError
 
 
 class Words(BaseModel):
@@ -134,6 +135,30 @@ def fragile(self: Job, payload: Fault) -> None:
     """Fail for as long as there is such a file; two failures in a row open the circuit for two seconds."""
     if Path(payload.fault).exists():
         raise ConnectionError("broken")
+
+
+class WrongOrder(Exception):
+    """The caller's mistake."""
+
+
+@app.task(
+    bind=True,
+    name="picky",
+    max_retries=1,
+    circuit_failures=2,
+    payload_errors=(WrongOrder,),
+    circuit_key=lambda payload: payload.get("host"),
+)
+def picky(self: Job, what: str = "", host: str = "") -> None:
+    """Fail by the fault of the payload, or of the service behind; two of the latter in a row open a host's circuit."""
+    if what == "order":
+        raise WrongOrder
+    if what == "payload":
+        raise PayloadError("there is no such thing")
+    if what == "again":
+        raise self.retry(exc=WrongOrder(), countdown=60)
+    if what == "service":
+        raise ValueError("broken")
 
 
 @app.task(name="odd_result")

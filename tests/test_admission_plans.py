@@ -40,8 +40,8 @@ FILL_WANTED = """
     FROM generate_series(0, 49) AS n"""
 FILL_PAUSES = "INSERT INTO pauses (job_type, paused_by) SELECT 'type-' || n, 'admin' FROM generate_series(0, 3) AS n"
 FILL_CIRCUITS = """
-    INSERT INTO circuits (job_type, failures, pause, probe_at)
-    SELECT 'type-' || n, 5, '1 minute', now() + interval '1 hour' * (n - 2) FROM generate_series(0, 3) AS n"""
+    INSERT INTO circuits (job_type, organization_id, key, failures, pause, probe_at)
+    SELECT 'type-' || n, '', '', 5, '1 minute', now() + interval '1 hour' * (n - 2) FROM generate_series(0, 3) AS n"""
 ANALYZE = ("VACUUM ANALYZE jobs", "VACUUM ANALYZE history", "ANALYZE pauses", "ANALYZE circuits")
 
 FIVE = Limits(5)
@@ -67,7 +67,7 @@ def looks() -> Iterator[tuple[str, Callable[[Connection], Any]]]:
     yield "hold back", partial(admission.hold_back, task_id=SOME)
     yield "judge", circuits.judge
     yield "probe", partial(circuits.probe, limits=FIVE)
-    yield "trip", partial(circuits.trip, job_type="type-4", failures=5, pause=timedelta(minutes=1))
+    yield "trip", partial(circuits.trip, job_id=SOME, failures=5, pause=timedelta(minutes=1))
     yield "organization", partial(organizations.get, organization_id="org-1", limits=FIVE)
 
 

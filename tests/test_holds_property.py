@@ -29,16 +29,30 @@ from tracking import rule as rules
 from tracking.db import Database
 from tracking.errors import IllegalMove
 from tracking.explain import explain
-from tracking.models import Attempt, JobRecord, Outcome, OutcomeKind, Owner, Progress, Scope
+from tracking.models import Attempt, Failure, JobRecord, Outcome, OutcomeKind, Owner, Progress, Scope
 from tracking.schema import jobs as table
 from tracking.states import FINISHED, WAITING, Status
 
 ORGANIZATIONS = ("acme", "globex")
 TYPES = ("sound", "fragile")
 LIMIT = 2
-FAILURES = 1  # any failure opens the circuit of its type
+FAILURES = 2  # in a row open a circuit
 PAUSE = timedelta(minutes=1)
 ENDS: tuple[OutcomeKind, ...] = ("succeeded", "failed", "retry", "lost", "released", "cancelled")
+
+# The pauses and circuits once more, as the tables say it and not as the platform does.
+PAUSED = """
+    EXISTS (SELECT FROM pauses
+            WHERE (pauses.organization_id IS NULL OR pauses.organization_id = held.organization_id)
+              AND (pauses.job_type IS NULL OR pauses.job_type = held.job_type))"""
+BROKEN = """
+    (SELECT count(*) FROM circuits
+     WHERE circuits.job_type = held.job_type AND circuits.key = held.circuit_key
+       AND (circuits.organization_id = held.organization_id OR circuits.organization_id = '')
+       AND (circuits.probe_id IS NULL OR circuits.probe_id <> held.id)) > 0"""
+FOR_ALL_OF_ONE = """
+    SELECT job_type, key FROM circuits GROUP BY job_type, key
+    HAVING bool_or(organization_id = '') AND count(*) FILTER (WHERE organization_id <> '') < 2"""
 
 # Holds without their reason. The rule may name another one before it, which came later.
 UNFOUNDED = f"""
@@ -47,15 +61,15 @@ UNFOUNDED = f"""
         WHEN 'dependency' THEN (SELECT bool_or(wanted.status NOT IN ('succeeded', 'failed', 'cancelled'))
                                        AND NOT bool_or(wanted.status IN ('failed', 'cancelled'))
                                 FROM jobs AS wanted WHERE wanted.id = ANY(held.depends_on))
-        WHEN 'paused' THEN {rules.is_paused("held")}
-        WHEN 'circuit' THEN {rules.is_broken("held")}
+        WHEN 'paused' THEN {PAUSED}
+        WHEN 'circuit' THEN {BROKEN}
         WHEN 'organization_limit' THEN {rules.limit_of("held.organization_id")} > 0
                                        AND {rules.room_of("held.organization_id")} <= 0
         ELSE due_at > clock_timestamp()
     END"""  # noqa: S608 - of our own constants
 GATED = f"""
-    SELECT hold IS NOT NULL OR {rules.is_paused("jobs")} OR {rules.is_broken("jobs")}
-    FROM jobs WHERE task_id = :task_id"""  # noqa: S608 - of our own constants
+    SELECT hold IS NOT NULL OR {PAUSED} OR {BROKEN}
+    FROM jobs AS held WHERE task_id = :task_id"""  # noqa: S608 - of our own constants
 
 # How far the database's clock seems to have run on: everything that a rule compares with it moves into the past.
 AN_HOUR_PASSES = (
@@ -77,6 +91,7 @@ class Holds(RuleBasedStateMachine):
         self.connection = platform.tracked.connection
         self.messages: list[UUID] = []
         self.lowered: set[str] = set()
+        self.failures: Counter[tuple[str, str, str]] = Counter()
         self.lease = self.tracked.register_worker()
 
     @initialize(target=known)
@@ -91,10 +106,12 @@ class Holds(RuleBasedStateMachine):
         job_type=st.sampled_from(TYPES),
         priority=st.sampled_from((0, 9)),
         scheduled=st.sampled_from((False, False, True)),
+        key=st.sampled_from(("", "", "host")),
     )
-    def submit(self, organization: str, job_type: str, priority: int, scheduled: bool) -> UUID:  # noqa: FBT001 - drawn
+    def submit(self, organization: str, job_type: str, priority: int, scheduled: bool, key: str) -> UUID:  # noqa: FBT001 - drawn
         """A job that depends on no other."""
-        return self._submit(organization, job_type=job_type, priority=priority, delay=HOUR if scheduled else None)
+        what = {"job_type": job_type, "priority": priority, "circuit_key": key}
+        return self._submit(organization, **what, delay=HOUR if scheduled else None)
 
     @rule(target=known, data=st.data())
     def submit_dependent(self, data: st.DataObject) -> UUID:
@@ -143,18 +160,25 @@ class Holds(RuleBasedStateMachine):
     def _gated(self, task_id: UUID) -> bool:
         return bool(self.connection.execute(text(GATED), {"task_id": task_id}).scalar())
 
-    @rule(data=st.data(), kind=st.sampled_from(ENDS), stale=st.sampled_from((False, False, False, True)))
-    def settle(self, data: st.DataObject, kind: OutcomeKind, stale: bool) -> None:  # noqa: FBT001 - drawn
+    @rule(
+        data=st.data(),
+        kind=st.sampled_from(ENDS),
+        stale=st.sampled_from((False, False, False, True)),
+        blamed=st.booleans(),
+    )
+    def settle(self, data: st.DataObject, kind: OutcomeKind, stale: bool, blamed: bool) -> None:  # noqa: FBT001 - drawn
         """A body ends, or an old one says so once more; the process looks whom that lets through."""
         job = self._one(data, Status.RUNNING)
         if job is None:
             return
         jobs.report(self.connection, Progress(job.task_id, job.attempt, 50))
         attempt = job.attempt - 1 if stale else job.attempt
-        settled = jobs.settle(self.connection, [Outcome(job.task_id, kind, "worker-1", attempt, delay=HOUR)])
+        failure = Failure("Error", "wrong", blames_payload=blamed)
+        ended = Outcome(job.task_id, kind, "worker-1", attempt, failure=failure, delay=HOUR)
+        settled = jobs.settle(self.connection, [ended])
         assert bool(settled) is not stale
-        if settled and kind in ("failed", "retry"):
-            circuits.trip(self.connection, job.job_type, failures=FAILURES, pause=PAUSE)
+        if settled:
+            self._count(job, kind, blamed=blamed)
         if settled and settled[0].is_awaited and data.draw(st.booleans()):
             self.platform.after(job)
 
@@ -164,8 +188,22 @@ class Holds(RuleBasedStateMachine):
         for job in self.tracked.all():
             if job.status is Status.RUNNING:
                 self.tracked.end(job, kind)
-                if kind == "failed":
-                    circuits.trip(self.connection, job.job_type, failures=FAILURES, pause=PAUSE)
+                self._count(job, kind, blamed=False)
+
+    def _count(self, job: JobRecord, kind: OutcomeKind, *, blamed: bool) -> None:
+        """What the end of an attempt means for its circuit, which opens exactly when it should."""
+        circuit = (job.organization_id, job.job_type, job.circuit_key)
+        if kind == "succeeded":
+            self.failures[circuit] = 0
+        elif kind in ("failed", "retry"):
+            was_open = circuit in self._open()
+            self.failures[circuit] += not blamed
+            opens = circuits.trip(self.connection, job.id, failures=FAILURES, pause=PAUSE) is not None
+            assert opens is (self.failures[circuit] >= FAILURES and not was_open)
+
+    def _open(self) -> set[tuple[str, str, str]]:
+        rows = self.connection.execute(text("SELECT organization_id, job_type, key FROM circuits"))
+        return {tuple(row) for row in rows}
 
     @rule(turns=st.integers(1, 3))
     def the_platform_works(self, turns: int) -> None:
@@ -230,6 +268,7 @@ class Holds(RuleBasedStateMachine):
         assert not set(first) & set(second)
         unfounded = self.connection.execute(text(UNFOUNDED), self.platform.limits.parameters).all()
         assert unfounded == [], "a job waits for nothing"
+        assert self.connection.execute(text(FOR_ALL_OF_ONE)).all() == [], "a circuit for all, which is that of one"
 
     @rule(organization=st.sampled_from(ORGANIZATIONS), number=st.integers(0, 3))
     def change_the_limit(self, organization: str, number: int) -> None:
@@ -308,6 +347,7 @@ class Holds(RuleBasedStateMachine):
             self.connection.execute(text("DELETE FROM pauses"))
             job = self.tracked.start(job)
         self.tracked.end(job)
+        self._count(job, "succeeded", blamed=False)
 
     def _of(self, organization: str) -> list[JobRecord]:
         return [job for job in self.tracked.all() if job.organization_id == organization]

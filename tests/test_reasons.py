@@ -61,12 +61,18 @@ SENTENCES: list[tuple[Reason, str]] = [
         f"Jobs of type sync of all organizations are paused by an operator of the platform since {TOLD}.",
     ),
     (
-        CircuitOpen("sync", "open", 5, AT),
-        f"The circuit of sync has opened after 5 failures in a row: until {TOLD} none is started, then one tries.",
+        CircuitOpen("sync", None, everywhere=False, state="open", failures=5, open_until=AT),
+        (
+            "The circuit of sync has opened in the organization after 5 failures in a row:"
+            f" until {TOLD} none is started, then one tries."
+        ),
     ),
     (
-        CircuitOpen("sync", "half_open", 1, AT),
-        "The circuit of sync has opened after 1 failure in a row: one job tries, the others wait for its success.",
+        CircuitOpen("notification", "hooks.example", everywhere=True, state="half_open", failures=1, open_until=AT),
+        (
+            "The circuit of notification for hooks.example has opened for all organizations after 1 failure in a row:"
+            " one job tries, the others wait for its success."
+        ),
     ),
     (
         InLine(5, 5, 5, 3, [JOB]),

@@ -121,9 +121,10 @@ def _pauses(connection: Connection, job: JobRecord) -> Iterator[Reason]:
 
 
 def _circuit(connection: Connection, job: JobRecord) -> Iterator[Reason]:
-    for circuit in circuits.opened(connection, job.job_type):
+    for circuit in circuits.opened(connection, job.organization_id, job.job_type, job.circuit_key):
         if circuit.probe_id != job.id:
-            yield reasons.CircuitOpen(job.job_type, circuit.state, circuit.failures, circuit.probe_at)
+            key, until = circuit.key or None, circuit.probe_at
+            yield reasons.CircuitOpen(job.job_type, key, circuit.everywhere, circuit.state, circuit.failures, until)
 
 
 def _dispatched(connection: Connection, job: JobRecord, alive: Sequence[Worker]) -> Iterator[Reason]:

@@ -54,6 +54,7 @@ class NewJob:
     group_index: int | None = None
     idempotency_key: str | None = None
     request_hash: str | None = None
+    circuit_key: str = ""
     actor: str | None = None
 
 
@@ -92,6 +93,7 @@ class JobRecord:
     progress_detail: Any
     current_step: int
     total_steps: int
+    circuit_key: str
     worker: str | None
     lease: UUID | None
     claim_id: UUID | None
@@ -170,12 +172,16 @@ class Refusal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What went wrong in an attempt; `traceback` and `exception`, class and arguments, are bounded by their maker."""
+    """What went wrong in an attempt; `traceback` and `exception`, class and arguments, are bounded by their maker.
+
+    `blames_payload`: the job itself is wrong, which says nothing of its type and does not count in its circuit.
+    """
 
     type: str
     message: str
     traceback: str | None = None
     exception: JsonObject | None = None
+    blames_payload: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +209,7 @@ class Changes:
     queue: str | None = None
     priority: int | None = None
     max_retries: int | None = None
+    circuit_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

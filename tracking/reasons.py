@@ -92,10 +92,15 @@ class Paused:
 
 @dataclass(frozen=True, slots=True)
 class CircuitOpen:
-    """The attempts of its type fail, and another job has to succeed first."""
+    """The attempts of its type fail, in its organization or `everywhere`, and another job has to succeed first.
+
+    `key`: only those that depend on this, such as a host; None: those of the whole type.
+    """
 
     kind: ClassVar[Literal["circuit"]] = "circuit"
     job_type: str
+    key: str | None
+    everywhere: bool
     state: Literal["open", "half_open"]
     failures: int
     open_until: datetime
@@ -103,7 +108,9 @@ class CircuitOpen:
     @property
     def sentence(self) -> str:
         """For people."""
-        circuit = f"The circuit of {self.job_type} has opened after {_counted(self.failures, 'failure')} in a row"
+        what = f"{self.job_type} for {self.key}" if self.key else self.job_type
+        whose = "for all organizations" if self.everywhere else "in the organization"
+        circuit = f"The circuit of {what} has opened {whose} after {_counted(self.failures, 'failure')} in a row"
         if self.state == "open":
             return f"{circuit}: until {_time(self.open_until)} none is started, then one tries."
         return f"{circuit}: one job tries, the others wait for its success."

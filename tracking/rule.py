@@ -12,6 +12,8 @@ from tracking.schema import IN_FLIGHT
 
 LINES = 0x63656C65  # "cele": the space of our locks, of which each organization has one; any constant will do
 
+EVERYBODY = ""  # instead of an organization: the circuit for all of them
+
 ALIVE = "workers.seen_at > clock_timestamp() - CAST(:lease_timeout AS interval)"
 
 
@@ -23,9 +25,11 @@ def is_paused(job: str) -> str:
 
 
 def is_broken(job: str) -> str:
-    """SQL: whether the circuit of this job's type is open, and this job is not the one that tries."""
-    return f"""EXISTS (SELECT FROM circuits
-                       WHERE circuits.job_type = {job}.job_type AND circuits.probe_id IS DISTINCT FROM {job}.id)"""
+    """SQL: whether a circuit holds this job, its organization's or that for all, and it is not the one that tries."""
+    return f"""EXISTS (SELECT FROM circuits AS broken
+                       WHERE broken.job_type = {job}.job_type AND broken.key = {job}.circuit_key
+                         AND broken.organization_id IN ({job}.organization_id, '{EVERYBODY}')
+                         AND broken.probe_id IS DISTINCT FROM {job}.id)"""
 
 
 def is_dependent(job: str) -> str:

@@ -41,9 +41,6 @@ IS_WAITING = _one_of("status", WAITING)
 # A job that holds one of its organization's slots: it was sent or runs, or it was cancelled and its body still runs.
 IN_FLIGHT = f"({_one_of('status', ACTIVE)} AND hold IS NULL OR stopping)"
 
-# An attempt whose body came to an end by itself.
-ENDED_BY_BODY = "event IN ('completed', 'failed') AND from_status = 'running'"
-
 jobs = Table(
     "jobs",
     metadata,
@@ -78,6 +75,7 @@ jobs = Table(
     Column("progress_detail", JSONB),
     Column("current_step", Integer, nullable=False, server_default=text("0")),
     Column("total_steps", Integer, nullable=False, server_default=text("0")),
+    Column("circuit_key", Text, nullable=False, server_default=text("''"), comment="named by its handler; '' = none"),
     Column("worker", Text, comment="name of the worker of the last attempt"),
     Column("lease", Uuid, comment="that worker's row in workers"),
     Column("claim_id", Uuid, comment="one per delivery, so that a claim whose reply was lost can be asked again"),
@@ -179,13 +177,21 @@ history = Table(
     Column("task_id", Uuid, nullable=False),
     Column("actor", Text, nullable=False, comment="a user, a worker, or a part of the platform"),
     Column("detail", JSONB, nullable=False, server_default=EMPTY_OBJECT),
+    Column("circuit_key", Text, comment="of the circuit in which this end of an attempt counts; null = in none"),
     Column("at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
     # timeline and attempts of one job
     Index("history_by_job", "job_id", "id"),
     # the live stream and the audit of one organization
     Index("history_by_organization", "organization_id", "id"),
-    # the circuit of a job type: how its latest attempts ended
-    Index("history_of_attempts", "job_type", "id", postgresql_where=text(ENDED_BY_BODY)),
+    # a circuit: how the latest attempts ended that count in it
+    Index(
+        "history_of_attempts",
+        "job_type",
+        "organization_id",
+        "circuit_key",
+        "id",
+        postgresql_where=text("circuit_key IS NOT NULL"),
+    ),
 )
 
 # What was revoked by remote control and no job is known for yet.
@@ -241,16 +247,19 @@ pauses = Table(
     UniqueConstraint("organization_id", "job_type", name="pauses_once", postgresql_nulls_not_distinct=True),
 )
 
-# A row for each job type whose circuit is not closed.
+# A row for each circuit that is not closed.
 circuits = Table(
     "circuits",
     metadata,
     Column("job_type", Text, primary_key=True),
+    Column("organization_id", Text, primary_key=True, comment="'' = of all of them, while those of several are open"),
+    Column("key", Text, primary_key=True, comment="named by the handler, a host say; '' = the whole type"),
     Column("failures", Integer, nullable=False, comment="in a row, that opened it"),
     Column("pause", Interval, nullable=False, comment="from its opening to the next probe"),
     Column("opened_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
     Column("probe_at", INSTANT, nullable=False, comment="when one job may try"),
     Column("probe_id", Uuid, comment="the job that tries"),
+    Column("turn", Text, comment="of all organizations: whose job tried last"),
 )
 
 dead_letters = Table(

@@ -18,16 +18,26 @@ def listed(statuses: tuple[Status, ...]) -> str:
     return ", ".join(f"'{status}'" for status in statuses)
 
 
-def logged(changed: str, event: str, actor: str, detail: str, *, task_id: str = "task_id", kept: str = "'{}'") -> str:
+def logged(
+    changed: str,
+    event: str,
+    actor: str,
+    detail: str,
+    *,
+    task_id: str = "task_id",
+    kept: str = "'{}'",
+    circuit_key: str = "NULL",
+) -> str:
     """The INSERT of one history row for each row of `changed`: the job's columns and `from_status`.
 
-    What is null in `detail` is left out at every depth; `kept` is added as it is.
+    What is null in `detail` is left out at every depth; `kept` is added as it is. `circuit_key`: of the circuit in
+    which the event counts.
     """
     return f"""
         INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                             attempt, task_id, actor, detail)
+                             attempt, task_id, actor, detail, circuit_key)
         SELECT id, organization_id, user_id, job_type, {event}, from_status, status,
-               attempt, {task_id}, {actor}, jsonb_strip_nulls({detail}) || {kept}
+               attempt, {task_id}, {actor}, jsonb_strip_nulls({detail}) || {kept}, {circuit_key}
         FROM {changed}"""
 
 

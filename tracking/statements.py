@@ -23,14 +23,16 @@ SUBMIT = for_driver(
     WITH created AS (
         INSERT INTO jobs (id, task_id, organization_id, user_id, project_id, job_type, status, priority, queue,
                           max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
-                          group_index, idempotency_key, request_hash, depends_on, scheduled_at, due_at, hold)
+                          group_index, idempotency_key, request_hash, depends_on, scheduled_at, due_at, circuit_key,
+                          hold)
         SELECT id, id, organization_id, :user_id, :project_id, job_type, status, :priority, queue,
                :max_retries, :payload, :metadata, :delivery, :message, CAST(:parent_id AS uuid), CAST(:root_id AS uuid),
                :group_id, CAST(:group_index AS int), :idempotency_key, :request_hash, depends_on, due_at, due_at,
-               {first_hold("asked")}
+               circuit_key, {first_hold("asked")}
         FROM (SELECT CAST(:id AS uuid) AS id, CAST(:organization_id AS text) AS organization_id, 'queued' AS status,
                      0 AS attempt,
                      CAST(:job_type AS text) AS job_type, CAST(:queue AS text) AS queue,
+                     CAST(:circuit_key AS text) AS circuit_key,
                      CAST(:depends_on AS uuid[]) AS depends_on,
                      coalesce(CAST(:due_at AS timestamptz),
                               clock_timestamp() + CAST(:delay AS interval)) AS due_at) AS asked
@@ -139,6 +141,7 @@ REPORT = statement(
 SETTLE = f"""
     WITH locked AS (
         SELECT id, status AS from_status, task_id AS attempt_task_id, attempt AS from_attempt,
+               CASE WHEN %(counts)s AND %(kind)s IN ('succeeded', 'failed', 'retry') THEN circuit_key END AS counts_in,
                CASE %(kind)s
                    WHEN 'succeeded' THEN 'succeeded'
                    WHEN 'failed' THEN 'failed'
@@ -165,6 +168,7 @@ SETTLE = f"""
             queue = coalesce(%(queue)s, queue),
             priority = coalesce(%(priority)s, priority),
             max_retries = greatest(max_retries, %(max_retries)s),
+            circuit_key = coalesce(%(circuit_key)s, circuit_key),
             result = %(result)s,
             typed_result = %(typed_result)s,
             error_type = CASE WHEN is_poison THEN 'WorkerLost' ELSE %(error_type)s END,
@@ -182,7 +186,7 @@ SETTLE = f"""
         FROM locked
         WHERE jobs.id = locked.id AND from_status = 'running' AND from_attempt = coalesce(%(attempt)s, from_attempt)
         RETURNING jobs.id, organization_id, user_id, job_type, status, attempt, error_type, error_message, due_at,
-                  started_at, completed_at, from_status, attempt_task_id
+                  started_at, completed_at, from_status, attempt_task_id, counts_in
     ), logged AS ({
     logged(
         "moved",
@@ -196,6 +200,7 @@ SETTLE = f"""
         " 'duration', CASE WHEN completed_at IS NOT NULL"
         " THEN round(1000 * extract(epoch FROM completed_at - started_at)) END)",
         task_id="attempt_task_id",
+        circuit_key="counts_in",
         kept="coalesce(CAST(%(kept)s AS jsonb), '{}')",
     )
 })
@@ -212,13 +217,14 @@ SUCCEED = f"""
         FROM locked
         WHERE jobs.id = locked.id AND from_status = 'running' AND from_attempt = %(attempt)s
         RETURNING jobs.id, task_id, organization_id, user_id, job_type, status, attempt, started_at, completed_at,
-                  from_status
+                  from_status, circuit_key
     ), logged AS ({
     logged(
         "moved",
         f"'{Event.COMPLETED}'",
         "CAST(%(actor)s AS text)",
         "jsonb_build_object('duration', round(1000 * extract(epoch FROM completed_at - started_at)))",
+        circuit_key="circuit_key",
     )
 })
     SELECT id, task_id, organization_id, status, {is_awaited("moved")} AS is_awaited FROM moved"""

@@ -27,7 +27,8 @@ JobType = Annotated[fields.Name, Path(alias="jobType")]
 @router.get("", responses=openapi.READ)
 def list_job_types(principal: Viewer) -> JobTypes:
     """Every type of jobs with what its handler takes, asks for, and does, and what keeps its jobs from starting."""
-    return JobTypes.of(handlers(), read(circuits.opened), read(pauses.of, principal.organization))
+    organization = principal.organization
+    return JobTypes.of(handlers(), read(circuits.opened, organization), read(pauses.of, organization))
 
 
 @router.post("/{jobType}/pause", responses=openapi.TYPE_MANAGED)  # noqa: FAST003 - JobType is that parameter

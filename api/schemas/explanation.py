@@ -68,6 +68,8 @@ class CircuitOpen(Reason):
 
     kind: Literal["circuit"]
     job_type: str
+    key: str | None = Field(description="Only jobs that depend on this, such as a host; null: the whole type.")
+    everywhere: bool = Field(description="In all organizations.")
     state: Literal["open", "half_open"]
     failures: int
     open_until: Instant

@@ -15,22 +15,38 @@ from tracking import circuits
 from tracking.pauses import Pause as PauseRecord
 
 
+class KeyCircuit(Answered):
+    """A circuit that holds only the jobs that depend on one thing, such as the host of a receiver."""
+
+    key: str
+    state: Literal["open", "half_open"]
+    open_until: Instant
+
+
 class Circuit(Answered):
-    """The circuit breaker of a type of jobs."""
+    """The circuit breaker of a type of jobs, as it is for the caller's organization."""
 
     state: Literal["closed", "open", "half_open"] = Field(description="half_open: one job tries, the others wait.")
+    everywhere: bool = Field(description="It is open for all organizations, because those of several are.")
     failures: int = Field(description="Failed attempts in a row that open it; 0: it never opens.")
     pause_seconds: float = Field(description="From its opening until one job tries.")
     open_until: Instant | None
+    keys: list[KeyCircuit] = Field(description="The organization's own that hold a part of its jobs of the type.")
 
     @classmethod
-    def of(cls, handler: Handler, opened: circuits.Circuit | None) -> Self:
-        """The circuit of this handler; None: it is closed."""
+    def of(cls, handler: Handler, opened: Sequence[circuits.Circuit]) -> Self:
+        """The circuits of this handler that are not closed, as one answer."""
+        of_type = sorted((each for each in opened if not each.key), key=lambda each: not each.everywhere)
+        # A key for all of them may be what only others have named.
+        of_keys = sorted((each for each in opened if each.key and not each.everywhere), key=lambda each: each.key)
+        first = of_type[0] if of_type else None
         return cls(
-            state=opened.state if opened else "closed",
+            state=first.state if first else "closed",
+            everywhere=first is not None and first.everywhere,
             failures=handler.circuit_failures,
             pause_seconds=handler.circuit_pause,
-            open_until=opened.probe_at if opened else None,
+            open_until=first.probe_at if first else None,
+            keys=[KeyCircuit(key=each.key, state=each.state, open_until=each.probe_at) for each in of_keys],
         )
 
 
@@ -46,7 +62,7 @@ class JobType(Answered):
     pauses: list[Pause] = Field(description="Those that hold its jobs in the caller's organization.")
 
     @classmethod
-    def of(cls, handler: Handler, opened: circuits.Circuit | None, held: Sequence[PauseRecord]) -> Self:
+    def of(cls, handler: Handler, opened: Sequence[circuits.Circuit], held: Sequence[PauseRecord]) -> Self:
         """What clients can know of a handler."""
         return cls(
             job_type=handler.name,
@@ -69,10 +85,13 @@ class JobTypes(Answered):
         cls, handlers: Mapping[str, Handler], opened: Sequence[circuits.Circuit], held: Sequence[PauseRecord]
     ) -> Self:
         """The types of these handlers, with the circuits that are not closed and an organization's pauses."""
-        by_type = {circuit.job_type: circuit for circuit in opened}
         return cls(
             job_types=[
-                JobType.of(handler, by_type.get(name), [pause for pause in held if pause.job_type in (name, None)])
+                JobType.of(
+                    handler,
+                    [circuit for circuit in opened if circuit.job_type == name],
+                    [pause for pause in held if pause.job_type in (name, None)],
+                )
                 for name, handler in handlers.items()
             ]
         )

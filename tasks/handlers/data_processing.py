@@ -15,11 +15,11 @@ from pydantic import Field
 
 from tasks import BaseModel, Job, app
 from tasks.batches import batches
-from tasks.exports import Draft, ExportedFile, drafting, export_of
+from tasks.exports import Draft, ExportedFile, ExportNotFound, drafting, export_of
 from tasks.formats import FORMATS
 from tasks.identity import identity_of
 from tasks.money import PayloadWithoutMoney
-from tasks.records import Record, Records, open_records
+from tasks.records import DamagedExport, Record, Records, open_records
 
 LARGEST_GROUPS = 100
 
@@ -74,6 +74,7 @@ class UnknownColumn(Exception):
     max_retries=3,
     soft_time_limit=3600,
     time_limit=3660,
+    payload_errors=(ExportNotFound, UnknownColumn, DamagedExport),
 )
 def data_processing(self: Job, payload: ProcessData) -> ProcessedData:
     """Leave out incomplete and repeated records of an export, count the others by a column, and write them anew."""

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, SerializeAsAny, ValidationInfo, fiel
 from tasks import Job, app
 from tasks.cells import CellTooLong
 from tasks.exports import ExportedFile, drafting
-from tasks.formats import FORMATS, Format, FormatName, Writer
+from tasks.formats import FORMATS, FileTooLarge, Format, FormatName, Writer
 from tasks.identity import identity_of
 from tasks.money import PayloadWithoutMoney
 from tasks.reportfile import ReportFilters
@@ -82,6 +82,8 @@ class ExportResult(ExportedFile):
     max_retries=3,
     soft_time_limit=3600,
     time_limit=3660,
+    payload_errors=(CellTooLong, FileTooLarge),  # another format takes them
+    circuit_key=lambda payload: payload["reportType"],
 )
 def export_report(self: Job, payload: ExportReport) -> ExportResult:
     """Run a report for the job's organization and write it to a file; the number of rows does not matter.

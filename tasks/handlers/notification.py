@@ -13,7 +13,7 @@ from tasks import BaseModel, Job, app
 from tasks.exports import private_directory
 from tasks.identity import Identity, identity_of
 from tasks.money import PayloadWithoutMoney
-from tasks.webhooks import DeliveryDelayed, deliver
+from tasks.webhooks import DeliveryDelayed, DeliveryRefused, deliver, receiver
 from tracking.settings import settings
 
 LOG_FILE = "notifications.jsonl"
@@ -44,6 +44,12 @@ class SentNotification(BaseModel):
     status: int | None
 
 
+def receiver_of(payload: dict[str, Any]) -> str | None:
+    """Whose failures hold whose messages: each receiver's its own."""
+    url = payload.get("url")
+    return None if url is None else receiver(url)
+
+
 @app.task(
     bind=True,
     pydantic=True,
@@ -55,6 +61,8 @@ class SentNotification(BaseModel):
     max_retries=5,
     soft_time_limit=60,
     time_limit=90,
+    payload_errors=(DeliveryRefused,),  # the receiver is there, and will not have it
+    circuit_key=receiver_of,
 )
 def notification(self: Job, payload: SendNotification) -> SentNotification:
     """Deliver a message. Every attempt carries the job's id as Idempotency-Key: the receiver can take it once."""

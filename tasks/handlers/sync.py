@@ -14,7 +14,7 @@ from urllib.parse import quote
 from pydantic import Field
 
 from tasks import BaseModel, Job, app
-from tasks.exports import Export, export_of, exports, is_valid, job_of, private_directory
+from tasks.exports import Export, ExportNotFound, export_of, exports, is_valid, job_of, private_directory
 from tasks.identity import identity_of
 from tracking.errors import ConfigurationError
 from tracking.settings import settings
@@ -61,6 +61,7 @@ class CopyDamaged(OSError):
     max_retries=5,
     soft_time_limit=3600,
     time_limit=3660,
+    payload_errors=(ExportNotFound,),
 )
 def sync(self: Job, payload: SyncExports) -> Synced:
     """Copy the exports that are not at the destination yet; what is there already is compared by its checksum."""

@@ -211,18 +211,38 @@ def test_a_pause_takes_only_what_it_knows(caller: Caller, path: str, body: objec
 
 def test_a_closed_circuit_tells_when_it_would_open(caller: Caller) -> None:
     """As the handler says."""
-    assert job_type(caller)["circuit"] == {"state": "closed", "failures": 5, "pauseSeconds": 60.0, "openUntil": None}
+    closed = {"state": "closed", "everywhere": False, "openUntil": None, "keys": []}
+    assert job_type(caller)["circuit"] == {**closed, "failures": 5, "pauseSeconds": 60.0}
 
 
 def test_an_open_circuit_tells_until_when(caller: Caller) -> None:
     """Then it is half open."""
-    for _ in range(2):
-        caller.job("failed", job_type="fail")
-    with caller.api.database.autocommit() as connection:
-        assert circuits.trip(connection, "fail", failures=2, pause=timedelta(minutes=1))
-        (opened,) = circuits.opened(connection, "fail")
+    opened = break_circuit(caller)
     circuit = job_type(caller, "fail")["circuit"]
     assert (circuit["state"], circuit["openUntil"][:19]) == ("open", f"{opened.probe_at:%Y-%m-%dT%H:%M:%S}")
     with caller.api.database.autocommit() as connection:
         connection.execute(table.update().values(probe_at=table.c.opened_at))
     assert job_type(caller, "fail")["circuit"]["state"] == "half_open"
+
+
+def test_nobody_sees_the_circuit_of_another_organization(caller: Caller) -> None:
+    """Only that it is open for all, when those of several are; a key that others have named is never told."""
+    first, second = (caller.but(organization=f"{caller.organization}-{number}") for number in range(2))
+    for key in ("", "their-host"):
+        break_circuit(first, key)
+    assert job_type(caller, "fail")["circuit"]["state"] == "closed"
+    assert [each["key"] for each in job_type(first, "fail")["circuit"]["keys"]] == ["their-host"]
+    for key in ("", "their-host"):
+        break_circuit(second, key)
+    circuit = job_type(caller, "fail")["circuit"]
+    assert (circuit["state"], circuit["everywhere"], circuit["keys"]) == ("open", True, [])
+
+
+def break_circuit(caller: Caller, key: str = "") -> circuits.Circuit:
+    """Let the circuit of the caller's organization open."""
+    for _ in range(2):
+        job = caller.job("failed", job_type="fail", circuit_key=key)
+    with caller.api.database.autocommit() as connection:
+        opened = circuits.trip(connection, job.id, failures=2, pause=timedelta(minutes=1))
+    assert opened is not None
+    return opened
