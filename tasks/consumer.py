@@ -6,8 +6,8 @@ ends the worker. Nobody has acknowledged the message then, so it goes to the nex
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import pydantic
 from celery.exceptions import InvalidTaskError
@@ -15,22 +15,19 @@ from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
 
 from tasks import commands  # noqa: F401 - a worker's answers to remote control
+from tasks.adopting import Call, Door, Headers, first_fault, foreign_headers, is_ours
 from tasks.encoding import from_header
 from tasks.transport import UNREADABLE, is_outage
 
-Limit = pydantic.StrictFloat | pydantic.StrictInt | None
-
-
-class Headers(pydantic.BaseModel):
-    """What Celery uses of a message's headers without looking (its message protocol, version 2)."""
-
-    task: str
-    id: str
-    timelimit: tuple[Limit, Limit] | None = None
-    eta: None = None  # a job waits in its row; a message that has to wait would be kept in the worker's memory
-
+T = TypeVar("T")
 
 BODY: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(tuple[list[Any], dict[str, Any], dict[str, Any] | None])
+
+
+class OwnHeaders(Headers):
+    """Those of the platform's own messages."""
+
+    eta: None = None  # a job waits in its row; a message that has to wait would be kept in the worker's memory
 
 
 class Consumer(CeleryConsumer):
@@ -39,12 +36,16 @@ class Consumer(CeleryConsumer):
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
         """What is called with every message."""
         handle = super().create_task_handler(*args, **options)
+        door = Door(self)
 
         def on_message(message: Any) -> None:
             try:
-                check(message)
+                call = read(message)
             except Exception as error:  # noqa: BLE001 - whatever a decoder makes of hostile bytes
                 self.on_invalid_task(None, message, error)
+                return
+            if call is not None and call.headers.task in self.strategies:  # type: ignore[attr-defined]
+                door.take(message, call)
                 return
             try:
                 handle(message)
@@ -60,8 +61,8 @@ class Consumer(CeleryConsumer):
         self.on_invalid_task(None, message, exc)
 
 
-def check(message: Any) -> None:
-    """Read a message as a task, and make its headers those that were sent.
+def read(message: Any) -> Call | None:
+    """Read a message as a task, and make its headers those that were sent; None when it says that it is our own.
 
     Raises InvalidTaskError, or what kombu raises for a body that it cannot decode.
     """
@@ -69,20 +70,37 @@ def check(message: Any) -> None:
         raise InvalidTaskError("its envelope cannot be read")
     if isinstance(message.headers, dict):
         message.headers = {name: from_header(value) for name, value in message.headers.items()}
-    try:
-        Headers.model_validate(message.headers)
-    except pydantic.ValidationError as error:
-        raise InvalidTaskError(f"its headers are not those of a task: {_first(error)}") from None
-    body = message.decode()
-    try:
-        BODY.validate_python(body)
-    except pydantic.ValidationError as error:
-        raise InvalidTaskError(f"its body is not [args, kwargs, embed]: {_first(error)}") from None
+    if is_ours(message.headers):
+        _checked(lambda: OwnHeaders.model_validate(message.headers))
+        _body(message.decode())
+        return None
+    body = message.decode() if "task" not in message.headers else None
+    if isinstance(body, Mapping) and "task" in body:  # Celery's message protocol, version 1
+        headers, others = _checked(lambda: foreign_headers(message.headers, {"group": body.get("taskset"), **body}))
+        return Call(headers, _body(body_of_version_1(body)), others)
+    headers, others = _checked(lambda: foreign_headers(message.headers, message.headers))
+    return Call(headers, _body(message.decode()), others)
 
 
-def _first(error: pydantic.ValidationError) -> str:
-    first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'all of it'}: {first['msg']}"
+def body_of_version_1(body: Mapping[str, Any]) -> list[Any]:
+    """The same call as a body of version 2."""
+    embedded = {"callbacks": body.get("callbacks"), "errbacks": body.get("errbacks"), "chord": body.get("chord")}
+    args = body.get("args")
+    return [[] if args is None else args, body.get("kwargs") or {}, embedded]
+
+
+def _body(body: Any) -> Any:
+    try:
+        return BODY.validate_python(body)
+    except pydantic.ValidationError as error:
+        raise InvalidTaskError(f"its body is not [args, kwargs, embed]: {first_fault(error)}") from None
+
+
+def _checked(headers: Callable[[], T]) -> T:
+    try:
+        return headers()
+    except pydantic.ValidationError as error:
+        raise InvalidTaskError(f"its headers are not those of a task: {first_fault(error)}") from None
 
 
 def _is_taken(message: Any) -> bool:

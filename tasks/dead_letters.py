@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -26,6 +27,14 @@ def set_aside(message: Any, failure: Failure, *, worker: str) -> None:
     task_id = _uuid(letter.task_id)
     log.error("message.set_aside", task_id=str(task_id) if task_id else None, error=failure.type)
     recorder().record(lambda: _keep(letter, task_id, failure))
+
+
+def keep_foreign(message: Any, headers: Any, reason: str, *, worker: str, receipt: UUID) -> None:
+    """Keep a message that is of no job. Raises SQLAlchemyError; the same receipt again changes nothing."""
+    letter = replace(_letter(message, reason, worker), receipt=receipt, task_name=headers.task, task_id=headers.id)
+    log.error("message.set_aside", task_id=None, error="ForeignMessage", receipt=str(receipt))
+    with database().autocommit() as connection:
+        dead_letters.keep(connection, letter)
 
 
 def _keep(letter: NewDeadLetter, task_id: UUID | None, failure: Failure) -> None:

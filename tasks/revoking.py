@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-import structlog
 from celery.app.control import Control as CeleryControl
 from celery.utils.functional import maybe_list
 from celery.utils.nodenames import anon_nodename
@@ -21,8 +20,6 @@ from tracking.errors import InvalidValue
 from tracking.identifiers import job_id_of
 from tracking.models import Cancelled
 from tracking.values import check_json, check_name
-
-log = structlog.get_logger(__name__)
 
 COMMANDS = frozenset({"revoke", "terminate", "revoke_by_stamped_headers"})
 RECORDED = "recorded"  # argument of a broadcast command: the rows are cancelled already
@@ -96,7 +93,6 @@ def cancel(asked: Revocation, *, by: str, since: float | None = None) -> None:
 def follow(cancelled: Cancelled, *, interrupt: bool = False) -> None:
     """Tell whom it concerns: the worker of the body, and the jobs that waited for this one."""
     job = cancelled.job
-    log.info("job.revoked", job_id=str(job.id), task_id=str(job.task_id))
     if interrupt and cancelled.was_running:
         dispatcher().interrupt(job)
     dispatcher().follow(job.id, job.organization_id)

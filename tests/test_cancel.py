@@ -116,10 +116,10 @@ def test_an_interrupted_child_takes_the_next_job(running: Platform) -> None:
 
 
 def test_a_message_whose_job_nobody_knows_is_not_run(running: Platform) -> None:
-    """A forged message: plain Celery would run it."""
+    """A forged message, or one of a job that is gone: plain Celery would run it."""
     running.run(
         "from celery import Celery; from tasks import app\n"
-        "Celery.send_task(app, 'add', (1, 2), task_id=stdin, queue='default')",
+        "Celery.send_task(app, 'add', (1, 2), task_id=stdin, queue='default', headers={'job_id': stdin})",
         str(forged := uuid4()),
     )
     eventually(lambda: "unknown" in running.log() and str(forged) in running.log(), what="the refusal")

@@ -14,6 +14,7 @@ from celery.worker import state
 from kombu.message import Message
 
 from tasks.consumer import Consumer
+from tasks.messages import JOB_ID_HEADER
 from tests.messages import task_headers
 
 
@@ -52,7 +53,7 @@ def _message(task: str) -> Any:
         delivery_tag="1",
         content_type="application/json",
         content_encoding="utf-8",
-        headers=task_headers(task, str(uuid4())),
+        headers=task_headers(task, str(uuid4()), **{JOB_ID_HEADER: str(uuid4())}),
         channel=Mock(no_ack_consumers=None),
     )
 

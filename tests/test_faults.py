@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psutil
 import pytest
@@ -22,6 +23,7 @@ from bench.chaos.proxy import Mode, Proxy, to_port, to_socket
 from celeriac.processes import kill_session, own_directory
 from tests.api.calling import Api
 from tests.api.conftest import serving
+from tests.bare import BARE, adopted, letter_of
 from tests.conftest import _empty
 from tests.live import Platform, eventually
 
@@ -303,3 +305,34 @@ def test_a_killed_rabbitmq_loses_no_job(
             assert platform.wait_for(job_id, within=60).attempt == 1
         assert len(starts(witness)) == 1
         assert worker.poll() is None
+
+
+@pytest.mark.parametrize("adopt", ["true", "false"])
+def test_no_message_without_a_job_is_lost_while_the_database_is_away(
+    database_url: str, broker_url: str, tmp_path: Path, adopt: str
+) -> None:
+    """The worker holds no more messages than it has processes, and acknowledges none."""
+    _empty(broker_url)
+    ids = [str(uuid4()) for _ in range(20)]
+    with (
+        database_behind(database_url) as (url, proxy),
+        Platform(database_url, broker_url, tmp_path, CELERIAC_ADOPT=adopt) as platform,
+    ):
+        platform.start_worker(DATABASE_URL=url)
+        proxy.switch(Mode.REFUSE)
+        platform.run(BARE + "for each in given: bare.send_task('add', (1, 2), task_id=each)", json.dumps(ids))
+        eventually(lambda: "database.away" in platform.log(), what="the outage")
+        assert _ready(broker_url) >= len(ids) - 2
+        proxy.switch(Mode.OPEN)
+        for task_id in ids:
+            if adopt == "true":
+                assert platform.wait_for(adopted(platform, task_id).id).status == "succeeded"
+            else:
+                assert letter_of(platform, task_id).task_name == "add"
+
+
+def _ready(broker_url: str) -> int:
+    """How many messages wait in the queue."""
+    with Connection(broker_url) as connection:
+        channel: Any = connection.default_channel
+        return int(channel.queue_declare("default", passive=True).message_count)

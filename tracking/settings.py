@@ -41,6 +41,10 @@ class Settings(BaseSettings):
         default="default", description="Owner of jobs sent by code that names no organization. Empty: refuse them."
     )
     default_user: str = Field(default="system", description="User of jobs sent by code that names no user.")
+    adopt: bool = Field(
+        default=False,
+        description="Make jobs of the default organization from the messages of programs that have Celery alone.",
+    )
 
     jwt_secret: SecretStr = Field(default=SecretStr(""), description="HS256 key, at least 32 bytes.")
     jwks_url: str = Field(default="", description="Where RS256/ES256 public keys are; excludes jwt_secret.")
