@@ -84,9 +84,13 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
 
         Raises JobCancelled, at its start or end, when the job was cancelled.
         """
-        self._report(current_step=storable_count(current), total_steps=storable_count(of), message=_said(name))
+        self._report(
+            milestone=True, current_step=storable_count(current), total_steps=storable_count(of), message=_said(name)
+        )
         yield
-        self._report(percent=_percent(_share_of_steps(current, of) if percent is None else percent))
+        reached = _percent(_share_of_steps(current, of) if percent is None else percent)
+        # The end of the work is no milestone of its own: the success is.
+        self._report(milestone=reached != MOST_BEFORE_SUCCESS, percent=reached)
 
     def still_mine(self) -> bool:
         """Whether this attempt is still the job's current one and not cancelled: ask before what must not happen twice.
@@ -283,10 +287,10 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
             raise Reject("the database is away", requeue=True)
         return answers[-1], interrupted
 
-    def _report(self, **news: Any) -> None:
+    def _report(self, *, milestone: bool = False, **news: Any) -> None:
         now = running.of(self.request)
         if now is not None:
-            now.reporter.report(**news)
+            now.reporter.report(milestone=milestone, **news)
 
 
 def _grant(wish: Claim) -> Attempt | Refusal:

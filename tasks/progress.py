@@ -1,18 +1,22 @@
-"""What a running body says of itself: at most four writes a second, and always the last word."""
+"""What a running body says of itself: at most four writes a second, and always the last word and every milestone."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
-from celery.exceptions import Ignore
+from celery.exceptions import Ignore, SoftTimeLimitExceeded
 
-from tracking.models import Attempt, Progress
+from tracking.models import Attempt, Milestone, Progress
 
 WRITES_PER_SECOND = 4
+MOST_PENDING = 20  # milestones of one write; further ones until then are reports like any other
+MOST_MILESTONES = 500  # of an attempt: a body may take a million steps
 
 
 class JobCancelled(Ignore):
@@ -27,6 +31,7 @@ class Reporter:
     ) -> None:
         self._nothing = Progress(attempt.task_id, attempt.attempt)
         self._pending = self._nothing
+        self._milestones = _Milestones(clock)
         self._write = write
         self._clock = clock
         self._next_write = 0.0
@@ -34,10 +39,16 @@ class Reporter:
         self._timer: threading.Timer | None = None
         self._lost = False
 
-    def report(self, **news: Any) -> None:
-        """Note the news, and write them now or a moment later. Raises JobCancelled when nobody expects this attempt."""
+    def report(self, *, milestone: bool = False, **news: Any) -> None:
+        """Note the news, and write them now or a moment later; a `milestone` is in the history whatever follows it.
+
+        Raises JobCancelled when nobody expects this attempt.
+        """
+        news = {name: value for name, value in news.items() if value is not None}
         with self._lock:
-            self._pending = replace(self._pending, **{name: value for name, value in news.items() if value is not None})
+            self._pending = replace(self._pending, **news)
+            if news:
+                self._milestones.note(news, is_one=milestone)
             wait = self._next_write - self._clock()
             if wait <= 0:
                 self._flush()
@@ -54,19 +65,52 @@ class Reporter:
             self._flush()
 
     def close(self) -> Progress | None:
-        """End the reporting; returns the news that were not written yet, to be written with the outcome, if any."""
+        """End the reporting: write the milestones that are left.
+
+        Returns the other news that were not written yet, to be written with the outcome, if any.
+        """
         with self._lock:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            self._stop_timer()
             last, self._pending = self._pending, self._nothing
-            return last if last != self._nothing else None
+            if self._milestones.pending:
+                with suppress(SoftTimeLimitExceeded):  # raised after the write: there is no body to interrupt any more
+                    self._write(replace(last, milestones=self._milestones.taken(), moved_on=False))
+            return last if last != self._nothing and self._milestones.moved_on else None
 
     def _flush(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()  # it may be late
-            self._timer = None
+        self._stop_timer()  # it may be late
         pending, self._pending = self._pending, self._nothing
         if pending != self._nothing:
             self._next_write = self._clock() + 1 / WRITES_PER_SECOND
-            self._lost = not self._write(pending)
+            moved_on = self._milestones.moved_on
+            self._lost = not self._write(replace(pending, milestones=self._milestones.taken(), moved_on=moved_on))
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class _Milestones:
+    """Those of an attempt that nobody has written yet, and where its body is."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._now = Milestone(timedelta(0), 0)
+        self._left = MOST_MILESTONES
+        self.pending: list[tuple[float, Milestone]] = []
+        self.moved_on = True
+
+    def note(self, news: dict[str, Any], *, is_one: bool) -> None:
+        """Move on; keep where that leads if it is a milestone and there is room for it."""
+        known = {name: value for name, value in news.items() if name != "detail"}
+        self._now = replace(self._now, **{**known, "percent": max(self._now.percent, known.get("percent", 0))})
+        self.moved_on = not is_one or self._left == 0 or len(self.pending) == MOST_PENDING
+        if not self.moved_on:
+            self._left -= 1
+            self.pending.append((self._clock(), self._now))
+
+    def taken(self) -> tuple[Milestone, ...]:
+        """Those pending, each with its age; they are not pending any more."""
+        now, pending, self.pending = self._clock(), self.pending, []
+        return tuple(replace(milestone, ago=timedelta(seconds=now - at)) for at, milestone in pending)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import datetime
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -391,6 +392,22 @@ def test_a_worker_exports_and_its_row_tells_the_result(platform: Platform, tmp_p
     assert job.result["downloadUrl"] == f"/v1/exports/{job.id}-1.json"
     path = tmp_path / "data" / "exports" / f"{job.id}-1.json"
     assert len(json.loads(path.read_bytes())) == 700
+
+
+def test_every_step_of_a_quick_export_is_in_its_history(platform: Platform) -> None:
+    """However short it was: its start and its end, each with a time of its own; 100 is the success."""
+    platform.start_worker()
+    job_id = platform.submit("export_report", payload={"reportType": "jobs"}, organization="acme", user="u1")
+    job = platform.wait_for(job_id)
+    told = [entry for entry in platform.history(job_id) if "percentage" in entry.detail]
+    assert [p for p, _ in groupby(entry.detail["percentage"] for entry in told)] == [0, 20, 40, 60, 80, 95, 100]
+    steps = {(entry.detail.get("current"), entry.detail.get("message")) for entry in told[:-1]}
+    assert steps >= set(enumerate(handler("export_report").steps, start=1))
+    times = [entry.at for entry in told]
+    assert times == sorted(times)
+    assert job.started_at is not None
+    assert job.started_at <= times[0]
+    assert len(set(times)) == len(times)
 
 
 def test_a_running_export_is_cancelled_within_two_seconds(platform: Platform, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.progress import JobCancelled, Reporter
+from tasks.progress import MOST_MILESTONES, MOST_PENDING, JobCancelled, Reporter
 from tests.live import eventually
 from tests.properties import UNHURRIED
 from tracking.models import Attempt, Owner, Progress
@@ -120,6 +120,64 @@ def test_reports_in_quick_succession_become_one_write(reporter: Reporter, row: R
     assert row.writes[1:] == [(0.25, Progress(ATTEMPT.task_id, ATTEMPT.attempt, 3, "Query", {"rows": 1}))]
 
 
+def told(row: Row) -> list[tuple[float, int, str | None]]:
+    """When each entry of the history happened, its percentage and message."""
+    entries = []
+    for at, news in row.writes:
+        entries += [(at - each.ago.total_seconds(), each.percent, each.message) for each in news.milestones]
+        if news.moved_on:
+            entries.append((at, news.percent or 0, news.message))
+    return entries
+
+
+def test_milestones_are_told_one_by_one_with_their_times(reporter: Reporter, row: Row) -> None:
+    """In one write, however quick they were; what was said between them is not."""
+    reporter.report(milestone=True, message="Look")
+    row.time.pass_by(0.05)
+    reporter.report(milestone=True, percent=20)
+    reporter.report(percent=25, message="between")
+    row.time.pass_by(0.05)
+    reporter.report(milestone=True, message="Do")
+    reporter.report(milestone=True, percent=40)
+    row.time.pass_by(1)
+    assert [at for at, _ in row.writes] == [0.0, 0.25]
+    expected = [(0.0, 0, "Look"), (0.05, 20, "Look"), (0.1, 25, "Do"), (0.1, 40, "Do")]
+    assert [(round(at, 6), percent, message) for at, percent, message in told(row)] == expected
+
+
+def test_milestones_are_told_before_the_end(reporter: Reporter, row: Row) -> None:
+    """At once, and only if there are any; the news after the last one go with the outcome."""
+    reporter.report(milestone=True, message="Look")
+    reporter.report(milestone=True, percent=20)
+    reporter.report(percent=30)
+    last = reporter.close()
+    assert (last and last.percent, told(row)[-1]) == (30, (0.0, 20, "Look"))
+    assert len(row.writes) == 2
+
+
+def test_a_body_that_ends_with_a_milestone_has_no_last_news(reporter: Reporter, row: Row) -> None:
+    """All is written."""
+    reporter.report(percent=1)
+    reporter.report(milestone=True, percent=20)
+    assert reporter.close() is None
+    assert [percent for _, percent, _ in told(row)] == [1, 20]
+
+
+def test_there_are_only_so_many_milestones(reporter: Reporter, row: Row) -> None:
+    """Twenty of a write, five hundred of an attempt; the last word is written all the same."""
+    for number in range(1000):
+        reporter.report(milestone=True, current_step=number)
+    row.time.pass_by(0.25)
+    assert len(row.writes[-1][1].milestones) == MOST_PENDING
+    assert (row.writes[-1][1].current_step, row.writes[-1][1].moved_on) == (999, True)
+    for number in range(1000, 2000):
+        reporter.report(milestone=True, current_step=number)
+        row.time.pass_by(0.05)
+    assert sum(len(news.milestones) for _, news in row.writes) == MOST_MILESTONES
+    row.time.pass_by(1)
+    assert row.writes[-1][1].current_step == 1999
+
+
 def test_the_last_word_is_written_without_another_report(reporter: Reporter, row: Row) -> None:
     """A body that goes silent after a report is seen where it is."""
     reporter.report(percent=1)
@@ -217,7 +275,8 @@ def test_many_threads_may_report() -> None:
 
     def speak(field: str) -> None:
         for number in range(1, 200):
-            reporter.report(**{field: number})
+            news: dict[str, Any] = {field: number}
+            reporter.report(**news)
 
     fields = ("percent", "current_step", "total_steps")
     threads = [threading.Thread(target=speak, args=(field,)) for field in fields]

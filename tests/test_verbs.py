@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,18 @@ from tracking import acting_as, admission, groups, jobs, queries, workers
 from tracking.admission import UNLIMITED
 from tracking.db import Database
 from tracking.errors import IdempotencyConflict, IllegalMove, JobNotFound
-from tracking.models import Attempt, Changes, Failure, JobRecord, OutcomeKind, Owner, Progress, Refusal, Scope
+from tracking.models import (
+    Attempt,
+    Changes,
+    Failure,
+    JobRecord,
+    Milestone,
+    OutcomeKind,
+    Owner,
+    Progress,
+    Refusal,
+    Scope,
+)
 from tracking.ownership import current_owner
 from tracking.schema import jobs as table
 from tracking.states import Event, Hold, Status
@@ -298,6 +310,45 @@ def test_a_report_is_in_the_row_and_in_the_history(tracked: Tracked) -> None:
         "current": 2,
         "total": 6,
     }
+
+
+@pytest.mark.parametrize("moved_on", [True, False])
+def test_milestones_are_in_the_history_before_the_news_that_followed_them(tracked: Tracked, *, moved_on: bool) -> None:
+    """With the times when they happened; the row is where the body is now."""
+    running = tracked.start(tracked.submit())
+    began = time.monotonic()
+    tracked.get(running.id)
+    passed = timedelta(seconds=time.monotonic() - began)
+    milestones = (
+        Milestone(passed, 0, "Validate", 1, 6),
+        Milestone(passed / 2, 20, "Validate", 1, 6),
+        Milestone(timedelta(0), 20, 'a "quoted" \u20ac', 2, 6),
+    )
+    news = Progress(running.task_id, 1, 25, "Query", {"rows": 5}, 2, 6, milestones, moved_on)
+    assert jobs.report(tracked.connection, news)
+    job = tracked.get(running.id)
+    assert (job.progress, job.message, job.current_step) == (25, "Query", 2)
+    started, *told = tracked.history(job)[1:]
+    assert [(entry.detail["percentage"], entry.detail["message"], entry.detail["current"]) for entry in told] == [
+        (0, "Validate", 1),
+        (20, "Validate", 1),
+        (20, 'a "quoted" \u20ac', 2),
+        *([(25, "Query", 2)] if moved_on else []),
+    ]
+    times = [started.at, *(entry.at for entry in told)]
+    assert times == sorted(set(times))
+    assert [entry.detail.get("detail") for entry in told] == [None] * 3 + [{"rows": 5}] * moved_on
+
+
+def test_milestones_of_an_attempt_that_is_over_are_not_written(tracked: Tracked) -> None:
+    """As any other report of it."""
+    job = tracked.submit()
+    running = tracked.start(job)
+    tracked.end(running)
+    before = tracked.history(job)
+    late = Progress(running.task_id, 1, 20, milestones=(Milestone(timedelta(0), 20),), moved_on=False)
+    assert not jobs.report(tracked.connection, late)
+    assert tracked.history(job) == before
 
 
 def test_a_report_leaves_what_it_does_not_name(tracked: Tracked) -> None:

@@ -21,11 +21,13 @@ def test_a_typed_handler_runs_and_its_result_is_in_the_row(running: Platform) ->
     assert running.events(job.id) == ["created", "started", "completed"]
 
 
-def test_the_last_step_is_in_the_row_however_quickly_the_job_ends(running: Platform) -> None:
-    """Progress is written at most four times a second; what was not written yet comes with the outcome."""
+def test_every_step_is_told_however_quickly_the_job_ends(running: Platform) -> None:
+    """Progress is written at most four times a second; what was not written yet comes with the end."""
     job = running.wait_for(running.submit("nap", payload={"seconds": 0.01, "steps": 5}))
     assert (job.message, job.current_step, job.total_steps, job.progress) == ("nap 5", 5, 5, 100)
-    assert len([entry for entry in running.history(job.id) if entry.event == "progress"]) == 1
+    told = [entry.detail for entry in running.history(job.id) if "percentage" in entry.detail]
+    assert [entry["percentage"] for entry in told] == [0, 20, 20, 40, 40, 60, 60, 80, 80, 100]
+    assert [entry["current"] for entry in told[:-1]] == [1, 1, 2, 2, 3, 3, 4, 4, 5]
 
 
 def test_a_failing_attempt_waits_in_the_row_and_runs_again(running: Platform) -> None:

@@ -83,6 +83,17 @@ def report(connection: Connection, progress: Progress) -> bool:
         "detail": progress.detail,
         "current_step": progress.current_step,
         "total_steps": progress.total_steps,
+        "moved_on": progress.moved_on,
+        "milestones": [
+            {
+                "percentage": milestone.percent,
+                "message": milestone.message,
+                "current": milestone.current_step,
+                "total": milestone.total_steps,
+                "ago": milestone.ago.total_seconds(),
+            }
+            for milestone in progress.milestones
+        ],
     }
     return connection.execute(statements.REPORT, parameters).first() is not None
 

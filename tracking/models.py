@@ -185,8 +185,22 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Milestone:
+    """Where a body was when a step began or ended, so long `ago`: history has it though the row has moved on."""
+
+    ago: timedelta
+    percent: int
+    message: str | None = None
+    current_step: int | None = None
+    total_steps: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
-    """A report from a running body. `percent` and the steps never move the row backwards; None leaves as is."""
+    """A report from a running body. `percent` and the steps never move the row backwards; None leaves as is.
+
+    `milestones`: those since the last report; `moved_on`: there is news after the last of them, or there is none.
+    """
 
     task_id: UUID
     attempt: int
@@ -195,6 +209,8 @@ class Progress:
     detail: Any = None
     current_step: int | None = None
     total_steps: int | None = None
+    milestones: Sequence[Milestone] = ()
+    moved_on: bool = True
 
 
 OutcomeKind = Literal["succeeded", "failed", "retry", "lost", "released", "cancelled"]

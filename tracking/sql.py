@@ -27,6 +27,7 @@ def logged(
     task_id: str = "task_id",
     kept: str = "'{}'",
     circuit_key: str = "NULL",
+    at: str = "clock_timestamp()",
 ) -> str:
     """The INSERT of one history row for each row of `changed`: the job's columns and `from_status`.
 
@@ -35,9 +36,9 @@ def logged(
     """
     return f"""
         INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                             attempt, task_id, actor, detail, circuit_key)
+                             attempt, task_id, actor, detail, circuit_key, at)
         SELECT id, organization_id, user_id, job_type, {event}, from_status, status,
-               attempt, {task_id}, {actor}, jsonb_strip_nulls({detail}) || {kept}, {circuit_key}
+               attempt, {task_id}, {actor}, jsonb_strip_nulls({detail}) || {kept}, {circuit_key}, {at}
         FROM {changed}"""
 
 

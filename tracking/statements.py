@@ -124,19 +124,31 @@ REPORT = statement(
             updated_at = clock_timestamp()
         WHERE task_id = :task_id AND attempt = :attempt AND status = 'running'
         RETURNING *, status AS from_status
+    ), told AS (
+        SELECT place, milestone - 'ago' AS point, make_interval(secs => CAST(milestone ->> 'ago' AS float)) AS ago
+        FROM jsonb_array_elements(:milestones) WITH ORDINALITY AS told (milestone, place)
+        UNION ALL
+        SELECT 1 + jsonb_array_length(:milestones), jsonb_build_object('percentage', progress, 'message', message,
+               'current', current_step, 'total', total_steps, 'detail', progress_detail), interval '0' FROM moved
+        WHERE :moved_on
     ), logged AS ({
         logged(
-            "moved",
+            "moved CROSS JOIN told ORDER BY place",
             f"'{Event.PROGRESS}'",
             "worker",
-            "jsonb_build_object('percentage', progress, 'message', message,"
-            " 'current', current_step, 'total', total_steps)",
-            kept="CASE WHEN progress_detail IS NULL THEN '{}' ELSE jsonb_build_object('detail', progress_detail) END",
+            "point - 'detail'",
+            kept="CASE WHEN jsonb_typeof(point -> 'detail') <> 'null'"
+            " THEN jsonb_build_object('detail', point -> 'detail') ELSE '{}' END",
+            at="greatest(started_at, clock_timestamp() - ago)",
         )
     })
     SELECT id FROM moved""",
     detail=NULLABLE_JSON,
+    milestones=JSONB,
 )
+
+# The last entry of those who watch a job's progress: one that never reported any has none.
+_LAST_PERCENT = "CASE WHEN status = 'succeeded' AND reached > 0 THEN 100 END"
 
 SETTLE = f"""
     WITH locked AS (
@@ -150,7 +162,7 @@ SETTLE = f"""
                    WHEN 'released' THEN 'queued'
                    WHEN 'lost' THEN CASE WHEN losses + 1 < %(max_losses)s THEN 'queued' ELSE 'failed' END
                END AS target,
-               %(kind)s = 'lost' AND losses + 1 >= %(max_losses)s AS is_poison
+               %(kind)s = 'lost' AND losses + 1 >= %(max_losses)s AS is_poison, progress AS reached
         FROM jobs
         WHERE task_id = %(task_id)s
         FOR UPDATE
@@ -186,7 +198,7 @@ SETTLE = f"""
         FROM locked
         WHERE jobs.id = locked.id AND from_status = 'running' AND from_attempt = coalesce(%(attempt)s, from_attempt)
         RETURNING jobs.id, organization_id, user_id, job_type, status, attempt, error_type, error_message, due_at,
-                  started_at, completed_at, from_status, attempt_task_id, counts_in
+                  started_at, completed_at, from_status, attempt_task_id, counts_in, reached
     ), logged AS ({
     logged(
         "moved",
@@ -198,7 +210,8 @@ SETTLE = f"""
         " 'errorType', error_type, 'error', error_message, 'traceback', CAST(%(traceback)s AS text), 'dueAt', due_at,"
         " 'willRetry', CASE status WHEN 'retrying' THEN true WHEN 'failed' THEN false END,"
         " 'duration', CASE WHEN completed_at IS NOT NULL"
-        " THEN round(1000 * extract(epoch FROM completed_at - started_at)) END)",
+        " THEN round(1000 * extract(epoch FROM completed_at - started_at)) END,"
+        f" 'percentage', {_LAST_PERCENT})",
         task_id="attempt_task_id",
         circuit_key="counts_in",
         kept="coalesce(CAST(%(kept)s AS jsonb), '{}')",
@@ -209,7 +222,8 @@ SETTLE = f"""
 # SETTLE for the outcome that nearly all jobs have: with 4 parameters instead of 23 it takes a third less time.
 SUCCEED = f"""
     WITH locked AS (
-        SELECT id, status AS from_status, attempt AS from_attempt FROM jobs WHERE task_id = %(task_id)s FOR UPDATE
+        SELECT id, status AS from_status, attempt AS from_attempt, progress AS reached
+        FROM jobs WHERE task_id = %(task_id)s FOR UPDATE
     ), moved AS (
         UPDATE jobs
         SET status = 'succeeded', result = %(result)s, progress = 100, error_type = NULL, error_message = NULL,
@@ -217,13 +231,14 @@ SUCCEED = f"""
         FROM locked
         WHERE jobs.id = locked.id AND from_status = 'running' AND from_attempt = %(attempt)s
         RETURNING jobs.id, task_id, organization_id, user_id, job_type, status, attempt, started_at, completed_at,
-                  from_status, circuit_key
+                  from_status, circuit_key, reached
     ), logged AS ({
     logged(
         "moved",
         f"'{Event.COMPLETED}'",
         "CAST(%(actor)s AS text)",
-        "jsonb_build_object('duration', round(1000 * extract(epoch FROM completed_at - started_at)))",
+        "jsonb_build_object('duration', round(1000 * extract(epoch FROM completed_at - started_at)),"
+        f" 'percentage', {_LAST_PERCENT})",
         circuit_key="circuit_key",
     )
 })
