@@ -12,6 +12,7 @@ from celery.canvas import _regen  # type: ignore[attr-defined]  # missing in the
 from celery.exceptions import TimeoutError as ResultTimeout
 from celery.result import GroupResult, result_from_tuple
 
+from tasks import attempts
 from tasks.encoding import from_plain
 from tracking import groups, queries
 from tracking.db import database
@@ -32,7 +33,7 @@ FIRST_WAIT = 0.01  # seconds between the first two looks at a result; each wait 
 
 
 class RowBackend(Backend, SyncBackendMixin):
-    """Reads `jobs`. It stores nothing: outcomes are written by the signals, with their fence and their history."""
+    """Reads `jobs`. It stores nothing but successes: an outcome is written with its fence and its history."""
 
     persistent = True
     supports_autoexpire = True  # retention is the platform's, not Celery's
@@ -61,8 +62,16 @@ class RowBackend(Backend, SyncBackendMixin):
         """Nothing: see the class."""
         return result
 
-    def mark_as_done(self, *args: Any, **options: Any) -> None:
-        """Nothing: see the class."""
+    def mark_as_done(
+        self,
+        task_id: str,  # noqa: ARG002 - Celery's signature
+        result: Any,
+        request: Any = None,
+        store_result: bool = True,  # noqa: FBT001, FBT002 - as above
+        state: str = states.SUCCESS,  # noqa: ARG002 - as above
+    ) -> None:
+        """Settle the attempt: Celery calls this before the hooks of the task. Raises attempts.UnkeepableResult."""
+        attempts.succeed(request, result, is_kept=store_result)
 
     def mark_as_failure(self, *args: Any, **options: Any) -> None:
         """Nothing: see the class."""

@@ -3,36 +3,29 @@
 from __future__ import annotations
 
 import inspect
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
-from uuid import UUID, uuid4
 
 import pydantic
 import structlog
 from celery import Task
-from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
-from sqlalchemy.exc import DBAPIError
+from celery.exceptions import Reject
 
-from tasks import lease, running
+from tasks import attempts, running
 from tasks.arguments import is_call
-from tasks.exceptions import PayloadError, is_of_arguments
-from tasks.messages import JOB_ID_HEADER
+from tasks.exceptions import PayloadError, is_of_arguments, rejection
 from tasks.options import check_options
 from tasks.payloads import completed, unsendable
-from tasks.progress import JobCancelled, Reporter
-from tasks.recording import DatabaseAway, persist
+from tasks.recording import persist
 from tasks.retries import RetryPolicy, read_policy
 from tasks.running import Asked
 from tasks.signatures import Signature
-from tracking import jobs, queries
-from tracking.crashpoints import CLAIMED, crash_point
+from tracking import queries
 from tracking.db import database
 from tracking.errors import ConfigurationError
-from tracking.models import Attempt, Claim, Progress, Refusal
-from tracking.settings import settings
+from tracking.models import Attempt
 from tracking.values import check_moment, check_seconds, storable_count, storable_json, storable_text
 
 log = structlog.get_logger(__name__)
@@ -70,6 +63,15 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
         """The attempt that is running; None when the handler is called as a plain function."""
         now = running.of(self.request)
         return now.attempt if now else None
+
+    @property
+    def __trace__(self) -> Any:
+        """What a worker calls with a message: the attempt. Celery sets one of its own at each start; ours claims."""
+        return self.__dict__.get("_attempt")
+
+    @__trace__.setter
+    def __trace__(self, tracer: Any) -> None:
+        self.__dict__["_attempt"] = None if tracer is None else attempts.tracer(self)
 
     def progress(self, percent: float, message: str | None = None, *, detail: Any = None) -> None:
         """Report how far the body is, 0-100; it never moves backwards, and 100 is kept for success.
@@ -133,6 +135,9 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
             countdown = self.default_delay()
         try:
             return super().retry(args, kwargs, exc, throw, eta, countdown, max_retries, **options)
+        except Reject as refused:  # Celery's word for a retry that could not be sent
+            reason, _ = rejection(refused)
+            raise reason if isinstance(reason, Exception) else refused from None
         finally:
             # Celery keeps the limit on the task, where it would hold for the next job of this process as well.
             self.__dict__.pop("override_max_retries", None)
@@ -245,76 +250,15 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
         if reason is not None:
             raise ConfigurationError(f"the task {self.name!r} cannot be served: {reason}")
 
-    def before_start(self, task_id: str, args: Any, kwargs: Any) -> None:  # noqa: ARG002 - Celery's signature
-        """Claim the job; a message whose job nobody expects from it is dropped here, before the body."""
-        if self.request.is_eager:
-            return
-        since = time.monotonic()  # like the time limits of Celery, which do not wait for the claim
-        structlog.contextvars.bind_contextvars(task_id=task_id, job_type=self.name)
-        answer, interrupted = self._claim(task_id)
-        if isinstance(answer, Refusal):
-            log.warning("claim.refused", reason=str(answer))
-            raise Ignore
-        crash_point(CLAIMED)
-        structlog.contextvars.bind_contextvars(job_id=str(answer.job_id), attempt=answer.attempt)
-        running.keep(self.request, running.Running(answer, Reporter(answer, _write_progress), since))
-        log.info("job.started", organization=answer.owner.organization_id)
-        if interrupted and not _write_progress(Progress(answer.task_id, answer.attempt)):
-            raise JobCancelled
-
-    def _claim(self, task_id: str) -> tuple[Attempt | Refusal, bool]:
-        """The answer to the claim, and whether a revocation arrived meanwhile."""
-        named = (self.request.headers or {}).get(JOB_ID_HEADER)
-        try:
-            job_id = UUID(named) if named else None
-            wish = Claim(UUID(task_id), uuid4(), str(self.request.hostname), lease.current(), job_id)
-        except ValueError:
-            return Refusal.UNKNOWN, False
-        answers: list[Attempt | Refusal] = []
-        interrupted = False
-        try:
-            persist(
-                lambda: answers.append(_grant(wish)),
-                patience=settings().claim_patience,
-                defer_interrupt=True,
-                task_id=task_id,
-            )
-        except SoftTimeLimitExceeded:
-            interrupted = True
-        except DatabaseAway:
-            raise Reject("the database is away", requeue=True) from None
-        if not answers:  # interrupted before there was one
-            raise Reject("the database is away", requeue=True)
-        return answers[-1], interrupted
-
     def _report(self, *, milestone: bool = False, **news: Any) -> None:
         now = running.of(self.request)
         if now is not None:
             now.reporter.report(milestone=milestone, **news)
 
 
-def _grant(wish: Claim) -> Attempt | Refusal:
-    with database().autocommit() as connection:
-        return jobs.claim(connection, [wish])[0]
-
-
 def _is_current(attempt: Attempt) -> bool:
     with database().autocommit() as connection:
         return queries.is_current(connection, attempt.task_id, attempt.attempt)
-
-
-def _write_progress(progress: Progress) -> bool:
-    def write() -> bool:
-        with database().autocommit() as connection:
-            return jobs.report(connection, progress)
-
-    try:
-        return persist(write, patience=0, defer_interrupt=True, task_id=str(progress.task_id))
-    except DatabaseAway:
-        return True  # progress may be missed; the outcome will be written when the database is back
-    except (DBAPIError, ValueError) as error:  # refused for good: what a body reports never fails it
-        log.warning("progress.refused", task_id=str(progress.task_id), error=type(error).__name__)
-        return True
 
 
 def _share(meta: Any) -> int | None:

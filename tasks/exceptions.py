@@ -3,19 +3,38 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Callable
-from traceback import walk_tb
 from typing import Any
 
 import pydantic
+from celery.exceptions import Reject
 from celery.utils.serialization import UnpickleableExceptionWrapper, ensure_serializable
 from kombu.utils.json import dumps
 
-from tracking.values import bounded, check_json
+from tracking.models import Failure
+from tracking.values import bounded, check_json, storable_text
 
 NAME_BYTES = 512
-TEXT_BYTES = 4 * 1024
 ARGUMENTS_BYTES = 16 * 1024
+TRACEBACK_BYTES = 64 * 1024
+
+
+def failure_of(error: BaseException, einfo: Any = None) -> Failure:
+    """What a row says of an exception; `einfo`, Celery's, knows the traceback of one from another process."""
+    name = storable_text(type(error).__name__, NAME_BYTES)
+    return Failure(
+        type=name,
+        message=storable_text(error) or name,
+        traceback=_traceback(error, einfo),
+        exception=described(error),
+    )
+
+
+def rejection(error: Reject) -> tuple[Any, bool]:
+    """The reason of a Reject, and whether the job is to run again."""
+    known: Any = error  # its attributes are missing in the stubs
+    return known.reason, bool(known.requeue)
 
 
 class PayloadError(Exception):
@@ -27,7 +46,7 @@ def is_of_arguments(error: BaseException, handler: Callable[..., Any]) -> bool:
     if not isinstance(error, pydantic.ValidationError | TypeError) or error.__traceback__ is None:
         return False
     code = getattr(handler, "__code__", None)
-    return code is not None and all(frame.f_code is not code for frame, _ in walk_tb(error.__traceback__))
+    return code is not None and all(frame.f_code is not code for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def described(error: BaseException) -> dict[str, Any]:
@@ -48,11 +67,12 @@ def _arguments(error: BaseException, args: Any) -> list[Any]:
         plain = json.loads(dumps(ensure_serializable(args, dumps)))
         return list(check_json(plain, "the arguments", max_bytes=ARGUMENTS_BYTES))
     except Exception:  # noqa: BLE001 - arguments are objects of the handler's, whose repr may raise anything
-        return [bounded(_text(error), TEXT_BYTES)]
+        return [storable_text(error)]
 
 
-def _text(error: BaseException) -> str:
+def _traceback(error: BaseException, einfo: Any) -> str:
     try:
-        return str(error)
-    except Exception:  # noqa: BLE001 - a __str__ of the handler's may raise anything
-        return f"<an unprintable {type(error).__name__}>"
+        text = getattr(einfo, "traceback", None) or "".join(traceback.format_exception(error))
+    except Exception:  # noqa: BLE001 - it shows objects of the handler's
+        text = ""
+    return bounded(str(text), TRACEBACK_BYTES)

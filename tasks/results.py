@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pydantic_core
@@ -17,8 +18,10 @@ TYPED_BYTES = 16 * RESULT_BYTES  # a decimal of one digit takes ten times as muc
 def kept(result: Any) -> tuple[Any, Any]:
     """The result as plain JSON, and with its types (tasks/encoding.py); None when that is the same.
 
-    Raises InvalidValue or PydanticSerializationError when the row cannot keep it.
+    Raises InvalidValue or PydanticSerializationError when the row cannot keep it, and what a generator's body raises.
     """
+    if isinstance(result, Iterator):
+        result = list(result)  # it can be read once, and its body may raise
     plain = check_json(_plain(result), "the result", max_bytes=RESULT_BYTES)
     return plain, _typed(result, plain)
 
@@ -28,7 +31,7 @@ def _plain(result: Any) -> Any:
         return result.as_tuple()  # type: ignore[attr-defined]  # missing in the stubs
     try:
         return pydantic_core.to_jsonable_python(result, by_alias=True)
-    except ValueError:  # bytes that are no text?
+    except (UnicodeDecodeError, pydantic_core.PydanticSerializationError):  # bytes that are no text?
         return pydantic_core.to_jsonable_python(result, by_alias=True, bytes_mode="base64")
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from tasks.progress import Reporter
 from tracking.models import Attempt, Changes, NewJob
 
 ATTRIBUTE = "running"
+
+_live: set[UUID] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +29,8 @@ class Running:
     """One claimed attempt, kept on Celery's request.
 
     `successors` (chain, link) wait here for the attempt's outcome; `retry` is what the body asked for with it, and
-    `changes` what that means for the row; `since` is when its message reached this process, on the monotonic clock.
+    `changes` what that means for the row; `since` is when its message reached this process, on the monotonic clock;
+    `settled`: its outcome is in the row, or nobody expects one any more.
     """
 
     attempt: Attempt
@@ -39,8 +43,21 @@ class Running:
 
 
 def keep(request: Any, running: Running) -> None:
-    """Remember the attempt with its request."""
+    """Remember the attempt with its request, until it is `over`."""
     request.update({ATTRIBUTE: running})
+    _live.add(running.attempt.task_id)
+
+
+def over(request: Any) -> None:
+    """The body has ended and its outcome is written."""
+    now = of(request)
+    if now is not None:
+        _live.discard(now.attempt.task_id)
+
+
+def in_this_process() -> set[UUID]:
+    """The task ids of the attempts whose bodies run in this process."""
+    return _live.copy()
 
 
 def of(request: Any) -> Running | None:

@@ -1,34 +1,28 @@
-"""Celery's signals, as outcomes in the row.
+"""Celery's signals in the worker's main process, as outcomes in the row; and how an outcome is written.
 
-Signals repeat, come from the child or from the main process, and cannot stop anything; so each leads to one guarded
-verb, written before the message is acknowledged when it comes from the child, and by a thread when it comes from the
-main process, whose event loop must not wait.
+What a body does is settled by its attempt, see attempts.py. Celery's signals tell of the rest: of a process that died,
+of limits and revocations, of messages that are no tasks. They repeat and cannot stop anything; so each leads to one
+guarded verb, written by a thread, because the event loop of the main process must not wait.
 """
 
 from __future__ import annotations
 
 import signal
-import sys
-import time
-import traceback
 from collections.abc import Callable, Iterable
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-import pydantic_core
 import structlog
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
-from celery import current_app, current_task, signals, signature, states
-from celery.app.trace import get_actual_ignore_result  # type: ignore[attr-defined]  # missing in the stubs
-from celery.exceptions import InvalidTaskError, Reject, Retry, SoftTimeLimitExceeded
+from celery import current_app, signals, signature
+from celery.exceptions import InvalidTaskError, Reject, SoftTimeLimitExceeded
 from sqlalchemy import Connection
 
-from tasks import dead_letters, handing_back, results, revoking, running, sending
+from tasks import dead_letters, handing_back, revoking, running, sending
 from tasks.dispatch import dispatcher
 from tasks.encoding import from_plain
-from tasks.exceptions import described
+from tasks.exceptions import failure_of
 from tasks.recording import DatabaseAway, persist, recorder
 from tasks.refusals import instead_of
 from tasks.running import Running
@@ -36,7 +30,7 @@ from tracking import circuits, groups, jobs
 from tracking.admission import Limits
 from tracking.crashpoints import FINISHED, SETTLED, crash_point
 from tracking.db import database
-from tracking.errors import IdempotencyConflict, InvalidValue
+from tracking.errors import IdempotencyConflict
 from tracking.logs import configure_logging
 from tracking.models import Failure, JobRecord, NewJob, Outcome, OutcomeKind, Settled, Submitted
 from tracking.settings import settings
@@ -45,55 +39,19 @@ from tracking.values import MESSAGE_BYTES, bounded
 
 log = structlog.get_logger(__name__)
 
-TRACEBACK_BYTES = 64 * 1024
-
-INTERRUPTION_GRACE = 2.0  # seconds in which the cancel that caused an interruption must show in the row
-
 UPKEEP = "worker"
 
 # What an outcome has led to: where its job is now, and the jobs that were accepted with it.
 Accepted = tuple[Settled, list[JobRecord]]
 
 
-def on_success(sender: Any, result: Any, **_: Any) -> None:
-    """The body returned, and its successors are collected: accept the result, and them, in one transaction."""
-    request = sender.request
-    now = running.of(request)
-    if now is None:
-        return
-    try:
-        plain, typed = (None, None) if get_actual_ignore_result(sender, request) else results.kept(result)
-    except (InvalidValue, pydantic_core.PydanticSerializationError) as error:
-        _end_attempt(request, now, "failed", how="finished first", failure=_failure(error))
-    else:
-        children = [child.as_tuple() for child in request.children or ()]
-        success = {"result": plain, "typed_result": typed, "children": children}
-        _end_attempt(request, now, "succeeded", how="finished first", **success)
-
-
-def on_retry(request: Any, reason: Retry, einfo: Any, **_: Any) -> None:
-    """The body asked for another attempt: wait for it in the row."""
-    now = running.of(request)
-    if now is None or _is_interruption(reason.exc, request, now):
-        return
-    failure = _judged(now, reason.exc or reason, einfo)
-    delay = _delay(reason.when)
-    _end_attempt(request, now, "retry", how="interrupted", failure=failure, delay=delay, changes=now.changes)
-
-
 def on_failure(sender: Any, task_id: str, exception: BaseException, einfo: Any = None, **_: Any) -> None:
-    """The body raised, or (in the main process) its child died or ran out of time."""
+    """In the main process: the child of a body died, ran out of time, or could not even begin."""
     request = sender.request
-    if request.is_eager:  # called like a function: there is no row
-        return
-    now = running.of(request)
-    if now is not None:
-        if not _is_interruption(exception, request, now):
-            _end_attempt(request, now, "failed", how="interrupted", failure=_judged(now, exception, einfo))
-        return
-    failure = _failure(exception, einfo)
-    if (dispatch := _uuid(task_id)) is None:
-        return
+    dispatch = _uuid(task_id)
+    if request.is_eager or dispatch is None or running.of(request) or dispatch in running.in_this_process():
+        return  # called like a function, or settled by its attempt
+    failure = failure_of(exception, einfo)
     if isinstance(exception, WorkerLostError):
         lost = Outcome(dispatch, "lost", UPKEEP, failure=failure)
         outcome = handing_back.released(dispatch, UPKEEP) if handing_back.is_begun() else lost
@@ -103,15 +61,6 @@ def on_failure(sender: Any, task_id: str, exception: BaseException, einfo: Any =
         _from_main(lambda: _written(lambda: _fail(timed_out, request, sender), timed_out))
     elif not isinstance(exception, Reject):
         _from_main(lambda: _fail_unstarted(dispatch, failure))
-
-
-def on_end(task: Any, state: str | None, **_: Any) -> None:
-    """The trace is over. What no other signal has settled was ignored or rejected: by us, or by the handler."""
-    request = task.request
-    now = running.of(request)
-    if now is not None and not now.settled and state is not None:
-        _settle_unsettled(request, now, state)
-    structlog.contextvars.clear_contextvars()
 
 
 def on_revoked(request: Any, terminated: bool, signum: Any, expired: bool, **_: Any) -> None:  # noqa: FBT001 - Celery's
@@ -145,23 +94,11 @@ def on_logging(**_: Any) -> None:
     configure_logging(settings())
 
 
-def connect() -> None:
-    """Listen to Celery."""
-    receivers: dict[Any, Callable[..., None]] = {
-        signals.task_success: on_success,
-        signals.task_retry: on_retry,
-        signals.task_failure: on_failure,
-        signals.task_postrun: on_end,
-        signals.task_revoked: on_revoked,
-        signals.task_unknown: on_unknown,
-        signals.task_rejected: on_rejected,
-        signals.setup_logging: on_logging,
-    }
-    for sent, receiver in receivers.items():
-        sent.connect(receiver, weak=False)
+def end_attempt(request: Any, now: Running, kind: OutcomeKind, *, how: str, **details: Any) -> None:
+    """Write how an attempt ended, and what follows from it; `how`: how its body ended if the job was cancelled.
 
-
-def _end_attempt(request: Any, now: Running, kind: OutcomeKind, *, how: str, **details: Any) -> None:
+    Raises DatabaseAway when the database cannot be reached for an hour.
+    """
     attempt = now.attempt
     outcome = Outcome(
         attempt.task_id, kind, request.hostname, attempt.attempt, last_news=now.reporter.close(), **details
@@ -171,7 +108,7 @@ def _end_attempt(request: Any, now: Running, kind: OutcomeKind, *, how: str, **d
     crash_point(SETTLED)
     now.settled = True
     if accepted is None:
-        persist(lambda: _stopped(attempt.task_id, request.hostname, how), task_id=str(attempt.task_id))
+        persist(lambda: stopped(attempt.task_id, request.hostname, how), task_id=str(attempt.task_id))
         log.warning("outcome.refused", outcome=kind, how=how)
         dispatcher().follow(attempt.job_id, attempt.owner.organization_id)
         return
@@ -181,7 +118,31 @@ def _end_attempt(request: Any, now: Running, kind: OutcomeKind, *, how: str, **d
         sending.dispatch(successor)
     _follow([settled])
     if kind in ("failed", "retry"):
-        persist(lambda: _trip(_handler(now), settled.job_id), job_id=str(settled.job_id))
+        persist(lambda: _trip(handler_of(now), settled.job_id), job_id=str(settled.job_id))
+
+
+def stopped(task_id: UUID, actor: str, how: str) -> bool:
+    """Record that the body of a cancelled job is over. False when nobody waits for that."""
+    with database().autocommit() as connection:
+        return jobs.stopped(connection, task_id, actor=actor, how=how)
+
+
+def handler_of(now: Running) -> Any:
+    """The task of an attempt."""
+    return current_app.tasks[now.attempt.job_type]
+
+
+def connect() -> None:
+    """Listen to Celery."""
+    receivers: dict[Any, Callable[..., None]] = {
+        signals.task_failure: on_failure,
+        signals.task_revoked: on_revoked,
+        signals.task_unknown: on_unknown,
+        signals.task_rejected: on_rejected,
+        signals.setup_logging: on_logging,
+    }
+    for sent, receiver in receivers.items():
+        sent.connect(receiver, weak=False)
 
 
 def _written(write: Callable[[], Accepted | None], outcome: Outcome) -> Accepted | None:
@@ -189,7 +150,7 @@ def _written(write: Callable[[], Accepted | None], outcome: Outcome) -> Accepted
     task_id = str(outcome.task_id)
     try:
         return persist(write, task_id=task_id)
-    except DatabaseAway:
+    except (DatabaseAway, SoftTimeLimitExceeded):
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is: without an outcome the job would run for ever
         instead = instead_of(outcome, error)
@@ -199,7 +160,7 @@ def _written(write: Callable[[], Accepted | None], outcome: Outcome) -> Accepted
 
 def _accept_alone(outcome: Outcome) -> Accepted | None:
     with database().autocommit() as connection:
-        settled = jobs.settle(connection, [outcome])
+        settled = jobs.settle(connection, [outcome], max_losses=settings().max_losses)
     return (settled[0], []) if settled else None
 
 
@@ -207,20 +168,6 @@ def _follow(settled: Iterable[Settled]) -> None:
     for each in settled:
         if each.is_awaited:
             dispatcher().follow(each.job_id, each.organization_id)
-
-
-def _handler(now: Running) -> Any:
-    return current_app.tasks[now.attempt.job_type]
-
-
-def _judged(now: Running, error: BaseException, einfo: Any) -> Failure:
-    """What the body raised, and whether that was its payload's fault, as its handler says."""
-    try:
-        blamed = bool(_handler(now).blames_payload(error))
-    except Exception as failed:  # noqa: BLE001 - the handler's own code; the outcome is written all the same
-        log.warning("blames_payload.failed", error=type(failed).__name__)
-        blamed = False
-    return replace(_failure(error, einfo), blames_payload=blamed)
 
 
 def _trip(handler: Any, job_id: UUID) -> None:
@@ -242,7 +189,7 @@ def _accept(request: Any, now: Running, outcome: Outcome) -> Accepted | None:
     with database().begin() as connection:
         if chord_group:
             groups.lock(connection, chord_group)
-        settled = jobs.settle(connection, [outcome])
+        settled = jobs.settle(connection, [outcome], max_losses=settings().max_losses)
         if not settled:
             return None
         if settled[0].status is Status.SUCCEEDED and chord_group:
@@ -289,22 +236,6 @@ def _errbacks(request: Any, outcome: Outcome) -> list[NewJob]:
     return collected
 
 
-def _settle_unsettled(request: Any, now: Running, state: str) -> None:
-    if state == states.REJECTED:  # its message may come back; under a new task id the job will not be refused then
-        _end_attempt(request, now, "released", how="rejected")
-    elif state == states.IGNORED:
-        failure = Failure("Ignore", "its handler ignored the job")
-        _end_attempt(request, now, "cancelled", how="at a step", failure=failure)
-    else:  # it returned, but what was to follow could not be sent
-        error = sys.exc_info()[1] or RuntimeError("the job ended without an outcome")
-        _end_attempt(request, now, "failed", how="finished first", failure=_failure(error))
-
-
-def _stopped(task_id: UUID, actor: str, how: str) -> bool:
-    with database().autocommit() as connection:
-        return jobs.stopped(connection, task_id, actor=actor, how=how)
-
-
 def _lose(outcome: Outcome) -> None:
     task_id = outcome.task_id
     with database().autocommit() as connection:
@@ -317,7 +248,7 @@ def _lose(outcome: Outcome) -> None:
 
 def _fail(outcome: Outcome, request: Any, handler: Any) -> None:
     with database().begin() as connection:
-        settled = jobs.settle(connection, [outcome])
+        settled = jobs.settle(connection, [outcome], max_losses=settings().max_losses)
         followers = _errbacks(request, outcome) if settled and request.errbacks else []
         submitted = _submit(connection, followers)
     for follower in submitted:
@@ -352,45 +283,8 @@ def _end_revoked(task_id: UUID, actor: str, signum: Any) -> None:
             jobs.stopped(connection, task_id, actor=actor, how="killed")
 
 
-def _is_interruption(error: BaseException | None, request: Any, now: Running) -> bool:
-    """Whether the body was interrupted by a signal that is not its own time limit; if so the attempt is settled here.
-
-    Celery sends the signal of a revocation to the process in which the task ran, which may run another job by now. So
-    the row decides: a job that is not cancelled within a moment was interrupted by mistake, and runs again.
-    """
-    limit = request.soft_time_limit or current_task.soft_time_limit
-    if not isinstance(error, SoftTimeLimitExceeded) or (limit and time.monotonic() - now.since >= limit):
-        return False
-    deadline = time.monotonic() + INTERRUPTION_GRACE
-    while time.monotonic() < deadline:
-        if persist(lambda: _stopped(now.attempt.task_id, request.hostname, "interrupted")):
-            now.settled = True
-            log.info("job.interrupted")
-            dispatcher().follow(now.attempt.job_id, now.attempt.owner.organization_id)
-            return True
-        time.sleep(0.05)
-    _end_attempt(request, now, "released", how="interrupted", failure=Failure("Interrupted", "interrupted by mistake"))
-    return True
-
-
 def _from_main(write: Callable[[], object]) -> None:
     recorder().record(write)
-
-
-def _failure(error: BaseException, einfo: Any = None) -> Failure:
-    text = getattr(einfo, "traceback", None) or "".join(traceback.format_exception(error))
-    return Failure(
-        type=type(error).__name__,
-        message=bounded(str(error) or type(error).__name__, MESSAGE_BYTES),
-        traceback=bounded(str(text), TRACEBACK_BYTES),
-        exception=described(error),
-    )
-
-
-def _delay(when: Any) -> timedelta:
-    if isinstance(when, datetime):
-        return max(timedelta(0), (when if when.tzinfo else when.replace(tzinfo=UTC)) - datetime.now(UTC))
-    return timedelta(seconds=max(0.0, float(when or 0)))
 
 
 def _uuid(value: Any) -> UUID | None:

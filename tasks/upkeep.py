@@ -54,7 +54,7 @@ class Upkeep(bootsteps.StartStopStep):
     def __init__(self, worker: Any, **_: Any) -> None:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._lease = lease.take()
+        self._lease = lease.take(worker.soft_time_limit)
         self._handing_back = HandingBack(worker, self._lease)
 
     def start(self, parent: Any) -> None:

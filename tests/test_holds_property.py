@@ -38,7 +38,7 @@ TYPES = ("sound", "fragile")
 LIMIT = 2
 FAILURES = 2  # in a row open a circuit
 PAUSE = timedelta(minutes=1)
-ENDS: tuple[OutcomeKind, ...] = ("succeeded", "failed", "retry", "lost", "released", "cancelled")
+ENDS: tuple[OutcomeKind, ...] = ("succeeded", "failed", "retry", "lost", "released", "returned", "cancelled")
 
 # The pauses and circuits once more, as the tables say it and not as the platform does.
 PAUSED = """

@@ -505,6 +505,15 @@ def test_a_job_that_took_down_three_workers_fails(tracked: Tracked) -> None:
     assert job.error_message == "the job took down 3 workers"
 
 
+def test_a_job_that_its_handler_returns_each_time_fails_with_that_reason(tracked: Tracked) -> None:
+    """It counts with the losses, and says what its handler said."""
+    job = tracked.end(tracked.start(tracked.submit()), "lost")
+    job = tracked.end(tracked.start(job), "returned", failure=Failure("Reject", "not now"))
+    assert (job.status, job.losses) == (Status.QUEUED, 2)
+    job = tracked.end(tracked.start(job), "returned", failure=Failure("Reject", "not now"))
+    assert (job.status, job.error_type, job.error_message) == (Status.FAILED, "Reject", "not now")
+
+
 def test_the_limit_of_losses_can_be_set(tracked: Tracked) -> None:
     """One is enough, if that is wanted."""
     running = tracked.start(tracked.submit())

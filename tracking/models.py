@@ -213,7 +213,7 @@ class Progress:
     moved_on: bool = True
 
 
-OutcomeKind = Literal["succeeded", "failed", "retry", "lost", "released", "cancelled"]
+OutcomeKind = Literal["succeeded", "failed", "retry", "lost", "released", "returned", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +234,8 @@ class Outcome:
 
     succeeded: `result`, and `typed_result`, the same in Celery's JSON when that names types that JSON lacks.
     failed: `failure`. retry: `failure`, the `delay` until it is due again, and what it `changes`.
-    lost: its worker died; it runs again unless it took too many down. released: handed back, runs again.
+    lost: its worker died; it runs again unless it took too many down. released: handed back by its worker, runs again.
+    returned: handed back by its handler, which counts as a loss; after too many it fails with `failure`.
     cancelled: ended by somebody outside the platform, with the reason in `failure.message`. `last_news`: what the body
     said last and nobody has written yet. `children`: the results of the tasks that the body sent, in Celery's form.
     """

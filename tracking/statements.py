@@ -160,7 +160,7 @@ SETTLE = f"""
                    WHEN 'retry' THEN 'retrying'
                    WHEN 'cancelled' THEN 'cancelled'
                    WHEN 'released' THEN 'queued'
-                   WHEN 'lost' THEN CASE WHEN losses + 1 < %(max_losses)s THEN 'queued' ELSE 'failed' END
+                   ELSE CASE WHEN losses + 1 < %(max_losses)s THEN 'queued' ELSE 'failed' END
                END AS target,
                %(kind)s = 'lost' AND losses + 1 >= %(max_losses)s AS is_poison, progress AS reached
         FROM jobs
@@ -174,7 +174,7 @@ SETTLE = f"""
             hold = CASE target WHEN 'retrying' THEN 'backoff' END,
             due_at = CASE target WHEN 'retrying' THEN clock_timestamp() + make_interval(secs => %(delay)s) END,
             retry_count = retry_count + CASE target WHEN 'retrying' THEN 1 ELSE 0 END,
-            losses = losses + CASE %(kind)s WHEN 'lost' THEN 1 ELSE 0 END,
+            losses = losses + CASE WHEN %(kind)s IN ('lost', 'returned') THEN 1 ELSE 0 END,
             payload = coalesce(%(payload)s, payload),
             delivery = coalesce(delivery || %(delivery)s, delivery),
             queue = coalesce(%(queue)s, queue),

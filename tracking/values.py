@@ -125,7 +125,7 @@ def storable_text(value: Any, max_bytes: int = MESSAGE_BYTES) -> str:
         value = bytes(value[:max_bytes]).decode(errors="replace")
     try:
         return bounded(str(value), max_bytes)
-    except Exception:  # noqa: BLE001 - whatever a strange __str__ raises
+    except BaseException:  # noqa: BLE001 - whatever a strange __str__ raises, KeyboardInterrupt as well
         return bounded(f"<{type(value).__name__}>", max_bytes)
 
 
