@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+import os
 import re
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tracking.errors import ConfigurationError
+from tracking.urls import check_broker, check_database
+
+PREFIX = "CELERIAC_"
+# Variables that are no settings: tracking/crashpoints.py reads the first, tests mark their processes with the other.
+READ_ELSEWHERE = frozenset({"CELERIAC_CRASH_AT", "CELERIAC_TESTS"})
+# What Kubernetes and Docker's links set beside a service that is called celeriac, or celeriac-something.
+OF_A_SERVICE = re.compile(
+    r"CELERIAC_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+ADDRESS_OF_A_SERVICE = re.compile(r"(tcp|udp|sctp)://")  # the value of CELERIAC_PORT, which is no port number then
 
 SERVERS_FILE = "servers.json"
 UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
@@ -21,7 +34,7 @@ UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(ho
 class Settings(BaseSettings):
     """`DATABASE_URL`, `BROKER_URL` and `CELERIAC_*`; see docs/configuration.md for each."""
 
-    model_config = SettingsConfigDict(env_prefix="CELERIAC_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
 
     database_url: SecretStr = Field(
         default=SecretStr(""),
@@ -73,22 +86,31 @@ class Settings(BaseSettings):
         le=100_000,
         description="Connections of an API process; one more ends an idle one, or gets 503.",
     )
+    start_patience: float = Field(
+        default=60, ge=0, le=86400, description="Seconds a starting worker waits for the database and the broker."
+    )
     claim_patience: float = Field(
-        default=60, ge=0, description="Seconds a worker tries to reach the database for a claim before it requeues."
+        default=60,
+        ge=0,
+        le=86400,
+        description="Seconds a worker tries to reach the database for a claim before it requeues.",
     )
     lease_timeout: float = Field(
-        default=20, ge=2, description="Seconds without a heartbeat after which a worker is dead."
+        default=20,
+        ge=2,
+        le=86400,
+        description="Seconds without a heartbeat after which a worker is dead; at least twice the heartbeat.",
     )
-    heartbeat: float = Field(default=5, ge=0.1, description="Seconds between a worker's heartbeats.")
-    sweep_interval: float = Field(default=0.5, ge=0.05, description="Seconds between two looks for due jobs.")
+    heartbeat: float = Field(default=5, ge=0.1, le=3600, description="Seconds between a worker's heartbeats.")
+    sweep_interval: float = Field(default=0.5, ge=0.05, le=60, description="Seconds between two looks for due jobs.")
     shutdown_grace: float = Field(
-        default=25, ge=0, description="Seconds after which a stopping worker hands back what it still runs."
+        default=25, ge=0, le=86400, description="Seconds after which a stopping worker hands back what it still runs."
     )
     cancel_grace: float = Field(
-        default=10, ge=0, description="Seconds after which a cancelled body that will not stop is killed."
+        default=10, ge=0, le=86400, description="Seconds after which a cancelled body that will not stop is killed."
     )
     resend_after: float = Field(
-        default=10, ge=1, description="Seconds after which a message that the broker has lost is sent again."
+        default=10, ge=1, le=86400, description="Seconds after which a message that the broker has lost is sent again."
     )
     organization_limit: int = Field(
         default=5,
@@ -96,7 +118,9 @@ class Settings(BaseSettings):
         le=100_000,
         description="Jobs of an organization that may execute at once, unless it has its own limit. 0: any number.",
     )
-    max_losses: int = Field(default=3, ge=1, description="Workers that one job may take down before it is failed.")
+    max_losses: int = Field(
+        default=3, ge=1, le=1000, description="Workers that one job may take down before it is failed."
+    )
     retention_succeeded_days: int = Field(
         default=30, ge=1, le=36500, description="Days that a succeeded job is kept after its end."
     )
@@ -114,6 +138,28 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="The least severe log lines that are written."
     )
+    debug: bool = Field(default=False, description="Show the traceback of the error that ends a command.")
+
+    @field_validator("database_url", "reports_url")
+    @classmethod
+    def check_databases(cls, value: SecretStr) -> SecretStr:
+        """Empty, or the URL of a PostgreSQL."""
+        return _checked(value, check_database)
+
+    @field_validator("broker_url")
+    @classmethod
+    def check_broker(cls, value: SecretStr) -> SecretStr:
+        """Empty, or the URL of a broker that priorities and acknowledgement are made for."""
+        return _checked(value, check_broker)
+
+    @field_validator("heartbeat")
+    @classmethod
+    def let_a_heartbeat_be_late(cls, value: float, info: ValidationInfo) -> float:
+        """A worker whose lease runs out between two heartbeats would be taken for dead."""
+        lease = info.data.get("lease_timeout")
+        if lease is not None and 2 * value > lease:
+            raise ValueError(f"more than half of CELERIAC_LEASE_TIMEOUT, which is {lease:g}")
+        return value
 
     @field_validator("imports", mode="before")
     @classmethod
@@ -135,7 +181,7 @@ class Settings(BaseSettings):
     @property
     def database(self) -> str:
         """The SQLAlchemy URL of the tracking database, with the psycopg driver named."""
-        return _with_driver(self.database_url.get_secret_value() or self._embedded("database_url"))
+        return check_database(self.database_url.get_secret_value() or self._embedded("database_url"))
 
     @property
     def broker(self) -> str:
@@ -145,9 +191,8 @@ class Settings(BaseSettings):
     @property
     def reports(self) -> str:
         """The SQLAlchemy URL of the database that reports read."""
-        return (
-            _with_driver(self.reports_url.get_secret_value()) if self.reports_url.get_secret_value() else self.database
-        )
+        own = self.reports_url.get_secret_value()
+        return check_database(own) if own else self.database
 
     @property
     def exports(self) -> Path:
@@ -158,27 +203,57 @@ class Settings(BaseSettings):
         path = self.data_dir / SERVERS_FILE
         try:
             return str(json.loads(path.read_text())[key])
-        except (FileNotFoundError, KeyError):  # no `up` runs, or one that was given this URL and we were not
+        except (FileNotFoundError, NotADirectoryError, KeyError):  # no `up` runs, or one that was given this URL
             raise ConfigurationError(
                 f"{key.upper()} is not set and no embedded server runs under {self.data_dir}: "
                 f"set it, or start one with `celeriac up`"
             ) from None
         except OSError as error:
             raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
+        except (ValueError, TypeError):
+            raise ConfigurationError(f"{path} is damaged: stop `celeriac up`, remove it and start again") from None
 
 
 @cache
 def settings() -> Settings:
     """The settings of this process. Raises ConfigurationError with one line that names the wrong one."""
+    refuse_unknown(os.environ)
     try:
         return Settings()
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
-        raise ConfigurationError(f"{_variable(str(first['loc'][0]))}: {first['msg']}") from None
+        reason = first["msg"].removeprefix("Value error, ")
+        raise ConfigurationError(f"{_variable(str(first['loc'][0]))}: {reason}") from None
+
+
+def refuse_unknown(environment: Mapping[str, str]) -> None:
+    """Raise ConfigurationError for a variable with our prefix that nothing reads: what it was to set, it does not."""
+    known = {_variable(field) for field in Settings.model_fields} | READ_ELSEWHERE
+    for name, value in sorted(environment.items()):
+        if name.upper().startswith(PREFIX) and name.upper() not in known and not _is_of_a_service(name, value):
+            raise ConfigurationError(f"{name} is not a setting{_suggestion(name.upper(), known)}")
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    by_end = {variable.removeprefix(PREFIX): variable for variable in known}  # what all have in common says nothing
+    close = difflib.get_close_matches(name.removeprefix(PREFIX), by_end, n=1)
+    return f": did you mean {by_end[close[0]]}?" if close else ": docs/configuration.md lists them"
+
+
+def _is_of_a_service(name: str, value: str) -> bool:
+    if name.endswith("_PORT") and ADDRESS_OF_A_SERVICE.match(value):
+        return True
+    return OF_A_SERVICE.fullmatch(name) is not None
 
 
 def _variable(field: str) -> str:
-    return field.upper() if field.upper() in ("DATABASE_URL", "BROKER_URL") else f"CELERIAC_{field.upper()}"
+    return field.upper() if field.upper() in ("DATABASE_URL", "BROKER_URL") else f"{PREFIX}{field.upper()}"
+
+
+def _checked(value: SecretStr, check: Callable[[str], str]) -> SecretStr:
+    if value.get_secret_value():
+        check(value.get_secret_value())
+    return value
 
 
 def _time_of_type(part: str) -> tuple[str, timedelta]:
@@ -186,8 +261,3 @@ def _time_of_type(part: str) -> tuple[str, timedelta]:
     if not match or int(match[2]) == 0:
         raise ValueError(f"{part!r} is not like export_report=7d, with s, m, h or d")
     return match[1], int(match[2]) * UNITS[match[3]]
-
-
-def _with_driver(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    return f"postgresql+psycopg{separator}{rest}" if scheme in ("postgres", "postgresql") else url
