@@ -1,4 +1,4 @@
-"""The `celeriac` command."""
+"""The commands of `celeriac`. Each returns its exit status, None standing for a good end; see docs/commands.md."""
 
 from __future__ import annotations
 
@@ -6,48 +6,67 @@ import os
 import re
 import socket
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 
-from api.secrets import signing_secret
-from celeriac.preconditions import listen, require_secret, require_servers
-from celeriac.processes import StartError
-from tracking.errors import ConfigurationError
+from celeriac.preconditions import listen, require_database, require_secret, require_servers
+from celeriac.program import Program
+from tracking.errors import InvalidValue
+from tracking.exits import Exit
 from tracking.logs import configure_logging
 from tracking.settings import settings
+from tracking.values import check_name
 
 # ruff: noqa: PLC0415  each command pays only for what it runs: `up` starts four of them
 
-# Of an organization; jobs.manage_platform reaches beyond it and has to be asked for by name.
-PERMISSIONS = (
-    *("jobs.create_jobs", "jobs.view_jobs", "jobs.cancel_jobs", "jobs.retry_jobs", "jobs.view_all"),
-    "jobs.manage_jobs",
-)
 MOST_AT_ONCE = 100_000
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+LONGEST_LIFE = 366 * UNITS["d"]  # of a token, which nobody can take back
 
-# Errors of use and of configuration are the user's to mend, and leave with 2; a part that did not start leaves with 1.
-MISUSED, NOT_STARTED = 2, 1
+
+class Name(click.ParamType[str]):
+    """A name that the rows can hold."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name itself."""
+        try:
+            return check_name(value, "it")
+        except InvalidValue as error:
+            self.fail(str(error), param, ctx)
+
+
+class Names(click.ParamType[tuple[str, ...]]):
+    """Names, comma-separated."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
+        """All that are not empty."""
+        if isinstance(value, tuple):
+            return value
+        parts = tuple(Name().convert(part.strip(), param, ctx) for part in value.split(",") if part.strip())
+        return parts or self.fail("it names nothing", param, ctx)
 
 
 def main() -> None:
     """Run the command; an error that the user can mend is one line on stderr."""
     sys.path.append(str(Path.cwd()))  # CELERIAC_IMPORTS may name modules of the project that we are called from
-    try:
-        command(prog_name="celeriac")
-    except ConfigurationError as error:
-        _leave(error, MISUSED)
-    except StartError as error:
-        _leave(error, NOT_STARTED)
+    command(prog_name="celeriac")
 
 
-@click.group()
+@click.group(cls=Program)
 @click.version_option(package_name="celeriac")
-def command() -> None:
+@click.option("--debug", is_flag=True, help="Show the traceback of an error; as CELERIAC_DEBUG=true does.")
+def command(*, debug: bool) -> None:
     """A job platform on Celery."""
+    if debug:
+        os.environ["CELERIAC_DEBUG"] = "true"
+        settings.cache_clear()
 
 
 @command.command()
@@ -71,12 +90,13 @@ def up(host: str, port: int, data_dir: str | None, concurrency: int) -> None:
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes.")
 @click.option("--fd", type=int, hidden=True, help="A listening socket that `up` made.")
 def api(host: str, port: int, workers: int, fd: int | None) -> None:
-    """Run the API alone."""
+    """Run the API alone. Without its database it starts all the same, and answers 503 until that is there."""
     configured = settings()
     configure_logging(configured)
     require_servers(configured)
     if fd is None:
         require_secret(configured, host)
+    require_database(configured)
     from celeriac.web import serve
 
     if fd is not None:
@@ -88,34 +108,33 @@ def api(host: str, port: int, workers: int, fd: int | None) -> None:
 
 @command.command()
 @click.option(
-    "--queues", default="default,maintenance", show_default=True, help="Queues to take jobs from, comma-separated."
+    "--queues",
+    default="default,maintenance",
+    type=Names(),
+    show_default=True,
+    help="Queues to take jobs from, comma-separated.",
 )
 @click.option("--concurrency", type=click.IntRange(1), help="Jobs that run at once. [default: the number of CPUs]")
-@click.option("--name", default="worker", show_default=True, help="Part of its node name before the @.")
-def worker(queues: str, concurrency: int | None, name: str) -> None:
-    """Run a worker alone; `celery -A tasks worker` is the same with all of Celery's options."""
+@click.option("--name", type=Name(), help="Part of its node name before the @. [default: one that no other has]")
+def worker(queues: tuple[str, ...], concurrency: int | None, name: str | None) -> int:
+    """Run a worker alone; `celery -A tasks worker` is the same with all of Celery's options.
+
+    It waits for its database and its broker, CELERIAC_START_PATIENCE seconds at most.
+    """
     require_servers(settings())
-    from celery.signals import setup_logging
+    configure_logging(settings())
+    from celeriac.working import run_worker
 
-    from tasks.app import app
-
-    size = ("--concurrency", str(concurrency)) if concurrency else ()
-    setup_logging.connect(lambda **_: configure_logging(settings()), weak=False)
-    sys.exit(app.start(["--quiet", "worker", "--queues", queues, "--hostname", f"{name}@%h", *size]))
+    return run_worker(queues, concurrency, name)
 
 
 @command.command()
 def migrate() -> None:
     """Bring the database's schema to the newest version."""
-    from sqlalchemy.exc import OperationalError
-
     from tracking.db import migrate as bring_up_to_date
 
     configure_logging(settings())
-    try:
-        bring_up_to_date(settings().database)
-    except OperationalError as error:
-        raise StartError(f"the database cannot be reached: {str(error.orig).partition(chr(10))[0]}") from None
+    bring_up_to_date(settings().database)
 
 
 @command.command("dead-letters")
@@ -134,21 +153,21 @@ def dead_letters(limit: int, letter_id: int | None) -> None:
 
 @command.command()
 @click.option("--jobs", default=300, show_default=True, type=click.IntRange(10, 10_000), help="How many to run.")
-def demo(jobs: int) -> None:
+def demo(jobs: int) -> int:
     """Run real jobs and an export of them on a platform of its own, and check the result."""
     from celeriac.demo.story import run_demo
 
-    sys.exit(run_demo(jobs))
+    return run_demo(jobs)
 
 
 @command.command()
 @click.option("--timeout", default=60, show_default=True, type=click.IntRange(1, 86400), help="Seconds for each check.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
-def verify(timeout: int, *, as_json: bool) -> None:
+def verify(timeout: int, *, as_json: bool) -> Exit:
     """Check on the live database, read-only, what must always be true of jobs; exits with 1 unless it is."""
     from celeriac.operations import run_verify
 
-    sys.exit(0 if run_verify(timeout, as_json=as_json) else 1)
+    return Exit.FINE if run_verify(timeout, as_json=as_json) else Exit.FAILED
 
 
 @command.command()
@@ -161,7 +180,7 @@ def prune(*, dry_run: bool) -> None:
 
 
 @command.command()
-@click.argument("organization")
+@click.argument("organization", type=Name())
 @click.argument("limit", required=False, metavar="[N|default]")
 def limit(organization: str, limit: str | None) -> None:
     """Show or set how many jobs of an organization execute at once; 0 is any number."""
@@ -174,13 +193,13 @@ def limit(organization: str, limit: str | None) -> None:
 
 def _selection(run: Callable[..., None]) -> Callable[..., None]:
     run = click.option("--everything", is_flag=True, help="All jobs of all organizations.")(run)
-    run = click.option("--organization", help="Only jobs of this organization.")(run)
-    return click.option("--job-type", help="Only jobs of this type.")(run)
+    run = click.option("--organization", type=Name(), help="Only jobs of this organization.")(run)
+    return click.option("--job-type", type=Name(), help="Only jobs of this type.")(run)
 
 
 @command.command()
 @_selection
-@click.option("--reason", help="Shown to everybody whose jobs wait.")
+@click.option("--reason", type=Name(), help="Shown to everybody whose jobs wait.")
 def pause(job_type: str | None, organization: str | None, reason: str | None, *, everything: bool) -> None:
     """From now on let no such job start; what runs goes on."""
     from celeriac.controls import pause_jobs
@@ -200,45 +219,31 @@ def resume(job_type: str | None, organization: str | None, *, everything: bool) 
 
 
 @command.command()
-@click.option("--organization", required=True, help="The organization whose jobs the token gives access to.")
-@click.option("--user", required=True, help="Whose name its requests bear.")
-@click.option("--permission", "permissions", multiple=True, help="For example jobs.view_jobs; may be repeated.")
+@click.option(
+    "--organization", required=True, type=Name(), help="The organization whose jobs the token gives access to."
+)
+@click.option("--user", required=True, type=Name(), help="Whose name its requests bear.")
+@click.option(
+    "--permission", "permissions", multiple=True, type=Name(), help="For example jobs.view_jobs; may be repeated."
+)
 @click.option("--admin", is_flag=True, help="Every permission in the organization, those of the handlers too.")
-@click.option("--expires", default="1h", show_default=True, help="Lifetime: a number and s, m, h or d.")
+@click.option("--expires", default="1h", show_default=True, help="Lifetime: a number and s, m, h or d; up to 366d.")
 def token(organization: str, user: str, permissions: tuple[str, ...], expires: str, *, admin: bool) -> None:
-    """Print a token for the API."""
-    import jwt
+    """Print a token for the API, signed with the secret that the API has."""
+    from celeriac.tokens import make_token
 
-    now = int(time.time())
-    configured = settings()
-    claims = {
-        "sub": user,
-        "org": organization,
-        "permissions": sorted({*permissions, *(_every_permission() if admin else ())}),
-        "iat": now,
-        "exp": now + _seconds(expires),
-        "iss": configured.jwt_issuer,
-        "aud": configured.jwt_audience,
-    }
-    click.echo(jwt.encode(claims, signing_secret(configured), algorithm="HS256"))
-
-
-def _every_permission() -> set[str]:
-    if not settings().broker_url.get_secret_value():
-        os.environ["BROKER_URL"] = "memory://"  # handlers need some broker to exist, and no server need run for a token
-        settings.cache_clear()
-    from tasks.app import app, import_handlers
-
-    import_handlers()
-    own = {getattr(handler, "permission", None) for handler in app.tasks.values()}
-    return {*PERMISSIONS, *(permission for permission in own if permission)}
+    seconds = _seconds(expires)
+    click.echo(make_token(settings(), organization, user, permissions, seconds=seconds, admin=admin))
 
 
 def _seconds(lifetime: str) -> int:
     match = re.fullmatch(r"([0-9]{1,9})([smhd])", lifetime)
     if not match or int(match[1]) == 0:
         raise click.BadParameter(f"{lifetime!r} is not like 30m, 1h or 7d", param_hint="--expires")
-    return int(match[1]) * UNITS[match[2]]
+    seconds = int(match[1]) * UNITS[match[2]]
+    if seconds > LONGEST_LIFE:
+        raise click.BadParameter(f"{lifetime} is longer than 366d", param_hint="--expires")
+    return seconds
 
 
 def _limit(text: str) -> int | None:
@@ -252,8 +257,3 @@ def _limit(text: str) -> int | None:
 def _require_selection(job_type: str | None, organization: str | None, *, everything: bool) -> None:
     if everything is bool(job_type or organization):
         raise click.UsageError("Say which jobs: --job-type, --organization or both, or --everything.")
-
-
-def _leave(error: Exception, code: int) -> None:
-    click.echo(f"celeriac: {error}", err=True)
-    sys.exit(code)

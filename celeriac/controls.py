@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import click
+from sqlalchemy import Connection
 
+from celeriac import handlers
 from celeriac.operations import connected
-from tracking import admission, organizations, pauses
+from tracking import admission, organizations, pauses, seen
 from tracking.admission import Limits
+from tracking.errors import ConfigurationError
 from tracking.settings import settings
 
 OPERATOR = "operator"
@@ -14,9 +17,10 @@ TIMEOUT = 30  # seconds for each statement
 
 
 def show_limit(organization_id: str) -> None:
-    """Print how many jobs of an organization may execute at once, do, and wait. Raises ConfigurationError."""
+    """Print how many jobs of an organization may execute at once, do, and wait."""
     with connected(TIMEOUT) as database, database.autocommit() as connection:
         found = organizations.get(connection, organization_id, Limits.configured(settings()))
+        _note_unseen(connection, organization_id)
     whose = "by default" if found.is_default_limit else "its own limit"
     click.echo(f"limit      {found.limit or 'none'} ({whose})")
     click.echo(f"executing  {found.executing}")
@@ -24,7 +28,7 @@ def show_limit(organization_id: str) -> None:
 
 
 def set_limit(organization_id: str, concurrency: int | None) -> None:
-    """Set it; 0 = any number, None = as by default. Raises ConfigurationError."""
+    """Set it; 0 = any number, None = as by default."""
     with connected(TIMEOUT) as database, database.begin() as connection:
         if concurrency is None:
             admission.reset_limit(connection, organization_id, Limits.configured(settings()))
@@ -33,18 +37,42 @@ def set_limit(organization_id: str, concurrency: int | None) -> None:
 
 
 def pause_jobs(organization_id: str | None, job_type: str | None, reason: str | None) -> None:
-    """Pause these jobs, None standing for all, and say whether they were already. Raises ConfigurationError."""
+    """Pause these jobs, None standing for all, and say whether they were already.
+
+    Raises ConfigurationError for a type that no handler and no job has.
+    """
     given = {"organization_id": organization_id, "job_type": job_type}
     with connected(TIMEOUT) as database, database.autocommit() as connection:
+        _require_known(connection, job_type)
         is_new = pauses.pause(connection, **given, actor=OPERATOR, reason=reason)
+        _note_unseen(connection, organization_id)
     click.echo(f"{_named(organization_id, job_type)}: {'paused' if is_new else 'were paused already'}.")
 
 
 def resume_jobs(organization_id: str | None, job_type: str | None) -> None:
-    """End that pause, and say whether there was one. Raises ConfigurationError."""
+    """End that pause, and say whether there was one. Raises ConfigurationError like `pause_jobs`."""
     with connected(TIMEOUT) as database, database.autocommit() as connection:
+        _require_known(connection, job_type)
         was_paused = pauses.resume(connection, organization_id=organization_id, job_type=job_type)
+        _note_unseen(connection, organization_id)
     click.echo(f"{_named(organization_id, job_type)}: {'resumed' if was_paused else 'were not paused so'}.")
+
+
+def _require_known(connection: Connection, job_type: str | None) -> None:
+    if job_type is None:
+        return
+    found = seen.job_types(connection)
+    if job_type not in found and job_type not in (known := found | handlers.job_types()):
+        hint = handlers.similar(job_type, known) or "; handlers of your own are those of CELERIAC_IMPORTS"
+        raise ConfigurationError(f"no handler and no job is of the type {job_type!r}{hint}")
+
+
+def _note_unseen(connection: Connection, organization_id: str | None) -> None:
+    """An organization need not have been heard of, and may be a slip all the same."""
+    if organization_id is None or organization_id in (found := seen.organizations(connection)):
+        return
+    hint = handlers.similar(organization_id, found)
+    click.echo(f"celeriac: note: no job of {organization_id!r} was seen yet{hint}", err=True)
 
 
 def _named(organization_id: str | None, job_type: str | None) -> str:

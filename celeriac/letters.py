@@ -9,19 +9,18 @@ import click
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from sqlalchemy.exc import OperationalError, ProgrammingError
 
-from celeriac.processes import StartError
+from celeriac.operations import connected
 from tracking import dead_letters
-from tracking.db import database
 from tracking.dead_letters import DeadLetter
 
 HEADINGS = ("id", "at", "queue", "task", "task id", "reason")
 BYTES_A_LINE = 16
+TIMEOUT = 30  # seconds for each statement
 
 
 def print_newest(limit: int) -> None:
-    """Print the newest messages that were set aside. Raises StartError when the database cannot say."""
+    """Print the newest messages that were set aside."""
     letters, total = _read(limit)
     console = _console()
     if not console.is_terminal:
@@ -39,7 +38,7 @@ def print_newest(limit: int) -> None:
 
 
 def print_letter(letter_id: int) -> None:
-    """Print one message that was set aside. Raises StartError when there is none of this number."""
+    """Print one message that was set aside. Raises click.UsageError when there is none of this number."""
     for line in _lines(_find(letter_id)):
         click.echo(line)
 
@@ -83,28 +82,16 @@ def _lines(letter: DeadLetter) -> Iterator[str]:
 
 
 def _read(limit: int) -> tuple[Sequence[DeadLetter], int]:
-    try:
-        with database().autocommit() as connection:
-            return dead_letters.newest(connection, limit), dead_letters.count(connection)
-    except (OperationalError, ProgrammingError) as error:
-        raise _unreadable(error) from None
+    with connected(TIMEOUT) as database, database.autocommit() as connection:
+        return dead_letters.newest(connection, limit), dead_letters.count(connection)
 
 
 def _find(letter_id: int) -> DeadLetter:
-    try:
-        with database().autocommit() as connection:
-            letter = dead_letters.find(connection, letter_id)
-    except (OperationalError, ProgrammingError) as error:
-        raise _unreadable(error) from None
+    with connected(TIMEOUT) as database, database.autocommit() as connection:
+        letter = dead_letters.find(connection, letter_id)
     if letter is None:
-        raise StartError(f"there is no dead letter {letter_id}")
+        raise click.UsageError(f"There is no dead letter {letter_id}; `celeriac dead-letters` lists them.")
     return letter
-
-
-def _unreadable(error: OperationalError | ProgrammingError) -> StartError:
-    if isinstance(error, ProgrammingError):
-        return StartError("the database has no table of dead letters: run `celeriac migrate`")
-    return StartError(f"the database cannot be reached: {str(error.orig).partition(chr(10))[0]}")
 
 
 def _console() -> Console:

@@ -14,11 +14,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from tracking.admission import Limits
 from tracking.db import Database
-from tracking.errors import ConfigurationError
 from tracking.invariants import Finding, verify
 from tracking.retention import Kind, Policy, prune
 from tracking.settings import settings
@@ -29,10 +27,7 @@ MARGIN = 10  # seconds that we wait for the database's own time-out
 
 
 def run_verify(timeout: int, *, as_json: bool) -> bool:
-    """Check and print every invariant; `timeout` is in seconds and for each. True when all of them hold.
-
-    Raises ConfigurationError when there is no such database, or none with the newest schema.
-    """
+    """Check and print every invariant; `timeout` is in seconds and for each. True when all of them hold."""
     with connected(timeout + MARGIN) as database:
         limits = Limits.configured(settings())
         findings = verify(database, limits, timeout=timedelta(seconds=timeout))
@@ -42,7 +37,7 @@ def run_verify(timeout: int, *, as_json: bool) -> bool:
 def run_prune(*, dry_run: bool) -> None:
     """Remove what is older than the settings keep it, and print how many jobs of each status and type that were.
 
-    `dry_run` only counts. Raises ConfigurationError like `run_verify`.
+    `dry_run` only counts.
     """
     policy = Policy.configured(settings())
     removed: Counter[Kind] = Counter()
@@ -60,24 +55,14 @@ def run_prune(*, dry_run: bool) -> None:
 
 @contextmanager
 def connected(statement_timeout: int) -> Iterator[Database]:
-    """The database of the settings; `statement_timeout` is in seconds. Raises ConfigurationError like `run_verify`."""
+    """The database of the settings; `statement_timeout` is in seconds. Raises ConfigurationError without one."""
     database = Database(
         settings().database, settings().model_copy(update={"statement_timeout": statement_timeout}), pool_size=1
     )
     try:
         yield database
-    except OperationalError as error:
-        raise ConfigurationError(f"the database cannot be used: {_first_line(error)}") from None
-    except ProgrammingError as error:
-        raise ConfigurationError(
-            f"the schema is not the newest: {_first_line(error)}; run `celeriac migrate`"
-        ) from None
     finally:
         database.close()
-
-
-def _first_line(error: OperationalError | ProgrammingError) -> str:
-    return str(error.orig).partition("\n")[0]
 
 
 def _print_json(findings: Iterator[Finding]) -> bool:

@@ -1,4 +1,4 @@
-"""What must hold before a part may start. Each check raises ConfigurationError with one line."""
+"""What must hold before a part may start. Each check raises an error that `tracking.exits` has one line for."""
 
 from __future__ import annotations
 
@@ -8,9 +8,14 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sqlalchemy.exc import SQLAlchemyError
+
 from api.secrets import signing_secret
+from tracking.db import Database
 from tracking.errors import ConfigurationError
+from tracking.exits import Exit, fault_of
 from tracking.settings import Settings
+from tracking.versions import require_newest
 
 
 def require_secret(settings: Settings, host: str) -> None:
@@ -25,6 +30,23 @@ def require_secret(settings: Settings, host: str) -> None:
 def require_servers(settings: Settings) -> None:
     """Refuse to start a part that knows no database or no broker."""
     settings.database, settings.broker  # noqa: B018  they raise
+
+
+def require_database(settings: Settings) -> None:
+    """Refuse to start on a database that turns us away or whose schema is older than we are.
+
+    One that is away may come back: nothing is raised then.
+    """
+    database = Database(settings.database, settings, pool_size=1)
+    try:
+        with database.autocommit() as connection:
+            require_newest(connection)
+    except SQLAlchemyError as error:
+        fault = fault_of(error)
+        if fault is None or fault.status is Exit.MISUSED:
+            raise
+    finally:
+        database.close()
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from celeriac import tether
 from tracking.errors import ConfigurationError
+from tracking.exits import Exit
 
 POLL = 0.05  # seconds between two looks at something that is expected soon
 
@@ -23,7 +24,11 @@ Steps = Sequence[tuple[signal.Signals, float]]  # signals, each with the seconds
 
 
 class StartError(Exception):
-    """A part of the platform did not start."""
+    """A part of the platform did not start. `status`: what this process ends with for it."""
+
+    def __init__(self, message: str, status: Exit = Exit.FAILED) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Self
 import click
 
 from celeriac.processes import POLL, StartError, Steps, end, kill_session
+from tracking.exits import Exit
 
 LONGEST_PAUSE = 10.0  # seconds between two starts of a part that keeps dying
 CALM = 60.0  # seconds alive after which an earlier death is forgotten
@@ -40,6 +41,7 @@ class Part:
 
     `launch` clears up after a killed predecessor and starts it; `ready` is asked with its pid, for at most `patience`
     seconds; `steps` end it, a second Ctrl-C cuts their waits short unless it is `firm`; `tidy` removes what it leaves.
+    One that `is_ours` is a command of ours, whose exit status says why.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Part:
     ready: Callable[[int], bool] = always
     patience: float = 60.0
     firm: bool = False
+    is_ours: bool = False
     tidy: Callable[[], None] = nothing
 
 
@@ -214,7 +217,9 @@ def _read_rest(running: Running) -> None:
 def _died(running: Running, code: int) -> StartError:
     _read_rest(running)
     words = f": {running.lines[-1]}" if running.lines else ""
-    return StartError(f"{running.part.name} ended ({_exit(code)}){words}")
+    # A part knows best whether a setting is wrong or a server away; of other programs such numbers mean nothing.
+    status = Exit(code) if running.part.is_ours and code in (Exit.MISUSED, Exit.AWAY) else Exit.FAILED
+    return StartError(f"{running.part.name} ended ({_exit(code)}){words}", status)
 
 
 def _exit(code: int) -> str:

@@ -93,6 +93,7 @@ def _child(
         # The servers die with us, so there is nothing to say goodbye to; the rows know how to go on after a crash.
         launch=lambda: spawn(command, death_signal=signal.SIGKILL, environment=environment, keep=keep),
         steps=steps,
+        is_ours=True,
         tidy=tidy,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 from contextlib import suppress
 
@@ -31,8 +32,10 @@ def serve(listener: socket.socket, processes: int) -> None:
         timeout_graceful_shutdown=GRACE,
     )
     if processes > 1:
+        create_app()  # what is wrong stops the start here, and not each process again and again
         Multiprocess(configuration, sockets=[listener]).run()
         return
+    signal.signal(signal.SIGTERM, lambda *_: None)  # uvicorn passes it on after it has shut down, which is no failure
     server = uvicorn.Server(configuration)
     with suppress(KeyboardInterrupt):  # uvicorn passes Ctrl-C on after it has shut down
         server.run([listener])

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import traceback
 from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from celery import Celery
@@ -43,6 +46,12 @@ class JobApp(Celery):
     task_cls = "tasks.base:Job"
     amqp_cls = "tasks.app:Messages"
     control_cls = "tasks.revoking:Control"
+
+    @cached_property
+    def Worker(self) -> Any:  # noqa: N802 - Celery's name
+        """The worker of this app, as a program."""
+        program: Any = "tasks.program:Worker"  # by its name: it is imported by those who run one
+        return self.subclass_with_self(program)
 
     def send_task(  # type: ignore[override]  # Celery's own long list of options goes through `options`
         self, name: str, args: Any = None, kwargs: Any = None, *, task_id: str | None = None, **options: Any
@@ -123,6 +132,24 @@ app.steps["worker"].add("tasks.upkeep:Upkeep")
 
 
 def import_handlers() -> None:
-    """Import the platform's handlers and the modules of CELERIAC_IMPORTS; each registers its tasks with the app."""
-    for module in (*(f"tasks.handlers.{name}" for name in HANDLERS), *settings().imports):
-        importlib.import_module(module)
+    """Import the platform's handlers and the modules of CELERIAC_IMPORTS; each registers its tasks with the app.
+
+    Raises ConfigurationError, one line that names the module and the place, when one of the latter cannot be imported.
+    """
+    for name in HANDLERS:
+        importlib.import_module(f"tasks.handlers.{name}")
+    for module in settings().imports:
+        try:
+            importlib.import_module(module)
+        except ConfigurationError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise ConfigurationError(f"CELERIAC_IMPORTS: {_import_failure(module, error)}") from error
+
+
+def _import_failure(module: str, error: BaseException) -> str:
+    if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
+        return f"there is no module {error.name!r}: is it installed, or in the directory that we are called from?"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
+    place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    return f"{module!r} cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}{place}"

@@ -42,7 +42,6 @@ FORGET_AFTER = timedelta(days=1)
 # stopped, or a machine that is cut off, would keep it. Its longest wait, for a broker, is half of this.
 LEADER_SILENCE = 10.0
 SILENCE = text("SELECT set_config('idle_session_timeout', :milliseconds, false)")
-START_PATIENCE = 60.0
 STOP_TIMEOUT = 10.0
 
 
@@ -58,9 +57,9 @@ class Upkeep(bootsteps.StartStopStep):
         self._handing_back = HandingBack(worker, self._lease)
 
     def start(self, parent: Any) -> None:
-        """Register the worker, then begin. Raises DatabaseAway when the database cannot be reached in a minute."""
+        """Register the worker, then begin. Raises DatabaseAway without a database for CELERIAC_START_PATIENCE."""
         worker = parent
-        persist(lambda: self._beat(worker), patience=START_PATIENCE, worker=worker.hostname)
+        persist(lambda: self._beat(worker), patience=settings().start_patience, worker=worker.hostname)
         loops: dict[str, Callable[[], None]] = {
             "heartbeat": lambda: self._keep_beating(worker),
             "stopping": lambda: self._keep_stopping(worker),

@@ -30,6 +30,7 @@ MODULES = (
     "tasks",
     "tasks.backend",
     "tasks.consumer",
+    "tasks.program",
     "tasks.request",
     "tasks.upkeep",
     "celeriac.web",

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from celeriac.cli import command
+from tests.live import Platform
 from tracking.settings import Settings
 
 ROOT = Path(__file__).parent.parent
@@ -94,11 +95,19 @@ def test_every_command_is_one_that_celeriac_has(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WORKERS)
-def test_the_health_check_asks_the_worker_by_its_own_name(name: str) -> None:
-    """`celeriac worker` calls its node by --name and the host; a ping to another name would never be answered."""
-    (option,) = [parameter for parameter in command.commands["worker"].params if parameter.name == "name"]
-    assert "--name" not in SERVICES[name]["command"]
-    assert f'f"{option.default}@{{socket.gethostname()}}"' in SERVICES[name]["healthcheck"]["test"][-1]
+def test_the_health_check_asks_the_worker_of_its_own_host(name: str) -> None:
+    """A worker's name is new at each start but for the host, which is the container; two of them share no host."""
+    assert '"*@{socket.gethostname()}"' in SERVICES[name]["healthcheck"]["test"][-1]
+    assert '"matcher": "glob"' in SERVICES[name]["healthcheck"]["test"][-1]
+
+
+def test_a_worker_answers_what_the_health_check_asks(running: Platform) -> None:
+    """On both brokers: `broadcast` with a pattern is Celery's own, and documented nowhere."""
+    code = SERVICES[WORKERS[0]]["healthcheck"]["test"][-1].replace("timeout=5", "timeout=2")
+    ask = "try: exec(code)\nexcept SystemExit as end: print(bool(end.code))"
+    for host, fails in ((running.directory.name, "False"), ("elsewhere", "True")):
+        asked = f"code = {code.replace('socket.gethostname()', repr(host))!r}\n{ask}"
+        assert running.run(asked).strip() == fails
 
 
 @pytest.mark.parametrize("name", LONG_RUNNING)

@@ -12,8 +12,9 @@ from tests.holding import limited
 from tests.live import Platform
 from tests.servers import Servers
 from tests.tracked import Tracked
-from tracking import pauses
+from tracking import pauses, seen
 from tracking.db import Database
+from tracking.models import Owner
 from tracking.settings import settings
 
 
@@ -34,7 +35,7 @@ def lines(*arguments: str) -> list[list[str]]:
     """What the command prints, in words; it must end well."""
     result = celeriac(*arguments)
     assert result.exit_code == 0, result.output
-    return [line.split(maxsplit=2) for line in result.output.splitlines()]
+    return [line.split(maxsplit=2) for line in result.stdout.splitlines()]
 
 
 def test_limit_shows_what_an_organization_may_and_does(pool: Database, tracked: Tracked) -> None:
@@ -72,13 +73,54 @@ def test_pause_holds_what_was_named_until_the_same_is_resumed(
     tracked: Tracked, options: list[str], held: tuple[str | None, str | None], said: str
 ) -> None:
     """And says whether that changed anything."""
-    assert celeriac("pause", *options, "--reason", "moving").output == f"{said}: paused.\n"
+    assert celeriac("pause", *options, "--reason", "moving").stdout == f"{said}: paused.\n"
     (pause,) = pauses.of(tracked.connection, "acme")
     assert (pause.organization_id, pause.job_type, pause.paused_by, pause.reason) == (*held, "operator", "moving")
-    assert celeriac("pause", *options).output == f"{said}: were paused already.\n"
-    assert celeriac("resume", *options).output == f"{said}: resumed.\n"
+    assert celeriac("pause", *options).stdout == f"{said}: were paused already.\n"
+    assert celeriac("resume", *options).stdout == f"{said}: resumed.\n"
     assert pauses.of(tracked.connection, "acme") == []
-    assert celeriac("resume", *options).output == f"{said}: were not paused so.\n"
+    assert celeriac("resume", *options).stdout == f"{said}: were not paused so.\n"
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume"])
+def test_a_slip_in_a_job_type_is_refused(verb: str, tracked: Tracked) -> None:
+    """With what was meant; a pause of such a type would do nothing, and say that it did."""
+    result = celeriac(verb, "--job-type", "exprot_report")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == (
+        "celeriac: no handler and no job is of the type 'exprot_report': did you mean 'export_report'?\n"
+    )
+    assert pauses.of(tracked.connection, "acme") == []
+
+
+def test_types_of_jobs_without_a_handler_here_can_be_paused(tracked: Tracked) -> None:
+    """They are handled elsewhere, or by another program; waiting, running, or over."""
+    tracked.submit(job_type="of_another_program")
+    assert celeriac("pause", "--job-type", "of_another_program").exit_code == 0
+    assert celeriac("pause", "--job-type", "of_anotherprogram").exit_code == 2
+
+
+def test_an_organization_without_jobs_is_told_of() -> None:
+    """It is no mistake, and may be one."""
+    result = celeriac("limit", "acme", "7")
+    assert (result.exit_code, result.stderr) == (0, "celeriac: note: no job of 'acme' was seen yet\n")
+
+
+def test_an_organization_that_looks_like_another_one_is_told_of(tracked: Tracked) -> None:
+    """Of those that have jobs."""
+    tracked.submit()
+    assert celeriac("pause", "--organization", "acmee").stderr.endswith(": did you mean 'acme'?\n")
+    assert celeriac("pause", "--organization", "acme").stderr == ""
+
+
+def test_all_types_and_organizations_of_the_rows_are_found(tracked: Tracked) -> None:
+    """Whatever the job's status, and however many there are of each."""
+    for number in range(30):
+        job = tracked.submit(job_type=f"type{number % 7}", owner=Owner(f"org{number % 11}", "u1"))
+        if number % 3:
+            tracked.end(tracked.start(job))
+    assert seen.job_types(tracked.connection) == {f"type{number}" for number in range(7)}
+    assert seen.organizations(tracked.connection) == {f"org{number}" for number in range(11)}
 
 
 @pytest.mark.parametrize("verb", ["pause", "resume"])

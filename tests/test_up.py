@@ -23,6 +23,7 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
+from api.secrets import signing_secret
 from celeriac import postgres
 from celeriac.cli import command
 from celeriac.preconditions import listen, require_secret
@@ -434,15 +435,13 @@ def test_urls_replace_both_servers(tmp_path: Path, database_url: str, servers: o
 
 
 def test_up_with_a_database_that_is_down_is_one_line_more(tmp_path: Path) -> None:
-    """It does not start half a platform: exit 1, the last line says why, nothing is left."""
+    """It does not start half a platform: exit 3, the last line says why, nothing is left."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"postgresql://postgres@127.0.0.1:{closed.getsockname()[1]}/x"
         up = Up(tmp_path, DATABASE_URL=url, CELERIAC_JWT_SECRET=os.environ["CELERIAC_JWT_SECRET"])
-        assert up.join() == 1
-    assert up.printed[-1].startswith(
-        "celeriac: migrate ended (exit status 1): celeriac: the database cannot be reached"
-    )
+        assert up.join() == 3
+    assert up.printed[-1].startswith("celeriac: migrate ended (exit status 3): celeriac: the database is away: ")
 
 
 # --- the other commands ---
@@ -459,18 +458,18 @@ def alone(tmp_path: Path) -> Up:
 
 
 def test_token_carries_what_was_asked_for(alone: Up) -> None:
-    """Subject, organization, permissions and lifetime are those of the options."""
+    """Subject, organization, permissions and lifetime are those of the options; the secret is that of an `up`."""
+    secret = signing_secret(Settings(data_dir=alone.data_dir, database_url="", jwt_secret=""))  # type: ignore[arg-type]
     options = ("--organization", "acme", "--user", "u1", "--permission", "b", "--permission", "a", "--expires", "90s")
     token = alone.run("token", *options).stdout
-    claims = jwt.decode(
-        token.strip(), (alone.data_dir / "jwt_secret").read_text(), ["HS256"], audience="celeriac", issuer="celeriac"
-    )
+    claims = jwt.decode(token.strip(), secret, ["HS256"], audience="celeriac", issuer="celeriac")
     assert (claims["sub"], claims["org"], claims["permissions"]) == ("u1", "acme", ["a", "b"])
     assert claims["exp"] - claims["iat"] == 90
 
 
 def test_admin_has_the_handlers_permissions(alone: Up) -> None:
     """`--admin` is every permission in the organization, without any server running."""
+    signing_secret(Settings(data_dir=alone.data_dir, database_url="", jwt_secret=""))  # type: ignore[arg-type]
     token = alone.run("token", "--organization", "acme", "--user", "u1", "--admin").stdout
     claims = jwt.decode(token.strip(), options={"verify_signature": False})
     assert {"jobs.create_jobs", "jobs.view_all", "reports.export_reports"} <= set(claims["permissions"])

@@ -124,7 +124,7 @@ def _bodies(world: World) -> list[Line]:
 
 def _attempts(world: World, worker: Member) -> tuple[tuple[UUID, int], ...]:
     """The attempts that run in a worker, by their rows."""
-    return tuple((row.id, row.attempt) for row in _running(world).values() if row.worker.startswith(f"{worker.node}@"))
+    return tuple((row.id, row.attempt) for row in _running(world).values() if row.worker.startswith(worker.node))
 
 
 def _running(world: World) -> dict[UUID, Any]:

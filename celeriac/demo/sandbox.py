@@ -62,7 +62,7 @@ class Sandbox:
             watch()
             return bool(self.address)
 
-        return Part("platform", self._launch, STEPS, ready, READY_WITHIN, firm=True, tidy=self._remove)
+        return Part("platform", self._launch, STEPS, ready, READY_WITHIN, firm=True, is_ours=True, tidy=self._remove)
 
     def make_token(self, organization: str, user: str, permissions: Sequence[str]) -> str:
         """What `celeriac token` prints. Raises StartError."""

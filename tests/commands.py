@@ -1,0 +1,49 @@
+"""The `celeriac` command as a process: what it prints and how it ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.live import fork_server
+
+PROGRAM = str(Path(sys.executable).parent / "celeriac")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def last(self) -> str:
+        """The last line on stderr."""
+        return self.err.splitlines()[-1] if self.err else ""
+
+
+def run(*arguments: str, within: float = 60, **environment: str | None) -> Ended:
+    """Run a command to its end in a process of its own; a variable that is None is not set."""
+    given: Mapping[str, str | None] = {**os.environ, **environment}
+    surroundings = {name: value for name, value in given.items() if value is not None}
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, Path(os.devnull).open() as nothing:
+        process = fork_server.start(
+            (PROGRAM, *arguments),
+            environment=surroundings,
+            stdin=nothing.fileno(),
+            stdout=out.fileno(),
+            stderr=err.fileno(),
+        )
+        try:
+            status = process.wait(within)
+        finally:
+            process.kill()
+        out.seek(0)
+        err.seek(0)
+        return Ended(status, out.read().decode(), err.read().decode())

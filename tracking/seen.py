@@ -1,0 +1,42 @@
+"""Which job types and organizations the rows know: what else a name could mean is a slip of the keyboard."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, text
+
+
+def job_types(connection: Connection) -> set[str]:
+    """The types of all jobs that are kept, and of all pauses."""
+    return set(connection.execute(JOB_TYPES).scalars())
+
+
+def organizations(connection: Connection) -> set[str]:
+    """The organizations that have a job."""
+    return set(connection.execute(ORGANIZATIONS).scalars())
+
+
+# One step of an index for each name, however many jobs bear it.
+JOB_TYPES = text(
+    """
+    WITH RECURSIVE ended AS (
+        (SELECT job_type FROM jobs WHERE completed_at IS NOT NULL ORDER BY job_type LIMIT 1)
+        UNION ALL
+        SELECT (SELECT job_type FROM jobs WHERE completed_at IS NOT NULL AND job_type > ended.job_type
+                ORDER BY job_type LIMIT 1)
+        FROM ended WHERE job_type IS NOT NULL
+    )
+    SELECT job_type FROM ended WHERE job_type IS NOT NULL
+    UNION SELECT job_type FROM jobs WHERE completed_at IS NULL
+    UNION SELECT job_type FROM pauses WHERE job_type IS NOT NULL"""
+)
+ORGANIZATIONS = text(
+    """
+    WITH RECURSIVE having_jobs AS (
+        (SELECT organization_id FROM jobs ORDER BY organization_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT organization_id FROM jobs WHERE organization_id > having_jobs.organization_id
+                ORDER BY organization_id LIMIT 1)
+        FROM having_jobs WHERE organization_id IS NOT NULL
+    )
+    SELECT organization_id FROM having_jobs WHERE organization_id IS NOT NULL"""
+)
