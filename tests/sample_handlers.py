@@ -248,3 +248,20 @@ def slow_at_first(self: Job, witness: str) -> int:
     if starts == 1:
         time.sleep(300)
     return starts
+
+
+@app.task(bind=True, name="identified", max_retries=5, circuit_failures=0)
+def identified(self: Job, witness: str, failures: int) -> str:
+    """Leave a line with the id that Celery gives this attempt, and ask for another one, so many times."""
+    with Path(witness).open("a") as file:
+        file.write(f"{self.request.id}\n")
+    if self.request.retries < failures:
+        raise self.retry(countdown=0)
+    return str(self.request.id)
+
+
+@app.task(bind=True, name="updating")
+def updating(self: Job, meta: dict[str, int]) -> None:
+    """Say how far it is, and wait to be interrupted."""
+    self.update_state(state="PROGRESS", meta=meta)
+    time.sleep(30)

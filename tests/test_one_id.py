@@ -1,0 +1,175 @@
+"""What Celery finds of a job by its id: in the job itself, from outside, and in the events of the worker."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tasks import app
+from tests.live import Platform, eventually
+from tests.test_cancel import RETRY
+
+UNTIL_ONE_ID = pytest.mark.xfail(strict=True, reason="until one job has one Celery id")
+
+ASK = "import json; from tasks import app; result = app.AsyncResult(json.loads(stdin))\n"
+
+# The signature of an errback.
+REMEMBER: dict[str, Any] = {
+    "task": "remember",
+    "args": [],
+    "kwargs": {},
+    "options": {},
+    "subtask_type": None,
+    "immutable": False,
+}
+
+# The Celery ids of the events of one job, which fails once.
+EVENTS = """
+import json, threading
+from tasks import app
+seen, ready, ended = {}, threading.Event(), threading.Event()
+def hear(event):
+    ready.set()
+    if event.get("root_id") is not None:
+        seen.setdefault(event["root_id"], set()).add(event["uuid"])
+    if event["type"] == "task-succeeded":
+        ended.set()
+def listen():
+    with app.connection_for_read() as connection:
+        receiver = app.events.Receiver(connection, handlers={"*": hear})
+        for _ in receiver.itercapture(limit=None, timeout=30, wakeup=True):
+            if ended.is_set():
+                return
+threading.Thread(target=listen, daemon=True).start()
+for _ in range(100):
+    app.control.broadcast("enable_events")
+    app.control.broadcast("heartbeat")
+    if ready.wait(0.2):
+        break
+job = app.send_task("identified", json.loads(stdin))
+job.get(timeout=20)
+assert ended.wait(20)
+print(json.dumps({"job": job.id, "seen": sorted(seen[job.id])}))
+"""
+
+
+def _witness(path: Path, *starts: int) -> list[str]:
+    """The Celery ids under which the attempts ran."""
+    eventually(lambda: path.exists() and len(path.read_text().splitlines()) in starts, what="the attempts")
+    return path.read_text().splitlines()
+
+
+@pytest.fixture(scope="module")
+def retried(running: Platform, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A job with three attempts: its id, and what each of them had for it."""
+    witness = tmp_path_factory.mktemp("retried") / "ids"
+    job = running.wait_for(running.submit("identified", str(witness), 2))
+    assert (job.status, job.attempt) == ("succeeded", 3)
+    return {"job": str(job.id), "ids": _witness(witness, 3)}
+
+
+@UNTIL_ONE_ID
+def test_every_attempt_has_the_same_id(retried: dict[str, Any]) -> None:
+    """A file that is named by it is found again."""
+    assert set(retried["ids"]) == {retried["job"]}
+
+
+@UNTIL_ONE_ID
+def test_the_attempts_of_a_job_that_was_lost_have_the_same_id(running: Platform, tmp_path: Path) -> None:
+    """A worker died, and another one took over."""
+    job = running.wait_for(running.submit("die", payload={"witness": str(tmp_path / "ids")}))
+    assert set(_witness(tmp_path / "ids", 2)) == {str(job.id)}
+
+
+@UNTIL_ONE_ID
+def test_the_attempts_of_a_job_that_was_retried_by_hand_have_the_same_id(running: Platform, tmp_path: Path) -> None:
+    """A person asked for it."""
+    job_id = running.submit("identified", str(tmp_path / "ids"), 9, max_retries=0)
+    running.wait_for(job_id, "failed")
+    running.run(RETRY.replace("actor='u1'", "actor='u1', force=True"), str(job_id))
+    assert set(_witness(tmp_path / "ids", 2)) == {str(job_id)}
+
+
+@UNTIL_ONE_ID
+def test_a_result_is_found_under_the_id_of_any_attempt(running: Platform, retried: dict[str, Any]) -> None:
+    """Whatever the handler has told others."""
+    states = {running.run(ASK + "print(result.state)", json.dumps(each)).strip() for each in retried["ids"]}
+    assert states == {"SUCCESS"}
+
+
+@UNTIL_ONE_ID
+def test_an_errback_after_a_retry_is_told_an_id_that_leads_somewhere(running: Platform, tmp_path: Path) -> None:
+    """Celery calls it with the id of the last attempt."""
+    job_id = running.submit("identified", str(tmp_path / "ids"), 9, max_retries=1, link_error=REMEMBER)
+    running.wait_for(job_id, "failed")
+    [errback] = eventually(lambda: [job for job in running.jobs() if job.job_type == "remember" and job.result])
+    assert errback.result == str(job_id)
+
+
+@UNTIL_ONE_ID
+def test_the_events_of_a_job_are_those_of_one_task(running: Platform, tmp_path: Path) -> None:
+    """Flower, which is made of them, lists one."""
+    told = json.loads(running.run(EVENTS, json.dumps([str(tmp_path / "ids"), 1])))
+    assert told["seen"] == [told["job"]]
+
+
+@UNTIL_ONE_ID
+def test_a_text_of_ones_own_names_the_job(running: Platform) -> None:
+    """Celery takes any; it is the id of the result, too."""
+    code = (
+        "import json; from tasks import app\nresult = app.tasks['add'].apply_async((1, 2), task_id=json.loads(stdin))\n"
+    )
+    told = running.run(
+        code + "print(json.dumps([result.id, result.get(timeout=10)]))", json.dumps(given := "invoice 7")
+    )
+    assert json.loads(told) == [given, 3]
+
+
+def test_what_waits_in_its_row_is_known_and_what_nobody_has_submitted_is_not(running: Platform) -> None:
+    """Celery's state is PENDING for both, as on plain Celery; the name and the queue of the task tell them apart."""
+    ask = ASK + "print(json.dumps([result.state, result.name, result.queue]))"
+    waiting, unknown = running.submit("add", 1, 2, countdown=3600), uuid4()
+    assert json.loads(running.run(ask, json.dumps(str(waiting)))) == ["PENDING", "add", "default"]
+    assert json.loads(running.run(ask, json.dumps(str(unknown)))) == ["PENDING", None, None]
+    assert json.loads(running.run(ask, json.dumps("an id of nobody"))) == ["PENDING", None, None]
+
+
+def test_a_result_knows_the_jobs_that_its_body_sent(running: Platform) -> None:
+    """As on plain Celery."""
+    job = running.wait_for(running.submit("parent", 2))
+    told = running.run(ASK + "print(json.dumps([each.id for each in result.children]))", json.dumps(str(job.id)))
+    assert json.loads(told) == job.result
+
+
+def test_a_failed_result_has_its_traceback_and_exception(running: Platform) -> None:
+    """And the job's own."""
+    job = running.wait_for(running.submit("fail", "of no use"))
+    ask = ASK + "print(json.dumps([result.state, repr(result.info), result.traceback]))"
+    state, info, traceback = json.loads(running.run(ask, json.dumps(str(job.id))))
+    assert (state, info) == ("FAILURE", "ValueError('of no use')")
+    assert traceback.rstrip().endswith("ValueError: of no use")
+
+
+def test_a_running_result_has_the_progress_of_its_body(running: Platform) -> None:
+    """What `update_state` said last."""
+    job_id = running.submit("updating", {"current": 3, "total": 4})
+    ask = ASK + "print(json.dumps([result.state, result.info]))"
+    wanted = ["STARTED", {"current": 3, "total": 4}]
+    eventually(lambda: json.loads(running.run(ask, json.dumps(str(job_id)))) == wanted, what="the progress")
+    assert running.job(job_id).progress == 75
+    running.run(ASK + "result.revoke()", json.dumps(str(job_id)))
+
+
+def test_whoever_waits_for_a_result_looks_often_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quick job's result is there after a few milliseconds, not after half a second."""
+    pauses: list[float] = []
+    looks = iter(["PENDING", "PENDING", "STARTED", "SUCCESS"])
+    monkeypatch.setattr("tasks.backend.time.sleep", pauses.append)
+    monkeypatch.setattr(app.backend, "get_task_meta", lambda _: {"status": next(looks)})
+    backend: Any = app.backend
+    assert backend.wait_for(str(uuid4()), timeout=5) == {"status": "SUCCESS"}
+    assert sum(pauses) < 0.1
