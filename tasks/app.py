@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from celery import Celery
+from celery import Task as CeleryTask
 from celery.app.amqp import AMQP
+from celery.app.registry import TaskRegistry
 from celery.result import AsyncResult
 
 from tasks import sending, transport
+from tasks.base import as_job
 from tasks.retries import read_policy
 from tasks.signatures import resolve_annotations
 from tracking.errors import ConfigurationError
@@ -39,11 +42,21 @@ class Messages(AMQP):
             return publish(*args, **kwargs)
 
 
+class Handlers(TaskRegistry):
+    """The tasks of the app, whichever way they come: each is a Job, which most know nothing of."""
+
+    def __setitem__(self, name: str, task: Any) -> None:
+        """Keep a task. Raises ConfigurationError when no job of it could be served."""
+        as_job(task).app  # noqa: B018 - binds the task, which who comes in by the registry has not been
+        super().__setitem__(name, task)
+
+
 class JobApp(Celery):
     """A Celery app whose tasks are jobs."""
 
     finalized: bool
     task_cls = "tasks.base:Job"
+    registry_cls = Handlers  # type: ignore[assignment]  # the stubs know its name only
     amqp_cls = "tasks.app:Messages"
     control_cls = "tasks.revoking:Control"
 
@@ -97,6 +110,9 @@ class JobApp(Celery):
         # camelCase out as well as in
         options["pydantic_dump_kwargs"] = {"by_alias": True, **(options.get("pydantic_dump_kwargs") or {})}
         base = base or self.Task
+        if not (isinstance(base, type) and issubclass(base, CeleryTask)):
+            named = name or fun.__qualname__
+            raise ConfigurationError(f"the task {named!r} cannot be served: its base {base!r} is no task class")
         policy, rest = read_policy(options, base)
         resolve_annotations(fun, name or fun.__qualname__, needs_all=bool(options.get("pydantic")))
         options |= {**policy.options, "policy": policy, "retry_kwargs": rest}
@@ -109,15 +125,15 @@ class JobApp(Celery):
         """Register a task that is a class; see `task`."""
         cls = task if isinstance(task, type) else type(task)
         policy, rest = read_policy(options, cls)
+        task = as_job(task() if task is cls else task)
         for name, value in {**policy.options, "policy": policy, "retry_kwargs": rest}.items():
-            setattr(cls, name, value)
+            setattr(type(task), name, value)
         return _servable(self, super().register_task(task, **options))
 
 
 def _servable(app: Celery, task: Any) -> Any:
     try:
-        if hasattr(task, "refuse_unservable"):
-            task.refuse_unservable()
+        task.refuse_unservable()
     except ConfigurationError:
         app._tasks.pop(task.name, None)  # type: ignore[attr-defined]  # noqa: SLF001 - Celery has no way back
         raise

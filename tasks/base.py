@@ -12,6 +12,7 @@ import pydantic
 import structlog
 from celery import Task
 from celery.exceptions import Reject
+from kombu.utils.imports import symbol_by_name
 
 from tasks import attempts, running
 from tasks.arguments import is_call
@@ -247,6 +248,8 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
                 signature.schema()
         except (ConfigurationError, pydantic.errors.PydanticUserError) as error:
             reason = str(error)
+        if reason is None and not issubclass(symbol_by_name(self.Request), symbol_by_name(Job.Request)):
+            reason = f"its Request is not made from {Job.Request}"
         if reason is not None:
             raise ConfigurationError(f"the task {self.name!r} cannot be served: {reason}")
 
@@ -254,6 +257,22 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
         now = running.of(self.request)
         if now is not None:
             now.reporter.report(milestone=milestone, **news)
+
+
+def as_job(task: Any) -> Any:
+    """`task` itself, made a Job if it is another task of Celery's: what its class says goes before what Job says.
+
+    Raises ConfigurationError when it cannot be one.
+    """
+    if isinstance(task, Job):
+        return task
+    cls = type(task)
+    try:
+        task.__class__ = type(cls.__name__, (cls, Job), {"__module__": cls.__module__, "__doc__": cls.__doc__})
+    except TypeError as error:
+        why = " ".join(str(error).split())
+        raise ConfigurationError(f"the task {task.name!r} cannot be served: its class is no Job, and {why}") from None
+    return task
 
 
 def _is_current(attempt: Attempt) -> bool:
