@@ -15,7 +15,7 @@ from celery.app.amqp import AMQP
 from celery.app.registry import TaskRegistry
 from celery.result import AsyncResult
 
-from tasks import sending, transport
+from tasks import sending, succession, transport
 from tasks.base import as_job
 from tasks.retries import read_policy
 from tasks.signatures import resolve_annotations
@@ -38,8 +38,7 @@ class Messages(AMQP):
 
     def _retry_publish(self, publish: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         # Celery calls this for the successors of a task that has just returned, and for nothing else.
-        with sending.collecting(sending.successors_of_running_task()):
-            return publish(*args, **kwargs)
+        return succession.collect(lambda: publish(*args, **kwargs))
 
 
 class Handlers(TaskRegistry):

@@ -108,6 +108,9 @@ def succeed(request: Any, result: Any, *, is_kept: bool) -> None:
     now = running.of(request)
     if now is None or now.settled:
         return
+    if now.replacement is not None:  # the body has caught what was to end it
+        end_attempt(request, now, "replaced", how="finished first")
+        return
     try:
         plain, typed = results.kept(result) if is_kept else (None, None)
     except BaseException as error:  # whatever the methods of a result raise, and a generator's body
@@ -130,6 +133,8 @@ def end(request: Any, error: BaseException) -> None:
         reason, requeue = rejection(error)
         failure = Failure("Reject", storable_text(reason or "its handler rejected the job"))
         end_attempt(request, now, "returned" if requeue else "failed", how="rejected", failure=failure)
+    elif isinstance(error, Ignore) and now.replacement is not None:
+        end_attempt(request, now, "replaced", how="finished first")
     elif isinstance(error, Ignore):
         failure = Failure("Ignore", "its handler ignored the job")
         end_attempt(request, now, "cancelled", how="at a step", failure=failure)

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from celery import states
+from celery import current_task, states
 from celery.backends.base import Backend, SyncBackendMixin
 from celery.canvas import _regen  # type: ignore[attr-defined]  # missing in the stubs
 from celery.exceptions import TimeoutError as ResultTimeout
 from celery.result import GroupResult, result_from_tuple
 
-from tasks import attempts
+from tasks import attempts, running, sending
 from tasks.encoding import from_plain
 from tracking import groups, queries
 from tracking.db import database
@@ -43,10 +43,11 @@ class RowBackend(Backend, SyncBackendMixin):
         self._call_task_errbacks(request, error, traceback)  # type: ignore[attr-defined]  # missing in the stubs
 
     def apply_chord(self, header_result_args: Any, body: Any, **options: Any) -> None:  # noqa: ARG002 - Celery's
-        """Keep the shape of a header with groups in it; the member that completes it submits the body."""
+        """Keep the shape of a header with groups in it. The row of the body comes with the first member's."""
         group_id, results = header_result_args
         if not isinstance(results, _regen) and any(isinstance(result, GroupResult) for result in results):
             GroupResult(group_id, results).save(backend=self)
+        sending.expect_body(group_id, body)
 
     def set_chord_size(self, group_id: str, chord_size: int) -> None:
         """Keep how many members must succeed before the body runs."""
@@ -54,9 +55,10 @@ class RowBackend(Backend, SyncBackendMixin):
             groups.set_size(connection, group_id, chord_size)
 
     def add_to_chord(self, chord_id: str, result: Any) -> None:  # noqa: ARG002 - Celery's
-        """Let the body wait for one more member."""
-        with database().autocommit() as connection:
-            groups.grow(connection, chord_id)
+        """Let the body wait for one more member, from its submit on."""
+        now = running.of(current_task.request)
+        if now is not None:
+            now.joining.update(member.id for member in getattr(result, "results", None) or [result])
 
     def store_result(self, task_id: str, result: Any, state: str, *_: Any, **_options: Any) -> Any:  # noqa: ARG002
         """Nothing: see the class."""

@@ -11,10 +11,10 @@ from typing import Any
 import pydantic
 import structlog
 from celery import Task
-from celery.exceptions import Reject
+from celery.exceptions import Ignore, Reject
 from kombu.utils.imports import symbol_by_name
 
-from tasks import attempts, running
+from tasks import attempts, running, sending
 from tasks.arguments import is_call
 from tasks.exceptions import PayloadError, is_of_arguments, rejection
 from tasks.options import check_options
@@ -142,6 +142,30 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
         finally:
             # Celery keeps the limit on the task, where it would hold for the next job of this process as well.
             self.__dict__.pop("override_max_retries", None)
+
+    def replace(self, sig: Any) -> Any:
+        """Celery's: run another task, or canvas, in this job's place; the job keeps its id and has its result.
+
+        Whatever follows the job follows that. The replacement is sent with the end of the attempt.
+        """
+        now = running.of(self.request)
+        if now is None:
+            return super().replace(sig)
+        dispatched, self.request.id = self.request.id, str(now.attempt.job_id)
+        try:
+            return super().replace(sig)
+        finally:
+            self.request.id = dispatched
+
+    def on_replace(self, sig: Any) -> Any:
+        """Celery's: keep the replacement for the end of the attempt, and end the body."""
+        now = running.of(self.request)
+        if now is None:
+            return super().on_replace(sig)
+        with sending.collecting([]) as replacement:
+            sig.delay()
+        now.replacement = replacement
+        raise Ignore("replaced by another task")
 
     def update_state(
         self,

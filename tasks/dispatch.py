@@ -163,7 +163,7 @@ class Dispatcher:
 
     def follow(self, job_id: UUID, organization_id: str) -> None:
         """Send what may run now that something has happened to this job: a slot is free, a dependency has ended."""
-        self._put(lambda publisher: publisher.dispatch(admitting.after(job_id, organization_id)))
+        self._put(lambda publisher: publisher.dispatch(_followers(job_id, organization_id)))
 
     def resume(self, *organizations: str) -> None:
         """Send what may run now that a pause is over, or that these organizations have another limit."""
@@ -236,6 +236,12 @@ class Dispatcher:
                 retry_in=self._pause,
             )
             self._closing.wait(self._pause)
+
+
+def _followers(job_id: UUID, organization_id: str) -> list[JobRecord]:
+    from tasks import succession  # noqa: PLC0415 - it imports this module
+
+    return [*succession.ended_with(job_id), *admitting.after(job_id, organization_id)]
 
 
 def dispatcher() -> Dispatcher:

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from tasks.progress import Reporter
-from tracking.models import Attempt, Changes, NewJob
+from tracking.models import Attempt, Changes, Failure, NewJob
 
 ATTRIBUTE = "running"
 
@@ -29,8 +29,9 @@ class Running:
     """One claimed attempt, kept on Celery's request.
 
     `successors` (chain, link) wait here for the attempt's outcome; `retry` is what the body asked for with it, and
-    `changes` what that means for the row; `since` is when its message reached this process, on the monotonic clock;
-    `settled`: its outcome is in the row, or nobody expects one any more.
+    `changes` what that means for the row; `uncalled` is why a successor could not be called; `replacement` is what runs
+    in the job's place, and `joining` are the ids of further members of its chord; `since` is when its message reached
+    this process, on the monotonic clock; `settled`: its outcome is in the row, or nobody expects one any more.
     """
 
     attempt: Attempt
@@ -39,6 +40,9 @@ class Running:
     successors: list[NewJob] = field(default_factory=list)
     retry: Asked | None = None
     changes: Changes = field(default_factory=Changes)
+    uncalled: Failure | None = None
+    replacement: list[NewJob] | None = None
+    joining: set[str] = field(default_factory=set)
     settled: bool = False
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -16,13 +17,13 @@ from celery.app.task import Context, Task
 from celery.utils.functional import maybe_list
 from uuid_utils.compat import uuid7
 
-from tasks import running
+from tasks import canvases, running
 from tasks.arguments import PASSING, Arguments, arguments_to_payload, is_call
 from tasks.dispatch import dispatcher
 from tasks.encoding import as_json, from_plain, to_header, to_headers, to_plain
 from tasks.messages import PROPERTIES
 from tasks.options import check_options
-from tracking import jobs
+from tracking import jobs, successors
 from tracking.admission import Limits
 from tracking.crashpoints import SUBMITTED, crash_point
 from tracking.db import database
@@ -79,6 +80,7 @@ RESERVED_HEADERS = frozenset(
 )
 
 _collected: ContextVar[list[NewJob] | None] = ContextVar("collected", default=None)
+_body: ContextVar[tuple[str, Mapping[str, Any]] | None] = ContextVar("body", default=None)
 
 
 def send(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | None, options: dict[str, Any]) -> UUID:
@@ -86,18 +88,17 @@ def send(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | None,
 
     Within `collecting` the job is only collected: it is accepted together with the outcome of the running one.
     """
-    task = app.current_worker_task
-    now = running.of(task.request) if task is not None else None
-    if now is not None and task_id == str(now.attempt.task_id):
+    now = running_now(app)
+    collected = _collected.get()
+    if now is not None and collected is None and task_id == str(now.attempt.task_id):
         # Task.retry sends the running task again: its row will wait for the new time, see signals.py.
         now.changes = _changes(app, name, args, kwargs, now.retry)
         return now.attempt.task_id
     job = new_job(app, name, args, kwargs, task_id=task_id, options=options)
-    collected = _collected.get()
     if collected is not None:
         collected.append(job)
         return job.id
-    return submit(job, whole_organization(job)).job.id
+    return submit(with_successors(app, job), whole_organization(job)).job.id
 
 
 def whole_organization(job: NewJob) -> Scope:
@@ -110,8 +111,13 @@ def submit(job: NewJob, scope: Scope) -> Submitted:
 
     Raises IdempotencyConflict or InvalidValue.
     """
-    with database().autocommit() as connection:
-        submitted = jobs.submit(connection, job, Limits.configured(settings()), scope=scope)
+    limits = Limits.configured(settings())
+    if job.successors or job.joins:
+        with database().begin() as connection:
+            submitted = successors.submit(connection, job, limits, scope=scope)
+    else:
+        with database().autocommit() as connection:
+            submitted = jobs.submit(connection, job, limits, scope=scope)
     crash_point(SUBMITTED)
     if submitted.created:
         dispatch(submitted.job)
@@ -138,23 +144,24 @@ def collecting(into: list[NewJob]) -> Iterator[list[NewJob]]:
         _collected.reset(token)
 
 
-def successors_of_running_task() -> list[NewJob]:
-    """The list of the running attempt in which its successors wait for its outcome."""
-    now = running.of(current_task.request)
-    return now.successors if now is not None else []
+def expect_body(group_id: str, body: Mapping[str, Any]) -> None:
+    """The next job is the first of a chord's header: let the rows of its body, and of what follows, come with it."""
+    _body.set((group_id, body))
 
 
 def new_job(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | None, options: dict[str, Any]) -> NewJob:
     """The job that a call of send_task asks for. Raises the errors of a bad request; nothing is written."""
+    body, _ = _body.get(), _body.set(None)
     check_options(options)
     handler: Job | None = app.tasks.get(name)  # type: ignore[assignment]
     options = {**(_defaults(handler) if handler is not None else {}), **_given(options)}
-    parent = running_attempt(app)
+    now = running_now(app)
+    parent = now.attempt if now is not None else None
     arguments = _arguments(handler, args, kwargs, HANDED_ON if _collected.get() is not None else {})
     identifier = _identifier(task_id)
     priority = _priority(options.get("priority"))
     due_at, delay = _due(options.get("eta"), options.get("countdown"))
-    return NewJob(
+    job = NewJob(
         id=identifier,
         owner=_owner(options, parent),
         job_type=check_name(name, "the job type"),
@@ -177,14 +184,55 @@ def new_job(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | No
         request_hash=_name(options, "request_hash"),
         circuit_key=handler.circuit_of(arguments.payload) if handler is not None else "",
         actor=_name(options, "actor"),
+        joins=now is not None and str(identifier) in now.joining,
     )
+    return job if body is None else _with_successors(app, job, canvases.body(*body))
 
 
-def running_attempt(app: Celery) -> Attempt | None:
+def with_successors(app: Celery, job: NewJob) -> NewJob:
+    """The same job with the rows of what follows it in its chain. Raises the errors of a bad request."""
+    chain = job.delivery.get("chain")
+    return job if not chain else _with_successors(app, job, canvases.after(job.id, from_plain(chain)))
+
+
+def _with_successors(app: Celery, job: NewJob, steps: Iterable[canvases.Step]) -> NewJob:
+    return replace(job, successors=[*job.successors, *(_successor(app, job, step) for step in steps)])
+
+
+def running_now(app: Celery) -> running.Running | None:
     """The attempt that runs in this thread; None outside of a job."""
     task = app.current_worker_task
-    now = running.of(task.request) if task is not None else None
-    return now.attempt if now is not None else None
+    return running.of(task.request) if task is not None else None
+
+
+def _successor(app: Celery, job: NewJob, step: canvases.Step) -> NewJob:
+    """The row of a task that waits for its call: what is known of it now. Raises the errors of a bad request."""
+    name, args, kwargs = (step.signature[part] for part in ("task", "args", "kwargs"))
+    handler: Any = app.tasks.get(name)
+    options = {**(_defaults(handler) if handler is not None else {}), **_given(step.options)}
+    follows = step.before if isinstance(step.before, UUID) else None
+    organization, user = options.get("organization"), options.get("user")
+    errbacks = to_plain([dict(each) for each in step.errbacks])
+    return NewJob(
+        id=_identifier(step.options["task_id"]),
+        owner=Owner(
+            _kept(organization or job.owner.organization_id, "organization"), _kept(user or job.owner.user_id, "user")
+        ),
+        job_type=check_name(name, "the job type"),
+        queue=_queue(app, options, name, (args, kwargs), handler),
+        payload=check_json(arguments_to_payload(args, kwargs).payload, "payload"),
+        priority=_priority(options.get("priority")),
+        max_retries=_max_retries(options.get("max_retries"), handler),
+        delivery=check_json({"link_error": errbacks}, "link_error", **CANVAS_LIMITS) if errbacks else {},
+        project_id=job.project_id,
+        follows=follows,
+        follows_group=None if follows else str(step.before),
+        parent_id=follows,
+        root_id=job.root_id or job.id,
+        group_id=options.get("group_id") or step.group,
+        group_index=options.get("group_index"),
+        actor=job.actor,
+    )
 
 
 def _arguments(handler: Job | None, args: Any, kwargs: Any, limits: Mapping[str, int]) -> Arguments:

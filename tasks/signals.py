@@ -15,26 +15,21 @@ from uuid import UUID
 
 import structlog
 from billiard.exceptions import TimeLimitExceeded, WorkerLostError
-from celery import current_app, signals, signature
+from celery import current_app, signals
 from celery.exceptions import InvalidTaskError, Reject, SoftTimeLimitExceeded
-from sqlalchemy import Connection
 
-from tasks import dead_letters, handing_back, revoking, running, sending
+from tasks import dead_letters, handing_back, revoking, running, sending, succession
 from tasks.dispatch import dispatcher
-from tasks.encoding import from_plain
 from tasks.exceptions import failure_of
 from tasks.recording import DatabaseAway, persist, recorder
 from tasks.refusals import instead_of
 from tasks.running import Running
 from tracking import circuits, groups, jobs
-from tracking.admission import Limits
 from tracking.crashpoints import FINISHED, SETTLED, crash_point
 from tracking.db import database
-from tracking.errors import IdempotencyConflict
 from tracking.logs import configure_logging
-from tracking.models import Failure, JobRecord, NewJob, Outcome, OutcomeKind, Settled, Submitted
+from tracking.models import Failure, JobRecord, Outcome, OutcomeKind, Settled
 from tracking.settings import settings
-from tracking.states import Status
 from tracking.values import MESSAGE_BYTES, bounded
 
 log = structlog.get_logger(__name__)
@@ -182,58 +177,15 @@ def _trip(handler: Any, job_id: UUID) -> None:
 
 def _accept(request: Any, now: Running, outcome: Outcome) -> Accepted | None:
     """The outcome, and what follows from it, in one transaction; None when nobody expects it any more."""
-    successors = now.successors if outcome.kind == "succeeded" else []
-    chord_group = now.attempt.group_id if request.chord else None
-    if not (successors or chord_group or request.errbacks):
+    if not succession.concerns(request, now, outcome):
         return _accept_alone(outcome)
     with database().begin() as connection:
-        if chord_group:
-            groups.lock(connection, chord_group)
+        if request.chord and now.attempt.group_id:
+            groups.lock(connection, now.attempt.group_id)
         settled = jobs.settle(connection, [outcome], max_losses=settings().max_losses)
         if not settled:
             return None
-        if settled[0].status is Status.SUCCEEDED and chord_group:
-            successors = [*successors, *_chord_body(connection, request.chord, chord_group)]
-        elif settled[0].status is Status.FAILED and request.errbacks:
-            successors = _errbacks(request, outcome)
-        submitted = _submit(connection, successors)
-    return settled[0], submitted
-
-
-def _submit(connection: Connection, successors: list[NewJob]) -> list[JobRecord]:
-    limits = Limits.configured(settings())
-    # The lines of their organizations are locked in this order by everybody: two handlers must not wait for each other.
-    ordered = sorted(successors, key=lambda successor: successor.owner.organization_id)
-    submitted = [_submit_one(connection, successor, limits) for successor in ordered]
-    return [each.job for each in submitted if each is not None and each.created]
-
-
-def _submit_one(connection: Connection, successor: NewJob, limits: Limits) -> Submitted | None:
-    """None for one whose id is another job's: the outcome that it follows from is true all the same."""
-    try:
-        return jobs.submit(connection, successor, limits, scope=sending.whole_organization(successor))
-    except IdempotencyConflict as error:
-        log.error("successor.refused", job_id=str(successor.id), job_type=successor.job_type, error=str(error))  # noqa: TRY400 - no fault of ours
-        return None
-
-
-def _chord_body(connection: Connection, chord: Any, group_id: str) -> list[NewJob]:
-    results = groups.results(connection, group_id)
-    if results is None:
-        return []
-    with sending.collecting([]) as collected:
-        signature(chord, app=current_app).delay(from_plain(results))
-    return collected
-
-
-def _errbacks(request: Any, outcome: Outcome) -> list[NewJob]:
-    failure = outcome.failure or Failure("Exception", "")
-    error = current_app.backend.exception_to_python(failure.exception or {"exc_type": failure.type})
-    with sending.collecting([]) as collected:
-        current_app.backend.call_errbacks(  # type: ignore[attr-defined]  # tasks.backend
-            request, error, failure.traceback
-        )
-    return collected
+        return settled[0], succession.follow(connection, request, now, outcome, settled[0])
 
 
 def _lose(outcome: Outcome) -> None:
@@ -249,8 +201,7 @@ def _lose(outcome: Outcome) -> None:
 def _fail(outcome: Outcome, request: Any, handler: Any) -> None:
     with database().begin() as connection:
         settled = jobs.settle(connection, [outcome], max_losses=settings().max_losses)
-        followers = _errbacks(request, outcome) if settled and request.errbacks else []
-        submitted = _submit(connection, followers)
+        submitted = succession.end(connection, request, outcome, settled[0]) if settled else []
     for follower in submitted:
         sending.dispatch(follower)
     _follow(settled)

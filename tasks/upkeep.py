@@ -18,7 +18,7 @@ from celery.worker.components import Pool
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from tasks import admitting, lease
+from tasks import admitting, lease, succession
 from tasks.dispatch import Publisher
 from tasks.handing_back import HandingBack
 from tasks.pruning import Pruning
@@ -130,6 +130,7 @@ class Leader:
         self._pruning = Pruning()
         self._resending = Resending(worker)
         self._admission = admitting.Turns()
+        self._successors = succession.Sweep()
 
     def run(self) -> None:
         """Stand for election until stopped; lead while the lock's connection lives."""
@@ -171,7 +172,7 @@ class Leader:
     def _dispatch(self, connection: Connection) -> int:
         if time.monotonic() < self._broker_back_at:
             return 0
-        due = {job.id: job for job in self._admission.turn(connection)}
+        due = {job.id: job for job in [*self._admission.turn(connection), *self._successors.turn(connection)]}
         unsent = {job.id: job for job in jobs.undispatched(connection, DISPATCH_GRACE, BATCH)}
         records = list((due | unsent).values())
         if records:

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic, sleep
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +22,7 @@ from celery import Task, chain, chord, group, shared_task, signature
 from celery.exceptions import Ignore
 from celery.result import allow_join_result
 
-WITHIN = 6  # seconds in which every canvas must have ended
+WITHIN = 40  # seconds in which every canvas must have ended
 CANVASES: dict[str, Callable[[], Any]] = {}
 TYPED: dict[str, Any] = {}  # what canvases with payloads as models give; plain Celery cannot send those
 
@@ -99,6 +103,40 @@ def replace_after(self: Task[..., Any], value: Any) -> Any:
     return self.replace(chain(add.s(value, 1), add.s(10)))
 
 
+@shared_task(name="canvas.replace_after_total", bind=True)
+def replace_after_total(self: Task[..., Any], values: Any) -> Any:
+    """Be replaced by a group that goes on with the sum of the values."""
+    return self.replace(group(add.s(sum(values), 1), add.s(sum(values), 2)))
+
+
+@shared_task(name="canvas.replace_later", bind=True)
+def replace_later(self: Task[..., Any], wanted: Any) -> Any:
+    """Ask for another attempt, which is replaced."""
+    if self.request.retries == 0:
+        raise self.retry(countdown=0.01)
+    return self.replace(signature(wanted))
+
+
+@shared_task(name="canvas.count_down", bind=True)
+def count_down(self: Task[..., Any], number: int) -> Any:
+    """Be replaced by oneself with a smaller number, down to 0."""
+    return self.replace(count_down.s(number - 1)) if number else [self.request.retries, "end"]
+
+
+@shared_task(name="canvas.note")
+def note(task_id: str, path: str = "", role: str = "") -> None:
+    """An errback of the old style: it is a task, and gets an id."""
+    with Path(path).open("a") as file:
+        file.write(f"{role} id {len(task_id)}\n")
+
+
+@shared_task(name="canvas.note_error")
+def note_error(request: Any, exc: Exception, traceback: Any, path: str = "", role: str = "") -> None:
+    """An errback of the new style: it is called with the request and the exception."""
+    with Path(path).open("a") as file:
+        file.write(f"{role} {type(exc).__name__} {len(request.id)}\n")
+
+
 @shared_task(name="canvas.join", bind=True)
 def join(self: Task[..., Any], value: Any) -> Any:
     """Add a member to the own chord."""
@@ -164,6 +202,18 @@ def raised(result: Any) -> list[Any]:
         return ["value", result.get(timeout=WITHIN)]
     except Exception as error:  # noqa: BLE001 - it is the answer
         return [type(error).__module__, type(error).__qualname__, list(map(str, error.args)), result.state]
+
+
+def noted(ask: Callable[[Callable[..., Any]], Any], count: int) -> list[str]:
+    """What the errbacks of a canvas have written when there are `count` lines; nothing may come after that."""
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / "notes"
+        ask(lambda task, role: task.s(path=str(path), role=role))
+        deadline = monotonic() + WITHIN
+        while monotonic() < deadline and (not path.exists() or len(path.read_text().splitlines()) < count):
+            sleep(0.02)
+        sleep(0.2)
+        return sorted(path.read_text().splitlines()) if path.exists() else []
 
 
 # shapes
@@ -354,7 +404,7 @@ def a_long_result_in_a_chain() -> Any:
 
 @canvas
 def long_results_in_a_chord() -> Any:
-    return chord([long.s(2_048)] * 160, length.s()).delay().get(timeout=4 * WITHIN)
+    return chord([long.s(2_048)] * 160, length.s()).delay().get(timeout=WITHIN)
 
 
 # what a handler returns
@@ -432,6 +482,201 @@ def a_failing_body() -> Any:
     return raised(chord([echo.s(1), echo.s(2)], refuse.s()).delay())
 
 
+# replacements
+
+
+@canvas
+def replaced_by_a_task() -> Any:
+    result = replace.delay(add.s(1, 2))
+    return [result.get(timeout=WITHIN), result.state]
+
+
+@canvas
+def replaced_by_a_chain() -> Any:
+    return replace.delay(chain(add.s(1, 2), add.s(3), add.s(4))).get(timeout=WITHIN)
+
+
+@canvas
+def replaced_by_a_group() -> Any:
+    return replace.delay(group(add.s(1, 2), add.s(3, 4))).get(timeout=WITHIN)
+
+
+@canvas
+def replaced_by_a_chord() -> Any:
+    return replace.delay(chord([add.s(1, 2), add.s(3, 4)], total.s())).get(timeout=WITHIN)
+
+
+@canvas
+def replaced_by_a_chain_that_ends_in_a_group() -> Any:
+    return replace.delay(chain(echo.s(1), group(add.s(1), add.s(2)))).get(timeout=WITHIN)
+
+
+@canvas
+def replaced_by_a_chain_with_a_group_in_it() -> Any:
+    return replace.delay(chain(echo.s(1), group(add.s(1), add.s(2)), total.s())).get(timeout=WITHIN)
+
+
+@canvas
+def replaced_by_itself_again_and_again() -> Any:
+    return count_down.delay(5).get(timeout=WITHIN)
+
+
+@canvas
+def replaced_after_a_retry() -> Any:
+    return replace_later.delay(chain(add.s(1, 2), add.s(3))).get(timeout=WITHIN)
+
+
+@canvas
+def replaced_by_a_task_that_is_retried() -> Any:
+    return replace.delay(again.s(1, 2)).get(timeout=WITHIN)
+
+
+@canvas
+def replaced_at_the_beginning_of_a_chain() -> Any:
+    return chain(replace.s(add.s(1, 2)), add.s(10), add.s(100)).delay().get(timeout=WITHIN)
+
+
+@canvas
+def replaced_within_a_chain() -> Any:
+    result = chain(echo.s(1), replace_after.s(), add.s(100)).delay()
+    return [result.get(timeout=WITHIN), result.parent.get(timeout=WITHIN)]
+
+
+@canvas
+def replaced_by_a_group_within_a_chain() -> Any:
+    return chain(echo.s(1), replace.si(group(echo.s(1), echo.s(2))), total.s(), add.s(1)).delay().get(timeout=WITHIN)
+
+
+@canvas
+def replaced_by_a_chord_within_a_chain() -> Any:
+    inner = chord([add.s(1, 2), add.s(3, 4)], total.s())
+    return chain(echo.s(1), replace.si(inner), add.s(1)).delay().get(timeout=WITHIN)
+
+
+@canvas
+def replaced_at_the_end_of_a_chain() -> Any:
+    return chain(echo.s(1), replace_after.s()).delay().get(timeout=WITHIN)
+
+
+@canvas
+def replaced_in_a_group() -> Any:
+    return group(echo.s(1), replace.s(add.s(1, 2)), replace.s(chain(echo.s(3), add.s(1)))).delay().get(timeout=WITHIN)
+
+
+@canvas
+def replaced_in_a_header() -> Any:
+    header = [echo.s(1), replace.s(add.s(1, 2)), replace.s(chain(echo.s(3), add.s(1)))]
+    return chord(header, echo.s()).delay().get(timeout=WITHIN)
+
+
+@canvas
+def replaced_by_groups_and_chords_in_a_header() -> Any:
+    header = [replace.s(group(echo.s(1), echo.s(2))), echo.s(3), replace.s(chord([echo.s(4), echo.s(5)], total.s()))]
+    return chord(header, echo.s()).delay().get(timeout=WITHIN)
+
+
+@canvas
+def replaced_in_a_chain_in_a_header() -> Any:
+    header = [chain(echo.s(1), replace_after.s(), add.s(100)), chain(echo.s(2), replace_after.s())]
+    return chord(header, total.s()).delay().get(timeout=WITHIN)
+
+
+@canvas
+def a_body_that_is_replaced() -> Any:
+    return chord([echo.s(1), echo.s(2)], replace_after_total.s()).delay().get(timeout=WITHIN)
+
+
+@canvas
+def replaced_with_a_link() -> Any:
+    result = replace.apply_async((add.s(1, 2),), link=add.s(10))
+    return [result.get(timeout=WITHIN), [child.get(timeout=WITHIN) for child in result.children]]
+
+
+@canvas
+def a_replacement_that_fails() -> Any:
+    return raised(replace.delay(refuse.s(number=5)))
+
+
+@canvas
+def a_replacement_that_fails_within_a_chain() -> Any:
+    result = chain(replace.s(chain(echo.s(1), refuse.s(number=5), echo.s())), echo.s()).delay()
+    return [raised(echo.AsyncResult(result.parent.id)), raised(echo.AsyncResult(result.id))]
+
+
+@canvas
+def a_replacement_that_fails_in_a_header() -> Any:
+    result = chord([echo.s(1), replace.s(chain(echo.s(2), refuse.s()))], total.s()).delay()
+    answer = raised(echo.AsyncResult(result.id))
+    return [*answer[:2], answer[3]]
+
+
+@canvas
+def types_through_a_replacement() -> Any:
+    return replace.delay(types.s(VALUE, more=VALUE)).get(timeout=WITHIN)
+
+
+@canvas
+def joined_to_a_chord() -> Any:
+    return chord([join.s(5), echo.s(1), join.s(7)], total.s()).delay().get(timeout=WITHIN)
+
+
+# errbacks
+
+
+@canvas
+def an_errback_of_a_task() -> Any:
+    return noted(lambda call: refuse.apply_async(link_error=[call(note, "old"), call(note_error, "new")]), 2)
+
+
+@canvas
+def an_errback_of_a_chain() -> Any:
+    return noted(
+        lambda call: chain(echo.s(1), refuse.s(), echo.s(), echo.s()).apply_async(link_error=call(note, "chain")), 1
+    )
+
+
+@canvas
+def an_errback_of_the_body_of_a_chord() -> Any:
+    def ask(call: Any) -> Any:
+        body = total.s().on_error(call(note, "old")).on_error(call(note_error, "new"))
+        return chord([echo.s(1), refuse.s(), refuse.s()], body).delay()
+
+    return noted(ask, 2)
+
+
+@canvas
+def an_errback_of_a_chord_in_a_chain() -> Any:
+    def ask(call: Any) -> Any:
+        body = total.s().on_error(call(note_error, "body"))
+        return chain(echo.s(1), chord([echo.s(), refuse.s()], body), echo.s().on_error(call(note, "last"))).delay()
+
+    return noted(ask, 1)
+
+
+@canvas
+def an_errback_of_a_body_that_is_a_chain() -> Any:
+    def ask(call: Any) -> Any:
+        body = chain(total.s(), echo.s())
+        return chord([echo.s(1), refuse.s()], body).apply_async(link_error=call(note_error, "body"))
+
+    return noted(ask, 1)
+
+
+@canvas
+def errbacks_of_a_body_that_is_a_group() -> Any:
+    def ask(call: Any) -> Any:
+        body = group(total.s().on_error(call(note_error, "one")), echo.s().on_error(call(note_error, "two")))
+        return chord([echo.s(1), refuse.s()], body).delay()
+
+    return noted(ask, 2)
+
+
+@canvas
+def an_errback_of_a_replaced_task() -> Any:
+    wanted = chain(echo.s(1), refuse.s())
+    return noted(lambda call: replace.apply_async((wanted,), link_error=call(note_error, "replaced")), 1)
+
+
 # typed payloads
 
 
@@ -485,11 +730,13 @@ def typed_in_a_link() -> Any:
 def answers(app: Any, names: list[str]) -> dict[str, Any]:
     """The answers to these canvases on one app; what goes wrong is an answer, too."""
     app.set_default()
+    with ThreadPoolExecutor(4) as pool:
+        return dict(zip(names, pool.map(lambda name: _answer(app, name), names), strict=True))
+
+
+def _answer(app: Any, name: str) -> Any:
     app.set_current()
-    found = {}
-    for name in names or list(CANVASES):
-        try:
-            found[name] = json.loads(json.dumps(CANVASES[name]()))
-        except Exception as error:  # noqa: BLE001 - the other one must give the same
-            found[name] = f"{type(error).__name__}: {error}"
-    return found
+    try:
+        return json.loads(json.dumps(CANVASES[name]()))
+    except Exception as error:  # noqa: BLE001 - the other one must give the same
+        return f"{type(error).__name__}: {error}"

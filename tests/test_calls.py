@@ -15,7 +15,7 @@ from celery import Celery, Task, _state
 from celery.app.amqp import AMQP
 from kombu import Connection, Producer
 
-from tasks import BaseModel, Job, sending, signals
+from tasks import BaseModel, Job, sending, succession
 from tasks.app import JobApp
 from tasks.arguments import PASSING, payload_to_arguments
 from tasks.messages import publish
@@ -263,7 +263,7 @@ def test_a_successor_whose_id_is_another_jobs_takes_no_outcome_with_it(tracked: 
     running = tracked.start(tracked.submit())
     with pool.begin() as connection:
         jobs.settle(connection, [outcome(running, "succeeded")])
-        submitted = signals._submit(connection, [conflicting, other])
+        submitted = succession.submit(connection, [conflicting, other])
     assert [job.id for job in submitted] == [other.id]
     assert tracked.get(running.id).status == "succeeded"
     assert tracked.get(taken.id).payload == {}

@@ -203,6 +203,7 @@ VERBS: dict[str, Verb] = {
     "retry later": Verb(_settle("retry"), ("running",), Event.FAILED, Status.RETRYING),
     "lost": Verb(_settle("lost"), ("running",), Event.RELEASED, Status.QUEUED),
     "released": Verb(_settle("released"), ("running",), Event.RELEASED, Status.QUEUED),
+    "replaced": Verb(_settle("replaced"), ("running",), Event.RELEASED, Status.QUEUED),
     "ended elsewhere": Verb(_settle("cancelled"), ("running",), Event.CANCELLED, Status.CANCELLED),
     "seen": Verb(_seen, ("stopping",), Event.SEEN),
     "stopped": Verb(_stopped, ("stopping",), Event.STOPPED),

@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 from tests.properties import ON_ONE_DATABASE
 from tests.tracked import ACME, HOUR, KINDS, LEASE_TIMEOUT, Tracked, check_job, empty, new_job, wish
-from tracking import admission, jobs
+from tracking import admission, jobs, successors
 from tracking.admission import UNLIMITED
 from tracking.db import Database
 from tracking.errors import IdempotencyConflict, IllegalMove
@@ -67,6 +67,8 @@ class Expected:
                 self.status = Status.QUEUED
         self.renewed = self.status is Status.QUEUED
         self.losses = lost_once_more
+        if kind == "replaced":
+            self.retry_count = self.losses = 0
         self.progress = 100 if kind == "succeeded" else self.progress
 
     def start_over(self) -> None:
@@ -159,6 +161,9 @@ class Jobs(RuleBasedStateMachine):
             assert settled == []
             return
         job.end(kind)
+        if kind == "replaced":
+            wanted = new_job(id=job.id, max_retries=job.max_retries)
+            assert successors.call(self.tracked.connection, wanted, UNLIMITED, [job.id])
         assert [(each.job_id, each.task_id, each.status) for each in settled] == [(job.id, task_id, job.status)]
 
     @rule(job=known, by_message=st.booleans())

@@ -14,13 +14,14 @@ from uuid import UUID
 
 from sqlalchemy import Connection, delete, text
 
-from tracking.models import JobRecord
+from tracking.models import UNCALLED, JobRecord
 from tracking.rule import (
     LINES,
     is_broken,
     is_dependent,
     is_paused,
     is_served,
+    is_uncalled,
     limit_of,
     next_hold,
     room_of,
@@ -287,7 +288,7 @@ LIFT_GATED = _lift(
 _DEPENDS = """hold = 'dependency'
           AND (CAST(:job_id AS uuid) IS NULL OR depends_on @> ARRAY[CAST(:job_id AS uuid)])"""
 
-LIFT_DEPENDENTS = _lift(f"{_DEPENDS} AND NOT {is_dependent('jobs')}")
+LIFT_DEPENDENTS = _lift(f"{_DEPENDS} AND NOT {is_uncalled('jobs')} AND NOT {is_dependent('jobs')}")
 
 CANCEL_DEPENDENTS = text(
     f"""
@@ -305,7 +306,7 @@ CANCEL_DEPENDENTS = text(
         UPDATE jobs
         SET status = '{Status.CANCELLED}', hold = NULL, due_at = NULL, cancel_requested_at = clock_timestamp(),
             completed_at = clock_timestamp(), updated_at = clock_timestamp(),
-            error_type = 'DependencyEnded', error_message = 'its dependency ' || broken || ' is ' || how
+            error_type = '{UNCALLED}', error_message = 'its dependency ' || broken || ' is ' || how
         FROM locked
         WHERE jobs.id = locked.id
         RETURNING jobs.*, locked.from_status, locked.broken

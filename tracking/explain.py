@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, literal, select, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Uuid
 
-from tracking import circuits, organizations, pauses, queries, reasons, workers
+from tracking import circuits, organizations, pauses, queries, reasons, successors, workers
 from tracking.admission import Limits
 from tracking.errors import JobNotFound
 from tracking.models import JobRecord, Scope
@@ -97,13 +97,16 @@ def _line(
 
 
 def _dependency(connection: Connection, job: JobRecord, scope: Scope) -> Iterator[Reason]:
-    if not job.depends_on or job.attempt > 0:  # it has started, so they were fulfilled
+    awaited = successors.awaited(connection, job)
+    if not awaited and job.attempt == 0:  # else it has started, so they were fulfilled
+        awaited = job.depends_on
+    if not awaited:
         return
-    wanted = {"ids": job.depends_on, "organization_id": scope.organization_id, "user_id": scope.user_id}
+    wanted = {"ids": awaited, "organization_id": scope.organization_id, "user_id": scope.user_id}
     rows = connection.execute(UNFINISHED, wanted).all()
     if rows:
         visible = [Awaited(row.id, Status(row.status) if row.status else None) for row in rows if row.is_visible]
-        yield reasons.Dependency(len(job.depends_on), len(rows), visible[:MOST_NAMED])
+        yield reasons.Dependency(len(awaited), len(rows), visible[:MOST_NAMED])
 
 
 def _due(connection: Connection, job: JobRecord) -> Iterator[Reason]:

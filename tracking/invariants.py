@@ -271,6 +271,12 @@ HELD = f"""
                      OR bool_or(dependency.status IS NULL
                                 OR dependency.status IN ('failed', 'cancelled') AND completed_at < {_LONG_AGO})
               FROM unnest(held.depends_on) AS wanted (id) LEFT JOIN jobs AS dependency ON dependency.id = wanted.id)
+              OR EXISTS (SELECT FROM jobs AS followed
+                         WHERE followed.id = held.follows AND followed.completed_at < {_LONG_AGO})
+              OR EXISTS (SELECT FROM jobs AS member
+                         WHERE member.group_id = held.follows_group AND member.status IN ('failed', 'cancelled')
+                           AND member.completed_at < {_LONG_AGO}
+                           AND member.follows_group IS DISTINCT FROM held.follows_group)
           WHEN 'paused' THEN NOT {is_paused("held")}
           WHEN 'circuit' THEN NOT {is_broken("held")}
           WHEN 'organization_limit' THEN

@@ -51,7 +51,7 @@ def submit(connection: Connection, job: NewJob, limits: Limits, *, scope: Scope 
     if not unknown:
         row = run(connection, statements.SUBMIT, {**_submission(job), **limits.parameters})
         if row is not None:
-            return Submitted(_not_revoked(connection, row), created=True)
+            return Submitted(unless_revoked(connection, row), created=True)
     existing = connection.execute(statements.EXISTING, _identity(job)).first()
     if existing is None and unknown:
         raise UnknownDependency(f"there is no job {unknown[0]} to depend on", job_ids=unknown)
@@ -63,6 +63,14 @@ def submit(connection: Connection, job: NewJob, limits: Limits, *, scope: Scope 
     if job.idempotency_key is None and not existing.is_same:
         raise IdempotencyConflict(f"the id {job.id} was used for another job: its type or its arguments differ")
     return Submitted(found, created=False)
+
+
+def unless_revoked(connection: Connection, row: Any) -> JobRecord:
+    """A job that was just submitted: cancelled when it was revoked before."""
+    if row.revoked_by is None:
+        return record(row)
+    cancelled = cancel_dispatch(connection, row.id, actor=row.revoked_by, reason="revoked before it was submitted")
+    return cancelled.job if cancelled is not None else record(row)
 
 
 def claim(connection: Connection, claims: Sequence[Claim]) -> list[Attempt | Refusal]:
@@ -217,14 +225,6 @@ def reap(
     return settle(connection, lost, max_losses=max_losses) if lost else []
 
 
-def _not_revoked(connection: Connection, row: Any) -> JobRecord:
-    """A job that was just submitted: cancelled when it was revoked before."""
-    if row.revoked_by is None:
-        return record(row)
-    cancelled = cancel_dispatch(connection, row.id, actor=row.revoked_by, reason="revoked before it was submitted")
-    return cancelled.job if cancelled is not None else record(row)
-
-
 def _unknown_dependencies(connection: Connection, job: NewJob, scope: Scope) -> Sequence[UUID]:
     if not job.depends_on:
         return ()
@@ -277,6 +277,8 @@ def _why_not(connection: Connection, job_id: UUID, scope: Scope, what: str) -> J
         return JobNotFound()
     if known.stopping:
         return IllegalMove(f"the job {job_id} was cancelled and its body is still stopping", retry_after=2)
+    if what == "cannot be retried" and known.why_uncalled is not None:
+        return IllegalMove(f"the job {job_id} was never called; retry what it waited for: {known.why_uncalled}")
     if what == "cannot be retried" and known.status in sources(Event.RETRIED):
         return IllegalMove(
             f"the job {job_id} has used {known.retry_count} of {known.max_retries} retries; force it to retry anyway"

@@ -13,6 +13,8 @@ from tracking.states import Event, Hold, Status
 
 JsonObject = Mapping[str, Any]
 
+UNCALLED = "DependencyEnded"  # the error type of a job that ended with another one that it waited for
+
 
 @dataclass(frozen=True, slots=True)
 class Owner:
@@ -32,7 +34,11 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to submit. `id` is also the task id of its first dispatch."""
+    """A job to submit. `id` is also the task id of its first dispatch.
+
+    One that `follows` a job, or a canvas group, is called with its result; see tracking.successors. `successors`: those
+    that follow this one, and what follows them. `joins`: it is a further member of a chord that runs already.
+    """
 
     id: UUID
     owner: Owner
@@ -48,6 +54,8 @@ class NewJob:
     scheduled_at: datetime | None = None
     delay: timedelta | None = None
     depends_on: Sequence[UUID] = ()
+    follows: UUID | None = None
+    follows_group: str | None = None
     parent_id: UUID | None = None
     root_id: UUID | None = None
     group_id: str | None = None
@@ -56,6 +64,8 @@ class NewJob:
     request_hash: str | None = None
     circuit_key: str = ""
     actor: str | None = None
+    successors: Sequence[NewJob] = ()
+    joins: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +109,8 @@ class JobRecord:
     claim_id: UUID | None
     stopping: bool
     depends_on: list[UUID]
+    follows: UUID | None
+    follows_group: str | None
     idempotency_key: str | None
     request_hash: str | None
     scheduled_at: datetime | None
@@ -109,6 +121,11 @@ class JobRecord:
     completed_at: datetime | None
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def ended_uncalled(self) -> bool:
+        """Whether it ended with what it waited for, and lacks arguments: that is to be retried instead."""
+        return self.error_type == UNCALLED and (self.follows is not None or self.follows_group is not None)
 
     @property
     def next_retry_at(self) -> datetime | None:
@@ -213,7 +230,7 @@ class Progress:
     moved_on: bool = True
 
 
-OutcomeKind = Literal["succeeded", "failed", "retry", "lost", "released", "returned", "cancelled"]
+OutcomeKind = Literal["succeeded", "failed", "retry", "lost", "released", "returned", "cancelled", "replaced"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,9 +252,10 @@ class Outcome:
     succeeded: `result`, and `typed_result`, the same in Celery's JSON when that names types that JSON lacks.
     failed: `failure`. retry: `failure`, the `delay` until it is due again, and what it `changes`.
     lost: its worker died; it runs again unless it took too many down. released: handed back by its worker, runs again.
-    returned: handed back by its handler, which counts as a loss; after too many it fails with `failure`.
-    cancelled: ended by somebody outside the platform, with the reason in `failure.message`. `last_news`: what the body
-    said last and nobody has written yet. `children`: the results of the tasks that the body sent, in Celery's form.
+    returned: handed back by its handler, which counts as a loss; after too many it fails with `failure`. replaced:
+    another task runs in its place, and has still to be called. cancelled: ended by somebody outside the platform, with
+    the reason in `failure.message`. `last_news`: what the body said last and nobody has written yet. `children`: the
+    results of the tasks that the body sent, in Celery's form.
     """
 
     task_id: UUID

@@ -32,6 +32,11 @@ def is_broken(job: str) -> str:
                          AND broken.probe_id IS DISTINCT FROM {job}.id)"""
 
 
+def is_uncalled(job: str) -> str:
+    """SQL: whether this job lacks arguments, the result of a job or of a canvas group; see successors.py."""
+    return f"({job}.follows IS NOT NULL OR {job}.follows_group IS NOT NULL)"
+
+
 def is_dependent(job: str) -> str:
     """SQL: whether one of the jobs that this job depends on has not succeeded."""
     return f"""EXISTS (SELECT FROM unnest({job}.depends_on) AS wanted (id)
@@ -50,7 +55,7 @@ def next_hold(job: str, due_at: str | None = None) -> str:
     A job that has run before had dependencies that succeeded; they may have been removed since.
     """
     return f"""CASE
-        WHEN {job}.attempt = 0 AND {is_dependent(job)} THEN 'dependency'
+        WHEN {is_uncalled(job)} OR {job}.attempt = 0 AND {is_dependent(job)} THEN 'dependency'
         WHEN {due_at or f"{job}.due_at"} > clock_timestamp()
             THEN CASE {job}.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
         WHEN {is_paused(job)} THEN 'paused'
@@ -103,7 +108,7 @@ def gets_slot(job: str) -> str:
 def still_holds(job: str) -> str:
     """SQL: whether what this job is held for is still so; null when it is not held."""
     return f"""CASE {job}.hold
-        WHEN 'dependency' THEN {is_dependent(job)}
+        WHEN 'dependency' THEN {is_uncalled(job)} OR {is_dependent(job)}
         WHEN 'paused' THEN {is_paused(job)}
         WHEN 'circuit' THEN {is_broken(job)}
         WHEN 'organization_limit' THEN NOT {gets_slot(job)}

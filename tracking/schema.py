@@ -81,6 +81,8 @@ jobs = Table(
     Column("claim_id", Uuid, comment="one per delivery, so that a claim whose reply was lost can be asked again"),
     Column("stopping", Boolean, nullable=False, server_default=false(), comment="cancelled, its body not yet over"),
     Column("depends_on", ARRAY(Uuid), nullable=False, server_default=text("'{}'"), comment="jobs to succeed first"),
+    Column("follows", Uuid, comment="the job with whose result this one will be called; null = it was, or has none"),
+    Column("follows_group", Text, comment="the same of the canvas group whose results it will be called with"),
     Column("idempotency_key", Text),
     Column("request_hash", Text),
     Column("scheduled_at", INSTANT, comment="when its submitter wanted it to start"),
@@ -144,6 +146,9 @@ jobs = Table(
     ),
     Index("jobs_dependents", "depends_on", postgresql_using="gin", postgresql_where=text("hold = 'dependency'")),
     Index("jobs_gated", "hold", "job_type", postgresql_where=text("hold IN ('dependency', 'circuit', 'paused')")),
+    # canvas: what follows a job, or a group
+    Index("jobs_following", "follows", postgresql_where=text("follows IS NOT NULL")),
+    Index("jobs_following_group", "follows_group", postgresql_where=text("follows_group IS NOT NULL")),
     # retention: does an active job still depend on it
     Index(
         "jobs_depending",

@@ -10,13 +10,36 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import Uuid
 
-from tracking.rule import first_hold, is_awaited, is_broken, is_paused, next_hold
+from tracking.rule import first_hold, is_awaited, is_broken, is_paused, is_uncalled, next_hold
 from tracking.sql import for_driver, listed, logged, statement
-from tracking.states import FINISHED, WAITING, Event, sources
+from tracking.states import FINISHED, WAITING, Event, Status, sources
 
 NULLABLE_JSON = JSONB(none_as_null=True)
 
 SCOPE = """organization_id = :organization_id AND (CAST(:user_id AS text) IS NULL OR user_id = :user_id)"""
+
+
+def revoked_by(job: str) -> str:
+    """SQL: who has revoked this job before its row was written; null = nobody."""
+    return f"""(SELECT revoked_by FROM revocations WHERE stamp = '' AND value = to_jsonb({job}.id)
+                UNION ALL
+                SELECT revoked_by FROM jsonb_each({job}.delivery -> 'stamps') AS stamped
+                JOIN revocations ON revocations.stamp = stamped.key AND stamped.value @> revocations.value
+                LIMIT 1)"""
+
+
+def is_followed(job: str) -> str:
+    """SQL: whether another job waits to be called with this one's result, or with those of its group."""
+    return f"""(EXISTS (SELECT FROM jobs AS waiting WHERE waiting.follows = {job}.id AND waiting.hold = 'dependency')
+                OR EXISTS (SELECT FROM jobs AS waiting
+                           WHERE waiting.follows_group = {job}.group_id AND waiting.hold = 'dependency'))"""
+
+
+# What an uncalled job waits for has not failed, and was not cancelled.
+MAY_BE_CALLED = f"""NOT EXISTS (SELECT FROM jobs AS followed
+                                WHERE followed.status IN ('{Status.FAILED}', '{Status.CANCELLED}')
+                                  AND (followed.id = jobs.follows
+                                       OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id))"""
 
 SUBMIT = for_driver(
     f"""
@@ -30,7 +53,7 @@ SUBMIT = for_driver(
                :group_id, CAST(:group_index AS int), :idempotency_key, :request_hash, depends_on, due_at, due_at,
                circuit_key, {first_hold("asked")}
         FROM (SELECT CAST(:id AS uuid) AS id, CAST(:organization_id AS text) AS organization_id, 'queued' AS status,
-                     0 AS attempt,
+                     0 AS attempt, CAST(NULL AS uuid) AS follows, CAST(NULL AS text) AS follows_group,
                      CAST(:job_type AS text) AS job_type, CAST(:queue AS text) AS queue,
                      CAST(:circuit_key AS text) AS circuit_key,
                      CAST(:depends_on AS uuid[]) AS depends_on,
@@ -48,12 +71,7 @@ SUBMIT = for_driver(
             " 'dependsOn', nullif(to_jsonb(depends_on), '[]'))",
         )
     })
-    SELECT *, (SELECT revoked_by FROM revocations WHERE stamp = '' AND value = to_jsonb(created.id)
-               UNION ALL
-               SELECT revoked_by FROM jsonb_each(created.delivery -> 'stamps') AS stamped
-               JOIN revocations ON revocations.stamp = stamped.key AND stamped.value @> revocations.value
-               LIMIT 1) AS revoked_by
-    FROM created"""
+    SELECT *, {revoked_by("created")} AS revoked_by FROM created"""
 )
 
 UNKNOWN_OF = statement(
@@ -160,6 +178,7 @@ SETTLE = f"""
                    WHEN 'retry' THEN 'retrying'
                    WHEN 'cancelled' THEN 'cancelled'
                    WHEN 'released' THEN 'queued'
+                   WHEN 'replaced' THEN 'queued'
                    ELSE CASE WHEN losses + 1 < %(max_losses)s THEN 'queued' ELSE 'failed' END
                END AS target,
                %(kind)s = 'lost' AND losses + 1 >= %(max_losses)s AS is_poison, progress AS reached
@@ -171,10 +190,14 @@ SETTLE = f"""
         SET status = target,
             task_id = CASE target WHEN 'queued' THEN gen_random_uuid() ELSE task_id END,
             dispatched_at = CASE target WHEN 'queued' THEN NULL ELSE dispatched_at END,
-            hold = CASE target WHEN 'retrying' THEN 'backoff' END,
+            hold = CASE WHEN target = 'retrying' THEN 'backoff' WHEN %(kind)s = 'replaced' THEN 'dependency' END,
+            follows = CASE %(kind)s WHEN 'replaced' THEN jobs.id END,
+            started_at = CASE %(kind)s WHEN 'replaced' THEN NULL ELSE started_at END,
             due_at = CASE target WHEN 'retrying' THEN clock_timestamp() + make_interval(secs => %(delay)s) END,
-            retry_count = retry_count + CASE target WHEN 'retrying' THEN 1 ELSE 0 END,
-            losses = losses + CASE WHEN %(kind)s IN ('lost', 'returned') THEN 1 ELSE 0 END,
+            retry_count = CASE WHEN %(kind)s = 'replaced' THEN 0 WHEN target = 'retrying' THEN retry_count + 1
+                          ELSE retry_count END,
+            losses = CASE WHEN %(kind)s IN ('lost', 'returned') THEN losses + 1 WHEN %(kind)s = 'replaced' THEN 0
+                     ELSE losses END,
             payload = coalesce(%(payload)s, payload),
             delivery = coalesce(delivery || %(delivery)s, delivery),
             queue = coalesce(%(queue)s, queue),
@@ -198,7 +221,7 @@ SETTLE = f"""
         FROM locked
         WHERE jobs.id = locked.id AND from_status = 'running' AND from_attempt = coalesce(%(attempt)s, from_attempt)
         RETURNING jobs.id, organization_id, user_id, job_type, status, attempt, error_type, error_message, due_at,
-                  started_at, completed_at, from_status, attempt_task_id, counts_in, reached
+                  started_at, completed_at, group_id, from_status, attempt_task_id, counts_in, reached
     ), logged AS ({
     logged(
         "moved",
@@ -217,7 +240,9 @@ SETTLE = f"""
         kept="coalesce(CAST(%(kept)s AS jsonb), '{}')",
     )
 })
-    SELECT id, attempt_task_id AS task_id, organization_id, status, {is_awaited("moved")} AS is_awaited FROM moved"""
+    SELECT id, attempt_task_id AS task_id, organization_id, status,
+           {is_awaited("moved")} OR {is_followed("moved")} AS is_awaited
+    FROM moved"""
 
 # SETTLE for the outcome that nearly all jobs have: with 4 parameters instead of 23 it takes a third less time.
 SUCCEED = f"""
@@ -336,6 +361,7 @@ RETRY = text(
         SELECT id, status AS from_status FROM jobs
         WHERE id = :id AND {SCOPE} AND status IN ({listed(sources(Event.RETRIED))}) AND NOT stopping
           AND (retry_count < max_retries OR :force)
+          AND (NOT {is_uncalled("jobs")} OR {MAY_BE_CALLED})
         FOR UPDATE
     ), moved AS (
         UPDATE jobs
@@ -359,7 +385,12 @@ RETRY = text(
     SELECT * FROM moved"""
 )
 
-IN_SCOPE = text(f"SELECT status, stopping, retry_count, max_retries FROM jobs WHERE id = :id AND {SCOPE}")
+IN_SCOPE = text(
+    f"""
+    SELECT status, stopping, retry_count, max_retries,
+           CASE WHEN {is_uncalled("jobs")} AND NOT {MAY_BE_CALLED} THEN error_message END AS why_uncalled
+    FROM jobs WHERE id = :id AND {SCOPE}"""
+)
 
 FAIL_WAITING = text(
     f"""

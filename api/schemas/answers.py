@@ -168,7 +168,8 @@ class JobStatus(Answered):
                 detail=job.progress_detail,
             ),
             can_cancel=can_cancel(job.status),
-            can_retry=can_retry(job.status, job.retry_count, job.max_retries) and not job.stopping,
+            can_retry=can_retry(job.status, job.retry_count, job.max_retries)
+            and not (job.stopping or job.ended_uncalled),
         )
 
 

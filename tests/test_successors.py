@@ -1,0 +1,314 @@
+"""The rows of a canvas: from the submit on, called with a result, or ended with what they waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import event
+
+from tests.tracked import ACME, Tracked, check_rows, new_job
+from tracking import admission, explain, jobs, queries, successors
+from tracking.admission import UNLIMITED
+from tracking.db import Database
+from tracking.errors import IllegalMove
+from tracking.models import Failure, JobRecord, NewJob
+from tracking.states import Hold, Status
+
+
+def plan(tracked: Tracked, *planned: NewJob, **changes: Any) -> JobRecord:
+    """A job, with the rows of what follows it."""
+    job = new_job(**changes, successors=planned)
+    return successors.submit(tracked.connection, job, UNLIMITED, scope=ACME).job
+
+
+def chain(tracked: Tracked, length: int) -> list[JobRecord]:
+    """A job and a chain of others behind it."""
+    first = uuid4()
+    links: list[NewJob] = []
+    for _ in range(length - 1):
+        links.append(new_job(follows=links[-1].id if links else first))
+    head = plan(tracked, *links, id=first)
+    return [head, *(tracked.get(link.id) for link in links)]
+
+
+def call(tracked: Tracked, job: JobRecord, **payload: Any) -> JobRecord | None:
+    """Call a job with the result of its predecessor, which has just succeeded."""
+    assert job.follows is not None
+    return successors.call(tracked.connection, new_job(id=job.id, payload=payload), UNLIMITED, [job.follows])
+
+
+def fail(tracked: Tracked, job: JobRecord) -> list[UUID]:
+    """Let a job fail for good; returns what ended with it."""
+    tracked.fail(tracked.start(job))
+    return [each.job.id for each in successors.end(tracked.connection, job.id)]
+
+
+def exception(tracked: Tracked, job: JobRecord) -> Any:
+    """What `get()` would raise."""
+    found = tracked.get(job.id)
+    end = queries.last_move(tracked.connection, job.id, found.status)
+    assert end is not None
+    return end.detail["exception"]
+
+
+def test_what_follows_has_a_row_from_the_submit_on(tracked: Tracked) -> None:
+    """Held back by its dependency, in the name of the same owner, and nobody else's to release."""
+    head, second, third = chain(tracked, 3)
+    assert head.hold is None
+    for job, before in ((second, head), (third, second)):
+        assert (job.status, job.hold, job.follows) == (Status.QUEUED, Hold.DEPENDENCY, before.id)
+    tracked.end(tracked.start(head))
+    assert admission.lift_dependents(tracked.connection, UNLIMITED, 10) == []
+    assert admission.cancel_dependents(tracked.connection, 10) == []
+
+
+def test_the_same_submit_again_plans_nothing(tracked: Tracked) -> None:
+    """The id is the same job."""
+    follower = new_job(follows=uuid4())
+    head = plan(tracked, follower, id=follower.follows)
+    again = successors.submit(
+        tracked.connection, new_job(id=head.id, successors=[new_job(follows=head.id)]), UNLIMITED, scope=ACME
+    )
+    assert not again.created
+    assert len(tracked.all()) == 2
+
+
+def test_a_call_gives_the_arguments_and_lets_the_job_run(tracked: Tracked) -> None:
+    """It is a job like any other then, and cannot be called twice."""
+    head, second = chain(tracked, 2)
+    tracked.end(tracked.start(head))
+    called = call(tracked, second, x=1)
+    assert called is not None
+    assert (called.payload, called.hold, called.follows) == ({"x": 1}, None, None)
+    assert call(tracked, second, x=2) is None
+    tracked.end(tracked.start(called))
+    check_rows(tracked)
+    assert tracked.events(second) == ["created", "due", "started", "completed"]
+
+
+def test_a_job_is_called_by_what_it_follows_only(tracked: Tracked) -> None:
+    """A signature that was frozen once and stands in two canvases is one job, of the first of them."""
+    _, second = chain(tracked, 2)
+    other = tracked.submit()
+    assert successors.call(tracked.connection, new_job(id=second.id), UNLIMITED, [other.id, "group"]) is None
+    assert tracked.get(second.id) == second
+
+
+def test_a_failure_ends_all_that_follows_with_its_exception(tracked: Tracked) -> None:
+    """Nothing else is touched."""
+    head, second, third = chain(tracked, 3)
+    bystander = chain(tracked, 2)
+    kept = {"exc_type": "Mine", "exc_message": [7], "exc_module": "m"}
+    tracked.end(tracked.start(head), "failed", failure=Failure("Mine", "7", exception=kept))
+    ended = successors.end(tracked.connection, head.id)
+    assert {each.job.id for each in ended} == {second.id, third.id}
+    for job in (second, third):
+        found = tracked.get(job.id)
+        assert (found.status, found.error_type, found.attempt) == (Status.FAILED, "DependencyEnded", 0)
+        assert str(head.id) in (found.error_message or "")
+        assert exception(tracked, job) == kept
+    assert [tracked.get(job.id) for job in bystander] == bystander
+    assert successors.end(tracked.connection, head.id) == []
+    check_rows(tracked)
+
+
+def test_a_cancel_cancels_what_follows(tracked: Tracked) -> None:
+    """For `get()` it is a revoked task."""
+    head, second = chain(tracked, 2)
+    tracked.cancel(head)
+    assert [each.job.status for each in successors.end(tracked.connection, head.id)] == [Status.CANCELLED]
+    assert exception(tracked, second)["exc_type"] == "TaskRevokedError"
+    check_rows(tracked)
+
+
+def test_a_failed_job_that_succeeds_after_a_retry_calls_what_had_ended_with_it(tracked: Tracked) -> None:
+    """Nothing is lost, nothing runs twice; further down they wait for their own turn."""
+    head, second, third = chain(tracked, 3)
+    fail(tracked, head)
+    tracked.end(tracked.start(tracked.retry(tracked.get(head.id))))
+    called = call(tracked, second, x=1)
+    assert called is not None
+    assert (called.status, called.payload, called.error_type) == (Status.QUEUED, {"x": 1}, None)
+    assert tracked.get(third.id).status is Status.FAILED
+    tracked.end(tracked.start(called))
+    assert call(tracked, third) is not None
+    assert tracked.events(third) == ["created", "failed", "retried"]
+    check_rows(tracked)
+
+
+def test_a_job_that_somebody_has_cancelled_stays_so_when_it_is_called(tracked: Tracked) -> None:
+    """It has its arguments then, for a retry by hand."""
+    head, second = chain(tracked, 2)
+    tracked.cancel(second)
+    tracked.end(tracked.start(head))
+    called = call(tracked, second, x=1)
+    assert called is not None
+    assert (called.status, called.payload) == (Status.CANCELLED, {"x": 1})
+    again = tracked.retry(called)
+    assert (again.status, again.hold, again.payload) == (Status.QUEUED, None, {"x": 1})
+    check_rows(tracked)
+
+
+def test_a_job_that_waits_for_its_call_waits_on_after_a_retry(tracked: Tracked) -> None:
+    """Somebody has cancelled it and thought better of it."""
+    _, second = chain(tracked, 2)
+    tracked.cancel(second)
+    assert tracked.retry(tracked.get(second.id)).hold is Hold.DEPENDENCY
+
+
+def test_a_job_whose_predecessor_has_failed_cannot_be_retried(tracked: Tracked) -> None:
+    """It has no arguments: the predecessor can be."""
+    head, second = chain(tracked, 2)
+    fail(tracked, head)
+    with pytest.raises(IllegalMove, match=str(head.id)):
+        tracked.retry(tracked.get(second.id), force=True)
+
+
+@pytest.mark.parametrize("bodies", [1, 2])
+def test_a_member_that_fails_fails_the_bodies_of_its_chord(tracked: Tracked, bodies: int) -> None:
+    """One body with a ChordError, several with the cause itself, as on plain Celery; and what follows, too."""
+    planned = [new_job(follows_group="g") for _ in range(bodies)]
+    behind = new_job(follows=planned[0].id)
+    member = plan(tracked, *planned, behind, group_id="g")
+    other = tracked.submit(group_id="g")
+    tracked.end(tracked.start(member), "failed", failure=Failure("ValueError", "wrong"))
+    ended = {each.job.id: each for each in successors.end(tracked.connection, member.id)}
+    assert ended.keys() == {job.id for job in (*planned, behind)}
+    expected = "ChordError" if bodies == 1 else "ValueError"
+    assert {exception(tracked, each.job)["exc_type"] for each in ended.values()} == {expected}
+    assert {job_id for job_id, each in ended.items() if each.of_group} == {job.id for job in planned}
+    assert tracked.get(other.id).status is Status.QUEUED
+    assert str(member.id) in (tracked.get(planned[0].id).error_message or "")
+
+
+def test_what_a_failure_ends_ends_chords_in_turn(tracked: Tracked) -> None:
+    """A chord in a chain: its members never ran, so the body fails with the cause, and nobody's errback is called."""
+    first = uuid4()
+    members = [new_job(follows=first, group_id="g") for _ in range(3)]
+    body, last = new_job(follows_group="g"), new_job()
+    head = plan(tracked, *members, body, new_job(id=last.id, follows=body.id), id=first)
+    tracked.end(tracked.start(head), "failed", failure=Failure("ValueError", "wrong"))
+    ended = successors.end(tracked.connection, head.id)
+    assert {each.job.id for each in ended} == {body.id, last.id, *(job.id for job in members)}
+    assert not any(each.of_group for each in ended)
+    assert exception(tracked, tracked.get(last.id)) == {
+        "exc_type": "ValueError",
+        "exc_message": ["wrong"],
+        "exc_module": "builtins",
+    }
+
+
+def test_what_a_succeeded_job_did_not_call_fails(tracked: Tracked) -> None:
+    """It would wait for ever."""
+    head, second = chain(tracked, 2)
+    tracked.end(tracked.start(head))
+    assert [each.job.id for each in successors.end(tracked.connection, head.id)] == [second.id]
+    assert tracked.get(second.id).status is Status.FAILED
+
+
+def test_nothing_ends_before_its_predecessor(tracked: Tracked) -> None:
+    """Not while it waits, runs or backs off."""
+    head, second = chain(tracked, 2)
+    for _ in range(2):
+        assert successors.end(tracked.connection, head.id) == []
+        head = tracked.get(head.id) if head.attempt else tracked.back_off(tracked.start(head))
+    assert tracked.get(second.id) == second
+
+
+def test_the_sweep_finds_what_was_left_behind(tracked: Tracked) -> None:
+    """After a crash between an end and what follows from it; of a job and of a group, and nothing that is in order."""
+    head, _ = chain(tracked, 2)
+    member = plan(tracked, new_job(follows_group="g"), group_id="g")
+    tracked.submit(group_id="g")
+    chain(tracked, 2)
+    assert successors.left_behind(tracked.connection, 10) == []
+    tracked.fail(tracked.start(head))
+    tracked.fail(tracked.start(member))
+    found = successors.left_behind(tracked.connection, 10)
+    assert set(found) == {head.id, member.id}
+    for job_id in found:
+        successors.end(tracked.connection, job_id)
+    assert successors.left_behind(tracked.connection, 10) == []
+
+
+def test_the_body_of_a_header_that_was_never_sent_completely_fails(tracked: Tracked) -> None:
+    """Its producer died; a header that somebody is still sending is left alone."""
+    body = new_job(follows_group="g")
+    member = plan(tracked, body, group_id="g")
+    hour = timedelta(hours=1)
+    none = timedelta(0)
+    assert successors.incomplete_headers(tracked.connection, none, 10) == []
+    tracked.end(tracked.start(member))
+    assert successors.incomplete_headers(tracked.connection, hour, 10) == []
+    assert successors.incomplete_headers(tracked.connection, none, 10) == ["g"]
+    ended = successors.end_bodies(tracked.connection, "g", Failure("ChordError", "never sent"))
+    assert [each.job.id for each in ended] == [body.id]
+
+
+def test_a_replaced_job_waits_for_its_replacement(tracked: Tracked) -> None:
+    """It keeps its id and starts over; what followed it still does."""
+    head, second = chain(tracked, 2)
+    running = tracked.start(head)
+    tracked.end(running, "replaced")
+    first = uuid4()
+    plan(tracked, new_job(id=head.id, job_type="last", follows=first), id=first)
+    waiting = tracked.get(head.id)
+    assert (waiting.status, waiting.hold, waiting.follows) == (Status.QUEUED, Hold.DEPENDENCY, first)
+    assert (waiting.job_type, waiting.started_at) == ("last", None)
+    tracked.end(tracked.start(tracked.get(first)))
+    called = call(tracked, waiting, x=1)
+    assert called is not None
+    assert (called.id, called.attempt, called.retry_count) == (head.id, 1, 0)
+    assert called.task_id != running.task_id
+    tracked.end(tracked.start(called))
+    assert tracked.get(second.id).follows == head.id
+    check_rows(tracked)
+
+
+def test_explain_names_what_a_successor_waits_for(tracked: Tracked) -> None:
+    """The job before it, or the members of its header that have not succeeded."""
+    head, second = chain(tracked, 2)
+    body = new_job(follows_group="g")
+    member = plan(tracked, body, group_id="g")
+    tracked.end(tracked.start(tracked.submit(group_id="g")))
+    for job_id, awaited, total in ((second.id, head.id, 1), (body.id, member.id, 2)):
+        reason: Any = explain.explain(tracked.connection, job_id, ACME, UNLIMITED).reasons[0]
+        assert (reason.kind, reason.total, reason.unfinished) == ("dependency", total, 1)
+        assert [each.job_id for each in reason.jobs] == [awaited]
+
+
+# costs
+
+
+@pytest.fixture
+def statements(pool: Database) -> Callable[[], Sequence[str]]:
+    """The statements that SQLAlchemy has sent, since the last call."""
+    sent: list[str] = []
+    event.listen(pool.engine, "before_cursor_execute", lambda *args: sent.append(args[2]))
+
+    def taken() -> Sequence[str]:
+        found = list(sent)
+        sent.clear()
+        return found
+
+    return taken
+
+
+def test_a_thousand_successors_take_one_statement(tracked: Tracked, statements: Callable[[], Sequence[str]]) -> None:
+    """To plan, and to end."""
+    first = uuid4()
+    links: list[NewJob] = []
+    for _ in range(1000):
+        links.append(new_job(follows=links[-1].id if links else first))
+    statements()
+    head = plan(tracked, *links, id=first)
+    assert len(statements()) <= 2
+    tracked.fail(tracked.start(head))
+    statements()
+    assert len(successors.end(tracked.connection, head.id)) == 1000
+    assert len(statements()) <= 4
+    assert jobs.settle(tracked.connection, []) == []

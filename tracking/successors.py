@@ -1,0 +1,403 @@
+"""The jobs of a canvas that wait for the result of another: their rows from the submit on, their call, their end.
+
+A row that `follows` a job, or a canvas group, lacks arguments: that result. Whoever writes the success calls it in the
+same transaction; from then on it is a job like any other. What ends without a result ends its successors, with the
+reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.types import Text, Uuid
+
+from tracking import groups, jobs
+from tracking.admission import ACTOR, Limits
+from tracking.models import UNCALLED, Failure, JobRecord, JsonObject, NewJob, Scope, Submitted
+from tracking.rule import first_hold
+from tracking.sql import listed, logged, record, statement
+from tracking.statements import is_followed, revoked_by
+from tracking.states import ACTIVE, FINISHED, WAITING, Event, Status
+from tracking.values import MESSAGE_BYTES, bounded
+
+PROVISIONAL = "with:"  # begins the name of a canvas group that has no id yet; a later plan gives it
+NOT_CALLED = Failure("NotCalled", "the job that it follows has succeeded and called something else")
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A successor that ended with what it waited for; `exception` as Celery keeps one.
+
+    `of_group`: it is the body of a chord whose header has failed, and not further down.
+    """
+
+    job: JobRecord
+    exception: JsonObject
+    of_group: bool
+
+
+def submit(connection: Connection, job: NewJob, limits: Limits, *, scope: Scope) -> Submitted:
+    """Accept a job together with the rows of what follows it, as a member of the chord that it joins, if it does.
+
+    Wants a transaction. Raises what `jobs.submit` raises.
+    """
+    submitted = jobs.submit(connection, job, limits, scope=scope)
+    if submitted.created:
+        plan(connection, job.successors)
+        if job.joins and job.group_id is not None:
+            groups.grow(connection, job.group_id)
+    return submitted
+
+
+def plan(connection: Connection, planned: Sequence[NewJob]) -> list[JobRecord]:
+    """Write the rows of jobs that follow others; returns the new ones.
+
+    A row that exists stays as it is, unless it is of a job that is being replaced, and waits now for another one, or it
+    follows a group whose id was not known.
+    """
+    if not planned:
+        return []
+    actor = planned[0].actor or planned[0].owner.user_id
+    parameters = {"jobs": [_planned(job) for job in planned], "actor": actor}
+    return [record(row) for row in connection.execute(PLAN, parameters)]
+
+
+def call(connection: Connection, job: NewJob, limits: Limits, by: Collection[UUID | str]) -> JobRecord | None:
+    """Give a planned job its arguments, and let it run; `by`: the job or group that it followed.
+
+    One that had ended with its predecessor runs after all; one that somebody has cancelled stays cancelled. None when
+    there is no such row, or it has been called before.
+    """
+    parameters = {
+        "id": job.id,
+        "by": [each for each in by if isinstance(each, UUID)],
+        "by_groups": [each for each in by if isinstance(each, str)],
+        "organization_id": job.owner.organization_id,
+        "job_type": job.job_type,
+        "priority": job.priority,
+        "queue": job.queue,
+        "max_retries": job.max_retries,
+        "payload": dict(job.payload),
+        "delivery": dict(job.delivery),
+        "message": job.message,
+        "parent_id": job.parent_id,
+        "group_id": job.group_id,
+        "group_index": job.group_index,
+        "depends_on": list(job.depends_on),
+        "circuit_key": job.circuit_key,
+        "due_at": job.scheduled_at,
+        "delay": job.delay,
+        **limits.parameters,
+    }
+    row = connection.execute(CALL, parameters).first()
+    return jobs.unless_revoked(connection, row) if row is not None else None
+
+
+def end(connection: Connection, job_id: UUID) -> list[Ended]:
+    """End what waits for the result of a job that ended without one, and what waits for that in turn.
+
+    They fail with its exception, or are cancelled with it; the body of a chord fails because a member did. What still
+    waits for a job that has succeeded is called by nobody. Nothing happens while the job is not over.
+    """
+    ended: list[Ended] = []
+    culprits = [job_id]
+    groups: set[str | None] = {None}
+    while culprits:
+        row = connection.execute(CULPRIT, {"id": culprits.pop()}).first()
+        if row is None:
+            continue
+        if row.status == Status.SUCCEEDED:
+            return end_uncalled(connection, job_id, NOT_CALLED)
+        found = [*_end_chain(connection, row), *_end_bodies(connection, row)]
+        ended += found
+        for each in found:
+            if each.job.group_id not in groups:  # one member that has failed is enough
+                groups.add(each.job.group_id)
+                culprits.append(each.job.id)
+    return ended
+
+
+def end_uncalled(connection: Connection, job_id: UUID, failure: Failure) -> list[Ended]:
+    """Fail what still waits for a job that has succeeded: it could not be called, for this reason."""
+    return _end(connection, END_CHAIN, {"job_id": job_id}, Status.FAILED, failure)
+
+
+def end_bodies(connection: Connection, group_id: str, failure: Failure) -> list[Ended]:
+    """Fail what still waits for the results of a group, and what waits for that in turn, for this reason."""
+    bodies = list(connection.execute(FOLLOWERS, {"group_id": group_id, "id": None}).scalars())
+    return _end(connection, END_BODIES, {"group_id": group_id, "bodies": bodies}, Status.FAILED, failure)
+
+
+def incomplete_headers(connection: Connection, age: timedelta, batch: int) -> list[str]:
+    """Groups of which not all members were sent, none is left to end, and whose bodies have waited for `age`."""
+    return list(connection.execute(INCOMPLETE_HEADERS, {"age": age, "batch": batch}).scalars())
+
+
+def awaited(connection: Connection, job: JobRecord) -> list[UUID]:
+    """The jobs whose results a job will be called with; none when it was, or is no successor."""
+    if job.follows is not None:
+        return [job.follows]
+    if job.follows_group is None:
+        return []
+    return list(connection.execute(MEMBERS, {"group_id": job.follows_group}).scalars())
+
+
+def are_waiting(connection: Connection, job_id: UUID) -> bool:
+    """Whether a job is over that others still wait for, itself or as a member of its group."""
+    return bool(connection.execute(ARE_WAITING, {"id": job_id}).scalar())
+
+
+def left_behind(connection: Connection, batch: int) -> list[UUID]:
+    """Jobs that are over and have successors that still wait for them."""
+    return list(connection.execute(LEFT_BEHIND, {"batch": batch}).scalars())
+
+
+def _end_chain(connection: Connection, culprit: Row[Any]) -> list[Ended]:
+    why = ": ".join(filter(None, (culprit.status, culprit.error_type, culprit.error_message)))
+    reason = culprit.error_message if _never_ran(culprit) else f"it follows the job {culprit.id}, which is {why}"
+    failure = Failure(UNCALLED, str(reason), exception=_exception_of(culprit))
+    return _end(connection, END_CHAIN, {"job_id": culprit.id}, Status(culprit.status), failure)
+
+
+def _end_bodies(connection: Connection, culprit: Row[Any]) -> list[Ended]:
+    if culprit.group_id is None:
+        return []
+    bodies = list(connection.execute(FOLLOWERS, {"group_id": culprit.group_id, "id": culprit.id}).scalars())
+    if not bodies:
+        return []
+    exception = cause = _exception_of(culprit)
+    reason = f"Dependency {culprit.id} raised {_repr(cause)}"
+    if not _never_ran(culprit) and len(bodies) == 1:  # Celery gives each member of a group the cause itself
+        exception = {"exc_type": "ChordError", "exc_message": [reason], "exc_module": "celery.exceptions"}
+    failure = Failure(UNCALLED, reason, exception=exception)
+    ended = _end(connection, END_BODIES, {"group_id": culprit.group_id, "bodies": bodies}, Status.FAILED, failure)
+    return [replace(each, of_group=False) for each in ended] if _never_ran(culprit) else ended
+
+
+def _end(connection: Connection, sql: Any, which: dict[str, Any], status: Status, failure: Failure) -> list[Ended]:
+    exception = failure.exception or _exception(failure.type, failure.message)
+    parameters = {
+        **which,
+        "status": str(status),
+        "error_type": UNCALLED,
+        "error_message": bounded(failure.message, MESSAGE_BYTES),
+        "kept": {"exception": dict(exception)},
+    }
+    rows = [record(row) for row in connection.execute(sql, parameters)]
+    return [Ended(job, exception, of_group=job.id in which.get("bodies", ())) for job in rows]
+
+
+def _never_ran(culprit: Row[Any]) -> bool:
+    return bool(culprit.error_type == UNCALLED)
+
+
+def _exception_of(culprit: Row[Any]) -> JsonObject:
+    if culprit.exception:
+        return dict(culprit.exception)
+    if culprit.status == Status.CANCELLED:
+        reason = culprit.error_message or "cancelled"
+        return {"exc_type": "TaskRevokedError", "exc_message": [reason], "exc_module": "celery.exceptions"}
+    return _exception(culprit.error_type or "Exception", culprit.error_message or "")
+
+
+def _exception(name: str, message: str) -> dict[str, Any]:
+    return {"exc_type": name, "exc_message": [message], "exc_module": "builtins"}
+
+
+def _repr(exception: Mapping[str, Any]) -> str:
+    """As Python shows an exception of this class with these arguments."""
+    return f"{exception['exc_type']}({', '.join(map(repr, exception['exc_message']))})"
+
+
+def _planned(job: NewJob) -> dict[str, Any]:
+    return {
+        "id": str(job.id),
+        "organization_id": job.owner.organization_id,
+        "user_id": job.owner.user_id,
+        "project_id": job.project_id,
+        "job_type": job.job_type,
+        "priority": job.priority,
+        "queue": job.queue,
+        "max_retries": job.max_retries,
+        "payload": dict(job.payload),
+        "delivery": dict(job.delivery),
+        "parent_id": str(job.parent_id) if job.parent_id else None,
+        "root_id": str(job.root_id or job.id),
+        "group_id": job.group_id,
+        "group_index": job.group_index,
+        "follows": str(job.follows) if job.follows else None,
+        "follows_group": job.follows_group,
+    }
+
+
+_COLUMNS = """id, organization_id, user_id, project_id, job_type, priority, queue, max_retries, payload, delivery,
+           parent_id, root_id, group_id, group_index, follows, follows_group"""
+
+PLAN = statement(
+    f"""
+    WITH asked AS (
+        SELECT * FROM jsonb_to_recordset(CAST(:jobs AS jsonb)) AS asked (
+            id uuid, organization_id text, user_id text, project_id text, job_type text, priority smallint, queue text,
+            max_retries int, payload jsonb, delivery jsonb, parent_id uuid, root_id uuid, group_id text,
+            group_index int, follows uuid, follows_group text)
+    ), created AS (
+        INSERT INTO jobs (task_id, status, hold, {_COLUMNS})
+        SELECT id, '{Status.QUEUED}', 'dependency', {_COLUMNS} FROM asked
+        ON CONFLICT (id) DO UPDATE
+        SET job_type = excluded.job_type, priority = excluded.priority, queue = excluded.queue,
+            max_retries = excluded.max_retries, payload = excluded.payload, delivery = excluded.delivery,
+            follows = excluded.follows, follows_group = excluded.follows_group, updated_at = clock_timestamp()
+        WHERE (jobs.follows = jobs.id OR starts_with(jobs.follows_group, '{PROVISIONAL}'))
+          AND jobs.organization_id = excluded.organization_id
+        RETURNING *, CAST(NULL AS text) AS from_status, jobs.xmax = 0 AS is_new
+    ), logged AS ({
+        logged(
+            "created WHERE is_new",
+            f"'{Event.CREATED}'",
+            "CAST(:actor AS text)",
+            "jsonb_build_object('priority', priority, 'hold', hold, 'parentId', parent_id, 'rootId', root_id,"
+            " 'groupId', group_id, 'follows', follows, 'followsGroup', follows_group)",
+        )
+    })
+    SELECT * FROM created WHERE is_new""",
+    jobs=JSONB,
+)
+
+_RUNS = f"(from_status IN ({listed(WAITING)}) OR why = '{UNCALLED}')"
+
+CALL = statement(
+    f"""
+    WITH locked AS (
+        SELECT id, status AS from_status, hold AS held, error_type AS why FROM jobs
+        WHERE id = :id AND organization_id = :organization_id
+          AND (follows = ANY(:by) OR follows_group = ANY(:by_groups))
+        FOR UPDATE
+    ), moved AS (
+        UPDATE jobs
+        SET follows = NULL, follows_group = NULL, job_type = asked.job_type, queue = asked.queue,
+            priority = :priority, max_retries = :max_retries, payload = :payload, delivery = :delivery,
+            message = :message, group_id = :group_id, group_index = CAST(:group_index AS int),
+            parent_id = coalesce(nullif(CAST(:parent_id AS uuid), jobs.id), jobs.parent_id),
+            depends_on = asked.depends_on, circuit_key = asked.circuit_key, scheduled_at = asked.due_at,
+            status = CASE WHEN {_RUNS} THEN 'queued' ELSE jobs.status END,
+            hold = CASE WHEN {_RUNS} THEN {first_hold("asked")} END,
+            due_at = CASE WHEN {_RUNS} THEN asked.due_at END,
+            error_type = CASE WHEN {_RUNS} THEN NULL ELSE jobs.error_type END,
+            error_message = CASE WHEN {_RUNS} THEN NULL ELSE jobs.error_message END,
+            cancel_requested_at = CASE WHEN {_RUNS} THEN NULL ELSE jobs.cancel_requested_at END,
+            completed_at = CASE WHEN {_RUNS} THEN NULL ELSE jobs.completed_at END,
+            updated_at = clock_timestamp()
+        FROM locked, (SELECT CAST(:id AS uuid) AS id, CAST(:organization_id AS text) AS organization_id,
+                             'queued' AS status, 0 AS attempt, CAST(NULL AS uuid) AS follows,
+                             CAST(NULL AS text) AS follows_group,
+                             CAST(:job_type AS text) AS job_type, CAST(:queue AS text) AS queue,
+                             CAST(:depends_on AS uuid[]) AS depends_on, CAST(:circuit_key AS text) AS circuit_key,
+                             coalesce(CAST(:due_at AS timestamptz),
+                                      clock_timestamp() + CAST(:delay AS interval)) AS due_at) AS asked
+        WHERE jobs.id = locked.id
+        RETURNING jobs.*, locked.from_status, locked.held
+    ), logged AS ({
+        logged(
+            "moved WHERE status = 'queued'",
+            f"CASE WHEN from_status <> 'queued' THEN '{Event.RETRIED}' WHEN hold IN ('paused', 'circuit')"
+            f" THEN '{Event.HELD}' ELSE '{Event.DUE}' END",
+            f"'{ACTOR}'",
+            "jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END)",
+        )
+    })
+    SELECT *, {revoked_by("moved")} AS revoked_by FROM moved""",
+    by=ARRAY(Uuid),
+    by_groups=ARRAY(Text),
+    payload=JSONB,
+    delivery=JSONB,
+)
+
+CULPRIT = text(
+    f"""
+    SELECT id, status, group_id, error_type, error_message,
+           (SELECT detail -> 'exception' FROM history
+            WHERE job_id = jobs.id AND to_status = jobs.status ORDER BY history.id DESC LIMIT 1) AS exception
+    FROM jobs WHERE id = :id AND status IN ({listed(FINISHED)})"""
+)
+
+MEMBERS = text(
+    """
+    SELECT id FROM jobs
+    WHERE group_id = :group_id AND follows_group IS DISTINCT FROM :group_id
+    ORDER BY group_index, id"""
+)
+
+ARE_WAITING = text(f"""SELECT {is_followed("jobs")} FROM jobs WHERE id = :id AND status IN ({listed(FINISHED)})""")
+
+FOLLOWERS = text(
+    """
+    SELECT id FROM jobs
+    WHERE follows_group = :group_id AND hold = 'dependency' AND id IS DISTINCT FROM CAST(:id AS uuid)
+    ORDER BY id"""
+)
+
+
+def _ending(first: str) -> str:
+    return f"""
+    WITH RECURSIVE doomed AS (
+        SELECT id FROM jobs WHERE {first} AND hold = 'dependency'
+        UNION
+        SELECT jobs.id FROM doomed JOIN jobs ON jobs.follows = doomed.id AND jobs.hold = 'dependency'
+    ), locked AS (
+        SELECT id, status AS from_status FROM jobs
+        WHERE id IN (SELECT id FROM doomed) AND hold = 'dependency' AND status IN ({listed(WAITING)})
+        ORDER BY id
+        FOR UPDATE
+    ), moved AS (
+        UPDATE jobs
+        SET status = :status, hold = NULL, due_at = NULL, error_type = :error_type, error_message = :error_message,
+            cancel_requested_at = CASE WHEN CAST(:status AS text) = '{Status.CANCELLED}' THEN clock_timestamp() END,
+            completed_at = clock_timestamp(), updated_at = clock_timestamp()
+        FROM locked
+        WHERE jobs.id = locked.id
+        RETURNING jobs.*, locked.from_status
+    ), logged AS ({
+        logged(
+            "moved",
+            f"CASE status WHEN '{Status.CANCELLED}' THEN '{Event.CANCELLED}' ELSE '{Event.FAILED}' END",
+            f"'{ACTOR}'",
+            f"CASE status WHEN '{Status.CANCELLED}' THEN jsonb_build_object('by', '{ACTOR}', 'reason', error_message)"
+            " ELSE jsonb_build_object('errorType', error_type, 'error', error_message, 'willRetry', false) END",
+            kept="CAST(:kept AS jsonb)",
+        )
+    })
+    SELECT * FROM moved"""
+
+
+END_CHAIN = statement(_ending("follows = :job_id"), kept=JSONB)
+END_BODIES = statement(_ending("follows_group = :group_id AND id = ANY(:bodies)"), kept=JSONB, bodies=ARRAY(Uuid))
+
+LEFT_BEHIND = text(
+    f"""
+    SELECT ended.id FROM jobs AS waiting JOIN jobs AS ended ON ended.id = waiting.follows
+    WHERE waiting.hold = 'dependency' AND ended.status IN ({listed(FINISHED)})
+    UNION
+    SELECT ended.id
+    FROM (SELECT DISTINCT follows_group FROM jobs WHERE hold = 'dependency' AND follows_group IS NOT NULL) AS waiting
+    JOIN jobs AS ended ON ended.group_id = waiting.follows_group
+    WHERE ended.status IN ('{Status.FAILED}', '{Status.CANCELLED}')
+      AND ended.follows_group IS DISTINCT FROM waiting.follows_group
+    LIMIT :batch"""
+)
+
+INCOMPLETE_HEADERS = text(
+    f"""
+    SELECT DISTINCT body.follows_group FROM jobs AS body LEFT JOIN groups ON groups.id = body.follows_group
+    WHERE body.hold = 'dependency' AND body.follows_group IS NOT NULL
+      AND body.created_at < clock_timestamp() - CAST(:age AS interval) AND groups.size IS NULL
+      AND NOT EXISTS (SELECT FROM jobs AS member
+                      WHERE member.group_id = body.follows_group AND member.status IN ({listed(ACTIVE)})
+                        AND member.follows_group IS DISTINCT FROM body.follows_group)
+    LIMIT :batch"""
+)
