@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -26,9 +25,6 @@ Row = tuple[Any, ...]
 
 SHIPPED = Path(__file__).parent / "reports"
 CURSOR = "report"
-OFFER_SECONDS = 60
-# The class of SQLSTATE for what is not there or must not be read (appendix A of the manual)
-UNKNOWN_OR_FORBIDDEN = "42"
 
 
 class ReportFailed(Exception):
@@ -49,17 +45,6 @@ def catalogue() -> Mapping[str, Report]:
     return reports
 
 
-def unavailable() -> Mapping[str, str]:
-    """Why reports cannot be had, by name: shipped ones whose tables the database of CELERIAC_REPORTS_URL does not have.
-
-    It is asked once in OFFER_SECONDS; while it does not answer, nothing is known to be missing.
-    """
-    if not settings().reports_url.get_secret_value():  # the platform's own: it has them, and may not be known yet
-        return {}
-    own = settings().reports
-    return {} if own == settings().database else _missing(own, int(time.monotonic() // OFFER_SECONDS))
-
-
 @dataclass(frozen=True)
 class Rows:
     """A report that has begun to answer: its column names, and its rows in batches that fit in memory."""
@@ -78,7 +63,11 @@ def running(report: Report, organization: str, filters: ReportFilters) -> Iterat
 
     Raises ConnectionError when the database cannot serve it now, ReportFailed when trying again will not help.
     """
-    with _told_plainly(report), _connection() as connection, connection.cursor(name=CURSOR) as cursor:
+    with (
+        _told_plainly(report),
+        connected(settings().reports_timeout) as connection,
+        connection.cursor(name=CURSOR) as cursor,
+    ):
         cursor.execute(report.sql.encode(), {**filters.model_dump(), ORGANIZATION: organization})
         columns = [column.name for column in cursor.description or ()]
         repeated = sorted({name for name in columns if columns.count(name) > 1})
@@ -130,12 +119,12 @@ def _report_files() -> Iterator[Path]:
 
 
 @contextmanager
-def _connection() -> Iterator[psycopg.Connection[Row]]:
-    """A connection for one report, in one read-only transaction, with limits of its own."""
+def connected(seconds: float) -> Iterator[psycopg.Connection[Row]]:
+    """A connection to the database of the reports, in one read-only transaction, whose statements may take so long."""
     with _connect() as connection:
         connection.read_only = True
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
-        timeout = f"{settings().reports_timeout}s"
+        timeout = f"{round(1000 * seconds)}ms"
         connection.execute(_LIMITS, {"statement": timeout, "idle": timeout})
         load_exactly(connection)
         try:
@@ -150,8 +139,6 @@ def _connection() -> Iterator[psycopg.Connection[Row]]:
 
 def _connect() -> psycopg.Connection[Row]:
     url = make_url(settings().reports)
-    if url.get_backend_name() != "postgresql":
-        raise ConfigurationError("CELERIAC_REPORTS_URL: reports are run by PostgreSQL only")
     _, arguments = url.get_dialect()().create_connect_args(url)
     waits = {"connect_timeout": settings().connect_timeout, "keepalives_idle": 30, "keepalives_count": 3}
     fixed = {"application_name": "celeriac report", "client_encoding": "UTF8"}
@@ -183,27 +170,3 @@ def _told_plainly(report: Report) -> Iterator[None]:
             raise ConnectionError(f"the database of the report {report.name} cannot be used now") from error
         reason = error.diag.message_primary or str(error)
         raise ReportFailed(f"the report {report.name} failed: {reason}") from error
-
-
-@lru_cache(maxsize=4)
-def _missing(_url: str, _period: int) -> Mapping[str, str]:
-    missing = {}
-    with suppress(psycopg.Error), _connection() as connection:
-        for path in sorted(SHIPPED.glob("*.sql")):
-            reason = _lack(connection, catalogue()[path.stem])
-            if reason:
-                missing[path.stem] = f"the report {path.stem} is not offered by CELERIAC_REPORTS_URL: {reason}"
-    return missing
-
-
-def _lack(connection: psycopg.Connection[Row], report: Report) -> str | None:
-    """What the report needs and the database does not have, or does not show to us; it is planned, not run."""
-    values: dict[str, Any] = dict.fromkeys((parameter.name for parameter in report.parameters), None)
-    try:
-        with connection.transaction():
-            connection.execute(b"EXPLAIN " + report.sql.encode(), {**values, ORGANIZATION: ""})
-    except psycopg.errors.DatabaseError as error:
-        if (error.sqlstate or "").startswith(UNKNOWN_OR_FORBIDDEN):
-            return error.diag.message_primary
-        raise
-    return None

@@ -7,18 +7,23 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import pytest
 import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+from kombu import Connection
 from pydantic import SecretStr
+from sqlalchemy import make_url
 
 from api.secrets import signing_secret
 from tracking.errors import ConfigurationError
 from tracking.logs import configure_logging, keep_jobs_private
 from tracking.settings import SERVERS_FILE, Settings, settings
+from tracking.urls import check_broker, check_database
 
 STRONG = "kY7uR2vQ9xW4zT1nB6mC3sD8fG5hJ0lP"
 
@@ -80,6 +85,142 @@ def test_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CELERIAC_POOL_SIZE", "0")
     with pytest.raises(ConfigurationError, match=r"\ACELERIAC_POOL_SIZE: [^\n]*\Z"):
         settings()
+
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        ("DATABASE_URL", f"mysql://root:{SECRET}@h/d", "mysql:// is not supported; supported: postgresql://, "),
+        ("DATABASE_URL", f"postgresql+asyncpg://u:{SECRET}@h/d", "postgresql+asyncpg:// is not supported"),
+        ("DATABASE_URL", f"postgresql://u:{SECRET}@h:0/d", "its port is not a number from 1 to 65535"),
+        ("DATABASE_URL", f"postgresql://u:{SECRET}@h:65536/d", "its port is not a number from 1 to 65535"),
+        ("DATABASE_URL", f"postgresql://u:{SECRET}@h:5432,i:5432/d", "it cannot be read: is its port a number"),
+        ("DATABASE_URL", f"postgresql://u:p@{SECRET}@h/d", "its host contains an @: must special characters"),
+        ("DATABASE_URL", f"postgresql:/u:{SECRET}@h/d", "it is not like postgresql://user:password@host:5432/name"),
+        ("DATABASE_URL", f"host=h user=u password={SECRET}", "it contains a space"),
+        ("DATABASE_URL", f"postgresql://u:{SECRET}@h/d\n", "it contains a space, a line break"),
+        ("CELERIAC_REPORTS_URL", "sqlite://", "sqlite:// is not supported"),
+        ("BROKER_URL", f"kafka://u:{SECRET}@h", "kafka:// is not supported; supported: amqp://, amqps://, redis://"),
+        ("BROKER_URL", f"pyamqp://u:{SECRET}@h", "pyamqp:// is not supported"),
+        ("BROKER_URL", f"amqp://u:{SECRET}@h:99999//", "cannot be read: is its port a number from 1 to 65535"),
+        ("BROKER_URL", f"amqp://u:{SECRET}#@h//", "cannot be read: is its port a number from 1 to 65535, and must"),
+        ("BROKER_URL", f"redis://:{SECRET}@h/zero", "comes the number of a database"),
+        ("BROKER_URL", f"amqp://u:{SECRET}@h//;sqs://u:{SECRET}@h", "sqs:// is not supported"),
+        ("BROKER_URL", "localhost:5672", "it is not like amqp://user:password@host:5672//"),
+        ("CELERIAC_HEARTBEAT", "inf", "Input should be less than or equal to 3600"),
+        ("CELERIAC_HEARTBEAT", "nan", "Input should be "),
+        ("CELERIAC_HEARTBEAT", "11", "more than half of CELERIAC_LEASE_TIMEOUT, which is 20"),
+        ("CELERIAC_LEASE_TIMEOUT", "1e999", "Input should be less than or equal to 86400"),
+        ("CELERIAC_LOG_FORMAT", "xml", "Input should be 'text' or 'json'"),
+    ],
+)
+def test_a_wrong_value_is_one_line_without_its_secret(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, reason: str
+) -> None:
+    """It names the variable, and what is allowed."""
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigurationError) as refused:
+        settings()
+    assert str(refused.value).startswith(f"{variable}: ")
+    assert reason in str(refused.value)
+    assert SECRET not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("DATABASE_URL", "postgres://u:p%40ss@[::1]:5433/d?sslmode=require"),
+        ("DATABASE_URL", "postgresql+psycopg://u@/d?host=%2Frun&port=5432"),
+        ("DATABASE_URL", "postgresql://u:p/w@h/d"),
+        ("BROKER_URL", "amqp://u:p@a:5672/v;amqp://u:p@b:5672/v"),
+        ("BROKER_URL", "amqps://h"),
+        ("BROKER_URL", "rediss://u:p%23@h:6380/15?ssl_cert_reqs=required"),
+        ("BROKER_URL", "redis+socket:///run/redis.sock"),
+        ("celeriac_pool_size", "3"),
+        ("CELERIAC_CRASH_AT", "claim.granted:0.02"),
+        ("CELERIAC_SERVICE_HOST", "10.0.0.1"),
+        ("CELERIAC_SERVICE_PORT_HTTP", "8000"),
+        ("CELERIAC_PORT", "tcp://10.0.0.1:8000"),
+        ("CELERIAC_PORT_8000_TCP_ADDR", "10.0.0.1"),
+        ("CELERIAC_API_PORT", "tcp://10.0.0.1:8000"),
+    ],
+)
+def test_what_is_allowed_is_taken(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    """Servers on every sort of address, and what Kubernetes sets beside a service called celeriac."""
+    monkeypatch.setenv(variable, value)
+    settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("CELERIAC_POOL_SIZ", "CELERIAC_POOL_SIZE"),
+        ("CELERIAC_POOLSIZE", "CELERIAC_POOL_SIZE"),
+        ("celeriac_hartbeat", "CELERIAC_HEARTBEAT"),
+        ("CELERIAC_DATABASE_URL", "DATABASE_URL"),
+        ("CELERIAC_BROKER_URL", "BROKER_URL"),
+        ("CELERIAC_JWT_KEY_SECRET", "CELERIAC_JWT_SECRET"),
+    ],
+)
+def test_a_slip_in_the_name_of_a_setting_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, meant: str) -> None:
+    """With what was meant."""
+    monkeypatch.setenv(name, "1")
+    with pytest.raises(ConfigurationError, match=rf"^{name} is not a setting: did you mean {meant}\?$"):
+        settings()
+
+
+@pytest.mark.parametrize("name", ["CELERIAC_", "CELERIAC_XYZZY", "CELERIAC_API_PORT", "CELERIAC_PORT"])
+def test_a_variable_that_nothing_reads_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Also where nothing like it is known; a number is not what Kubernetes sets."""
+    monkeypatch.setenv(name, "8000")
+    with pytest.raises(ConfigurationError, match=rf"^{name} is not a setting: "):
+        settings()
+
+
+def test_a_damaged_list_of_servers_is_one_line(environment: Path) -> None:
+    """As after a full disk."""
+    environment.mkdir()
+    (environment / SERVERS_FILE).write_text('{"database_url": "postgr')
+    with pytest.raises(ConfigurationError, match=r"servers\.json is damaged: [^\n]*$"):
+        _ = settings().database
+
+
+URLS = st.one_of(
+    st.text(max_size=40),
+    st.builds(
+        "{}://{}:hunter2{}@{}:{}/{}".format,
+        st.sampled_from(["postgresql", "postgres", "postgresql+psycopg", "amqp", "redis", "rediss", "mysql", ""]),
+        st.text(max_size=5),
+        st.text(max_size=5),
+        st.text(max_size=8),
+        st.one_of(st.integers(-1, 10**6), st.text(max_size=3)),
+        st.text(max_size=8),
+    ),
+)
+
+
+@given(url=URLS)
+def test_a_url_is_taken_whole_or_refused_in_one_line(url: str) -> None:
+    """What is taken, those who connect can read; what is refused shows nothing of the URL but its scheme."""
+    for check, read in ((check_database, make_url), (check_broker, Connection)):
+        refusal = _refusal(check, url)
+        if refusal is None:
+            read(check(url))
+        else:
+            assert "\n" not in refusal
+            assert "hunter2" not in refusal
+
+
+def _refusal(check: Callable[[str], str], url: str) -> str | None:
+    try:
+        check(url)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def test_urls_are_not_shown() -> None:

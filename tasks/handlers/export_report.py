@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -16,8 +16,9 @@ from tasks.exports import ExportedFile, drafting
 from tasks.formats import FORMATS, FileTooLarge, Format, FormatName, Writer
 from tasks.identity import identity_of
 from tasks.money import PayloadWithoutMoney
+from tasks.offering import unavailable
 from tasks.reportfile import ReportFilters
-from tasks.reporting import Row, Rows, catalogue, running, unavailable
+from tasks.reporting import Row, Rows, catalogue, running
 from tasks.spool import Spool
 
 catalogue()  # a wrong report file stops the start, not the first job
@@ -32,13 +33,17 @@ def _known(name: str) -> str:
 
 
 def _offered() -> list[str]:
-    return [name for name in catalogue() if name not in unavailable()]
+    missing = unavailable()
+    return [name for name in catalogue() if name not in missing]
 
 
 def _describe(schema: dict[str, Any]) -> None:
-    models = {name: catalogue()[name].filters.model_json_schema() for name in _offered()}
-    missing = "".join(f" {reason[0].upper()}{reason[1:]}." for reason in unavailable().values())
-    schema["description"] += missing
+    _name(schema, catalogue())
+
+
+def _name(schema: dict[str, Any], reports: Iterable[str]) -> None:
+    """Say which reports there are, and what each is narrowed by."""
+    models = {name: catalogue()[name].filters.model_json_schema() for name in reports}
     schema["properties"]["reportType"] |= {"enum": list(models)}
     schema["properties"]["filters"] = {"anyOf": [{**model, "title": name} for name, model in models.items()]}
 
@@ -65,6 +70,19 @@ class ExportReport(PayloadWithoutMoney):
         return report.filters.model_validate(value.model_dump() if isinstance(value, ReportFilters) else value)
 
 
+class Offer(Job):
+    """A handler of reports: which of them their database can serve is asked when somebody wants to know."""
+
+    abstract = True
+
+    def payload_schema(self) -> dict[str, Any]:
+        """The JSON Schema of the payload, with the reports that can be had now."""
+        schema = super().payload_schema()
+        _name(schema, _offered())
+        schema["description"] += "".join(f" {reason[0].upper()}{reason[1:]}." for reason in unavailable().values())
+        return schema
+
+
 class ExportResult(ExportedFile):
     """The file that holds the report."""
 
@@ -72,6 +90,7 @@ class ExportResult(ExportedFile):
 
 
 @app.task(
+    base=Offer,
     bind=True,
     pydantic=True,
     name="export_report",
