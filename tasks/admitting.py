@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from uuid import UUID
 
 import structlog
 from sqlalchemy import Connection
 
+from tasks.duties import alone
 from tracking import admission, circuits
 from tracking.admission import Limits
 from tracking.db import database
@@ -19,7 +19,6 @@ from tracking.states import Hold
 log = structlog.get_logger(__name__)
 
 BATCH = 500
-GATES_INTERVAL = 1.0  # seconds between two looks at pauses, circuits and dependencies
 
 
 def after(job_id: UUID, organization_id: str) -> list[JobRecord]:
@@ -42,35 +41,57 @@ def resumed(organizations: Iterable[str] = ()) -> list[JobRecord]:
     return _dispatchable(lifted, set(organizations))
 
 
-class Turns:
-    """What the leader lets through in each of its turns: what is due, and whatever was missed at the moment itself."""
+def due() -> list[JobRecord]:
+    """The jobs that may be dispatched now that their time has come."""
+    with database().autocommit() as connection:
+        lifted = admission.lift_due(connection, _limits(), BATCH)
+    return _dispatchable(lifted, set())
 
-    def __init__(self) -> None:
-        self._gates_at = 0.0
 
-    def turn(self, connection: Connection) -> list[JobRecord]:
-        """The jobs that may be dispatched now, the organizations in turns."""
-        limits = _limits()
-        lifted = admission.lift_due(connection, limits, BATCH)
-        if time.monotonic() >= self._gates_at:
-            lifted += self._look_at_gates(connection, limits)
-        return _dispatchable(lifted, set(admission.with_room(connection, limits)))
+def next_in_line() -> list[JobRecord]:
+    """The first in the lines of organizations that have room."""
+    with database().autocommit() as connection:
+        organizations = set(admission.with_room(connection, _limits()))
+    return _dispatchable([], organizations)
 
-    def _look_at_gates(self, connection: Connection, limits: Limits) -> list[JobRecord]:
-        self._gates_at = time.monotonic() + GATES_INTERVAL
+
+def ungated() -> list[JobRecord]:
+    """The jobs whose pause is over or whose circuit is closed, and nobody said so."""
+    return resumed()
+
+
+def undepending() -> list[JobRecord]:
+    """The jobs whose dependencies have ended; those that can never run are cancelled."""
+    with database().autocommit() as connection:
         _log_cancelled(admission.cancel_dependents(connection, BATCH))
-        for job in admission.take_back_unserved(connection, limits, BATCH):
-            log.warning("job.unserved", job_id=str(job.id), queue=job.queue)
-        for organization_id in admission.overbooked(connection, limits):
-            _take_back_excess(organization_id, limits)
-        lifted = _judged(connection, limits)
-        for probe in circuits.probe(connection, limits):
+        lifted = admission.lift_dependents(connection, _limits(), BATCH)
+    return _dispatchable(lifted, set())
+
+
+def probes() -> list[JobRecord]:
+    """The jobs that wait no more as a circuit has closed; where one rests, the next probe is named."""
+    with database().autocommit() as connection:
+        lifted = _judged(connection, _limits())
+        for probe in circuits.probe(connection, _limits()):
             log.warning("circuit.probed", job_id=str(probe))
-        return [
-            *lifted,
-            *admission.lift_gated(connection, limits, BATCH),
-            *admission.lift_dependents(connection, limits, BATCH),
-        ]
+    return _dispatchable(lifted, set())
+
+
+def take_back_unserved() -> None:
+    """Put jobs of queues that nobody serves back in line: they would hold slots."""
+    with database().autocommit() as connection:
+        taken_back = admission.take_back_unserved(connection, _limits(), BATCH)
+    for job in taken_back:
+        log.warning("job.unserved", job_id=str(job.id), queue=job.queue)
+
+
+def take_back_excess() -> None:
+    """Put back in line what was sent beyond a limit."""
+    with database().autocommit() as connection:
+        organizations = list(admission.overbooked(connection, _limits()))
+    for organization_id in organizations:
+        with alone("limit.failed", organization=organization_id):
+            _take_back_excess(organization_id, _limits())
 
 
 def _judged(connection: Connection, limits: Limits) -> list[JobRecord]:
@@ -86,7 +107,7 @@ def _dispatchable(lifted: Iterable[JobRecord], organizations: set[str]) -> list[
     lines = organizations | {job.organization_id for job in lifted if job.hold is Hold.ORGANIZATION_LIMIT}
     admitted: list[JobRecord] = []
     for organization_id in sorted(lines):
-        with database().begin() as connection:
+        with alone("line.failed", organization=organization_id), database().begin() as connection:
             admitted += admission.admit(connection, organization_id, _limits(), BATCH)
     return admission.in_turns([*(job for job in lifted if job.hold is None), *admitted])
 

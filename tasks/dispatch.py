@@ -17,6 +17,7 @@ from kombu import Connection, Producer
 
 from tasks import admitting
 from tasks.messages import publish
+from tasks.unsendable import Suspects, Unsendable, examine, fail, may_be_its_fault
 from tracking import jobs
 from tracking.crashpoints import PUBLISHED, crash_point
 from tracking.db import database
@@ -46,21 +47,56 @@ class Publisher:
         self._connection: Connection | None = None
         self._producer: Producer | None = None
         self._confirms: _Confirms | None = None
+        self._suspects = Suspects()
 
     def dispatch(self, records: Sequence[JobRecord]) -> None:
         """Publish the messages of these jobs and mark those that the broker has confirmed as dispatched.
 
-        Raises the broker's errors; what was not marked is found again by upkeep.
+        A job whose message cannot be sent fails alone. Raises the broker's errors; what was not marked is found again
+        by upkeep.
         """
+        records = [record for record in records if not self._suspects.is_resting(record.task_id)]
         if not records:
             return
+        confirmed: list[UUID] = []
         try:
-            confirmed = self._publish(records)
-        except Exception:
+            self._publish_all(records, confirmed)
+        finally:
+            self._mark(confirmed)
+
+    def _publish_all(self, records: Sequence[JobRecord], confirmed: list[UUID]) -> None:
+        """Publish them together; when that ends the connection, one by one, to see whose message it was."""
+        self._connect()
+        try:
+            self._publish(records, confirmed)
+        except Exception as error:
             self.close()
-            raise
-        crash_point(PUBLISHED)
+            if not may_be_its_fault(error):
+                raise
+        else:
+            return
+        done = set(confirmed)
+        for record in records:
+            if record.task_id not in done:
+                self._publish_alone(record, confirmed)
+
+    def _publish_alone(self, record: JobRecord, confirmed: list[UUID]) -> None:
+        self._connect()
+        try:
+            self._publish([record], confirmed)
+        except Exception as error:
+            self.close()
+            if not may_be_its_fault(error):
+                raise
+            self._connect()  # else the broker is away, and nobody's message is to blame
+            if not self._failed(record) and self._suspects.accuse(record.task_id):
+                self._fail(record, error)
+        else:
+            self._suspects.acquit(record.task_id)
+
+    def _mark(self, confirmed: Sequence[UUID]) -> None:
         if confirmed:
+            crash_point(PUBLISHED)
             with database().autocommit() as connection:
                 jobs.mark_dispatched(connection, confirmed)
 
@@ -80,16 +116,42 @@ class Publisher:
         connection, self._connection, self._producer, self._confirms = self._connection, None, None, None
         close_quietly(connection, "dispatch.close_failed")
 
-    def _publish(self, records: Sequence[JobRecord]) -> list[UUID]:
-        producer = self._connect()
-        if self._confirms is None:
+    def _publish(self, records: Sequence[JobRecord], confirmed: list[UUID]) -> None:
+        """Publish on the connection that is there; to `confirmed` is added what the broker has, error or not."""
+        try:
             for record in records:
-                publish(self._app, producer, record)  # Redis has answered when this returns
-            return [record.task_id for record in records]
-        for record in records:
-            publish(self._app, producer, record)
+                self._put(record, confirmed)
+            if self._confirms is not None:
+                self._confirms.collect(BROKER_TIMEOUT)
+        finally:
+            if self._confirms is not None:
+                confirmed += self._confirms.take()
+
+    def _put(self, record: JobRecord, confirmed: list[UUID]) -> None:
+        """Put its message on the connection; when it makes no message, fail the job."""
+        try:
+            publish(self._app, self._connect(), record)
+        except Exception:
+            if self._failed(record):
+                return
+            raise
+        if self._confirms is not None:
             self._confirms.expect(record.task_id)
-        return self._confirms.collect(BROKER_TIMEOUT)
+        else:
+            confirmed.append(record.task_id)  # Redis has answered
+
+    def _failed(self, record: JobRecord) -> bool:
+        """Whether its message is none that a broker can take, by itself; then its job has failed."""
+        try:
+            examine(self._app, record, is_amqp=self._confirms is not None)
+        except Unsendable as error:
+            self._fail(record, error)
+            return True
+        return False
+
+    def _fail(self, record: JobRecord, error: Exception) -> None:
+        if fail(record, error):
+            dispatcher().follow(record.id, record.organization_id)
 
     def _connect(self) -> Producer:
         if self._producer is None:
@@ -123,11 +185,14 @@ class _Confirms:
         self._unanswered[self._next_tag] = task_id
         self._next_tag += 1
 
-    def collect(self, timeout: float) -> list[UUID]:
-        """Wait until every message is answered; returns those that the broker has taken. Raises on time-out."""
+    def collect(self, timeout: float) -> None:
+        """Wait until every message is answered. Raises on time-out."""
         deadline = time.monotonic() + timeout
         while self._unanswered:
             self._connection.drain_events(timeout=max(0.01, deadline - time.monotonic()))
+
+    def take(self) -> list[UUID]:
+        """The messages that the broker has taken since the last call."""
         confirmed, self._confirmed = self._confirmed, []
         return confirmed
 
@@ -176,6 +241,11 @@ class Dispatcher:
     def broadcast(self, command: str, arguments: dict[str, Any], destination: Sequence[str] | None = None) -> None:
         """Tell workers something, None: all. They find it out by themselves when the broker is away."""
         self._put(lambda publisher: publisher.broadcast(command, arguments, destination))
+
+    @property
+    def backlog(self) -> int:
+        """How many jobs and looks wait to be handled."""
+        return self._queue.qsize()
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything handed over so far was tried; False when that took longer than `timeout` seconds."""

@@ -21,6 +21,12 @@ PROPERTIES = ("app_id", "cluster_id", "message_id", "type")
 
 def publish(app: Celery, producer: Producer, record: JobRecord) -> None:
     """Put the message of a job's current dispatch on its queue. Raises the broker's errors."""
+    message, options = prepare(app, record)
+    app.amqp.send_task_message(producer, record.job_type, message, **options)
+
+
+def prepare(app: Celery, record: JobRecord) -> tuple[Any, dict[str, Any]]:
+    """The message of a job's current dispatch, and how it is to be sent."""
     delivery = record.delivery
     handler: Any = app.tasks.get(record.job_type)
     takes_payload = handler is None or handler.takes_payload
@@ -51,13 +57,7 @@ def publish(app: Celery, producer: Producer, record: JobRecord) -> None:
         kwargsrepr="",
     )
     stamped = {name: delivery[name] for name in STAMPED if name in delivery}
-    app.amqp.send_task_message(
-        producer,
-        record.job_type,
-        message,
-        queue=record.queue,
-        priority=record.priority,
-        headers={**stamped, **(delivery.get("headers") or {}), JOB_ID_HEADER: str(record.id)},
-        retry=False,
-        **{name: delivery[name] for name in PROPERTIES if name in delivery},
-    )
+    options = {name: delivery[name] for name in PROPERTIES if name in delivery}
+    options |= {"queue": record.queue, "priority": record.priority, "retry": False}
+    options["headers"] = {**stamped, **(delivery.get("headers") or {}), JOB_ID_HEADER: str(record.id)}
+    return message, options

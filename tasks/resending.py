@@ -12,9 +12,9 @@ import structlog
 from amqp.exceptions import ChannelError
 from kombu import Connection as BrokerConnection
 from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
 from tasks.dispatch import close_quietly, connect
+from tasks.duties import failures
 from tracking import jobs, workers
 from tracking.db import database
 from tracking.settings import settings
@@ -42,18 +42,18 @@ class Resending:
         self._look_at = 0.0
 
     def turn(self) -> None:
-        """Look if it is time; an error of the database or the broker is logged, and the next look begins anew."""
+        """Look if it is time; after an error of the database or the broker, which is raised, the next begins anew."""
         if time.monotonic() < self._look_at:
             return
         interval, began = settings().resend_after / 2, time.monotonic()
         try:
             self._look(timedelta(seconds=interval))
-        except Exception as error:  # noqa: BLE001 - whatever the broker's client raises
-            log.warning("resending.failed", error=type(error).__name__)
+        except Exception:
             self._suspects = frozenset()
-            if not isinstance(error, SQLAlchemyError):
-                self.close()
-        self._look_at = began + max(interval, SHARE * (time.monotonic() - began))
+            self.close()
+            raise
+        finally:
+            self._look_at = began + max(interval, SHARE * (time.monotonic() - began))
 
     def close(self) -> None:
         """Drop the connection to the broker; the next look makes a new one."""
@@ -64,7 +64,14 @@ class Resending:
         suspects: list[UUID] = []
         with database().autocommit() as connection:
             for queue, at in jobs.waiting_queues(connection, age):
-                missing = jobs.missing(connection, queue, at, age, ready=self._ready(queue), limit=BATCH)
+                try:
+                    ready = self._ready(queue)
+                except Exception as error:  # noqa: BLE001 - a name that the broker refuses costs this queue alone
+                    failures.note("resending.queue_failed", error, queue=queue)
+                    self.close()
+                    continue
+                failures.clear("resending.queue_failed", queue=queue)
+                missing = jobs.missing(connection, queue, at, age, ready=ready, limit=BATCH)
                 known = [task_id for task_id in missing if task_id in self._suspects]
                 self._send_again(connection, queue, known)
                 suspects += missing

@@ -5,7 +5,6 @@ A successor that cannot be called fails with the reason; the outcome that it fol
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import timedelta
 from typing import Any
@@ -19,6 +18,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from tasks import running, sending
+from tasks.duties import alone
 from tasks.encoding import from_plain
 from tasks.exceptions import described
 from tracking import groups, successors
@@ -106,21 +106,26 @@ def submit(connection: Connection, collected: Iterable[NewJob], by: Collection[U
     return [job for job in accepted if job is not None]
 
 
-class Sweep:
-    """The leader's look for successors that were left behind: a crash came between, or nobody had called them."""
+def left_behind() -> list[JobRecord]:
+    """End the successors that nobody has called as a crash came between, or somebody else; returns the errbacks."""
+    with database().autocommit() as connection:
+        ended = list(successors.left_behind(connection, BATCH))
+    found: list[JobRecord] = []
+    for job_id in ended:
+        with alone("successors.failed", job_id=str(job_id)):
+            found += ended_with(job_id)
+    return found
 
-    def __init__(self) -> None:
-        self._look_at = 0.0
 
-    def turn(self, connection: Connection) -> list[JobRecord]:
-        """End them, when it is time; returns the errbacks."""
-        if time.monotonic() < self._look_at:
-            return []
-        self._look_at = time.monotonic() + SWEEP_INTERVAL
-        found = [job for each in successors.left_behind(connection, BATCH) for job in ended_with(each)]
-        for group_id in successors.incomplete_headers(connection, HEADER_PATIENCE, BATCH):
+def of_incomplete_headers() -> list[JobRecord]:
+    """End the bodies whose headers were never sent completely; returns the errbacks."""
+    with database().autocommit() as connection:
+        incomplete = list(successors.incomplete_headers(connection, HEADER_PATIENCE, BATCH))
+    found: list[JobRecord] = []
+    for group_id in incomplete:
+        with alone("headers.failed", group_id=group_id):
             found += _end_bodies(group_id, INCOMPLETE)
-        return found
+    return found
 
 
 def _submit_one(connection: Connection, job: NewJob, limits: Limits, by: Collection[UUID | str]) -> JobRecord | None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import structlog
 from celery import bootsteps
@@ -19,7 +20,8 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from tasks import admitting, lease, succession
-from tasks.dispatch import Publisher
+from tasks.dispatch import Publisher, dispatcher
+from tasks.duties import Duties, Duty, failures
 from tasks.handing_back import HandingBack
 from tasks.pruning import Pruning
 from tasks.recording import persist, recorder
@@ -27,6 +29,7 @@ from tasks.resending import Resending
 from tasks.stopping import Stopping
 from tracking import jobs, workers
 from tracking.db import database
+from tracking.models import JobRecord
 from tracking.settings import settings
 
 log = structlog.get_logger(__name__)
@@ -36,6 +39,9 @@ ELECTION_INTERVAL = 2.0  # seconds between two tries to become the leader
 DISPATCH_GRACE = timedelta(seconds=3)  # the submitting process sends its own messages; later they are ours
 BATCH = 500
 REAP_INTERVAL = 2.0
+GATES_INTERVAL = 1.0  # seconds between two looks at pauses, circuits and dependencies
+FORGET_INTERVAL = 60.0
+LOST_WORKERS = "lost workers"
 STOPPING_INTERVAL = 1.0  # seconds between two looks for cancelled bodies
 FORGET_AFTER = timedelta(days=1)
 # Seconds without a statement after which PostgreSQL ends the leader's session, and with it the lock: a process that is
@@ -120,17 +126,35 @@ class Upkeep(bootsteps.StartStopStep):
 
 
 class Leader:
-    """The worker that holds the lock: it sends what is due or was never sent, and releases the jobs of the dead."""
+    """The worker that holds the lock: it does the duties that one must do for all."""
 
     def __init__(self, worker: Any, stop: threading.Event) -> None:
         self._stop = stop
-        self._publisher = Publisher(worker.app)
-        self._broker_back_at = 0.0
-        self._reap_at = 0.0
-        self._pruning = Pruning()
+        self._sending = Sending(worker.app)
         self._resending = Resending(worker)
-        self._admission = admitting.Turns()
-        self._successors = succession.Sweep()
+        self._duties = Duties(self.duties(), str(worker.hostname))
+
+    def duties(self) -> list[Duty]:
+        """All of them."""
+        sweep, now_and_then = settings().sweep_interval, GATES_INTERVAL
+        pruning = Pruning()
+        return [
+            Duty("due", sweep, lambda: self._let(admitting.due)),
+            Duty("next in line", sweep, lambda: self._let(admitting.next_in_line)),
+            Duty("unsent", sweep, self._sending.unsent),
+            Duty("circuits", now_and_then, lambda: self._let(admitting.probes)),
+            Duty("pauses", now_and_then, lambda: self._let(admitting.ungated)),
+            Duty("dependencies", now_and_then, lambda: self._let(admitting.undepending)),
+            Duty("successors", succession.SWEEP_INTERVAL, lambda: self._let(succession.left_behind)),
+            Duty("headers", succession.SWEEP_INTERVAL, lambda: self._let(succession.of_incomplete_headers)),
+            Duty("unserved queues", now_and_then, admitting.take_back_unserved),
+            Duty("limits", now_and_then, admitting.take_back_excess),
+            Duty(LOST_WORKERS, REAP_INTERVAL, _reap),
+            Duty("forgotten workers", FORGET_INTERVAL, _forget_workers),
+            Duty("lost messages", sweep, self._resending.turn),
+            Duty("retention", pruning.INTERVAL, pruning.jobs, breath=sweep),
+            Duty("retention of letters", pruning.INTERVAL, pruning.letters),
+        ]
 
     def run(self) -> None:
         """Stand for election until stopped; lead while the lock's connection lives."""
@@ -141,12 +165,11 @@ class Leader:
             except SQLAlchemyError as error:
                 log.warning("upkeep.database_away", error=type(error).__name__)
             self._stop.wait(ELECTION_INTERVAL)
-        self._publisher.close()
+        self._duties.close(STOP_TIMEOUT / 2)
+        self._sending.close()
         self._resending.close()
 
     def _stand(self, connection: Connection) -> None:
-        # After an outage of the database every heartbeat is old: let the living be heard before the dead are counted.
-        self._reap_at = time.monotonic() + min(settings().lease_timeout, 2 * settings().heartbeat)
         while not self._stop.is_set():
             if connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": LEADER_LOCK}).scalar_one():
                 log.info("upkeep.leading")
@@ -154,6 +177,7 @@ class Leader:
                     connection.execute(SILENCE, {"milliseconds": _milliseconds_of_silence()})
                     self._lead(connection)
                 finally:
+                    self._duties.pause()
                     if not connection.invalidated:
                         connection.execute(SILENCE, {"milliseconds": "0"})
                         connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LEADER_LOCK})
@@ -161,37 +185,69 @@ class Leader:
             self._stop.wait(ELECTION_INTERVAL)
 
     def _lead(self, connection: Connection) -> None:
+        # After an outage of the database every heartbeat is old: let the living be heard before the dead are counted.
+        self._duties.postpone(LOST_WORKERS, min(settings().lease_timeout, 2 * settings().heartbeat))
         while not self._stop.is_set():
-            sent = self._dispatch(connection)
-            self._reap(connection)
-            self._resending.turn()
-            self._pruning.turn()
-            if sent < BATCH:
-                self._stop.wait(settings().sweep_interval)
+            connection.execute(text("SELECT"))  # raises when the session, and the lock with it, is gone
+            self._duties.turn()
+            self._stop.wait(settings().sweep_interval)
 
-    def _dispatch(self, connection: Connection) -> int:
+    def _let(self, through: Callable[[], list[JobRecord]]) -> bool:
+        """Send what is let through; whether there may be more. While the broker is away, nothing leaves its line."""
+        if self._sending.is_held_up:
+            return False
+        records = through()
+        for record in records:
+            dispatcher().send(record)
+        return len(records) >= BATCH
+
+
+class Sending:
+    """Sends what was accepted or admitted and has not reached the broker, on a connection of its own."""
+
+    def __init__(self, app: Any) -> None:
+        self._publisher = Publisher(app)
+        self._broker_back_at = 0.0
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether the broker did not answer a moment ago, or has not taken yet what it was sent."""
+        return time.monotonic() < self._broker_back_at or dispatcher().backlog > BATCH
+
+    def unsent(self) -> bool:
+        """Send one batch; whether there may be more. Raises the broker's errors: the rows are found again."""
         if time.monotonic() < self._broker_back_at:
-            return 0
-        due = {job.id: job for job in [*self._admission.turn(connection), *self._successors.turn(connection)]}
-        unsent = {job.id: job for job in jobs.undispatched(connection, DISPATCH_GRACE, BATCH)}
-        records = list((due | unsent).values())
-        if records:
-            try:
-                self._publisher.dispatch(records)
-            except SQLAlchemyError:
-                raise
-            except Exception as error:  # noqa: BLE001 - whatever the broker's client raises: the rows are found again
-                log.warning("upkeep.broker_away", count=len(records), error=type(error).__name__)
-                self._broker_back_at = time.monotonic() + ELECTION_INTERVAL
-        return len(records)
+            return False
+        with database().autocommit() as connection:
+            records = jobs.undispatched(connection, DISPATCH_GRACE, BATCH)
+        try:
+            self._publisher.dispatch(records)
+        except SQLAlchemyError:
+            raise
+        except Exception:
+            self._broker_back_at = time.monotonic() + ELECTION_INTERVAL
+            raise
+        return len(records) >= BATCH
 
-    def _reap(self, connection: Connection) -> None:
-        if time.monotonic() < self._reap_at:
-            return
-        self._reap_at = time.monotonic() + REAP_INTERVAL
-        timeout = timedelta(seconds=settings().lease_timeout)
-        for lost in jobs.reap(connection, timeout, BATCH, max_losses=settings().max_losses):
-            log.error("worker.lost", job_id=str(lost.job_id), status=str(lost.status))
+    def close(self) -> None:
+        """Drop the connection."""
+        self._publisher.close()
+
+
+def _reap() -> None:
+    timeout = timedelta(seconds=settings().lease_timeout)
+    with database().autocommit() as connection:
+        reaped = jobs.reap(connection, timeout, BATCH, refused=_note_refusal, max_losses=settings().max_losses)
+    for lost in reaped:
+        log.error("worker.lost", job_id=str(lost.job_id), status=str(lost.status))
+
+
+def _note_refusal(task_id: UUID, error: Exception) -> None:
+    failures.note("worker.lost_refused", error, task_id=str(task_id))
+
+
+def _forget_workers() -> None:
+    with database().autocommit() as connection:
         workers.forget_dead(connection, FORGET_AFTER)
 
 

@@ -78,8 +78,11 @@ class Platform:
 
     def turn(self) -> list[UUID]:
         """What the leader lets through in one turn that looks at everything."""
-        with self.configured(), self.pool.autocommit() as connection:
-            return [job.id for job in admitting.Turns().turn(connection)]
+        looks = (admitting.due, admitting.probes, admitting.undepending, admitting.ungated, admitting.next_in_line)
+        with self.configured():
+            admitting.take_back_unserved()
+            admitting.take_back_excess()
+            return [job.id for job in admission.in_turns([job for look in looks for job in look()])]
 
     def after(self, job: JobRecord) -> list[UUID]:
         """What is let through at once when something has happened to a job."""

@@ -9,13 +9,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import Mock, patch
 from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
 
-from tasks.upkeep import Leader
+from tasks import admitting, upkeep
+from tasks.upkeep import Sending
 from tests.holding import GLOBEX, Platform, fill, limited
 from tests.tracked import HOUR, Tracked, check_rows, new_job, outcome, wish
 from tracking import admission, circuits, jobs, rule, workers
@@ -929,16 +930,18 @@ def test_a_long_line_that_is_paused_steps_aside_in_bounded_steps(two: Platform, 
 # what was missed
 
 
-def test_what_was_never_sent_is_sent_although_others_are_due(free: Platform, tracked: Tracked) -> None:
+def test_what_was_never_sent_is_sent_although_others_are_due(free: Platform, tracked: Tracked, pool: Database) -> None:
     """It holds a slot: it must not wait for a quiet moment."""
     lost, due = free.submit(), free.submit(delay=HOUR)
     tracked.make_due(due)
     age(tracked, lost)
-    leader = Leader(Mock(), threading.Event())
-    leader._publisher = Mock()
-    with free.configured():
-        assert leader._dispatch(tracked.connection) == 2
-    assert set(ids(leader._publisher.dispatch.call_args.args[0])) == {lost.id, due.id}
+    sent: list[UUID] = []
+    with free.configured(), patch.object(upkeep, "database", lambda: pool):
+        sending = Sending(Mock())
+        sending._publisher = Mock()
+        sent += ids(admitting.due())
+        assert not sending.unsent()
+    assert [*sent, *ids(sending._publisher.dispatch.call_args.args[0])] == [due.id, lost.id]
 
 
 # retry

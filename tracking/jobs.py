@@ -6,17 +6,18 @@ Every verb takes a connection, and is one transaction of its own on `Database.au
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Row
+from sqlalchemy.exc import DBAPIError
 
 from tracking import admission, statements
 from tracking.admission import Limits
-from tracking.db import run
+from tracking.db import is_away, run
 from tracking.errors import IdempotencyConflict, IllegalMove, InvalidValue, JobNotFound, UnknownDependency
 from tracking.models import (
     Attempt,
@@ -215,14 +216,32 @@ def send_again(connection: Connection, task_ids: Sequence[UUID]) -> list[UUID]:
 
 
 def reap(
-    connection: Connection, lease_timeout: timedelta, limit: int, *, max_losses: int = MAX_LOSSES
+    connection: Connection,
+    lease_timeout: timedelta,
+    limit: int,
+    *,
+    refused: Callable[[UUID, DBAPIError], object] | None = None,
+    max_losses: int = MAX_LOSSES,
 ) -> list[Settled]:
-    """Release the running jobs of workers without a heartbeat for `lease_timeout`; returns what became of them."""
+    """Release the running jobs of workers without a heartbeat for `lease_timeout`; returns what became of them.
+
+    `refused` is told of those that the database refuses to release, and the others go on; None: it is raised.
+    """
     parameters = {"timeout": lease_timeout, "limit": limit}
-    lost = [Outcome(row.task_id, "lost", "upkeep") for row in connection.execute(statements.ORPHANS, parameters)]
-    for row in connection.execute(statements.ABANDONED_STOPS, parameters):
-        stopped(connection, row.task_id, actor="upkeep", how="worker lost")
-    return settle(connection, lost, max_losses=max_losses) if lost else []
+    lost = list(connection.execute(statements.ORPHANS, parameters).scalars())
+    abandoned = list(connection.execute(statements.ABANDONED_STOPS, parameters).scalars())
+    reaped: list[Settled] = []
+    for task_id in [*lost, *abandoned]:
+        try:
+            if task_id in abandoned:
+                stopped(connection, task_id, actor="upkeep", how="worker lost")
+            else:
+                reaped += settle(connection, [Outcome(task_id, "lost", "upkeep")], max_losses=max_losses)
+        except DBAPIError as error:
+            if refused is None or is_away(error):
+                raise
+            refused(task_id, error)
+    return reaped
 
 
 def _unknown_dependencies(connection: Connection, job: NewJob, scope: Scope) -> Sequence[UUID]:

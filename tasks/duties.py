@@ -1,0 +1,153 @@
+"""What the leader does again and again: each duty by itself, so that one that fails or hangs holds up no other."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import structlog
+from psycopg.errors import LockNotAvailable
+from sqlalchemy.exc import DBAPIError
+
+from tasks.refusals import reason_of
+from tracking.db import is_away
+
+log = structlog.get_logger(__name__)
+
+LATE = (
+    30.0  # seconds after which a duty that still runs is said to be late; each of its waits has a time-out of its own
+)
+MOST_KEYS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Duty:
+    """`work` is called `interval` seconds after its last end, or `breath` seconds when it says that there is more.
+
+    What it raises is told, and changes nothing of that.
+    """
+
+    name: str
+    interval: float
+    work: Callable[[], bool | None]
+    breath: float = 0.0
+
+
+class Failures:
+    """What fails again and again is logged at its 1st, 2nd, 4th, 8th … time in a row, with their number."""
+
+    def __init__(self) -> None:
+        self._counts: OrderedDict[Hashable, int] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def note(self, event: str, error: Exception, **ids: object) -> None:
+        """One more failure of this event with these ids."""
+        key = (event, *ids.items())
+        with self._lock:
+            count = self._counts.pop(key, 0) + 1
+            self._counts[key] = count
+            if len(self._counts) > MOST_KEYS:
+                self._counts.popitem(last=False)
+        if count & (count - 1) == 0:
+            reason = reason_of(error)
+            log.warning(event, failures=count, error=reason.type, **ids)
+
+    def clear(self, event: str, **ids: object) -> None:
+        """It went well."""
+        with self._lock:
+            count = self._counts.pop((event, *ids.items()), 0)
+        if count:
+            log.info("failure.over", of=event, failures=count, **ids)
+
+
+failures = Failures()
+
+
+@contextmanager
+def alone(event: str, **ids: object) -> Iterator[None]:
+    """What the database refuses for one row, or one organization, is told as `event`, and costs no other its turn."""
+    try:
+        yield
+    except DBAPIError as error:
+        if is_away(error) and not isinstance(error.orig, LockNotAvailable):
+            raise
+        failures.note(event, error, **ids)
+    else:
+        failures.clear(event, **ids)
+
+
+class Duties:
+    """A thread for each duty that is due, so that one that waits for a lock holds up no other."""
+
+    def __init__(self, duties: Sequence[Duty], worker: str) -> None:
+        self._runs = [_Run(duty, worker) for duty in duties]
+        self._threads = ThreadPoolExecutor(len(duties), "duty")
+        self._may = threading.Event()
+
+    def turn(self) -> None:
+        """Start what is due. Called by whoever has made sure that this worker leads."""
+        self._may.set()
+        for run in self._runs:
+            run.tell_if_late()
+            if run.is_due():
+                run.begin()
+                self._threads.submit(run.once, self._may)
+
+    def pause(self) -> None:
+        """Start nothing more until the next turn; what runs comes to the end of its work."""
+        self._may.clear()
+
+    def postpone(self, name: str, seconds: float) -> None:
+        """Let a duty begin in so many seconds at the earliest."""
+        for run in self._runs:
+            if run.duty.name == name:
+                run.due_at = time.monotonic() + seconds
+
+    def close(self, timeout: float) -> None:
+        """End them; gives up waiting after `timeout` seconds."""
+        self.pause()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        deadline = time.monotonic() + timeout
+        for run in self._runs:
+            run.idle.wait(max(0.0, deadline - time.monotonic()))
+
+
+class _Run:
+    """One duty, and when it began and is due again."""
+
+    def __init__(self, duty: Duty, worker: str) -> None:
+        self.duty = duty
+        self.due_at = 0.0
+        self.idle = threading.Event()
+        self.idle.set()
+        self._ids = {"duty": duty.name, "worker": worker}
+        self._tell_at = 0.0
+
+    def is_due(self) -> bool:
+        return self.idle.is_set() and time.monotonic() >= self.due_at
+
+    def begin(self) -> None:
+        self.idle.clear()
+        self._tell_at = time.monotonic() + LATE
+
+    def tell_if_late(self) -> None:
+        now = time.monotonic()
+        if not self.idle.is_set() and now >= self._tell_at:
+            log.error("duty.late", seconds=round(LATE + now - self._tell_at), **self._ids)
+            self._tell_at = now + LATE
+
+    def once(self, may: threading.Event) -> None:
+        try:
+            while may.is_set() and self.duty.work():
+                time.sleep(self.duty.breath)
+            failures.clear("duty.failed", **self._ids)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this duty's alone, and the next turn tries again
+            failures.note("duty.failed", error, **self._ids)
+        finally:
+            self.due_at = time.monotonic() + self.duty.interval
+            self.idle.set()

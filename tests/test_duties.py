@@ -1,0 +1,166 @@
+"""The leader's duties: one that fails, hangs or meets a row that cannot be read holds up no other."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from unittest.mock import Mock, patch
+from uuid import uuid4
+
+import pytest
+from psycopg import errors
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from structlog.testing import capture_logs
+
+from tasks import duties, upkeep
+from tasks.duties import Duties, Duty, Failures
+from tasks.upkeep import Leader
+from tests.handling import workplace
+from tests.live import Platform, eventually
+from tests.servers import Servers
+from tests.tracked import Tracked
+from tracking.db import Database
+
+HANGING = threading.Event()
+NAMES = [duty.name for duty in Leader(Mock(), threading.Event()).duties()]
+FAULTS: dict[str, Callable[[], bool | None]] = {
+    "is too slow": lambda: _raise(DBAPIError("SELECT secret", {}, errors.QueryCanceled())),
+    "meets a row that cannot be read": lambda: _raise(DBAPIError("SELECT secret", {}, errors.DataException())),
+    "has a bug": lambda: _raise(KeyError("secret")),
+    "hangs": lambda: HANGING.wait(60) and False,
+}
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
+@pytest.fixture
+def done() -> Iterator[Counter[str]]:
+    """How often each duty has come to its end."""
+    HANGING.clear()
+    yield Counter()
+    HANGING.set()
+
+
+def _all_but(broken: str, fault: Callable[[], bool | None], done: Counter[str]) -> Duties:
+    """All duties of the leader by name and interval, one of them broken."""
+
+    def fulfil(name: str) -> Callable[[], bool | None]:
+        return fault if name == broken else lambda: done.update([name])
+
+    leader = Leader(Mock(), threading.Event())
+    return Duties([Duty(duty.name, min(duty.interval, 0.05), fulfil(duty.name)) for duty in leader.duties()], "w")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("broken", NAMES)
+def test_a_broken_duty_holds_up_no_other(done: Counter[str], broken: str, fault: str) -> None:
+    """All others are done again and again."""
+    with capture_logs() as logs:
+        running = _all_but(broken, FAULTS[fault], done)
+        deadline = time.monotonic() + 10
+        while min((done[name] for name in NAMES if name != broken), default=0) < 3:
+            assert time.monotonic() < deadline, done
+            running.turn()
+            time.sleep(0.01)
+        HANGING.set()
+        running.close(5)
+    assert broken not in done
+    told = [each for each in logs if each["event"] == "duty.failed"]
+    assert all(each["duty"] == broken and each["worker"] == "w" for each in told)
+    assert len(told) >= (fault != "hangs")
+    assert "secret" not in str(logs)
+
+
+def test_a_failure_that_goes_on_is_told_ever_more_rarely_and_so_is_its_end() -> None:
+    """Its number shows how long it has been so."""
+    failures = Failures()
+    with capture_logs() as logs:
+        for _ in range(100):
+            failures.note("duty.failed", ValueError("secret"), duty="a")
+        failures.note("duty.failed", ValueError("secret"), duty="b")
+        failures.clear("duty.failed", duty="a")
+        failures.clear("duty.failed", duty="a")
+    assert [each.get("failures") for each in logs] == [1, 2, 4, 8, 16, 32, 64, 1, 100]
+    assert logs[-1]["event"] == "failure.over"
+
+
+def test_what_is_known_of_failures_is_bounded() -> None:
+    """However many rows fail."""
+    failures = Failures()
+    with capture_logs():
+        for number in range(2 * duties.MOST_KEYS):
+            failures.note("x", ValueError(), task_id=str(number))
+    assert len(failures._counts) == duties.MOST_KEYS
+
+
+def test_a_duty_that_is_late_is_told(monkeypatch: pytest.MonkeyPatch, done: Counter[str]) -> None:
+    """With its name, once in its time; it is not begun a second time."""
+    monkeypatch.setattr(duties, "LATE", 0.1)
+    running = Duties([Duty("slow", 0.0, FAULTS["hangs"])], "w")
+    with capture_logs() as logs:
+        while not logs:
+            running.turn()
+            time.sleep(0.01)
+    HANGING.set()
+    running.close(5)
+    assert (logs[0]["event"], logs[0]["duty"]) == ("duty.late", "slow")
+    assert not done
+
+
+def test_a_duty_with_more_to_do_goes_on_at_once_until_it_is_stopped() -> None:
+    """And with less it waits for its interval."""
+    times: list[float] = []
+
+    def work() -> bool:
+        times.append(time.monotonic())
+        return len(times) < 100
+
+    running = Duties([Duty("busy", 3600.0, work)], "w")
+    running.turn()
+    eventually(lambda: len(times) == 100, within=5, what="its end")
+    running.turn()
+    running.close(5)
+    assert len(times) == 100
+
+
+def test_a_row_that_cannot_be_released_costs_no_other_its_release(
+    pool: Database, tracked: Tracked, tmp_path: Path
+) -> None:
+    """The worker of both is dead; the refused one is told by its id."""
+    refused, released = (tracked.start(tracked.submit(), lease=uuid4()) for _ in range(2))
+    url = pool.engine.url.render_as_string(hide_password=False)
+    sql = f"ALTER TABLE jobs ADD CONSTRAINT refuse CHECK (id <> '{refused.id}' OR status <> 'queued')"
+    tracked.connection.execute(text(sql))
+    try:
+        with workplace(url, tmp_path), capture_logs() as logs, patch.object(upkeep, "failures", Failures()):
+            upkeep._reap()
+    finally:
+        tracked.connection.execute(text("ALTER TABLE jobs DROP CONSTRAINT refuse"))
+    assert tracked.get(released.id).status == "queued"
+    assert tracked.get(refused.id).status == "running"
+    [told] = [each for each in logs if each["event"] == "worker.lost_refused"]
+    assert told["task_id"] == str(refused.task_id)
+
+
+def test_a_lock_that_a_duty_waits_for_delays_neither_the_dead_workers_jobs_nor_others(
+    servers: Servers, database_url: str, tmp_path: Path
+) -> None:
+    """Retention waits for a table that somebody holds, again and again."""
+    quick = {"CELERIAC_STATEMENT_TIMEOUT": "2", "CELERIAC_LEASE_TIMEOUT": "5", "CELERIAC_HEARTBEAT": "1"}
+    with Platform(database_url, servers.valkey_url, tmp_path, **quick) as platform:
+        with platform.database.autocommit() as connection:
+            tracked = Tracked(connection)
+            lost = tracked.start(tracked.submit(job_type="noop"), lease=uuid4())
+        with platform.database.begin() as connection:
+            connection.execute(text("LOCK TABLE groups IN ACCESS EXCLUSIVE MODE"))
+            platform.start_worker()
+            assert platform.wait_for(lost.id, within=30).status == "succeeded"
+            assert platform.wait_for(platform.submit("noop", countdown=0.2)).status == "succeeded"
+            eventually(lambda: "duty.failed" in platform.log(), what="the failure of retention")
+        assert "duty=retention " in platform.log()

@@ -1,0 +1,195 @@
+"""A row whose message no broker takes fails alone, with the reason; all others go out."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from amqp.exceptions import AccessRefused, ConnectionForced, FrameError
+from kombu import Connection
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
+from sqlalchemy import text
+
+from tasks import app, unsendable
+from tasks.unsendable import Suspects, Unsendable, examine, may_be_its_fault
+from tests.live import Platform
+from tests.tracked import Tracked
+from tracking.models import JobRecord, Owner
+
+INSERT = text(
+    """
+    WITH made AS (
+        INSERT INTO jobs (id, task_id, organization_id, user_id, job_type, status, queue, max_retries, delivery,
+                          updated_at)
+        VALUES (:id, :id, :organization, 'u1', 'noop', 'queued', :queue, 3, CAST(:delivery AS jsonb),
+                clock_timestamp() - interval '1 hour')
+        RETURNING *
+    )
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, to_status, attempt, task_id, actor)
+    SELECT id, organization_id, user_id, job_type, 'created', 'queued', 0, task_id, 'u1' FROM made"""
+)
+LONG = "k" * 300
+
+# What a row may hold that no caller could send, by SQL or by an older version; and which brokers refuse it, if not all.
+HOSTILE: dict[str, dict[str, Any]] = {
+    "a header with a long name": {"delivery": {"headers": {LONG: 1}}, "brokers": ["rabbitmq"]},
+    "a header within one with a long name": {"delivery": {"headers": {"a": [{LONG: 1}]}}, "brokers": ["rabbitmq"]},
+    "headers larger than a frame": {"delivery": {"headers": {"a": "b" * 200_000}}, "brokers": ["rabbitmq"]},
+    "a number that no field of AMQP holds": {"delivery": {"headers": {"a": 2**70}}, "brokers": ["rabbitmq"]},
+    "a property that is too long": {"delivery": {"app_id": LONG}, "brokers": ["rabbitmq"]},
+    "a property that is no text": {"delivery": {"type": {"a": 1}}, "brokers": ["rabbitmq"]},
+    "headers that are a list": {"delivery": {"headers": [1, 2]}},
+    "headers that are text": {"delivery": {"headers": "abc"}},
+    "a number as what it is passed by": {"delivery": {"stamps": 5, "headers": 7}},
+    "a queue that the broker keeps for itself": {"queue": "amq.reserved", "brokers": ["rabbitmq"]},
+    "a queue that is something else": {"queue": "taken", "brokers": ["valkey"]},
+    "a delivery that is a list": {"delivery": [1]},
+}
+
+
+def _refused_by(name: str, broker_url: str) -> bool:
+    kind = "valkey" if broker_url.startswith("redis") else "rabbitmq"
+    return kind in HOSTILE[name].get("brokers", ["valkey", "rabbitmq"])
+
+
+def _insert(platform: Platform, organization: str, **row: Any) -> UUID:
+    job_id = uuid4()
+    values = {"queue": "default", "delivery": {}, **row}
+    values["delivery"] = json.dumps(values["delivery"])
+    with platform.database.autocommit() as connection:
+        connection.execute(INSERT, {"id": job_id, "organization": organization, **values})
+    return job_id
+
+
+@pytest.fixture
+def taken(platform: Platform) -> Platform:
+    """On Redis, a key that is no list bears the name of a queue."""
+    if platform.broker_url.startswith("redis"):
+        with Connection(platform.broker_url) as connection:
+            channel: Any = connection.default_channel
+            channel.client.delete("taken")
+            channel.client.hset("taken", "a", "b")
+    platform.environment["CELERIAC_ORGANIZATION_LIMIT"] = "0"
+    return platform
+
+
+def test_what_cannot_be_sent_fails_alone_and_the_others_run(taken: Platform) -> None:
+    """Sent by the leader, in one batch over all organizations."""
+    healthy = [_insert(taken, f"before-{number}") for number in range(3)]
+    hostile = {name: _insert(taken, "hostile", **_columns(name)) for name in HOSTILE}
+    healthy += [_insert(taken, f"after-{number}") for number in range(3)]
+    taken.start_worker()
+    for job_id in healthy:
+        assert taken.wait_for(job_id).status == "succeeded"
+    for name, job_id in hostile.items():
+        if not _refused_by(name, taken.broker_url):
+            continue
+        job = taken.wait_for(job_id, "failed", within=30)
+        assert (job.error_type, name) == ("Unsendable", name)
+        assert str(job.error_message).startswith("its message cannot be sent: ")
+        assert taken.events(job_id)[-1] == "failed"
+        assert "SQL" not in str(job.error_message)
+    later = taken.submit("noop")
+    assert taken.wait_for(later).status == "succeeded"
+    assert "k" * 100 not in taken.log()
+
+
+# What a process does that sends its own jobs, and meets rows that it cannot send.
+DISPATCH = """
+import json
+from datetime import timedelta
+from tasks import app
+from tasks.dispatch import Publisher
+from tracking import jobs
+from tracking.db import database
+publisher = Publisher(app)
+for _ in range(json.loads(stdin)):
+    with database().autocommit() as connection:
+        records = jobs.undispatched(connection, timedelta(0), 500)
+    publisher.dispatch(records)
+print(len(records))
+"""
+
+
+def test_a_batch_goes_out_but_for_what_cannot_be_sent(taken: Platform) -> None:
+    """At once, by the same process, whatever stands first; what is suspected rests before it is tried again."""
+    hostile = [_insert(taken, "hostile", **_columns(name)) for name in HOSTILE if _refused_by(name, taken.broker_url)]
+    healthy = [_insert(taken, f"org-{number}") for number in range(5)]
+    taken.run(DISPATCH, "3")
+    assert all(taken.job(job_id).dispatched_at for job_id in healthy)
+    left = [taken.job(job_id) for job_id in hostile]
+    assert not any(job.dispatched_at for job in left)
+    assert {job.status for job in left if job.queue == "default"} == {"failed"}
+    assert {job.status for job in left if job.queue != "default"} == {"queued"}, "one strike is not enough"
+
+
+def _columns(name: str) -> dict[str, Any]:
+    return {column: value for column, value in HOSTILE[name].items() if column != "brokers"}
+
+
+@pytest.fixture
+def record(tracked: Tracked) -> JobRecord:
+    """A job that waits to be sent."""
+    return tracked.submit(owner=Owner("acme", "u1"), job_type="noop")
+
+
+def test_a_message_in_good_order_is_none_of_the_rows_fault(record: JobRecord) -> None:
+    """For either broker."""
+    examine(app, record, is_amqp=True)
+    examine(app, record, is_amqp=False)
+
+
+def test_what_stands_in_the_way_is_told(record: JobRecord) -> None:
+    """In words, without the values."""
+    object.__setattr__(record, "queue", "q" * 256)
+    with pytest.raises(Unsendable, match=r"^the name of its queue is longer than 255 bytes$"):
+        examine(app, record, is_amqp=True)
+    object.__setattr__(record, "queue", "default")
+    object.__setattr__(record, "delivery", {"headers": {"a": "b" * 200_000}})
+    with pytest.raises(Unsendable, match=r"^its headers are \d+ bytes; a broker takes \d+$"):
+        examine(app, record, is_amqp=True)
+
+
+@pytest.mark.parametrize("error", [FrameError(), AccessRefused(), ResponseError("WRONGTYPE"), ConnectionResetError()])
+def test_what_a_message_can_cause_is_held_against_it(error: Exception) -> None:
+    """When it was alone."""
+    assert may_be_its_fault(error)
+    assert may_be_its_fault(RedisConnectionError("Connection closed by server."))
+
+
+@pytest.mark.parametrize(
+    "error", [TimeoutError(), ConnectionForced(reply_code=320), OutOfMemoryError(), ReadOnlyError()]
+)
+def test_what_is_the_brokers_own_trouble_is_not(error: Exception) -> None:
+    """A broker that is full, silent or being stopped refuses every message."""
+    assert not may_be_its_fault(error)
+
+
+def test_a_message_is_given_up_after_so_many_times_with_growing_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And forgotten once it went out."""
+    now = [100.0]
+    monkeypatch.setattr("tasks.unsendable.time.monotonic", lambda: now[0])
+    suspects, task_id, other = Suspects(), uuid4(), uuid4()
+    rests = []
+    while not suspects.accuse(task_id):
+        began = now[0]
+        while suspects.is_resting(task_id):
+            now[0] += 0.5
+        rests.append(now[0] - began)
+        assert not suspects.is_resting(other)
+    assert rests == [1.0, 2.0, 4.0]
+    assert not suspects.accuse(task_id)
+    suspects.acquit(task_id)
+    assert not suspects.is_resting(task_id)
+
+
+def test_the_number_of_suspects_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The oldest is forgotten."""
+    monkeypatch.setattr(unsendable, "MOST", 3)
+    suspects, ids = Suspects(), [uuid4() for _ in range(5)]
+    for each in ids:
+        suspects.accuse(each)
+    assert [suspects.is_resting(each) for each in ids] == [False, False, True, True, True]
