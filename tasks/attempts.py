@@ -26,7 +26,7 @@ from celery.utils.serialization import UnpickleableExceptionWrapper
 from kombu.exceptions import EncodeError
 from sqlalchemy.exc import DBAPIError
 
-from tasks import lease, results, running
+from tasks import dead_letters, lease, results, running
 from tasks.dispatch import dispatcher
 from tasks.exceptions import described, failure_of, rejection
 from tasks.messages import JOB_ID_HEADER
@@ -169,6 +169,8 @@ def _claim(context: Context, task_id: str) -> Any:
     since = time.monotonic()  # like the time limits of Celery, which do not wait for the claim
     try:
         answer, interrupted = _ask(context, task_id)
+        if answer is Refusal.UNKNOWN:
+            dead_letters.keep_unknown(context, task_id)
     except DatabaseAway:
         return _message_of(Reject("the database is away", requeue=True))
     if isinstance(answer, Refusal):

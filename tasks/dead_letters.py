@@ -8,12 +8,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import structlog
+from kombu.utils import json as kombu_json
 
-from tasks.recording import recorder
+from tasks.recording import persist, recorder
 from tracking import dead_letters, jobs
 from tracking.db import database
 from tracking.dead_letters import BODY_BYTES, NewDeadLetter
 from tracking.models import Failure
+from tracking.settings import settings
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +37,33 @@ def keep_foreign(message: Any, headers: Any, reason: str, *, worker: str, receip
     log.error("message.set_aside", task_id=None, error="ForeignMessage", receipt=str(receipt))
     with database().autocommit() as connection:
         dead_letters.keep(connection, letter)
+
+
+def keep_unknown(context: Any, task_id: str) -> None:
+    """Keep the message of a job that does not exist, from the process that was to run it. Raises DatabaseAway."""
+    sent = [context.args, context.kwargs, {"callbacks": context.callbacks, "chain": context.chain}]
+    body = kombu_json.dumps(sent).encode()
+    headers = {**(context.headers or {}), "id": task_id, "root_id": context.root_id, "parent_id": context.parent_id}
+    delivery = context.delivery_info or {}
+    letter = NewDeadLetter(
+        receipt=uuid4(),
+        queue=str(delivery.get("routing_key") or ""),
+        worker=str(context.hostname),
+        reason="it is of a job that does not exist: of one that is gone, or forged",
+        task_name=_text(context.task),
+        task_id=task_id,
+        content_type="application/json",
+        headers=dead_letters.shortened(headers),
+        body=body[:BODY_BYTES],
+        size=len(body),
+        redelivered=bool(delivery.get("redelivered")),
+    )
+
+    def keep() -> None:
+        with database().autocommit() as connection:
+            dead_letters.keep(connection, letter)
+
+    persist(keep, patience=settings().claim_patience, task_id=task_id)
 
 
 def _keep(letter: NewDeadLetter, task_id: UUID | None, failure: Failure) -> None:

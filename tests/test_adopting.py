@@ -177,7 +177,7 @@ def test_a_message_that_names_a_job_nobody_knows_is_neveradopted(adopting: Platf
     """Forged, or of a job that is gone: our header says that it was submitted here."""
     job_id = str(uuid4())
     send(adopting.broker_url, Forged(task_headers("add", job_id, job_id=job_id), b"[[1, 2], {}, {}]"))
-    eventually(lambda: job_id in adopting.log() and "claim.refused" in adopting.log(), what="the refusal")
+    assert "it is of a job that does not exist" in letter_of(adopting, job_id).reason
     assert job_of(adopting, job_id) is None
 
 

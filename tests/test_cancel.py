@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import psutil
 import pytest
 
+from tests.bare import letter_of
 from tests.live import Platform, eventually
 from tracking import jobs
 from tracking.models import JobRecord, Scope
@@ -122,4 +123,5 @@ def test_a_message_whose_job_nobody_knows_is_not_run(running: Platform) -> None:
         "Celery.send_task(app, 'add', (1, 2), task_id=stdin, queue='default', headers={'job_id': stdin})",
         str(forged := uuid4()),
     )
-    eventually(lambda: "unknown" in running.log() and str(forged) in running.log(), what="the refusal")
+    assert letter_of(running, str(forged)).task_name == "add"
+    assert "reason=unknown" in running.log()
