@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable
 
 from api.auth import CANCEL_JOBS, CREATE_JOBS, MANAGE_JOBS, MANAGE_PLATFORM, RETRY_JOBS, VIEW_ALL, VIEW_JOBS
+from tracking.errors import ConfigurationError
 from tracking.settings import settings
 
 # Of an organization; jobs.manage_platform reaches beyond it and has to be asked for by name.
@@ -42,7 +43,9 @@ def similar(name: str, known: Iterable[str]) -> str:
 
 
 def _registered() -> list[tuple[str, object]]:
-    if not settings().broker_url.get_secret_value():
+    try:
+        settings().broker  # noqa: B018  it raises; an embedded one is named by no variable
+    except ConfigurationError:
         os.environ["BROKER_URL"] = NOBODY
         settings.cache_clear()
     from tasks.app import app, import_handlers  # noqa: PLC0415 - it reads the settings

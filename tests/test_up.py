@@ -29,6 +29,7 @@ from celeriac.cli import command
 from celeriac.preconditions import listen, require_secret
 from celeriac.processes import StartError, hold, spawn, wait_until
 from celeriac.supervisor import Interrupted, Part, Supervisor
+from tests.live import eventually
 from tracking.errors import ConfigurationError
 from tracking.settings import Settings
 
@@ -348,6 +349,15 @@ def test_lines_of_parts_bear_their_names(up: Up) -> None:
         "api",
         "worker",
     }
+
+
+def test_the_worker_consumes_from_the_broker_of_the_data_directory(up: Up) -> None:
+    """And from no other one that runs on this machine."""
+    port = json.loads((up.data_dir / "valkey" / "access.json").read_text())[0]
+    connected = "Connected to redis://"
+    eventually(lambda: [line for line in up.printed if connected in line], what="the worker's connection")
+    [line] = [line for line in up.printed if connected in line]
+    assert f"@127.0.0.1:{port}/" in line
 
 
 def test_token_opens_the_api(up: Up) -> None:
