@@ -19,6 +19,7 @@ from tasks.arguments import is_call
 from tasks.exceptions import PayloadError, is_of_arguments, rejection
 from tasks.options import check_options
 from tasks.payloads import completed, unsendable
+from tasks.progress import JobCancelled
 from tasks.recording import persist
 from tasks.retries import RetryPolicy, read_policy
 from tasks.running import Asked
@@ -62,8 +63,13 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
     @property
     def job(self) -> Attempt | None:
         """The attempt that is running; None when the handler is called as a plain function."""
-        now = running.of(self.request)
+        now = self._now()
         return now.attempt if now else None
+
+    def _now(self) -> running.Running | None:
+        """The attempt of this thread, whichever thread of the body it is. Raises UnknownThread."""
+        now = running.of(self.request)
+        return now if now is not None or self.request_stack.top is not None else running.anywhere(self.name)
 
     @property
     def __trace__(self) -> Any:
@@ -98,11 +104,15 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
     def still_mine(self) -> bool:
         """Whether this attempt is still the job's current one and not cancelled: ask before what must not happen twice.
 
-        True when the handler is called as a plain function. Raises DatabaseAway rather than to guess.
+        True when the handler is called as a plain function; False in a thread that has outlived its body. Raises
+        DatabaseAway, or UnknownThread, rather than to guess.
         """
-        attempt = self.job
-        if attempt is None:
+        now = self._now()
+        if now is None:
             return True
+        if now.is_over:
+            return False
+        attempt = now.attempt
         return persist(
             lambda: _is_current(attempt), patience=ANSWER_PATIENCE, defer_interrupt=True, task_id=str(attempt.task_id)
         )
@@ -278,8 +288,10 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
             raise ConfigurationError(f"the task {self.name!r} cannot be served: {reason}")
 
     def _report(self, *, milestone: bool = False, **news: Any) -> None:
-        now = running.of(self.request)
+        now = self._now()
         if now is not None:
+            if now.is_over:
+                raise JobCancelled
             now.reporter.report(milestone=milestone, **news)
 
 

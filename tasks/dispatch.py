@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 from kombu import Connection, Producer
 
-from tasks import admitting
+from tasks import admitting, threads
 from tasks.messages import publish
 from tasks.unsendable import Suspects, Unsendable, examine, fail, may_be_its_fault
 from tracking import jobs
@@ -219,7 +219,8 @@ class Dispatcher:
         self._idle.set()
         self._pause = 0.0
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
-        self._thread.start()
+        with threads.apart():
+            self._thread.start()
 
     def send(self, record: JobRecord) -> None:
         """Send a job that is not held. Never waits: with a full queue the row is sent by upkeep instead."""

@@ -16,6 +16,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from tasks import threads
 from tracking.db import outage
 
 log = structlog.get_logger(__name__)
@@ -76,7 +77,8 @@ class Recorder:
     def __init__(self) -> None:
         self._queue: queue.Queue[Callable[[], object]] = queue.Queue(BACKLOG)
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
-        self._thread.start()
+        with threads.apart():
+            self._thread.start()
 
     def record(self, write: Callable[[], object]) -> bool:
         """Have `write` called soon. False with a full backlog: it is dropped, and upkeep finds the job by its lease."""

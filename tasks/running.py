@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from tasks import threads
 from tasks.progress import Reporter
 from tracking.models import Attempt, Changes, Failure, NewJob
 
@@ -31,7 +32,8 @@ class Running:
     `successors` (chain, link) wait here for the attempt's outcome; `retry` is what the body asked for with it, and
     `changes` what that means for the row; `uncalled` is why a successor could not be called; `replacement` is what runs
     in the job's place, and `joining` are the ids of further members of its chord; `since` is when its message reached
-    this process, on the monotonic clock; `settled`: its outcome is in the row, or nobody expects one any more.
+    this process, on the monotonic clock; `settled`: its outcome is in the row, or nobody expects one any more;
+    `is_over`: its body has ended, though one of its threads may not have.
     """
 
     attempt: Attempt
@@ -44,11 +46,13 @@ class Running:
     replacement: list[NewJob] | None = None
     joining: set[str] = field(default_factory=set)
     settled: bool = False
+    is_over: bool = False
 
 
 def keep(request: Any, running: Running) -> None:
-    """Remember the attempt with its request, until it is `over`."""
+    """Remember the attempt with its request and this thread, until it is `over`."""
     request.update({ATTRIBUTE: running})
+    threads.enter(running)
     _live.add(running.attempt.task_id)
 
 
@@ -56,7 +60,9 @@ def over(request: Any) -> None:
     """The body has ended and its outcome is written."""
     now = of(request)
     if now is not None:
+        now.is_over = True
         _live.discard(now.attempt.task_id)
+        threads.leave()
 
 
 def in_this_process() -> set[UUID]:
@@ -67,3 +73,12 @@ def in_this_process() -> set[UUID]:
 def of(request: Any) -> Running | None:
     """The attempt of a request; None when nothing was claimed, as in the worker's main process."""
     return getattr(request, ATTRIBUTE, None)
+
+
+def anywhere(job_type: str | None = None) -> Running | None:
+    """The attempt that this thread works for, of this type or of any; None when no body has started it.
+
+    Raises UnknownThread.
+    """
+    found = threads.attempt()
+    return found if found is not None and job_type in (None, found.attempt.job_type) else None

@@ -200,9 +200,10 @@ def _with_successors(app: Celery, job: NewJob, steps: Iterable[canvases.Step]) -
 
 
 def running_now(app: Celery) -> running.Running | None:
-    """The attempt that runs in this thread; None outside of a job."""
+    """The attempt for which this thread works; None outside of a job. Raises UnknownThread."""
     task = app.current_worker_task
-    return running.of(task.request) if task is not None else None
+    now = running.of(task.request) if task is not None else None
+    return now or running.anywhere()
 
 
 def _successor(app: Celery, job: NewJob, step: canvases.Step) -> NewJob:
