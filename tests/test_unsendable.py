@@ -46,7 +46,6 @@ HOSTILE: dict[str, dict[str, Any]] = {
     "a number as what it is passed by": {"delivery": {"stamps": 5, "headers": 7}},
     "a queue that the broker keeps for itself": {"queue": "amq.reserved", "brokers": ["rabbitmq"]},
     "a queue that is something else": {"queue": "taken", "brokers": ["valkey"]},
-    "a delivery that is a list": {"delivery": [1]},
 }
 
 

@@ -25,6 +25,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import BigInteger, Boolean
 
 from tracking.states import ACTIVE, WAITING, Hold, Status
+from tracking.values import EARLIEST, LATEST
 
 metadata = MetaData()
 
@@ -284,3 +285,15 @@ dead_letters = Table(
     Column("size", Integer, nullable=False, comment="bytes of the whole body"),
     Column("redelivered", Boolean, nullable=False),
 )
+
+# What is read as an object is one, and every time lies in the one range of times: another row could not be loaded.
+OBJECTS = {"jobs": ("payload", "metadata", "delivery"), "history": ("detail",), "dead_letters": ("headers",)}
+RANGE = "{0} >= timestamptz '{1.year}-01-01Z' AND {0} < timestamptz '{2.year}-01-01Z'"
+
+for _table in metadata.tables.values():
+    _times = [column.name for column in _table.columns if isinstance(column.type, DateTime)]
+    _in_range = " AND ".join(RANGE.format(name, EARLIEST, LATEST) for name in _times)
+    _table.append_constraint(CheckConstraint(_in_range, name=f"{_table.name}_times_range"))
+for _name, _columns in OBJECTS.items():
+    _are_objects = " AND ".join(f"jsonb_typeof({column}) = 'object'" for column in _columns)
+    metadata.tables[_name].append_constraint(CheckConstraint(_are_objects, name=f"{_name}_objects"))
