@@ -31,13 +31,13 @@ from tasks.dispatch import dispatcher
 from tasks.exceptions import described, failure_of, rejection
 from tasks.messages import JOB_ID_HEADER
 from tasks.progress import JobCancelled, Reporter
-from tasks.recording import DatabaseAway, persist
+from tasks.recording import DatabaseAway, persist, recorder
 from tasks.running import Running
-from tasks.signals import end_attempt, handler_of, stopped
+from tasks.signals import accept_alone, end_attempt, handler_of, stopped
 from tracking import jobs
 from tracking.crashpoints import CLAIMED, crash_point
 from tracking.db import database
-from tracking.models import Attempt, Claim, Failure, Progress, Refusal
+from tracking.models import Attempt, Claim, Failure, Outcome, Progress, Refusal
 from tracking.settings import settings
 from tracking.values import check_seconds, storable_text
 
@@ -277,8 +277,11 @@ def _settle(context: Context, now: Running, error: BaseException | None, result:
             if terminate_handler_fired():
                 raise
             error = trouble
-    if not now.settled:
+    if not now.settled:  # the database was away for an hour: this process has other jobs to run
         log.critical("attempt.unsettled")
+        late = failure_of(error or DatabaseAway("its outcome could not be written in time"))
+        last = Outcome(now.attempt.task_id, "failed", str(context.hostname), now.attempt.attempt, failure=late)
+        recorder().record(lambda: accept_alone(last))
 
 
 def _judged(now: Running, error: BaseException) -> Failure:

@@ -7,15 +7,20 @@ from signal import SIGKILL, SIGUSR1
 from typing import Any
 from uuid import UUID
 
+import structlog
 from billiard.common import TERM_SIGNAME
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]  # missing in the stubs
+from billiard.exceptions import TimeLimitExceeded
 from celery.platforms import signals
 from celery.worker.request import Request as CeleryRequest
 
 from tasks import handing_back
 from tasks.recording import recorder
+from tasks.signals import settle_from_main
 from tracking import jobs
 from tracking.db import database
+
+log = structlog.get_logger(__name__)
 
 
 class OutOfMemory(Exception):
@@ -38,8 +43,20 @@ class Request(CeleryRequest):
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:  # noqa: ARG002, FBT001, FBT002 - Celery's signature
         """The worker stops at once: end the body, and let another worker run the job."""
-        super().cancel(pool, SIGKILL, emit_retry)
-        recorder().record(self._hand_back)
+        try:
+            super().cancel(pool, SIGKILL, emit_retry)
+        finally:  # whatever the handler's own on_retry does
+            recorder().record(self._hand_back)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:  # noqa: FBT001 - Celery's signature
+        """The job has used up its time. Celery calls hooks of the handler here before it tells anybody of the end."""
+        if not soft:
+            settle_from_main(self.task, self._context, self.id, TimeLimitExceeded(timeout))  # type: ignore[attr-defined]
+        try:
+            super().on_timeout(soft, timeout)
+        except BaseException as error:  # noqa: BLE001 - a hook's; this is the process of all jobs
+            log.error("hook.failed", task_id=self.id, error=type(error).__name__)  # noqa: TRY400 - no payloads in the log
+            self.acknowledge()
 
     def revoked(self) -> bool:
         """Whether it has expired. Celery asks its memory of revoked ids, too; here the row decides, at the claim."""

@@ -41,8 +41,12 @@ Accepted = tuple[Settled, list[JobRecord]]
 
 
 def on_failure(sender: Any, task_id: str, exception: BaseException, einfo: Any = None, **_: Any) -> None:
-    """In the main process: the child of a body died, ran out of time, or could not even begin."""
-    request = sender.request
+    """Celery says that a task has failed."""
+    settle_from_main(sender, sender.request, task_id, exception, einfo)
+
+
+def settle_from_main(handler: Any, request: Any, task_id: str, exception: BaseException, einfo: Any = None) -> None:
+    """The child of a body died, ran out of time, could not even begin, or could not say how it ended."""
     dispatch = _uuid(task_id)
     if request.is_eager or dispatch is None or running.of(request) or dispatch in running.in_this_process():
         return  # called like a function, or settled by its attempt
@@ -50,12 +54,13 @@ def on_failure(sender: Any, task_id: str, exception: BaseException, einfo: Any =
     if isinstance(exception, WorkerLostError):
         lost = Outcome(dispatch, "lost", UPKEEP, failure=failure)
         outcome = handing_back.released(dispatch, UPKEEP) if handing_back.is_begun() else lost
-        _from_main(lambda: _written(lambda: _lose(outcome), outcome))
+        _from_main(lambda: _written(lambda: lose(outcome), outcome))
     elif isinstance(exception, TimeLimitExceeded):
         timed_out = Outcome(dispatch, "failed", UPKEEP, failure=failure)
-        _from_main(lambda: _written(lambda: _fail(timed_out, request, sender), timed_out))
+        _from_main(lambda: _written(lambda: _fail(timed_out, request, handler), timed_out))
     elif not isinstance(exception, Reject):
-        _from_main(lambda: _fail_unstarted(dispatch, failure))
+        failed = Outcome(dispatch, "failed", UPKEEP, failure=failure)
+        _from_main(lambda: _written(lambda: _fail_unknown(failed), failed))
 
 
 def on_revoked(request: Any, terminated: bool, signum: Any, expired: bool, **_: Any) -> None:  # noqa: FBT001 - Celery's
@@ -122,6 +127,24 @@ def stopped(task_id: UUID, actor: str, how: str) -> bool:
         return jobs.stopped(connection, task_id, actor=actor, how=how)
 
 
+def accept_alone(outcome: Outcome) -> Accepted | None:
+    """Write an outcome without what would follow from it; None when nobody expects it any more."""
+    with database().autocommit() as connection:
+        settled = jobs.settle(connection, [outcome], max_losses=settings().max_losses)
+    return (settled[0], []) if settled else None
+
+
+def lose(outcome: Outcome) -> None:
+    """Write that the process of an attempt has died, or that nobody runs it; the job runs again, or has failed."""
+    task_id = outcome.task_id
+    with database().autocommit() as connection:
+        settled = jobs.settle(connection, [outcome], max_losses=settings().max_losses)
+        if not settled and not jobs.stopped(connection, task_id, actor=UPKEEP, how="killed"):
+            jobs.redispatch(connection, task_id)  # the child died before it could claim
+    _follow(settled)
+    log.error("worker.child_lost", task_id=str(task_id), status=str(settled[0].status) if settled else None)
+
+
 def handler_of(now: Running) -> Any:
     """The task of an attempt."""
     return current_app.tasks[now.attempt.job_type]
@@ -150,13 +173,7 @@ def _written(write: Callable[[], Accepted | None], outcome: Outcome) -> Accepted
     except Exception as error:  # noqa: BLE001 - whatever it is: without an outcome the job would run for ever
         instead = instead_of(outcome, error)
         log.error("outcome.unwritable", task_id=task_id, outcome=outcome.kind, error=type(error).__name__)  # noqa: TRY400 - no payloads in the log
-        return persist(lambda: _accept_alone(instead), task_id=task_id)
-
-
-def _accept_alone(outcome: Outcome) -> Accepted | None:
-    with database().autocommit() as connection:
-        settled = jobs.settle(connection, [outcome], max_losses=settings().max_losses)
-    return (settled[0], []) if settled else None
+        return persist(lambda: accept_alone(instead), task_id=task_id)
 
 
 def _follow(settled: Iterable[Settled]) -> None:
@@ -178,7 +195,7 @@ def _trip(handler: Any, job_id: UUID) -> None:
 def _accept(request: Any, now: Running, outcome: Outcome) -> Accepted | None:
     """The outcome, and what follows from it, in one transaction; None when nobody expects it any more."""
     if not succession.concerns(request, now, outcome):
-        return _accept_alone(outcome)
+        return accept_alone(outcome)
     with database().begin() as connection:
         if request.chord and now.attempt.group_id:
             groups.lock(connection, now.attempt.group_id)
@@ -186,16 +203,6 @@ def _accept(request: Any, now: Running, outcome: Outcome) -> Accepted | None:
         if not settled:
             return None
         return settled[0], succession.follow(connection, request, now, outcome, settled[0])
-
-
-def _lose(outcome: Outcome) -> None:
-    task_id = outcome.task_id
-    with database().autocommit() as connection:
-        settled = jobs.settle(connection, [outcome], max_losses=settings().max_losses)
-        if not settled and not jobs.stopped(connection, task_id, actor=UPKEEP, how="killed"):
-            jobs.redispatch(connection, task_id)  # the child died before it could claim
-    _follow(settled)
-    log.error("worker.child_lost", task_id=str(task_id), status=str(settled[0].status) if settled else None)
 
 
 def _fail(outcome: Outcome, request: Any, handler: Any) -> None:
@@ -212,10 +219,17 @@ def _fail(outcome: Outcome, request: Any, handler: Any) -> None:
             jobs.stopped(connection, outcome.task_id, actor=UPKEEP, how="killed")
 
 
-def _fail_unstarted(task_id: UUID, failure: Failure) -> None:
+def _fail_unknown(outcome: Outcome) -> None:
+    """The pool gave back an error instead of an outcome: of a task that never began, or of one that nobody settled."""
+    failure = outcome.failure or Failure("Exception", "")
     with database().autocommit() as connection:
-        jobs.fail_waiting(connection, task_id, actor=UPKEEP, error_type=failure.type, message=failure.message)
-    log.error("job.cannot_run", task_id=str(task_id), error=failure.message)
+        settled = jobs.settle(connection, [outcome])
+        if not settled:
+            jobs.fail_waiting(
+                connection, outcome.task_id, actor=UPKEEP, error_type=failure.type, message=failure.message
+            )
+    _follow(settled)
+    log.error("job.cannot_run", task_id=str(outcome.task_id), error=failure.type)
 
 
 def _cancel(task_id: UUID, actor: str, reason: str) -> None:

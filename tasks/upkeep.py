@@ -24,6 +24,7 @@ from tasks.dispatch import Publisher, dispatcher
 from tasks.duties import Duties, Duty, failures
 from tasks.handing_back import HandingBack
 from tasks.pruning import Pruning
+from tasks.reconciling import Reconciling
 from tasks.recording import persist, recorder
 from tasks.resending import Resending
 from tasks.stopping import Stopping
@@ -42,6 +43,7 @@ REAP_INTERVAL = 2.0
 GATES_INTERVAL = 1.0  # seconds between two looks at pauses, circuits and dependencies
 FORGET_INTERVAL = 60.0
 LOST_WORKERS = "lost workers"
+RECONCILING_INTERVAL = 3.0  # seconds between two looks for rows without a body
 STOPPING_INTERVAL = 1.0  # seconds between two looks for cancelled bodies
 FORGET_AFTER = timedelta(days=1)
 # Seconds without a statement after which PostgreSQL ends the leader's session, and with it the lock: a process that is
@@ -68,7 +70,10 @@ class Upkeep(bootsteps.StartStopStep):
         persist(lambda: self._beat(worker), patience=settings().start_patience, worker=worker.hostname)
         loops: dict[str, Callable[[], None]] = {
             "heartbeat": lambda: self._keep_beating(worker),
-            "stopping": lambda: self._keep_stopping(worker),
+            "stopping": lambda: self._keep_turning("stopping", Stopping(worker, self._lease).turn, STOPPING_INTERVAL),
+            "reconciling": lambda: self._keep_turning(
+                "reconciling", Reconciling(worker, self._lease).turn, RECONCILING_INTERVAL
+            ),
             "upkeep": Leader(worker, self._stop).run,
         }
         for name, loop in loops.items():
@@ -105,13 +110,12 @@ class Upkeep(bootsteps.StartStopStep):
             except SQLAlchemyError as error:
                 log.warning("heartbeat.failed", worker=worker.hostname, error=type(error).__name__)
 
-    def _keep_stopping(self, worker: Any) -> None:
-        stopping = Stopping(worker, self._lease)
-        while not self._stop.wait(STOPPING_INTERVAL):
+    def _keep_turning(self, name: str, turn: Callable[[], None], interval: float) -> None:
+        while not self._stop.wait(interval):
             try:
-                stopping.turn()
+                turn()
             except Exception as error:  # noqa: BLE001 - without the event loop Celery's own state may move under us
-                log.warning("stopping.failed", worker=worker.hostname, error=type(error).__name__)
+                log.warning("turn.failed", turn=name, lease=str(self._lease), error=type(error).__name__)
 
     def _beat(self, worker: Any) -> None:
         with database().autocommit() as connection:
@@ -121,7 +125,7 @@ class Upkeep(bootsteps.StartStopStep):
                 name=worker.hostname,
                 pid=os.getpid(),
                 queues=sorted(worker.app.amqp.queues.consume_from),
-                concurrency=worker.concurrency,
+                concurrency=_concurrency(worker),
             )
 
 
@@ -249,6 +253,12 @@ def _note_refusal(task_id: UUID, error: Exception) -> None:
 def _forget_workers() -> None:
     with database().autocommit() as connection:
         workers.forget_dead(connection, FORGET_AFTER)
+
+
+def _concurrency(worker: Any) -> int:
+    """How many bodies it can run at once; its pool, once it runs, may have been told to grow or shrink."""
+    is_running = worker.pool is not None and worker.pool.active
+    return int(worker.pool.num_processes if is_running else worker.concurrency)
 
 
 def _milliseconds_of_silence() -> str:

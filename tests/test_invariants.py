@@ -202,6 +202,23 @@ LIES = {
            WHERE id = :id""",
         {"held": 1},
     ),
+    "more bodies than the worker has room for": Lie(
+        "running",
+        """WITH worker AS (INSERT INTO workers (lease, name, pid, queues, concurrency)
+                           VALUES (:id, 'worker-1', 1, '{}', 1))
+           UPDATE jobs SET lease = :id, created_at = created_at - interval '1 hour',
+                           started_at = started_at - interval '30 minutes'
+           WHERE id IN (:id, :other)""",
+        {"bodies": 2},
+    ),
+    "a body of a worker that is gone": Lie(
+        "running",
+        f"""WITH worker AS ({OLD_WORKER})
+            UPDATE jobs SET lease = :other, created_at = created_at - interval '1 hour',
+                            started_at = started_at - interval '30 minutes'
+            WHERE id = :id""",  # noqa: S608 - our own constant
+        {"bodies": 1},
+    ),
     "completeness without success": Lie(
         "running",
         "UPDATE jobs SET progress = 100 WHERE id = :id",
@@ -368,7 +385,7 @@ def test_a_job_that_waits_for_nothing_is_caught(
     assert broken(pool, two.limits) == {}, "it may have been a moment ago"
     an_hour_passes(tracked)
     assert broken(pool, two.limits) == {}, "nobody is there to let it through"
-    tracked.connection.execute(text(OLD_WORKER))
+    a_worker_runs_them(tracked)
     assert broken(pool, two.limits) == {"held": 1}
     two.turn()
     assert tracked.get(job.id).hold is None
@@ -385,9 +402,15 @@ def test_a_job_that_waits_with_a_reason_is_not_caught(pool: Database, tracked: T
         two.submit(**changes)
     two.submit(depends_on=[running[0].id])
     an_hour_passes(tracked)
-    tracked.connection.execute(text(OLD_WORKER))
+    a_worker_runs_them(tracked)
     assert broken(pool, two.limits) == {}
     assert len([hold for hold in two.holds() if hold is not None]) == 5
+
+
+def a_worker_runs_them(tracked: Tracked) -> None:
+    """One that has lived for an hour runs what runs."""
+    tracked.connection.execute(text(OLD_WORKER))
+    tracked.connection.execute(text("UPDATE jobs SET lease = (SELECT lease FROM workers) WHERE status = 'running'"))
 
 
 def an_hour_passes(tracked: Tracked) -> None:

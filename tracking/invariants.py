@@ -290,6 +290,17 @@ HELD = f"""
                         WHERE history.organization_id = held.organization_id AND event <> 'progress'
                         ORDER BY history.id DESC LIMIT 1), '-infinity') < {_LONG_AGO})"""
 
+# A worker compares its rows with its bodies every few seconds, and whoever leads releases the rows of dead workers.
+# Nobody does where no worker has lived for a minute.
+BODIES = f"""
+    SELECT id AS job_id
+    FROM (SELECT id, lease, count(*) OVER (PARTITION BY lease) AS bodies
+          FROM jobs WHERE status = 'running' AND started_at < {_LONG_AGO}) AS claimed
+    LEFT JOIN workers USING (lease)
+    WHERE bodies > concurrency
+       OR (workers.lease IS NULL OR NOT {ALIVE})
+          AND EXISTS (SELECT FROM workers WHERE {ALIVE} AND started_at < {_LONG_AGO})"""
+
 CHECKS = (
     Check("created_once", 1, "Every job was created exactly once.", partial(_broken_jobs, sql=CREATED_ONCE)),
     Check("not_lost", 1, "Every job that was accepted still has its row.", partial(_broken_jobs, sql=NOT_LOST)),
@@ -305,5 +316,6 @@ CHECKS = (
     Check("limit", 7, "No organization runs more jobs than its limit allows.", partial(_broken_jobs, sql=LIMIT)),
     Check("progress", 8, "Progress never falls and is 100 only with success.", partial(_broken_jobs, sql=PROGRESS)),
     Check("times", 9, "Created, started, completed: times follow that order.", partial(_broken_jobs, sql=TIMES)),
+    Check("bodies", 16, "No job runs without a body, as far as rows tell.", partial(_broken_jobs, sql=BODIES)),
     Check("stats", 10, "The counts that the API gives are those of the rows.", _wrong_stats),
 )

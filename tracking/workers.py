@@ -27,11 +27,13 @@ class Worker:
 
 
 def beat(connection: Connection, lease: UUID, *, name: str, pid: int, queues: Sequence[str], concurrency: int) -> None:
-    """Say that this worker lives; the first beat registers it."""
+    """Say that this worker lives, and how many bodies it can run; the first beat registers it."""
     row = {"lease": lease, "name": name, "pid": pid, "queues": list(queues), "concurrency": concurrency}
     now = func.clock_timestamp()
     connection.execute(
-        insert(workers).values(row).on_conflict_do_update(index_elements=["lease"], set_={"seen_at": now})
+        insert(workers)
+        .values(row)
+        .on_conflict_do_update(index_elements=["lease"], set_={"seen_at": now, "concurrency": concurrency})
     )
 
 
