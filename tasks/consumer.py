@@ -10,14 +10,19 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import pydantic
+import structlog
+from amqp.exceptions import PreconditionFailed, RecoverableConnectionError
 from celery.exceptions import InvalidTaskError
-from celery.worker import state
+from celery.worker import loops, state
 from celery.worker.consumer import Consumer as CeleryConsumer
 
 from tasks import commands  # noqa: F401 - a worker's answers to remote control
 from tasks.adopting import Call, Door, Headers, first_fault, foreign_headers, is_ours
 from tasks.encoding import from_header
 from tasks.transport import UNREADABLE, is_outage
+from tracking.values import storable_text
+
+log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
 
@@ -32,6 +37,20 @@ class OwnHeaders(Headers):
 
 class Consumer(CeleryConsumer):
     """Celery's consumer, in front of which every message is read once."""
+
+    def loop(self, *args: Any) -> None:
+        """Read messages until the connection ends.
+
+        RabbitMQ closes a channel with 406 when a delivery is not acknowledged within its `consumer_timeout`, which a
+        long job exceeds. Celery takes that for the end of the worker. It is the end of a connection: the next one gets
+        the deliveries again, and the claim refuses those whose job runs.
+        """
+        hub: Any = self.hub  # type: ignore[attr-defined]  # missing in the stubs
+        try:
+            (loops.asynloop if hub is not None else loops.synloop)(*args)
+        except PreconditionFailed as error:
+            log.warning("broker.refused_to_wait", worker=self.hostname, said=storable_text(error.reply_text))
+            raise RecoverableConnectionError(str(error)) from error
 
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
         """What is called with every message."""

@@ -257,8 +257,10 @@ def _forget_workers() -> None:
 
 def _concurrency(worker: Any) -> int:
     """How many bodies it can run at once; its pool, once it runs, may have been told to grow or shrink."""
-    is_running = worker.pool is not None and worker.pool.active
-    return int(worker.pool.num_processes if is_running else worker.concurrency)
+    try:
+        return int(worker.pool.num_processes)
+    except (AttributeError, TypeError):  # it has not begun, or has ended
+        return int(worker.concurrency)
 
 
 def _milliseconds_of_silence() -> str:

@@ -133,6 +133,10 @@ ENDS = [
     End("hooked", ("on_retry", "exit", "retry"), "MaxRetriesExceededError", bodies=2),
     End("hooked", ("on_success", "os_exit", "fine"), None, status="succeeded", pools=PREFORK),
     End("hooked", ("on_failure", "os_exit", "key_error"), "KeyError", "absent", pools=PREFORK),
+    *(
+        End("hooked_by_force", (place, kind, "deaf"), "TimeLimitExceeded", "3", pools=PREFORK)
+        for place, kind in (("on_failure", "value_error"), ("on_failure", "exit"), ("after_return", "keyboard"))
+    ),
     End("heard", ("task_prerun", "exit", "fine"), "SystemExit", "3", bodies=0),
     End("heard", ("task_prerun", "value_error", "fine"), None, status="succeeded"),
 ]

@@ -307,6 +307,26 @@ def test_a_killed_rabbitmq_loses_no_job(
         assert worker.poll() is None
 
 
+def test_a_rabbitmq_that_will_not_wait_for_an_acknowledgement_costs_nothing(
+    database_url: str, node: rabbitmq.Node, tmp_path: Path
+) -> None:
+    """A job longer than its `consumer_timeout`: the worker lives, there are one body and one outcome, the next runs."""
+    with (node.home / "rabbitmq.conf").open("a") as configuration:
+        configuration.write("consumer_timeout = 3000\n")
+    (node.home / "env.conf").write_text('SERVER_ADDITIONAL_ERL_ARGS="-rabbit channel_tick_interval 1000"\n')
+    with rabbit(node) as server, Platform(database_url, node.url, tmp_path) as platform:
+        server.start()
+        worker = platform.start_worker(concurrency=1)
+        witness = tmp_path / "starts"
+        long = nap(platform, witness, 12)
+        eventually(lambda: "broker.refused_to_wait" in platform.log(), what="the end of RabbitMQ's patience")
+        job = platform.wait_for(long, within=60)
+        assert (job.status, job.attempt, len(starts(witness))) == ("succeeded", 1, 1)
+        assert platform.events(long).count("completed") == 1
+        assert platform.wait_for(platform.submit("noop"), within=30).status == "succeeded"
+        assert worker.poll() is None
+
+
 @pytest.mark.parametrize("adopt", ["true", "false"])
 def test_no_message_without_a_job_is_lost_while_the_database_is_away(
     database_url: str, broker_url: str, tmp_path: Path, adopt: str
