@@ -23,12 +23,10 @@ from tasks import dead_letters, sending
 from tasks.messages import JOB_ID_HEADER
 from tasks.options import KNOWN
 from tasks.recording import DatabaseAway, persist, recorder
-from tracking import jobs
-from tracking.admission import Limits
-from tracking.db import database, is_away, is_too_slow
+from tracking.db import is_away, is_too_slow
 from tracking.errors import InvalidValue, TrackingError
 from tracking.identifiers import job_id_of
-from tracking.models import NewJob, Submitted
+from tracking.models import NewJob
 from tracking.settings import settings
 from tracking.values import check_name
 
@@ -93,7 +91,8 @@ class Call:
         job_id = str(job_id_of(asked.id))
         job = sending.new_job(app, asked.task, args, kwargs, task_id=job_id, options=self._options(message, queues))
         # The same message again is the same job, whatever has become of that meanwhile.
-        return replace(job, idempotency_key=f"message {asked.id}", request_hash=_fingerprint(asked.task, message.body))
+        key, fingerprint = f"message {asked.id}", _fingerprint(asked.task, message.body)
+        return sending.with_successors(app, replace(job, idempotency_key=key, request_hash=fingerprint))
 
     def _options(self, message: Any, queues: Container[Any]) -> dict[str, Any]:
         asked, embedded = self.headers, self.body[2] or {}
@@ -168,7 +167,8 @@ class Door:
     def _adopt(self, message: Any, call: Call) -> str | None:
         """Why it cannot be adopted; None when it was, now or before."""
         try:
-            submitted = _submit(call.new_job(message, self._consumer.app.amqp.queues.consume_from))
+            job = call.new_job(message, self._consumer.app.amqp.queues.consume_from)
+            submitted = sending.submit(job, sending.whole_organization(job))
         except (DBAPIError, PoolTimeoutError) as error:
             if is_away(error) or is_too_slow(error):
                 raise
@@ -180,7 +180,6 @@ class Door:
         except Exception as error:  # noqa: BLE001 - validators are the handler's own and may raise anything
             return f"it cannot be a job: {type(error).__name__}"
         if submitted.created:
-            sending.dispatch(submitted.job)
             log.info("message.adopted", job_id=str(submitted.job.id), job_type=submitted.job.job_type)
         return None
 
@@ -215,11 +214,6 @@ def foreign_headers(headers: Mapping[str, Any], fields: Mapping[str, Any]) -> tu
         name: value for name, value in headers.items() if name not in celery and not name.startswith(BROKERS_HEADERS)
     }
     return ForeignHeaders.model_validate(fields), others
-
-
-def _submit(job: NewJob) -> Submitted:
-    with database().autocommit() as connection:
-        return jobs.submit(connection, job, Limits.configured(settings()))
 
 
 def _priority(value: Any) -> int | None:

@@ -104,6 +104,17 @@ def test_a_call_for_later_waits_in_its_row(adopting: Platform, option: str, prot
     assert (job.status, job.hold, job.scheduled_at is not None) == ("queued", "schedule", True)
 
 
+def test_what_follows_has_its_row_from_the_adoption_on(adopting: Platform) -> None:
+    """And ends with what it follows."""
+    before = {job.id for job in adopting.jobs()}
+    task_id = send_bare(adopting, "(add(1, 2).set(task_id=given, countdown=3600) | add(4)).apply_async()")
+    job = adopted(adopting, task_id)
+    [following] = [each for each in adopting.jobs() if each.id not in before | {job.id}]
+    assert (following.hold, following.organization_id) == ("dependency", "adopted")
+    adopting.run("import json; from tasks import app; app.AsyncResult(json.loads(stdin)).revoke()", json.dumps(task_id))
+    assert adopting.wait_for(following.id).status != "succeeded"
+
+
 @pytest.mark.parametrize("protocol", [1, 2])
 def test_a_call_that_has_expired_is_cancelled_with_that_reason(adopting: Platform, protocol: int) -> None:
     """It does not run."""

@@ -168,6 +168,13 @@ def test_a_worker_that_writes_late_does_not_cancel_what_was_retried_since(tracke
     assert (len(late), len(now)) == (0, 1)
 
 
+def test_what_the_platform_has_to_say_is_not_in_a_program_s_output(alone: Platform) -> None:
+    """It may be read by another one; threads of ours have their say at any time."""
+    code = "import structlog; from tasks import app; structlog.get_logger('tasks').warning('heard')"
+    assert alone.run(code) == ""
+    assert "heard" in alone.log("producer.log")
+
+
 def test_nobody_waits_for_a_broker_that_is_away(alone: Platform) -> None:
     """The row says it; the workers look for themselves."""
     job = _held(alone)

@@ -26,6 +26,12 @@ CONTROL = {number: f"\\x{number:02x}" for number in (*range(32), 127)} | {10: "\
 PLAIN = re.compile(r"""[^\s="'\x00-\x1f\x7f]+""").fullmatch  # what needs no quotes
 
 
+def keep_off_stdout() -> None:
+    """Write to stderr unless somebody has configured structlog: the output of a program that sends jobs is its own."""
+    if not structlog.is_configured():
+        structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
+
+
 def configure_logging(settings: Settings) -> None:
     """Send structlog's and the standard library's lines to stderr, as text or JSON, from `log_level` on."""
     shared: list[structlog.typing.Processor] = [
