@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -22,7 +19,6 @@ from sqlalchemy.exc import InternalError
 from celeriac import operations
 from celeriac.cli import command
 from tests.holding import Platform, fill, limited
-from tests.servers import Servers
 from tests.tracked import HOUR, SITUATIONS, Tracked, wish
 from tracking import invariants, jobs
 from tracking.admission import UNLIMITED, Limits
@@ -550,33 +546,6 @@ def test_a_terminal_gets_a_table(database: Database, monkeypatch: pytest.MonkeyP
     assert result.exit_code == 1
     assert all(name in result.output for name in NAMES)
     assert str(job.id) in result.output
-
-
-def test_a_database_that_is_not_there_is_an_error_of_configuration() -> None:
-    """Exit 2, so that no monitor takes it for a broken invariant."""
-    done = _run_command("postgresql://celeriac@127.0.0.1:1/none")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.startswith("celeriac: the database cannot be used: ")
-    assert len(done.stderr.splitlines()) == 1
-
-
-def test_a_database_without_the_schema_is_an_error_of_configuration(servers: Servers) -> None:
-    """With the command that mends it."""
-    done = _run_command(servers.database("postgres"))
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[0].endswith("run `celeriac migrate`")
-    assert len(done.stderr.splitlines()) == 1
-
-
-def _run_command(database_url: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "celeriac", "verify"],
-        env={**os.environ, "DATABASE_URL": database_url},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def test_counts_of_what_is_due_later_are_those_of_the_rows(pool: Database, tracked: Tracked) -> None:
