@@ -34,6 +34,11 @@ def after(job_id: UUID, organization_id: str) -> list[JobRecord]:
     return _dispatchable(lifted, {organization_id})
 
 
+def refilled(organization_id: str) -> list[JobRecord]:
+    """The jobs that may be dispatched now that one of this organization has started."""
+    return _admitted({organization_id})
+
+
 def resumed(organizations: Iterable[str] = ()) -> list[JobRecord]:
     """The jobs that may be dispatched now that a pause is over, or that these organizations have another limit."""
     with database().autocommit() as connection:
@@ -85,6 +90,14 @@ def take_back_unserved() -> None:
         log.warning("job.unserved", job_id=str(job.id), queue=job.queue)
 
 
+def take_back_crowd() -> None:
+    """Put back in line what was sent beyond the slots of the workers, but one job of each organization."""
+    with database().autocommit() as connection:
+        taken_back = admission.take_back_crowd(connection, _limits(), BATCH)
+    for job in taken_back:
+        log.info("job.taken_back", job_id=str(job.id), queue=job.queue)
+
+
 def take_back_excess() -> None:
     """Put back in line what was sent beyond a limit."""
     with database().autocommit() as connection:
@@ -105,11 +118,25 @@ def _dispatchable(lifted: Iterable[JobRecord], organizations: set[str]) -> list[
     """Those that wait for nothing more, and the first in the lines of these and the lifted jobs' organizations."""
     lifted = list(lifted)
     lines = organizations | {job.organization_id for job in lifted if job.hold is Hold.ORGANIZATION_LIMIT}
+    return admission.in_turns([*(job for job in lifted if job.hold is None), *_admitted(lines)])
+
+
+def _admitted(organizations: set[str]) -> list[JobRecord]:
+    """The first in the lines of these organizations; of several each gets one slot, then two more, and so on."""
     admitted: list[JobRecord] = []
-    for organization_id in sorted(lines):
-        with alone("line.failed", organization=organization_id), database().begin() as connection:
-            admitted += admission.admit(connection, organization_id, _limits(), BATCH)
-    return admission.in_turns([*(job for job in lifted if job.hold is None), *admitted])
+    most = 1 if len(organizations) > 1 else BATCH
+    while organizations:
+        found = {organization_id: _admit(organization_id, most) for organization_id in sorted(organizations)}
+        admitted += [job for jobs in found.values() for job in jobs]
+        organizations = {organization_id for organization_id, jobs in found.items() if len(jobs) == most < BATCH}
+        most = min(2 * most, BATCH)
+    return admitted
+
+
+def _admit(organization_id: str, most: int) -> list[JobRecord]:
+    with alone("line.failed", organization=organization_id), database().begin() as connection:
+        return admission.admit(connection, organization_id, _limits(), BATCH, most)
+    return []
 
 
 def _take_back_excess(organization_id: str, limits: Limits) -> None:

@@ -179,6 +179,8 @@ def _claim(context: Context, task_id: str) -> Any:
     crash_point(CLAIMED)
     structlog.contextvars.bind_contextvars(job_id=str(answer.job_id), attempt=answer.attempt)
     log.info("job.started", organization=answer.owner.organization_id)
+    if answer.leaves_place:
+        dispatcher().refill(answer.owner.organization_id)
     now = Running(answer, Reporter(answer, write_progress), since)
     running.keep(context, now)
     end_of_it = _end_before_begin(context, now) if interrupted else None

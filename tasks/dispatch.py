@@ -231,6 +231,10 @@ class Dispatcher:
         """Send what may run now that something has happened to this job: a slot is free, a dependency has ended."""
         self._put(lambda publisher: publisher.dispatch(_followers(job_id, organization_id)))
 
+    def refill(self, organization_id: str) -> None:
+        """Send what may be sent now that a job of this organization has started."""
+        self._put(lambda publisher: publisher.dispatch(admitting.refilled(organization_id)))
+
     def resume(self, *organizations: str) -> None:
         """Send what may run now that a pause is over, or that these organizations have another limit."""
         self._put(lambda publisher: publisher.dispatch(admitting.resumed(organizations)))

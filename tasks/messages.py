@@ -58,6 +58,11 @@ def prepare(app: Celery, record: JobRecord) -> tuple[Any, dict[str, Any]]:
     )
     stamped = {name: delivery[name] for name in STAMPED if name in delivery}
     options = {name: delivery[name] for name in PROPERTIES if name in delivery}
-    options |= {"queue": record.queue, "priority": record.priority, "retry": False}
+    options |= {"queue": record.queue, "priority": _level(record), "retry": False}
     options["headers"] = {**stamped, **(delivery.get("headers") or {}), JOB_ID_HEADER: str(record.id)}
     return message, options
+
+
+def _level(record: JobRecord) -> int:
+    """The priority of a message: the job's own, unless several organizations are served in turns."""
+    return record.priority if record.sent_priority is None else record.sent_priority

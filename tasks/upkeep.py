@@ -152,6 +152,7 @@ class Leader:
             Duty("successors", succession.SWEEP_INTERVAL, lambda: self._let(succession.left_behind)),
             Duty("headers", succession.SWEEP_INTERVAL, lambda: self._let(succession.of_incomplete_headers)),
             Duty("unserved queues", now_and_then, admitting.take_back_unserved),
+            Duty("crowds", now_and_then, admitting.take_back_crowd),
             Duty("limits", now_and_then, admitting.take_back_excess),
             Duty(LOST_WORKERS, REAP_INTERVAL, _reap),
             Duty("forgotten workers", FORGET_INTERVAL, _forget_workers),

@@ -81,6 +81,7 @@ class Platform:
         looks = (admitting.due, admitting.probes, admitting.undepending, admitting.ungated, admitting.next_in_line)
         with self.configured():
             admitting.take_back_unserved()
+            admitting.take_back_crowd()
             admitting.take_back_excess()
             return [job.id for job in admission.in_turns([job for look in looks for job in look()])]
 
@@ -88,6 +89,11 @@ class Platform:
         """What is let through at once when something has happened to a job."""
         with self.configured():
             return [sent.id for sent in admitting.after(job.id, job.organization_id)]
+
+    def refilled(self, job: JobRecord) -> list[UUID]:
+        """What is let through at once when a job has started and left its place."""
+        with self.configured():
+            return [sent.id for sent in admitting.refilled(job.organization_id)]
 
     @contextmanager
     def configured(self) -> Iterator[None]:

@@ -89,7 +89,7 @@ def test_a_job_in_line_is_told_its_place_and_who_has_the_slots(platform: Platfor
     holders = platform.start(5)
     waiting = platform.submit_many(3)
     reason = only(platform.tracked, waiting[2])
-    assert reason == InLine(5, 5, 5, 3, [job.id for job in holders])
+    assert reason == InLine(5, 5, 3, [job.id for job in holders])
 
 
 def test_a_more_urgent_job_stands_before_it_in_line(platform: Platform) -> None:
@@ -114,7 +114,7 @@ def test_the_next_in_line_for_a_free_slot_is_not_told_to_wait(platform: Platform
     platform.tracked.end(holders[0])
     assert only(platform.tracked, waiting[0]) == Lifting(Hold.ORGANIZATION_LIMIT)
     reason = only(platform.tracked, waiting[1])
-    assert (reason.taken, reason.slots, reason.place) == (4, 5, 2)
+    assert (reason.taken, reason.limit, reason.place) == (4, 5, 2)
 
 
 def test_those_in_line_whom_something_else_stops_stand_before_nobody(platform: Platform) -> None:
@@ -161,6 +161,8 @@ def test_holders_of_another_user_are_counted_and_not_named(platform: Platform) -
 
 def test_nothing_of_another_organization_counts_in_a_line(platform: Platform) -> None:
     """Neither its holders nor its line."""
+    for _ in range(4):
+        platform.tracked.register_worker()
     platform.start(5, owner=GLOBEX)
     platform.submit_many(3, owner=GLOBEX, priority=9)
     platform.start(5)
@@ -168,13 +170,17 @@ def test_nothing_of_another_organization_counts_in_a_line(platform: Platform) ->
     assert (reason.taken, reason.place, len(reason.holders)) == (5, 1, 5)
 
 
-def test_workers_that_cannot_run_as_many_lower_the_slots(pool: Database, tracked: Tracked) -> None:
-    """Two slots of a limit of five."""
+def test_a_job_that_waits_for_busy_workers_is_told_so(pool: Database, tracked: Tracked) -> None:
+    """Its organization has slots to spare; when one of the jobs before it starts, it is its turn."""
     tracked.register_worker()
     platform = limited(pool, tracked, 5)
-    platform.submit_many(2)
-    reason = only(tracked, platform.submit())
-    assert (reason.limit, reason.slots, reason.taken) == (5, 2, 2)
+    platform.start(2)
+    sent, *waiting = platform.submit_many(3)
+    reason = only(tracked, waiting[1])
+    assert (reason.limit, reason.taken, reason.place, reason.is_full) == (5, 3, 2, False)
+    tracked.start(sent)
+    assert kinds(tracked, waiting[0]) == ["lifting"]
+    assert platform.turn() == [waiting[0].id]
 
 
 def test_not_more_than_twenty_holders_are_named(pool: Database, tracked: Tracked) -> None:

@@ -87,6 +87,31 @@ def test_the_only_job_of_an_organization_is_the_next_to_start(limited: Platform)
     assert between <= 3, "what was on its way to a worker, and no more"
 
 
+def test_floods_at_all_priorities_let_another_organization_have_its_turn(limited: Platform) -> None:
+    """Its single job starts after at most as many others as there are slots and organizations, by the history."""
+    limit(limited, 5)
+    limited.start_worker(concurrency=2)
+    floods = [f"flood-{number}" for number in range(3)]
+    priorities = [9, 0, 5, 9, 9, 1, 9, 7, 9, 9, 3, 9]
+    flood = [call("nap", {"seconds": 0.15}, organization=of, priority=each) for each in priorities for of in floods]
+    ids = limited.submit_all(flood)
+    eventually(lambda: count(limited, "status = 'running'") == 2, what="the start of the floods")
+    single = limited.submit("noop", organization="single")
+    for job_id in (single, *ids):
+        limited.wait_for(job_id, "succeeded", within=40)
+    with limited.database.autocommit() as connection:
+        between = connection.execute(text(OVERTAKEN), {"id": single}).scalar_one()
+        mine = [connection.execute(text(STARTS), {"of": of}).scalars().all() for of in floods]
+    assert between <= 2 + len(floods)
+    for priorities_of_starts in mine:  # what was sent before the more urgent ones came had started
+        assert sorted(priorities_of_starts[4:], reverse=True) == priorities_of_starts[4:]
+
+
+# The priorities of an organization's jobs in the order of their starts.
+STARTS = """
+    SELECT jobs.priority FROM history JOIN jobs ON jobs.id = history.job_id
+    WHERE event = 'started' AND history.organization_id = :of ORDER BY history.id"""
+
 OVERTAKEN = """
     SELECT count(*) FROM history AS other, jobs AS single
     WHERE single.id = :id AND other.event = 'started' AND other.job_id <> single.id

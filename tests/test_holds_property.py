@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -24,8 +26,7 @@ from sqlalchemy import text, update
 from tests.holding import Platform, limited
 from tests.properties import ON_ONE_DATABASE
 from tests.tracked import HOUR, LEASE_TIMEOUT, Tracked, check_rows, empty, wish
-from tracking import circuits, jobs
-from tracking import rule as rules
+from tracking import circuits, jobs, workers
 from tracking.db import Database
 from tracking.errors import IllegalMove
 from tracking.explain import explain
@@ -54,6 +55,27 @@ FOR_ALL_OF_ONE = """
     SELECT job_type, key FROM circuits GROUP BY job_type, key
     HAVING bool_or(organization_id = '') AND count(*) FILTER (WHERE organization_id <> '') < 2"""
 
+# No slot of the organization is free; or no worker's is, somebody else waits, and one of its jobs does so already.
+OWN_LIMIT = "coalesce((SELECT concurrency FROM organizations WHERE id = held.organization_id), :limit)"
+FLYING = "(status IN ('queued', 'retrying') AND hold IS NULL OR status = 'running' OR stopping)"
+FULL = f"""
+    ({OWN_LIMIT} > 0
+     AND {OWN_LIMIT} <= (SELECT count(*) FROM jobs WHERE organization_id = held.organization_id AND {FLYING}))"""  # noqa: S608 - of our own constants
+BUSY = f"""
+    (({OWN_LIMIT} > 0 OR EXISTS (SELECT FROM jobs WHERE organization_id <> held.organization_id
+                                 AND status IN ('queued', 'retrying')
+                                 AND (hold IS NULL OR hold = 'organization_limit')))
+     AND (SELECT sum(concurrency) FROM workers WHERE seen_at > now() - CAST(:lease_timeout AS interval))
+         <= (SELECT count(*) FROM jobs WHERE {FLYING})
+     AND EXISTS (SELECT FROM jobs WHERE organization_id = held.organization_id AND hold IS NULL
+                 AND status IN ('queued', 'retrying')))"""  # noqa: S608 - of our own constants
+CROWD = f"""
+    SELECT organization_id FROM jobs AS held
+    WHERE hold IS NULL AND status IN ('queued', 'retrying') AND {OWN_LIMIT} > 0
+      AND (SELECT sum(concurrency) FROM workers WHERE seen_at > now() - CAST(:lease_timeout AS interval))
+          < (SELECT count(*) FROM jobs WHERE {FLYING})
+    GROUP BY organization_id HAVING count(*) > 1"""  # noqa: S608 - of our own constants
+
 # Holds without their reason. The rule may name another one before it, which came later.
 UNFOUNDED = f"""
     SELECT id, hold FROM jobs AS held
@@ -63,8 +85,7 @@ UNFOUNDED = f"""
                                 FROM jobs AS wanted WHERE wanted.id = ANY(held.depends_on))
         WHEN 'paused' THEN {PAUSED}
         WHEN 'circuit' THEN {BROKEN}
-        WHEN 'organization_limit' THEN {rules.limit_of("held.organization_id")} > 0
-                                       AND {rules.room_of("held.organization_id")} <= 0
+        WHEN 'organization_limit' THEN {FULL} OR {BUSY}
         ELSE due_at > clock_timestamp()
     END"""  # noqa: S608 - of our own constants
 GATED = f"""
@@ -268,6 +289,8 @@ class Holds(RuleBasedStateMachine):
         assert not set(first) & set(second)
         unfounded = self.connection.execute(text(UNFOUNDED), self.platform.limits.parameters).all()
         assert unfounded == [], "a job waits for nothing"
+        crowd = self.connection.execute(text(CROWD), self.platform.limits.parameters).all()
+        assert crowd == [], "somebody has sent more than one job that the workers have no slot for"
         assert self.connection.execute(text(FOR_ALL_OF_ONE)).all() == [], "a circuit for all, which is that of one"
 
     @rule(organization=st.sampled_from(ORGANIZATIONS), number=st.integers(0, 3))
@@ -303,7 +326,8 @@ class Holds(RuleBasedStateMachine):
             self._ask_why_it_does_not_start(job, first)
         elif removed or first == "lifting":
             self._remove(first, job)
-            self.platform.turn()
+            with self._many_workers(wanted=first == "organization_limit"):
+                self.platform.turn()
             now = self.tracked.get(job.id)
             assert (now.hold, now.status) != (job.hold, job.status), f"it did not wait for this: {first}"
         elif first not in ("circuit", "dependency"):  # it may be the one that tries, or end with what it depends on
@@ -319,6 +343,14 @@ class Holds(RuleBasedStateMachine):
         self._claim(job.task_id)
         assert gated or self.tracked.get(job.id).status is Status.RUNNING
 
+    @contextmanager
+    def _many_workers(self, *, wanted: bool) -> Iterator[None]:
+        lease = uuid4()
+        if wanted:
+            workers.beat(self.connection, lease, name="many", pid=1, queues=["default"], concurrency=1000)
+        yield
+        workers.leave(self.connection, lease)
+
     def _remove(self, reason: str, job: JobRecord) -> None:
         if reason == "paused":
             for of in (None, job.organization_id):
@@ -329,7 +361,7 @@ class Holds(RuleBasedStateMachine):
         elif reason == "circuit":
             self.connection.execute(text("DELETE FROM circuits"))
         elif reason == "organization_limit":
-            self.platform.set_limit(0, job.organization_id)
+            self.platform.set_limit(0, job.organization_id)  # and the workers are not busy, see above
         elif reason == "dependency":
             for dependency in job.depends_on:
                 self._let_succeed(self.tracked.get(dependency))

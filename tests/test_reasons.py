@@ -75,14 +75,12 @@ SENTENCES: list[tuple[Reason, str]] = [
         ),
     ),
     (
-        InLine(5, 5, 5, 3, [JOB]),
+        InLine(5, 5, 3, [JOB]),
         "Waiting for one of the organization's 5 slots: 5 of 5 are taken; 3rd in line.",
     ),
-    (
-        InLine(5, 2, 2, 11, []),
-        "Waiting for one of the organization's 2 slots (the workers cannot run its 5): 2 of 2 are taken; 11th in line.",
-    ),
-    (InLine(1, 1, 1, 1, []), "Waiting for the organization's only slot: 1 of 1 are taken; 1st in line."),
+    (InLine(5, 2, 11, []), "Waiting for its organization's turn, for the workers are busy: 11th in line."),
+    (InLine(0, 9, 2, []), "Waiting for its organization's turn, for the workers are busy: 2nd in line."),
+    (InLine(1, 1, 1, []), "Waiting for the organization's only slot: 1 of 1 are taken; 1st in line."),
     (Unserved("reports"), "No living worker consumes the queue reports."),
     (Lifting(Hold.PAUSED), "What it waited for (paused) is over: it is about to be looked at again."),
     (Unsent("default", AT), f"On its way to the queue default since {TOLD}: the broker has not confirmed it yet."),

@@ -16,15 +16,19 @@ from sqlalchemy import Connection, delete, text
 
 from tracking.models import UNCALLED, JobRecord
 from tracking.rule import (
+    ALIVE,
     LINES,
+    first_in_line,
+    has_room,
+    in_flight,
     is_broken,
+    is_contended,
     is_dependent,
     is_paused,
     is_served,
     is_uncalled,
     limit_of,
     next_hold,
-    room_of,
 )
 from tracking.schema import IN_FLIGHT, organizations
 from tracking.settings import Settings
@@ -58,24 +62,31 @@ class Limits:
 UNLIMITED = Limits(0)
 
 
-def lock_line(connection: Connection, organization_id: str, limits: Limits) -> None:
-    """Until the transaction ends, nobody else gives slots of this organization away. Nothing without a limit."""
-    connection.execute(LOCK_LINE, {"lines": LINES, "organization_id": organization_id, **limits.parameters})
+def lock_line(connection: Connection, organization_id: str) -> None:
+    """Until the transaction ends, nobody else gives slots of this organization away."""
+    connection.execute(LOCK, {"lines": LINES, "organization_id": organization_id})
 
 
-def admit(connection: Connection, organization_id: str, limits: Limits, batch: int) -> list[JobRecord]:
+def admit(
+    connection: Connection, organization_id: str, limits: Limits, batch: int, most: int | None = None
+) -> list[JobRecord]:
     """Give the free slots of an organization to the first in its line; returns those jobs, ready to be dispatched.
 
-    Wants a transaction of its own. Looks at some `batch` of them at most: others wait for the lock.
+    Wants a transaction of its own. Looks at some `batch` of them at most, for others wait for the lock, and lets
+    `most` of them through. When there is no slot, a job that was sent and has not started gives way to one that is
+    more urgent.
     """
-    lock_line(connection, organization_id, limits)
-    parameters = {"organization_id": organization_id, "batch": batch, **limits.parameters}
+    lock_line(connection, organization_id)
     admitted: list[JobRecord] = []
-    looked_at = 0
-    while rows := connection.execute(ADMIT, parameters).all():
+    looked_at, most = 0, batch if most is None else most
+    parameters = {"organization_id": organization_id, **limits.parameters}
+    while looked_at < batch and len(admitted) < most:
+        rows = connection.execute(ADMIT, {**parameters, "batch": min(batch, most - len(admitted))}).all()
         admitted += [record(row) for row in rows if row.hold is None]
         looked_at += len(rows)
-        if looked_at >= batch or all(row.hold is None for row in rows):
+        if not rows and (admitted or not connection.execute(GIVE_WAY, {**parameters, "batch": 1}).scalar()):
+            break
+        if rows and all(row.hold is None for row in rows):
             break  # otherwise some of them met a gate and their slots are still free
     return admitted
 
@@ -121,6 +132,14 @@ def hold_back(connection: Connection, task_id: UUID) -> JobRecord | None:
     return record(row) if row is not None else None
 
 
+def take_back_crowd(connection: Connection, limits: Limits, batch: int) -> list[JobRecord]:
+    """Put what was sent to a queue beyond its workers' free slots back into the line, but one job of each organization.
+
+    So much is there after workers have gone, and when others come to one that was alone and has no limit.
+    """
+    return _records(connection, TAKE_BACK_CROWD, limits, batch=batch)
+
+
 def take_back_unserved(connection: Connection, limits: Limits, batch: int) -> list[JobRecord]:
     """Put jobs that were sent to a queue whose last worker has died back into the line: they held slots for nothing."""
     return _records(connection, TAKE_BACK_UNSERVED, limits, batch=batch)
@@ -132,15 +151,15 @@ def set_limit(connection: Connection, organization_id: str, concurrency: int, *,
     Jobs that were sent but have not started go back into the line when they are too many; returns them. Wants a
     transaction of its own.
     """
-    parameters = {"organization_id": organization_id, "concurrency": concurrency, "actor": actor, "lines": LINES}
-    connection.execute(LOCK, parameters)
+    parameters = {"organization_id": organization_id, "concurrency": concurrency, "actor": actor}
+    lock_line(connection, organization_id)
     connection.execute(SET_LIMIT, parameters)
     return _records(connection, BACK_IN_LINE, UNLIMITED, organization_id=organization_id)
 
 
 def reset_limit(connection: Connection, organization_id: str, limits: Limits) -> list[JobRecord]:
     """Let an organization have the platform's limit again; otherwise like `set_limit`."""
-    connection.execute(LOCK, {"organization_id": organization_id, "lines": LINES})
+    lock_line(connection, organization_id)
     connection.execute(delete(organizations).where(organizations.c.id == organization_id))
     return _records(connection, BACK_IN_LINE, limits, organization_id=organization_id)
 
@@ -155,7 +174,7 @@ def take_back_excess(connection: Connection, organization_id: str, limits: Limit
 
     Wants a transaction of its own.
     """
-    lock_line(connection, organization_id, limits)
+    lock_line(connection, organization_id)
     return _records(connection, BACK_IN_LINE, limits, organization_id=organization_id)
 
 
@@ -173,31 +192,16 @@ def _records(connection: Connection, sql: Any, limits: Limits, **parameters: Any
 
 LOCK = text("SELECT pg_advisory_xact_lock(:lines, hashtext(:organization_id))")
 
-LOCK_LINE = text(
-    f"""
-    SELECT pg_advisory_xact_lock(:lines, hashtext(line.organization_id))
-    FROM (SELECT CAST(:organization_id AS text) AS organization_id, CAST(:lease_timeout AS interval)) AS line
-    WHERE {limit_of("line.organization_id")} > 0"""
-)
-
 ADMIT = text(
     f"""
-    WITH line AS (
-        SELECT CAST(:organization_id AS text) AS organization_id
-    ), free AS (
-        SELECT CASE WHEN {limit_of("line.organization_id")} = 0 THEN :batch
-                    ELSE greatest(0, least(:batch, {room_of("line.organization_id")})) END AS slots
-        FROM line
-    ), locked AS (
+    WITH RECURSIVE {first_in_line()}, locked AS (
         SELECT id, status AS from_status FROM jobs
-        WHERE organization_id = :organization_id AND hold = 'organization_limit'
-          AND ({limit_of(":organization_id")} = 0 OR {is_served("jobs")})
-        ORDER BY priority DESC, created_at, id
-        LIMIT (SELECT slots FROM free)
+        WHERE id IN (SELECT id FROM first) AND hold = 'organization_limit'
         FOR UPDATE SKIP LOCKED
     ), moved AS (
         UPDATE jobs
         SET hold = nullif({next_hold("jobs")}, 'organization_limit'), dispatched_at = NULL,
+            sent_priority = CASE WHEN {is_contended(":organization_id")} THEN 0 ELSE priority END,
             updated_at = clock_timestamp()
         FROM locked
         WHERE jobs.id = locked.id
@@ -211,6 +215,19 @@ ADMIT = text(
         )
     })
     SELECT * FROM moved ORDER BY priority DESC, created_at, id"""
+)
+
+
+# For the most urgent one in line to each queue that nothing else stops.
+GIVE_WAY = text(
+    f"""
+    WITH RECURSIVE {first_in_line()}
+    SELECT coalesce(bool_or(give_way(:organization_id, head.queue, head.priority)), false)
+    FROM rooms CROSS JOIN LATERAL (
+        SELECT jobs.queue, jobs.priority FROM jobs
+        WHERE organization_id = :organization_id AND hold = 'organization_limit' AND jobs.queue = rooms.queue
+        ORDER BY priority DESC, created_at, id LIMIT 1) AS head
+    WHERE head.priority > 0"""
 )
 
 
@@ -230,10 +247,17 @@ _LINES = _organizations_with("hold = 'organization_limit'")
 
 WITH_ROOM = text(
     f"""
-    WITH RECURSIVE {_LINES}
-    SELECT organization_id FROM lines
-    WHERE organization_id IS NOT NULL
-      AND ({limit_of("lines.organization_id")} = 0 OR {room_of("lines.organization_id")} > 0)"""
+    WITH RECURSIVE lines AS (
+        (SELECT organization_id, queue FROM jobs WHERE hold = 'organization_limit'
+         ORDER BY organization_id, queue LIMIT 1)
+        UNION ALL
+        SELECT next.* FROM lines CROSS JOIN LATERAL (
+            SELECT organization_id, queue FROM jobs
+            WHERE hold = 'organization_limit'
+              AND (jobs.organization_id, jobs.queue) > (lines.organization_id, lines.queue)
+            ORDER BY organization_id, queue LIMIT 1) AS next
+    )
+    SELECT DISTINCT organization_id FROM lines WHERE {has_room("lines")}"""
 )
 
 
@@ -242,8 +266,7 @@ OVERBOOKED = text(
     WITH RECURSIVE {_organizations_with(IN_FLIGHT)}
     SELECT organization_id FROM lines
     WHERE organization_id IS NOT NULL AND {limit_of("lines.organization_id")} > 0
-      AND {limit_of("lines.organization_id")} < (SELECT count(*) FROM jobs
-                                                 WHERE jobs.organization_id = lines.organization_id AND {IN_FLIGHT})
+      AND {limit_of("lines.organization_id")} < {in_flight("lines.organization_id")}
       AND EXISTS (SELECT FROM jobs
                   WHERE jobs.organization_id = lines.organization_id AND {IN_FLIGHT}
                     AND jobs.status IN ({listed(WAITING)}))"""
@@ -261,7 +284,7 @@ def _lift(which: str) -> Any:
         FOR UPDATE SKIP LOCKED
     ), moved AS (
         UPDATE jobs
-        SET hold = next, dispatched_at = NULL, updated_at = clock_timestamp(),
+        SET hold = next, dispatched_at = NULL, sent_priority = NULL, updated_at = clock_timestamp(),
             task_id = CASE held WHEN 'backoff' THEN gen_random_uuid() ELSE task_id END
         FROM locked
         WHERE jobs.id = locked.id AND held IS DISTINCT FROM next
@@ -353,12 +376,14 @@ SET_LIMIT = text(
 )
 
 
-# The messages are still with the broker, and are refused at the claim until it is their jobs' turn again.
-def _back_in_line(locked: str, reason: str = "NULL") -> Any:
+# The messages are still with the broker, and are refused at the claim until it is their jobs' turn again; for good when
+# the places that they have in the order of arrival are given away.
+def _back_in_line(locked: str, reason: str = "NULL", task_id: str = "task_id") -> Any:
     return text(
         f"""
     WITH RECURSIVE {locked}, moved AS (
-        UPDATE jobs SET hold = 'organization_limit', dispatched_at = NULL, updated_at = clock_timestamp()
+        UPDATE jobs
+        SET hold = 'organization_limit', task_id = {task_id}, dispatched_at = NULL, updated_at = clock_timestamp()
         FROM locked
         WHERE jobs.id = locked.id AND jobs.status IN ({listed(WAITING)})
         RETURNING jobs.*, locked.from_status
@@ -379,6 +404,34 @@ TAKE_BACK_UNSERVED = _back_in_line(
         FOR UPDATE OF jobs SKIP LOCKED
     )""",
     reason="'no living worker consumes the queue ' || queue",
+)
+
+_SENT = f"{IN_FLIGHT} AND hold IS NULL AND status IN ({listed(WAITING)})"
+_EXCESS = f"""
+    (SELECT count(*) FROM jobs
+     WHERE {IN_FLIGHT} AND queue = ANY(ARRAY(SELECT unnest(queues) FROM workers
+                                             WHERE {ALIVE} AND surplus.queue = ANY(workers.queues))))
+    - (SELECT sum(concurrency) FROM workers WHERE {ALIVE} AND surplus.queue = ANY(workers.queues))"""
+
+# Of each organization the least urgent and newest first, and of whoever has most there.
+TAKE_BACK_CROWD = _back_in_line(
+    f"""{_organizations_with(_SENT)}, surplus AS (
+        SELECT sent.* FROM lines CROSS JOIN LATERAL (
+            SELECT id, queue, row_number() OVER (PARTITION BY queue ORDER BY priority DESC, created_at, id) AS place
+            FROM jobs WHERE jobs.organization_id = lines.organization_id AND {_SENT}) AS sent
+        WHERE lines.organization_id IS NOT NULL AND place > 1
+          AND ({limit_of("lines.organization_id")} > 0 OR {is_contended("lines.organization_id")})
+    ), crowd AS (
+        SELECT id, queue, row_number() OVER (PARTITION BY queue ORDER BY place DESC) AS turn FROM surplus
+    ), excess AS (
+        SELECT queue, {_EXCESS} AS number FROM (SELECT DISTINCT queue FROM surplus) AS surplus
+    ), locked AS (
+        SELECT id, status AS from_status FROM jobs
+        WHERE {_SENT} AND id IN (SELECT id FROM crowd JOIN excess USING (queue) WHERE turn <= number LIMIT :batch)
+        FOR UPDATE SKIP LOCKED
+    )""",
+    reason="'the workers have no free slot for it'",
+    task_id="gen_random_uuid()",
 )
 
 # The least urgent and newest first.

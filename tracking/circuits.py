@@ -17,7 +17,7 @@ from uuid import UUID
 from sqlalchemy import Connection, func, or_, select, text
 
 from tracking.admission import Limits
-from tracking.rule import EVERYBODY, is_broken, is_paused, limit_of, room_of
+from tracking.rule import EVERYBODY, has_room, is_broken, is_paused
 from tracking.schema import circuits
 
 SEVERAL = 2  # organizations with an open circuit, from which on it is no matter of one of them
@@ -172,7 +172,7 @@ _CANDIDATES = f"""
     SELECT held.id, held.organization_id FROM jobs AS held
     WHERE held.hold = 'circuit' AND held.job_type = circuits.job_type AND held.circuit_key = circuits.key
       AND circuits.organization_id IN (held.organization_id, '{EVERYBODY}') AND NOT {is_paused("held")}
-      AND ({limit_of("held.organization_id")} = 0 OR {room_of("held.organization_id")} > 0)
+      AND {has_room("held")}
       AND NOT EXISTS (SELECT FROM circuits AS own
                       WHERE {_SAME.format(other="own")} AND own.organization_id = held.organization_id
                         AND own.probe_id IS NOT NULL)

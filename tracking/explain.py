@@ -15,13 +15,14 @@ from tracking.admission import Limits
 from tracking.errors import JobNotFound
 from tracking.models import JobRecord, Scope
 from tracking.reasons import Awaited, Reason
-from tracking.rule import before_in_line, blocked_by, next_hold
+from tracking.rule import blocked_by, first_in_line, is_before, is_served, next_hold
 from tracking.schema import IN_FLIGHT
 from tracking.sql import listed, statement
 from tracking.statements import SCOPE
 from tracking.states import FINISHED, WAITING, Hold, Status
 from tracking.workers import Worker
 
+MOST_SLOTS = 10_000  # of one organization that are looked at
 MOST_NAMED = 20  # jobs that are named in a reason; the others are only counted
 
 
@@ -50,7 +51,9 @@ def explain(connection: Connection, job_id: UUID, scope: Scope, limits: Limits) 
 def _waiting(
     connection: Connection, job: JobRecord, scope: Scope, limits: Limits, alive: Sequence[Worker]
 ) -> Sequence[Reason]:
-    blocked = connection.execute(BLOCKED, {"id": job.id, **limits.parameters}).scalar()
+    about = {"id": job.id, "organization_id": job.organization_id, "batch": MOST_SLOTS, **limits.parameters}
+    gets_slot = connection.execute(GETS_SLOT, about).scalar_one()
+    blocked = connection.execute(BLOCKED, {**about, "gets_slot": gets_slot}).scalar()
     found: list[Reason] = [
         *_unserved(job, alive),
         *_line(connection, job, scope, limits, blocked),
@@ -93,7 +96,7 @@ def _line(
     before = connection.execute(BEFORE_IN_LINE, {"id": job.id, **limits.parameters}).scalar_one()
     visible = {"organization_id": scope.organization_id, "user_id": scope.user_id, "most": MOST_NAMED}
     holders = connection.execute(HOLDERS, visible).scalars().all()
-    yield reasons.InLine(whose.limit, whose.slots, whose.executing, before + 1, holders)
+    yield reasons.InLine(whose.limit, whose.executing, before + 1, holders)
 
 
 def _dependency(connection: Connection, job: JobRecord, scope: Scope) -> Iterator[Reason]:
@@ -169,10 +172,19 @@ def _end(connection: Connection, job: JobRecord) -> Reason:
 
 BLOCKED = text(f"SELECT {blocked_by('jobs')} FROM jobs WHERE id = :id")
 
-# Those that something else stops step aside for others, but not for one that is stopped itself.
-_GOES_BEFORE = f"({next_hold('earlier')} = 'organization_limit' OR {next_hold('jobs')} <> 'organization_limit')"
+# As the look would find it that lets jobs through: who meets something else meanwhile steps aside for the others.
+_OTHERS = f"(waiting.id <> :id AND {next_hold('waiting')} = 'organization_limit')"
+_ITSELF = "SELECT id, queue, priority, created_at FROM jobs WHERE id = :id"
+GETS_SLOT = text(f"WITH RECURSIVE {first_in_line(_OTHERS, _ITSELF)} SELECT EXISTS (SELECT FROM first WHERE id = :id)")
 
-BEFORE_IN_LINE = text(f"SELECT {before_in_line('jobs', _GOES_BEFORE)} FROM jobs WHERE id = :id")
+# Those that something else stops step aside for others, but not for one that is stopped itself.
+BEFORE_IN_LINE = text(
+    f"""
+    SELECT count(*) FROM jobs AS this JOIN jobs AS earlier USING (organization_id)
+    WHERE this.id = :id AND earlier.hold = 'organization_limit' AND {is_before("earlier", "this")}
+      AND {is_served("earlier")}
+      AND ({next_hold("earlier")} = 'organization_limit' OR {next_hold("this")} <> 'organization_limit')"""
+)
 
 HOLDERS = text(f"SELECT id FROM jobs WHERE {SCOPE} AND {IN_FLIGHT} ORDER BY started_at, id LIMIT :most")
 

@@ -16,7 +16,7 @@ from tracking import queries
 from tracking.admission import Limits
 from tracking.db import Database, is_too_slow
 from tracking.models import Scope, Stats
-from tracking.rule import ALIVE, is_broken, is_paused, is_served, limit_of, room_of
+from tracking.rule import ALIVE, has_room, is_broken, is_paused, limit_of
 from tracking.schema import jobs
 from tracking.states import ACTIVE, FINISHED, MOVES, Event, Status
 
@@ -280,7 +280,7 @@ HELD = f"""
           WHEN 'paused' THEN NOT {is_paused("held")}
           WHEN 'circuit' THEN NOT {is_broken("held")}
           WHEN 'organization_limit' THEN
-              ({limit_of("held.organization_id")} = 0 OR {room_of("held.organization_id")} > 0) AND {is_served("held")}
+              {has_room("held")}
               AND NOT EXISTS (SELECT FROM organizations WHERE id = held.organization_id AND changed_at > {_LONG_AGO})
               AND NOT EXISTS (SELECT FROM workers WHERE started_at > {_LONG_AGO})
           ELSE due_at < {_LONG_AGO}

@@ -317,6 +317,7 @@ def _attempt(row: Row[Any]) -> Attempt:
         max_retries=row.max_retries,
         root_id=row.root_id,
         group_id=row.group_id,
+        leaves_place=getattr(row, "leaves_place", False),
     )
 
 

@@ -82,6 +82,7 @@ class JobRecord:
     hold: Hold | None
     due_at: datetime | None
     priority: int
+    sent_priority: int | None
     queue: str
     attempt: int
     retry_count: int
@@ -162,7 +163,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A claim that was granted: what the attempt needs to know of its job."""
+    """A claim that was granted: what the attempt needs to know of its job.
+
+    `leaves_place`: now the next one in its organization's line may be sent.
+    """
 
     job_id: UUID
     task_id: UUID
@@ -174,6 +178,7 @@ class Attempt:
     max_retries: int
     root_id: UUID | None
     group_id: str | None
+    leaves_place: bool = False
 
 
 class Refusal(StrEnum):

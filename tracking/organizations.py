@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, text
 
 from tracking.admission import Limits
-from tracking.rule import ALIVE, limit_of
+from tracking.rule import limit_of
 from tracking.schema import IN_FLIGHT
 
 
@@ -15,21 +15,14 @@ from tracking.schema import IN_FLIGHT
 class Organization:
     """How many of its jobs may execute at once (`limit`, 0 = any number), hold a slot now, and stand in line for one.
 
-    A job holds a slot from when it is sent until its body is over. `worker_slots`: what all living workers can run at
-    once.
+    A job holds a slot from when it is sent until its body is over.
     """
 
     id: str
     limit: int
     is_default_limit: bool
-    worker_slots: int
     executing: int
     in_line: int
-
-    @property
-    def slots(self) -> int:
-        """How many slots it has now: its limit, but not more than the workers have, unless none lives; 0 = any."""
-        return min(self.limit, self.worker_slots) if self.worker_slots else self.limit
 
 
 def get(connection: Connection, organization_id: str, limits: Limits) -> Organization:
@@ -42,7 +35,6 @@ GET = text(
     f"""
     SELECT this.id, {limit_of("this.id")} AS limit,
            NOT EXISTS (SELECT FROM organizations WHERE organizations.id = this.id) AS is_default_limit,
-           (SELECT coalesce(sum(concurrency), 0) FROM workers WHERE {ALIVE}) AS worker_slots,
            (SELECT count(*) FROM jobs WHERE organization_id = this.id AND {IN_FLIGHT}) AS executing,
            (SELECT count(*) FROM jobs WHERE organization_id = this.id AND hold = 'organization_limit') AS in_line
     FROM (SELECT CAST(:organization_id AS text) AS id) AS this"""

@@ -120,12 +120,12 @@ class CircuitOpen:
 class InLine:
     """It is the `place`-th of its organization's jobs to get a slot. `holders`: visible jobs that have one now.
 
-    `limit` is the organization's own; `slots` may be fewer, because of the workers; 0 = any number.
+    `limit`: the slots of the organization, 0 = any number, of which so many are `taken`. With a slot to spare it waits
+    for its organization's turn: the workers are busy, and another job of the organization waits for them already.
     """
 
     kind: ClassVar[Literal["organization_limit"]] = "organization_limit"
     limit: int
-    slots: int
     taken: int
     place: int
     holders: Sequence[UUID]
@@ -133,9 +133,16 @@ class InLine:
     @property
     def sentence(self) -> str:
         """For people."""
-        slots = f"one of the organization's {self.slots} slots" if self.slots > 1 else "the organization's only slot"
-        fewer = f" (the workers cannot run its {self.limit})" if self.slots < self.limit else ""
-        return f"Waiting for {slots}{fewer}: {self.taken} of {self.slots} are taken; {_ordinal(self.place)} in line."
+        place = f"{_ordinal(self.place)} in line"
+        if not self.is_full:
+            return f"Waiting for its organization's turn, for the workers are busy: {place}."
+        slots = f"one of the organization's {self.limit} slots" if self.limit > 1 else "the organization's only slot"
+        return f"Waiting for {slots}: {self.taken} of {self.limit} are taken; {place}."
+
+    @property
+    def is_full(self) -> bool:
+        """Whether all slots of the organization are taken."""
+        return 0 < self.limit <= self.taken
 
 
 @dataclass(frozen=True, slots=True)

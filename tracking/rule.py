@@ -1,7 +1,9 @@
 """The one rule, as SQL: what a waiting job waits for, and what lets it through.
 
-A job is let through by its dependencies, its due time, the pauses and the circuit of its type, in this order; then it
-stands in line for one of its organization's slots. Slots are counted from the rows.
+A job is let through by its dependencies, its due time, the pauses and the circuits of its type, in this order; then
+it stands in line for one of its organization's slots. Slots are counted from the rows. Inside an organization the line
+goes by priority. Between organizations there are turns: each may always have one job that waits at the broker, and more
+only while workers have free slots; the broker hands out in the order of arrival what several of them have sent.
 
 Each function spells one question about the row of `jobs` that goes by the name `job`, with the parameters of Limits.
 """
@@ -49,31 +51,31 @@ def limit_of(organization: str) -> str:
     return f"coalesce((SELECT concurrency FROM organizations WHERE id = {organization}), CAST(:limit AS int))"
 
 
+def is_contended(organization: str) -> str:
+    """SQL: whether another organization has a job that was sent and waits, or one in line."""
+    return f"is_contended({organization})"
+
+
 def next_hold(job: str, due_at: str | None = None) -> str:
     """SQL, the rule: what this waiting job has to wait for next; null = nothing. `due_at` instead of the job's own.
 
-    A job that has run before had dependencies that succeeded; they may have been removed since.
+    A job that has run before had dependencies that succeeded; they may have been removed since. An organization without
+    a limit stands in line only while others do.
     """
+    organization = f"{job}.organization_id"
     return f"""CASE
         WHEN {is_uncalled(job)} OR {job}.attempt = 0 AND {is_dependent(job)} THEN 'dependency'
         WHEN {due_at or f"{job}.due_at"} > clock_timestamp()
             THEN CASE {job}.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
         WHEN {is_paused(job)} THEN 'paused'
         WHEN {is_broken(job)} THEN 'circuit'
-        WHEN {limit_of(f"{job}.organization_id")} > 0 THEN 'organization_limit'
+        WHEN {limit_of(organization)} > 0 OR {is_contended(organization)} THEN 'organization_limit'
     END"""
 
 
-def room_of(organization: str) -> str:
-    """SQL: how many more jobs of an organization with a limit may be sent.
-
-    Not more than the living workers can run at once: what is already with the broker runs before the next job of
-    anybody else.
-    """
-    limit = limit_of(organization)
-    return f"""(SELECT CASE WHEN slots > 0 THEN least({limit}, slots) ELSE {limit} END
-                       - (SELECT count(*) FROM jobs WHERE organization_id = {organization} AND {IN_FLIGHT})
-                FROM (SELECT sum(concurrency) AS slots FROM workers WHERE {ALIVE}) AS alive)"""
+def room_in(organization: str, queue: str) -> str:
+    """SQL: how many more jobs of an organization may be sent to a queue now; what is in line there goes first."""
+    return f"room_in({organization}, {queue}, :limit, :lease_timeout)"
 
 
 def is_served(job: str) -> str:
@@ -85,33 +87,72 @@ def is_served(job: str) -> str:
                 OR NOT EXISTS (SELECT FROM workers WHERE {ALIVE}))"""
 
 
-def before_in_line(job: str, which: str) -> str:
-    """SQL: how many jobs of its organization stand in line before this one; of those that are so: `earlier`."""
-    return f"""(SELECT count(*) FROM jobs AS earlier
-                WHERE earlier.organization_id = {job}.organization_id AND earlier.hold = 'organization_limit'
-                  AND {is_served("earlier")} AND {which}
-                  AND (earlier.priority > {job}.priority
-                       OR earlier.priority = {job}.priority
-                          AND (earlier.created_at, earlier.id) < ({job}.created_at, {job}.id)))"""
+def has_room(job: str) -> str:
+    """SQL: whether a job in line with this one's organization and queue may be sent."""
+    return f"({is_served(job)} AND {room_in(f'{job}.organization_id', f'{job}.queue')} > 0)"
 
 
-def gets_slot(job: str) -> str:
-    """SQL: whether the next look at its organization's line takes this job out of it, to whatever it meets then.
+def is_before(earlier: str, job: str) -> str:
+    """SQL: whether a job stands before another one of its organization: it is more urgent, or else older."""
+    return f"""({earlier}.priority > {job}.priority
+                OR {earlier}.priority = {job}.priority
+                   AND ({earlier}.created_at, {earlier}.id) < ({job}.created_at, {job}.id))"""
 
-    Those before it that something else stops will step aside.
+
+def first_in_line(which: str = "true", besides: str = "") -> str:
+    """SQL, common table expressions: `first`, the jobs that get the free slots of :organization_id, at most :batch.
+
+    Of its line they are those that are so: `waiting`. `besides`: a query of more candidates, as if they stood in it.
+    The rooms of queues that share a worker are one and the same.
     """
-    organization = f"{job}.organization_id"
-    before = before_in_line(job, f"{next_hold('earlier')} = 'organization_limit'")
-    return f"""({limit_of(organization)} = 0 OR {is_served(job)} AND {before} < {room_of(organization)})"""
+    columns = "id, queue, priority, created_at"
+    return f"""
+    queues AS (
+        (SELECT queue FROM jobs WHERE organization_id = :organization_id AND hold = 'organization_limit'
+         ORDER BY queue LIMIT 1)
+        UNION ALL
+        SELECT next.queue FROM queues CROSS JOIN LATERAL (
+            SELECT queue FROM jobs
+            WHERE organization_id = :organization_id AND hold = 'organization_limit' AND jobs.queue > queues.queue
+            ORDER BY queue LIMIT 1) AS next
+    ), rooms AS (
+        SELECT queue, {room_in(":organization_id", "queues.queue")} AS room,
+               ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
+                     WHERE {ALIVE} AND queues.queue = ANY(workers.queues) ORDER BY each) AS shared
+        FROM (SELECT queue FROM queues {besides and f"UNION SELECT queue FROM ({besides}) AS more"}) AS queues
+        WHERE {is_served("queues")} OR {limit_of(":organization_id")} = 0
+    ), candidates AS (
+        SELECT room, coalesce(nullif(shared, '{{}}'), ARRAY[rooms.queue]) AS shared, candidate.*
+        FROM rooms CROSS JOIN LATERAL (
+            SELECT {columns} FROM jobs AS waiting
+            WHERE organization_id = :organization_id AND hold = 'organization_limit' AND waiting.queue = rooms.queue
+              AND {which}
+            ORDER BY priority DESC, created_at, id
+            LIMIT greatest(0, least(:batch, room))) AS candidate
+        {besides and f"UNION ALL SELECT room, shared, more.* FROM ({besides}) AS more JOIN rooms USING (queue)"}
+    ), first AS (
+        SELECT id FROM (
+            SELECT *, row_number() OVER (PARTITION BY shared ORDER BY priority DESC, created_at, id) AS place
+            FROM candidates) AS placed
+        WHERE place <= room
+        ORDER BY priority DESC, created_at, id
+        LIMIT least(:batch, CASE WHEN {limit_of(":organization_id")} = 0 THEN :batch ELSE
+                            greatest(0, {limit_of(":organization_id")} - {in_flight(":organization_id")}) END)
+    )"""
+
+
+def in_flight(organization: str) -> str:
+    """SQL: how many jobs of an organization hold one of its slots."""
+    return f"(SELECT count(*) FROM jobs WHERE organization_id = {organization} AND {IN_FLIGHT})"
 
 
 def still_holds(job: str) -> str:
-    """SQL: whether what this job is held for is still so; null when it is not held."""
+    """SQL: whether what this job is held for is still so; null when it is not held. :gets_slot if it is in line."""
     return f"""CASE {job}.hold
         WHEN 'dependency' THEN {is_uncalled(job)} OR {is_dependent(job)}
         WHEN 'paused' THEN {is_paused(job)}
         WHEN 'circuit' THEN {is_broken(job)}
-        WHEN 'organization_limit' THEN NOT {gets_slot(job)}
+        WHEN 'organization_limit' THEN NOT :gets_slot
         ELSE {job}.due_at > clock_timestamp()
     END"""
 
@@ -119,38 +160,30 @@ def still_holds(job: str) -> str:
 def blocked_by(job: str) -> str:
     """SQL: the hold that keeps this waiting job from its start now; null = nothing, whatever its row still says.
 
-    A job that was sent meets the pauses and the circuit again when it is claimed.
+    :gets_slot: whether it would be among the first in line now. A job that was sent meets the pauses and the circuit
+    again when it is claimed.
     """
     return f"""(SELECT CASE
         WHEN {job}.hold IS NULL THEN CASE WHEN {is_paused(job)} THEN 'paused' WHEN {is_broken(job)} THEN 'circuit' END
         WHEN {still_holds(job)} THEN {job}.hold
         WHEN next.hold <> 'organization_limit' THEN next.hold
-        WHEN NOT {gets_slot(job)} THEN 'organization_limit'
+        WHEN NOT :gets_slot THEN 'organization_limit'
     END FROM (SELECT {next_hold(job)} AS hold) AS next)"""
 
 
-def first_hold(job: str) -> str:
-    """SQL: the hold of a new job, which needs no place in the line while a slot is free and nobody waits for it."""
-    return f"""(SELECT CASE
-        WHEN next.hold IS DISTINCT FROM 'organization_limit' THEN next.hold
-        WHEN NOT {is_served(job)} THEN 'organization_limit'
-        WHEN free_slots({job}.organization_id, :limit, :lease_timeout) <= 0 THEN 'organization_limit'
-    END FROM (SELECT {next_hold(job)} AS hold) AS next)"""
+def let_through(job: str) -> str:
+    """SQL, two items of a FROM: `next.hold` of a new job, and `sent.level`, the priority of its message at the broker.
+
+    Null: it is not sent. It needs no place in the line while there is room and nobody waits for it who is as urgent.
+    """
+    return f"""(SELECT {next_hold(job)} AS hold) AS next
+         CROSS JOIN LATERAL (
+             SELECT CASE WHEN next.hold = 'organization_limit' AND {is_served(job)}
+                         THEN sent_level({job}.organization_id, {job}.queue, {job}.priority, :limit, :lease_timeout)
+                    END AS level) AS sent"""
 
 
-# Locking and counting are statements of their own in a function: a statement that waited for the lock would count what
-# there was before. As a function they cost a new job no round trip. A change of `room_of` needs a migration that runs
-# this again.
-FREE_SLOTS = f"""
-CREATE OR REPLACE FUNCTION free_slots(of_organization text, platform_limit int, silence interval) RETURNS bigint
-LANGUAGE plpgsql VOLATILE AS $$
-BEGIN
-    PERFORM pg_advisory_xact_lock({LINES}, hashtext(of_organization));
-    RETURN CASE
-        WHEN EXISTS (SELECT FROM jobs WHERE organization_id = of_organization AND hold = 'organization_limit') THEN 0
-        ELSE {room_of("of_organization").replace(":limit", "platform_limit").replace(":lease_timeout", "silence")}
-    END;
-END $$"""
+FIRST_HOLD = """CASE WHEN next.hold = 'organization_limit' AND sent.level IS NOT NULL THEN NULL ELSE next.hold END"""
 
 
 def is_awaited(job: str) -> str:
@@ -160,3 +193,11 @@ def is_awaited(job: str) -> str:
                 OR EXISTS (SELECT FROM jobs AS dependent
                            WHERE dependent.depends_on @> ARRAY[{job}.id] AND dependent.hold = 'dependency')
                 OR EXISTS (SELECT FROM circuits WHERE circuits.probe_id = {job}.id))"""
+
+
+def leaves_place(job: str) -> str:
+    """SQL: whether the start of this job lets the next of its organization take its place in the order of arrival."""
+    return f"""(EXISTS (SELECT FROM jobs AS waiting
+                        WHERE waiting.organization_id = {job}.organization_id AND waiting.hold = 'organization_limit'
+                          AND waiting.queue = {job}.queue)
+                AND {is_contended(f"{job}.organization_id")})"""

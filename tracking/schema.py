@@ -55,6 +55,7 @@ jobs = Table(
     Column("hold", Text, comment="what a waiting job waits for; null = sent, or about to be"),
     Column("due_at", INSTANT, comment="when a schedule or backoff hold ends"),
     Column("priority", SmallInteger, nullable=False, server_default=text("0"), comment="0-9, higher is more urgent"),
+    Column("sent_priority", SmallInteger, comment="of its message at the broker; null = its own"),
     Column("queue", Text, nullable=False),
     Column("attempt", Integer, nullable=False, server_default=text("0")),
     Column("retry_count", Integer, nullable=False, server_default=text("0")),
@@ -136,10 +137,11 @@ jobs = Table(
         postgresql_where=text(f"{IS_WAITING} AND hold IS NULL AND dispatched_at IS NULL"),
     ),
     # admission: who holds a slot of the organization, who is in line for one, what waits for other jobs or for a gate
-    Index("jobs_in_flight", "organization_id", postgresql_where=text(IN_FLIGHT)),
+    Index("jobs_in_flight", "organization_id", "queue", postgresql_where=text(IN_FLIGHT)),
     Index(
         "jobs_in_line",
         "organization_id",
+        "queue",
         text("priority DESC"),
         "created_at",
         "id",

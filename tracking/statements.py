@@ -10,7 +10,16 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import Uuid
 
-from tracking.rule import first_hold, is_awaited, is_broken, is_paused, is_uncalled, next_hold
+from tracking.rule import (
+    FIRST_HOLD,
+    is_awaited,
+    is_broken,
+    is_paused,
+    is_uncalled,
+    leaves_place,
+    let_through,
+    next_hold,
+)
 from tracking.sql import for_driver, listed, logged, statement
 from tracking.states import FINISHED, WAITING, Event, Status, sources
 
@@ -47,18 +56,20 @@ SUBMIT = for_driver(
         INSERT INTO jobs (id, task_id, organization_id, user_id, project_id, job_type, status, priority, queue,
                           max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
                           group_index, idempotency_key, request_hash, depends_on, scheduled_at, due_at, circuit_key,
-                          hold)
-        SELECT id, id, organization_id, :user_id, :project_id, job_type, status, :priority, queue,
+                          hold, sent_priority)
+        SELECT id, id, organization_id, :user_id, :project_id, job_type, status, priority, queue,
                :max_retries, :payload, :metadata, :delivery, :message, CAST(:parent_id AS uuid), CAST(:root_id AS uuid),
                :group_id, CAST(:group_index AS int), :idempotency_key, :request_hash, depends_on, due_at, due_at,
-               circuit_key, {first_hold("asked")}
+               circuit_key, {FIRST_HOLD}, sent.level
         FROM (SELECT CAST(:id AS uuid) AS id, CAST(:organization_id AS text) AS organization_id, 'queued' AS status,
-                     0 AS attempt, CAST(NULL AS uuid) AS follows, CAST(NULL AS text) AS follows_group,
+                     0 AS attempt, CAST(:priority AS int) AS priority,
+                     CAST(NULL AS uuid) AS follows, CAST(NULL AS text) AS follows_group,
                      CAST(:job_type AS text) AS job_type, CAST(:queue AS text) AS queue,
                      CAST(:circuit_key AS text) AS circuit_key,
                      CAST(:depends_on AS uuid[]) AS depends_on,
                      coalesce(CAST(:due_at AS timestamptz),
                               clock_timestamp() + CAST(:delay AS interval)) AS due_at) AS asked
+        CROSS JOIN LATERAL {let_through("asked")}
         ON CONFLICT DO NOTHING
         RETURNING *, CAST(NULL AS text) AS from_status
     ), logged AS ({
@@ -109,11 +120,11 @@ CLAIM = f"""
         FROM locked
         WHERE jobs.id = locked.id AND from_status IN ({listed(sources(Event.STARTED))}) AND held IS NULL
           AND NOT {is_paused("jobs")} AND NOT {is_broken("jobs")}
-        RETURNING jobs.id, {_ATTEMPT}, status, priority, worker, from_status
+        RETURNING jobs.id, {_ATTEMPT}, status, priority, worker, from_status, queue
     ), logged AS ({
     logged("moved", f"'{Event.STARTED}'", "worker", "jsonb_build_object('priority', priority, 'worker', worker)")
 })
-    SELECT id, {_ATTEMPT} FROM moved"""
+    SELECT id, {_ATTEMPT}, {leaves_place("moved")} AS leaves_place FROM moved"""
 
 KNOWN = text(
     f"""
@@ -367,7 +378,7 @@ RETRY = text(
         UPDATE jobs
         SET status = 'queued', task_id = gen_random_uuid(), retry_count = retry_count + 1, losses = 0,
             hold = {next_hold("jobs", due_at="CAST(NULL AS timestamptz)")}, delivery = delivery - 'expires',
-            due_at = NULL, dispatched_at = NULL, result = NULL, typed_result = NULL,
+            due_at = NULL, dispatched_at = NULL, sent_priority = NULL, result = NULL, typed_result = NULL,
             error_type = NULL, error_message = NULL, message = NULL, progress = 0, progress_detail = NULL,
             current_step = 0, cancel_requested_at = NULL, cancel_seen_at = NULL, started_at = NULL,
             completed_at = NULL, updated_at = clock_timestamp()

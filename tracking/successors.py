@@ -20,7 +20,7 @@ from sqlalchemy.types import Text, Uuid
 from tracking import groups, jobs
 from tracking.admission import ACTOR, Limits
 from tracking.models import UNCALLED, Failure, JobRecord, JsonObject, NewJob, Scope, Submitted
-from tracking.rule import first_hold
+from tracking.rule import FIRST_HOLD, let_through
 from tracking.sql import listed, logged, record, statement
 from tracking.statements import is_followed, revoked_by
 from tracking.states import ACTIVE, FINISHED, WAITING, Event, Status
@@ -286,7 +286,7 @@ CALL = statement(
             parent_id = coalesce(nullif(CAST(:parent_id AS uuid), jobs.id), jobs.parent_id),
             depends_on = asked.depends_on, circuit_key = asked.circuit_key, scheduled_at = asked.due_at,
             status = CASE WHEN {_RUNS} THEN 'queued' ELSE jobs.status END,
-            hold = CASE WHEN {_RUNS} THEN {first_hold("asked")} END,
+            (hold, sent_priority) = (SELECT {FIRST_HOLD}, sent.level FROM {let_through("asked")} WHERE {_RUNS}),
             due_at = CASE WHEN {_RUNS} THEN asked.due_at END,
             error_type = CASE WHEN {_RUNS} THEN NULL ELSE jobs.error_type END,
             error_message = CASE WHEN {_RUNS} THEN NULL ELSE jobs.error_message END,
@@ -294,7 +294,8 @@ CALL = statement(
             completed_at = CASE WHEN {_RUNS} THEN NULL ELSE jobs.completed_at END,
             updated_at = clock_timestamp()
         FROM locked, (SELECT CAST(:id AS uuid) AS id, CAST(:organization_id AS text) AS organization_id,
-                             'queued' AS status, 0 AS attempt, CAST(NULL AS uuid) AS follows,
+                             'queued' AS status, 0 AS attempt, CAST(:priority AS int) AS priority,
+                             CAST(NULL AS uuid) AS follows,
                              CAST(NULL AS text) AS follows_group,
                              CAST(:job_type AS text) AS job_type, CAST(:queue AS text) AS queue,
                              CAST(:depends_on AS uuid[]) AS depends_on, CAST(:circuit_key AS text) AS circuit_key,

@@ -79,9 +79,8 @@ class InLine(Reason):
     """It waits for one of its organization's slots."""
 
     kind: Literal["organization_limit"]
-    limit: int
-    slots: int = Field(description="The limit, or what all workers together can run, if that is less.")
-    taken: int
+    limit: int = Field(description="How many jobs of the organization may execute at once; 0: any number.")
+    taken: int = Field(description="When it is less, the workers are busy, and it waits for its organization's turn.")
     place: int
     holders: list[UUID] = Field(description="Jobs that have a slot and that the caller sees, at most twenty.")
 
@@ -196,7 +195,6 @@ EXAMPLE: dict[str, Any] = {
             "kind": "organization_limit",
             "sentence": "Waiting for one of the organization's 5 slots: 5 of 5 are taken; 3rd in line.",
             "limit": 5,
-            "slots": 5,
             "taken": 5,
             "place": 3,
             "holders": ["019aa0f3-7b02-7c11-8a53-0c1f6a0c9d42"],

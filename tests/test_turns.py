@@ -1,0 +1,220 @@
+"""Priority orders inside an organization, turns decide between them: how long anybody's next job waits at most."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.holding import GLOBEX, Platform, limited
+from tests.properties import ON_ONE_DATABASE
+from tests.tracked import HOUR, Tracked, check_rows, empty, wish
+from tracking import jobs, workers
+from tracking.db import Database
+from tracking.models import Attempt, JobRecord, Owner
+
+SINGLE = Owner("single", "u1")
+ACME = Owner("acme", "u1")
+
+
+def flooder(number: int) -> Owner:
+    """One of the organizations that submit more than is run."""
+    return Owner(f"flood-{number}", "u1")
+
+
+@dataclass
+class World:
+    """A broker that hands out the most urgent message first, then the oldest, and workers with so many slots."""
+
+    platform: Platform
+    slots: int
+    messages: list[tuple[int, int, UUID]] = field(default_factory=list)
+    running: list[JobRecord] = field(default_factory=list)
+    started: list[JobRecord] = field(default_factory=list)
+    arrivals: int = 0
+
+    def __post_init__(self) -> None:
+        self.tracked = self.platform.tracked
+        queues = ["default", "maintenance"]
+        workers.beat(self.tracked.connection, uuid4(), name="w", pid=1, queues=queues, concurrency=self.slots)
+
+    def submit(self, owner: Owner, **changes: Any) -> JobRecord:
+        """Accept a job; its producer sends it if it is not held."""
+        job = self.platform.submit(owner=owner, **changes)
+        if job.hold is None:
+            self.publish([job.id])
+        return job
+
+    def publish(self, ids: list[UUID]) -> None:
+        """Messages reach the broker, in this order."""
+        for job in map(self.tracked.get, ids):
+            level = job.priority if job.sent_priority is None else job.sent_priority
+            self.arrivals += 1
+            self.messages.append((-level, self.arrivals, job.task_id))
+            jobs.mark_dispatched(self.tracked.connection, [job.task_id])
+
+    def take(self) -> None:
+        """Free processes take messages."""
+        while self.messages and len(self.running) < self.slots:
+            self.messages.sort()
+            task_id = self.messages.pop(0)[2]
+            [answer] = jobs.claim(self.tracked.connection, [wish(task_id)])
+            if isinstance(answer, Attempt):
+                job = self.tracked.get(answer.job_id)
+                self.running.append(job)
+                self.started.append(job)
+                if answer.leaves_place:
+                    self.publish(self.platform.refilled(job))
+
+    def end(self, number: int = 0) -> None:
+        """A body ends."""
+        job = self.running.pop(number % len(self.running))
+        [settled] = self.tracked.settle(job, "succeeded")
+        if settled.is_awaited:
+            self.publish(self.platform.after(job))
+
+    def look(self) -> None:
+        """The leader's turn."""
+        self.publish(self.platform.turn())
+
+    def starts_before(self, job: JobRecord, within: int) -> list[str]:
+        """Let bodies end, one after the other, until this job starts; whose jobs started meanwhile."""
+        begin = len(self.started)
+        for _ in range(within):
+            self.take()
+            ids = [started.id for started in self.started]
+            if job.id in ids[begin:]:
+                return [started.organization_id for started in self.started[begin : ids.index(job.id)]]
+            self.end()
+        raise AssertionError(f"it has not started after {within} others")
+
+
+@pytest.fixture
+def hundred(pool: Database, tracked: Tracked) -> Platform:
+    """So many jobs of an organization may execute at once."""
+    return limited(pool, tracked, 100)
+
+
+@settings(parent=ON_ONE_DATABASE, max_examples=8)
+@given(data=st.data())
+def test_a_single_job_starts_after_at_most_one_of_each_other_organization_and_what_was_sent(
+    pool: Database, data: st.DataObject
+) -> None:
+    """Slots + competing organizations, whatever priorities, limits and queues the others use, and however they come."""
+    empty(pool)
+    with pool.autocommit() as connection:
+        limit = data.draw(st.sampled_from((2, 5, 100)), "limit")
+        slots, others = data.draw(st.integers(1, 4), "slots"), data.draw(st.integers(1, 5), "others")
+        world = World(limited(pool, Tracked(connection), limit), slots)
+        draw = random.Random(data.draw(st.integers(0, 10**6), "seed"))
+        for _ in range(6 * others):
+            queue = draw.choice(("default", "default", "maintenance"))
+            world.submit(flooder(draw.randrange(others)), priority=draw.choice((0, 3, 9)), queue=queue)
+            if draw.random() < 0.3:
+                world.take()
+        for _ in range(draw.randrange(4)):
+            world.take()
+            world.end(draw.randrange(100))
+        single = world.submit(SINGLE)
+        for number in range(others):
+            world.submit(flooder(number), priority=9)
+        between = world.starts_before(single, within=6 * others + slots)
+        assert len(between) <= slots + others, between
+        check_rows(world.tracked)
+
+
+def test_two_floods_at_priority_9_do_not_stop_a_third_organization(hundred: Platform) -> None:
+    """A hundred jobs each, and jobs that come later are as urgent: the third one's single job is the next but one."""
+    world = World(hundred, 2)
+    for _ in range(30):
+        for number in range(2):
+            world.submit(flooder(number), priority=9)
+    world.take()
+    single = world.submit(SINGLE)
+    assert len(world.starts_before(single, within=10)) <= 2
+
+
+def test_the_organizations_start_in_turns(hundred: Platform) -> None:
+    """One has a hundred urgent jobs, one three that are not: each second start is one of the latter."""
+    world = World(hundred, 1)
+    for _ in range(20):
+        world.submit(ACME, priority=9)
+    few = [world.submit(GLOBEX) for _ in range(3)]
+    world.take()
+    between = world.starts_before(few[-1], within=10)
+    assert between.count("acme") <= 4
+
+
+def test_priority_orders_the_jobs_of_an_organization(hundred: Platform) -> None:
+    """Alone and beside others, also against one that was sent already: it gives way."""
+    world = World(hundred, 1)
+    world.submit(ACME)
+    world.take()
+    low, middle, high = (world.submit(ACME, priority=priority) for priority in (1, 5, 9))
+    other = world.submit(GLOBEX)
+    assert hundred.holds([low, middle, high, other]) == ["organization_limit", "organization_limit", None, None]
+    assert world.tracked.history(low)[-1].detail["reason"] == "a more urgent job of the organization"
+    for _ in range(4):
+        world.end()
+        world.take()
+    mine = [job.id for job in world.started if job.organization_id == "acme"]
+    assert mine[1:] == [high.id, middle.id, low.id]
+
+
+def test_a_job_that_comes_late_into_the_line_is_given_way_to(hundred: Platform) -> None:
+    """As one that was scheduled and is due."""
+    world = World(hundred, 1)
+    world.submit(ACME)
+    world.take()
+    urgent = world.submit(ACME, priority=9, delay=HOUR)
+    sent = world.submit(ACME)
+    world.tracked.make_due(urgent)
+    world.look()
+    assert hundred.holds([urgent, sent]) == [None, "organization_limit"]
+
+
+def test_alone_a_job_has_its_own_priority_at_the_broker(hundred: Platform) -> None:
+    """With others it is handed out in the order of arrival; the row keeps what was asked for."""
+    world = World(hundred, 4)
+    alone, other = world.submit(ACME, priority=7), world.submit(GLOBEX, priority=7)
+    assert [(job.sent_priority, job.priority) for job in (alone, other)] == [(7, 7), (0, 7)]
+
+
+def test_free_slots_are_filled_at_once(hundred: Platform) -> None:
+    """By whoever has jobs, and beyond them one waits."""
+    world = World(hundred, 4)
+    made = [world.submit(ACME) for _ in range(7)]
+    assert hundred.holds(made) == [None] * 4 + ["organization_limit"] * 3
+    world.take()
+    assert len(world.running) == 4
+    world.look()
+    assert hundred.holds(made) == [None] * 5 + ["organization_limit"] * 2
+
+
+def test_an_organization_without_a_limit_takes_turns_when_others_come(hundred: Platform) -> None:
+    """Alone it sends at once; then what the workers have no slot for goes back, and new jobs stand in line."""
+    hundred.set_limit(0, "acme")
+    world = World(hundred, 2)
+    made = [world.submit(ACME, priority=9) for _ in range(10)]
+    assert hundred.holds(made) == [None] * 10
+    world.take()
+    single = world.submit(SINGLE)
+    assert world.submit(ACME, priority=9).hold == "organization_limit"
+    world.look()
+    assert len(hundred.in_line("acme")) == 8
+    assert len(world.starts_before(single, within=10)) <= 3
+
+
+def test_what_was_sent_before_a_worker_lived_is_no_crowd_for_the_next_one(hundred: Platform) -> None:
+    """The first look takes back all but what the workers can start soon."""
+    for number in range(3):
+        for _ in range(5):
+            hundred.submit(owner=flooder(number), priority=9)
+    World(hundred, 2)
+    hundred.turn()
+    assert [len(hundred.in_flight(f"flood-{number}")) for number in range(3)] == [1, 1, 1]
