@@ -208,6 +208,21 @@ def end_by_force(self: Job, kind: str, witness: str) -> Any:
     return BODIES[kind]()
 
 
+@app.task(
+    bind=True,
+    name="end_again",
+    max_retries=1,
+    circuit_failures=0,
+    autoretry_for=(BaseException,),
+    retry_backoff=False,
+    default_retry_delay=0,
+)
+def end_again(self: Job, kind: str, witness: str) -> Any:
+    """The same, and once more whatever it was."""
+    _witness(witness, self)
+    return BODIES[kind]()
+
+
 class Hooked(Job):
     """Its hooks do what the second argument says, at the place that the first names."""
 
