@@ -22,6 +22,7 @@ log = structlog.get_logger(__name__)
 LATE = (
     30.0  # seconds after which a duty that still runs is said to be late; each of its waits has a time-out of its own
 )
+AT_ONCE = 6  # duties, each with a connection to the database at most: the others of its pool are the worker's
 MOST_KEYS = 1000
 
 
@@ -82,11 +83,11 @@ def alone(event: str, **ids: object) -> Iterator[None]:
 
 
 class Duties:
-    """A thread for each duty that is due, so that one that waits for a lock holds up no other."""
+    """Threads for the duties that are due, so that one that waits for a lock holds up no other."""
 
     def __init__(self, duties: Sequence[Duty], worker: str) -> None:
         self._runs = [_Run(duty, worker) for duty in duties]
-        self._threads = ThreadPoolExecutor(len(duties), "duty")
+        self._threads = ThreadPoolExecutor(AT_ONCE, "duty")
         self._may = threading.Event()
 
     def turn(self) -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from unittest.mock import Mock, patch
 from uuid import uuid4
@@ -24,6 +25,7 @@ from tests.live import Platform, eventually
 from tests.servers import Servers
 from tests.tracked import Tracked
 from tracking.db import Database
+from tracking.settings import Settings
 
 HANGING = threading.Event()
 NAMES = [duty.name for duty in Leader(Mock(), threading.Event()).duties()]
@@ -127,6 +129,24 @@ def test_a_duty_with_more_to_do_goes_on_at_once_until_it_is_stopped() -> None:
     running.turn()
     running.close(5)
     assert len(times) == 100
+
+
+def test_so_many_duties_at_once_leave_connections_to_the_rest_of_the_worker() -> None:
+    """Its heartbeat above all; the others have their turn as soon as one has ended."""
+    gate, began = threading.Event(), Counter[int]()
+
+    def work(number: int) -> None:
+        began.update([number])
+        gate.wait(10)
+
+    slow = [Duty(str(number), 3600.0, partial(work, number)) for number in range(20)]
+    running = Duties(slow, "w")
+    running.turn()
+    eventually(lambda: len(began) == duties.AT_ONCE, what="the first ones")
+    assert Settings.model_fields["pool_size"].default - duties.AT_ONCE >= 4
+    gate.set()
+    eventually(lambda: len(began) == 20, what="the others")
+    running.close(5)
 
 
 def test_a_row_that_cannot_be_released_costs_no_other_its_release(
