@@ -186,7 +186,7 @@ LIES = {
     "more running than the limit allows": Lie(
         "running",
         """WITH organization AS (INSERT INTO organizations (id, concurrency, changed_by, changed_at)
-                                 VALUES ('small', 1, 'admin', '-infinity'))
+                                 VALUES ('small', 1, 'admin', '1970-01-01Z'))
            UPDATE jobs SET organization_id = 'small' WHERE id IN (:id, :other)""",
         {"limit": 2},
     ),
