@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from typing import Any, NoReturn
@@ -36,9 +35,6 @@ class Program(click.Group):
             status = Exit.MISUSED
         except click.Abort:
             status = INTERRUPTED
-        except BrokenPipeError:  # `| head` has seen enough
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            status = Exit.FINE
         except Exception as error:  # noqa: BLE001 - the last one who can say what it was
             fault = _judged(error)
             click.echo(f"celeriac: {fault.line}", err=True)
