@@ -245,6 +245,19 @@ def a_chord_of_one() -> Any:
 
 
 @canvas
+def two_groups_in_a_row_and_a_task() -> Any:
+    steps = echo.si(1) | group(add.s(1), add.s(1)) | group(total.s(), total.s()) | total.s()
+    return steps().get(timeout=WITHIN)
+
+
+@canvas
+def three_groups_in_a_row_and_two_tasks() -> Any:
+    twice = group(total.s(), total.s())
+    steps = echo.si(1) | group(add.s(1), add.s(1)) | twice | twice.clone() | total.s() | add.s(1)
+    return steps().get(timeout=WITHIN)
+
+
+@canvas
 def a_chain_with_a_group_at_its_end() -> Any:
     return chain(echo.s(3), group(add.s(1), add.s(2))).delay().get(timeout=WITHIN)
 

@@ -59,7 +59,7 @@ def plan(connection: Connection, planned: Sequence[NewJob]) -> list[JobRecord]:
     """Write the rows of jobs that follow others; returns the new ones.
 
     A row that exists stays as it is, unless it is of a job that is being replaced, and waits now for another one, or it
-    follows a group whose id was not known.
+    follows a group whose id was not known or has changed: Celery makes a new one for a chord in the body of another.
     """
     if not planned:
         return []
@@ -253,7 +253,9 @@ PLAN = statement(
         SET job_type = excluded.job_type, priority = excluded.priority, queue = excluded.queue,
             max_retries = excluded.max_retries, payload = excluded.payload, delivery = excluded.delivery,
             follows = excluded.follows, follows_group = excluded.follows_group, updated_at = clock_timestamp()
-        WHERE (jobs.follows = jobs.id OR starts_with(jobs.follows_group, '{PROVISIONAL}'))
+        WHERE (jobs.follows = jobs.id OR starts_with(jobs.follows_group, '{PROVISIONAL}')
+               OR jobs.hold = 'dependency' AND jobs.follows_group <> excluded.follows_group
+                  AND jobs.root_id = excluded.root_id)
           AND jobs.organization_id = excluded.organization_id
         RETURNING *, CAST(NULL AS text) AS from_status, jobs.xmax = 0 AS is_new
     ), logged AS ({
