@@ -247,14 +247,14 @@ def a_chord_of_one() -> Any:
 @canvas
 def two_groups_in_a_row_and_a_task() -> Any:
     steps = echo.si(1) | group(add.s(1), add.s(1)) | group(total.s(), total.s()) | total.s()
-    return steps().get(timeout=WITHIN)
+    return steps.delay().get(timeout=WITHIN)
 
 
 @canvas
 def three_groups_in_a_row_and_two_tasks() -> Any:
     twice = group(total.s(), total.s())
     steps = echo.si(1) | group(add.s(1), add.s(1)) | twice | twice.clone() | total.s() | add.s(1)
-    return steps().get(timeout=WITHIN)
+    return steps.delay().get(timeout=WITHIN)
 
 
 @canvas
