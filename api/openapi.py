@@ -7,8 +7,10 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
+from api.description import complete
 from api.problems import MEDIA_TYPE, Code
-from api.schemas.answers import REPLAYED, ProblemBody
+from api.schemas.answers import REPLAYED
+from tasks.catalog import handlers
 
 TEXT: dict[str, Any] = {"schema": {"type": "string"}}
 SECONDS: dict[str, Any] = {"schema": {"type": "integer"}, "description": "Seconds to wait."}
@@ -29,16 +31,13 @@ Responses = dict[int | str, dict[str, Any]]
 
 
 class DescribedApi(FastAPI):
-    """FastAPI, with the schema of problems among its components."""
+    """FastAPI, with a description that generators of clients and of requests can take by its word."""
 
     def openapi(self) -> dict[str, Any]:
         """The description, made once."""
-        described = super().openapi()
-        components = described["components"]["schemas"]
-        if "Problem" not in components:
-            problem = ProblemBody.model_json_schema(ref_template="#/components/schemas/{model}")
-            components |= {**problem.pop("$defs"), "Problem": problem}
-        return described
+        if self.openapi_schema is None:
+            complete(super().openapi(), list(handlers()))
+        return super().openapi()
 
 
 def operation_id(route: APIRoute) -> str:

@@ -70,6 +70,9 @@ class Code(Enum):
         return self.name.lower()
 
 
+CODES = tuple(str(code) for code in Code)
+
+
 class Problem(HTTPException):
     """An answer that is no: raised anywhere below a route. `extra` holds further members of the body."""
 

@@ -283,7 +283,7 @@ def _changes(app: Celery, name: str, args: Any, kwargs: Any, asked: running.Aske
 
 
 def _project(value: Any) -> str | None:
-    return None if value is None else check_segment(check_name(value, "project"), "project")
+    return None if value is None else check_segment(_kept(value, "project"), "project")
 
 
 def _defaults(handler: Task[..., Any]) -> dict[str, Any]:

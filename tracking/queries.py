@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import json
+import re
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -35,6 +34,10 @@ from tracking.states import ACTIVE, Event, Hold, Status
 NO_FILTERS = Filters()
 RECENT_WINDOW = timedelta(hours=1)
 TIMELINE_LIMIT = 1000
+
+# Where a page ends: microseconds since 1970, and the last job.
+CURSOR = "[0-9]{1,17}-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def get(connection: Connection, job_id: UUID, scope: Scope) -> JobRecord:
@@ -123,9 +126,9 @@ def finished(
 
 
 def stats(
-    connection: Connection, scope: Scope, *, window: timedelta = RECENT_WINDOW, project_id: str | None = None
+    connection: Connection, scope: Scope, *, window: timedelta | None = RECENT_WINDOW, project_id: str | None = None
 ) -> Stats:
-    """Counts of active jobs, and of those that finished within the window."""
+    """Counts of active jobs, and of those that finished within the window; None: whenever that was."""
     visible = _matching(scope, Filters(project_id=project_id))
     columns = (
         *(jobs.c.status, jobs.c.hold, jobs.c.attempt, jobs.c.due_at, jobs.c.scheduled_at),
@@ -133,7 +136,10 @@ def stats(
     )
     counted = union_all(
         select(*columns).where(*visible, _status_in(ACTIVE)),
-        select(*columns).where(*visible, jobs.c.completed_at > func.now() - window),
+        select(*columns).where(
+            *visible,
+            jobs.c.completed_at.is_not(None) if window is None else jobs.c.completed_at > func.now() - window,
+        ),
     ).subquery()
 
     queued = counted.c.status == Status.QUEUED
@@ -294,12 +300,11 @@ def _cursor(found: Sequence[JobRecord], size: int) -> str | None:
 
 
 def _encode(at: datetime, job_id: UUID) -> str:
-    return base64.urlsafe_b64encode(json.dumps([at.isoformat(), str(job_id)]).encode()).decode().rstrip("=")
+    return f"{(at - EPOCH) // timedelta(microseconds=1)}-{job_id}"
 
 
 def _position(cursor: str) -> tuple[datetime, UUID]:
-    try:
-        at, job_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        return datetime.fromisoformat(at), UUID(job_id)
-    except (ValueError, TypeError, AttributeError, RecursionError):
-        raise InvalidValue("cursor is not one that this server gave") from None
+    if not re.fullmatch(CURSOR, cursor):
+        raise InvalidValue("cursor is not one that this server gave")
+    microseconds, _, job_id = cursor.partition("-")
+    return EPOCH + timedelta(microseconds=int(microseconds)), UUID(job_id)

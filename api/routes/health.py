@@ -16,7 +16,7 @@ router = APIRouter(tags=["health"])
 @router.get("/livez")
 async def livez() -> answers.Health:
     """The process answers: from its event loop, whatever its threads wait for."""
-    return answers.Health()
+    return answers.Health(status="ok")
 
 
 @router.get("/readyz", responses=openapi.READY)
@@ -27,4 +27,4 @@ async def readyz(request: Request) -> answers.Readiness:
     if checks["database"] != OK:
         detail = f"The database is {checks['database'].replace('_', ' ')}."
         raise Problem(Code.NOT_READY, detail, headers=RETRY_AFTER, extra={"checks": checks})
-    return answers.Readiness(checks=checks)
+    return answers.Readiness(status="ready", checks=checks)

@@ -129,9 +129,8 @@ def list_page(principal: Principal, query: requests.ProjectListQuery, *, project
     """A page by number, or what follows a cursor."""
     filters, size = query.filters(project_id), query.page_size
     if query.cursor is None:
-        number = query.page or 1
-        page = read(queries.page, principal.scope, filters, number=number, size=size)
-        return answers.JobList.of(page, number=number, size=size)
+        page = read(queries.page, principal.scope, filters, number=query.page, size=size)
+        return answers.JobList.of(page, number=query.page, size=size)
     page = read(queries.after, principal.scope, filters, cursor=query.cursor or None, size=size)
     return answers.JobList.of(page, number=None, size=size)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self
+from typing import Any, Literal, Self
 from uuid import UUID
 
 from pydantic import AliasGenerator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from api.schemas.fields import Instant, Milliseconds, Payload
+from api.problems import CODES
+from api.schemas.fields import Instant, Milliseconds, Payload, Percent, Priority
 from tracking import queries
 from tracking.models import HistoryEntry, JobRecord, Page, Stats, Submitted
 from tracking.states import FINISHED, Event, Hold, Status, can_cancel, can_retry
@@ -36,13 +37,13 @@ class Created(Answered):
 
     job_id: UUID
     status: Status
-    message: str = "Job created successfully"
+    message: str
     timestamp: Instant
 
     @classmethod
     def of(cls, job: JobRecord) -> Self:
         """The answer for this job, new or not."""
-        return cls(job_id=job.id, status=job.status, timestamp=job.created_at)
+        return cls(job_id=job.id, status=job.status, message="Job created successfully", timestamp=job.created_at)
 
 
 class Moved(Answered):
@@ -63,7 +64,7 @@ class Job(Answered):
     job_type: str
     status: Status
     hold: Hold | None = Field(description="What a waiting job waits for; null: it was sent to the broker.")
-    priority: int
+    priority: Priority
     attempt: int
     retry_count: int
     max_retries: int
@@ -72,7 +73,7 @@ class Job(Answered):
     result: Any
     error_message: str | None
     message: str | None
-    progress: int
+    progress: Percent
     total_steps: int
     current_step: int
     worker: str | None
@@ -140,7 +141,7 @@ class ProgressDetail(BaseModel):
 
     current: int
     total: int
-    percentage: int
+    percentage: Percent
     message: str | None
     detail: Any
 
@@ -149,7 +150,7 @@ class JobStatus(Answered):
     """A job, and what can be done about it now."""
 
     job: Job
-    progress: int = Field(ge=0, le=100, description="In percent.")
+    progress: Percent = Field(description="In percent.")
     progress_detail: ProgressDetail
     can_cancel: bool
     can_retry: bool
@@ -238,7 +239,7 @@ class FinishedJob(Answered):
     id: UUID
     job_id: UUID = Field(validation_alias="id")
     type: str = Field(validation_alias="job_type")
-    priority: int
+    priority: Priority
     payload: Payload
     status: Status
     error: str | None = Field(validation_alias="error_message")
@@ -264,13 +265,13 @@ class History(Answered):
 class Health(BaseModel):
     """The process answers."""
 
-    status: str = "ok"
+    status: Literal["ok"]
 
 
 class Readiness(BaseModel):
     """Jobs are accepted; `checks` tells of the database, the workers and the broker."""
 
-    status: str = "ready"
+    status: Literal["ready"]
     checks: dict[str, str]
 
 
@@ -288,8 +289,9 @@ class ProblemBody(BaseModel):
     title: str
     status: int
     detail: str
-    code: str
-    errors: list[FieldError] | None = None
+    code: Literal[CODES]  # type: ignore[valid-type]  # from the data
+    errors: list[FieldError] | None = Field(default=None, description="What is wrong with single fields.")
+    checks: dict[str, str] | None = Field(default=None, description="Of not_ready: the state of each part.")
 
 
 def created_headers(submitted: Submitted) -> dict[str, str]:

@@ -6,11 +6,12 @@ from datetime import UTC, datetime, timedelta
 from math import floor
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from tasks.encoding import as_json
 from tracking.errors import InvalidValue
+from tracking.queries import CURSOR
 from tracking.states import STATUS_WORDS, status_of
 from tracking.values import check_json, check_segment, check_text
 
@@ -62,27 +63,62 @@ def _listed(value: list[str]) -> list[str]:
     return [part for text in value for part in text.split(",")]
 
 
-def distinct(values: list[Any]) -> list[Any]:
-    """The values, if no two are equal."""
-    if len(set(values)) < len(values):
-        raise ValueError("Input should not hold the same twice")
-    return values
+def _whole(value: Any) -> Any:
+    # In JSON Schema as in JavaScript 5.0 is the integer 5.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
+
+def _window(value: Any) -> Any:
+    return None if value == "all" else value
+
+
+def _described(**schema: Any) -> Any:
+    """What the description says of a type, beyond what pydantic finds; the check itself is done by a validator."""
+    return Field(json_schema_extra=schema)
+
+
+LONGEST_WINDOW = timedelta(days=90)
+
+# What the description says. A little less than is accepted, so that whatever it allows is accepted; and in some of the
+# languages that read it, `$` alone also matches before a line break at the end.
+END = r"$(?!\n)"
+NO_NUL = r"^[^\u0000]*$"
+SEGMENT = r"^(?!\.{1,2}$)[^/\u0000]+$"
+KEY = r"^[!-~]([ -~]*[!-~])?"
+MOMENT = (
+    r"^(197[1-9]|19[89][0-9]|2[0-8][0-9]{2}|29[0-8][0-9]|299[0-8])-[01][0-9]-[0-3][0-9]"
+    r"T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])" + END
+)
+WINDOW = (
+    r"^(all|P([1-9]|[1-8][0-9]|90)D|PT[1-9][0-9]{0,2}H|PT[1-9][0-9]{0,4}M|PT([1-9][0-9]{0,5}|[1-6][0-9]{6})S)" + END
+)
 
 # Of requests:
-Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_storable)]
-Segment = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^/]*$"), AfterValidator(_segment)]
-Text = Annotated[str, Field(max_length=1000), AfterValidator(_storable)]
-Words = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable)]
+Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_storable), _described(pattern=NO_NUL)]
+Segment = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_segment), _described(pattern=SEGMENT)]
+Text = Annotated[str, Field(max_length=1000), AfterValidator(_storable), _described(pattern=NO_NUL)]
+Words = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable), _described(pattern=NO_NUL)]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_json_object)]
-GivenInstant = Annotated[datetime, BeforeValidator(_instant)]
+GivenInstant = Annotated[datetime, BeforeValidator(_instant), _described(pattern=MOMENT)]
 Limit = Annotated[int, Field(ge=1, le=100)]
-Cursor = Annotated[str, Field(max_length=200)]
-IdempotencyKey = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[ -~]+$")]
+Whole = BeforeValidator(_whole)
+Cursor = Annotated[str, Field(max_length=200, pattern=f"^({CURSOR})?$"), _described(pattern=f"^({CURSOR})?{END}")]
+IdempotencyKey = Annotated[str, Field(max_length=255, pattern=f"{KEY}$"), _described(pattern=f"{KEY}{END}")]
+Window = Annotated[
+    Annotated[timedelta, Field(gt=timedelta(0), le=LONGEST_WINDOW)] | None,
+    BeforeValidator(_window),
+    WithJsonSchema({"type": "string", "pattern": WINDOW, "examples": ["PT15M", "P7D", "all"]}),
+]
 StatusWord = Annotated[Literal[STATUS_WORDS], AfterValidator(status_of)]  # type: ignore[valid-type]  # from the data
 Listed = BeforeValidator(_listed)  # `a=x,y&a=z` is x, y, z
 
 # Of answers:
-Instant = Annotated[datetime, PlainSerializer(_written, return_type=str)]
+Instant = Annotated[
+    datetime,
+    PlainSerializer(_written, return_type=str),
+    WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
+]
+Percent = Annotated[int, Field(ge=0, le=100)]
+Priority = Annotated[int, Field(ge=0, le=9)]
 Milliseconds = Annotated[int, BeforeValidator(_milliseconds)]
 Payload = Annotated[dict[str, Any], BeforeValidator(as_json)]

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import timedelta
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from api.schemas.fields import (
@@ -21,15 +21,15 @@ from api.schemas.fields import (
     Segment,
     StatusWord,
     Text,
+    Whole,
+    Window,
     Words,
-    distinct,
 )
 from tasks.sending import MOST_DEPENDENCIES
 from tracking.models import Filters
 from tracking.states import STATUS_WORDS
 
 LAST_PAGE = 10_000  # further reading costs the database more and more: that is what cursors are for
-LONGEST_WINDOW = timedelta(days=90)
 
 
 class Asked(BaseModel):
@@ -49,12 +49,14 @@ class NewJob(Asked):
 
     job_type: Name
     payload: JsonObject = Field(default={}, description="What the handler of this type takes; see /v1/job-types.")
-    priority: int | None = Field(default=None, strict=True, ge=0, le=9, description="Higher is more urgent; unset = 0.")
-    max_retries: int | None = Field(
+    priority: Annotated[int | None, Whole] = Field(
+        default=None, strict=True, ge=0, le=9, description="Higher is more urgent; unset = 0."
+    )
+    max_retries: Annotated[int | None, Whole] = Field(
         default=None, strict=True, ge=0, le=100, description="Unset: what the handler says, see /v1/job-types."
     )
     scheduled_at: GivenInstant | None = Field(default=None, description="Not to be started earlier.")
-    depends_on: Annotated[list[UUID], AfterValidator(distinct)] = Field(
+    depends_on: list[UUID] = Field(
         default=[],
         max_length=MOST_DEPENDENCIES,
         description="Jobs that have to succeed first; when one of them fails or is cancelled, so is this one.",
@@ -106,13 +108,15 @@ class TypeResumeRequest(Asked):
 class LimitRequest(Asked):
     """How many jobs of an organization may execute at once."""
 
-    limit: int | None = Field(strict=True, ge=0, le=100_000, description="0: any number; null: the platform's default.")
+    limit: Annotated[int | None, Whole] = Field(
+        strict=True, ge=0, le=100_000, description="0: any number; null: the platform's default."
+    )
 
 
 class ProjectListQuery(Asked):
     """Which jobs of a project, and which page of them."""
 
-    page: int | None = Field(default=None, ge=1, le=LAST_PAGE)
+    page: int = Field(default=1, ge=1, le=LAST_PAGE, description="Not looked at when there is a cursor.")
     cursor: Cursor | None = Field(default=None, description="Instead of page: what follows; empty: the first ones.")
     page_size: Limit = 50
     status: Annotated[list[StatusWord], Listed, Field(max_length=len(STATUS_WORDS))] = []
@@ -121,13 +125,6 @@ class ProjectListQuery(Asked):
     created_from: GivenInstant | None = None
     created_to: GivenInstant | None = Field(default=None, description="Not included.")
     q: Words | None = Field(default=None, description="In the type, the messages and the id.")
-
-    @model_validator(mode="after")
-    def page_or_cursor(self) -> Self:
-        """Both at once have no meaning."""
-        if self.page is not None and self.cursor is not None:
-            raise ValueError("page and cursor exclude each other")
-        return self
 
     def filters(self, project_id: str | None) -> Filters:
         """The filters of `tracking`."""
@@ -165,8 +162,8 @@ class RecentQuery(Asked):
 class StatsQuery(Asked):
     """Over which time finished jobs are counted."""
 
-    window: timedelta = Field(
-        default=timedelta(hours=1), gt=timedelta(0), le=LONGEST_WINDOW, description="ISO 8601, such as PT1H or P7D."
+    window: Window = Field(
+        default=timedelta(hours=1), description="ISO 8601, at most 90 days; all: as far back as jobs are kept."
     )
 
 

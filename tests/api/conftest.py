@@ -15,6 +15,7 @@ from sqlalchemy import make_url
 
 from celeriac.processes import free_port
 from tests.api.calling import Api, Caller
+from tests.api.describing import hold_to_description
 from tests.live import Platform, eventually
 
 
@@ -65,7 +66,8 @@ def serving(database_url: str, broker_url: str, directory: Path, **environment: 
     }
     with Platform(database_url, broker_url, directory, **settings) as platform:
         process = platform.start("celeriac", "api", "--port", str(port), log="api.log")
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+        address, hooks = f"http://127.0.0.1:{port}", {"response": [hold_to_description]}
+        with httpx.Client(base_url=address, timeout=30, event_hooks=hooks) as client:
             eventually(lambda: _answers(client), within=30, what="start of the API")
             yield Api(
                 url=str(client.base_url),

@@ -43,7 +43,7 @@ def test_the_sentence_is_that_of_the_first_reason(caller: Caller) -> None:
 def test_a_job_in_every_state_is_explained(caller: Caller, state: str) -> None:
     """With its own kind when it runs or has ended."""
     body = explained(caller, caller.job(state).id)
-    kind = {"queued": "no_worker", "retrying": "lifting"}.get(state, state)
+    kind = "no_worker" if state in ("queued", "retrying") else state
     assert kind in [reason["kind"] for reason in body["reasons"]]
     assert all(reason["sentence"].endswith(".") for reason in body["reasons"])
 

@@ -12,8 +12,9 @@ from sqlalchemy import text
 
 from api.problems import Code
 from tests.api.calling import Caller, as_bytes, problem
-from tests.api.conftest import Servers, serving
+from tests.api.conftest import serving
 from tests.live import eventually
+from tracking.db import Database
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "errors.md"
 NO_DATABASE = "postgresql://postgres@127.0.0.1:1/none"
@@ -122,14 +123,16 @@ def test_without_its_database_the_server_starts_and_says_so(api_broker_url: str,
 
 
 def test_a_defect_is_a_problem_that_tells_nothing_but_where_to_look(
-    api_broker_url: str, tmp_path: Path, servers: Servers
+    database_url: str, database: Database, api_broker_url: str, tmp_path: Path
 ) -> None:
     """No trace, no SQL, no message: only the id of the request, which the log has with the trace."""
-    with serving(servers.database("postgres"), api_broker_url, tmp_path) as unmigrated:
-        response = unmigrated.caller().get("/v1/jobs")
+    with serving(database_url, api_broker_url, tmp_path) as broken:
+        with database.autocommit() as connection:
+            connection.execute(text("ALTER TABLE jobs RENAME TO gone"))
+        response = broken.caller().get("/v1/jobs")
         body = problem(response, 500, "internal_error")
         assert response.headers["x-request-id"] in body["detail"]
         for secret in ("Traceback", "SELECT", "jobs.id", "psycopg", "ProgrammingError"):
             assert secret not in response.text
-        assert "ProgrammingError" in unmigrated.log.read_text()
-        assert "SELECT" not in unmigrated.log.read_text()
+        assert "ProgrammingError" in broken.log.read_text()
+        assert "SELECT" not in broken.log.read_text()

@@ -1,0 +1,294 @@
+"""The description by its word: what it allows is accepted, and a client made from it can leave out what is optional."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from jsonschema import ValidationError
+
+from api.problems import CODES
+from tests.api.calling import Api, Caller, problem
+from tests.api.describing import Description
+from tracking.values import MAX_INTEGER
+
+# What depends on more than the request: on what there is already.
+BY_STATE = {"unknown_dependency", "idempotency_conflict"}
+OPERATIONS = [
+    *("create_job", "list_jobs", "recent_jobs", "job_stats", "job_history", "get_job", "get_job_status", "explain_job"),
+    *("cancel_job", "retry_job", "list_project_jobs", "project_job_stats", "list_job_types", "pause_job_type"),
+    *("resume_job_type", "get_organization", "pause_organization", "resume_organization", "set_organization_limit"),
+    *("get_export", "livez", "healthz", "readyz"),
+]
+
+offsets = st.integers(-24 * 60 + 1, 24 * 60 - 1).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+moments = st.datetimes(datetime(1971, 1, 1), datetime(2998, 12, 31, 23, 59, 59), timezones=offsets).map(  # noqa: DTZ001 - hypothesis adds the zone
+    lambda moment: moment.isoformat().replace("+00:00", "Z")
+)
+texts = st.text(st.characters(exclude_characters="\x00", codec="utf-8"), max_size=30)
+numbers = st.integers(-MAX_INTEGER, MAX_INTEGER) | st.floats(-MAX_INTEGER, MAX_INTEGER)
+any_json = st.dictionaries(
+    texts,
+    st.recursive(
+        st.none() | st.booleans() | numbers | texts,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+        max_leaves=8,
+    ),
+    max_size=4,
+)
+
+
+@pytest.fixture(scope="session")
+def description(api: Api) -> Description:
+    """The description."""
+    return Description(api.client.get("/openapi.json").json())
+
+
+def find(description: Description, name: str) -> tuple[str, str, dict[str, Any]]:
+    """Method, path and operation of this name."""
+    return next(
+        (*key, operation) for key, operation in description.operations.items() if operation["operationId"] == name
+    )
+
+
+def made(description: Description, schema: dict[str, Any]) -> st.SearchStrategy[Any]:
+    """Values that a schema of the description allows, in the words that this description uses."""
+    if "$ref" in schema:
+        return made(description, description.document["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
+    if "enum" in schema or "const" in schema:
+        return st.sampled_from(schema.get("enum", [schema.get("const")]))
+    if "anyOf" in schema:
+        return st.one_of(*(made(description, each) for each in schema["anyOf"]))
+    return MAKERS[schema["type"]](description, schema)
+
+
+def made_text(_: Description, schema: dict[str, Any]) -> st.SearchStrategy[str]:
+    """Text of a format or a pattern, as long as it may be."""
+    shortest, longest = schema.get("minLength", 0), schema.get("maxLength", 300)
+    if schema.get("format") == "date-time":
+        return moments
+    if schema.get("format") == "uuid":
+        return st.uuids().map(str)
+    free = st.text(st.characters(codec="utf-8"), min_size=shortest, max_size=longest)
+    if "pattern" not in schema:
+        return free
+    by_pattern = st.from_regex(schema["pattern"])
+    return (by_pattern | free).filter(
+        lambda text: shortest <= len(text) <= longest and re.search(schema["pattern"], text) is not None
+    )
+
+
+def made_object(description: Description, schema: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
+    """Objects with all, some or none of what is optional; those of any JSON hold anything within the limits."""
+    if "properties" not in schema:
+        return any_json
+    fields = {name: made(description, each) for name, each in schema["properties"].items()}
+    required = {name: field for name, field in fields.items() if name in schema.get("required", ())}
+    optional = {name: field for name, field in fields.items() if name not in required}
+    return st.fixed_dictionaries(required, optional=optional)
+
+
+def made_list(description: Description, schema: dict[str, Any]) -> st.SearchStrategy[list[Any]]:
+    """Lists, not very long ones."""
+    return st.lists(made(description, schema["items"]), max_size=min(schema.get("maxItems", 5), 5))
+
+
+def made_integer(_: Description, schema: dict[str, Any]) -> st.SearchStrategy[int | float]:
+    """Integers, some of them written as 5.0."""
+    whole = st.integers(int(schema["minimum"]), int(schema["maximum"]))
+    return whole | whole.map(float)
+
+
+MAKERS: dict[str, Callable[[Description, dict[str, Any]], st.SearchStrategy[Any]]] = {
+    "string": made_text,
+    "object": made_object,
+    "array": made_list,
+    "integer": made_integer,
+    "boolean": lambda *_: st.booleans(),
+    "null": lambda *_: st.none(),
+}
+
+
+def parameters(description: Description, operation: Mapping[str, Any], place: str) -> st.SearchStrategy[dict[str, Any]]:
+    """The parameters in the path, the query or the headers, which can hold no other text than ASCII's."""
+    found = [each for each in operation.get("parameters", ()) if each["in"] == place]
+    if place == "header":
+        found = [{**each, "schema": {"pattern": r"^[ -~]*\Z", **each["schema"]}} for each in found]
+    return made_object(
+        description,
+        {
+            "properties": {each["name"]: each["schema"] for each in found},
+            "required": [each["name"] for each in found if each.get("required")],
+        },
+    )
+
+
+def bodies(description: Description, operation: Mapping[str, Any]) -> st.SearchStrategy[Any]:
+    """The bodies of requests."""
+    if "requestBody" not in operation:
+        return st.none()
+    body = made(description, operation["requestBody"]["content"]["application/json"]["schema"])
+    body = body.map(lambda made: {**made, "jobType": "open"} if "jobType" in made else made)
+    return body if operation["requestBody"].get("required") else st.none() | body
+
+
+def test_every_operation_is_tried(description: Description) -> None:
+    """A new one has to be named above."""
+    assert sorted(operation["operationId"] for operation in description.operations.values()) == sorted(OPERATIONS)
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+# Not shrunk: an example that fails is small, and each costs a request.
+@settings(phases=[Phase.generate], max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_what_the_description_allows_is_not_refused(
+    api: Api, description: Description, name: str, data: st.DataObject
+) -> None:
+    """Never 400 or 422 but for what is there already; the answer, checked by the client, is as described."""
+    method, path, operation = find(description, name)
+    caller = api.caller()
+    for parameter, value in data.draw(parameters(description, operation, "path")).items():
+        path = path.replace(f"{{{parameter}}}", quote(str(value), safe=""))
+    body = data.draw(bodies(description, operation))
+    schema = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
+    if schema and body is not None:
+        description.validate(schema, body)
+    query = data.draw(parameters(description, operation, "query"))
+    response = api.client.request(
+        method,
+        path,
+        params={name: int(value) if isinstance(value, float) else value for name, value in query.items()},
+        headers={**caller.headers, **data.draw(parameters(description, operation, "header"))},
+        **({} if body is None else {"json": body}),
+    )
+    assert response.status_code < 500
+    assert response.status_code not in (400, 422) or response.json()["code"] in BY_STATE, response.text
+
+
+LIMITS: dict[str, Any] = {
+    "a long project": {"projectId": "\U0001f96c" * 255},
+    "a long message": {"message": "\U0001f96c" * 1000},
+    "an integer of JavaScript": {"priority": 9.0, "maxRetries": 1e2},
+    "the first moment": {"scheduledAt": "1971-01-01T00:00:00+23:59"},
+    "the last moment": {"scheduledAt": "2998-12-31T23:59:59.999999-23:59"},
+    "a short fraction": {"scheduledAt": "2026-01-31T12:00:00.5Z"},
+    "a large integer": {"payload": {"a": MAX_INTEGER, "b": -MAX_INTEGER, "": [{}, [], None, -0.0, 1e15]}},
+    "everything left out": {},
+}
+
+
+@pytest.mark.parametrize("fields", LIMITS.values(), ids=LIMITS.keys())
+def test_a_job_at_the_limits_is_accepted(caller: Caller, description: Description, fields: dict[str, Any]) -> None:
+    """The description allows it, and so does the server."""
+    description.validate({"$ref": "#/components/schemas/NewJob"}, {"jobType": "open", **fields})
+    assert caller.create(**fields).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("path", "query"),
+    [
+        *(("/v1/jobs/stats", {"window": each}) for each in ("P90D", "PT999H", "PT99999M", "PT6999999S", "all")),
+        ("/v1/jobs", {"cursor": f"{'9' * 17}-{UUID(int=2**128 - 1)}", "page": 2}),
+        ("/v1/jobs", {"cursor": ""}),
+        ("/v1/jobs", {"status": ["queued", "pending"] * 5, "pageSize": 100, "page": 10_000}),
+        ("/v1/jobs/history", {"from": "1971-01-01T00:00:00+23:59", "to": "2998-12-31T23:59:59-23:59"}),
+    ],
+    ids=str,
+)
+def test_a_query_at_the_limits_is_answered(
+    caller: Caller, description: Description, path: str, query: dict[str, Any]
+) -> None:
+    """As described."""
+    for parameter in description.operations["GET", path]["parameters"]:
+        if parameter["name"] in query:
+            description.validate(parameter["schema"], query[parameter["name"]])
+    assert caller.get(path, **query).status_code == 200
+
+
+def test_where_a_cursor_leads_no_page_is_looked_at(caller: Caller) -> None:
+    """Both may be sent."""
+    for _ in range(3):
+        caller.job()
+    first = caller.get("/v1/jobs", cursor="", pageSize=2).json()
+    rest = caller.get("/v1/jobs", cursor=first["nextCursor"], page=7, pageSize=2).json()
+    assert [len(first["jobs"]), len(rest["jobs"]), rest["nextCursor"]] == [2, 1, None]
+
+
+def test_all_finished_jobs_can_be_counted(caller: Caller) -> None:
+    """However long ago they ended."""
+    caller.job("succeeded")
+    assert caller.get("/v1/jobs/stats", window="all").json()["completed"] == 1
+
+
+# what clients are made from
+
+
+def schemas(description: Description) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every component, by its name."""
+    yield from description.document["components"]["schemas"].items()
+
+
+def is_nullable(schema: Mapping[str, Any]) -> bool:
+    """Whether null is one of its values."""
+    return {"type": "null"} in schema.get("anyOf", ())
+
+
+def test_a_field_is_either_optional_or_nullable(description: Description) -> None:
+    """Of requests and answers: what may be missing need not be null as well, and what is always there may be null."""
+    for name, schema in schemas(description):
+        for field, of_field in schema.get("properties", {}).items():
+            assert field in schema.get("required", ()) or not is_nullable(of_field), (name, field)
+    assert description.document["components"]["schemas"]["NewJob"]["required"] == ["jobType"]
+
+
+def test_no_parameter_is_null(description: Description) -> None:
+    """A query has no such thing; a body that is optional is left out."""
+    for key, operation in description.operations.items():
+        for parameter in operation.get("parameters", ()):
+            assert not is_nullable(parameter["schema"]), (key, parameter["name"])
+        if "requestBody" in operation:
+            assert "$ref" in operation["requestBody"]["content"]["application/json"]["schema"], key
+
+
+def test_what_is_optional_may_be_null_all_the_same(caller: Caller) -> None:
+    """Clients that send every field are understood."""
+    nothing: dict[str, Any] = dict.fromkeys(("priority", "maxRetries", "scheduledAt", "projectId", "message"))
+    assert caller.create(**nothing).status_code == 202
+
+
+def test_every_time_of_an_answer_is_a_date_time(description: Description) -> None:
+    """So that clients have a type for it."""
+    for name, schema in schemas(description):
+        for field, of_field in schema.get("properties", {}).items():
+            if field.endswith(("At", "Until")) or field in ("at", "since", "timestamp"):
+                kinds = [each for each in of_field.get("anyOf", [of_field]) if each != {"type": "null"}]
+                assert [each.get("format") for each in kinds] == ["date-time"], (name, field)
+
+
+def test_the_codes_of_problems_are_listed(description: Description) -> None:
+    """All there are; each answer of these tests is held to that by the client."""
+    assert description.document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"] == list(CODES)
+
+
+def test_the_types_of_jobs_are_listed(caller: Caller, description: Description) -> None:
+    """Those that can be created here; another one is refused."""
+    listed = description.document["components"]["schemas"]["NewJob"]["properties"]["jobType"]["enum"]
+    assert listed == [each["jobType"] for each in caller.get("/v1/job-types").json()["jobTypes"]]
+    problem(caller.create("internal"), 422, "unknown_job_type")
+
+
+def test_an_answer_that_is_not_as_described_is_noticed(description: Description) -> None:
+    """The check of all other tests can fail."""
+    request = httpx.Request("GET", "http://api/livez")
+    for wrong in (httpx.Response(200, json={"status": "fine"}), httpx.Response(418, json={}), httpx.Response(200)):
+        wrong.request = request
+        with pytest.raises((AssertionError, ValidationError, KeyError)):
+            description.check(wrong)
