@@ -96,14 +96,16 @@ class RowBackend(Backend, SyncBackendMixin):
         self._ensure_not_eager()  # type: ignore[attr-defined]  # missing in the stubs
         deadline = time.monotonic() + timeout if timeout else None
         pause = min(FIRST_WAIT, interval)
-        while (meta := self.get_task_meta(task_id))["status"] not in states.READY_STATES:
-            if on_interval:
-                on_interval()
+        while True:
+            meta = self.get_task_meta(task_id)
+            if on_interval and meta["status"] != states.SUCCESS:
+                on_interval()  # raises what a parent has failed of, rather than what that made of this one
+            if meta["status"] in states.READY_STATES:
+                return meta
             if deadline is not None and time.monotonic() >= deadline:
                 raise ResultTimeout("The operation timed out.")
             time.sleep(pause)
             pause = min(2 * pause, interval)
-        return meta
 
     def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
         job_id = job_id_of(str(task_id))

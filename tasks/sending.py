@@ -80,7 +80,7 @@ RESERVED_HEADERS = frozenset(
 )
 
 _collected: ContextVar[list[NewJob] | None] = ContextVar("collected", default=None)
-_body: ContextVar[tuple[str, Mapping[str, Any]] | None] = ContextVar("body", default=None)
+_bodies: ContextVar[tuple[tuple[str, Mapping[str, Any]], ...]] = ContextVar("bodies", default=())
 
 
 def send(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | None, options: dict[str, Any]) -> UUID:
@@ -145,13 +145,16 @@ def collecting(into: list[NewJob]) -> Iterator[list[NewJob]]:
 
 
 def expect_body(group_id: str, body: Mapping[str, Any]) -> None:
-    """The next job is the first of a chord's header: let the rows of its body, and of what follows, come with it."""
-    _body.set((group_id, body))
+    """The next job is the first of a chord's header: let the rows of its body, and of what follows, come with it.
+
+    When that is a chord in turn, so is its first job.
+    """
+    _bodies.set((*_bodies.get(), (group_id, body)))
 
 
 def new_job(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | None, options: dict[str, Any]) -> NewJob:
     """The job that a call of send_task asks for. Raises the errors of a bad request; nothing is written."""
-    body, _ = _body.get(), _body.set(None)
+    bodies, _ = _bodies.get(), _bodies.set(())
     check_options(options)
     handler: Job | None = app.tasks.get(name)  # type: ignore[assignment]
     options = {**(_defaults(handler) if handler is not None else {}), **_given(options)}
@@ -186,7 +189,7 @@ def new_job(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | No
         actor=_name(options, "actor"),
         joins=now is not None and str(identifier) in now.joining,
     )
-    return job if body is None else _with_successors(app, job, canvases.body(*body))
+    return _with_successors(app, job, [step for each in bodies for step in canvases.body(*each)]) if bodies else job
 
 
 def with_successors(app: Celery, job: NewJob) -> NewJob:
@@ -412,7 +415,17 @@ def _delivery(options: Mapping[str, Any], arguments: Arguments | None) -> dict[s
             check_name(kept[name], name)
     kept |= {name: check_name(str(options[name]), name) for name in PROPERTIES if options.get(name)}
     plain: dict[str, Any] = {**to_plain(kept), **_headers(options)}
-    return check_json(plain, "the task's options", **CANVAS_LIMITS) if plain else {}
+    known = {"chain"} if _is_handed_on(options.get("chain")) else set()
+    check_json(
+        {name: value for name, value in plain.items() if name not in known}, "the task's options", **CANVAS_LIMITS
+    )
+    return plain
+
+
+def _is_handed_on(chain: Any) -> bool:
+    """Whether this is what is left of the running task's chain, of which each link would be checked at every link."""
+    whole: Any = getattr(current_task.request, "chain", None) if current_task and chain else None
+    return bool(whole) and chain == whole[:-1]
 
 
 def _headers(options: Mapping[str, Any]) -> dict[str, Any]:

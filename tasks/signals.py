@@ -57,7 +57,7 @@ def settle_from_main(handler: Any, request: Any, task_id: str, exception: BaseEx
         _from_main(lambda: _written(lambda: lose(outcome), outcome))
     elif isinstance(exception, TimeLimitExceeded):
         timed_out = Outcome(dispatch, "failed", UPKEEP, failure=failure)
-        _from_main(lambda: _written(lambda: _fail(timed_out, request, handler), timed_out))
+        _from_main(lambda: _written(lambda: _fail(timed_out, handler), timed_out))
     elif not isinstance(exception, Reject):
         failed = Outcome(dispatch, "failed", UPKEEP, failure=failure)
         _from_main(lambda: _written(lambda: _fail_unknown(failed), failed))
@@ -137,11 +137,10 @@ def accept_alone(outcome: Outcome) -> Accepted | None:
 def lose(outcome: Outcome) -> None:
     """Write that the process of an attempt has died, or that nobody runs it; the job runs again, or has failed."""
     task_id = outcome.task_id
+    settled = _settle_elsewhere(outcome)
     with database().autocommit() as connection:
-        settled = jobs.settle(connection, [outcome], max_losses=settings().max_losses)
         if not settled and not jobs.stopped(connection, task_id, actor=UPKEEP, how="killed"):
             jobs.redispatch(connection, task_id)  # the child died before it could claim
-    _follow(settled)
     log.error("worker.child_lost", task_id=str(task_id), status=str(settled[0].status) if settled else None)
 
 
@@ -205,13 +204,18 @@ def _accept(request: Any, now: Running, outcome: Outcome) -> Accepted | None:
         return settled[0], succession.follow(connection, request, now, outcome, settled[0])
 
 
-def _fail(outcome: Outcome, request: Any, handler: Any) -> None:
+def _settle_elsewhere(outcome: Outcome) -> list[Settled]:
     with database().begin() as connection:
         settled = jobs.settle(connection, [outcome], max_losses=settings().max_losses)
-        submitted = succession.end(connection, request, outcome, settled[0]) if settled else []
-    for follower in submitted:
+        followers = [job for each in settled for job in succession.end_elsewhere(connection, each)]
+    for follower in followers:
         sending.dispatch(follower)
     _follow(settled)
+    return settled
+
+
+def _fail(outcome: Outcome, handler: Any) -> None:
+    settled = _settle_elsewhere(outcome)
     if settled:
         _trip(handler, settled[0].job_id)
     else:
@@ -222,13 +226,11 @@ def _fail(outcome: Outcome, request: Any, handler: Any) -> None:
 def _fail_unknown(outcome: Outcome) -> None:
     """The pool gave back an error instead of an outcome: of a task that never began, or of one that nobody settled."""
     failure = outcome.failure or Failure("Exception", "")
-    with database().autocommit() as connection:
-        settled = jobs.settle(connection, [outcome])
-        if not settled:
+    if not _settle_elsewhere(outcome):
+        with database().autocommit() as connection:
             jobs.fail_waiting(
                 connection, outcome.task_id, actor=UPKEEP, error_type=failure.type, message=failure.message
             )
-    _follow(settled)
     log.error("job.cannot_run", task_id=str(outcome.task_id), error=failure.type)
 
 

@@ -71,25 +71,31 @@ def follow(
     if settled.status is Status.SUCCEEDED:
         called = submit(connection, now.successors, by=[job_id])
         if now.uncalled is not None:
-            _log_ended(successors.end_uncalled(connection, job_id, now.uncalled))
+            _errbacks_of(successors.end_uncalled(connection, job_id, now.uncalled))
         return called + (_complete_chord(connection, request, now) if request.chord and now.attempt.group_id else [])
     if outcome.kind == "replaced":
         return submit(connection, now.replacement or [], by=[job_id])
     if settled.status in (Status.FAILED, Status.CANCELLED):
-        return end(connection, request, outcome, settled)
+        return _end(connection, request, outcome, settled)
     return []
 
 
-def end(connection: Connection, request: Any, outcome: Outcome, settled: Settled) -> list[JobRecord]:
-    """End what waited for a job that ended without a result; returns the errbacks, of the job and of those."""
-    errbacks = _errbacks(request, outcome) if settled.status is Status.FAILED and request.errbacks else []
-    if request.chain or request.chord:
-        errbacks += _end_successors(connection, settled.job_id)
-    return submit(connection, errbacks)
+def end_elsewhere(connection: Connection, settled: Settled) -> list[JobRecord]:
+    """What follows from the end of an attempt whose process could not see it: its errbacks are those of its row."""
+    if settled.status is not Status.FAILED:
+        return []
+    ended = successors.ended(connection, settled.job_id)
+    return submit(connection, [*_errbacks_of(ended), *_end_successors(connection, settled.job_id)])
+
+
+def reaped(settled: Settled) -> list[JobRecord]:
+    """The same for one whose worker died, in a transaction of its own."""
+    with database().begin() as connection:
+        return end_elsewhere(connection, settled)
 
 
 def ended_with(job_id: UUID) -> list[JobRecord]:
-    """The same for a job whose end was written elsewhere, in a transaction of its own."""
+    """End what waited for a job whose end is in its row already; returns the errbacks of those."""
     with database().autocommit() as connection:
         if not successors.are_waiting(connection, job_id):
             return []
@@ -126,6 +132,14 @@ def of_incomplete_headers() -> list[JobRecord]:
         with alone("headers.failed", group_id=group_id):
             found += _end_bodies(group_id, INCOMPLETE)
     return found
+
+
+def _end(connection: Connection, request: Any, outcome: Outcome, settled: Settled) -> list[JobRecord]:
+    """End what waited for a job that ended without a result; returns the errbacks, of the job and of those."""
+    errbacks = _errbacks(request, outcome) if settled.status is Status.FAILED and request.errbacks else []
+    if request.chain or request.chord:
+        errbacks += _end_successors(connection, settled.job_id)
+    return submit(connection, errbacks)
 
 
 def _submit_one(connection: Connection, job: NewJob, limits: Limits, by: Collection[UUID | str]) -> JobRecord | None:
@@ -179,22 +193,17 @@ def _end_successors(connection: Connection, job_id: UUID) -> list[NewJob]:
 
 
 def _errbacks_of(ended: Sequence[Ended]) -> list[NewJob]:
-    """As on plain Celery, only the body of a chord whose header failed has errbacks called: nothing else has run."""
-    _log_ended(ended)
+    """Of what never ran only the body of a chord whose header failed has errbacks called, as on plain Celery."""
     errbacks: list[NewJob] = []
     for each in ended:
-        signatures = each.job.delivery.get("link_error") if each.of_group else None
+        log.warning("job.ended_elsewhere", job_id=str(each.job.id), status=str(each.job.status))
+        signatures = each.job.delivery.get("link_error") if each.calls_errbacks else None
         if signatures:
             about = {"id": str(each.job.id), "root_id": str(each.job.root_id), "task": each.job.job_type}
             request = Context({**about, "errbacks": from_plain(signatures), "delivery_info": {}})
             with acting_as(each.job.organization_id, each.job.user_id):
                 errbacks += _called(request, dict(each.exception), None)
     return errbacks
-
-
-def _log_ended(ended: Sequence[Ended]) -> None:
-    for each in ended:
-        log.warning("successor.ended", job_id=str(each.job.id), status=str(each.job.status))
 
 
 def _errbacks(request: Any, outcome: Outcome) -> list[NewJob]:
@@ -205,7 +214,12 @@ def _errbacks(request: Any, outcome: Outcome) -> list[NewJob]:
 def _called(request: Any, exception: Any, traceback: str | None) -> list[NewJob]:
     backend: Any = _app().backend
     with sending.collecting([]) as collected:
-        backend.call_errbacks(request, backend.exception_to_python(exception), traceback)
+        try:
+            backend.call_errbacks(request, backend.exception_to_python(exception), traceback)
+        except (SoftTimeLimitExceeded, SQLAlchemyError):
+            raise
+        except Exception:  # one that cannot be sent takes no outcome with it
+            log.exception("errback.uncallable", task_id=str(request.id))
     return collected
 
 

@@ -19,7 +19,7 @@ from celery.worker.components import Pool
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from tasks import admitting, lease, succession
+from tasks import admitting, lease, sending, succession
 from tasks.dispatch import Publisher, dispatcher
 from tasks.duties import Duties, Duty, failures
 from tasks.handing_back import HandingBack
@@ -245,6 +245,8 @@ def _reap() -> None:
         reaped = jobs.reap(connection, timeout, BATCH, refused=_note_refusal, max_losses=settings().max_losses)
     for lost in reaped:
         log.error("worker.lost", job_id=str(lost.job_id), status=str(lost.status))
+        for errback in succession.reaped(lost):
+            sending.dispatch(errback)
 
 
 def _note_refusal(task_id: UUID, error: Exception) -> None:

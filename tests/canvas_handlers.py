@@ -484,6 +484,23 @@ def a_failing_header() -> Any:
 
 
 @canvas
+def a_failing_header_whose_result_has_parents() -> Any:
+    return raised(chord([echo.s(1), refuse.s()], total.s()).delay())[:3]
+
+
+@canvas
+def a_header_that_begins_with_a_chord() -> Any:
+    return chord([chord([echo.s(1), echo.s(2)], total.s()), echo.s(3)], total.s()).delay().get(timeout=WITHIN)
+
+
+@typed(["celery.exceptions", "ChordError", "FAILURE"])  # for which plain Celery waits for ever
+def a_failing_chord_in_a_header() -> Any:
+    result = chord([chord([echo.s(1), refuse.s()], total.s()), echo.s(2)], total.s()).delay()
+    answer = raised(echo.AsyncResult(result.id))
+    return [*answer[:2], answer[3]]
+
+
+@canvas
 def what_follows_a_failed_chord() -> Any:
     result = chain(group(echo.s(1), refuse.s()), total.s(), echo.s()).delay()
     answer = raised(echo.AsyncResult(result.id))

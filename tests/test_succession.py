@@ -118,6 +118,18 @@ def test_an_end_that_the_body_did_not_see_ends_the_chord_and_calls_its_errback(
     assert eventually(lambda: path.exists() and path.read_text(), what="the call of the errback")
 
 
+@pytest.mark.parametrize("end", ["die", "sleep"])
+def test_a_job_that_did_not_see_its_end_has_its_own_errbacks_called(
+    platform: Platform, end: str, tmp_path: Path
+) -> None:
+    """As one that raises."""
+    path = tmp_path / "note"
+    options = f"link_error=note.s(path={str(path)!r}), time_limit=1"
+    [job_id] = ask(platform, f"ids = [{end}.apply_async({'(30,)' if end == 'sleep' else '()'}, {options}).id]")
+    assert platform.wait_for(job_id).status == "failed"
+    assert eventually(lambda: path.exists() and path.read_text(), what="the call of the errback") == str(job_id)
+
+
 def test_a_signature_that_was_frozen_once_runs_once(platform: Platform) -> None:
     """In the canvas that it was sent with first; the other one's outcomes are true all the same."""
     first, second, shared = ask(

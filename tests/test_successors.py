@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import event
 
 from tests.tracked import ACME, Tracked, check_rows, new_job
-from tracking import admission, explain, jobs, queries, successors
+from tracking import admission, explain, queries, successors
 from tracking.admission import UNLIMITED
 from tracking.db import Database
 from tracking.errors import IllegalMove
@@ -180,7 +180,7 @@ def test_a_member_that_fails_fails_the_bodies_of_its_chord(tracked: Tracked, bod
     assert ended.keys() == {job.id for job in (*planned, behind)}
     expected = "ChordError" if bodies == 1 else "ValueError"
     assert {exception(tracked, each.job)["exc_type"] for each in ended.values()} == {expected}
-    assert {job_id for job_id, each in ended.items() if each.of_group} == {job.id for job in planned}
+    assert {job_id for job_id, each in ended.items() if each.calls_errbacks} == {job.id for job in planned}
     assert tracked.get(other.id).status is Status.QUEUED
     assert str(member.id) in (tracked.get(planned[0].id).error_message or "")
 
@@ -194,7 +194,7 @@ def test_what_a_failure_ends_ends_chords_in_turn(tracked: Tracked) -> None:
     tracked.end(tracked.start(head), "failed", failure=Failure("ValueError", "wrong"))
     ended = successors.end(tracked.connection, head.id)
     assert {each.job.id for each in ended} == {body.id, last.id, *(job.id for job in members)}
-    assert not any(each.of_group for each in ended)
+    assert not any(each.calls_errbacks for each in ended)
     assert exception(tracked, tracked.get(last.id)) == {
         "exc_type": "ValueError",
         "exc_message": ["wrong"],
@@ -298,17 +298,28 @@ def statements(pool: Database) -> Callable[[], Sequence[str]]:
     return taken
 
 
-def test_a_thousand_successors_take_one_statement(tracked: Tracked, statements: Callable[[], Sequence[str]]) -> None:
-    """To plan, and to end."""
+def test_a_long_chain_takes_few_statements(tracked: Tracked, statements: Callable[[], Sequence[str]]) -> None:
+    """To plan, and to end; none of them is of many rows."""
+    length = 2 * successors.BATCH + 1
     first = uuid4()
     links: list[NewJob] = []
-    for _ in range(1000):
+    for _ in range(length):
         links.append(new_job(follows=links[-1].id if links else first))
     statements()
     head = plan(tracked, *links, id=first)
-    assert len(statements()) <= 2
+    assert len(statements()) == 3
     tracked.fail(tracked.start(head))
     statements()
-    assert len(successors.end(tracked.connection, head.id)) == 1000
-    assert len(statements()) <= 4
-    assert jobs.settle(tracked.connection, []) == []
+    assert len(successors.end(tracked.connection, head.id)) == length
+    assert len(statements()) == 4
+
+
+def test_a_wide_header_ends_in_few_statements(tracked: Tracked, statements: Callable[[], Sequence[str]]) -> None:
+    """Its members wait for the job that has failed, and its body for them."""
+    first, width = uuid4(), successors.BATCH + 1
+    members = [new_job(follows=first, group_id="g") for _ in range(width)]
+    head = plan(tracked, *members, new_job(follows_group="g"), id=first)
+    tracked.fail(tracked.start(head))
+    statements()
+    assert len(successors.end(tracked.connection, head.id)) == width + 1
+    assert len(statements()) <= 8

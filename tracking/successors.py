@@ -26,20 +26,21 @@ from tracking.statements import is_followed, revoked_by
 from tracking.states import ACTIVE, FINISHED, WAITING, Event, Status
 from tracking.values import MESSAGE_BYTES, bounded
 
+BATCH = 500  # rows in one statement: none may take long
 PROVISIONAL = "with:"  # begins the name of a canvas group that has no id yet; a later plan gives it
 NOT_CALLED = Failure("NotCalled", "the job that it follows has succeeded and called something else")
 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A successor that ended with what it waited for; `exception` as Celery keeps one.
+    """A job that ended without a word of its body; `exception` as Celery keeps one.
 
-    `of_group`: it is the body of a chord whose header has failed, and not further down.
+    `calls_errbacks`: it had begun, or is the body of a chord whose header has failed, and not further down.
     """
 
     job: JobRecord
     exception: JsonObject
-    of_group: bool
+    calls_errbacks: bool
 
 
 def submit(connection: Connection, job: NewJob, limits: Limits, *, scope: Scope) -> Submitted:
@@ -61,11 +62,12 @@ def plan(connection: Connection, planned: Sequence[NewJob]) -> list[JobRecord]:
     A row that exists stays as it is, unless it is of a job that is being replaced, and waits now for another one, or it
     follows a group whose id was not known or has changed: Celery makes a new one for a chord in the body of another.
     """
-    if not planned:
-        return []
-    actor = planned[0].actor or planned[0].owner.user_id
-    parameters = {"jobs": [_planned(job) for job in planned], "actor": actor}
-    return [record(row) for row in connection.execute(PLAN, parameters)]
+    created: list[JobRecord] = []
+    for start in range(0, len(planned), BATCH):
+        batch = planned[start : start + BATCH]
+        parameters = {"jobs": [_planned(job) for job in batch], "actor": batch[0].actor or batch[0].owner.user_id}
+        created += [record(row) for row in connection.execute(PLAN, parameters)]
+    return created
 
 
 def call(connection: Connection, job: NewJob, limits: Limits, by: Collection[UUID | str]) -> JobRecord | None:
@@ -123,15 +125,21 @@ def end(connection: Connection, job_id: UUID) -> list[Ended]:
     return ended
 
 
+def ended(connection: Connection, job_id: UUID) -> list[Ended]:
+    """A job that is over, and why: none when it is not."""
+    row = connection.execute(CULPRIT, {"id": job_id}).first()
+    return [Ended(record(row), _exception_of(row), calls_errbacks=True)] if row is not None else []
+
+
 def end_uncalled(connection: Connection, job_id: UUID, failure: Failure) -> list[Ended]:
     """Fail what still waits for a job that has succeeded: it could not be called, for this reason."""
-    return _end(connection, END_CHAIN, {"job_id": job_id}, Status.FAILED, failure)
+    return _end(connection, [job_id], Status.FAILED, failure)
 
 
 def end_bodies(connection: Connection, group_id: str, failure: Failure) -> list[Ended]:
     """Fail what still waits for the results of a group, and what waits for that in turn, for this reason."""
     bodies = list(connection.execute(FOLLOWERS, {"group_id": group_id, "id": None}).scalars())
-    return _end(connection, END_BODIES, {"group_id": group_id, "bodies": bodies}, Status.FAILED, failure)
+    return _end(connection, bodies, Status.FAILED, failure)
 
 
 def incomplete_headers(connection: Connection, age: timedelta, batch: int) -> list[str]:
@@ -162,7 +170,7 @@ def _end_chain(connection: Connection, culprit: Row[Any]) -> list[Ended]:
     why = ": ".join(filter(None, (culprit.status, culprit.error_type, culprit.error_message)))
     reason = culprit.error_message if _never_ran(culprit) else f"it follows the job {culprit.id}, which is {why}"
     failure = Failure(UNCALLED, str(reason), exception=_exception_of(culprit))
-    return _end(connection, END_CHAIN, {"job_id": culprit.id}, Status(culprit.status), failure)
+    return _end(connection, [culprit.id], Status(culprit.status), failure)
 
 
 def _end_bodies(connection: Connection, culprit: Row[Any]) -> list[Ended]:
@@ -176,21 +184,28 @@ def _end_bodies(connection: Connection, culprit: Row[Any]) -> list[Ended]:
     if not _never_ran(culprit) and len(bodies) == 1:  # Celery gives each member of a group the cause itself
         exception = {"exc_type": "ChordError", "exc_message": [reason], "exc_module": "celery.exceptions"}
     failure = Failure(UNCALLED, reason, exception=exception)
-    ended = _end(connection, END_BODIES, {"group_id": culprit.group_id, "bodies": bodies}, Status.FAILED, failure)
-    return [replace(each, of_group=False) for each in ended] if _never_ran(culprit) else ended
+    ended = _end(connection, bodies, Status.FAILED, failure)
+    return [replace(each, calls_errbacks=False) for each in ended] if _never_ran(culprit) else ended
 
 
-def _end(connection: Connection, sql: Any, which: dict[str, Any], status: Status, failure: Failure) -> list[Ended]:
+def _end(connection: Connection, roots: Sequence[UUID], status: Status, failure: Failure) -> list[Ended]:
+    """End what waits for these jobs in the end, and those of them that wait themselves: the bodies of a chord."""
     exception = failure.exception or _exception(failure.type, failure.message)
     parameters = {
-        **which,
         "status": str(status),
         "error_type": UNCALLED,
         "error_message": bounded(failure.message, MESSAGE_BYTES),
         "kept": {"exception": dict(exception)},
+        "batch": BATCH,
     }
-    rows = [record(row) for row in connection.execute(sql, parameters)]
-    return [Ended(job, exception, of_group=job.id in which.get("bodies", ())) for job in rows]
+    ended: list[Ended] = []
+    found = BATCH
+    while found == BATCH:
+        known = [*roots, *(each.job.id for each in ended)]
+        rows = [record(row) for row in connection.execute(END, {**parameters, "roots": known})]
+        ended += [Ended(job, exception, calls_errbacks=job.id in roots) for job in rows]
+        found = len(rows)
+    return ended
 
 
 def _never_ran(culprit: Row[Any]) -> bool:
@@ -323,7 +338,7 @@ CALL = statement(
 
 CULPRIT = text(
     f"""
-    SELECT id, status, group_id, error_type, error_message,
+    SELECT *,
            (SELECT detail -> 'exception' FROM history
             WHERE job_id = jobs.id AND to_status = jobs.status ORDER BY history.id DESC LIMIT 1) AS exception
     FROM jobs WHERE id = :id AND status IN ({listed(FINISHED)})"""
@@ -346,17 +361,21 @@ FOLLOWERS = text(
 )
 
 
-def _ending(first: str) -> str:
-    return f"""
+END = statement(
+    f"""
     WITH RECURSIVE doomed AS (
-        SELECT id FROM jobs WHERE {first} AND hold = 'dependency'
+        SELECT unnest(:roots) AS id
         UNION
-        SELECT jobs.id FROM doomed JOIN jobs ON jobs.follows = doomed.id AND jobs.hold = 'dependency'
+        -- One probe of its index for each: a join, or another index, would read all that waits at every step.
+        SELECT next.id FROM doomed CROSS JOIN LATERAL (
+            SELECT id FROM jobs WHERE jobs.follows = doomed.id
+            OFFSET 0) AS next
     ), locked AS (
-        SELECT id, status AS from_status FROM jobs
-        WHERE id IN (SELECT id FROM doomed) AND hold = 'dependency' AND status IN ({listed(WAITING)})
-        ORDER BY id
-        FOR UPDATE
+        SELECT found.id, from_status FROM doomed CROSS JOIN LATERAL (
+            SELECT id, status AS from_status, hold AS held FROM jobs WHERE jobs.id = doomed.id
+            OFFSET 0 FOR UPDATE) AS found
+        WHERE held = 'dependency' AND from_status IN ({listed(WAITING)})
+        LIMIT :batch
     ), moved AS (
         UPDATE jobs
         SET status = :status, hold = NULL, due_at = NULL, error_type = :error_type, error_message = :error_message,
@@ -375,11 +394,10 @@ def _ending(first: str) -> str:
             kept="CAST(:kept AS jsonb)",
         )
     })
-    SELECT * FROM moved"""
-
-
-END_CHAIN = statement(_ending("follows = :job_id"), kept=JSONB)
-END_BODIES = statement(_ending("follows_group = :group_id AND id = ANY(:bodies)"), kept=JSONB, bodies=ARRAY(Uuid))
+    SELECT * FROM moved""",
+    kept=JSONB,
+    roots=ARRAY(Uuid),
+)
 
 LEFT_BEHIND = text(
     f"""
