@@ -336,12 +336,12 @@ def test_stats_equal_a_count_of_the_rows(
 ) -> None:
     """Active ones all, finished ones of the window, for the organization or one project of it."""
     empty(pool)
-    tracked.submit(owner=Owner("globex", "u1"), project_id=project)
     for situation, of_project, age in wanted:
         job = tracked.put_into(situation)
         tracked.connection.execute(table.update().where(table.c.id == job.id).values(project_id=of_project))
         if job.status in FINISHED:
             tracked.finished_ago(job, age * MINUTE)
+    tracked.submit(owner=Owner("globex", "u1"), project_id=project)  # the last, as organizations take turns
     now = tracked.connection.execute(select(func.now())).scalar_one()
     counted = Counter(
         str(job.status)
