@@ -14,9 +14,10 @@ import structlog
 from billiard.common import TERM_SIGNAME
 from celery.concurrency.prefork import TaskPool
 from celery.platforms import signals
+from celery.utils.collections import LimitedSet
 from celery.utils.functional import maybe_list
 from celery.worker import state as worker
-from celery.worker.control import control_command, nok, ok  # type: ignore[attr-defined]  # missing in the stubs
+from celery.worker.control import control_command, inspect_command, nok, ok  # type: ignore[attr-defined]  # missing in the stubs
 
 from tasks import revoking
 from tasks.recording import recorder
@@ -24,6 +25,9 @@ from tasks.revoking import Revocation
 from tracking.errors import InvalidValue
 
 log = structlog.get_logger(__name__)
+
+# What this worker was told to revoke, for people who ask: nothing is decided by it. Kept as Celery keeps it.
+_heard = LimitedSet(maxlen=worker.REVOKES_MAX, expires=worker.REVOKE_EXPIRES)
 
 INTERRUPTION = "SIGUSR1"  # raises SoftTimeLimitExceeded in the body
 
@@ -64,6 +68,12 @@ def revoke_by_stamped_headers(
     return ok(f"headers {headers} revoked" if ended else f"headers {headers} were not terminated")
 
 
+@inspect_command()
+def revoked(state: Any, **_: Any) -> list[str]:  # noqa: ARG001 - Celery's signature
+    """List of revoked task-ids."""
+    return list(_heard)
+
+
 @control_command(visible=False)
 def interrupt(state: Any, task_id: str, **_: Any) -> Any:
     """End the body of a job that was cancelled."""
@@ -85,6 +95,7 @@ def _revoke(state: Any, command: str, arguments: Mapping[str, Any], signal: Any)
         if not recorder().record(lambda: revoking.cancel(asked, by=hostname, since=since)):
             return dict(nok("too much waits to be written: nothing was revoked"))
         log.info("revocation.heard", task_ids=asked.ids[:10], count=len(asked.ids), stamps=sorted(asked.stamps))
+    _heard.update(asked.ids)
     named = [each for each in tuple(worker.requests.values()) if asked.terminates and asked.names(each)]
     for request in named:
         _end(state, request, signal)

@@ -247,6 +247,16 @@ def test_workers_answer_as_celery_s(running: Platform) -> None:
         assert running.run(OURS + ask.format(call), "[]").strip() == str([answer])
 
 
+def test_workers_tell_what_they_were_told_to_revoke(running: Platform) -> None:
+    """Which decides nothing: the row does."""
+    job_id = running.submit("noop", countdown=3600)
+    told = running.run(
+        OURS + CLIENT["a result that waits for answers"] + "\nprint(list(app.control.inspect().revoked().values()))",
+        json.dumps([str(job_id)]),
+    )
+    assert str(job_id) in told
+
+
 @pytest.mark.parametrize(
     "arguments",
     ["{}", "{'task_id': 5, 'signal': 'NOSUCH', 'terminate': True}", "{'headers': 7}", "{'task_id': 'a\\x00'}"],
