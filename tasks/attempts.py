@@ -131,7 +131,7 @@ def end(request: Any, error: BaseException) -> None:
         _retry(request, now, error)
     elif isinstance(error, Reject):
         reason, requeue = rejection(error)
-        failure = Failure("Reject", storable_text(reason or "its handler rejected the job"))
+        failure = Failure("Reject", storable_text(reason or "its handler rejected the job"), exception=described(error))
         end_attempt(request, now, "returned" if requeue else "failed", how="rejected", failure=failure)
     elif isinstance(error, Ignore) and now.replacement is not None:
         end_attempt(request, now, "replaced", how="finished first")

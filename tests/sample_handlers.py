@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from celery import current_app
-from celery.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import Reject, SoftTimeLimitExceeded
 
 from tasks import BaseModel, Job, app
 from tasks.exceptions import PayloadError
@@ -265,3 +265,9 @@ def updating(self: Job, meta: dict[str, int]) -> None:
     """Say how far it is, and wait to be interrupted."""
     self.update_state(state="PROGRESS", meta=meta)
     time.sleep(30)
+
+
+@app.task(name="rejecting")
+def rejecting() -> None:
+    """Want nothing of it."""
+    raise Reject("no", requeue=False)

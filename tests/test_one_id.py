@@ -154,6 +154,16 @@ def test_a_failed_result_has_its_traceback_and_exception(running: Platform) -> N
     assert traceback.rstrip().endswith("ValueError: of no use")
 
 
+def test_a_rejected_result_raises_what_was_raised(running: Platform) -> None:
+    """The class of Celery's own, which a caller catches."""
+    job = running.wait_for(running.submit("rejecting"))
+    ask = (
+        ASK
+        + "from celery.exceptions import Reject\ntry:\n    result.get()\nexcept Reject as error:\n    print(error.args)"
+    )
+    assert running.run(ask, json.dumps(str(job.id))).strip() == "('no', False)"
+
+
 def test_a_running_result_has_the_progress_of_its_body(running: Platform) -> None:
     """What `update_state` said last."""
     job_id = running.submit("updating", {"current": 3, "total": 4})
