@@ -220,5 +220,5 @@ def test_without_a_broker_jobs_are_accepted_all_the_same(api_database_url: str, 
         caller = lonely.caller()
         began = datetime.now(UTC)
         ids = [caller.create().json()["jobId"] for _ in range(20)]
-        assert datetime.now(UTC) - began < timedelta(seconds=2)
+        assert datetime.now(UTC) - began < timedelta(seconds=10)  # a broker's silence would take 5 each
         assert {caller.find(job_id).dispatched_at for job_id in ids} == {None}

@@ -145,6 +145,17 @@ def test_every_operation_is_tried(description: Description) -> None:
     assert sorted(operation["operationId"] for operation in description.operations.values()) == sorted(OPERATIONS)
 
 
+@pytest.fixture
+def resumed(api: Api) -> Iterator[None]:
+    """What a test has paused for all organizations goes on after it: other tests use the same server."""
+    yield
+    operator = api.caller()
+    for pause in operator.get("/v1/organization").json()["pauses"]:
+        operator.post(f"/v1/job-types/{quote(pause['jobType'], safe='')}/resume", {"everywhere": True})
+    assert operator.get("/v1/organization").json()["pauses"] == []
+
+
+@pytest.mark.usefixtures("resumed")
 @pytest.mark.parametrize("name", OPERATIONS)
 # Not shrunk: an example that fails is small, and each costs a request.
 @settings(phases=[Phase.generate], max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
