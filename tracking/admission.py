@@ -18,6 +18,7 @@ from tracking.models import UNCALLED, JobRecord
 from tracking.rule import (
     ALIVE,
     LINES,
+    SENT,
     first_in_line,
     has_room,
     in_flight,
@@ -406,7 +407,6 @@ TAKE_BACK_UNSERVED = _back_in_line(
     reason="'no living worker consumes the queue ' || queue",
 )
 
-_SENT = f"{IN_FLIGHT} AND hold IS NULL AND status IN ({listed(WAITING)})"
 _EXCESS = f"""
     (SELECT count(*) FROM jobs
      WHERE {IN_FLIGHT} AND queue = ANY(ARRAY(SELECT unnest(queues) FROM workers
@@ -415,10 +415,10 @@ _EXCESS = f"""
 
 # Of each organization the least urgent and newest first, and of whoever has most there.
 TAKE_BACK_CROWD = _back_in_line(
-    f"""{_organizations_with(_SENT)}, surplus AS (
+    f"""{_organizations_with(SENT)}, surplus AS (
         SELECT sent.* FROM lines CROSS JOIN LATERAL (
             SELECT id, queue, row_number() OVER (PARTITION BY queue ORDER BY priority DESC, created_at, id) AS place
-            FROM jobs WHERE jobs.organization_id = lines.organization_id AND {_SENT}) AS sent
+            FROM jobs WHERE jobs.organization_id = lines.organization_id AND {SENT}) AS sent
         WHERE lines.organization_id IS NOT NULL AND place > 1
           AND ({limit_of("lines.organization_id")} > 0 OR {is_contended("lines.organization_id")})
     ), crowd AS (
@@ -427,7 +427,7 @@ TAKE_BACK_CROWD = _back_in_line(
         SELECT queue, {_EXCESS} AS number FROM (SELECT DISTINCT queue FROM surplus) AS surplus
     ), locked AS (
         SELECT id, status AS from_status FROM jobs
-        WHERE {_SENT} AND id IN (SELECT id FROM crowd JOIN excess USING (queue) WHERE turn <= number LIMIT :batch)
+        WHERE {SENT} AND id IN (SELECT id FROM crowd JOIN excess USING (queue) WHERE turn <= number LIMIT :batch)
         FOR UPDATE SKIP LOCKED
     )""",
     reason="'the workers have no free slot for it'",

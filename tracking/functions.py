@@ -6,13 +6,11 @@ that makes it anew: the migrations hold copies.
 
 from __future__ import annotations
 
-from tracking.rule import LINES
+from tracking.rule import LINES, SENT
 from tracking.schema import IN_FLIGHT
-from tracking.sql import listed
-from tracking.states import WAITING, Event
+from tracking.states import Event
 
 _ALIVE = "workers.seen_at > clock_timestamp() - silence"
-_SENT = f"{IN_FLIGHT} AND hold IS NULL AND status IN ({listed(WAITING)})"
 
 # One probe of an index on either side of the organization, however much it has itself.
 IS_CONTENDED = f"""
@@ -21,8 +19,8 @@ LANGUAGE plpgsql STABLE AS $$
 BEGIN
     RETURN EXISTS (SELECT FROM jobs WHERE hold = 'organization_limit' AND organization_id < of_organization)
         OR EXISTS (SELECT FROM jobs WHERE hold = 'organization_limit' AND organization_id > of_organization)
-        OR EXISTS (SELECT FROM jobs WHERE {_SENT} AND organization_id < of_organization)
-        OR EXISTS (SELECT FROM jobs WHERE {_SENT} AND organization_id > of_organization);
+        OR EXISTS (SELECT FROM jobs WHERE {SENT} AND organization_id < of_organization)
+        OR EXISTS (SELECT FROM jobs WHERE {SENT} AND organization_id > of_organization);
 END $$"""
 
 # Its limit, and of the slots of the workers of that queue those that nobody has been sent to; but one job of each
@@ -49,7 +47,7 @@ BEGIN
     room := slots - (SELECT count(*) FROM (SELECT FROM jobs WHERE {IN_FLIGHT} AND queue = ANY(shared) LIMIT slots)
                      AS taken);
     IF room < 1 AND NOT EXISTS (SELECT FROM jobs
-                                WHERE organization_id = of_organization AND {_SENT} AND queue = ANY(shared)) THEN
+                                WHERE organization_id = of_organization AND {SENT} AND queue = ANY(shared)) THEN
         room := 1;
     END IF;
     RETURN least(own, room);
@@ -63,7 +61,7 @@ LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
     WITH locked AS (
         SELECT id, status AS from_status FROM jobs
-        WHERE organization_id = of_organization AND {_SENT} AND queue = of_queue AND priority < of_priority
+        WHERE organization_id = of_organization AND {SENT} AND queue = of_queue AND priority < of_priority
         ORDER BY priority, created_at DESC, id DESC
         LIMIT 1
         FOR UPDATE SKIP LOCKED

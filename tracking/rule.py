@@ -11,10 +11,15 @@ Each function spells one question about the row of `jobs` that goes by the name 
 from __future__ import annotations
 
 from tracking.schema import IN_FLIGHT
+from tracking.sql import listed
+from tracking.states import WAITING
 
 LINES = 0x63656C65  # "cele": the space of our locks, of which each organization has one; any constant will do
 
 EVERYBODY = ""  # instead of an organization: the circuit for all of them
+
+# With the broker, and not started.
+SENT = f"{IN_FLIGHT} AND hold IS NULL AND status IN ({listed(WAITING)})"
 
 ALIVE = "workers.seen_at > clock_timestamp() - CAST(:lease_timeout AS interval)"
 
