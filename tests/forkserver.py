@@ -1,11 +1,13 @@
 """Processes that have imported the platform already: one process per test session imports it, and forks per start.
 
-A fork is a real start but for the imports: environment, directory, files, session, signals, and the interpreter's own
-end are its own. Nothing that is imported before the fork may have read a setting, which the server checks.
+A fork is a real start but for the imports: environment, directory, files, session, signals, and its end with all exit
+handlers are its own. Nothing that is imported before the fork may have read a setting, which the server checks.
 """
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import json
 import os
@@ -18,7 +20,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).parent.parent
 SERVE = "from tests.forkserver import serve; serve()"
@@ -135,10 +137,12 @@ def serve() -> None:
     for module in MODULES:
         importlib.import_module(module)
     _check_that_nothing_is_set()
+    gc.collect()
+    gc.freeze()  # no collection in a fork looks at what was there before it, which would copy each page
     with socket.socket(fileno=int(sys.argv[1])) as requests:
         program = _forked(requests)
     if program is not None:
-        _run(program)
+        _leave(_run(program))
 
 
 def _check_that_nothing_is_set() -> None:
@@ -182,11 +186,27 @@ def _become(request: dict[str, Any], files: Sequence[int]) -> None:
         os.close(file)
 
 
-def _run(command: list[str]) -> None:
-    """What the interpreter does with its command line. Its own end, with all exit handlers, follows."""
-    if command[0] == "-c":
-        sys.argv, sys.path[0] = command[:1], ""
-        exec(compile(command[1], "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102 - as `python -c` does
-        return
-    sys.argv, sys.path[0] = command, str(Path(command[0]).parent)
-    runpy.run_path(command[0], run_name="__main__")
+def _run(command: list[str]) -> Any:
+    """What the interpreter does with its command line. Returns what `sys.exit` was called with, if it was."""
+    try:
+        if command[0] == "-c":
+            sys.argv, sys.path[0] = command[:1], ""
+            exec(compile(command[1], "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102 - as `python -c` does
+        else:
+            sys.argv, sys.path[0] = command, str(Path(command[0]).parent)
+            runpy.run_path(command[0], run_name="__main__")
+    except SystemExit as end:
+        return end.code
+    return None
+
+
+def _leave(code: Any) -> NoReturn:
+    """End as the interpreter does, but for its destruction of all modules: in a fork that takes a second."""
+    if code is not None and not isinstance(code, int):
+        print(code, file=sys.stderr)  # noqa: T201 - as the interpreter does
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]  # waits for threads
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code or 0)
