@@ -10,9 +10,11 @@ from typing import Any
 
 import pydantic
 import structlog
-from celery import Task
+from celery import Task, group
+from celery.canvas import maybe_signature
 from celery.exceptions import Ignore, Reject
 from kombu.utils.imports import symbol_by_name
+from kombu.utils.uuid import uuid
 
 from tasks import attempts, running, sending
 from tasks.arguments import is_call
@@ -176,6 +178,16 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
             sig.delay()
         now.replacement = replacement
         raise Ignore("replaced by another task")
+
+    def add_to_chord(self, sig: Any, lazy: bool = False) -> Any:  # noqa: FBT001, FBT002 - Celery's signature
+        """Celery's: let the chord of this job wait for another task or canvas; of a group, for each of its members.
+
+        Celery would count a group as one member, and call the chord's body with the results of that group alone.
+        """
+        if not isinstance(sig, group):
+            return super().add_to_chord(sig, lazy)  # type: ignore[call-overload]  # the stubs want a literal
+        added = [self.add_to_chord(maybe_signature(member, app=self.app), lazy) for member in sig.tasks]
+        return group(added, app=self.app) if lazy else self.app.GroupResult(uuid(), added)
 
     def update_state(
         self,

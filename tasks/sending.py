@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
@@ -199,7 +199,9 @@ def with_successors(app: Celery, job: NewJob) -> NewJob:
 
 
 def _with_successors(app: Celery, job: NewJob, steps: Iterable[canvases.Step]) -> NewJob:
-    return replace(job, successors=[*job.successors, *(_successor(app, job, step) for step in steps)])
+    now = running_now(app)
+    joining = now.joining if now is not None else set()
+    return replace(job, successors=[*job.successors, *(_successor(app, job, step, joining) for step in steps)])
 
 
 def running_now(app: Celery) -> running.Running | None:
@@ -209,7 +211,7 @@ def running_now(app: Celery) -> running.Running | None:
     return now or running.anywhere()
 
 
-def _successor(app: Celery, job: NewJob, step: canvases.Step) -> NewJob:
+def _successor(app: Celery, job: NewJob, step: canvases.Step, joining: Collection[str]) -> NewJob:
     """The row of a task that waits for its call: what is known of it now. Raises the errors of a bad request."""
     name, args, kwargs = (step.signature[part] for part in ("task", "args", "kwargs"))
     handler: Any = app.tasks.get(name)
@@ -217,8 +219,9 @@ def _successor(app: Celery, job: NewJob, step: canvases.Step) -> NewJob:
     follows = step.before if isinstance(step.before, UUID) else None
     organization, user = options.get("organization"), options.get("user")
     errbacks = to_plain([dict(each) for each in step.errbacks])
+    identifier = _identifier(step.options["task_id"])
     return NewJob(
-        id=_identifier(step.options["task_id"]),
+        id=identifier,
         owner=Owner(
             _kept(organization or job.owner.organization_id, "organization"), _kept(user or job.owner.user_id, "user")
         ),
@@ -236,6 +239,7 @@ def _successor(app: Celery, job: NewJob, step: canvases.Step) -> NewJob:
         group_id=options.get("group_id") or step.group,
         group_index=options.get("group_index"),
         actor=job.actor,
+        joins=str(identifier) in joining,
     )
 
 

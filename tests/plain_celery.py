@@ -1,4 +1,4 @@
-"""Plain Celery with the tasks of canvas_handlers: what ours is compared with."""
+"""Plain Celery with the tasks of the canvases: what ours is compared with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 from celery import Celery
 
-app = Celery("plain", include=["tests.canvas_handlers"])
+app = Celery("plain", include=["tests.canvases.tasks"])
 app.conf.update(
     broker_url=os.environ["PLAIN_URL"],
     result_backend=os.environ["PLAIN_URL"],

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from tests.canvas_handlers import CANVASES, TYPED
+from tests.canvases import CANVASES, TYPED
 from tests.live import Platform
 from tests.servers import Servers, new_database
 
-ASK_PLAIN = "import sys, json; from tests import canvas_handlers, plain_celery"
-ASK_PLAIN += "; print(json.dumps(canvas_handlers.answers(plain_celery.app, json.loads(sys.argv[1]))))"
-ASK = "from tests import canvas_handlers; from tasks import app; import json"
-ASK += "; print(json.dumps(canvas_handlers.answers(app, json.loads(stdin))))"
+ASK_PLAIN = "import sys, json; from tests import canvases, plain_celery"
+ASK_PLAIN += "; print(json.dumps(canvases.answers(plain_celery.app, json.loads(sys.argv[1]))))"
+ASK = "from tests import canvases; from tasks import app; import json"
+ASK += "; print(json.dumps(canvases.answers(app, json.loads(stdin))))"
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def ours(servers: Servers, broker_url: str, tmp_path_factory: pytest.TempPathFac
     with new_database(servers) as url:
         directory = tmp_path_factory.mktemp("ours")
         with Platform(
-            url, broker_url, directory, CELERIAC_IMPORTS="tests.canvas_handlers", CELERIAC_ORGANIZATION_LIMIT="0"
+            url, broker_url, directory, CELERIAC_IMPORTS="tests.canvases.tasks", CELERIAC_ORGANIZATION_LIMIT="0"
         ) as platform:
             platform.start_worker(concurrency=3)
             yield json.loads(platform.run(ASK, json.dumps(list(CANVASES)), timeout=240))

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import event
 
 from tests.tracked import ACME, Tracked, check_rows, new_job
-from tracking import admission, explain, queries, successors
+from tracking import admission, explain, groups, queries, successors
 from tracking.admission import UNLIMITED
 from tracking.db import Database
 from tracking.errors import IllegalMove
@@ -75,6 +75,14 @@ def test_the_same_submit_again_plans_nothing(tracked: Tracked) -> None:
     )
     assert not again.created
     assert len(tracked.all()) == 2
+
+
+def test_a_chord_waits_for_the_end_of_a_chain_that_joins_it(tracked: Tracked) -> None:
+    """The member of the header is the last task of the chain, whose row comes with that of the first one."""
+    groups.set_size(tracked.connection, "header", 2)
+    first = uuid4()
+    plan(tracked, new_job(follows=first, group_id="header", joins=True), id=first)
+    assert groups.size(tracked.connection, "header") == 3
 
 
 def test_a_call_gives_the_arguments_and_lets_the_job_run(tracked: Tracked) -> None:

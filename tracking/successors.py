@@ -44,15 +44,16 @@ class Ended:
 
 
 def submit(connection: Connection, job: NewJob, limits: Limits, *, scope: Scope) -> Submitted:
-    """Accept a job together with the rows of what follows it, as a member of the chord that it joins, if it does.
+    """Accept a job together with the rows of what follows it; those of them that join a chord become its members.
 
     Wants a transaction. Raises what `jobs.submit` raises.
     """
     submitted = jobs.submit(connection, job, limits, scope=scope)
     if submitted.created:
         plan(connection, job.successors)
-        if job.joins and job.group_id is not None:
-            groups.grow(connection, job.group_id)
+        for joined in (each.group_id for each in (job, *job.successors) if each.joins):
+            if joined is not None:
+                groups.grow(connection, joined)
     return submitted
 
 

@@ -1,0 +1,73 @@
+"""What get() raises."""
+
+# ruff: noqa: D103 - the name of a canvas says what it is
+# The stubs know one kind of result.
+# mypy: disable-error-code="attr-defined,union-attr,call-overload,untyped-decorator"
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import chain, chord, group
+
+from tests.canvases.table import WITHIN, canvas, raised, typed
+from tests.canvases.tasks import OrderError, echo, refuse, total
+
+
+@canvas
+def an_exception_of_the_handlers_own() -> Any:
+    result = refuse.delay(number=3)
+    answer = raised(result)
+    return [answer, isinstance(result.result, OrderError), "OrderError" in result.traceback]
+
+
+@canvas
+def a_failing_chain() -> Any:
+    return raised(chain(echo.s(1), refuse.s(), echo.s()).delay())
+
+
+@canvas
+def the_end_of_a_failed_chain_by_its_id() -> Any:
+    result = chain(echo.s(1), refuse.s(), echo.s(), echo.s()).delay()
+    return raised(echo.AsyncResult(result.id))
+
+
+@canvas
+def a_failing_member() -> Any:
+    return raised(group(echo.s(1), refuse.s()).delay().results[1])
+
+
+@canvas
+def a_failing_header() -> Any:
+    result = chord([echo.s(1), refuse.s()], total.s()).delay()
+    answer = raised(echo.AsyncResult(result.id))
+    return [*answer[:2], answer[2][0].split(" ")[0], "OrderError" in answer[2][0], answer[3]]
+
+
+@canvas
+def a_failing_header_whose_result_has_parents() -> Any:
+    return raised(chord([echo.s(1), refuse.s()], total.s()).delay())[:3]
+
+
+@canvas
+def a_header_that_begins_with_a_chord() -> Any:
+    return chord([chord([echo.s(1), echo.s(2)], total.s()), echo.s(3)], total.s()).delay().get(timeout=WITHIN)
+
+
+@typed(["celery.exceptions", "ChordError", "FAILURE"])  # for which plain Celery waits for ever
+def a_failing_chord_in_a_header() -> Any:
+    result = chord([chord([echo.s(1), refuse.s()], total.s()), echo.s(2)], total.s()).delay()
+    answer = raised(echo.AsyncResult(result.id))
+    return [*answer[:2], answer[3]]
+
+
+@canvas
+def what_follows_a_failed_chord() -> Any:
+    result = chain(group(echo.s(1), refuse.s()), total.s(), echo.s()).delay()
+    answer = raised(echo.AsyncResult(result.id))
+    return [*answer[:2], answer[3]]
+
+
+@canvas
+def a_failing_body() -> Any:
+    return raised(chord([echo.s(1), echo.s(2)], refuse.s()).delay())
