@@ -8,7 +8,7 @@ HIGHEST_PRIORITY = 9
 
 broker_url = settings().broker
 broker_connection_retry_on_startup = True
-# Read by the worker and by Flower: one list for each of the ten priorities, see tasks/transport.py.
+# Read by the worker and by Flower: one list for each of the ten priorities, see tasks/broker/transport.py.
 broker_transport_options = {"priority_steps": list(range(HIGHEST_PRIORITY + 1))} if "redis" in broker_url[:7] else {}
 
 result_backend = "tasks.backend:RowBackend"
@@ -29,7 +29,7 @@ task_reject_on_worker_lost = False
 worker_prefetch_multiplier = 1
 worker_disable_prefetch = "redis" in broker_url[:7]
 
-worker_consumer = "tasks.consumer:Consumer"
+worker_consumer = "tasks.worker.consumer:Consumer"
 
 # Outcomes are in PostgreSQL; our own log lines carry ids and no payloads.
 worker_hijack_root_logger = False

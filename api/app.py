@@ -20,7 +20,7 @@ from api.openapi import DescribedApi, operation_id
 from api.readiness import Readiness
 from api.routes import exports, health, job_types, jobs, organization, projects
 from tasks.app import import_handlers
-from tasks.dispatch import dispatcher
+from tasks.broker.dispatcher import dispatcher
 from tracking.db import database
 from tracking.settings import settings
 

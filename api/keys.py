@@ -17,7 +17,7 @@ import jwt
 import structlog
 from pydantic_core import from_json
 
-from tasks.dialling import Dialler
+from tasks.webhooks.dialling import Dialler
 from tracking.errors import ConfigurationError
 
 PATIENCE = 3.0  # seconds for the whole answer, to its last byte

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import structlog
 
-from tasks.link import Link
+from tasks.broker.link import Link
 from tracking import workers
 from tracking.db import Database, Outage, outage, takes_writes
 from tracking.settings import Settings

@@ -7,9 +7,10 @@ from sqlalchemy import Connection
 
 from celeriac import handlers
 from celeriac.operations import connected
-from tracking import admission, organizations, pauses, seen
-from tracking.admission import Limits
+from tracking.admission import holds, organizations, pauses
+from tracking.admission.holds import Limits
 from tracking.errors import ConfigurationError
+from tracking.reads import seen
 from tracking.settings import settings
 
 OPERATOR = "operator"
@@ -31,9 +32,9 @@ def set_limit(organization_id: str, concurrency: int | None) -> None:
     """Set it; 0 = any number, None = as by default."""
     with connected(TIMEOUT) as database, database.begin() as connection:
         if concurrency is None:
-            admission.reset_limit(connection, organization_id, Limits.configured(settings()))
+            holds.reset_limit(connection, organization_id, Limits.configured(settings()))
         else:
-            admission.set_limit(connection, organization_id, concurrency, actor=OPERATOR)
+            holds.set_limit(connection, organization_id, concurrency, actor=OPERATOR)
 
 
 def pause_jobs(organization_id: str | None, job_type: str | None, reason: str | None) -> None:

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tracking.admission import Limits
+from tracking.admission.holds import Limits
 from tracking.db import Database
-from tracking.invariants import Finding, verify
+from tracking.reads.invariants import Finding, verify
 from tracking.retention import Kind, Policy, prune
 from tracking.settings import settings
 

@@ -1,9 +1,9 @@
 """What runs in a worker: `celery -A tasks worker`, and what handlers are written with."""
 
-from tasks import signals
 from tasks.app import app
-from tasks.base import Job
+from tasks.attempt.job import Job
 from tasks.payloads import BaseModel
+from tasks.worker import signals
 from tracking.logs import keep_off_stdout
 
 __all__ = ["BaseModel", "Job", "app", "celery"]

@@ -15,8 +15,10 @@ from celery.app.amqp import AMQP
 from celery.app.registry import TaskRegistry
 from celery.result import AsyncResult
 
-from tasks import sending, succession, transport
-from tasks.base import as_job
+from tasks import sending
+from tasks.attempt import succession
+from tasks.attempt.job import as_job
+from tasks.broker import transport
 from tasks.retries import read_policy
 from tasks.signatures import resolve_annotations
 from tracking.errors import ConfigurationError
@@ -25,7 +27,7 @@ from tracking.settings import settings
 if TYPE_CHECKING:
     from celery.app.task import Task
 
-    from tasks.base import Job
+    from tasks.attempt.job import Job
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,7 +56,7 @@ class JobApp(Celery):
     """A Celery app whose tasks are jobs."""
 
     finalized: bool
-    task_cls = "tasks.base:Job"
+    task_cls = "tasks.attempt.job:Job"
     registry_cls = Handlers  # type: ignore[assignment]  # the stubs know its name only
     amqp_cls = "tasks.app:Messages"
     control_cls = "tasks.revoking:Control"
@@ -62,7 +64,7 @@ class JobApp(Celery):
     @cached_property
     def Worker(self) -> Any:  # noqa: N802 - Celery's name
         """The worker of this app, as a program."""
-        program: Any = "tasks.program:Worker"  # by its name: it is imported by those who run one
+        program: Any = "tasks.worker.program:Worker"  # by its name: it is imported by those who run one
         return self.subclass_with_self(program)
 
     def send_task(  # type: ignore[override]  # Celery's own long list of options goes through `options`
@@ -90,7 +92,7 @@ class JobApp(Celery):
     def task(self, **options: Any) -> Callable[[Callable[P, R]], Task[P, R]]: ...
 
     def task(self, *args: Any, **options: Any) -> Any:
-        """Celery's decorator, with the platform's options among its own; see tasks.base.Job."""
+        """Celery's decorator, with the platform's options among its own; see tasks.attempt.job.Job."""
         return super().task(*args, **options)
 
     def finalize(self, auto: bool = False) -> None:  # noqa: FBT001, FBT002 - Celery's signature
@@ -143,7 +145,7 @@ transport.register()
 
 app = JobApp("celeriac")
 app.config_from_object("celeryconfig")
-app.steps["worker"].add("tasks.upkeep:Upkeep")
+app.steps["worker"].add("tasks.worker.upkeep:Upkeep")
 
 
 def import_handlers() -> None:

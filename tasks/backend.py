@@ -12,12 +12,14 @@ from celery.canvas import _regen  # type: ignore[attr-defined]  # missing in the
 from celery.exceptions import TimeoutError as ResultTimeout
 from celery.result import GroupResult, result_from_tuple
 
-from tasks import attempts, running, sending
+from tasks import sending
+from tasks.attempt import current, tracing
 from tasks.encoding import from_plain
-from tracking import groups, queries
+from tracking import groups
 from tracking.db import database
 from tracking.identifiers import job_id_of
 from tracking.models import JobRecord
+from tracking.reads import lists
 from tracking.states import FINISHED, Status
 
 STATES = {
@@ -56,7 +58,7 @@ class RowBackend(Backend, SyncBackendMixin):
 
     def add_to_chord(self, chord_id: str, result: Any) -> None:  # noqa: ARG002 - Celery's
         """Let the body wait for one more member, from its submit on."""
-        now = running.of(current_task.request)
+        now = current.of(current_task.request)
         if now is not None:
             now.joining.update(member.id for member in getattr(result, "results", None) or [result])
 
@@ -73,7 +75,7 @@ class RowBackend(Backend, SyncBackendMixin):
         state: str = states.SUCCESS,  # noqa: ARG002 - as above
     ) -> None:
         """Settle the attempt: Celery calls this before the hooks of the task. Raises attempts.UnkeepableResult."""
-        attempts.succeed(request, result, is_kept=store_result)
+        tracing.succeed(request, result, is_kept=store_result)
 
     def mark_as_failure(self, *args: Any, **options: Any) -> None:
         """Nothing: see the class."""
@@ -110,9 +112,9 @@ class RowBackend(Backend, SyncBackendMixin):
     def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
         job_id = job_id_of(str(task_id))
         with database().autocommit() as connection:
-            job = queries.find(connection, job_id)
+            job = lists.find(connection, job_id)
             ended = job is not None and (job.status in FINISHED or job.status is Status.RETRYING)
-            end = queries.last_move(connection, job_id, job.status) if job is not None and ended else None
+            end = lists.last_move(connection, job_id, job.status) if job is not None and ended else None
         return self.meta_from_decoded(_meta(job, end.detail if end else {})) if job is not None else _unknown()
 
     def _save_group(self, group_id: str, result: Any) -> Any:

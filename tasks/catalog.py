@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import cast
 
 from tasks.app import app
-from tasks.base import Job
+from tasks.attempt.job import Job
 from tracking.errors import UnknownJobType
 
 

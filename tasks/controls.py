@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import structlog
 
+from tasks.broker.dispatcher import dispatcher
 from tasks.catalog import handler
-from tasks.dispatch import dispatcher
-from tracking import admission, pauses
-from tracking.admission import Limits
+from tracking.admission import holds, pauses
+from tracking.admission.holds import Limits
 from tracking.db import database
 from tracking.settings import settings
 
@@ -44,9 +44,9 @@ def set_limit(organization_id: str, concurrency: int | None, *, actor: str) -> N
     """Let this many jobs of an organization execute at once: 0 = any number, None = as many as by default."""
     with database().begin() as connection:
         if concurrency is None:
-            back = admission.reset_limit(connection, organization_id, Limits.configured(settings()))
+            back = holds.reset_limit(connection, organization_id, Limits.configured(settings()))
         else:
-            back = admission.set_limit(connection, organization_id, concurrency, actor=actor)
+            back = holds.set_limit(connection, organization_id, concurrency, actor=actor)
     log.warning(
         "organization.limited", organization=organization_id, limit=concurrency, actor=actor, back_in_line=len(back)
     )

@@ -3,7 +3,7 @@
 kombu marks what JSON lacks (dates, UUIDs) as `{"__type__": …, "__value__": …}`, and takes every object of these two
 keys for such a mark. So one that a caller has sent is marked, as `{"__type__": "object", "__value__": [[key, value]]}`,
 of which kombu makes the object again. kombu decodes headers on Redis only, and at a redelivery twice; there it is
-`{"__object__": [[key, value]]}`, which the worker decodes on every broker (tasks/consumer.py).
+`{"__object__": [[key, value]]}`, which the worker decodes on every broker (tasks/worker/consumer.py).
 """
 
 from __future__ import annotations

@@ -86,7 +86,7 @@ def _said_by(base: type[Task]) -> dict[str, Any]:  # type: ignore[type-arg]  # o
     """The options that classes above the platform's own and Celery's have set."""
     said: dict[str, Any] = {}
     for each in reversed(base.__mro__):
-        if not each.__module__.startswith(("celery.", "tasks.base")):
+        if not each.__module__.startswith(("celery.", "tasks.attempt.job")):
             said |= {name: vars(each)[name] for name in OPTIONS if name in vars(each)}
     return said
 

@@ -12,8 +12,8 @@ from celery.app.control import Control as CeleryControl
 from celery.utils.functional import maybe_list
 from celery.utils.nodenames import anon_nodename
 
-from tasks.dispatch import dispatcher
-from tasks.messages import JOB_ID_HEADER
+from tasks.broker.dispatcher import dispatcher
+from tasks.broker.messages import JOB_ID_HEADER
 from tracking import revocations
 from tracking.db import database
 from tracking.errors import InvalidValue

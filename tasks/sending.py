@@ -17,14 +17,15 @@ from celery.app.task import Context, Task
 from celery.utils.functional import maybe_list
 from uuid_utils.compat import uuid7
 
-from tasks import canvases, running
+from tasks import canvases
 from tasks.arguments import PASSING, Arguments, arguments_to_payload, is_call
-from tasks.dispatch import dispatcher
+from tasks.attempt import current
+from tasks.broker.dispatcher import dispatcher
+from tasks.broker.messages import PROPERTIES
 from tasks.encoding import as_json, from_plain, to_header, to_headers, to_plain
-from tasks.messages import PROPERTIES
 from tasks.options import check_options
 from tracking import jobs, successors
-from tracking.admission import Limits
+from tracking.admission.holds import Limits
 from tracking.crashpoints import SUBMITTED, crash_point
 from tracking.db import database
 from tracking.errors import InvalidValue, OwnerMissing
@@ -45,7 +46,7 @@ from tracking.values import (
 )
 
 if TYPE_CHECKING:
-    from tasks.base import Job
+    from tasks.attempt.job import Job
 
 MAX_RETRIES_LIMIT = 1_000_000  # what Celery's max_retries=None, "for ever", becomes
 DEFAULT_MAX_RETRIES = 3
@@ -204,11 +205,11 @@ def _with_successors(app: Celery, job: NewJob, steps: Iterable[canvases.Step]) -
     return replace(job, successors=[*job.successors, *(_successor(app, job, step, joining) for step in steps)])
 
 
-def running_now(app: Celery) -> running.Running | None:
+def running_now(app: Celery) -> current.Running | None:
     """The attempt for which this thread works; None outside of a job. Raises UnknownThread."""
     task = app.current_worker_task
-    now = running.of(task.request) if task is not None else None
-    return now or running.anywhere()
+    now = current.of(task.request) if task is not None else None
+    return now or current.anywhere()
 
 
 def _successor(app: Celery, job: NewJob, step: canvases.Step, joining: Collection[str]) -> NewJob:
@@ -267,7 +268,7 @@ def _validated(handler: Job, arguments: Arguments) -> Arguments:
     return arguments_to_payload([handler.validate_payload(payload)], None, takes_payload=True)
 
 
-def _changes(app: Celery, name: str, args: Any, kwargs: Any, asked: running.Asked | None) -> Changes:
+def _changes(app: Celery, name: str, args: Any, kwargs: Any, asked: current.Asked | None) -> Changes:
     """What a retry changes of its row: nothing but what the body named."""
     if asked is None:
         return Changes()

@@ -9,10 +9,10 @@ from uuid import UUID
 
 from tasks import sending
 from tasks.app import app
+from tasks.broker.dispatcher import dispatcher
 from tasks.catalog import offered
-from tasks.dispatch import dispatcher
 from tracking import jobs
-from tracking.admission import Limits
+from tracking.admission.holds import Limits
 from tracking.db import database
 from tracking.models import JobRecord, Owner, Scope, Submitted
 from tracking.settings import settings

@@ -7,10 +7,11 @@ from collections.abc import Callable
 from uuid import UUID, uuid4
 
 from tests.live import Platform, eventually
-from tracking import dead_letters, queries
+from tracking import dead_letters
 from tracking.dead_letters import DeadLetter
 from tracking.identifiers import job_id_of
 from tracking.models import JobRecord
+from tracking.reads import lists
 
 BARE = """
 import json, os
@@ -48,7 +49,7 @@ IDS: dict[str, Callable[[UUID], str]] = {
 def job_of(platform: Platform, task_id: str) -> JobRecord | None:
     """The job of a message; None while there is none."""
     with platform.database.autocommit() as connection:
-        return queries.find(connection, job_id_of(task_id))
+        return lists.find(connection, job_id_of(task_id))
 
 
 def adopted(platform: Platform, task_id: str) -> JobRecord:

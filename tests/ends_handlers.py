@@ -19,7 +19,7 @@ from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded, Work
 from sqlalchemy.exc import OperationalError
 
 from tasks import Job, app
-from tasks.progress import JobCancelled
+from tasks.attempt.progress import JobCancelled
 
 
 class Unprintable(Exception):

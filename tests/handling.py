@@ -9,9 +9,9 @@ from pathlib import Path
 from unittest.mock import patch
 from uuid import UUID, uuid4
 
-from tasks.reporting import catalogue
+from tasks.exports.reporting import catalogue
 from tracking import jobs
-from tracking.admission import UNLIMITED
+from tracking.admission.holds import UNLIMITED
 from tracking.db import Database, database
 from tracking.models import Claim, Failure, NewJob, Outcome, Owner
 from tracking.settings import settings

@@ -25,10 +25,10 @@ import psutil
 from sqlalchemy import select
 
 from tests.forkserver import Forked, ForkServer
-from tracking import queries
 from tracking.crashpoints import VARIABLE
 from tracking.db import Database
 from tracking.models import HistoryEntry, JobRecord
+from tracking.reads import lists
 from tracking.schema import jobs, workers
 
 PRODUCER = """
@@ -145,7 +145,7 @@ class Platform:
     def job(self, job_id: UUID) -> JobRecord:
         """The job's row."""
         with self.database.autocommit() as connection:
-            found = queries.find(connection, job_id)
+            found = lists.find(connection, job_id)
         assert found is not None
         return found
 
@@ -158,7 +158,7 @@ class Platform:
     def history(self, job_id: UUID) -> list[HistoryEntry]:
         """The job's history, oldest first."""
         with self.database.autocommit() as connection:
-            return list(queries.timeline(connection, job_id))
+            return list(lists.timeline(connection, job_id))
 
     def events(self, job_id: UUID) -> list[str]:
         """The names of the job's events, oldest first, without progress."""

@@ -12,7 +12,7 @@ from celery import current_app
 from celery.exceptions import Reject, SoftTimeLimitExceeded
 
 from tasks import BaseModel, Job, app
-from tasks.exceptions import PayloadError
+from tasks.attempt.exceptions import PayloadError
 
 
 class Words(BaseModel):

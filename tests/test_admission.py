@@ -15,15 +15,17 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
-from tasks import admitting, upkeep
-from tasks.upkeep import Sending
+from tasks.broker import admitting
+from tasks.worker import upkeep
+from tasks.worker.upkeep import Sending
 from tests.holding import GLOBEX, Platform, fill, limited
 from tests.tracked import HOUR, Tracked, check_rows, new_job, outcome, wish
-from tracking import admission, circuits, jobs, workers
-from tracking.admission import UNLIMITED
+from tracking import jobs, workers
+from tracking.admission import circuits, holds
+from tracking.admission.functions import FUNCTIONS
+from tracking.admission.holds import UNLIMITED
 from tracking.db import Database
 from tracking.errors import InvalidValue, UnknownDependency
-from tracking.functions import FUNCTIONS
 from tracking.models import Changes, JobRecord, Owner, Refusal, Scope
 from tracking.states import Status
 
@@ -330,7 +332,7 @@ def test_the_platforms_limit_may_be_given_back(two: Platform, pool: Database) ->
     two.set_limit(5)
     made = two.submit_many(5)
     with pool.begin() as connection:
-        admission.reset_limit(connection, "acme", two.limits)
+        holds.reset_limit(connection, "acme", two.limits)
     assert two.in_flight() == ids(made[:2])
 
 
@@ -925,7 +927,7 @@ def test_a_long_line_that_is_paused_steps_aside_in_bounded_steps(two: Platform, 
     two.pause("acme", "paused")
     two.set_limit(3)
     with pool.begin() as connection:
-        admission.admit(connection, "acme", two.limits, 10)
+        holds.admit(connection, "acme", two.limits, 10)
     assert len(two.in_line()) == 20
 
 

@@ -13,8 +13,9 @@ import pytest
 from sqlalchemy import Connection, text
 
 from tests.api.test_plans import FILL_HISTORY, _plans, _scanning
-from tracking import admission, circuits, jobs, organizations, statements
-from tracking.admission import Limits
+from tracking import jobs, statements
+from tracking.admission import circuits, holds, organizations
+from tracking.admission.holds import Limits
 from tracking.db import Database
 from tracking.models import NewJob, Owner
 from tracking.settings import settings
@@ -51,20 +52,20 @@ SOME = UUID(int=1)
 def looks() -> Iterator[tuple[str, Callable[[Connection], Any]]]:
     """What is asked and done after every attempt, or again and again."""
     batch: dict[str, Any] = {"limits": FIVE, "batch": 100}
-    yield "lift due", partial(admission.lift_due, **batch)
-    yield "lift gated", partial(admission.lift_gated, **batch)
-    yield "lift dependents of all", partial(admission.lift_dependents, **batch)
-    yield "lift dependents of one", partial(admission.lift_dependents, **batch, job_id=SOME)
-    yield "cancel dependents of all", partial(admission.cancel_dependents, batch=100)
-    yield "cancel dependents of one", partial(admission.cancel_dependents, batch=100, job_id=SOME)
-    yield "with room", partial(admission.with_room, limits=FIVE)
-    yield "admit", partial(admission.admit, organization_id="org-4", **batch)
-    yield "admit into gates", partial(admission.admit, organization_id="org-1", **batch)
-    yield "overbooked", partial(admission.overbooked, limits=FIVE)
-    yield "take back excess", partial(admission.take_back_excess, organization_id="org-1", limits=FIVE)
-    yield "take back unserved", partial(admission.take_back_unserved, **batch)
-    yield "set limit", partial(admission.set_limit, organization_id="org-2", concurrency=3, actor="admin")
-    yield "hold back", partial(admission.hold_back, task_id=SOME)
+    yield "lift due", partial(holds.lift_due, **batch)
+    yield "lift gated", partial(holds.lift_gated, **batch)
+    yield "lift dependents of all", partial(holds.lift_dependents, **batch)
+    yield "lift dependents of one", partial(holds.lift_dependents, **batch, job_id=SOME)
+    yield "cancel dependents of all", partial(holds.cancel_dependents, batch=100)
+    yield "cancel dependents of one", partial(holds.cancel_dependents, batch=100, job_id=SOME)
+    yield "with room", partial(holds.with_room, limits=FIVE)
+    yield "admit", partial(holds.admit, organization_id="org-4", **batch)
+    yield "admit into gates", partial(holds.admit, organization_id="org-1", **batch)
+    yield "overbooked", partial(holds.overbooked, limits=FIVE)
+    yield "take back excess", partial(holds.take_back_excess, organization_id="org-1", limits=FIVE)
+    yield "take back unserved", partial(holds.take_back_unserved, **batch)
+    yield "set limit", partial(holds.set_limit, organization_id="org-2", concurrency=3, actor="admin")
+    yield "hold back", partial(holds.hold_back, task_id=SOME)
     yield "judge", circuits.judge
     yield "probe", partial(circuits.probe, limits=FIVE)
     yield "trip", partial(circuits.trip, job_id=SOME, failures=5, pause=timedelta(minutes=1))

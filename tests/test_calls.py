@@ -15,15 +15,16 @@ from celery import Celery, Task, _state
 from celery.app.amqp import AMQP
 from kombu import Connection, Producer
 
-from tasks import BaseModel, Job, sending, succession
+from tasks import BaseModel, Job, sending
 from tasks.app import JobApp
 from tasks.arguments import PASSING, payload_to_arguments
-from tasks.messages import publish
+from tasks.attempt import succession
+from tasks.attempt.current import Asked
+from tasks.broker.messages import publish
 from tasks.options import CALL, KNOWN, MESSAGE, PUBLISH
-from tasks.running import Asked
 from tests.tracked import Tracked, new_job, outcome
 from tracking import jobs
-from tracking.admission import UNLIMITED
+from tracking.admission.holds import UNLIMITED
 from tracking.db import Database
 from tracking.errors import ConfigurationError, IdempotencyConflict, InvalidValue
 from tracking.models import JobRecord, NewJob

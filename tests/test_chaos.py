@@ -34,7 +34,9 @@ from tracking.errors import ConfigurationError
 PATIENCE = 300  # seconds that a short run may take on a busy machine; on a quiet one it takes 30
 SOUND = "job's process killed,message repeated 10 times,database connections reset,broker connections reset"
 ANSWER = b"b" * 1000
-SEND = "from tasks import app; from tasks.dispatch import dispatcher; app.send_task('noop'); dispatcher().close()"
+SEND = (
+    "from tasks import app; from tasks.broker.dispatcher import dispatcher; app.send_task('noop'); dispatcher().close()"
+)
 
 
 def chaos(minutes: float, faults: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -9,17 +9,17 @@ import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from tasks import Job, app
-from tasks.cells import CellTooLong
-from tasks.exceptions import PayloadError
-from tasks.exports import ExportNotFound
-from tasks.formats import FileTooLarge
+from tasks.attempt.exceptions import PayloadError
+from tasks.exports.cells import CellTooLong
+from tasks.exports.files import ExportNotFound
+from tasks.exports.formats import FileTooLarge
+from tasks.exports.records import DamagedExport
+from tasks.exports.reporting import ReportFailed
 from tasks.handlers.data_processing import UnknownColumn
-from tasks.records import DamagedExport
-from tasks.reporting import ReportFailed
-from tasks.webhooks import DeliveryDelayed, DeliveryRefused
+from tasks.webhooks.delivery import DeliveryDelayed, DeliveryRefused
 from tests.live import Platform, eventually
 from tests.test_handlers import receiving
-from tracking import circuits
+from tracking.admission import circuits
 
 Call = tuple[str, list[Any], dict[str, Any], dict[str, Any]]
 

@@ -13,8 +13,8 @@ from celery import signals
 from celery.worker import state
 from kombu.message import Message
 
-from tasks.consumer import Consumer
-from tasks.messages import JOB_ID_HEADER
+from tasks.broker.messages import JOB_ID_HEADER
+from tasks.worker.consumer import Consumer
 from tests.messages import task_headers
 
 

@@ -12,9 +12,10 @@ from tests.holding import limited
 from tests.live import Platform
 from tests.servers import Servers
 from tests.tracked import Tracked
-from tracking import pauses, seen
+from tracking.admission import pauses
 from tracking.db import Database
 from tracking.models import Owner
+from tracking.reads import seen
 from tracking.settings import settings
 
 

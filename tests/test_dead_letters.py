@@ -19,7 +19,7 @@ from sqlalchemy import text
 
 from celeriac import letters
 from celeriac.letters import dumped, escaped
-from tasks import dead_letters as setting_aside
+from tasks.worker import dead_letters as setting_aside
 from tests.handling import workplace
 from tests.properties import ON_ONE_DATABASE
 from tracking import dead_letters

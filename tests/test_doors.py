@@ -14,17 +14,19 @@ from celery import Celery
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import Job, running
-from tasks.base import _percent, _share_of_steps
-from tasks.progress import Reporter
+from tasks import Job
+from tasks.attempt import current
+from tasks.attempt.job import _percent, _share_of_steps
+from tasks.attempt.progress import Reporter
 from tasks.sending import RESERVED_HEADERS, new_job
 from tests.properties import UNHURRIED
 from tests.servers import Servers
 from tests.tracked import ACME, Tracked, empty, own_pool
-from tracking import jobs, queries
+from tracking import jobs
 from tracking.db import Database
 from tracking.errors import InvalidValue
 from tracking.models import Attempt, Filters, NewJob, Owner, Progress
+from tracking.reads import lists
 from tracking.values import (
     DETAIL_BYTES,
     MAX_DEPTH,
@@ -159,7 +161,7 @@ def test_the_meta_of_a_state_is_made_to_fit_as_any_report(meta: Any) -> None:
     task: Any = app.task(name="states", shared=False)(_job)
     task.push_request()
     try:
-        running.keep(task.request, running.Running(attempt, Reporter(attempt, write), 0.0))
+        current.keep(task.request, current.Running(attempt, Reporter(attempt, write), 0.0))
         task.update_state(meta=meta)
     finally:
         task.pop_request()
@@ -240,7 +242,7 @@ def test_a_hostile_report_is_stored_and_read_again(pool: Database, value: Any) -
             job.task_id, job.attempt, 5, storable_text(value), storable_json(value), storable_count(value), 2**31 - 1
         )
         assert jobs.report(connection, news)
-        found = queries.page(connection, ACME, Filters(), number=1, size=1).jobs[0]
+        found = lists.page(connection, ACME, Filters(), number=1, size=1).jobs[0]
         assert found.id == job.id
         assert found.progress_detail == json.loads(json.dumps(storable_json(value)))
         assert len((found.message or "").encode()) <= MESSAGE_BYTES

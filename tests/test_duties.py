@@ -17,9 +17,10 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
-from tasks import duties, upkeep
-from tasks.duties import Duties, Duty, Failures
-from tasks.upkeep import Leader
+from tasks.leader import duties
+from tasks.leader.duties import Duties, Duty, Failures
+from tasks.worker import upkeep
+from tasks.worker.upkeep import Leader
 from tests.handling import workplace
 from tests.live import Platform, eventually
 from tests.servers import Servers

@@ -13,9 +13,9 @@ import pytest
 
 from tests.live import Platform
 from tests.servers import Servers, new_database
-from tracking.admission import UNLIMITED
-from tracking.invariants import verify
+from tracking.admission.holds import UNLIMITED
 from tracking.models import JobRecord
+from tracking.reads.invariants import verify
 
 
 @dataclass(frozen=True, slots=True)

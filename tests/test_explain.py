@@ -12,12 +12,12 @@ from sqlalchemy import delete
 from tests.holding import GLOBEX, MINUTE, Platform, limited
 from tests.tracked import ACME, HOUR, LEASE_TIMEOUT, Tracked
 from tracking import jobs, workers
-from tracking.admission import Limits
+from tracking.admission.holds import Limits
 from tracking.db import Database
 from tracking.errors import JobNotFound
-from tracking.explain import MOST_NAMED, Explanation, explain
 from tracking.models import JobRecord, Owner, Scope
-from tracking.reasons import (
+from tracking.reads.explain import MOST_NAMED, Explanation, explain
+from tracking.reads.reasons import (
     BackOff,
     Cancelled,
     CircuitOpen,

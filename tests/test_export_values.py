@@ -17,9 +17,9 @@ import openpyxl
 import pytest
 from openpyxl.utils.escape import unescape
 
-from tasks.cells import CellTooLong
-from tasks.exports import open_export
-from tasks.formulas import original
+from tasks.exports.cells import CellTooLong
+from tasks.exports.files import open_export
+from tasks.exports.formulas import original
 from tasks.handlers.data_processing import ProcessData, data_processing
 from tasks.handlers.export_report import ExportReport, export_report
 from tests.handling import add_job, workplace

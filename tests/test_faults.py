@@ -31,8 +31,8 @@ from tests.live import Platform, eventually
 TENFOLD = """
 from uuid import UUID
 from tasks import app
-from tasks.dispatch import connect
-from tasks.messages import publish
+from tasks.broker.dispatcher import connect
+from tasks.broker.messages import publish
 from tracking import queries
 from tracking.db import database
 with database().autocommit() as connection:

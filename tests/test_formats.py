@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from openpyxl.utils.escape import unescape
 
-from tasks.cells import CellTooLong, Json, csv_cell, json_cell, xlsx_cell
-from tasks.formats import FORMATS, XlsxWriter
-from tasks.formulas import neutral, original, runs
+from tasks.exports.cells import CellTooLong, Json, csv_cell, json_cell, xlsx_cell
+from tasks.exports.formats import FORMATS, XlsxWriter
+from tasks.exports.formulas import neutral, original, runs
 
 FORMULAS = [
     "=1+1",

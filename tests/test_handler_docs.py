@@ -13,10 +13,10 @@ from uuid import UUID
 import pytest
 
 from tasks.catalog import handler
-from tasks.exports import open_export
+from tasks.exports.files import open_export
+from tasks.exports.reporting import catalogue, running
 from tasks.handlers.export_report import ExportReport, export_report
 from tasks.money import MONETARY_WORDS
-from tasks.reporting import catalogue, running
 from tests.handling import add_job, workplace
 from tests.live import Platform
 from tracking import acting_as

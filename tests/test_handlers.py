@@ -26,16 +26,16 @@ from cryptography.x509.oid import NameOID
 from pydantic import BaseModel, ValidationError
 
 from tasks import Job
-from tasks.addresses import is_public
-from tasks.exports import DRAFTS, ExportNotFound, drafting, open_export
-from tasks.formats import FORMATS
+from tasks.attempt.progress import JobCancelled
+from tasks.exports.files import DRAFTS, ExportNotFound, drafting, open_export
+from tasks.exports.formats import FORMATS
 from tasks.handlers.cleanup import CleanUp, cleanup
 from tasks.handlers.data_processing import ProcessData, UnknownColumn, data_processing
 from tasks.handlers.notification import SendNotification, notification
 from tasks.handlers.sync import CopyDamaged, SyncExports, sync
 from tasks.money import find_money, names_money
-from tasks.progress import JobCancelled
-from tasks.webhooks import DeliveryDelayed, DeliveryRefused, deliver
+from tasks.webhooks.addresses import is_public
+from tasks.webhooks.delivery import DeliveryDelayed, DeliveryRefused, deliver
 from tests.handling import add_job, workplace
 from tests.live import Platform
 from tracking import acting_as
@@ -385,14 +385,14 @@ def test_a_receiver_that_is_away_is_asked_again(receiver: Receiver) -> None:
 
 def test_a_receiver_that_never_answers_is_given_up(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every wait has an end."""
-    monkeypatch.setattr("tasks.webhooks.SECONDS", 0.2)
+    monkeypatch.setattr("tasks.webhooks.delivery.SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(DeliveryDelayed, match="ReadTimeout"):
         deliver(f"http://127.0.0.1:{silent.getsockname()[1]}/", {}, idempotency_key="1")
 
 
 def test_a_receiver_that_drips_is_given_up_at_the_deadline(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each byte comes in time, and all of them never do."""
-    monkeypatch.setattr("tasks.webhooks.SECONDS", 0.5)
+    monkeypatch.setattr("tasks.webhooks.delivery.SECONDS", 0.5)
 
     def drip() -> None:
         connection, _ = dripping.accept()
@@ -433,7 +433,7 @@ def test_an_endless_answer_is_not_read(receiver: Receiver) -> None:
 
 def test_a_slow_name_server_is_given_up_at_the_deadline(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     """A look-up has no time-out of its own."""
-    monkeypatch.setattr("tasks.webhooks.SECONDS", 0.2)
+    monkeypatch.setattr("tasks.webhooks.delivery.SECONDS", 0.2)
     answered = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(10) and [])
     with pytest.raises(DeliveryDelayed, match=r"(Connect|Read)Timeout"):  # a busy machine may notice it a moment later

@@ -12,10 +12,10 @@ from tests.holding import limited
 from tests.live import Platform
 from tests.test_handler_docs import DOCS, blocks
 from tests.tracked import Tracked
-from tracking import pauses
+from tracking.admission import pauses
 from tracking.db import Database
-from tracking.explain import explain
 from tracking.models import Owner, Scope
+from tracking.reads.explain import explain
 from tracking.states import Hold
 
 PAGE = "holds.md"

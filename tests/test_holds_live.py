@@ -15,13 +15,13 @@ from sqlalchemy import func, select, text
 from tests.holding import fill, most_executing
 from tests.live import Platform, eventually
 from tests.tracked import Tracked, check_rows
-from tracking import pauses
+from tracking.admission import pauses
 from tracking.schema import jobs
 
 SLOW_SWEEP = {"CELERIAC_SWEEP_INTERVAL": "30"}
 SUBMISSION = "from uuid import UUID; from tasks import submission; from tracking.models import Scope\n"
 CANCEL = SUBMISSION + "submission.cancel(UUID(stdin), Scope('default', None), actor='u1')"
-RESUME = "from tasks.dispatch import dispatcher; dispatcher().resume(); dispatcher().flush(10)"
+RESUME = "from tasks.broker.dispatcher import dispatcher; dispatcher().resume(); dispatcher().flush(10)"
 
 # From an end to the next start of the same organization, in milliseconds.
 REFILLS = """

@@ -26,11 +26,12 @@ from sqlalchemy import text, update
 from tests.holding import Platform, limited
 from tests.properties import ON_ONE_DATABASE
 from tests.tracked import HOUR, LEASE_TIMEOUT, Tracked, check_rows, empty, wish
-from tracking import circuits, jobs, workers
+from tracking import jobs, workers
+from tracking.admission import circuits
 from tracking.db import Database
 from tracking.errors import IllegalMove
-from tracking.explain import explain
 from tracking.models import Attempt, Failure, JobRecord, Outcome, OutcomeKind, Owner, Progress, Scope
+from tracking.reads.explain import explain
 from tracking.schema import jobs as table
 from tracking.states import FINISHED, WAITING, Status
 

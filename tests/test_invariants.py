@@ -20,11 +20,12 @@ from celeriac import operations
 from celeriac.cli import command
 from tests.holding import Platform, fill, limited
 from tests.tracked import HOUR, SITUATIONS, Tracked, wish
-from tracking import invariants, jobs
-from tracking.admission import UNLIMITED, Limits
+from tracking import jobs
+from tracking.admission.holds import UNLIMITED, Limits
 from tracking.db import Database
-from tracking.invariants import CHECKS, Check, Finding, verify
 from tracking.models import JobRecord, Progress
+from tracking.reads import invariants
+from tracking.reads.invariants import CHECKS, Check, Finding, verify
 from tracking.settings import settings
 
 NAMES = [check.name for check in CHECKS]

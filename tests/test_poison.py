@@ -12,12 +12,12 @@ import psutil
 import pytest
 from redis import Redis
 
-from tasks.messages import JOB_ID_HEADER
-from tasks.transport import UNREADABLE
+from tasks.broker.messages import JOB_ID_HEADER
+from tasks.broker.transport import UNREADABLE
 from tests.live import Platform, eventually
 from tests.messages import Envelope, Forged, push, send, send_at, task_headers
 from tracking import dead_letters, jobs
-from tracking.admission import UNLIMITED
+from tracking.admission.holds import UNLIMITED
 from tracking.dead_letters import DeadLetter
 from tracking.models import NewJob, Owner
 

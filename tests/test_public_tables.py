@@ -25,8 +25,8 @@ from openpyxl.utils.escape import unescape
 from psycopg import sql
 from sqlalchemy import make_url
 
-from tasks.exports import open_export
-from tasks.formulas import original
+from tasks.exports.files import open_export
+from tasks.exports.formulas import original
 from tasks.handlers.export_report import ExportReport, export_report
 from tests.handling import workplace
 from tests.servers import Servers, new_database

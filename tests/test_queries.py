@@ -15,10 +15,11 @@ from sqlalchemy import Connection, event, func, select, text
 
 from tests.properties import ON_ONE_DATABASE
 from tests.tracked import ACME, HOUR, SITUATIONS, Tracked, empty, wish
-from tracking import jobs, queries
+from tracking import jobs
 from tracking.db import Database
 from tracking.errors import InvalidValue, JobNotFound
 from tracking.models import Filters, JobRecord, Outcome, Owner, Page, Progress, Scope
+from tracking.reads import lists
 from tracking.schema import jobs as table
 from tracking.states import ACTIVE, FINISHED, Event, Status
 
@@ -37,7 +38,7 @@ def _ids(found: Sequence[JobRecord]) -> list[UUID]:
 
 
 def _search(tracked: Tracked, words: str) -> set[UUID]:
-    return set(_ids(queries.page(tracked.connection, ACME, Filters(search=words), number=1, size=100).jobs))
+    return set(_ids(lists.page(tracked.connection, ACME, Filters(search=words), number=1, size=100).jobs))
 
 
 # one job
@@ -47,7 +48,7 @@ def test_a_job_is_found_by_its_id_within_the_scope(tracked: Tracked) -> None:
     """Of the user, and of the whole organization."""
     job = tracked.submit()
     for scope in (Scope("acme", None), Scope("acme", "u1")):
-        assert queries.get(tracked.connection, job.id, scope) == job
+        assert lists.get(tracked.connection, job.id, scope) == job
 
 
 @pytest.mark.parametrize("scope", OTHERS)
@@ -55,21 +56,21 @@ def test_a_job_outside_of_the_scope_does_not_exist(tracked: Tracked, scope: Scop
     """Exactly as one that was never made."""
     for unreachable in (tracked.submit().id, uuid4()):
         with pytest.raises(JobNotFound, match=r"^There is no such job\.$"):
-            queries.get(tracked.connection, unreachable, scope)
+            lists.get(tracked.connection, unreachable, scope)
 
 
 def test_the_platform_finds_a_job_whatever_its_owner(tracked: Tracked) -> None:
     """None when there is none."""
     job = tracked.submit(owner=Owner("globex", "u7"))
-    assert queries.find(tracked.connection, job.id) == job
-    assert queries.find(tracked.connection, uuid4()) is None
+    assert lists.find(tracked.connection, job.id) == job
+    assert lists.find(tracked.connection, uuid4()) is None
 
 
 READS: dict[str, Callable[[Tracked, Scope], Sequence[JobRecord]]] = {
-    "page": lambda tracked, scope: queries.page(tracked.connection, scope, number=1, size=100).jobs,
-    "after": lambda tracked, scope: queries.after(tracked.connection, scope, cursor=None, size=100).jobs,
-    "recent": lambda tracked, scope: queries.recent(tracked.connection, scope, limit=100),
-    "finished": lambda tracked, scope: queries.finished(tracked.connection, scope, cursor=None, size=100).jobs,
+    "page": lambda tracked, scope: lists.page(tracked.connection, scope, number=1, size=100).jobs,
+    "after": lambda tracked, scope: lists.after(tracked.connection, scope, cursor=None, size=100).jobs,
+    "recent": lambda tracked, scope: lists.recent(tracked.connection, scope, limit=100),
+    "finished": lambda tracked, scope: lists.finished(tracked.connection, scope, cursor=None, size=100).jobs,
 }
 
 
@@ -90,7 +91,7 @@ def test_a_list_holds_the_jobs_of_its_scope_only(tracked: Tracked, name: str) ->
 def test_a_page_is_newest_first_with_the_total(tracked: Tracked) -> None:
     """Of all matching jobs, whatever the page."""
     made = [tracked.submit() for _ in range(5)][::-1]
-    pages = [queries.page(tracked.connection, ACME, number=number, size=2) for number in (1, 2, 3, 4)]
+    pages = [lists.page(tracked.connection, ACME, number=number, size=2) for number in (1, 2, 3, 4)]
     assert [list(page.jobs) for page in pages] == [made[:2], made[2:4], made[4:], []]
     assert {page.total for page in pages} == {5}
 
@@ -98,8 +99,8 @@ def test_a_page_is_newest_first_with_the_total(tracked: Tracked) -> None:
 def test_a_page_hands_over_to_the_deep_reading(tracked: Tracked) -> None:
     """Its cursor is where the next page begins; the last page has none."""
     made = [tracked.submit() for _ in range(4)][::-1]
-    first = queries.page(tracked.connection, ACME, number=1, size=2)
-    rest = queries.after(tracked.connection, ACME, cursor=first.next_cursor, size=2)
+    first = lists.page(tracked.connection, ACME, number=1, size=2)
+    rest = lists.after(tracked.connection, ACME, cursor=first.next_cursor, size=2)
     assert (list(rest.jobs), rest.total, rest.next_cursor) == (made[2:], None, None)
 
 
@@ -118,9 +119,9 @@ def test_a_filter_keeps_what_matches(
 ) -> None:
     """And leaves out the rest, on pages by number and by cursor; the total counts what matches."""
     wanted, _unwanted = tracked.submit(**matching), tracked.submit(**other)
-    page = queries.page(tracked.connection, ACME, filters, number=1, size=10)
+    page = lists.page(tracked.connection, ACME, filters, number=1, size=10)
     assert (_ids(page.jobs), page.total) == ([wanted.id], 1)
-    assert _ids(queries.after(tracked.connection, ACME, filters, cursor=None, size=10).jobs) == [wanted.id]
+    assert _ids(lists.after(tracked.connection, ACME, filters, cursor=None, size=10).jobs) == [wanted.id]
 
 
 @given(wanted=st.sets(st.sampled_from(Status)))
@@ -132,7 +133,7 @@ def test_a_filter_of_statuses_keeps_any_of_them(tracked: Tracked, wanted: set[St
             tracked.put_into(situation)
     expected = {job.id for job in tracked.all() if not wanted or job.status in wanted}
     filters = Filters(statuses=tuple(wanted))
-    assert set(_ids(queries.page(tracked.connection, ACME, filters, number=1, size=100).jobs)) == expected
+    assert set(_ids(lists.page(tracked.connection, ACME, filters, number=1, size=100).jobs)) == expected
 
 
 def test_a_period_includes_its_beginning_and_not_its_end(tracked: Tracked) -> None:
@@ -140,7 +141,7 @@ def test_a_period_includes_its_beginning_and_not_its_end(tracked: Tracked) -> No
     times = [NOON - MINUTE, NOON, NOON + MINUTE]
     before, at, after = (_created_at(tracked, tracked.submit(), time) for time in times)
     found = {
-        name: _ids(queries.page(tracked.connection, ACME, filters, number=1, size=10).jobs)
+        name: _ids(lists.page(tracked.connection, ACME, filters, number=1, size=10).jobs)
         for name, filters in {
             "from": Filters(created_from=NOON),
             "to": Filters(created_to=NOON),
@@ -200,7 +201,7 @@ def test_pages_put_together_are_the_set_while_others_insert(
     empty(pool)
     made = [_created_at(tracked, tracked.submit(), NOON - age * MINUTE) for age in ages]
     found = _read_all(
-        lambda cursor: queries.after(tracked.connection, ACME, cursor=cursor, size=size), between=tracked.submit
+        lambda cursor: lists.after(tracked.connection, ACME, cursor=cursor, size=size), between=tracked.submit
     )
     assert found == sorted(made, key=lambda job: (job.created_at, job.id), reverse=True)
 
@@ -217,7 +218,7 @@ def test_the_history_is_the_set_while_others_finish(
         values = {"created_at": NOON - HOUR, "started_at": NOON - HOUR, "completed_at": NOON - age * MINUTE}
         tracked.connection.execute(table.update().where(table.c.id == job.id).values(values))
     found = _read_all(
-        lambda cursor: queries.finished(tracked.connection, ACME, cursor=cursor, size=size), between=tracked.run
+        lambda cursor: lists.finished(tracked.connection, ACME, cursor=cursor, size=size), between=tracked.run
     )
     done = [tracked.get(job.id) for job in done]
     assert found == sorted(done, key=lambda job: (job.completed_at, job.id), reverse=True)
@@ -226,7 +227,7 @@ def test_the_history_is_the_set_while_others_finish(
 def test_the_history_holds_finished_jobs_only(tracked: Tracked) -> None:
     """In every way that a job can end."""
     made = [tracked.put_into(situation) for situation in SITUATIONS]
-    found = queries.finished(tracked.connection, ACME, cursor=None, size=100).jobs
+    found = lists.finished(tracked.connection, ACME, cursor=None, size=100).jobs
     assert set(_ids(found)) == {job.id for job in made if job.status in FINISHED}
 
 
@@ -235,11 +236,11 @@ def test_the_history_can_be_narrowed_to_a_period(tracked: Tracked) -> None:
     old, new = tracked.finished_ago(tracked.run(), 2 * HOUR), tracked.run()
     hour_ago = datetime.now(UTC) - HOUR
     for filters, expected in ((Filters(completed_from=hour_ago), new), (Filters(completed_to=hour_ago), old)):
-        assert _ids(queries.finished(tracked.connection, ACME, filters, cursor=None, size=10).jobs) == [expected.id]
+        assert _ids(lists.finished(tracked.connection, ACME, filters, cursor=None, size=10).jobs) == [expected.id]
 
 
-@pytest.mark.parametrize("read", [queries.after, queries.finished])
-@given(cursor=st.text(max_size=40) | st.from_regex(queries.CURSOR) | st.from_regex(queries.CURSOR, fullmatch=True))
+@pytest.mark.parametrize("read", [lists.after, lists.finished])
+@given(cursor=st.text(max_size=40) | st.from_regex(lists.CURSOR) | st.from_regex(lists.CURSOR, fullmatch=True))
 @example(cursor=f"{'9' * 17}-{UUID(int=0)}")
 @example(cursor=f"{'9' * 18}-{UUID(int=0)}")
 @example(cursor=f"0-{UUID(int=0)}\n")
@@ -261,7 +262,7 @@ def test_recent_jobs_are_the_active_ones_and_those_of_the_last_hour(tracked: Tra
     """Active ones however old, finished ones while they are young."""
     waiting = _created_at(tracked, tracked.submit(), NOON - timedelta(days=30))
     young, _old = tracked.finished_ago(tracked.run(), 59 * MINUTE), tracked.finished_ago(tracked.run(), 61 * MINUTE)
-    assert _ids(queries.recent(tracked.connection, ACME, limit=10)) == [waiting.id, young.id]
+    assert _ids(lists.recent(tracked.connection, ACME, limit=10)) == [waiting.id, young.id]
 
 
 def _recent_order(job: JobRecord) -> tuple[Any, ...]:
@@ -284,14 +285,14 @@ def test_recent_jobs_are_in_the_order_of_the_contract(
         job = tracked.put_into(situation)
         tracked.connection.execute(table.update().where(table.c.id == job.id).values(priority=priority))
     expected = sorted(tracked.all(), key=_recent_order)[:limit]
-    assert queries.recent(tracked.connection, ACME, limit=limit) == expected
+    assert lists.recent(tracked.connection, ACME, limit=limit) == expected
 
 
 @pytest.mark.parametrize("status", Status)
 def test_recent_jobs_can_be_narrowed_to_a_status(tracked: Tracked, status: Status) -> None:
     """Active or finished."""
     made = [tracked.put_into(situation) for situation in SITUATIONS]
-    found = queries.recent(tracked.connection, ACME, limit=100, status=status)
+    found = lists.recent(tracked.connection, ACME, limit=100, status=status)
     assert set(_ids(found)) == {job.id for job in made if job.status is status}
 
 
@@ -300,7 +301,7 @@ def test_recent_jobs_can_be_narrowed_to_a_type_and_a_project(tracked: Tracked) -
     wanted = tracked.submit(job_type="sync", project_id="p1")
     tracked.submit(job_type="sync")
     tracked.submit(project_id="p1")
-    assert _ids(queries.recent(tracked.connection, ACME, limit=9, job_type="sync", project_id="p1")) == [wanted.id]
+    assert _ids(lists.recent(tracked.connection, ACME, limit=9, job_type="sync", project_id="p1")) == [wanted.id]
 
 
 def test_a_job_that_ends_while_recent_reads_is_listed_once(pool: Database, tracked: Tracked) -> None:
@@ -314,7 +315,7 @@ def test_a_job_that_ends_while_recent_reads_is_listed_once(pool: Database, track
 
     event.listen(pool.engine, "after_cursor_execute", finish)
     try:
-        assert _ids(queries.recent(tracked.connection, ACME, limit=10)) == [running.id]
+        assert _ids(lists.recent(tracked.connection, ACME, limit=10)) == [running.id]
     finally:
         event.remove(pool.engine, "after_cursor_execute", finish)
     assert tracked.get(running.id).status is Status.SUCCEEDED
@@ -350,7 +351,7 @@ def test_stats_equal_a_count_of_the_rows(
         and project in (None, job.project_id)
         and (job.completed_at is None or job.completed_at > now - window)
     )
-    stats = queries.stats(tracked.connection, ACME, window=window, project_id=project)
+    stats = lists.stats(tracked.connection, ACME, window=window, project_id=project)
     assert counted == Counter(
         queued=stats.total_active - stats.running - stats.retrying,
         running=stats.running,
@@ -369,7 +370,7 @@ def test_stats_equal_a_group_by_of_the_database(tracked: Tracked) -> None:
             tracked.put_into(situation)
     rows = tracked.connection.execute(text("SELECT status, count(*) AS number FROM jobs GROUP BY status"))
     grouped = {row.status: row.number for row in rows}
-    stats = queries.stats(tracked.connection, ACME)
+    stats = lists.stats(tracked.connection, ACME)
     queued = stats.pending + stats.scheduled
     assert (queued, stats.running, stats.retrying) == tuple(grouped[status] for status in ACTIVE)
     assert stats.total == sum(grouped.values())
@@ -380,12 +381,12 @@ def test_stats_count_what_is_held(tracked: Tracked) -> None:
     """Scheduled jobs and those that back off."""
     for situation in SITUATIONS:
         tracked.put_into(situation)
-    assert queries.stats(tracked.connection, ACME).held == 2
+    assert lists.stats(tracked.connection, ACME).held == 2
 
 
 def test_stats_of_nothing_are_zero(tracked: Tracked) -> None:
     """Without an age or a duration."""
-    stats = queries.stats(tracked.connection, ACME)
+    stats = lists.stats(tracked.connection, ACME)
     assert (stats.total_active, stats.completed, stats.failed, stats.cancelled, stats.held) == (0, 0, 0, 0, 0)
     assert (stats.oldest_pending_age, stats.average_duration) == (None, None)
 
@@ -395,7 +396,7 @@ def test_stats_tell_how_long_the_oldest_waits(tracked: Tracked) -> None:
     tracked.submit()
     _created_at(tracked, tracked.submit(), datetime.now(UTC) - 5 * HOUR)
     _created_at(tracked, tracked.start(tracked.submit()), datetime.now(UTC) - 9 * HOUR)
-    age = queries.stats(tracked.connection, ACME).oldest_pending_age
+    age = lists.stats(tracked.connection, ACME).oldest_pending_age
     assert age is not None
     assert abs(age - 5 * HOUR) < MINUTE
 
@@ -421,7 +422,7 @@ def test_stats_tell_what_could_run_now_from_what_is_due_later_and_what_is_held_u
     job = tracked.submit()
     values = {"hold": hold, "due_at": None if due is None else datetime.now(UTC) + due, "dispatched_at": None}
     tracked.connection.execute(table.update().where(table.c.id == job.id).values(values))
-    stats = queries.stats(tracked.connection, ACME)
+    stats = lists.stats(tracked.connection, ACME)
     assert (stats.pending, stats.scheduled) == (int(counted == "pending"), int(counted == "scheduled"))
     assert (stats.oldest_pending_age is not None) is (counted == "pending")
     assert (stats.total_active, stats.total) == (1, 1)
@@ -433,7 +434,7 @@ def test_a_job_waits_since_it_was_due(tracked: Tracked) -> None:
     _created_at(tracked, job, datetime.now(UTC) - 30 * 24 * HOUR)
     due = datetime.now(UTC) - MINUTE
     tracked.connection.execute(table.update().where(table.c.id == job.id).values(scheduled_at=due))
-    age = queries.stats(tracked.connection, ACME).oldest_pending_age
+    age = lists.stats(tracked.connection, ACME).oldest_pending_age
     assert age is not None
     assert age < HOUR
 
@@ -445,7 +446,7 @@ def test_stats_average_the_durations_of_successes(tracked: Tracked) -> None:
         began = table.c.completed_at - minutes * MINUTE
         values = {"created_at": began, "started_at": began}
         tracked.connection.execute(table.update().where(table.c.id == job.id).values(values))
-    assert queries.stats(tracked.connection, ACME).average_duration == 15 * MINUTE
+    assert lists.stats(tracked.connection, ACME).average_duration == 15 * MINUTE
 
 
 @pytest.mark.parametrize("scope", OTHERS)
@@ -453,7 +454,7 @@ def test_stats_count_the_scope_only(tracked: Tracked, scope: Scope) -> None:
     """Nothing of it for others."""
     tracked.run()
     tracked.submit()
-    stats = queries.stats(tracked.connection, scope)
+    stats = lists.stats(tracked.connection, scope)
     assert (stats.total_active, stats.completed, stats.oldest_pending_age) == (0, 0, None)
 
 
@@ -464,7 +465,7 @@ def test_a_timeline_is_the_history_oldest_first(tracked: Tracked) -> None:
     """Of one job only."""
     tracked.run()
     job = tracked.run("failed")
-    entries = queries.timeline(tracked.connection, job.id)
+    entries = lists.timeline(tracked.connection, job.id)
     assert [entry.event for entry in entries] == [Event.CREATED, Event.STARTED, Event.FAILED]
     assert {entry.job_id for entry in entries} == {job.id}
 
@@ -474,7 +475,7 @@ def test_attempts_are_put_together_from_the_history(tracked: Tracked) -> None:
     job = tracked.back_off(tracked.start(tracked.submit(), worker="worker-7"))
     job = tracked.end(tracked.start(tracked.release(job), worker="worker-8"), "lost")
     job = tracked.cancel(tracked.start(job, worker="worker-9"))
-    first, second, third = queries.attempts(tracked.history(job))
+    first, second, third = lists.attempts(tracked.history(job))
     assert [(attempt.attempt, attempt.worker) for attempt in (first, second, third)] == [
         (1, "worker-7"),
         (2, "worker-8"),
@@ -490,26 +491,26 @@ def test_an_attempt_that_runs_has_no_outcome_yet(tracked: Tracked) -> None:
     job = tracked.start(tracked.submit())
     jobs.report(tracked.connection, Progress(job.task_id, 1, percent=50))
     jobs.claim(tracked.connection, [wish(job.task_id)])
-    [attempt] = queries.attempts(tracked.history(job))
+    [attempt] = lists.attempts(tracked.history(job))
     assert (attempt.attempt, attempt.outcome, attempt.completed_at) == (1, None, None)
 
 
 def test_a_long_timeline_shows_its_end(tracked: Tracked) -> None:
     """The last thousand reports, in their order."""
     job = _talkative_job(tracked)
-    reports = [entry for entry in queries.timeline(tracked.connection, job.id) if entry.event is Event.PROGRESS]
-    assert len(reports) == queries.TIMELINE_LIMIT
-    assert [entry.detail["current"] for entry in reports] == list(range(1, queries.TIMELINE_LIMIT + 1))
+    reports = [entry for entry in lists.timeline(tracked.connection, job.id) if entry.event is Event.PROGRESS]
+    assert len(reports) == lists.TIMELINE_LIMIT
+    assert [entry.detail["current"] for entry in reports] == list(range(1, lists.TIMELINE_LIMIT + 1))
 
 
 def test_a_job_that_reports_a_lot_keeps_its_attempts(tracked: Tracked) -> None:
     """Five minutes of four reports a second do not push the start of the attempt out of sight."""
     job = _talkative_job(tracked)
-    assert [attempt.attempt for attempt in queries.attempts(tracked.history(job))] == [1]
+    assert [attempt.attempt for attempt in lists.attempts(tracked.history(job))] == [1]
 
 
 def _talkative_job(tracked: Tracked) -> JobRecord:
     job = tracked.start(tracked.submit())
-    for number in range(queries.TIMELINE_LIMIT + 1):
+    for number in range(lists.TIMELINE_LIMIT + 1):
         jobs.report(tracked.connection, Progress(job.task_id, 1, current_step=number))
     return job

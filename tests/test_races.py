@@ -19,8 +19,9 @@ from sqlalchemy import Connection, text
 
 from tests.holding import Platform, fill, limited
 from tests.tracked import ACME, HOUR, LEASE_TIMEOUT, Tracked, check_rows, new_job, outcome, wish
-from tracking import admission, groups, jobs
-from tracking.admission import UNLIMITED
+from tracking import groups, jobs
+from tracking.admission import holds
+from tracking.admission.holds import UNLIMITED
 from tracking.db import Database
 from tracking.errors import IdempotencyConflict, IllegalMove, TrackingError
 from tracking.models import Attempt, Cancelled, JobRecord, Outcome, OutcomeKind, Refusal, Submitted
@@ -303,7 +304,7 @@ def test_eight_sweepers_on_a_thousand_due_jobs(racers: Racers, tracked: Tracked)
 
     def sweep(connection: Connection) -> list[JobRecord]:
         found: list[JobRecord] = []
-        while batch := admission.lift_due(connection, UNLIMITED, 50):
+        while batch := holds.lift_due(connection, UNLIMITED, 50):
             found += batch
         return found
 
@@ -322,7 +323,7 @@ def test_eight_sweepers_on_a_thousand_due_jobs_of_one_line(pool: Database, track
         lifted: list[UUID] = []
         line.wait()
         with pool.autocommit() as connection:
-            while batch := admission.lift_due(connection, seven.limits, 50):
+            while batch := holds.lift_due(connection, seven.limits, 50):
                 lifted += [job.id for job in batch]
         return lifted, seven.admit()
 
@@ -377,7 +378,7 @@ def test_release_against_cancel(racers: Racers, tracked: Tracked) -> None:
     for _ in range(ROUNDS):
         job = tracked.put_into("backoff")
         tracked.make_due(job)
-        _, cancelled = racers.race(lambda connection: admission.lift_due(connection, UNLIMITED, 10), _cancel(job))
+        _, cancelled = racers.race(lambda connection: holds.lift_due(connection, UNLIMITED, 10), _cancel(job))
         assert isinstance(cancelled, Cancelled)
         assert not cancelled.was_running
         row = tracked.get(job.id)
@@ -458,7 +459,7 @@ def test_everything_at_once(racers: Racers, tracked: Tracked) -> None:
             _cancel(job),
             _retry(job),
             _reap,
-            lambda connection: admission.lift_due(connection, UNLIMITED, 10),
+            lambda connection: holds.lift_due(connection, UNLIMITED, 10),
         )
         ends = [entry for entry in tracked.history(job) if entry.event in (Event.COMPLETED, Event.CANCELLED)]
         assert len(ends) <= 1 + tracked.get(job.id).retry_count

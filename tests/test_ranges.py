@@ -16,9 +16,11 @@ from sqlalchemy.exc import IntegrityError
 from tests.api.conftest import serving
 from tests.test_migrations import SCRIPTS
 from tests.tracked import Tracked
-from tracking import admission, invariants, retention
-from tracking.admission import UNLIMITED
+from tracking import retention
+from tracking.admission import holds
+from tracking.admission.holds import UNLIMITED
 from tracking.db import Database, migrate
+from tracking.reads import invariants
 from tracking.schema import jobs, metadata
 from tracking.settings import settings
 from tracking.values import EARLIEST, LATEST
@@ -93,7 +95,7 @@ def test_hostile_times_of_an_older_database_are_mended(older: Database, database
                 moment: datetime | None = getattr(job, name)
                 assert moment is None or EARLIEST <= moment < LATEST, name
                 assert moment is None or name in DUE or moment <= datetime.now(UTC) + timedelta(seconds=5), name
-        lifted = admission.lift_due(connection, UNLIMITED, 100)
+        lifted = holds.lift_due(connection, UNLIMITED, 100)
         assert {job.id for job in lifted} == {ids[HOSTILE.index(time)] for time in HOSTILE if time[0] in "-01"} - {
             ids[HOSTILE.index("11533-01-01Z")]
         }

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from tracking.reasons import (
+from tracking.reads.reasons import (
     Awaited,
     BackOff,
     Cancelled,

@@ -18,14 +18,15 @@ from sqlalchemy.exc import DBAPIError, NotSupportedError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from structlog.testing import CapturingLogger
 
-from tasks import recording
-from tasks.recording import DatabaseAway, Recorder, persist
+from tasks import persistence
+from tasks.persistence import DatabaseAway, Recorder, persist
 from tests.live import eventually
 from tests.tracked import new_job
-from tracking import jobs, queries
-from tracking.admission import UNLIMITED
+from tracking import jobs
+from tracking.admission.holds import UNLIMITED
 from tracking.db import Database
 from tracking.models import Submitted
+from tracking.reads import lists
 
 OUTAGES: list[Exception] = [
     OperationalError("…", {}, errors.AdminShutdown()),
@@ -76,7 +77,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of `persist`."""
     clock = Clock()
-    monkeypatch.setattr(recording, "time", clock)
+    monkeypatch.setattr(persistence, "time", clock)
     return clock
 
 
@@ -136,7 +137,7 @@ def test_patience_ends(clock: Clock, patience: float) -> None:
         persist(write, patience=patience)
     assert raised.value.__cause__ is away
     assert clock.now - began <= patience
-    assert clock.now - began >= patience - recording.LONGEST_PAUSE
+    assert clock.now - began >= patience - persistence.LONGEST_PAUSE
 
 
 def test_without_patience_a_write_is_tried_once(clock: Clock) -> None:
@@ -215,7 +216,7 @@ def test_an_interruption_in_the_midst_of_a_statement_leaves_one_job(
     persist(write, patience=5)
     assert [submitted.job.id for submitted in tries] == [new.id] * 2
     with database.autocommit() as connection:
-        assert [entry.event for entry in queries.timeline(connection, new.id)] == ["created"]
+        assert [entry.event for entry in lists.timeline(connection, new.id)] == ["created"]
 
 
 @pytest.mark.parametrize("connect", [Database.autocommit, Database.begin], ids=["autocommit", "transaction"])
@@ -312,7 +313,7 @@ def test_the_recorder_waits_for_a_database_that_is_away() -> None:
 
 def test_a_full_backlog_drops_the_write_instead_of_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """Upkeep finds the job by its lease."""
-    monkeypatch.setattr(recording, "BACKLOG", 1)
+    monkeypatch.setattr(persistence, "BACKLOG", 1)
     recorder, gate, started, written = Recorder(), threading.Event(), threading.Event(), list[str]()
 
     def first() -> None:
@@ -330,18 +331,18 @@ def test_a_full_backlog_drops_the_write_instead_of_waiting(monkeypatch: pytest.M
 
 def test_a_forked_child_has_a_recorder_of_its_own() -> None:
     """The parent's thread does not exist in it."""
-    parents = recording.recorder()
-    assert recording.recorder() is parents
+    parents = persistence.recorder()
+    assert persistence.recorder() is parents
     child = os.fork()
     if child == 0:
-        os._exit(0 if recording.recorder() is not parents else 1)
+        os._exit(0 if persistence.recorder() is not parents else 1)
     assert os.waitpid(child, 0)[1] == 0
 
 
 def test_the_warning_names_the_job_that_waits(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the kind of error, but nothing of its text."""
     log = CapturingLogger()
-    monkeypatch.setattr(recording, "log", log)
+    monkeypatch.setattr(persistence, "log", log)
     persist(_answering(_away(), "done"), task_id="0199")
     [call] = log.calls
     assert (call.method_name, call.args) == ("warning", ("database.away",))

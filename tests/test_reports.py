@@ -16,9 +16,9 @@ from pydantic import ValidationError
 from sqlalchemy import text
 
 from tasks import Job
+from tasks.exports.reportfile import Report, ReportFilters, read_report
+from tasks.exports.reporting import ReportFailed, catalogue, running
 from tasks.handlers.export_report import ExportReport, export_report
-from tasks.reportfile import Report, ReportFilters, read_report
-from tasks.reporting import ReportFailed, catalogue, running
 from tests.commands import run
 from tests.handling import add_job, workplace
 from tests.live import eventually

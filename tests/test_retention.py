@@ -19,16 +19,18 @@ from sqlalchemy import Connection, event, text, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from celeriac.cli import command
-from tasks import pruning
+from tasks.leader import pruning
 from tests.live import Platform, eventually
 from tests.servers import Servers
 from tests.tracked import ACME, SITUATIONS, Tracked, check_rows, new_job, wish
-from tracking import admission, groups, jobs, queries, retention
-from tracking.admission import UNLIMITED
+from tracking import groups, jobs, retention
+from tracking.admission import holds
+from tracking.admission.holds import UNLIMITED
 from tracking.db import Database, database
 from tracking.errors import ConfigurationError, JobNotFound, TrackingError
-from tracking.invariants import verify
 from tracking.models import Attempt, JobRecord, Owner, Refusal
+from tracking.reads import lists
+from tracking.reads.invariants import verify
 from tracking.retention import _DELETE, Kind, Policy, Pruned, prune
 from tracking.schema import jobs as table
 from tracking.settings import Settings, settings
@@ -281,7 +283,7 @@ def test_a_race_of_removal_and_retry_has_one_winner(pool: Database, tracked: Tra
             )
             retried, gone = (run.result(PATIENCE) for run in runs)
             assert retried is not gone
-            assert (queries.find(tracked.connection, job.id) is None) is gone
+            assert (lists.find(tracked.connection, job.id) is None) is gone
             assert bool(tracked.events(job)) is retried
             answers.append(gone)
     assert len(set(answers)) == 2, "the race always had the same winner"
@@ -307,7 +309,7 @@ def test_a_job_stays_while_an_active_one_depends_on_it(pool: Database, tracked: 
     delay = DAY if situation == "scheduled" else None
     dependent = tracked.submit(depends_on=[needed.id, tracked.run().id], delay=delay)
     if situation != "scheduled":
-        admission.lift_dependents(tracked.connection, UNLIMITED, 10)
+        holds.lift_dependents(tracked.connection, UNLIMITED, 10)
         tracked.bring(dependent, situation)
     tracked.cancel(tracked.submit(depends_on=[other.id]))
     assert (removed(pool, dry_run=True).total, removed(pool).total) == (1, 1)
@@ -502,7 +504,7 @@ def test_a_worker_removes_old_jobs_by_itself(database_url: str, servers: Servers
             young = tracked.run()
             old = aged(tracked, "succeeded", 31 * DAY)
             platform.start_worker(queues=f"unused-{uuid4()}")
-            eventually(lambda: queries.find(connection, old.id) is None, what="the removal")
+            eventually(lambda: lists.find(connection, old.id) is None, what="the removal")
             assert tracked.all() == [young]
         assert "retention.pruned" in (tmp_path / "worker1.log").read_text()
 

@@ -16,7 +16,7 @@ from tests.servers import Servers, new_database
 from tests.test_cancel import RETRY, receipt, start_nap
 from tests.tracked import ACME, HOUR, Tracked, new_job, outcome
 from tracking import jobs, revocations
-from tracking.admission import UNLIMITED
+from tracking.admission.holds import UNLIMITED
 from tracking.identifiers import job_id_of
 from tracking.models import Claim, JobRecord
 

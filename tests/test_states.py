@@ -14,8 +14,9 @@ from sqlalchemy.exc import IntegrityError
 from celeriac import diagram
 from tests.properties import UNHURRIED
 from tests.tracked import ACME, HOUR, KINDS, LEASE_TIMEOUT, SITUATIONS, Tracked, check_job, wish
-from tracking import admission, jobs, revocations, states
-from tracking.admission import UNLIMITED
+from tracking import jobs, revocations, states
+from tracking.admission import holds
+from tracking.admission.holds import UNLIMITED
 from tracking.errors import IllegalMove
 from tracking.models import JobRecord, Outcome, OutcomeKind, Progress
 from tracking.schema import jobs as table
@@ -187,7 +188,7 @@ def _redispatch(tracked: Tracked, job: JobRecord) -> bool:
 def _release_due(tracked: Tracked, job: JobRecord) -> Any:
     if job.hold is not None:
         tracked.make_due(job)
-    return admission.lift_due(tracked.connection, UNLIMITED, 10)
+    return holds.lift_due(tracked.connection, UNLIMITED, 10)
 
 
 def _reap(tracked: Tracked, job: JobRecord) -> Any:

@@ -8,9 +8,10 @@ from uuid import uuid4
 
 import pytest
 
-from tasks import app, base, running
-from tasks.progress import Reporter
-from tasks.recording import DatabaseAway
+from tasks import app
+from tasks.attempt import current, job
+from tasks.attempt.progress import Reporter
+from tasks.persistence import DatabaseAway
 from tests.handling import workplace
 from tests.live import Platform, eventually
 from tests.test_cancel import cancel_row
@@ -43,18 +44,18 @@ def test_an_attempt_whose_worker_was_given_up_is_not_the_jobs_any_more(running: 
 
 def test_a_plain_call_is_always_mine() -> None:
     """There is no job that somebody could take away."""
-    assert app.tasks["doubting"].still_mine() is True  # type: ignore[attr-defined]  # tasks.base.Job
+    assert app.tasks["doubting"].still_mine() is True  # type: ignore[attr-defined]  # tasks.attempt.job.Job
 
 
 def test_without_the_database_there_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both answers could be wrong."""
-    monkeypatch.setattr(base, "ANSWER_PATIENCE", 0.1)
+    monkeypatch.setattr(job, "ANSWER_PATIENCE", 0.1)
     task = app.tasks["doubting"]
     task.push_request()
-    running.keep(task.request, running.Running(ATTEMPT, Reporter(ATTEMPT, lambda _: True), since=0.0))
+    current.keep(task.request, current.Running(ATTEMPT, Reporter(ATTEMPT, lambda _: True), since=0.0))
     try:
         with workplace("postgresql://postgres@127.0.0.1:1/none", tmp_path), pytest.raises(DatabaseAway) as raised:
-            task.still_mine()  # type: ignore[attr-defined]  # tasks.base.Job
+            task.still_mine()  # type: ignore[attr-defined]  # tasks.attempt.job.Job
     finally:
         task.pop_request()
     assert str(raised.value) == "the database could not be reached in time"

@@ -11,11 +11,13 @@ import pytest
 from sqlalchemy import event
 
 from tests.tracked import ACME, Tracked, check_rows, new_job
-from tracking import admission, explain, groups, queries, successors
-from tracking.admission import UNLIMITED
+from tracking import groups, successors
+from tracking.admission import holds
+from tracking.admission.holds import UNLIMITED
 from tracking.db import Database
 from tracking.errors import IllegalMove
 from tracking.models import Failure, JobRecord, NewJob
+from tracking.reads import explain, lists
 from tracking.states import Hold, Status
 
 
@@ -50,7 +52,7 @@ def fail(tracked: Tracked, job: JobRecord) -> list[UUID]:
 def exception(tracked: Tracked, job: JobRecord) -> Any:
     """What `get()` would raise."""
     found = tracked.get(job.id)
-    end = queries.last_move(tracked.connection, job.id, found.status)
+    end = lists.last_move(tracked.connection, job.id, found.status)
     assert end is not None
     return end.detail["exception"]
 
@@ -62,8 +64,8 @@ def test_what_follows_has_a_row_from_the_submit_on(tracked: Tracked) -> None:
     for job, before in ((second, head), (third, second)):
         assert (job.status, job.hold, job.follows) == (Status.QUEUED, Hold.DEPENDENCY, before.id)
     tracked.end(tracked.start(head))
-    assert admission.lift_dependents(tracked.connection, UNLIMITED, 10) == []
-    assert admission.cancel_dependents(tracked.connection, 10) == []
+    assert holds.lift_dependents(tracked.connection, UNLIMITED, 10) == []
+    assert holds.cancel_dependents(tracked.connection, 10) == []
 
 
 def test_the_same_submit_again_plans_nothing(tracked: Tracked) -> None:

@@ -13,8 +13,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 from sqlalchemy import text
 
-from tasks import app, unsendable
-from tasks.unsendable import Suspects, Unsendable, examine, may_be_its_fault
+from tasks import app
+from tasks.broker import unsendable
+from tasks.broker.unsendable import Suspects, Unsendable, examine, may_be_its_fault
 from tests.live import Platform
 from tests.tracked import Tracked
 from tracking.models import JobRecord, Owner
@@ -101,7 +102,7 @@ DISPATCH = """
 import json
 from datetime import timedelta
 from tasks import app
-from tasks.dispatch import Publisher
+from tasks.broker.dispatcher import Publisher
 from tracking import jobs
 from tracking.db import database
 publisher = Publisher(app)
@@ -170,7 +171,7 @@ def test_what_is_the_brokers_own_trouble_is_not(error: Exception) -> None:
 def test_a_message_is_given_up_after_so_many_times_with_growing_rests(monkeypatch: pytest.MonkeyPatch) -> None:
     """And forgotten once it went out."""
     now = [100.0]
-    monkeypatch.setattr("tasks.unsendable.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("tasks.broker.unsendable.time.monotonic", lambda: now[0])
     suspects, task_id, other = Suspects(), uuid4(), uuid4()
     rests = []
     while not suspects.accuse(task_id):

@@ -17,8 +17,9 @@ from sqlalchemy.exc import IntegrityError
 
 from tests.properties import ON_ONE_DATABASE
 from tests.tracked import ACME, HOUR, KINDS, LEASE_TIMEOUT, Tracked, check_rows, new_job, outcome, wish
-from tracking import acting_as, admission, groups, jobs, queries, workers
-from tracking.admission import UNLIMITED
+from tracking import acting_as, groups, jobs, workers
+from tracking.admission import holds
+from tracking.admission.holds import UNLIMITED
 from tracking.db import Database
 from tracking.errors import IdempotencyConflict, IllegalMove, JobNotFound
 from tracking.models import (
@@ -34,6 +35,7 @@ from tracking.models import (
     Scope,
 )
 from tracking.ownership import current_owner
+from tracking.reads import lists
 from tracking.schema import jobs as table
 from tracking.states import Event, Hold, Status
 from tracking.values import MAX_INTEGER
@@ -173,7 +175,7 @@ def test_a_submit_that_is_rolled_back_leaves_nothing(pool: Database, tracked: Tr
         jobs.submit(connection, new, UNLIMITED)
         raise KeyError
     assert tracked.all() == []
-    assert queries.timeline(tracked.connection, new.id) == []
+    assert lists.timeline(tracked.connection, new.id) == []
 
 
 # claim
@@ -586,7 +588,7 @@ def test_cancelling_a_waiting_job_ends_it_at_once(tracked: Tracked, situation: s
     job = cancelled.job
     assert (job.status, job.hold, job.due_at, job.stopping) == (Status.CANCELLED, None, None, False)
     assert _last(tracked, job) == {"by": "u9", "reason": "not needed"}
-    assert admission.lift_due(tracked.connection, UNLIMITED, 10) == []
+    assert holds.lift_due(tracked.connection, UNLIMITED, 10) == []
 
 
 def test_cancelling_a_running_job_leaves_a_body_to_stop(tracked: Tracked) -> None:
@@ -791,10 +793,10 @@ def test_a_retry_that_is_due_gets_a_fresh_task_id(tracked: Tracked) -> None:
 def test_a_job_is_not_released_before_it_is_due(tracked: Tracked) -> None:
     """Nor twice afterwards."""
     job = tracked.submit(delay=HOUR)
-    assert admission.lift_due(tracked.connection, UNLIMITED, 10) == []
+    assert holds.lift_due(tracked.connection, UNLIMITED, 10) == []
     tracked.make_due(job)
-    assert [released.id for released in admission.lift_due(tracked.connection, UNLIMITED, 10)] == [job.id]
-    assert admission.lift_due(tracked.connection, UNLIMITED, 10) == []
+    assert [released.id for released in holds.lift_due(tracked.connection, UNLIMITED, 10)] == [job.id]
+    assert holds.lift_due(tracked.connection, UNLIMITED, 10) == []
 
 
 def test_what_has_been_due_the_longest_is_released_first(tracked: Tracked) -> None:
@@ -804,8 +806,8 @@ def test_what_has_been_due_the_longest_is_released_first(tracked: Tracked) -> No
         assert job.due_at is not None
         statement = table.update().where(table.c.id == job.id)
         tracked.connection.execute(statement.values(due_at=job.due_at - timedelta(days=1)))
-    assert {job.id for job in admission.lift_due(tracked.connection, UNLIMITED, 2)} == {early.id, middle.id}
-    assert [job.id for job in admission.lift_due(tracked.connection, UNLIMITED, 2)] == [late.id]
+    assert {job.id for job in holds.lift_due(tracked.connection, UNLIMITED, 2)} == {early.id, middle.id}
+    assert [job.id for job in holds.lift_due(tracked.connection, UNLIMITED, 2)] == [late.id]
 
 
 @pytest.mark.parametrize("hold", [hold for hold in Hold if hold not in (Hold.SCHEDULE, Hold.BACKOFF)])
@@ -814,7 +816,7 @@ def test_time_alone_does_not_lift_the_other_holds(tracked: Tracked, hold: Hold) 
     job = tracked.submit()
     tracked.connection.execute(table.update().where(table.c.id == job.id).values(hold=hold))
     tracked.make_due(job)
-    assert admission.lift_due(tracked.connection, UNLIMITED, 10) == []
+    assert holds.lift_due(tracked.connection, UNLIMITED, 10) == []
     assert jobs.claim(tracked.connection, [wish(job.task_id)]) == [Refusal.HELD]
 
 

@@ -20,8 +20,9 @@ from hypothesis.stateful import (
 
 from tests.properties import ON_ONE_DATABASE
 from tests.tracked import ACME, HOUR, KINDS, LEASE_TIMEOUT, Tracked, check_job, empty, new_job, wish
-from tracking import admission, jobs, successors
-from tracking.admission import UNLIMITED
+from tracking import jobs, successors
+from tracking.admission import holds
+from tracking.admission.holds import UNLIMITED
 from tracking.db import Database
 from tracking.errors import IdempotencyConflict, IllegalMove
 from tracking.models import Attempt, Claim, JobRecord, Outcome, OutcomeKind, Progress, Refusal
@@ -236,7 +237,7 @@ class Jobs(RuleBasedStateMachine):
         held = [job for job in self.jobs.values() if job.hold is not None]
         for job in held:
             self.tracked.make_due(self.tracked.get(job.id))
-        released = admission.lift_due(self.tracked.connection, UNLIMITED, 100)
+        released = holds.lift_due(self.tracked.connection, UNLIMITED, 100)
         assert {job.id for job in released} == {job.id for job in held}
         for job in held:
             job.hold, job.renewed = None, job.attempt > 0
@@ -258,7 +259,7 @@ class Jobs(RuleBasedStateMachine):
     def upkeep_looks(self) -> None:
         """While everybody lives and nothing is due it changes nothing."""
         assert jobs.reap(self.tracked.connection, LEASE_TIMEOUT, 100) == []
-        assert admission.lift_due(self.tracked.connection, UNLIMITED, 100) == []
+        assert holds.lift_due(self.tracked.connection, UNLIMITED, 100) == []
 
     @invariant()
     def every_row_is_as_the_model_says(self) -> None:

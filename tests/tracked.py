@@ -13,8 +13,9 @@ from uuid import UUID, uuid4
 from sqlalchemy import Connection, func, select, text, update
 
 from tests.servers import Servers, new_database
-from tracking import admission, jobs, queries, workers
-from tracking.admission import UNLIMITED
+from tracking import jobs, workers
+from tracking.admission import holds
+from tracking.admission.holds import UNLIMITED
 from tracking.db import Database
 from tracking.models import (
     Attempt,
@@ -29,6 +30,7 @@ from tracking.models import (
     Scope,
     Settled,
 )
+from tracking.reads import lists
 from tracking.schema import history
 from tracking.schema import jobs as table
 from tracking.sql import record
@@ -136,7 +138,7 @@ class Tracked:
     def release(self, job: JobRecord) -> JobRecord:
         """Let the hold of the job end now."""
         self.make_due(job)
-        assert job.id in {released.id for released in admission.lift_due(self.connection, UNLIMITED, 1000)}
+        assert job.id in {released.id for released in holds.lift_due(self.connection, UNLIMITED, 1000)}
         return self.get(job.id)
 
     def make_due(self, job: JobRecord) -> None:
@@ -180,7 +182,7 @@ class Tracked:
 
     def get(self, job_id: UUID) -> JobRecord:
         """The job's row."""
-        job = queries.find(self.connection, job_id)
+        job = lists.find(self.connection, job_id)
         assert job is not None
         return job
 
@@ -191,7 +193,7 @@ class Tracked:
 
     def history(self, job: JobRecord) -> Sequence[HistoryEntry]:
         """The job's history, oldest first."""
-        return queries.timeline(self.connection, job.id)
+        return lists.timeline(self.connection, job.id)
 
     def events(self, job: JobRecord) -> list[str]:
         """The names of the job's events, oldest first."""

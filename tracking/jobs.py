@@ -15,8 +15,9 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Row
 from sqlalchemy.exc import DBAPIError
 
-from tracking import admission, statements
-from tracking.admission import Limits
+from tracking import statements
+from tracking.admission import holds
+from tracking.admission.holds import Limits
 from tracking.db import is_away, run
 from tracking.errors import IdempotencyConflict, IllegalMove, InvalidValue, JobNotFound, UnknownDependency
 from tracking.models import (
@@ -271,7 +272,7 @@ def _refuse(connection: Connection, wish: Claim) -> Attempt | Refusal:
     if known.task_id == wish.task_id and known.claim_id == wish.claim_id and known.status == Status.RUNNING:
         return _attempt(known)  # granted before; the reply was lost
     if known.task_id == wish.task_id and Status(known.status) in WAITING and known.hold is None:
-        admission.hold_back(connection, wish.task_id)
+        holds.hold_back(connection, wish.task_id)
         return Refusal.HELD
     refusal = _refusal(known, wish)
     details = {"reason": refusal, "taskId": str(wish.task_id)}

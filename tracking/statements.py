@@ -10,7 +10,7 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import Uuid
 
-from tracking.rule import (
+from tracking.admission.rule import (
     FIRST_HOLD,
     is_awaited,
     is_broken,

@@ -18,9 +18,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import Text, Uuid
 
 from tracking import groups, jobs
-from tracking.admission import ACTOR, Limits
+from tracking.admission.holds import ACTOR, Limits
+from tracking.admission.rule import FIRST_HOLD, let_through
 from tracking.models import UNCALLED, Failure, JobRecord, JsonObject, NewJob, Scope, Submitted
-from tracking.rule import FIRST_HOLD, let_through
 from tracking.sql import listed, logged, record, statement
 from tracking.statements import is_followed, revoked_by
 from tracking.states import ACTIVE, FINISHED, WAITING, Event, Status

@@ -15,10 +15,10 @@ from api.reading import read
 from api.schemas import fields
 from api.strict import StrictRoute
 from tasks.catalog import handler
-from tasks.exports import DOWNLOADS, open_export
-from tracking import queries
+from tasks.exports.files import DOWNLOADS, open_export
 from tracking.errors import JobNotFound
 from tracking.models import JobRecord
+from tracking.reads import lists
 
 router = APIRouter(prefix=DOWNLOADS, tags=["exports"], route_class=StrictRoute)
 
@@ -35,7 +35,7 @@ def _find(principal: Principal, name: str) -> tuple[JobRecord, Path]:
     """The job and the file; one 404 for what is not there, not theirs, or left behind by an attempt that failed."""
     found = open_export(name)
     try:
-        job = read(queries.get, found[0], principal.scope) if found else None
+        job = read(lists.get, found[0], principal.scope) if found else None
     except JobNotFound:
         job = None
     if found is None or job is None or not _is_result(job, name):

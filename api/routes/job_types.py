@@ -17,7 +17,7 @@ from api.schemas.organization import Pauses
 from api.strict import StrictRoute
 from tasks import controls
 from tasks.catalog import handlers
-from tracking import circuits, pauses
+from tracking.admission import circuits, pauses
 
 router = APIRouter(prefix="/v1/job-types", tags=["job types"], route_class=StrictRoute)
 

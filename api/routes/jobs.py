@@ -18,10 +18,10 @@ from api.schemas.explanation import Explanation
 from api.strict import StrictRoute
 from tasks import submission
 from tasks.catalog import handler, offered
-from tracking import explain, queries
-from tracking.admission import Limits
+from tracking.admission.holds import Limits
 from tracking.errors import UnknownDependency
 from tracking.models import Submitted
+from tracking.reads import explain, lists
 from tracking.settings import settings
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
@@ -53,28 +53,28 @@ def list_jobs(principal: Viewer, query: Annotated[requests.ListQuery, Query()]) 
 @router.get("/recent", responses=openapi.READ)
 def recent_jobs(principal: Viewer, query: Annotated[requests.RecentQuery, Query()]) -> answers.RecentJobs:
     """Active jobs, then those finished in the last hour: more urgent first, then oldest active, newest finished."""
-    found = read(queries.recent, principal.scope, limit=query.limit, job_type=query.type, status=query.status)
+    found = read(lists.recent, principal.scope, limit=query.limit, job_type=query.type, status=query.status)
     return answers.RecentJobs.of(found)
 
 
 @router.get("/stats", responses=openapi.READ)
 def job_stats(principal: Viewer, query: Annotated[requests.StatsQuery, Query()]) -> answers.JobStats:
     """Counts of active jobs, and of those that finished in the window."""
-    return answers.JobStats.of(read(queries.stats, principal.scope, window=query.window))
+    return answers.JobStats.of(read(lists.stats, principal.scope, window=query.window))
 
 
 @router.get("/history", responses=openapi.READ)
 def job_history(principal: Viewer, query: Annotated[requests.HistoryQuery, Query()]) -> answers.History:
     """Finished jobs, last finished first."""
-    page = read(queries.finished, principal.scope, query.filters, cursor=query.cursor or None, size=query.limit)
+    page = read(lists.finished, principal.scope, query.filters, cursor=query.cursor or None, size=query.limit)
     return answers.History.of(page)
 
 
 @router.get("/{id}", responses=openapi.READ_ONE)  # noqa: FAST003 - JobId is that parameter
 def get_job(principal: Viewer, job_id: JobId, query: Annotated[requests.JobQuery, Query()]) -> answers.JobWithDetails:
     """One job; its attempts and its timeline are included when asked for."""
-    job = read(queries.get, job_id, principal.scope)
-    timeline = read(queries.timeline, job_id) if query.include else ()
+    job = read(lists.get, job_id, principal.scope)
+    timeline = read(lists.timeline, job_id) if query.include else ()
     return answers.JobWithDetails.with_details(job, timeline, query.include)
 
 
@@ -86,7 +86,7 @@ def get_job_status(
     if_none_match: Annotated[str, Header()] = "",
 ) -> Any:
     """One job, what can be done about it, and in `Retry-After` when to ask again."""
-    job = read(queries.get, job_id, principal.scope)
+    job = read(lists.get, job_id, principal.scope)
     headers = answers.polling_headers(job)
     if headers["ETag"].removeprefix("W/") in if_none_match or if_none_match == "*":
         return Response(status_code=304, headers=headers)
@@ -120,7 +120,7 @@ def retry_job(
     body: Annotated[requests.RetryRequest | None, Body()] = None,
 ) -> answers.Moved:
     """Queue a failed or cancelled job again."""
-    principal.must_have(handler(read(queries.get, job_id, principal.scope).job_type).permission)
+    principal.must_have(handler(read(lists.get, job_id, principal.scope).job_type).permission)
     job = submission.retry(job_id, principal.scope, actor=principal.user, force=body is not None and body.force)
     return answers.Moved(message="Job retry initiated successfully", status=job.status)
 
@@ -129,9 +129,9 @@ def list_page(principal: Principal, query: requests.ProjectListQuery, *, project
     """A page by number, or what follows a cursor."""
     filters, size = query.filters(project_id), query.page_size
     if query.cursor is None:
-        page = read(queries.page, principal.scope, filters, number=query.page, size=size)
+        page = read(lists.page, principal.scope, filters, number=query.page, size=size)
         return answers.JobList.of(page, number=query.page, size=size)
-    page = read(queries.after, principal.scope, filters, cursor=query.cursor or None, size=size)
+    page = read(lists.after, principal.scope, filters, cursor=query.cursor or None, size=size)
     return answers.JobList.of(page, number=None, size=size)
 
 

@@ -13,8 +13,8 @@ from api.schemas import fields, requests
 from api.schemas.organization import Organization
 from api.strict import StrictRoute
 from tasks import controls
-from tracking import organizations, pauses
-from tracking.admission import Limits
+from tracking.admission import organizations, pauses
+from tracking.admission.holds import Limits
 from tracking.settings import settings
 
 router = APIRouter(prefix="/v1", tags=["organization"], route_class=StrictRoute)

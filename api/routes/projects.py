@@ -11,7 +11,7 @@ from api.reading import read
 from api.routes.jobs import Viewer, list_page
 from api.schemas import answers, fields, requests
 from api.strict import StrictRoute
-from tracking import queries
+from tracking.reads import lists
 
 router = APIRouter(prefix="/v1/projects/{projectId}/jobs", tags=["projects"], route_class=StrictRoute)
 
@@ -31,4 +31,4 @@ def project_job_stats(
     principal: Viewer, project_id: ProjectId, query: Annotated[requests.StatsQuery, Query()]
 ) -> answers.JobStats:
     """Counts of a project's active jobs, and of those that finished in the window."""
-    return answers.JobStats.of(read(queries.stats, principal.scope, window=query.window, project_id=project_id))
+    return answers.JobStats.of(read(lists.stats, principal.scope, window=query.window, project_id=project_id))

@@ -12,8 +12,8 @@ from pydantic.alias_generators import to_camel
 
 from api.problems import CODES
 from api.schemas.fields import Instant, Milliseconds, Payload, Percent, Priority
-from tracking import queries
 from tracking.models import HistoryEntry, JobRecord, Page, Stats, Submitted
+from tracking.reads import lists
 from tracking.states import FINISHED, Event, Hold, Status, can_cancel, can_retry
 
 REPLAYED = "Idempotency-Replayed"
@@ -130,7 +130,7 @@ class JobWithDetails(Job):
     @classmethod
     def with_details(cls, job: JobRecord, timeline: Sequence[HistoryEntry], include: Sequence[str]) -> Self:
         """The job with those of its details that are in `include`."""
-        attempts = [Attempt.model_validate(attempt) for attempt in queries.attempts(timeline)]
+        attempts = [Attempt.model_validate(attempt) for attempt in lists.attempts(timeline)]
         entries = [TimelineEntry.model_validate(entry) for entry in timeline]
         details = {"attempts": attempts, "history": entries}
         return cls.of(job).model_copy(update={name: details[name] for name in include})

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field
 
 from api.schemas.answers import Answered
 from api.schemas.fields import Instant
-from tracking import explain
+from tracking.reads import explain
 from tracking.states import Hold, Status
 
 

@@ -11,7 +11,7 @@ from pydantic.alias_generators import to_camel
 
 from tasks.encoding import as_json
 from tracking.errors import InvalidValue
-from tracking.queries import CURSOR
+from tracking.reads.lists import CURSOR
 from tracking.states import STATUS_WORDS, status_of
 from tracking.values import check_json, check_segment, check_text
 

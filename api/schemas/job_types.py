@@ -10,9 +10,9 @@ from pydantic import Field
 from api.schemas.answers import Answered
 from api.schemas.fields import Instant
 from api.schemas.organization import Pause
-from tasks.base import Job as Handler
-from tracking import circuits
-from tracking.pauses import Pause as PauseRecord
+from tasks.attempt.job import Job as Handler
+from tracking.admission import circuits
+from tracking.admission.pauses import Pause as PauseRecord
 
 
 class KeyCircuit(Answered):

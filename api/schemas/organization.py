@@ -9,8 +9,8 @@ from pydantic import Field
 
 from api.schemas.answers import Answered
 from api.schemas.fields import Instant
-from tracking import organizations
-from tracking.pauses import Pause as PauseRecord
+from tracking.admission import organizations
+from tracking.admission.pauses import Pause as PauseRecord
 
 
 class Pause(Answered):

@@ -15,8 +15,8 @@ from sqlalchemy import select
 from bench.chaos.journal import read_journal
 from bench.chaos.witness import Line, read_lines
 from bench.chaos.world import LIMIT, World
-from tracking import invariants
-from tracking.admission import Limits
+from tracking.admission.holds import Limits
+from tracking.reads import invariants
 from tracking.schema import history, jobs
 from tracking.states import FINISHED, Event, Status
 

@@ -22,7 +22,7 @@ from celery import chain
 from bench.chaos import variables
 from bench.chaos.handlers import Work, deaf, flaky, quick, work
 from bench.chaos.journal import note, unanswered
-from tasks.dispatch import dispatcher
+from tasks.broker.dispatcher import dispatcher
 from tracking.logs import configure_logging
 from tracking.ownership import acting_as
 from tracking.settings import settings

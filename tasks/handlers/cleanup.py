@@ -10,8 +10,8 @@ from typing import Literal
 from pydantic import Field
 
 from tasks import BaseModel, Job, app
-from tasks.exports import Export, exports, is_valid, job_of, remove_drafts
-from tasks.identity import identity_of
+from tasks.exports.files import Export, exports, is_valid, job_of, remove_drafts
+from tasks.handlers.identity import identity_of
 from tracking.states import FINISHED
 
 DAY = 86_400

@@ -14,12 +14,12 @@ from typing import Any, Literal
 from pydantic import Field
 
 from tasks import BaseModel, Job, app
-from tasks.batches import batches
-from tasks.exports import Draft, ExportedFile, ExportNotFound, drafting, export_of
-from tasks.formats import FORMATS
-from tasks.identity import identity_of
+from tasks.exports.batches import batches
+from tasks.exports.files import Draft, ExportedFile, ExportNotFound, drafting, export_of
+from tasks.exports.formats import FORMATS
+from tasks.exports.records import DamagedExport, Record, Records, open_records
+from tasks.handlers.identity import identity_of
 from tasks.money import PayloadWithoutMoney
-from tasks.records import DamagedExport, Record, Records, open_records
 
 LARGEST_GROUPS = 100
 

@@ -11,15 +11,15 @@ import pydantic
 from pydantic import AfterValidator, Field, SerializeAsAny, ValidationInfo, field_validator
 
 from tasks import Job, app
-from tasks.cells import CellTooLong
-from tasks.exports import ExportedFile, drafting
-from tasks.formats import FORMATS, FileTooLarge, Format, FormatName, Writer
-from tasks.identity import identity_of
+from tasks.exports.cells import CellTooLong
+from tasks.exports.files import ExportedFile, drafting
+from tasks.exports.formats import FORMATS, FileTooLarge, Format, FormatName, Writer
+from tasks.exports.offering import unavailable
+from tasks.exports.reportfile import ReportFilters
+from tasks.exports.reporting import Row, Rows, catalogue, running
+from tasks.exports.spool import Spool
+from tasks.handlers.identity import identity_of
 from tasks.money import PayloadWithoutMoney
-from tasks.offering import unavailable
-from tasks.reportfile import ReportFilters
-from tasks.reporting import Row, Rows, catalogue, running
-from tasks.spool import Spool
 
 catalogue()  # a wrong report file stops the start, not the first job
 

@@ -10,10 +10,10 @@ from typing import Any, Literal
 from pydantic import Field, HttpUrl, JsonValue, model_validator
 
 from tasks import BaseModel, Job, app
-from tasks.exports import private_directory
-from tasks.identity import Identity, identity_of
+from tasks.exports.files import private_directory
+from tasks.handlers.identity import Identity, identity_of
 from tasks.money import PayloadWithoutMoney
-from tasks.webhooks import DeliveryDelayed, DeliveryRefused, deliver, receiver
+from tasks.webhooks.delivery import DeliveryDelayed, DeliveryRefused, deliver, receiver
 from tracking.settings import settings
 
 LOG_FILE = "notifications.jsonl"

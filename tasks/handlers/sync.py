@@ -14,8 +14,8 @@ from urllib.parse import quote
 from pydantic import Field
 
 from tasks import BaseModel, Job, app
-from tasks.exports import Export, ExportNotFound, export_of, exports, is_valid, job_of, private_directory
-from tasks.identity import identity_of
+from tasks.exports.files import Export, ExportNotFound, export_of, exports, is_valid, job_of, private_directory
+from tasks.handlers.identity import identity_of
 from tracking.errors import ConfigurationError
 from tracking.settings import settings
 

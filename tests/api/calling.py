@@ -14,10 +14,11 @@ import jwt
 import psutil
 
 from tests.api.handlers import PERMISSION
-from tracking import jobs, queries
-from tracking.admission import UNLIMITED
+from tracking import jobs
+from tracking.admission.holds import UNLIMITED
 from tracking.db import Database
 from tracking.models import Claim, Failure, HistoryEntry, JobRecord, NewJob, Outcome, Owner, Progress, Scope
+from tracking.reads import lists
 
 ORDINARY = ("jobs.create_jobs", "jobs.view_jobs", "jobs.cancel_jobs", "jobs.retry_jobs")
 MANAGING = ("jobs.manage_jobs", "jobs.manage_platform")
@@ -130,14 +131,14 @@ class Caller:
     def find(self, job_id: UUID | str) -> JobRecord:
         """The row of a job."""
         with self.api.database.autocommit() as connection:
-            found = queries.find(connection, UUID(str(job_id)))
+            found = lists.find(connection, UUID(str(job_id)))
         assert found is not None
         return found
 
     def timeline(self, job_id: UUID | str) -> list[HistoryEntry]:
         """The history of a job."""
         with self.api.database.autocommit() as connection:
-            return list(queries.timeline(connection, UUID(str(job_id))))
+            return list(lists.timeline(connection, UUID(str(job_id))))
 
 
 def as_bytes(headers: Mapping[str, str | bytes]) -> list[tuple[bytes, bytes]]:

@@ -11,7 +11,7 @@ from sqlalchemy import delete
 
 from tests.api.calling import MANAGING, Api, Caller, problem
 from tests.live import eventually
-from tracking import circuits
+from tracking.admission import circuits
 from tracking.schema import circuits as table
 from tracking.schema import pauses
 

@@ -12,10 +12,12 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Connection, event, text
 
-from tracking import admission, explain, groups, jobs, organizations, queries, retention, statements
-from tracking.admission import Limits
+from tracking import groups, jobs, retention, statements
+from tracking.admission import holds, organizations
+from tracking.admission.holds import Limits
 from tracking.db import Database
 from tracking.models import Filters, Scope
+from tracking.reads import explain, lists
 from tracking.retention import Policy
 from tracking.settings import settings
 from tracking.states import Status
@@ -73,19 +75,19 @@ SCOPES = {"of a user": USER, "of an organization": ORGANIZATION}
 def reads(cursor: str, job_id: UUID) -> Iterator[tuple[str, Callable[[Connection], Any]]]:
     """Every read with each of its filters."""
     for whose, scope in SCOPES.items():
-        yield f"get {whose}", partial(queries.get, job_id=job_id, scope=scope)
-        yield f"recent {whose}", partial(queries.recent, scope=scope, limit=100)
-        yield f"recent of a type {whose}", partial(queries.recent, scope=scope, limit=100, job_type="type-1")
-        yield f"recent of a project {whose}", partial(queries.recent, scope=scope, limit=100, project_id="project-1")
-        yield f"stats {whose}", partial(queries.stats, scope=scope)
-        yield f"stats of a project {whose}", partial(queries.stats, scope=scope, project_id="project-1")
+        yield f"get {whose}", partial(lists.get, job_id=job_id, scope=scope)
+        yield f"recent {whose}", partial(lists.recent, scope=scope, limit=100)
+        yield f"recent of a type {whose}", partial(lists.recent, scope=scope, limit=100, job_type="type-1")
+        yield f"recent of a project {whose}", partial(lists.recent, scope=scope, limit=100, project_id="project-1")
+        yield f"stats {whose}", partial(lists.stats, scope=scope)
+        yield f"stats of a project {whose}", partial(lists.stats, scope=scope, project_id="project-1")
         for name, filters in FILTERS.items():
             given: dict[str, Any] = {"scope": scope, "filters": filters}
-            yield f"page {whose} by {name}", partial(queries.page, **given, number=2, size=50)
-            yield f"after {whose} by {name}", partial(queries.after, **given, cursor=cursor, size=50)
-            yield f"finished {whose} by {name}", partial(queries.finished, **given, cursor=cursor, size=50)
-    yield "find", partial(queries.find, job_id=job_id)
-    yield "timeline", partial(queries.timeline, job_id=job_id)
+            yield f"page {whose} by {name}", partial(lists.page, **given, number=2, size=50)
+            yield f"after {whose} by {name}", partial(lists.after, **given, cursor=cursor, size=50)
+            yield f"finished {whose} by {name}", partial(lists.finished, **given, cursor=cursor, size=50)
+    yield "find", partial(lists.find, job_id=job_id)
+    yield "timeline", partial(lists.timeline, job_id=job_id)
     yield "group results", partial(groups.results, group_id="group-100")
 
 
@@ -99,7 +101,7 @@ def explanations(connection: Connection) -> Iterator[tuple[str, Callable[[Connec
 
 def upkeep() -> Iterator[tuple[str, Callable[[Connection], Any]]]:
     """What the platform itself looks for, again and again."""
-    yield "due", partial(admission.lift_due, limits=Limits(5), batch=100)
+    yield "due", partial(holds.lift_due, limits=Limits(5), batch=100)
     yield "undispatched", partial(jobs.undispatched, older_than=timedelta(seconds=5), limit=100)
     limits = {"timeout": timedelta(seconds=20), "limit": 100}
     yield "orphans", lambda connection: connection.execute(statements.ORPHANS, limits).all()
@@ -122,7 +124,7 @@ def filled(database_url: str) -> Iterator[Database]:
 def test_no_read_scans_the_tables(filled: Database) -> None:
     """Whatever the filters."""
     with filled.autocommit() as connection:
-        page = queries.page(connection, USER, number=1, size=10)
+        page = lists.page(connection, USER, number=1, size=10)
         assert page.next_cursor is not None
         plans = {name: _plans(connection, read) for name, read in reads(page.next_cursor, page.jobs[0].id)}
     assert _scanning(plans) == {}

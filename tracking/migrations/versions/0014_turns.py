@@ -12,7 +12,7 @@ down_revision = "0013"
 branch_labels = None
 depends_on = None
 
-# As tracking/functions.py had them when this was written.
+# As tracking/admission/functions.py had them when this was written.
 # ruff: noqa: E501
 FUNCTIONS = (
     r"""CREATE OR REPLACE FUNCTION is_contended(of_organization text) RETURNS boolean

@@ -1,0 +1,1 @@
+"""One attempt of a job, in the process that runs its body."""

@@ -1,0 +1,229 @@
+"""What follows from the end of an attempt, in the transaction of its outcome: calls, chords, errbacks, replacements.
+
+A successor that cannot be called fails with the reason; the outcome that it follows from is true all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import structlog
+from celery import current_task, signature
+from celery.app.task import Context
+from celery.exceptions import SoftTimeLimitExceeded
+from sqlalchemy import Connection
+from sqlalchemy.exc import SQLAlchemyError
+
+from tasks import sending
+from tasks.attempt import current
+from tasks.attempt.exceptions import described
+from tasks.encoding import from_plain
+from tasks.leader.duties import alone
+from tracking import groups, successors
+from tracking.admission.holds import Limits
+from tracking.db import database
+from tracking.errors import IdempotencyConflict, InvalidValue, UnknownDependency
+from tracking.models import Failure, JobRecord, NewJob, Outcome, Settled
+from tracking.ownership import acting_as
+from tracking.settings import settings
+from tracking.states import Status
+from tracking.successors import Ended
+from tracking.values import MESSAGE_BYTES, storable_text
+
+log = structlog.get_logger(__name__)
+
+SWEEP_INTERVAL = 5.0  # seconds between two looks for successors whose predecessor ended somewhere else
+BATCH = 500
+HEADER_PATIENCE = timedelta(hours=1)  # since the submit of a body; then nobody is about to send the rest of its header
+INCOMPLETE = Failure("ChordError", "its header was never sent completely")
+
+
+def collect(publish: Callable[[], Any]) -> Any:
+    """Let Celery send successors of the running task: they wait for its outcome, and what cannot be sent fails then."""
+    now = current.of(current_task.request)
+    with sending.collecting(now.successors if now is not None else []):
+        try:
+            return publish()
+        except (SoftTimeLimitExceeded, SQLAlchemyError):
+            raise
+        except Exception as error:
+            if now is None:
+                raise
+            now.uncalled = _failure(error)
+            log.exception("successor.uncallable")
+            return None
+
+
+def concerns(request: Any, now: current.Running, outcome: Outcome) -> bool:
+    """Whether anything can follow from this outcome, by what Celery and the body have said."""
+    if outcome.kind == "succeeded" and now.successors:
+        return True
+    return bool(request.chord or request.chain or request.errbacks or now.uncalled or outcome.kind == "replaced")
+
+
+def follow(
+    connection: Connection, request: Any, now: current.Running, outcome: Outcome, settled: Settled
+) -> list[JobRecord]:
+    """Write what follows from an outcome that was accepted; returns the jobs that are new or were called."""
+    job_id = settled.job_id
+    if settled.status is Status.SUCCEEDED:
+        called = submit(connection, now.successors, by=[job_id])
+        if now.uncalled is not None:
+            _errbacks_of(successors.end_uncalled(connection, job_id, now.uncalled))
+        return called + (_complete_chord(connection, request, now) if request.chord and now.attempt.group_id else [])
+    if outcome.kind == "replaced":
+        return submit(connection, now.replacement or [], by=[job_id])
+    if settled.status in (Status.FAILED, Status.CANCELLED):
+        return _end(connection, request, outcome, settled)
+    return []
+
+
+def end_elsewhere(connection: Connection, settled: Settled) -> list[JobRecord]:
+    """What follows from the end of an attempt whose process could not see it: its errbacks are those of its row."""
+    if settled.status is not Status.FAILED:
+        return []
+    ended = successors.ended(connection, settled.job_id)
+    return submit(connection, [*_errbacks_of(ended), *_end_successors(connection, settled.job_id)])
+
+
+def reaped(settled: Settled) -> list[JobRecord]:
+    """The same for one whose worker died, in a transaction of its own."""
+    with database().begin() as connection:
+        return end_elsewhere(connection, settled)
+
+
+def ended_with(job_id: UUID) -> list[JobRecord]:
+    """End what waited for a job whose end is in its row already; returns the errbacks of those."""
+    with database().autocommit() as connection:
+        if not successors.are_waiting(connection, job_id):
+            return []
+    with database().begin() as connection:
+        return submit(connection, _end_successors(connection, job_id))
+
+
+def submit(connection: Connection, collected: Iterable[NewJob], by: Collection[UUID | str] = ()) -> list[JobRecord]:
+    """Call the jobs that were planned to follow `by`, and accept the others; returns those that may be dispatched."""
+    limits = Limits.configured(settings())
+    # The lines of their organizations are locked in this order by everybody: two handlers must not wait for each other.
+    ordered = sorted(collected, key=lambda job: job.owner.organization_id)
+    accepted = [_submit_one(connection, job, limits, by) for job in ordered]
+    return [job for job in accepted if job is not None]
+
+
+def left_behind() -> list[JobRecord]:
+    """End the successors that nobody has called as a crash came between, or somebody else; returns the errbacks."""
+    with database().autocommit() as connection:
+        ended = list(successors.left_behind(connection, BATCH))
+    found: list[JobRecord] = []
+    for job_id in ended:
+        with alone("successors.failed", job_id=str(job_id)):
+            found += ended_with(job_id)
+    return found
+
+
+def of_incomplete_headers() -> list[JobRecord]:
+    """End the bodies whose headers were never sent completely; returns the errbacks."""
+    with database().autocommit() as connection:
+        incomplete = list(successors.incomplete_headers(connection, HEADER_PATIENCE, BATCH))
+    found: list[JobRecord] = []
+    for group_id in incomplete:
+        with alone("headers.failed", group_id=group_id):
+            found += _end_bodies(group_id, INCOMPLETE)
+    return found
+
+
+def _end(connection: Connection, request: Any, outcome: Outcome, settled: Settled) -> list[JobRecord]:
+    """End what waited for a job that ended without a result; returns the errbacks, of the job and of those."""
+    errbacks = _errbacks(request, outcome) if settled.status is Status.FAILED and request.errbacks else []
+    if request.chain or request.chord:
+        errbacks += _end_successors(connection, settled.job_id)
+    return submit(connection, errbacks)
+
+
+def _submit_one(connection: Connection, job: NewJob, limits: Limits, by: Collection[UUID | str]) -> JobRecord | None:
+    """None for one that exists already, or whose id is another job's."""
+    called = successors.call(connection, job, limits, by) if by else None
+    if called is not None:
+        successors.plan(connection, job.successors)
+        return called
+    try:
+        submitted = successors.submit(
+            connection, sending.with_successors(_app(), job), limits, scope=sending.whole_organization(job)
+        )
+    except (IdempotencyConflict, InvalidValue, UnknownDependency) as error:
+        log.error("successor.refused", job_id=str(job.id), job_type=job.job_type, error=str(error))  # noqa: TRY400 - no fault of ours
+        return None
+    return submitted.job if submitted.created else None
+
+
+def _complete_chord(connection: Connection, request: Any, now: current.Running) -> list[JobRecord]:
+    """Call the body when this was the last member; whose row must be locked, and the group."""
+    group_id = str(now.attempt.group_id)
+    results = groups.results(connection, group_id)
+    if results is None:
+        return []
+    with sending.collecting([]) as collected:
+        try:
+            signature(request.chord, app=_app()).delay(from_plain(results))
+        except (SoftTimeLimitExceeded, SQLAlchemyError):
+            raise
+        except Exception as error:
+            log.exception("successor.uncallable")
+            ended = successors.end_bodies(connection, group_id, _failure(error))
+            return submit(connection, _errbacks_of(ended))
+    return submit(connection, collected, by=[group_id, now.attempt.job_id])
+
+
+def _end_bodies(group_id: str, failure: Failure) -> list[JobRecord]:
+    with database().begin() as connection:
+        return submit(connection, _errbacks_of(successors.end_bodies(connection, group_id, failure)))
+
+
+def _app() -> Any:
+    """Of any thread: not every one has a current app."""
+    from tasks.app import app  # noqa: PLC0415 - the app's module imports this one
+
+    return app
+
+
+def _end_successors(connection: Connection, job_id: UUID) -> list[NewJob]:
+    return _errbacks_of(successors.end(connection, job_id))
+
+
+def _errbacks_of(ended: Sequence[Ended]) -> list[NewJob]:
+    """Of what never ran only the body of a chord whose header failed has errbacks called, as on plain Celery."""
+    errbacks: list[NewJob] = []
+    for each in ended:
+        log.warning("job.ended_elsewhere", job_id=str(each.job.id), status=str(each.job.status))
+        signatures = each.job.delivery.get("link_error") if each.calls_errbacks else None
+        if signatures:
+            about = {"id": str(each.job.id), "root_id": str(each.job.root_id), "task": each.job.job_type}
+            request = Context({**about, "errbacks": from_plain(signatures), "delivery_info": {}})
+            with acting_as(each.job.organization_id, each.job.user_id):
+                errbacks += _called(request, dict(each.exception), None)
+    return errbacks
+
+
+def _errbacks(request: Any, outcome: Outcome) -> list[NewJob]:
+    failure = outcome.failure or Failure("Exception", "")
+    return _called(request, failure.exception or {"exc_type": failure.type}, failure.traceback)
+
+
+def _called(request: Any, exception: Any, traceback: str | None) -> list[NewJob]:
+    backend: Any = _app().backend
+    with sending.collecting([]) as collected:
+        try:
+            backend.call_errbacks(request, backend.exception_to_python(exception), traceback)
+        except (SoftTimeLimitExceeded, SQLAlchemyError):
+            raise
+        except Exception:  # one that cannot be sent takes no outcome with it
+            log.exception("errback.uncallable", task_id=str(request.id))
+    return collected
+
+
+def _failure(error: Exception) -> Failure:
+    said = storable_text(error, MESSAGE_BYTES) or type(error).__name__
+    return Failure(type(error).__name__, said, exception=described(error))

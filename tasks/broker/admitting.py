@@ -1,0 +1,154 @@
+"""Letting waiting jobs through: at once after what may have made room for them, and in turns by upkeep."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+import structlog
+from sqlalchemy import Connection
+
+from tasks.leader.duties import alone
+from tracking.admission import circuits, holds
+from tracking.admission.holds import Limits
+from tracking.db import database
+from tracking.models import JobRecord
+from tracking.settings import settings
+from tracking.states import Hold
+
+log = structlog.get_logger(__name__)
+
+BATCH = 500
+
+
+def after(job_id: UUID, organization_id: str) -> list[JobRecord]:
+    """The jobs that may be dispatched now that something has happened to this job of this organization."""
+    limits = _limits()
+    with database().autocommit() as connection:
+        lifted = [
+            *_judged(connection, limits),
+            *holds.lift_dependents(connection, limits, BATCH, job_id),
+        ]
+        cancelled = holds.cancel_dependents(connection, BATCH, job_id)
+    _log_cancelled(cancelled)
+    return _dispatchable(lifted, {organization_id})
+
+
+def refilled(organization_id: str) -> list[JobRecord]:
+    """The jobs that may be dispatched now that one of this organization has started."""
+    return _admitted({organization_id})
+
+
+def resumed(organizations: Iterable[str] = ()) -> list[JobRecord]:
+    """The jobs that may be dispatched now that a pause is over, or that these organizations have another limit."""
+    with database().autocommit() as connection:
+        lifted = holds.lift_gated(connection, _limits(), BATCH)
+    return _dispatchable(lifted, set(organizations))
+
+
+def due() -> list[JobRecord]:
+    """The jobs that may be dispatched now that their time has come."""
+    with database().autocommit() as connection:
+        lifted = holds.lift_due(connection, _limits(), BATCH)
+    return _dispatchable(lifted, set())
+
+
+def next_in_line() -> list[JobRecord]:
+    """The first in the lines of organizations that have room."""
+    with database().autocommit() as connection:
+        organizations = set(holds.with_room(connection, _limits()))
+    return _dispatchable([], organizations)
+
+
+def ungated() -> list[JobRecord]:
+    """The jobs whose pause is over or whose circuit is closed, and nobody said so."""
+    return resumed()
+
+
+def undepending() -> list[JobRecord]:
+    """The jobs whose dependencies have ended; those that can never run are cancelled."""
+    with database().autocommit() as connection:
+        _log_cancelled(holds.cancel_dependents(connection, BATCH))
+        lifted = holds.lift_dependents(connection, _limits(), BATCH)
+    return _dispatchable(lifted, set())
+
+
+def probes() -> list[JobRecord]:
+    """The jobs that wait no more as a circuit has closed; where one rests, the next probe is named."""
+    with database().autocommit() as connection:
+        lifted = _judged(connection, _limits())
+        for probe in circuits.probe(connection, _limits()):
+            log.warning("circuit.probed", job_id=str(probe))
+    return _dispatchable(lifted, set())
+
+
+def take_back_unserved() -> None:
+    """Put jobs of queues that nobody serves back in line: they would hold slots."""
+    with database().autocommit() as connection:
+        taken_back = holds.take_back_unserved(connection, _limits(), BATCH)
+    for job in taken_back:
+        log.warning("job.unserved", job_id=str(job.id), queue=job.queue)
+
+
+def take_back_crowd() -> None:
+    """Put back in line what was sent beyond the slots of the workers, but one job of each organization."""
+    with database().autocommit() as connection:
+        taken_back = holds.take_back_crowd(connection, _limits(), BATCH)
+    for job in taken_back:
+        log.info("job.taken_back", job_id=str(job.id), queue=job.queue)
+
+
+def take_back_excess() -> None:
+    """Put back in line what was sent beyond a limit."""
+    with database().autocommit() as connection:
+        organizations = list(holds.overbooked(connection, _limits()))
+    for organization_id in organizations:
+        with alone("limit.failed", organization=organization_id):
+            _take_back_excess(organization_id, _limits())
+
+
+def _judged(connection: Connection, limits: Limits) -> list[JobRecord]:
+    closed = circuits.judge(connection)
+    for job_type in closed:
+        log.warning("circuit.closed", job_type=job_type)
+    return holds.lift_gated(connection, limits, BATCH) if closed else []
+
+
+def _dispatchable(lifted: Iterable[JobRecord], organizations: set[str]) -> list[JobRecord]:
+    """Those that wait for nothing more, and the first in the lines of these and the lifted jobs' organizations."""
+    lifted = list(lifted)
+    lines = organizations | {job.organization_id for job in lifted if job.hold is Hold.ORGANIZATION_LIMIT}
+    return holds.in_turns([*(job for job in lifted if job.hold is None), *_admitted(lines)])
+
+
+def _admitted(organizations: set[str]) -> list[JobRecord]:
+    """The first in the lines of these organizations; of several each gets one slot, then two more, and so on."""
+    admitted: list[JobRecord] = []
+    most = 1 if len(organizations) > 1 else BATCH
+    while organizations:
+        found = {organization_id: _admit(organization_id, most) for organization_id in sorted(organizations)}
+        admitted += [job for jobs in found.values() for job in jobs]
+        organizations = {organization_id for organization_id, jobs in found.items() if len(jobs) == most < BATCH}
+        most = min(2 * most, BATCH)
+    return admitted
+
+
+def _admit(organization_id: str, most: int) -> list[JobRecord]:
+    with alone("line.failed", organization=organization_id), database().begin() as connection:
+        return holds.admit(connection, organization_id, _limits(), BATCH, most)
+    return []
+
+
+def _take_back_excess(organization_id: str, limits: Limits) -> None:
+    with database().begin() as connection:
+        taken_back = holds.take_back_excess(connection, organization_id, limits)
+    log.warning("limit.exceeded", organization=organization_id, taken_back=[str(job.id) for job in taken_back[:10]])
+
+
+def _log_cancelled(cancelled: Iterable[JobRecord]) -> None:
+    for job in cancelled:
+        log.warning("job.cancelled", job_id=str(job.id), reason=job.error_message)
+
+
+def _limits() -> Limits:
+    return Limits.configured(settings())

@@ -1,0 +1,364 @@
+"""From accepted rows to the broker: messages go out after the commit, off the caller's path, and are confirmed."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import structlog
+from kombu import Connection, Producer
+
+from tasks.attempt import threads
+from tasks.broker import admitting
+from tasks.broker.messages import publish
+from tasks.broker.unsendable import Suspects, Unsendable, examine, fail, may_be_its_fault
+from tracking import jobs
+from tracking.crashpoints import PUBLISHED, crash_point
+from tracking.db import database
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from tracking.models import JobRecord
+
+log = structlog.get_logger(__name__)
+
+QUEUE_SIZE = 10_000
+BATCH_SIZE = 200
+BROKER_TIMEOUT = 5.0  # seconds for any one answer of the broker
+LONGEST_PAUSE = 5.0  # seconds between two tries to reach a broker that is away
+EXIT_TIMEOUT = 5.0  # seconds that a process gives its last messages when it ends
+
+
+class Publisher:
+    """A connection to the broker that publishes jobs and knows which of them the broker has confirmed.
+
+    For one thread only.
+    """
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._connection: Connection | None = None
+        self._producer: Producer | None = None
+        self._confirms: _Confirms | None = None
+        self._suspects = Suspects()
+
+    def dispatch(self, records: Sequence[JobRecord]) -> None:
+        """Publish the messages of these jobs and mark those that the broker has confirmed as dispatched.
+
+        A job whose message cannot be sent fails alone. Raises the broker's errors; what was not marked is found again
+        by upkeep.
+        """
+        records = [record for record in records if not self._suspects.is_resting(record.task_id)]
+        if not records:
+            return
+        confirmed: list[UUID] = []
+        try:
+            self._publish_all(records, confirmed)
+        finally:
+            self._mark(confirmed)
+
+    def _publish_all(self, records: Sequence[JobRecord], confirmed: list[UUID]) -> None:
+        """Publish them together; when that ends the connection, one by one, to see whose message it was."""
+        self._connect()
+        try:
+            self._publish(records, confirmed)
+        except Exception as error:
+            self.close()
+            if not may_be_its_fault(error):
+                raise
+        else:
+            return
+        done = set(confirmed)
+        for record in records:
+            if record.task_id not in done:
+                self._publish_alone(record, confirmed)
+
+    def _publish_alone(self, record: JobRecord, confirmed: list[UUID]) -> None:
+        self._connect()
+        try:
+            self._publish([record], confirmed)
+        except Exception as error:
+            self.close()
+            if not may_be_its_fault(error):
+                raise
+            self._connect()  # else the broker is away, and nobody's message is to blame
+            if not self._failed(record) and self._suspects.accuse(record.task_id):
+                self._fail(record, error)
+        else:
+            self._suspects.acquit(record.task_id)
+
+    def _mark(self, confirmed: Sequence[UUID]) -> None:
+        if confirmed:
+            crash_point(PUBLISHED)
+            with database().autocommit() as connection:
+                jobs.mark_dispatched(connection, confirmed)
+
+    def broadcast(self, command: str, arguments: dict[str, Any], destination: Sequence[str] | None) -> None:
+        """Send a remote-control command to these workers, None: to all. Raises the broker's errors."""
+        try:
+            self._connect()
+            self._app.control.broadcast(
+                command, arguments=arguments, destination=destination, connection=self._connection, reply=False
+            )
+        except Exception:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Drop the connection; the next use makes a new one."""
+        connection, self._connection, self._producer, self._confirms = self._connection, None, None, None
+        close_quietly(connection, "dispatch.close_failed")
+
+    def _publish(self, records: Sequence[JobRecord], confirmed: list[UUID]) -> None:
+        """Publish on the connection that is there; to `confirmed` is added what the broker has, error or not."""
+        try:
+            for record in records:
+                self._put(record, confirmed)
+            if self._confirms is not None:
+                self._confirms.collect(BROKER_TIMEOUT)
+        finally:
+            if self._confirms is not None:
+                confirmed += self._confirms.take()
+
+    def _put(self, record: JobRecord, confirmed: list[UUID]) -> None:
+        """Put its message on the connection; when it makes no message, fail the job."""
+        try:
+            publish(self._app, self._connect(), record)
+        except Exception:
+            if self._failed(record):
+                return
+            raise
+        if self._confirms is not None:
+            self._confirms.expect(record.task_id)
+        else:
+            confirmed.append(record.task_id)  # Redis has answered
+
+    def _failed(self, record: JobRecord) -> bool:
+        """Whether its message is none that a broker can take, by itself; then its job has failed."""
+        try:
+            examine(self._app, record, is_amqp=self._confirms is not None)
+        except Unsendable as error:
+            self._fail(record, error)
+            return True
+        return False
+
+    def _fail(self, record: JobRecord, error: Exception) -> None:
+        if fail(record, error):
+            dispatcher().follow(record.id, record.organization_id)
+
+    def _connect(self) -> Producer:
+        if self._producer is None:
+            connection = connect(self._app)
+            self._connection = connection
+            self._producer = self._app.amqp.Producer(connection.default_channel, auto_declare=False)
+            if connection.transport.driver_type == "amqp":
+                self._confirms = _Confirms(connection)
+        return self._producer
+
+
+class _Confirms:
+    """RabbitMQ's publisher confirms, pipelined: many messages on their way, one wait for all their answers.
+
+    Tags count the publishes on the channel from 1; an answer may stand for all tags up to its own
+    (AMQP 0-9-1 extension, rabbitmq.com/docs/confirms).
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._next_tag = 1
+        self._unanswered: dict[int, UUID] = {}
+        self._confirmed: list[UUID] = []
+        channel: Any = connection.default_channel
+        channel.confirm_select()
+        channel.events["basic_ack"].add(self._on_ack)
+        channel.events["basic_nack"].add(self._on_nack)
+
+    def expect(self, task_id: UUID) -> None:
+        """Note that one message was just published."""
+        self._unanswered[self._next_tag] = task_id
+        self._next_tag += 1
+
+    def collect(self, timeout: float) -> None:
+        """Wait until every message is answered. Raises on time-out."""
+        deadline = time.monotonic() + timeout
+        while self._unanswered:
+            self._connection.drain_events(timeout=max(0.01, deadline - time.monotonic()))
+
+    def take(self) -> list[UUID]:
+        """The messages that the broker has taken since the last call."""
+        confirmed, self._confirmed = self._confirmed, []
+        return confirmed
+
+    def _on_ack(self, delivery_tag: int, multiple: bool) -> None:  # noqa: FBT001 - called by amqp
+        self._confirmed += self._answered(delivery_tag, multiple=multiple)
+
+    def _on_nack(self, delivery_tag: int, multiple: bool, *_: object) -> None:  # noqa: FBT001 - called by amqp
+        for task_id in self._answered(delivery_tag, multiple=multiple):
+            log.warning("dispatch.refused_by_broker", task_id=str(task_id))
+
+    def _answered(self, delivery_tag: int, *, multiple: bool) -> list[UUID]:
+        tags = [tag for tag in self._unanswered if tag <= delivery_tag] if multiple else [delivery_tag]
+        return [self._unanswered.pop(tag) for tag in tags if tag in self._unanswered]
+
+
+class Dispatcher:
+    """A thread that sends what this process submits. What it cannot send waits in its row for upkeep."""
+
+    def __init__(self, app: Celery) -> None:
+        self._publisher = Publisher(app)
+        self._queue: queue.Queue[JobRecord | Callable[[Publisher], None]] = queue.Queue(QUEUE_SIZE)
+        self._closing = threading.Event()
+        self._idle = threading.Event()
+        self._idle.set()
+        self._pause = 0.0
+        self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
+        with threads.apart():
+            self._thread.start()
+
+    def send(self, record: JobRecord) -> None:
+        """Send a job that is not held. Never waits: with a full queue the row is sent by upkeep instead."""
+        if record.hold is None:
+            self._put(record)
+
+    def follow(self, job_id: UUID, organization_id: str) -> None:
+        """Send what may run now that something has happened to this job: a slot is free, a dependency has ended."""
+        self._put(lambda publisher: publisher.dispatch(_followers(job_id, organization_id)))
+
+    def refill(self, organization_id: str) -> None:
+        """Send what may be sent now that a job of this organization has started."""
+        self._put(lambda publisher: publisher.dispatch(admitting.refilled(organization_id)))
+
+    def resume(self, *organizations: str) -> None:
+        """Send what may run now that a pause is over, or that these organizations have another limit."""
+        self._put(lambda publisher: publisher.dispatch(admitting.resumed(organizations)))
+
+    def interrupt(self, record: JobRecord) -> None:
+        """Tell the worker of a cancelled job to interrupt its body: SIGUSR1 raises SoftTimeLimitExceeded in it."""
+        self.broadcast("interrupt", {"task_id": str(record.task_id)}, [record.worker] if record.worker else None)
+
+    def broadcast(self, command: str, arguments: dict[str, Any], destination: Sequence[str] | None = None) -> None:
+        """Tell workers something, None: all. They find it out by themselves when the broker is away."""
+        self._put(lambda publisher: publisher.broadcast(command, arguments, destination))
+
+    @property
+    def backlog(self) -> int:
+        """How many jobs and looks wait to be handled."""
+        return self._queue.qsize()
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until everything handed over so far was tried; False when that took longer than `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while not (self._queue.empty() and self._idle.is_set()):
+            if time.monotonic() >= deadline or not self._thread.is_alive():
+                return False
+            time.sleep(0.005)
+        return True
+
+    def close(self, timeout: float = EXIT_TIMEOUT) -> None:
+        """Send what is left, then end the thread; gives up after `timeout` seconds."""
+        self.flush(timeout)
+        self._closing.set()
+        self._thread.join(timeout)
+
+    def _put(self, item: JobRecord | Callable[[Publisher], None]) -> None:
+        try:
+            self._queue.put_nowait(item)
+        except queue.Full:
+            log.warning("dispatch.queue_full", size=QUEUE_SIZE)
+
+    def _run(self) -> None:
+        while not self._closing.is_set():
+            try:
+                first = self._queue.get(timeout=0.2)
+            except queue.Empty:
+                continue
+            self._idle.clear()
+            self._handle([first, *self._more()])
+            if self._queue.empty():
+                self._idle.set()
+        self._publisher.close()
+
+    def _more(self) -> Iterable[JobRecord | Callable[[Publisher], None]]:
+        for _ in range(BATCH_SIZE - 1):
+            try:
+                yield self._queue.get_nowait()
+            except queue.Empty:
+                return
+
+    def _handle(self, batch: list[JobRecord | Callable[[Publisher], None]]) -> None:
+        records = [item for item in batch if not callable(item)]
+        try:
+            if records:
+                self._publisher.dispatch(records)
+            for command in batch:
+                if callable(command):
+                    command(self._publisher)
+            self._pause = 0.0
+        except Exception as error:  # noqa: BLE001 - whatever the broker's client raises: the rows are safe, upkeep sends them
+            self._pause = min(LONGEST_PAUSE, max(0.1, 2 * self._pause))
+            log.warning(
+                "dispatch.failed",
+                jobs=[str(record.id) for record in records[:10]],
+                count=len(records),
+                error=type(error).__name__,
+                retry_in=self._pause,
+            )
+            self._closing.wait(self._pause)
+
+
+def _followers(job_id: UUID, organization_id: str) -> list[JobRecord]:
+    from tasks.attempt import succession  # noqa: PLC0415 - it imports this module
+
+    return [*succession.ended_with(job_id), *admitting.after(job_id, organization_id)]
+
+
+def dispatcher() -> Dispatcher:
+    """The dispatcher of this process; started at its first use."""
+    from tasks.app import app  # noqa: PLC0415 - the app's module imports this one
+
+    return _dispatcher_of(app)
+
+
+def connect(app: Celery) -> Connection:
+    """A connection to the broker on which no wait is longer than BROKER_TIMEOUT. Raises the broker's errors."""
+    options: dict[str, Any] = dict(app.conf.broker_transport_options)
+    if app.conf.broker_url.startswith("amqp"):
+        options |= {"read_timeout": BROKER_TIMEOUT, "write_timeout": BROKER_TIMEOUT}
+    else:
+        options |= {
+            "socket_timeout": BROKER_TIMEOUT,
+            "socket_connect_timeout": BROKER_TIMEOUT,
+            "retry_on_timeout": False,
+        }
+    connection = Connection(app.conf.broker_url, transport_options=options, connect_timeout=BROKER_TIMEOUT)
+    connection.connect()
+    return connection
+
+
+def close_quietly(connection: Connection | None, failure: str) -> None:
+    """Close a connection to the broker, if there is one; one that cannot be closed is logged as `failure`."""
+    try:
+        if connection is not None:
+            connection.close()
+    except Exception as error:  # noqa: BLE001 - a connection that is already broken cannot be closed better
+        log.debug(failure, error=type(error).__name__)
+
+
+@cache
+def _dispatcher_of(app: Celery) -> Dispatcher:
+    started = Dispatcher(app)
+    owner = os.getpid()
+    atexit.register(lambda: started.close() if os.getpid() == owner else None)
+    return started
+
+
+# A forked child has neither the thread nor the right to the parent's socket.
+os.register_at_fork(after_in_child=_dispatcher_of.cache_clear)

@@ -1,0 +1,1 @@
+"""Exports: reports, their rows, and the files that these become."""

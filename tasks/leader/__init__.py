@@ -1,0 +1,1 @@
+"""What one worker at a time does for all of them."""

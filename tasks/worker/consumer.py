@@ -1,0 +1,128 @@
+"""The worker's consumer: whatever message arrives, it lives and goes on, and what is no task is set aside.
+
+Celery's own consumer checks less: a body of another shape, or an id that is an object, raises in its event loop and
+ends the worker. Nobody has acknowledged the message then, so it goes to the next worker and ends that one, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import pydantic
+import structlog
+from amqp.exceptions import PreconditionFailed, RecoverableConnectionError
+from celery.exceptions import InvalidTaskError
+from celery.worker import loops, state
+from celery.worker.consumer import Consumer as CeleryConsumer
+
+from tasks.broker.transport import UNREADABLE, is_outage
+from tasks.encoding import from_header
+from tasks.worker import commands  # noqa: F401 - a worker's answers to remote control
+from tasks.worker.adopting import Call, Door, Headers, first_fault, foreign_headers, is_ours
+from tracking.values import storable_text
+
+log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+
+BODY: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(tuple[list[Any], dict[str, Any], dict[str, Any] | None])
+
+
+class OwnHeaders(Headers):
+    """Those of the platform's own messages."""
+
+    eta: None = None  # a job waits in its row; a message that has to wait would be kept in the worker's memory
+
+
+class Consumer(CeleryConsumer):
+    """Celery's consumer, in front of which every message is read once."""
+
+    def loop(self, *args: Any) -> None:
+        """Read messages until the connection ends.
+
+        RabbitMQ closes a channel with 406 when a delivery is not acknowledged within its `consumer_timeout`, which a
+        long job exceeds. Celery takes that for the end of the worker. It is the end of a connection: the next one gets
+        the deliveries again, and the claim refuses those whose job runs.
+        """
+        hub: Any = self.hub  # type: ignore[attr-defined]  # missing in the stubs
+        try:
+            (loops.asynloop if hub is not None else loops.synloop)(*args)
+        except PreconditionFailed as error:
+            log.warning("broker.refused_to_wait", worker=self.hostname, said=storable_text(error.reply_text))
+            raise RecoverableConnectionError(str(error)) from error
+
+    def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
+        """What is called with every message."""
+        handle = super().create_task_handler(*args, **options)
+        door = Door(self)
+
+        def on_message(message: Any) -> None:
+            try:
+                call = read(message)
+            except Exception as error:  # noqa: BLE001 - whatever a decoder makes of hostile bytes
+                self.on_invalid_task(None, message, error)
+                return
+            if call is not None and call.headers.task in self.strategies:  # type: ignore[attr-defined]
+                door.take(message, call)
+                return
+            try:
+                handle(message)
+            except Exception as error:
+                if _is_taken(message) or is_outage(error, self.connection_errors):  # type: ignore[attr-defined]
+                    raise
+                self.on_invalid_task(None, message, error)
+
+        return on_message
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """A message that kombu could not unpack: Celery would only log it."""
+        self.on_invalid_task(None, message, exc)
+
+
+def read(message: Any) -> Call | None:
+    """Read a message as a task, and make its headers those that were sent; None when it says that it is our own.
+
+    Raises InvalidTaskError, or what kombu raises for a body that it cannot decode.
+    """
+    if message.content_type == UNREADABLE:
+        raise InvalidTaskError("its envelope cannot be read")
+    if isinstance(message.headers, dict):
+        message.headers = {name: from_header(value) for name, value in message.headers.items()}
+    if is_ours(message.headers):
+        _checked(lambda: OwnHeaders.model_validate(message.headers))
+        _body(message.decode())
+        return None
+    body = message.decode() if "task" not in message.headers else None
+    if isinstance(body, Mapping) and "task" in body:  # Celery's message protocol, version 1
+        headers, others = _checked(lambda: foreign_headers(message.headers, {"group": body.get("taskset"), **body}))
+        return Call(headers, _body(body_of_version_1(body)), others)
+    headers, others = _checked(lambda: foreign_headers(message.headers, message.headers))
+    return Call(headers, _body(message.decode()), others)
+
+
+def body_of_version_1(body: Mapping[str, Any]) -> list[Any]:
+    """The same call as a body of version 2."""
+    embedded = {"callbacks": body.get("callbacks"), "errbacks": body.get("errbacks"), "chord": body.get("chord")}
+    args = body.get("args")
+    return [[] if args is None else args, body.get("kwargs") or {}, embedded]
+
+
+def _body(body: Any) -> Any:
+    try:
+        return BODY.validate_python(body)
+    except pydantic.ValidationError as error:
+        raise InvalidTaskError(f"its body is not [args, kwargs, embed]: {first_fault(error)}") from None
+
+
+def _checked(headers: Callable[[], T]) -> T:
+    try:
+        return headers()
+    except pydantic.ValidationError as error:
+        raise InvalidTaskError(f"its headers are not those of a task: {first_fault(error)}") from None
+
+
+def _is_taken(message: Any) -> bool:
+    """Whether the worker has begun to run it, so that its request will acknowledge it."""
+    request = state.requests.get(message.headers["id"])
+    return request is not None and request.message is message

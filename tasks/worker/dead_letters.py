@@ -1,0 +1,109 @@
+"""Setting messages aside that no worker can run: kept in the database, and their job, if there is one, is failed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+from uuid import UUID, uuid4
+
+import structlog
+from kombu.utils import json as kombu_json
+
+from tasks.persistence import persist, recorder
+from tracking import dead_letters, jobs
+from tracking.db import database
+from tracking.dead_letters import BODY_BYTES, NewDeadLetter
+from tracking.models import Failure
+from tracking.settings import settings
+
+log = structlog.get_logger(__name__)
+
+# Letters that may wait for the database with their bodies, 16 MiB in all; of later ones the body is not kept.
+BODIES_WAITING = 256
+
+
+def set_aside(message: Any, failure: Failure, *, worker: str) -> None:
+    """Keep a message that was taken off its queue, soon and from another thread; `failure` is told to its job."""
+    letter = _letter(message, failure.message, worker)
+    task_id = _uuid(letter.task_id)
+    log.error("message.set_aside", task_id=str(task_id) if task_id else None, error=failure.type)
+    recorder().record(lambda: _keep(letter, task_id, failure))
+
+
+def keep_foreign(message: Any, headers: Any, reason: str, *, worker: str, receipt: UUID) -> None:
+    """Keep a message that is of no job. Raises SQLAlchemyError; the same receipt again changes nothing."""
+    letter = replace(_letter(message, reason, worker), receipt=receipt, task_name=headers.task, task_id=headers.id)
+    log.error("message.set_aside", task_id=None, error="ForeignMessage", receipt=str(receipt))
+    with database().autocommit() as connection:
+        dead_letters.keep(connection, letter)
+
+
+def keep_unknown(context: Any, task_id: str) -> None:
+    """Keep the message of a job that does not exist, from the process that was to run it. Raises DatabaseAway."""
+    sent = [context.args, context.kwargs, {"callbacks": context.callbacks, "chain": context.chain}]
+    body = kombu_json.dumps(sent).encode()
+    headers = {**(context.headers or {}), "id": task_id, "root_id": context.root_id, "parent_id": context.parent_id}
+    delivery = context.delivery_info or {}
+    letter = NewDeadLetter(
+        receipt=uuid4(),
+        queue=str(delivery.get("routing_key") or ""),
+        worker=str(context.hostname),
+        reason="it is of a job that does not exist: of one that is gone, or forged",
+        task_name=_text(context.task),
+        task_id=task_id,
+        content_type="application/json",
+        headers=dead_letters.shortened(headers),
+        body=body[:BODY_BYTES],
+        size=len(body),
+        redelivered=bool(delivery.get("redelivered")),
+    )
+
+    def keep() -> None:
+        with database().autocommit() as connection:
+            dead_letters.keep(connection, letter)
+
+    persist(keep, patience=settings().claim_patience, task_id=task_id)
+
+
+def _keep(letter: NewDeadLetter, task_id: UUID | None, failure: Failure) -> None:
+    with database().begin() as connection:
+        dead_letters.keep(connection, letter)
+        if task_id is not None:
+            jobs.fail_waiting(
+                connection, task_id, actor=letter.worker, error_type=failure.type, message=failure.message
+            )
+
+
+def _letter(message: Any, reason: str, worker: str) -> NewDeadLetter:
+    headers = message.headers if isinstance(message.headers, Mapping) else {}
+    delivery = message.delivery_info if isinstance(message.delivery_info, Mapping) else {}
+    body = _bytes(message.body)
+    return NewDeadLetter(
+        receipt=uuid4(),
+        queue=str(delivery.get("routing_key") or ""),
+        worker=worker,
+        reason=reason,
+        task_name=_text(headers.get("task")),
+        task_id=_text(headers.get("id")),
+        content_type=_text(message.content_type),
+        headers=dead_letters.shortened(headers),
+        body=body[:BODY_BYTES] if recorder().backlog < BODIES_WAITING else None,
+        size=len(body),
+        redelivered=bool(delivery.get("redelivered")),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def _bytes(body: Any) -> bytes:
+    return body.encode(errors="replace") if isinstance(body, str) else bytes(body or b"")
+
+
+def _uuid(text: str | None) -> UUID | None:
+    try:
+        return UUID(text or "")
+    except ValueError:
+        return None

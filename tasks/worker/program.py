@@ -1,0 +1,172 @@
+"""The worker as a program: what it is called, what it waits for, and how it ends."""
+
+from __future__ import annotations
+
+import errno
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import amqp
+import click
+import redis
+import structlog
+from billiard.exceptions import WorkerLostError
+from celery import Celery
+from celery.apps.worker import Worker as CeleryWorker
+from celery.exceptions import ImproperlyConfigured, WorkerShutdown, WorkerTerminate
+from celery.utils.nodenames import default_nodename
+from click.core import ParameterSource
+from kombu.exceptions import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
+
+from tasks.broker.dispatcher import connect
+from tasks.persistence import DatabaseAway
+from tracking import workers
+from tracking.db import database
+from tracking.exits import Exit, Fault, fault_of, one_line
+from tracking.settings import settings
+from tracking.versions import require_newest
+
+log = structlog.get_logger(__name__)
+
+PAUSE = 1.0  # seconds between two tries to reach a server
+
+NO_ROOM = "it cannot start its processes, or has no room to work"
+UNREACHABLE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH})
+USED_UP = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOSPC})
+
+# Why a worker ends, besides settings and the database, by the errors that say so; the first that fits counts.
+REASONS: tuple[tuple[tuple[type[Exception], ...], Exit, str], ...] = (
+    ((ImproperlyConfigured,), Exit.MISUSED, "it is not set up well"),
+    # It knows us not, or has no such virtual host or database.
+    (
+        (amqp.AccessRefused, amqp.NotAllowed, redis.AuthenticationError, redis.ResponseError),
+        Exit.MISUSED,
+        "BROKER_URL: the broker refuses it",
+    ),
+    ((amqp.PreconditionFailed,), Exit.MISUSED, "BROKER_URL: a queue was made otherwise, take another virtual host"),
+    ((amqp.ResourceLocked,), Exit.AWAY, "another worker of this name has started just now: try again"),
+    (
+        (
+            *(OperationalError, ConnectionError, TimeoutError, socket.gaierror),
+            *(amqp.RecoverableConnectionError, redis.ConnectionError, redis.TimeoutError),
+        ),
+        Exit.AWAY,
+        "the broker is away",
+    ),
+    ((WorkerLostError,), Exit.FAILED, NO_ROOM),
+)
+
+
+class Worker(CeleryWorker):
+    """Celery's worker, with a name that no other has and an exit status that tells a stop from a fault.
+
+    `exitcode` is one of `tracking.exits.Exit`: FINE when it was told to stop, by a signal or from afar.
+    """
+
+    blueprint: Any
+    hostname: str
+
+    def __init__(self, app: Celery | None = None, hostname: str | None = None, **options: Any) -> None:
+        super().__init__(app=app, hostname=free_name(hostname if _is_chosen() else None), **options)
+
+    def start(self) -> None:
+        """Run until it is told to stop or cannot go on."""
+        try:
+            wait_for("database", _ask_database)
+            wait_for("broker", lambda: connect(self.app).close())
+            self.blueprint.start(self)
+        except WorkerTerminate:
+            self.terminate()
+            self.exitcode = Exit.FINE
+        except (WorkerShutdown, KeyboardInterrupt):
+            self.stop(exitcode=Exit.FINE)
+        except SystemExit as error:
+            self.stop(exitcode=error.code if isinstance(error.code, int) else Exit.FAILED)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the supervisor has to hear of it
+            self.stop(exitcode=_tell(error, self.hostname))
+
+
+def free_name(asked: str | None) -> str:
+    """A node name for a worker: what was asked for, with something of its own added where that is needed.
+
+    Without it the second worker of a name would be ended by RabbitMQ, and on Redis take the other's remote controls.
+    None asks for any name of this machine.
+    """
+    name = default_nodename(asked or "")
+    if asked is not None and name not in _names_in_use():
+        return name
+    part, _, host = name.partition("@")
+    unique = f"{part}-{secrets.token_hex(3)}@{host}"
+    if asked is not None:
+        log.warning("worker.renamed", asked=name, worker=unique)
+    return unique
+
+
+def wait_for(server: str, ask: Callable[[], None]) -> None:
+    """Ask until it answers, for CELERIAC_START_PATIENCE; raises what `ask` raises when waiting does not help."""
+    deadline = time.monotonic() + settings().start_patience
+    while True:
+        try:
+            ask()
+        except Exception as error:
+            fault = fault_of_worker(error)
+            if fault is None or fault.status is not Exit.AWAY or time.monotonic() + PAUSE > deadline:
+                raise
+            log.warning("server.away", server=server, retry_in=PAUSE, reason=fault.line)
+            time.sleep(PAUSE)
+        else:
+            return
+
+
+def fault_of_worker(error: BaseException) -> Fault | None:
+    """What an error that ends a worker means; None when it is a fault of ours."""
+    if isinstance(error, DatabaseAway) and error.__cause__ is not None:
+        return fault_of(error.__cause__)
+    known = next(((status, words) for kinds, status, words in REASONS if isinstance(error, kinds)), None)
+    if known is None and isinstance(error, OSError):
+        known = _reason_of(error)
+    if known is None:
+        return fault_of(error)
+    status, words = known
+    return Fault(status, f"{words}: {one_line(str(error)) or type(error).__name__}")
+
+
+def _reason_of(error: OSError) -> tuple[Exit, str] | None:
+    if error.errno in UNREACHABLE:
+        return Exit.AWAY, "the broker is away"
+    return (Exit.FAILED, NO_ROOM) if error.errno in USED_UP else None
+
+
+def _tell(error: Exception, name: str) -> Exit:
+    fault = fault_of_worker(error)
+    if fault is None:
+        log.critical("worker.failed", worker=name, reason=f"{type(error).__name__}: a fault of its own", exc_info=error)
+        return Exit.FAILED
+    log.critical("worker.failed", worker=name, reason=fault.line, exit_status=int(fault.status))
+    return fault.status
+
+
+def _is_chosen() -> bool:
+    """Whether a person chose the name; Celery's command line passes its default on in the same way."""
+    context = click.get_current_context(silent=True)
+    return context is None or context.get_parameter_source("hostname") is not ParameterSource.DEFAULT
+
+
+def _names_in_use() -> set[str]:
+    timeout = timedelta(seconds=settings().lease_timeout)
+    try:
+        with database().autocommit() as connection:
+            return {worker.name for worker in workers.live(connection, timeout)}
+    except SQLAlchemyError as error:  # the start will wait for the database, and say so
+        log.warning("worker.names_unknown", error=type(error).__name__)
+        return set()
+
+
+def _ask_database() -> None:
+    with database().autocommit() as connection:
+        require_newest(connection)

@@ -1,0 +1,60 @@
+"""The last resort: a row that says it runs here is compared with what this worker really holds."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import structlog
+from celery.concurrency.prefork import TaskPool
+
+from tasks.attempt import current
+from tasks.worker import shutdown
+from tasks.worker.signals import lose
+from tracking import jobs
+from tracking.db import database
+from tracking.models import Failure, Outcome
+
+log = structlog.get_logger(__name__)
+
+NOBODY = Failure("WorkerLost", "its worker holds no body of it any more")
+
+
+class Reconciling:
+    """Settles what this worker's lease covers and nobody here runs: whatever the reason was, somebody must say so.
+
+    A row is looked at twice. A body holds its place from before its claim until after its outcome, so what runs in the
+    row and is not here in two looks, one after the other, was not on its way in or out.
+    """
+
+    def __init__(self, worker: Any, lease: UUID) -> None:
+        self._worker = worker
+        self._lease = lease
+        self._missing: set[UUID] = set()
+
+    def turn(self) -> None:
+        """Look once. Raises SQLAlchemyError."""
+        if shutdown.is_begun() or not self._worker.pool.active:
+            return
+        with database().autocommit() as connection:
+            in_rows = set(jobs.running(connection, self._lease))
+        missing = in_rows - held(self._worker.pool)
+        for task_id in missing & self._missing:
+            log.error("attempt.unheld", task_id=str(task_id), worker=self._worker.hostname)
+            lose(Outcome(task_id, "lost", self._worker.hostname, failure=NOBODY))
+        self._missing = missing
+
+
+def held(pool: Any) -> set[UUID]:
+    """The task ids of what a worker's pool has taken and not given back."""
+    if not isinstance(pool, TaskPool):
+        return current.in_this_process()
+    taken = tuple(pool._pool._cache.values())  # type: ignore[attr-defined]  # noqa: SLF001 - billiard has no other way to ask
+    return {task_id for result in taken if (task_id := _uuid(result.correlation_id)) is not None}
+
+
+def _uuid(text: Any) -> UUID | None:
+    try:
+        return UUID(text)
+    except (ValueError, TypeError, AttributeError):
+        return None

@@ -1,0 +1,87 @@
+"""The worker's view of a task that it runs: what its process dies of must not be the end of other jobs."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from signal import SIGKILL, SIGUSR1
+from typing import Any
+from uuid import UUID
+
+import structlog
+from billiard.common import TERM_SIGNAME
+from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]  # missing in the stubs
+from billiard.exceptions import TimeLimitExceeded
+from celery.platforms import signals
+from celery.worker.request import Request as CeleryRequest
+
+from tasks.persistence import recorder
+from tasks.worker import shutdown
+from tasks.worker.signals import settle_from_main
+from tracking import jobs
+from tracking.db import database
+
+log = structlog.get_logger(__name__)
+
+
+class OutOfMemory(Exception):
+    """The job ran out of memory."""
+
+
+class Request(CeleryRequest):
+    """Celery's request. Celery shuts a worker down when one of its jobs raises MemoryError.
+
+    That is right for the process that ran out of memory; but the job's process said so in good order, and the worker's
+    main process, which hears of it here, has its memory still.
+    """
+
+    def on_failure(self, exc_info: ExceptionInfo, *args: Any, **options: Any) -> None:
+        """The job has failed, in its process or with it."""
+        error = exc_info.exception
+        if isinstance(error.exc if isinstance(error, ExceptionWithTraceback) else error, MemoryError):
+            exc_info.exception = OutOfMemory(str(error) or "out of memory")  # the traceback stays
+        super().on_failure(exc_info, *args, **options)
+
+    def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:  # noqa: ARG002, FBT001, FBT002 - Celery's signature
+        """The worker stops at once: end the body, and let another worker run the job."""
+        try:
+            super().cancel(pool, SIGKILL, emit_retry)
+        finally:  # whatever the handler's own on_retry does
+            recorder().record(self._hand_back)
+
+    def on_timeout(self, soft: bool, timeout: float) -> None:  # noqa: FBT001 - Celery's signature
+        """The job has used up its time. Celery calls hooks of the handler here before it tells anybody of the end."""
+        if not soft:
+            settle_from_main(self.task, self._context, self.id, TimeLimitExceeded(timeout))  # type: ignore[attr-defined]
+        try:
+            super().on_timeout(soft, timeout)
+        except BaseException as error:  # noqa: BLE001 - a hook's; this is the process of all jobs
+            log.error("hook.failed", task_id=self.id, error=type(error).__name__)  # noqa: TRY400 - no payloads in the log
+            self.acknowledge()
+
+    def revoked(self) -> bool:
+        """Whether it has expired. Celery asks its memory of revoked ids, too; here the row decides, at the claim."""
+        if self._already_revoked:  # type: ignore[attr-defined]  # missing in the stubs
+            return True
+        if self.expires is None or datetime.now(self.expires.tzinfo) <= self.expires:
+            return False
+        self._announce_revoked(  # type: ignore[attr-defined]  # as above
+            "expired", terminated=False, signum=None, expired=True
+        )
+        return True
+
+    def terminate(self, pool: Any, signal: Any = None) -> None:
+        """Send a signal to the process that runs the job, because somebody has revoked it."""
+        super().terminate(pool, signal)
+        if signals.signum(signal or TERM_SIGNAME) == SIGUSR1 and self.worker_pid is not None:
+            _expect_to_live(pool, self.worker_pid)
+
+    def _hand_back(self) -> None:
+        with database().autocommit() as connection:
+            jobs.settle(connection, [shutdown.released(UUID(self.id), self.hostname)])
+
+
+def _expect_to_live(pool: Any, pid: Any) -> None:
+    """Billiard takes every signal for the end of the process, and the next job that this one dies with for revoked."""
+    process, _ = pool._pool._process_by_pid(pid)  # noqa: SLF001 - where terminate_job has found it
+    if process is not None:
+        process._controlled_termination = process._job_terminated = False  # noqa: SLF001 - what terminate_job has set

@@ -1,0 +1,93 @@
+"""Ending the bodies of cancelled jobs: each worker looks for its own, whether or not anybody has told it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import structlog
+from celery.concurrency.prefork import TaskPool
+from celery.worker import state
+
+from tasks.persistence import recorder
+from tasks.worker.shutdown import kill
+from tracking import jobs
+from tracking.db import database
+from tracking.models import StoppingBody
+from tracking.settings import settings
+
+log = structlog.get_logger(__name__)
+
+LOOP_PATIENCE = 1.0  # seconds until the event loop counts as standing still: its broker is away, or the worker stops
+
+
+class Stopping:
+    """What a worker does with its cancelled bodies: interrupt them at once, and kill those that will not end.
+
+    Only where the jobs have processes of their own; in threads they end at their next step.
+    """
+
+    def __init__(self, worker: Any, lease: UUID) -> None:
+        self._worker = worker
+        self._lease = lease
+
+    def turn(self) -> None:
+        """Look once. Raises SQLAlchemyError."""
+        if not isinstance(self._worker.pool, TaskPool):
+            return
+        with database().autocommit() as connection:
+            bodies = jobs.stopping(connection, self._lease)
+        for body in bodies:
+            in_event_loop(self._worker.hub, lambda body=body: self._end(body))  # type: ignore[misc]
+
+    def _end(self, body: StoppingBody) -> None:
+        grace = timedelta(seconds=settings().cancel_grace)
+        request = state.requests.get(str(body.task_id))
+        if body.seen_for is None and request is not None:
+            request.terminate(self._worker.pool, signal="SIGUSR1")
+        elif (body.seen_for or body.requested_for) > grace:
+            self._kill(body.task_id)
+
+    def _kill(self, task_id: UUID) -> None:
+        if threading.current_thread() is threading.main_thread():
+            self._worker.pool.maintain_pool()  # sees whom the last look has killed; Celery looks every five seconds
+        pid = pid_of(self._worker.pool, task_id)
+        if pid is None:  # its process is gone, and nobody could say so
+            recorder().record(lambda: _stopped(task_id, self._worker.hostname))
+            return
+        log.warning("job.killed", task_id=str(task_id), pid=pid, grace=settings().cancel_grace)
+        kill(pid)
+
+
+def pid_of(pool: Any, task_id: UUID) -> int | None:
+    """The process that runs this job; None when none does.
+
+    Certain in the event loop: until that has read a process's result, it gives the process nothing else to run.
+    """
+    for result in tuple(pool._pool._cache.values()):  # noqa: SLF001 - billiard has no other way to ask
+        if result.correlation_id == str(task_id) and result.accepted():
+            return next(iter(result.worker_pids()), None)
+    return None
+
+
+def in_event_loop(hub: Any, action: Callable[[], None]) -> None:
+    """Call `action` in the worker's event loop; here and now when that stands still."""
+    turn, done = threading.Lock(), threading.Event()
+
+    def once() -> None:
+        if turn.acquire(blocking=False):
+            action()
+            done.set()
+
+    if hub is not None:
+        hub.call_soon(once)
+        done.wait(LOOP_PATIENCE)
+    once()
+
+
+def _stopped(task_id: UUID, actor: str) -> None:
+    with database().autocommit() as connection:
+        jobs.stopped(connection, task_id, actor=actor, how="worker lost")

@@ -1,0 +1,279 @@
+"""What every worker does besides its jobs: it says that it lives, and one of them looks after the rows.
+
+Both run in threads of their own in the worker's main process, so that neither a job nor the broker holds them up.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import structlog
+from celery import bootsteps
+from celery.worker.components import Pool
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from tasks import sending
+from tasks.attempt import succession
+from tasks.broker import admitting
+from tasks.broker.dispatcher import Publisher, dispatcher
+from tasks.leader.duties import Duties, Duty, failures
+from tasks.leader.lost_messages import Resending
+from tasks.leader.pruning import Pruning
+from tasks.persistence import persist, recorder
+from tasks.worker import lease
+from tasks.worker.reconciling import Reconciling
+from tasks.worker.shutdown import HandingBack
+from tasks.worker.stopping import Stopping
+from tracking import jobs, workers
+from tracking.db import database
+from tracking.models import JobRecord
+from tracking.settings import settings
+
+log = structlog.get_logger(__name__)
+
+LEADER_LOCK = 0x63656C65_72696163  # "celeriac"; any constant will do, it only has to be ours
+ELECTION_INTERVAL = 2.0  # seconds between two tries to become the leader
+DISPATCH_GRACE = timedelta(seconds=3)  # the submitting process sends its own messages; later they are ours
+BATCH = 500
+REAP_INTERVAL = 2.0
+GATES_INTERVAL = 1.0  # seconds between two looks at pauses, circuits and dependencies
+FORGET_INTERVAL = 60.0
+LOST_WORKERS = "lost workers"
+RECONCILING_INTERVAL = 3.0  # seconds between two looks for rows without a body
+STOPPING_INTERVAL = 1.0  # seconds between two looks for cancelled bodies
+FORGET_AFTER = timedelta(days=1)
+# Seconds without a statement after which PostgreSQL ends the leader's session, and with it the lock: a process that is
+# stopped, or a machine that is cut off, would keep it. Its longest wait, for a broker, is half of this.
+LEADER_SILENCE = 10.0
+SILENCE = text("SELECT set_config('idle_session_timeout', :milliseconds, false)")
+STOP_TIMEOUT = 10.0
+
+
+class Upkeep(bootsteps.StartStopStep):
+    """The worker's bootstep: it starts before the pool, whose children inherit the lease, and stops after it."""
+
+    label = "Upkeep"
+
+    def __init__(self, worker: Any, **_: Any) -> None:
+        self._stop = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self._lease = lease.take(worker.soft_time_limit)
+        self._handing_back = HandingBack(worker, self._lease)
+
+    def start(self, parent: Any) -> None:
+        """Register the worker, then begin. Raises DatabaseAway without a database for CELERIAC_START_PATIENCE."""
+        worker = parent
+        persist(lambda: self._beat(worker), patience=settings().start_patience, worker=worker.hostname)
+        loops: dict[str, Callable[[], None]] = {
+            "heartbeat": lambda: self._keep_beating(worker),
+            "stopping": lambda: self._keep_turning("stopping", Stopping(worker, self._lease).turn, STOPPING_INTERVAL),
+            "reconciling": lambda: self._keep_turning(
+                "reconciling", Reconciling(worker, self._lease).turn, RECONCILING_INTERVAL
+            ),
+            "upkeep": Leader(worker, self._stop).run,
+        }
+        for name, loop in loops.items():
+            thread = threading.Thread(target=loop, name=name, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        log.info("worker.registered", worker=worker.hostname, lease=str(self._lease))
+
+    def close(self, _parent: Any) -> None:
+        """The worker begins to stop."""
+        self._handing_back.begin()
+
+    def stop(self, parent: Any) -> None:
+        """Write what is left to write and take the worker off the list: what it still runs is released at once."""
+        self._handing_back.end()
+        self._stop.set()
+        recorder().flush(STOP_TIMEOUT)
+        for thread in self._threads:
+            thread.join(STOP_TIMEOUT)
+        try:
+            with database().autocommit() as connection:
+                workers.leave(connection, self._lease)
+        except SQLAlchemyError as error:  # its lease will run out instead
+            log.warning("worker.leave_failed", worker=parent.hostname, error=type(error).__name__)
+
+    def terminate(self, parent: Any) -> None:
+        """The same at a cold shutdown."""
+        self.stop(parent)
+
+    def _keep_beating(self, worker: Any) -> None:
+        while not self._stop.wait(settings().heartbeat):
+            try:
+                self._beat(worker)
+            except SQLAlchemyError as error:
+                log.warning("heartbeat.failed", worker=worker.hostname, error=type(error).__name__)
+
+    def _keep_turning(self, name: str, turn: Callable[[], None], interval: float) -> None:
+        while not self._stop.wait(interval):
+            try:
+                turn()
+            except Exception as error:  # noqa: BLE001 - without the event loop Celery's own state may move under us
+                log.warning("turn.failed", turn=name, lease=str(self._lease), error=type(error).__name__)
+
+    def _beat(self, worker: Any) -> None:
+        with database().autocommit() as connection:
+            workers.beat(
+                connection,
+                self._lease,
+                name=worker.hostname,
+                pid=os.getpid(),
+                queues=sorted(worker.app.amqp.queues.consume_from),
+                concurrency=_concurrency(worker),
+            )
+
+
+class Leader:
+    """The worker that holds the lock: it does the duties that one must do for all."""
+
+    def __init__(self, worker: Any, stop: threading.Event) -> None:
+        self._stop = stop
+        self._sending = Sending(worker.app)
+        self._resending = Resending(worker)
+        self._duties = Duties(self.duties(), str(worker.hostname))
+
+    def duties(self) -> list[Duty]:
+        """All of them."""
+        sweep, now_and_then = settings().sweep_interval, GATES_INTERVAL
+        pruning = Pruning()
+        return [
+            Duty("due", sweep, lambda: self._let(admitting.due)),
+            Duty("next in line", sweep, lambda: self._let(admitting.next_in_line)),
+            Duty("unsent", sweep, self._sending.unsent),
+            Duty("circuits", now_and_then, lambda: self._let(admitting.probes)),
+            Duty("pauses", now_and_then, lambda: self._let(admitting.ungated)),
+            Duty("dependencies", now_and_then, lambda: self._let(admitting.undepending)),
+            Duty("successors", succession.SWEEP_INTERVAL, lambda: self._let(succession.left_behind)),
+            Duty("headers", succession.SWEEP_INTERVAL, lambda: self._let(succession.of_incomplete_headers)),
+            Duty("unserved queues", now_and_then, admitting.take_back_unserved),
+            Duty("crowds", now_and_then, admitting.take_back_crowd),
+            Duty("limits", now_and_then, admitting.take_back_excess),
+            Duty(LOST_WORKERS, REAP_INTERVAL, _reap),
+            Duty("forgotten workers", FORGET_INTERVAL, _forget_workers),
+            Duty("lost messages", sweep, self._resending.turn),
+            Duty("retention", pruning.INTERVAL, pruning.jobs, breath=sweep),
+            Duty("retention of letters", pruning.INTERVAL, pruning.letters),
+        ]
+
+    def run(self) -> None:
+        """Stand for election until stopped; lead while the lock's connection lives."""
+        while not self._stop.is_set():
+            try:
+                with database().autocommit() as connection:
+                    self._stand(connection)
+            except SQLAlchemyError as error:
+                log.warning("upkeep.database_away", error=type(error).__name__)
+            self._stop.wait(ELECTION_INTERVAL)
+        self._duties.close(STOP_TIMEOUT / 2)
+        self._sending.close()
+        self._resending.close()
+
+    def _stand(self, connection: Connection) -> None:
+        while not self._stop.is_set():
+            if connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": LEADER_LOCK}).scalar_one():
+                log.info("upkeep.leading")
+                try:
+                    connection.execute(SILENCE, {"milliseconds": _milliseconds_of_silence()})
+                    self._lead(connection)
+                finally:
+                    self._duties.pause()
+                    if not connection.invalidated:
+                        connection.execute(SILENCE, {"milliseconds": "0"})
+                        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LEADER_LOCK})
+                return
+            self._stop.wait(ELECTION_INTERVAL)
+
+    def _lead(self, connection: Connection) -> None:
+        # After an outage of the database every heartbeat is old: let the living be heard before the dead are counted.
+        self._duties.postpone(LOST_WORKERS, min(settings().lease_timeout, 2 * settings().heartbeat))
+        while not self._stop.is_set():
+            connection.execute(text("SELECT"))  # raises when the session, and the lock with it, is gone
+            self._duties.turn()
+            self._stop.wait(settings().sweep_interval)
+
+    def _let(self, through: Callable[[], list[JobRecord]]) -> bool:
+        """Send what is let through; whether there may be more. While the broker is away, nothing leaves its line."""
+        if self._sending.is_held_up:
+            return False
+        records = through()
+        for record in records:
+            dispatcher().send(record)
+        return len(records) >= BATCH
+
+
+class Sending:
+    """Sends what was accepted or admitted and has not reached the broker, on a connection of its own."""
+
+    def __init__(self, app: Any) -> None:
+        self._publisher = Publisher(app)
+        self._broker_back_at = 0.0
+
+    @property
+    def is_held_up(self) -> bool:
+        """Whether the broker did not answer a moment ago, or has not taken yet what it was sent."""
+        return time.monotonic() < self._broker_back_at or dispatcher().backlog > BATCH
+
+    def unsent(self) -> bool:
+        """Send one batch; whether there may be more. Raises the broker's errors: the rows are found again."""
+        if time.monotonic() < self._broker_back_at:
+            return False
+        with database().autocommit() as connection:
+            records = jobs.undispatched(connection, DISPATCH_GRACE, BATCH)
+        try:
+            self._publisher.dispatch(records)
+        except SQLAlchemyError:
+            raise
+        except Exception:
+            self._broker_back_at = time.monotonic() + ELECTION_INTERVAL
+            raise
+        return len(records) >= BATCH
+
+    def close(self) -> None:
+        """Drop the connection."""
+        self._publisher.close()
+
+
+def _reap() -> None:
+    timeout = timedelta(seconds=settings().lease_timeout)
+    with database().autocommit() as connection:
+        reaped = jobs.reap(connection, timeout, BATCH, refused=_note_refusal, max_losses=settings().max_losses)
+    for lost in reaped:
+        log.error("worker.lost", job_id=str(lost.job_id), status=str(lost.status))
+        for errback in succession.reaped(lost):
+            sending.dispatch(errback)
+
+
+def _note_refusal(task_id: UUID, error: Exception) -> None:
+    failures.note("worker.lost_refused", error, task_id=str(task_id))
+
+
+def _forget_workers() -> None:
+    with database().autocommit() as connection:
+        workers.forget_dead(connection, FORGET_AFTER)
+
+
+def _concurrency(worker: Any) -> int:
+    """How many bodies it can run at once; its pool, once it runs, may have been told to grow or shrink."""
+    try:
+        return int(worker.pool.num_processes)
+    except (AttributeError, TypeError):  # it has not begun, or has ended
+        return int(worker.concurrency)
+
+
+def _milliseconds_of_silence() -> str:
+    return str(round(1000 * max(LEADER_SILENCE, 4 * settings().sweep_interval)))
+
+
+# Celery starts a step after those that it requires, and stops it before them: while the pool finishes its jobs, and the
+# main process writes the outcome of those that died, the worker must not look dead.
+_required: Any = Pool.requires
+Pool.requires = (*_required, Upkeep)

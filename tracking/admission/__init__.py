@@ -1,0 +1,1 @@
+"""What may be sent now: the rule, the line, and what holds a job back."""

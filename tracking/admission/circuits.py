@@ -1,0 +1,202 @@
+"""The circuit breakers: after too many failures in a row the jobs of a circuit wait, and one of them tries first.
+
+A circuit is that of a job type in one organization, for each key that the type's handler names for its jobs: the host
+of a receiver, say. While the circuits of several organizations are open, one for all of them may be open too. A
+circuit without a row is closed. Failures are counted from the history, not in a counter, and what was the payload's own
+fault is not among them; whether a probe was a success is read from its row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+from uuid import UUID
+
+from sqlalchemy import Connection, func, or_, select, text
+
+from tracking.admission.holds import Limits
+from tracking.admission.rule import EVERYBODY, has_room, is_broken, is_paused
+from tracking.schema import circuits
+
+SEVERAL = 2  # organizations with an open circuit, from which on it is no matter of one of them
+FORGOTTEN_AFTER = timedelta(days=1)  # with nobody left to try
+
+
+@dataclass(frozen=True, slots=True)
+class Circuit:
+    """A circuit that is not closed: open until `probe_at`, then half open until the job `probe_id` has tried."""
+
+    job_type: str
+    organization_id: str
+    key: str
+    failures: int
+    pause: timedelta
+    opened_at: datetime
+    probe_at: datetime
+    probe_id: UUID | None
+    turn: str | None
+    is_half_open: bool
+
+    @property
+    def everywhere(self) -> bool:
+        """Whether it holds the jobs of all organizations."""
+        return self.organization_id == EVERYBODY
+
+    @property
+    def state(self) -> Literal["open", "half_open"]:
+        """Which of the two."""
+        return "half_open" if self.is_half_open else "open"
+
+
+def trip(connection: Connection, job_id: UUID, *, failures: int, pause: timedelta) -> Circuit | None:
+    """Open the circuit of a job when the last `failures` attempts in it have all failed; None when not, or open.
+
+    When that of another organization is open as well, one for all of them opens with it. Each of the two statements
+    is a transaction of its own: of two processes that open the first circuits of their organizations at once, the later
+    one sees both.
+    """
+    row = connection.execute(TRIP, {"job_id": job_id, "failures": failures, "pause": pause}).first()
+    if row is None:
+        return None
+    connection.execute(SPREAD, {"job_type": row.job_type, "key": row.key})
+    return Circuit(**row._mapping)  # noqa: SLF001 - a public name
+
+
+def judge(connection: Connection) -> list[str]:
+    """Close the circuits whose probe has succeeded, and return their types; keep those open whose probe has failed."""
+    return list(connection.execute(JUDGE, {"several": SEVERAL, "forgotten_after": FORGOTTEN_AFTER}).scalars())
+
+
+def probe(connection: Connection, limits: Limits) -> list[UUID]:
+    """For each circuit that has been open long enough, name the job that may try; returns these jobs.
+
+    It is one that nothing else holds: not paused, and its organization has a free slot. Of a circuit for all, the
+    organizations take turns.
+    """
+    return list(connection.execute(PROBE, limits.parameters).scalars())
+
+
+def opened(
+    connection: Connection, organization_id: str, job_type: str | None = None, key: str | None = None
+) -> Sequence[Circuit]:
+    """The circuits that are not closed and hold jobs of this organization; of one type, and one key, or of all."""
+    is_half_open = or_(circuits.c.probe_id.is_not(None), circuits.c.probe_at <= func.clock_timestamp())
+    found = select(circuits, is_half_open.label("is_half_open")).where(
+        circuits.c.organization_id.in_((organization_id, EVERYBODY))
+    )
+    for column, value in ((circuits.c.job_type, job_type), (circuits.c.key, key)):
+        found = found if value is None else found.where(column == value)
+    return [Circuit(**row._mapping) for row in connection.execute(found)]  # noqa: SLF001 - a public name
+
+
+TRIP = text(
+    """
+    INSERT INTO circuits (job_type, organization_id, key, failures, pause, probe_at)
+    SELECT tried.job_type, tried.organization_id, tried.circuit_key, :failures, :pause,
+           clock_timestamp() + CAST(:pause AS interval)
+    FROM jobs AS tried
+    WHERE tried.id = :job_id
+      AND (SELECT count(*) FILTER (WHERE event = 'failed')
+           FROM (SELECT event FROM history
+                 WHERE history.job_type = tried.job_type AND history.organization_id = tried.organization_id
+                   AND history.circuit_key = tried.circuit_key
+                 ORDER BY history.id DESC LIMIT :failures) AS latest) = :failures
+    ON CONFLICT DO NOTHING
+    RETURNING *, false AS is_half_open"""
+)
+
+# Only when a circuit opens: once a job of anybody has succeeded, those that are open still are a matter of their own.
+SPREAD = text(
+    f"""
+    INSERT INTO circuits (job_type, organization_id, key, failures, pause, probe_at)
+    SELECT job_type, '{EVERYBODY}', key, max(failures), max(pause), max(probe_at)
+    FROM circuits
+    WHERE job_type = :job_type AND key = :key AND organization_id <> '{EVERYBODY}'
+    GROUP BY job_type, key
+    HAVING count(*) >= {SEVERAL}
+    ON CONFLICT DO NOTHING"""
+)
+
+_SAME = "{other}.job_type = circuits.job_type AND {other}.key = circuits.key"
+_HAS_FAILED = "(probe.status = 'failed' OR probe.hold = 'backoff')"
+
+# Whether the end of a probe's last attempt counts: a failure that was its payload's fault says nothing.
+_COUNTS = """EXISTS (SELECT FROM history
+                     WHERE history.job_id = probe.id AND history.attempt = probe.attempt AND history.event = 'failed'
+                       AND history.circuit_key IS NOT NULL)"""
+
+# A probe that was cancelled or removed, failed by its own fault, or has to wait for something else, has not tried:
+# another one may, at once. For its slot it waits a moment, between the lifting of its hold and the giving away of
+# slots.
+JUDGE = text(
+    f"""
+    WITH judged AS (
+        SELECT circuits.job_type, circuits.organization_id, circuits.key,
+               probe.status = 'succeeded' AS has_succeeded,
+               {_HAS_FAILED} AND {_COUNTS} AS has_failed,
+               probe.status IS NULL OR probe.status = 'cancelled' OR {_HAS_FAILED} OR probe.hold = 'paused'
+               OR probe.hold = 'circuit' AND {is_broken("probe")}
+               OR probe.hold = 'organization_limit' AND probe.updated_at < clock_timestamp() - interval '5 seconds'
+                   AS is_over
+        FROM circuits LEFT JOIN jobs AS probe ON probe.id = circuits.probe_id
+        WHERE circuits.probe_id IS NOT NULL
+        FOR UPDATE OF circuits
+    ), kept AS (
+        UPDATE circuits
+        SET probe_id = NULL,
+            opened_at = CASE WHEN has_failed THEN clock_timestamp() ELSE opened_at END,
+            probe_at = CASE WHEN has_failed THEN clock_timestamp() + pause ELSE probe_at END
+        FROM judged
+        WHERE {_SAME.format(other="judged")} AND judged.organization_id = circuits.organization_id AND is_over
+          AND has_succeeded IS NOT TRUE
+    ), closed AS (
+        SELECT job_type, organization_id, key FROM judged WHERE has_succeeded
+    )
+    DELETE FROM circuits
+    WHERE (circuits.job_type, circuits.organization_id, circuits.key) IN (SELECT * FROM closed)
+       OR circuits.organization_id = '{EVERYBODY}'
+          AND (SELECT count(*) FROM circuits AS one
+               WHERE {_SAME.format(other="one")} AND one.organization_id <> '{EVERYBODY}'
+                 AND (one.job_type, one.organization_id, one.key) NOT IN (SELECT * FROM closed)) < :several
+       OR circuits.probe_id IS NULL AND circuits.probe_at < clock_timestamp() - CAST(:forgotten_after AS interval)
+          AND NOT EXISTS (SELECT FROM jobs AS held
+                          WHERE held.hold = 'circuit' AND held.job_type = circuits.job_type
+                            AND held.circuit_key = circuits.key
+                            AND circuits.organization_id IN (held.organization_id, '{EVERYBODY}'))
+    RETURNING circuits.job_type"""
+)
+
+_CANDIDATES = f"""
+    SELECT held.id, held.organization_id FROM jobs AS held
+    WHERE held.hold = 'circuit' AND held.job_type = circuits.job_type AND held.circuit_key = circuits.key
+      AND circuits.organization_id IN (held.organization_id, '{EVERYBODY}') AND NOT {is_paused("held")}
+      AND {has_room("held")}
+      AND NOT EXISTS (SELECT FROM circuits AS own
+                      WHERE {_SAME.format(other="own")} AND own.organization_id = held.organization_id
+                        AND own.probe_id IS NOT NULL)
+    ORDER BY held.organization_id <= coalesce(circuits.turn, ''), held.organization_id,
+             held.priority DESC, held.created_at, held.id
+    LIMIT 1"""
+
+# While a circuit for all is open, those of the organizations have no probes of their own: one that tries does for both.
+PROBE = text(
+    f"""
+    WITH named AS (
+        SELECT circuits.job_type, circuits.key, circuits.organization_id AS whose, candidate.*
+        FROM circuits CROSS JOIN LATERAL ({_CANDIDATES}) AS candidate
+        WHERE probe_id IS NULL AND probe_at <= clock_timestamp()
+          AND (circuits.organization_id = '{EVERYBODY}'
+               OR NOT EXISTS (SELECT FROM circuits AS every
+                              WHERE {_SAME.format(other="every")} AND every.organization_id = '{EVERYBODY}'))
+    ), tries AS (
+        UPDATE circuits
+        SET probe_id = named.id, turn = CASE circuits.organization_id WHEN '{EVERYBODY}' THEN named.organization_id END
+        FROM named
+        WHERE {_SAME.format(other="named")} AND circuits.organization_id IN (named.whose, named.organization_id)
+          AND probe_id IS NULL
+        RETURNING probe_id
+    )
+    SELECT DISTINCT probe_id FROM tries"""
+)

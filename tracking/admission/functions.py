@@ -1,0 +1,103 @@
+"""The rule's functions in the database: they count after they have locked, and cost a verb no round trip.
+
+A statement that waited for a lock would count what there was before. Whoever changes one of them writes a migration
+that makes it anew: the migrations hold copies.
+"""
+
+from __future__ import annotations
+
+from tracking.admission.rule import LINES, SENT
+from tracking.schema import IN_FLIGHT
+from tracking.states import Event
+
+_ALIVE = "workers.seen_at > clock_timestamp() - silence"
+
+# One probe of an index on either side of the organization, however much it has itself.
+IS_CONTENDED = f"""
+CREATE OR REPLACE FUNCTION is_contended(of_organization text) RETURNS boolean
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM jobs WHERE hold = 'organization_limit' AND organization_id < of_organization)
+        OR EXISTS (SELECT FROM jobs WHERE hold = 'organization_limit' AND organization_id > of_organization)
+        OR EXISTS (SELECT FROM jobs WHERE {SENT} AND organization_id < of_organization)
+        OR EXISTS (SELECT FROM jobs WHERE {SENT} AND organization_id > of_organization);
+END $$"""
+
+# Its limit, and of the slots of the workers of that queue those that nobody has been sent to; but one job of each
+# organization may always wait there. Before a first worker lives, the limit alone counts.
+ROOM_IN = f"""
+CREATE OR REPLACE FUNCTION room_in(of_organization text, of_queue text, platform_limit int, silence interval)
+RETURNS int LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    most int := coalesce((SELECT concurrency FROM organizations WHERE id = of_organization), platform_limit);
+    own int := 2147483647;
+    slots int := (SELECT sum(concurrency) FROM workers WHERE {_ALIVE} AND of_queue = ANY(queues));
+    shared text[];
+    room int;
+BEGIN
+    IF most > 0 THEN
+        own := most - (SELECT count(*) FROM jobs WHERE organization_id = of_organization AND {IN_FLIGHT});
+    ELSIF NOT is_contended(of_organization) THEN
+        RETURN own;
+    END IF;
+    IF own <= 0 OR slots IS NULL THEN
+        RETURN own;
+    END IF;
+    shared := ARRAY(SELECT DISTINCT unnest(queues) FROM workers WHERE {_ALIVE} AND of_queue = ANY(queues));
+    room := slots - (SELECT count(*) FROM (SELECT FROM jobs WHERE {IN_FLIGHT} AND queue = ANY(shared) LIMIT slots)
+                     AS taken);
+    IF room < 1 AND NOT EXISTS (SELECT FROM jobs
+                                WHERE organization_id = of_organization AND {SENT} AND queue = ANY(shared)) THEN
+        room := 1;
+    END IF;
+    RETURN least(own, room);
+END $$"""
+
+# The message of the job that gives way is still with the broker. Under another task id it is refused at the claim: the
+# place that it had in the order of arrival is given away.
+GIVE_WAY = f"""
+CREATE OR REPLACE FUNCTION give_way(of_organization text, of_queue text, of_priority int) RETURNS boolean
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    WITH locked AS (
+        SELECT id, status AS from_status FROM jobs
+        WHERE organization_id = of_organization AND {SENT} AND queue = of_queue AND priority < of_priority
+        ORDER BY priority, created_at DESC, id DESC
+        LIMIT 1
+        FOR UPDATE SKIP LOCKED
+    ), moved AS (
+        UPDATE jobs
+        SET hold = 'organization_limit', task_id = gen_random_uuid(), dispatched_at = NULL,
+            updated_at = clock_timestamp()
+        FROM locked
+        WHERE jobs.id = locked.id
+        RETURNING jobs.*, locked.from_status
+    )
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status, attempt, task_id,
+                         actor, detail)
+    SELECT id, organization_id, user_id, job_type, '{Event.HELD}', from_status, status, attempt, task_id, 'admission',
+           jsonb_build_object('hold', hold, 'reason', 'a more urgent job of the organization')
+    FROM moved;
+    RETURN FOUND;
+END $$"""
+
+# Several organizations are served in the order of arrival; alone, one has the broker's priorities for itself.
+SENT_LEVEL = f"""
+CREATE OR REPLACE FUNCTION sent_level(of_organization text, of_queue text, of_priority int, platform_limit int,
+                                      silence interval)
+RETURNS int LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock({LINES}, hashtext(of_organization));
+    IF EXISTS (SELECT FROM jobs
+               WHERE organization_id = of_organization AND hold = 'organization_limit' AND queue = of_queue
+                 AND priority >= of_priority) THEN
+        RETURN NULL;
+    END IF;
+    IF room_in(of_organization, of_queue, platform_limit, silence) < 1
+       AND NOT give_way(of_organization, of_queue, of_priority) THEN
+        RETURN NULL;
+    END IF;
+    RETURN CASE WHEN is_contended(of_organization) THEN 0 ELSE of_priority END;
+END $$"""
+
+FUNCTIONS = (IS_CONTENDED, ROOM_IN, GIVE_WAY, SENT_LEVEL)

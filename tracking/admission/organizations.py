@@ -1,0 +1,41 @@
+"""What an organization may do at once, and what it does: its limit, its slots, its line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, text
+
+from tracking.admission.holds import Limits
+from tracking.admission.rule import limit_of
+from tracking.schema import IN_FLIGHT
+
+
+@dataclass(frozen=True, slots=True)
+class Organization:
+    """How many of its jobs may execute at once (`limit`, 0 = any number), hold a slot now, and stand in line for one.
+
+    A job holds a slot from when it is sent until its body is over.
+    """
+
+    id: str
+    limit: int
+    is_default_limit: bool
+    executing: int
+    in_line: int
+
+
+def get(connection: Connection, organization_id: str, limits: Limits) -> Organization:
+    """An organization, which need not have been heard of."""
+    parameters = {"organization_id": organization_id, **limits.parameters}
+    return Organization(**connection.execute(GET, parameters).one()._mapping)  # noqa: SLF001 - a public name
+
+
+GET = text(
+    f"""
+    SELECT this.id, {limit_of("this.id")} AS limit,
+           NOT EXISTS (SELECT FROM organizations WHERE organizations.id = this.id) AS is_default_limit,
+           (SELECT count(*) FROM jobs WHERE organization_id = this.id AND {IN_FLIGHT}) AS executing,
+           (SELECT count(*) FROM jobs WHERE organization_id = this.id AND hold = 'organization_limit') AS in_line
+    FROM (SELECT CAST(:organization_id AS text) AS id) AS this"""
+)

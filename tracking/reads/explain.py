@@ -1,0 +1,209 @@
+"""Why a job does not run, which worker runs it, or who or what ended it: read from the rows as they are now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import Connection, func, literal, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import Uuid
+
+from tracking import successors, workers
+from tracking.admission import circuits, organizations, pauses
+from tracking.admission.holds import Limits
+from tracking.admission.rule import blocked_by, first_in_line, is_before, is_served, next_hold
+from tracking.errors import JobNotFound
+from tracking.models import JobRecord, Scope
+from tracking.reads import lists, reasons
+from tracking.reads.reasons import Awaited, Reason
+from tracking.schema import IN_FLIGHT
+from tracking.sql import listed, statement
+from tracking.statements import SCOPE
+from tracking.states import FINISHED, WAITING, Hold, Status
+from tracking.workers import Worker
+
+MOST_SLOTS = 10_000  # of one organization that are looked at
+MOST_NAMED = 20  # jobs that are named in a reason; the others are only counted
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A job and all reasons for where it is; the first is the one that matters."""
+
+    job: JobRecord
+    reasons: Sequence[Reason]
+
+
+def explain(connection: Connection, job_id: UUID, scope: Scope, limits: Limits) -> Explanation:
+    """All that can be said about where a job is. Raises JobNotFound, also for one outside the scope.
+
+    Other jobs are named only when they are in `scope`; the rest, of other users and organizations, are only counted.
+    """
+    job = lists.get(connection, job_id, scope)
+    alive = workers.live(connection, limits.lease_timeout)
+    if job.status in WAITING:
+        return Explanation(job, _waiting(connection, job, scope, limits, alive))
+    if job.status in FINISHED:
+        return Explanation(job, [*_stopping(job, alive), _end(connection, job)])
+    return Explanation(job, [_running(job, alive)])
+
+
+def _waiting(
+    connection: Connection, job: JobRecord, scope: Scope, limits: Limits, alive: Sequence[Worker]
+) -> Sequence[Reason]:
+    about = {"id": job.id, "organization_id": job.organization_id, "batch": MOST_SLOTS, **limits.parameters}
+    gets_slot = connection.execute(GETS_SLOT, about).scalar_one()
+    blocked = connection.execute(BLOCKED, {**about, "gets_slot": gets_slot}).scalar()
+    found: list[Reason] = [
+        *_unserved(job, alive),
+        *_line(connection, job, scope, limits, blocked),
+        *_dependency(connection, job, scope),
+        *_due(connection, job),
+        *_pauses(connection, job),
+        *_circuit(connection, job),
+        *_dispatched(connection, job, alive),
+    ]
+    if job.hold is not None and blocked is None:
+        found.append(reasons.Lifting(job.hold))
+    first = _first(job.hold, blocked)
+    return sorted(found, key=lambda reason: first.index(reason.kind) if reason.kind in first else len(first))
+
+
+def _first(hold: Hold | None, blocked: str | None) -> Sequence[str]:
+    """The kinds of reasons that matter before all others. A slot, and a message, are nothing without a worker."""
+    if blocked == Hold.ORGANIZATION_LIMIT:
+        return ("no_worker", blocked)
+    if blocked is not None:
+        return (blocked,)
+    return ("no_worker",) if hold is None else ("lifting",)
+
+
+def _serving(job: JobRecord, alive: Sequence[Worker]) -> Sequence[Worker]:
+    return [worker for worker in alive if job.queue in worker.queues]
+
+
+def _unserved(job: JobRecord, alive: Sequence[Worker]) -> Iterator[Reason]:
+    if not _serving(job, alive):
+        yield reasons.Unserved(job.queue)
+
+
+def _line(
+    connection: Connection, job: JobRecord, scope: Scope, limits: Limits, blocked: str | None
+) -> Iterator[Reason]:
+    if blocked != Hold.ORGANIZATION_LIMIT:
+        return
+    whose = organizations.get(connection, job.organization_id, limits)
+    before = connection.execute(BEFORE_IN_LINE, {"id": job.id, **limits.parameters}).scalar_one()
+    visible = {"organization_id": scope.organization_id, "user_id": scope.user_id, "most": MOST_NAMED}
+    holders = connection.execute(HOLDERS, visible).scalars().all()
+    yield reasons.InLine(whose.limit, whose.executing, before + 1, holders)
+
+
+def _dependency(connection: Connection, job: JobRecord, scope: Scope) -> Iterator[Reason]:
+    awaited = successors.awaited(connection, job)
+    if not awaited and job.attempt == 0:  # else it has started, so they were fulfilled
+        awaited = job.depends_on
+    if not awaited:
+        return
+    wanted = {"ids": awaited, "organization_id": scope.organization_id, "user_id": scope.user_id}
+    rows = connection.execute(UNFINISHED, wanted).all()
+    if rows:
+        visible = [Awaited(row.id, Status(row.status) if row.status else None) for row in rows if row.is_visible]
+        yield reasons.Dependency(len(awaited), len(rows), visible[:MOST_NAMED])
+
+
+def _due(connection: Connection, job: JobRecord) -> Iterator[Reason]:
+    if job.due_at is None or not connection.execute(select(literal(job.due_at) > func.clock_timestamp())).scalar_one():
+        return
+    if job.status is Status.RETRYING:
+        yield reasons.BackOff(job.due_at, job.attempt, job.error_type, job.error_message)
+    else:
+        yield reasons.Scheduled(job.due_at)
+
+
+def _pauses(connection: Connection, job: JobRecord) -> Iterator[Reason]:
+    for pause in pauses.of(connection, job.organization_id, job.job_type):
+        yield reasons.Paused(pause.job_type, pause.everywhere, pause.shown_by, pause.reason, pause.paused_at)
+
+
+def _circuit(connection: Connection, job: JobRecord) -> Iterator[Reason]:
+    for circuit in circuits.opened(connection, job.organization_id, job.job_type, job.circuit_key):
+        if circuit.probe_id != job.id:
+            key, until = circuit.key or None, circuit.probe_at
+            yield reasons.CircuitOpen(job.job_type, key, circuit.everywhere, circuit.state, circuit.failures, until)
+
+
+def _dispatched(connection: Connection, job: JobRecord, alive: Sequence[Worker]) -> Iterator[Reason]:
+    if job.hold is not None:
+        return
+    if job.dispatched_at is None:
+        yield reasons.Unsent(job.queue, job.updated_at)
+    elif serving := _serving(job, alive):
+        position = {"priority": job.priority, "dispatched_at": job.dispatched_at, "id": job.id}
+        where = {"organization_id": job.organization_id, "queue": job.queue}
+        before = connection.execute(BEFORE_IN_QUEUE, {**where, **position}).scalar_one()
+        yield reasons.Sent(job.queue, before + 1, len(serving), job.dispatched_at)
+
+
+def _running(job: JobRecord, alive: Sequence[Worker]) -> Reason:
+    return reasons.Running(job.worker or "", job.attempt, job.started_at or job.updated_at, _is_alive(job, alive))
+
+
+def _stopping(job: JobRecord, alive: Sequence[Worker]) -> Iterator[Reason]:
+    if job.stopping:
+        since = job.cancel_requested_at or job.updated_at
+        yield reasons.Stopping(job.worker or "", since, job.cancel_seen_at, _is_alive(job, alive))
+
+
+def _is_alive(job: JobRecord, alive: Sequence[Worker]) -> bool:
+    return any(worker.lease == job.lease for worker in alive)
+
+
+def _end(connection: Connection, job: JobRecord) -> Reason:
+    last = lists.last_move(connection, job.id, job.status)
+    if last is None:
+        raise JobNotFound  # removed meanwhile
+    if job.status is Status.SUCCEEDED:
+        return reasons.Succeeded(job.attempt, last.actor, last.at)
+    if job.status is Status.FAILED:
+        return reasons.Failed(job.attempt, job.error_type, job.error_message, last.actor, last.at)
+    return reasons.Cancelled(last.actor, last.detail.get("reason"), last.at)
+
+
+BLOCKED = text(f"SELECT {blocked_by('jobs')} FROM jobs WHERE id = :id")
+
+# As the look would find it that lets jobs through: who meets something else meanwhile steps aside for the others.
+_OTHERS = f"(waiting.id <> :id AND {next_hold('waiting')} = 'organization_limit')"
+_ITSELF = "SELECT id, queue, priority, created_at FROM jobs WHERE id = :id"
+GETS_SLOT = text(f"WITH RECURSIVE {first_in_line(_OTHERS, _ITSELF)} SELECT EXISTS (SELECT FROM first WHERE id = :id)")
+
+# Those that something else stops step aside for others, but not for one that is stopped itself.
+BEFORE_IN_LINE = text(
+    f"""
+    SELECT count(*) FROM jobs AS this JOIN jobs AS earlier USING (organization_id)
+    WHERE this.id = :id AND earlier.hold = 'organization_limit' AND {is_before("earlier", "this")}
+      AND {is_served("earlier")}
+      AND ({next_hold("earlier")} = 'organization_limit' OR {next_hold("this")} <> 'organization_limit')"""
+)
+
+HOLDERS = text(f"SELECT id FROM jobs WHERE {SCOPE} AND {IN_FLIGHT} ORDER BY started_at, id LIMIT :most")
+
+UNFINISHED = statement(
+    f"""
+    SELECT wanted.id, dependency.status, coalesce({SCOPE}, true) AS is_visible
+    FROM unnest(:ids) WITH ORDINALITY AS wanted (id, number) LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
+    WHERE dependency.status IS DISTINCT FROM '{Status.SUCCEEDED}'
+    ORDER BY number""",
+    ids=ARRAY(Uuid),
+)
+
+# Of its own organization: how much the others send is none of its business.
+BEFORE_IN_QUEUE = text(
+    f"""
+    SELECT count(*) FROM jobs
+    WHERE organization_id = :organization_id AND {IN_FLIGHT}
+      AND status IN ({listed(WAITING)}) AND hold IS NULL AND queue = :queue AND dispatched_at IS NOT NULL
+      AND (priority > :priority OR priority = :priority AND (dispatched_at, id) < (:dispatched_at, :id))"""
+)
