@@ -27,6 +27,7 @@ from tracking.states import WAITING, Hold, Status
 ONE_AT_A_TIME = threading.RLock()  # a patch is of the whole process
 GLOBEX = Owner("globex", "u1")
 MINUTE = timedelta(minutes=1)
+LIFTS = (holds.lift_due, holds.lift_gated, holds.lift_dependents)
 
 # A body runs from its start until its outcome, or, when it was cancelled meanwhile, until it has stopped.
 EXECUTING = """
@@ -85,6 +86,28 @@ class Platform:
             admitting.take_back_crowd()
             admitting.take_back_excess()
             return [job.id for job in holds.in_turns([job for look in looks for job in look()])]
+
+    def lift_all_but(self, job: JobRecord) -> None:
+        """Lift whatever is over, but let no job through that is in line, and leave this one as it is."""
+        with self.pool.begin() as apart:
+            apart.execute(select(table.c.id).where(table.c.id == job.id).with_for_update())
+            while self._lift():
+                pass
+
+    def _lift(self) -> bool:
+        connection = self.tracked.connection
+        moved = [
+            circuits.judge(connection),
+            circuits.probe(connection, self.limits),
+            holds.cancel_dependents(connection, 100),
+            *(lift(connection, self.limits, 100) for lift in LIFTS),
+        ]
+        return any(moved)
+
+    def look_at_the_lines(self) -> list[UUID]:
+        """What the leader lets through when it looks at the lines alone."""
+        with self.configured():
+            return [job.id for job in admitting.next_in_line()]
 
     def after(self, job: JobRecord) -> list[UUID]:
         """What is let through at once when something has happened to a job."""

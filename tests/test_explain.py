@@ -7,10 +7,13 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sqlalchemy import delete
 
-from tests.holding import GLOBEX, MINUTE, Platform, limited
-from tests.tracked import ACME, HOUR, LEASE_TIMEOUT, Tracked
+from tests.holding import GLOBEX, MINUTE, Platform, fill, limited
+from tests.properties import ON_ONE_DATABASE
+from tests.tracked import ACME, HOUR, LEASE_TIMEOUT, Tracked, empty
 from tracking import jobs, workers
 from tracking.admission.holds import Limits
 from tracking.db import Database
@@ -38,6 +41,7 @@ from tracking.schema import organizations
 from tracking.states import Hold, Status
 
 U1 = Scope("acme", "u1")
+GLOBEX_SCOPE = Scope("globex", None)
 
 
 @pytest.fixture
@@ -181,6 +185,48 @@ def test_a_job_that_waits_for_busy_workers_is_told_so(pool: Database, tracked: T
     tracked.start(sent)
     assert kinds(tracked, waiting[0]) == ["lifting"]
     assert platform.turn() == [waiting[0].id]
+
+
+def test_a_job_that_lets_another_organization_go_first_is_not_told_to_be_sent(pool: Database, tracked: Tracked) -> None:
+    """Two slots are free and two of its organization are in line, but so is somebody else's."""
+    tracked.register_worker()
+    platform = limited(pool, tracked, 2)
+    fill(tracked, 1, hold="organization_limit")
+    fill(tracked, 2, hold="organization_limit", organization_id="globex")
+    first, second = (tracked.get(job_id) for job_id in platform.in_line("globex"))
+    assert asked(tracked, first, GLOBEX_SCOPE, 2).reasons[0].kind == "lifting"
+    reason = asked(tracked, second, GLOBEX_SCOPE, 2).reasons[0]
+    assert reason == InLine(limit=2, taken=0, place=2, holders=[])
+    platform.turn()
+    assert platform.holds([first, second]) == [None, "organization_limit"]
+
+
+@settings(ON_ONE_DATABASE, max_examples=15)
+@given(
+    lines=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9), st.sampled_from((0, 3, 7, None))), max_size=4),
+    concurrency=st.integers(1, 12),
+)
+def test_about_to_be_sent_is_said_of_those_that_the_next_look_at_the_lines_sends(
+    pool: Database, lines: list[tuple[int, int, int | None]], concurrency: int
+) -> None:
+    """However many organizations there are, with so many sent, so many in line, and a limit of its own or 5."""
+    empty(pool)
+    with pool.autocommit() as connection:
+        tracked = Tracked(connection)
+        platform = limited(pool, tracked, 5)
+        workers.beat(connection, uuid4(), name="w", pid=1, queues=["default"], concurrency=concurrency)
+        for name, (sent, in_line, limit) in zip(("acme", "Globex", "été", "日本"), lines, strict=False):
+            if limit is not None:
+                platform.set_limit(limit, name)
+            fill(tracked, sent, organization_id=name)
+            fill(tracked, in_line, organization_id=name, hold="organization_limit")
+        said = {job.id for job in tracked.all() if job.hold and _first_reason(platform, job) == "lifting"}
+        assert said == set(platform.look_at_the_lines())
+
+
+def _first_reason(platform: Platform, job: JobRecord) -> str:
+    scope = Scope(job.organization_id, None)
+    return explain(platform.tracked.connection, job.id, scope, platform.limits).reasons[0].kind
 
 
 def test_not_more_than_twenty_holders_are_named(pool: Database, tracked: Tracked) -> None:

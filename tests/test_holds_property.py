@@ -318,10 +318,15 @@ class Holds(RuleBasedStateMachine):
 
     @rule(data=st.data(), removed=st.booleans())
     def what_explain_says_first_is_what_keeps_a_job(self, data: st.DataObject, removed: bool) -> None:  # noqa: FBT001 - drawn
-        """While that is so the job is not sent, and when it is over the job moves."""
+        """While that is so the job is not sent, and when it is over the job moves.
+
+        What others wait for and is over is seen to before: in the same turn they would come into the line before this
+        job, or meet a gate and step aside for it.
+        """
         job = self._one(data, *WAITING)
         if job is None:
             return
+        self.platform.lift_all_but(job)
         first = explain(self.connection, job.id, Scope(job.organization_id, None), self.platform.limits).reasons[0].kind
         if job.hold is None:
             self._ask_why_it_does_not_start(job, first)

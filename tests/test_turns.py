@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.holding import GLOBEX, Platform, limited
+from tests.holding import GLOBEX, Platform, fill, limited
 from tests.properties import ON_ONE_DATABASE
 from tests.tracked import HOUR, Tracked, check_rows, empty, wish
 from tracking import jobs, workers
@@ -218,3 +218,15 @@ def test_what_was_sent_before_a_worker_lived_is_no_crowd_for_the_next_one(hundre
     World(hundred, 2)
     hundred.turn()
     assert [len(hundred.in_flight(f"flood-{number}")) for number in range(3)] == [1, 1, 1]
+
+
+def test_jobs_that_are_due_take_turns_with_the_line_of_others(pool: Database, tracked: Tracked) -> None:
+    """Three slots: one for each of two organizations, and the third for the first in the order of their names."""
+    platform = limited(pool, tracked, 100)
+    World(platform, 3)
+    scheduled = platform.submit_many(3, owner=GLOBEX, delay=HOUR)
+    fill(tracked, 3, hold="organization_limit")
+    for job in scheduled:
+        tracked.make_due(job)
+    platform.turn()
+    assert (len(platform.in_flight("acme")), len(platform.in_flight("globex"))) == (2, 1)

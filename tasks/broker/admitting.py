@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 import structlog
@@ -39,7 +39,7 @@ def refilled(organization_id: str) -> list[JobRecord]:
     return _admitted({organization_id})
 
 
-def resumed(organizations: Iterable[str] = ()) -> list[JobRecord]:
+def resumed(organizations: Iterable[str]) -> list[JobRecord]:
     """The jobs that may be dispatched now that a pause is over, or that these organizations have another limit."""
     with database().autocommit() as connection:
         lifted = holds.lift_gated(connection, _limits(), BATCH)
@@ -50,19 +50,19 @@ def due() -> list[JobRecord]:
     """The jobs that may be dispatched now that their time has come."""
     with database().autocommit() as connection:
         lifted = holds.lift_due(connection, _limits(), BATCH)
-    return _dispatchable(lifted, set())
+    return _taking_turns(lifted)
 
 
 def next_in_line() -> list[JobRecord]:
     """The first in the lines of organizations that have room."""
-    with database().autocommit() as connection:
-        organizations = set(holds.with_room(connection, _limits()))
-    return _dispatchable([], organizations)
+    return _admitted(_with_room())
 
 
 def ungated() -> list[JobRecord]:
     """The jobs whose pause is over or whose circuit is closed, and nobody said so."""
-    return resumed()
+    with database().autocommit() as connection:
+        lifted = holds.lift_gated(connection, _limits(), BATCH)
+    return _taking_turns(lifted)
 
 
 def undepending() -> list[JobRecord]:
@@ -70,7 +70,7 @@ def undepending() -> list[JobRecord]:
     with database().autocommit() as connection:
         _log_cancelled(holds.cancel_dependents(connection, BATCH))
         lifted = holds.lift_dependents(connection, _limits(), BATCH)
-    return _dispatchable(lifted, set())
+    return _taking_turns(lifted)
 
 
 def probes() -> list[JobRecord]:
@@ -79,7 +79,7 @@ def probes() -> list[JobRecord]:
         lifted = _judged(connection, _limits())
         for probe in circuits.probe(connection, _limits()):
             log.warning("circuit.probed", job_id=str(probe))
-    return _dispatchable(lifted, set())
+    return _taking_turns(lifted)
 
 
 def take_back_unserved() -> None:
@@ -112,6 +112,16 @@ def _judged(connection: Connection, limits: Limits) -> list[JobRecord]:
     for job_type in closed:
         log.warning("circuit.closed", job_type=job_type)
     return holds.lift_gated(connection, limits, BATCH) if closed else []
+
+
+def _taking_turns(lifted: Sequence[JobRecord]) -> list[JobRecord]:
+    """The same as `_dispatchable`, but a job that comes into a line is not served before the lines of others."""
+    return _dispatchable(lifted, _with_room() if any(job.hold is Hold.ORGANIZATION_LIMIT for job in lifted) else set())
+
+
+def _with_room() -> set[str]:
+    with database().autocommit() as connection:
+        return set(holds.with_room(connection, _limits()))
 
 
 def _dispatchable(lifted: Iterable[JobRecord], organizations: set[str]) -> list[JobRecord]:

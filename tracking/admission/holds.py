@@ -28,6 +28,7 @@ from tracking.admission.rule import (
     is_served,
     is_uncalled,
     limit_of,
+    lines_of,
     next_hold,
 )
 from tracking.models import UNCALLED, JobRecord
@@ -232,19 +233,7 @@ GIVE_WAY = text(
 )
 
 
-def _organizations_with(condition: str) -> str:
-    """SQL: a recursive CTE, one probe of the index for each organization, however many such jobs they have."""
-    return f"""lines AS (
-        (SELECT organization_id FROM jobs WHERE {condition} ORDER BY organization_id LIMIT 1)
-        UNION ALL
-        SELECT (SELECT organization_id FROM jobs
-                WHERE {condition} AND organization_id > lines.organization_id
-                ORDER BY organization_id LIMIT 1)
-        FROM lines WHERE lines.organization_id IS NOT NULL
-    )"""
-
-
-_LINES = _organizations_with("hold = 'organization_limit'")
+_LINES = lines_of("hold = 'organization_limit'")
 
 WITH_ROOM = text(
     f"""
@@ -264,7 +253,7 @@ WITH_ROOM = text(
 
 OVERBOOKED = text(
     f"""
-    WITH RECURSIVE {_organizations_with(IN_FLIGHT)}
+    WITH RECURSIVE {lines_of(IN_FLIGHT)}
     SELECT organization_id FROM lines
     WHERE organization_id IS NOT NULL AND {limit_of("lines.organization_id")} > 0
       AND {limit_of("lines.organization_id")} < {in_flight("lines.organization_id")}
@@ -415,7 +404,7 @@ _EXCESS = f"""
 
 # Of each organization the least urgent and newest first, and of whoever has most there.
 TAKE_BACK_CROWD = _back_in_line(
-    f"""{_organizations_with(SENT)}, surplus AS (
+    f"""{lines_of(SENT)}, surplus AS (
         SELECT sent.* FROM lines CROSS JOIN LATERAL (
             SELECT id, queue, row_number() OVER (PARTITION BY queue ORDER BY priority DESC, created_at, id) AS place
             FROM jobs WHERE jobs.organization_id = lines.organization_id AND {SENT}) AS sent

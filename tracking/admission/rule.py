@@ -136,7 +136,7 @@ def first_in_line(which: str = "true", besides: str = "") -> str:
             LIMIT greatest(0, least(:batch, room))) AS candidate
         {besides and f"UNION ALL SELECT room, shared, more.* FROM ({besides}) AS more JOIN rooms USING (queue)"}
     ), first AS (
-        SELECT id FROM (
+        SELECT id, queue, place, shared FROM (
             SELECT *, row_number() OVER (PARTITION BY shared ORDER BY priority DESC, created_at, id) AS place
             FROM candidates) AS placed
         WHERE place <= room
@@ -149,6 +149,27 @@ def first_in_line(which: str = "true", besides: str = "") -> str:
 def in_flight(organization: str) -> str:
     """SQL: how many jobs of an organization hold one of its slots."""
     return f"(SELECT count(*) FROM jobs WHERE organization_id = {organization} AND {IN_FLIGHT})"
+
+
+def free_slots(queue: str, shared: str) -> str:
+    """SQL: how many slots of this queue's workers nothing was sent for; null without one. `shared`: their queues."""
+    return f"""((SELECT sum(concurrency) FROM workers WHERE {ALIVE} AND {queue} = ANY(workers.queues))
+                - (SELECT count(*) FROM jobs WHERE {IN_FLIGHT} AND queue = ANY({shared})))"""
+
+
+def lines_of(condition: str) -> str:
+    """SQL, a recursive CTE, `lines`: the organizations with such jobs; one probe of the index for each of them.
+
+    Its last row is null.
+    """
+    return f"""lines AS (
+        (SELECT organization_id FROM jobs WHERE {condition} ORDER BY organization_id LIMIT 1)
+        UNION ALL
+        SELECT (SELECT organization_id FROM jobs
+                WHERE {condition} AND organization_id > lines.organization_id
+                ORDER BY organization_id LIMIT 1)
+        FROM lines WHERE lines.organization_id IS NOT NULL
+    )"""
 
 
 def still_holds(job: str) -> str:

@@ -11,9 +11,9 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.types import Uuid
 
 from tracking import successors, workers
-from tracking.admission import circuits, organizations, pauses
+from tracking.admission import circuits, organizations, pauses, turns
 from tracking.admission.holds import Limits
-from tracking.admission.rule import blocked_by, first_in_line, is_before, is_served, next_hold
+from tracking.admission.rule import blocked_by, is_before, is_served, next_hold
 from tracking.errors import JobNotFound
 from tracking.models import JobRecord, Scope
 from tracking.reads import lists, reasons
@@ -53,9 +53,8 @@ def explain(connection: Connection, job_id: UUID, scope: Scope, limits: Limits) 
 def _waiting(
     connection: Connection, job: JobRecord, scope: Scope, limits: Limits, alive: Sequence[Worker]
 ) -> Sequence[Reason]:
-    about = {"id": job.id, "organization_id": job.organization_id, "batch": MOST_SLOTS, **limits.parameters}
-    gets_slot = connection.execute(GETS_SLOT, about).scalar_one()
-    blocked = connection.execute(BLOCKED, {**about, "gets_slot": gets_slot}).scalar()
+    gets_slot = turns.gets_slot(connection, job, limits.parameters, MOST_SLOTS)
+    blocked = connection.execute(BLOCKED, {"id": job.id, "gets_slot": gets_slot, **limits.parameters}).scalar()
     found: list[Reason] = [
         *_unserved(job, alive),
         *_line(connection, job, scope, limits, blocked),
@@ -173,11 +172,6 @@ def _end(connection: Connection, job: JobRecord) -> Reason:
 
 
 BLOCKED = text(f"SELECT {blocked_by('jobs')} FROM jobs WHERE id = :id")
-
-# As the look would find it that lets jobs through: who meets something else meanwhile steps aside for the others.
-_OTHERS = f"(waiting.id <> :id AND {next_hold('waiting')} = 'organization_limit')"
-_ITSELF = "SELECT id, queue, priority, created_at FROM jobs WHERE id = :id"
-GETS_SLOT = text(f"WITH RECURSIVE {first_in_line(_OTHERS, _ITSELF)} SELECT EXISTS (SELECT FROM first WHERE id = :id)")
 
 # Those that something else stops step aside for others, but not for one that is stopped itself.
 BEFORE_IN_LINE = text(

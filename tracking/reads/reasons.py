@@ -121,7 +121,7 @@ class InLine:
     """It is the `place`-th of its organization's jobs to get a slot. `holders`: visible jobs that have one now.
 
     `limit`: the slots of the organization, 0 = any number, of which so many are `taken`. With a slot to spare it waits
-    for its organization's turn: the workers are busy, and another job of the organization waits for them already.
+    for its organization's turn: the workers are busy, or other organizations are served before.
     """
 
     kind: ClassVar[Literal["organization_limit"]] = "organization_limit"

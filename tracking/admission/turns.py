@@ -1,0 +1,67 @@
+"""Turns between organizations whose lines want the same free slots: who is served before whom.
+
+Each look gives every organization in turn one slot, then two, then four more, in the order of their names.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, text
+
+from tracking.admission.rule import SENT, first_in_line, free_slots, in_flight, limit_of, lines_of, next_hold
+from tracking.models import JobRecord
+
+
+def served_before(place: int) -> tuple[int, int]:
+    """How many jobs an earlier, and a later, organization may have had when it is the turn of another's `place`-th."""
+    with_this_round = (1 << place.bit_length()) - 1
+    return with_this_round, with_this_round >> 1
+
+
+def gets_slot(connection: Connection, job: JobRecord, parameters: dict[str, object], most: int) -> bool:
+    """Whether a look at the lines would send this waiting job now, if nothing else held it.
+
+    Looks at `most` places of its organization; `parameters` are those of the limits.
+    """
+    about = {"id": job.id, "organization_id": job.organization_id, **parameters}
+    place = connection.execute(PLACE, {**about, "batch": most}).first()
+    if place is None or place.is_entitled or place.free is None:
+        return place is not None
+    by_earlier, by_later = served_before(place.number)
+    others = {**about, "shared": place.shared, "by_earlier": by_earlier, "by_later": by_later}
+    return bool(place.number + connection.execute(TAKEN_BEFORE, others).scalar_one() <= place.free)
+
+
+# As the look would find it that lets jobs through: who meets something else meanwhile steps aside for the others.
+_OTHERS = f"(waiting.id <> :id AND {next_hold('waiting')} = 'organization_limit')"
+_ITSELF = "SELECT id, queue, priority, created_at FROM jobs WHERE id = :id"
+
+# Its place among those that get what is free for its organization. The first of one that has nothing with the broker
+# needs no free slot; without a worker there are none to share.
+PLACE = text(
+    f"""
+    WITH RECURSIVE {first_in_line(_OTHERS, _ITSELF)}
+    SELECT first.place AS number, first.shared, {free_slots("first.queue", "first.shared")} AS free,
+           first.place = 1 AND NOT EXISTS (SELECT FROM jobs WHERE organization_id = :organization_id AND {SENT}
+                                                              AND queue = ANY(first.shared)) AS is_entitled
+    FROM first WHERE first.id = :id"""
+)
+
+# The order of the names is that of their characters' numbers, as Python sorts them.
+TAKEN_BEFORE = text(
+    f"""
+    WITH RECURSIVE {lines_of("hold = 'organization_limit'")}, others AS (
+        SELECT organization_id, {limit_of("organization_id")} AS own_limit,
+               CASE WHEN organization_id COLLATE "C" < :organization_id THEN CAST(:by_earlier AS int)
+                    ELSE CAST(:by_later AS int) END AS most
+        FROM lines WHERE organization_id <> :organization_id
+    )
+    SELECT coalesce(sum(least(
+               CASE WHEN own_limit > 0
+                    THEN greatest(0, own_limit - {in_flight("others.organization_id")}) ELSE most END,
+               (SELECT count(*) FROM (
+                    SELECT FROM jobs AS waiting
+                    WHERE waiting.organization_id = others.organization_id AND waiting.hold = 'organization_limit'
+                      AND waiting.queue = ANY(CAST(:shared AS text[])) AND {next_hold("waiting")} = 'organization_limit'
+                    LIMIT most) AS counted))), 0)
+    FROM others"""
+)
