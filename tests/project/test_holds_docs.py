@@ -10,7 +10,7 @@ from uuid import UUID
 from api.schemas.explanation import AnyReason, Explanation
 from tests.holding import limited
 from tests.live import Platform
-from tests.test_handler_docs import DOCS, blocks
+from tests.project.test_handler_docs import DOCS, blocks
 from tests.tracked import Tracked
 from tracking.admission import pauses
 from tracking.db import Database

@@ -14,7 +14,7 @@ from tasks.attempt.progress import Reporter
 from tasks.persistence import DatabaseAway
 from tests.handling import workplace
 from tests.live import Platform, eventually
-from tests.test_cancel import cancel_row
+from tests.platform.test_cancel import cancel_row
 from tracking import jobs
 from tracking.models import Attempt, Owner
 

@@ -33,7 +33,7 @@ from tests.live import eventually
 from tracking.errors import ConfigurationError
 from tracking.settings import Settings
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 CLEARED = ("DATABASE_URL", "BROKER_URL", "CELERIAC_JWT_SECRET", "CELERIAC_DATA_DIR", "CELERIAC_IMPORTS")
 START = 120  # seconds that a start may take on a busy machine
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tests.live import Platform
-from tests.test_cancel import cancel_row
+from tests.platform.test_cancel import cancel_row
 
 
 def test_a_job_cancelled_while_no_worker_was_up_never_runs(platform: Platform, tmp_path: Path) -> None:

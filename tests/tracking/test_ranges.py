@@ -14,8 +14,8 @@ from sqlalchemy import DateTime, text, update
 from sqlalchemy.exc import IntegrityError
 
 from tests.api.conftest import serving
-from tests.test_migrations import SCRIPTS
 from tests.tracked import Tracked
+from tests.tracking.test_migrations import SCRIPTS
 from tracking import retention
 from tracking.admission import holds
 from tracking.admission.holds import UNLIMITED

@@ -272,7 +272,7 @@ def platform(data_dir: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
 
         def start() -> subprocess.Popen[str]:
             command = [sys.executable, "-m", __name__, str(data_dir)]
-            root = Path(__file__).parents[1]
+            root = Path(__file__).parents[2]
             process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             stack.callback(finish, process)
             assert any(line == "ready\n" for line in process.stdout or ())

@@ -17,7 +17,7 @@ from packaging.version import Version
 
 from tracking.settings import Settings
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LOCKS = ("build", "production", "everything")
 # Written so that this file does not hold what it looks for.

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 from tests.live import Platform, eventually
-from tests.test_cancel import CANCEL, cancel_row, receipt, start_nap
+from tests.platform.test_cancel import CANCEL, cancel_row, receipt, start_nap
 
 GRACE = 2.0
 

@@ -9,7 +9,7 @@ from uuid import UUID
 import psutil
 
 from tests.live import Platform, eventually
-from tests.test_cancel import cancel_row, receipt, start_nap
+from tests.platform.test_cancel import cancel_row, receipt, start_nap
 
 
 def test_a_stopped_worker_finishes_its_job_and_leaves(platform: Platform) -> None:

@@ -22,7 +22,7 @@ from tests.live import Platform
 from tracking import acting_as
 from tracking.db import Database
 
-DOCS = Path(__file__).parent.parent / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 DOCUMENTED = UUID("019aa0f3-7c1e-7d5a-9f57-3a1f6a0c9d11")
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tasks import app
 from tests.live import Platform, eventually
-from tests.test_cancel import RETRY
+from tests.platform.test_cancel import RETRY
 
 UNTIL_ONE_ID = pytest.mark.xfail(strict=True, reason="until one job has one Celery id")
 

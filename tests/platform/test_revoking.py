@@ -12,8 +12,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.live import Platform, eventually
+from tests.platform.test_cancel import RETRY, receipt, start_nap
 from tests.servers import Servers, new_database
-from tests.test_cancel import RETRY, receipt, start_nap
 from tests.tracked import ACME, HOUR, Tracked, new_job, outcome
 from tracking import jobs, revocations
 from tracking.admission.holds import UNLIMITED

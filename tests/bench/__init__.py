@@ -1,0 +1,1 @@
+"""Tests of the package bench: the measurement and the chaos run."""

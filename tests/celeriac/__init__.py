@@ -1,0 +1,1 @@
+"""Tests of the package celeriac: the command, the embedded servers, the client and the demo."""

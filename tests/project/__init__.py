@@ -1,0 +1,1 @@
+"""Tests of the project itself: its files, its documentation and the tools of its tests."""

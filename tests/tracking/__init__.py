@@ -1,0 +1,1 @@
+"""Tests of the package tracking: verbs, admission and reads on a real PostgreSQL."""
