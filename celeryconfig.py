@@ -1,15 +1,14 @@
 """Celery's own settings by Celery's own names; the URLs come from the environment."""
 
+from typing import Any
+
 from kombu import Queue
 
 from tracking.settings import settings
 
 HIGHEST_PRIORITY = 9
 
-broker_url = settings().broker
 broker_connection_retry_on_startup = True
-# Read by the worker and by Flower: one list for each of the ten priorities, see tasks/broker/transport.py.
-broker_transport_options = {"priority_steps": list(range(HIGHEST_PRIORITY + 1))} if "redis" in broker_url[:7] else {}
 
 result_backend = "tasks.backend:RowBackend"
 
@@ -27,7 +26,6 @@ task_reject_on_worker_lost = False
 
 # One message at a time for each child, so that an urgent one waits for nothing that was fetched before it.
 worker_prefetch_multiplier = 1
-worker_disable_prefetch = "redis" in broker_url[:7]
 
 worker_consumer = "tasks.worker.consumer:Consumer"
 
@@ -35,3 +33,19 @@ worker_consumer = "tasks.worker.consumer:Consumer"
 worker_hijack_root_logger = False
 worker_enable_remote_control = True
 task_track_started = False
+
+
+def __getattr__(name: str) -> Any:
+    """What follows from BROKER_URL, read at its first use: who declares a handler and calls it may have no broker."""
+    if name == "broker_url":
+        return settings().broker
+    if name == "broker_transport_options":
+        # Read by the worker and by Flower: one list for each of the ten priorities, see tasks/broker/transport.py.
+        return {"priority_steps": list(range(HIGHEST_PRIORITY + 1))} if _is_redis() else {}
+    if name == "worker_disable_prefetch":
+        return _is_redis()
+    raise AttributeError(name)
+
+
+def _is_redis() -> bool:
+    return settings().broker.startswith(("redis:", "rediss:"))

@@ -1,1 +1,77 @@
-"""The command line and the embedded servers."""
+"""A job platform on Celery; for those who write handlers and producers: `from celeriac import app, Job, BaseModel`."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from celeriac import packages
+
+if TYPE_CHECKING:
+    from tasks.app import app
+    from tasks.attempt.exceptions import PayloadError
+    from tasks.attempt.job import Job
+    from tasks.attempt.progress import JobCancelled
+    from tasks.attempt.threads import UnknownThread
+    from tasks.money import PayloadWithoutMoney
+    from tasks.payloads import BaseModel
+    from tasks.persistence import DatabaseAway
+    from tracking.errors import (
+        ConfigurationError,
+        IdempotencyConflict,
+        InvalidValue,
+        OwnerMissing,
+        TrackingError,
+        UnknownDependency,
+    )
+    from tracking.ownership import acting_as
+
+__all__ = [
+    "BaseModel",
+    "ConfigurationError",
+    "DatabaseAway",
+    "IdempotencyConflict",
+    "InvalidValue",
+    "Job",
+    "JobCancelled",
+    "OwnerMissing",
+    "PayloadError",
+    "PayloadWithoutMoney",
+    "TrackingError",
+    "UnknownDependency",
+    "UnknownThread",
+    "acting_as",
+    "app",
+]
+
+packages.claim(*packages.NEEDED)
+
+# Imported at their first use: the command starts without Celery, and needs most of them never.
+PLACES = {
+    "tasks": ("app", "Job", "BaseModel"),
+    "tasks.attempt.exceptions": ("PayloadError",),
+    "tasks.money": ("PayloadWithoutMoney",),
+    "tasks.attempt.progress": ("JobCancelled",),
+    "tasks.persistence": ("DatabaseAway",),
+    "tasks.attempt.threads": ("UnknownThread",),
+    "tracking.errors": (
+        "ConfigurationError",
+        "IdempotencyConflict",
+        "InvalidValue",
+        "OwnerMissing",
+        "TrackingError",
+        "UnknownDependency",
+    ),
+    "tracking.ownership": ("acting_as",),
+}
+
+if not TYPE_CHECKING:  # with a `__getattr__` a type checker would believe in every name
+
+    def __getattr__(name: str) -> Any:
+        for module, names in PLACES.items():
+            if name in names:
+                return getattr(import_module(module), name)
+        raise AttributeError(f"module 'celeriac' has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

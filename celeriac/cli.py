@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import re
 import socket
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from celeriac.preconditions import listen, require_database, require_secret, require_servers
+from celeriac.preconditions import listen, require_database, require_imports, require_secret, require_servers
 from celeriac.program import Program
 from tracking.errors import InvalidValue
 from tracking.exits import Exit
@@ -53,12 +52,6 @@ class Names(click.ParamType[tuple[str, ...]]):
         return parts or self.fail("it names nothing", param, ctx)
 
 
-def main() -> None:
-    """Run the command; an error that the user can mend is one line on stderr."""
-    sys.path.append(str(Path.cwd()))  # CELERIAC_IMPORTS may name modules of the project that we are called from
-    command(prog_name="celeriac")
-
-
 @click.group(cls=Program)
 @click.version_option(package_name="celeriac")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error; as CELERIAC_DEBUG=true does.")
@@ -94,6 +87,7 @@ def api(host: str, port: int, workers: int, fd: int | None) -> None:
     configured = settings()
     configure_logging(configured)
     require_servers(configured)
+    require_imports(configured)
     if fd is None:
         require_secret(configured, host)
     require_database(configured)
@@ -122,6 +116,7 @@ def worker(queues: tuple[str, ...], concurrency: int | None, name: str | None) -
     It waits for its database and its broker, CELERIAC_START_PATIENCE seconds at most.
     """
     require_servers(settings())
+    require_imports(settings())
     configure_logging(settings())
     from celeriac.working import run_worker
 

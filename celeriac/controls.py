@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from sqlalchemy import Connection
 
-from celeriac import handlers
+from celeriac import registered
 from celeriac.operations import connected
 from tracking.admission import holds, organizations, pauses
 from tracking.admission.holds import Limits
@@ -63,8 +63,8 @@ def _require_known(connection: Connection, job_type: str | None) -> None:
     if job_type is None:
         return
     found = seen.job_types(connection)
-    if job_type not in found and job_type not in (known := found | handlers.job_types()):
-        hint = handlers.similar(job_type, known) or "; handlers of your own are those of CELERIAC_IMPORTS"
+    if job_type not in found and job_type not in (known := found | registered.job_types()):
+        hint = registered.similar(job_type, known) or "; handlers of your own are those of CELERIAC_IMPORTS"
         raise ConfigurationError(f"no handler and no job is of the type {job_type!r}{hint}")
 
 
@@ -72,7 +72,7 @@ def _note_unseen(connection: Connection, organization_id: str | None) -> None:
     """An organization need not have been heard of, and may be a slip all the same."""
     if organization_id is None or organization_id in (found := seen.organizations(connection)):
         return
-    hint = handlers.similar(organization_id, found)
+    hint = registered.similar(organization_id, found)
     click.echo(f"celeriac: note: no job of {organization_id!r} was seen yet{hint}", err=True)
 
 

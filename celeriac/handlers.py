@@ -1,54 +1,22 @@
-"""What the handlers of this installation are called and ask for, without any server."""
+"""The handlers that come with Celeriac, and their payloads, for those who send such jobs from Python."""
 
 from __future__ import annotations
 
-import difflib
-import os
-from collections.abc import Iterable
+from tasks.handlers.cleanup import CleanUp, cleanup
+from tasks.handlers.data_processing import ProcessData, data_processing
+from tasks.handlers.export_report import ExportReport, export_report
+from tasks.handlers.notification import SendNotification, notification
+from tasks.handlers.sync import SyncExports, sync
 
-from api.auth import CANCEL_JOBS, CREATE_JOBS, MANAGE_JOBS, MANAGE_PLATFORM, RETRY_JOBS, VIEW_ALL, VIEW_JOBS
-from tracking.errors import ConfigurationError
-from tracking.settings import settings
-
-# Of an organization; jobs.manage_platform reaches beyond it and has to be asked for by name.
-IN_ORGANIZATION = frozenset({CREATE_JOBS, VIEW_JOBS, CANCEL_JOBS, RETRY_JOBS, VIEW_ALL, MANAGE_JOBS})
-OF_PLATFORM = frozenset({MANAGE_PLATFORM})
-
-NOBODY = "redis://127.0.0.1"  # never connected to: handlers cannot be registered without the name of a broker
-
-
-def job_types() -> set[str]:
-    """The names of the handlers. Raises ConfigurationError when one cannot be imported."""
-    return {name for name, _ in _registered()}
-
-
-def permissions() -> set[str]:
-    """What handlers ask for to create their jobs. Raises ConfigurationError like `job_types`."""
-    asked = (getattr(handler, "permission", None) for _, handler in _registered())
-    return {permission for permission in asked if permission}
-
-
-def queues() -> set[str]:
-    """The queues that jobs are sent to unless they name another one. Raises ConfigurationError like `job_types`."""
-    own = {getattr(handler, "queue", None) for _, handler in _registered()}
-    from tasks.app import app  # noqa: PLC0415 - as below
-
-    return {*app.amqp.queues, *(queue for queue in own if queue)}
-
-
-def similar(name: str, known: Iterable[str]) -> str:
-    """A question that suggests what was meant; empty when nothing is close."""
-    close = difflib.get_close_matches(name, sorted(known), n=1)
-    return f": did you mean {close[0]!r}?" if close else ""
-
-
-def _registered() -> list[tuple[str, object]]:
-    try:
-        settings().broker  # noqa: B018  it raises; an embedded one is named by no variable
-    except ConfigurationError:
-        os.environ["BROKER_URL"] = NOBODY
-        settings.cache_clear()
-    from tasks.app import app, import_handlers  # noqa: PLC0415 - it reads the settings
-
-    import_handlers()
-    return [(name, handler) for name, handler in app.tasks.items() if not name.startswith("celery.")]
+__all__ = [
+    "CleanUp",
+    "ExportReport",
+    "ProcessData",
+    "SendNotification",
+    "SyncExports",
+    "cleanup",
+    "data_processing",
+    "export_report",
+    "notification",
+    "sync",
+]

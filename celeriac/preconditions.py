@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.secrets import signing_secret
+from celeriac import packages
 from tracking.db import Database
 from tracking.errors import ConfigurationError
 from tracking.exits import Exit, fault_of
@@ -30,6 +31,17 @@ def require_secret(settings: Settings, host: str) -> None:
 def require_servers(settings: Settings) -> None:
     """Refuse to start a part that knows no database or no broker."""
     settings.database, settings.broker  # noqa: B018  they raise
+
+
+def require_imports(settings: Settings) -> None:
+    """Refuse to start a part for which a module of CELERIAC_IMPORTS would be one of Celeriac's own packages."""
+    for module in settings.imports:
+        name = module.partition(".")[0]
+        place = packages.hidden(name)
+        if place is not None:
+            raise ConfigurationError(
+                f"CELERIAC_IMPORTS: {place} has the name of a package of Celeriac's, {name!r}: rename it"
+            )
 
 
 def require_database(settings: Settings) -> None:

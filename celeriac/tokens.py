@@ -9,7 +9,7 @@ import click
 import jwt
 
 from api.secrets import SECRET_FILE, signing_secret
-from celeriac import handlers
+from celeriac import registered
 from tracking.errors import ConfigurationError
 from tracking.settings import Settings
 
@@ -22,7 +22,7 @@ def make_token(
     Permissions that nothing asks for are warned of on stderr. Raises ConfigurationError where there is no secret.
     """
     secret = _secret(configured)
-    granted = {*permissions, *(handlers.IN_ORGANIZATION | handlers.permissions() if admin else ())}
+    granted = {*permissions, *(registered.IN_ORGANIZATION | registered.permissions() if admin else ())}
     _warn_of_unknown(granted)
     now = int(time.time())
     claims = {
@@ -51,12 +51,12 @@ def _secret(configured: Settings) -> str:
 
 
 def _warn_of_unknown(granted: Collection[str]) -> None:
-    platform = handlers.IN_ORGANIZATION | handlers.OF_PLATFORM
+    platform = registered.IN_ORGANIZATION | registered.OF_PLATFORM
     if platform.issuperset(granted):
         return
-    known = platform | handlers.permissions()
+    known = platform | registered.permissions()
     for permission in sorted(set(granted) - known):
-        hint = handlers.similar(permission, known)
+        hint = registered.similar(permission, known)
         click.echo(f"celeriac: warning: nothing asks for the permission {permission!r}{hint}", err=True)
     if not known.issuperset(granted):
         click.echo(f"celeriac: known permissions: {', '.join(sorted(known))}", err=True)

@@ -10,11 +10,15 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
-from api.app import create_app
-from api.connections import Connection
-from celeriac.processes import StartError
-from tracking.logs import configure_logging
-from tracking.settings import settings
+from celeriac import packages
+
+packages.claim("api")  # uvicorn's further processes begin here
+
+from api.app import create_app  # noqa: E402 - now that `api` is ours
+from api.connections import Connection  # noqa: E402
+from celeriac.processes import StartError  # noqa: E402
+from tracking.logs import configure_logging  # noqa: E402
+from tracking.settings import settings  # noqa: E402
 
 GRACE = 5  # seconds that open requests have at the end; a live stream would hold the process for ever
 

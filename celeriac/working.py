@@ -8,7 +8,7 @@ import click
 from celery.signals import setup_logging
 from celery.utils.nodenames import gethostname, nodename
 
-from celeriac import handlers
+from celeriac import registered
 from tasks.app import app
 from tracking.exits import Exit
 
@@ -27,10 +27,10 @@ def run_worker(queues: Sequence[str], concurrency: int | None, name: str | None)
 
 
 def _warn_of_unknown(queues: Sequence[str]) -> None:
-    known = handlers.queues()
+    known = registered.queues()
     for queue in queues:
         if queue not in known:
-            hint = handlers.similar(queue, known)
+            hint = registered.similar(queue, known)
             click.echo(f"celeriac: warning: only jobs that name it are sent to the queue {queue!r}{hint}", err=True)
 
 

@@ -1,5 +1,12 @@
 """What runs in a worker: `celery -A tasks worker`, and what handlers are written with."""
 
+from pathlib import Path
+
+import tracking
+
+if Path(str(tracking.__file__)).resolve().parents[1] != Path(__file__).resolve().parents[1]:
+    raise ImportError(f"{tracking.__file__} has the name of a package that Celeriac needs: rename it")
+
 from tasks.app import app
 from tasks.attempt.job import Job
 from tasks.payloads import BaseModel

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import traceback
 from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
 
 from celery import Celery
@@ -141,10 +143,22 @@ def _servable(app: Celery, task: Any) -> Any:
     return task
 
 
+def _own_configuration() -> ModuleType:
+    """The `celeryconfig` that stands beside this package; a user's own may be found before it by its name."""
+    place = Path(__file__).resolve().parents[1] / "celeryconfig.py"
+    spec = importlib.util.spec_from_file_location(place.stem, place)
+    if spec is None or spec.loader is None:
+        raise ConfigurationError(f"{place} cannot be read")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 transport.register()
 
+configuration = _own_configuration()
 app = JobApp("celeriac")
-app.config_from_object("celeryconfig")
+app.config_from_object("tasks.app:configuration")
 app.steps["worker"].add("tasks.worker.upkeep:Upkeep")
 
 

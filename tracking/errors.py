@@ -46,7 +46,7 @@ class IdempotencyConflict(TrackingError):
 
 
 class OwnerMissing(TrackingError):
-    """A job needs an organization: pass organization=, or use tracking.acting_as()."""
+    """A job needs an organization: pass organization=, or use celeriac.acting_as()."""
 
 
 class UnknownJobType(TrackingError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from celeriac.cli import main
+from celeriac.__main__ import main
 
 sys.argv.insert(1, "demo")
 main()

@@ -30,6 +30,6 @@ def identity_of(task: Job) -> Identity:
     claimed = task.job
     owner = claimed.owner if claimed else current_owner()
     if owner is None:
-        raise OwnerMissing(f"{task.name} works for an organization: call it within tracking.acting_as(...)")
+        raise OwnerMissing(f"{task.name} works for an organization: call it within celeriac.acting_as(...)")
     job_id, attempt = (claimed.job_id, claimed.attempt) if claimed else (uuid7(), 0)
     return Identity(owner.organization_id, owner.user_id, job_id, attempt)
