@@ -8,7 +8,6 @@ import subprocess
 import sys
 import sysconfig
 import zipfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,14 +75,14 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Installed:
 
 
 @pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Path]:
+def shop(tmp_path: Path) -> Path:
     """A user's directory with handlers, and modules whose names we have as well."""
     (tmp_path / "images.py").write_text(HANDLER)
     for name in ("tasks.py", "tracking.py", "celeryconfig.py", "celeriaconfig.py"):
         (tmp_path / name).write_text(STRANGER)
     (tmp_path / "api").mkdir()
     (tmp_path / "api" / "__init__.py").write_text(STRANGER)
-    yield tmp_path
+    return tmp_path
 
 
 def test_the_wheel_is_typed_and_holds_nothing_else(installed: Installed) -> None:
@@ -134,13 +133,12 @@ def test_a_module_that_was_imported_first_is_refused_by_its_file(installed: Inst
 
 
 def test_our_tasks_refuse_a_tracking_of_the_user(installed: Installed, shop: Path) -> None:
-    """`celery -A tasks` looks in the current directory first, and finds the user's tracking.py; -A celeriac does not."""
+    """`celery -A tasks` looks in the current directory first, and finds the user's; `-A celeriac` does not."""
     (shop / "tasks.py").unlink()
     (shop / "tracking.py").write_text("")
     done = installed.run("python", "-m", "celery", "-A", "tasks", "report", within=shop, **SETTINGS)
-    assert (
-        f"ImportError: {shop / 'tracking.py'} has the name of a package that Celeriac needs: rename it" in done.stderr
-    )
+    refusal = f"ImportError: {shop / 'tracking.py'} has the name of a package that Celeriac needs: rename it"
+    assert refusal in done.stderr
     done = installed.run("python", "-m", "celery", "-A", "celeriac", "report", within=shop, **SETTINGS)
     assert "tasks.worker.consumer:Consumer" in done.stdout, done.stderr
 
