@@ -113,7 +113,7 @@ def submit(job: NewJob, scope: Scope) -> Submitted:
     Raises IdempotencyConflict or InvalidValue.
     """
     limits = Limits.configured(settings())
-    if job.successors or job.joins:
+    if job.successors or job.begins or job.joins:
         with database().begin() as connection:
             submitted = successors.submit(connection, job, limits, scope=scope)
     else:
@@ -188,6 +188,7 @@ def new_job(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | No
         request_hash=_name(options, "request_hash"),
         circuit_key=handler.circuit_of(arguments.payload) if handler is not None else "",
         actor=_name(options, "actor"),
+        begins=tuple(group_id for group_id, _ in bodies),
         joins=now is not None and str(identifier) in now.joining,
     )
     return _with_successors(app, job, [step for each in bodies for step in canvases.body(*each)]) if bodies else job

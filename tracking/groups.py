@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +11,18 @@ from sqlalchemy.dialects.postgresql import insert
 
 from tracking.schema import groups, jobs
 from tracking.states import Status
+
+
+def begin(connection: Connection, group_ids: Sequence[str]) -> None:
+    """Record that the first member of each of these groups is being sent; their sizes are not known yet."""
+    if group_ids:
+        rows = [{"id": group_id} for group_id in sorted(group_ids)]
+        connection.execute(insert(groups).on_conflict_do_nothing(index_elements=["id"]), rows)
+
+
+def is_begun(connection: Connection, group_id: str) -> bool:
+    """Whether a member of the group was sent."""
+    return connection.execute(select(groups.c.id).where(groups.c.id == group_id)).first() is not None
 
 
 def set_size(connection: Connection, group_id: str, size: int) -> None:

@@ -37,7 +37,8 @@ class NewJob:
     """A job to submit. `id` is also the task id of its first dispatch.
 
     One that `follows` a job, or a canvas group, is called with its result; see tracking.successors. `successors`: those
-    that follow this one, and what follows them. `joins`: it is a further member of a chord that runs already.
+    that follow this one, and what follows them. `begins`: the groups of which it is the first member that is sent, each
+    the header of a chord. `joins`: it is a further member of a chord that runs already.
     """
 
     id: UUID
@@ -65,6 +66,7 @@ class NewJob:
     circuit_key: str = ""
     actor: str | None = None
     successors: Sequence[NewJob] = ()
+    begins: Sequence[str] = ()
     joins: bool = False
 
 

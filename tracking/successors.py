@@ -35,7 +35,7 @@ NOT_CALLED = Failure("NotCalled", "the job that it follows has succeeded and cal
 class Ended:
     """A job that ended without a word of its body; `exception` as Celery keeps one.
 
-    `calls_errbacks`: it had begun, or is the body of a chord whose header has failed, and not further down.
+    `calls_errbacks`: it had begun, or is the body of a chord whose header had begun.
     """
 
     job: JobRecord
@@ -50,10 +50,7 @@ def submit(connection: Connection, job: NewJob, limits: Limits, *, scope: Scope)
     """
     submitted = jobs.submit(connection, job, limits, scope=scope)
     if submitted.created:
-        plan(connection, job.successors)
-        for joined in (each.group_id for each in (job, *job.successors) if each.joins):
-            if joined is not None:
-                groups.grow(connection, joined)
+        _accompany(connection, job)
     return submitted
 
 
@@ -72,7 +69,7 @@ def plan(connection: Connection, planned: Sequence[NewJob]) -> list[JobRecord]:
 
 
 def call(connection: Connection, job: NewJob, limits: Limits, by: Collection[UUID | str]) -> JobRecord | None:
-    """Give a planned job its arguments, and let it run; `by`: the job or group that it followed.
+    """Give a planned job its arguments and what follows it, and let it run; `by`: the job or group that it followed.
 
     One that had ended with its predecessor runs after all; one that somebody has cancelled stays cancelled. None when
     there is no such row, or it has been called before.
@@ -99,7 +96,10 @@ def call(connection: Connection, job: NewJob, limits: Limits, by: Collection[UUI
         **limits.parameters,
     }
     row = connection.execute(CALL, parameters).first()
-    return jobs.unless_revoked(connection, row) if row is not None else None
+    if row is None:
+        return None
+    _accompany(connection, job)
+    return jobs.unless_revoked(connection, row)
 
 
 def end(connection: Connection, job_id: UUID) -> list[Ended]:
@@ -167,6 +167,15 @@ def left_behind(connection: Connection, batch: int) -> list[UUID]:
     return list(connection.execute(LEFT_BEHIND, {"batch": batch}).scalars())
 
 
+def _accompany(connection: Connection, job: NewJob) -> None:
+    """Write what comes with a job that was accepted: the rows of its successors, and what its groups must know."""
+    groups.begin(connection, job.begins)
+    plan(connection, job.successors)
+    for joined in (each.group_id for each in (job, *job.successors) if each.joins):
+        if joined is not None:
+            groups.grow(connection, joined)
+
+
 def _end_chain(connection: Connection, culprit: Row[Any]) -> list[Ended]:
     why = ": ".join(filter(None, (culprit.status, culprit.error_type, culprit.error_message)))
     reason = culprit.error_message if _never_ran(culprit) else f"it follows the job {culprit.id}, which is {why}"
@@ -182,11 +191,11 @@ def _end_bodies(connection: Connection, culprit: Row[Any]) -> list[Ended]:
         return []
     exception = cause = _exception_of(culprit)
     reason = f"Dependency {culprit.id} raised {_repr(cause)}"
-    if not _never_ran(culprit) and len(bodies) == 1:  # Celery gives each member of a group the cause itself
+    begun = not _never_ran(culprit) or groups.is_begun(connection, culprit.group_id)
+    if begun and len(bodies) == 1:  # Celery gives each member of a group the cause itself
         exception = {"exc_type": "ChordError", "exc_message": [reason], "exc_module": "celery.exceptions"}
-    failure = Failure(UNCALLED, reason, exception=exception)
-    ended = _end(connection, bodies, Status.FAILED, failure)
-    return [replace(each, calls_errbacks=False) for each in ended] if _never_ran(culprit) else ended
+    ended = _end(connection, bodies, Status.FAILED, Failure(UNCALLED, reason, exception=exception))
+    return ended if begun else [replace(each, calls_errbacks=False) for each in ended]
 
 
 def _end(connection: Connection, roots: Sequence[UUID], status: Status, failure: Failure) -> list[Ended]:

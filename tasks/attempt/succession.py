@@ -147,7 +147,6 @@ def _submit_one(connection: Connection, job: NewJob, limits: Limits, by: Collect
     """None for one that exists already, or whose id is another job's."""
     called = successors.call(connection, job, limits, by) if by else None
     if called is not None:
-        successors.plan(connection, job.successors)
         return called
     try:
         submitted = successors.submit(

@@ -54,11 +54,41 @@ def a_header_that_begins_with_a_chord() -> Any:
     return chord([chord([echo.s(1), echo.s(2)], total.s()), echo.s(3)], total.s()).delay().get(timeout=WITHIN)
 
 
-@typed(["celery.exceptions", "ChordError", "FAILURE"])  # for which plain Celery waits for ever
+def the_body_of(*header: Any) -> list[Any]:
+    """What the body of a chord with this header raises: class, first word and cause."""
+    result = chord(header, total.s()).delay()
+    module, name, (message, *_), state = raised(echo.AsyncResult(result.id))
+    return [module, name, message.split(" ")[0], message[message.index("raised") :], state]
+
+
+ENDED = ["celery.exceptions", "ChordError", "FAILURE"]
+
+
+@typed(ENDED)  # for which plain Celery waits for ever
 def a_failing_chord_in_a_header() -> Any:
-    result = chord([chord([echo.s(1), refuse.s()], total.s()), echo.s(2)], total.s()).delay()
-    answer = raised(echo.AsyncResult(result.id))
-    return [*answer[:2], answer[3]]
+    answer = the_body_of(chord([echo.s(1), refuse.s()], total.s()), echo.s(2))
+    return [*answer[:2], answer[4]]
+
+
+@typed(ENDED)  # as above
+def a_failing_chain_before_a_group_in_a_header() -> Any:
+    answer = the_body_of(echo.s(1), chain(refuse.s(), group(echo.s(), echo.s())))
+    return [*answer[:2], answer[4]]
+
+
+@canvas
+def a_failing_chain_in_a_header() -> Any:
+    return the_body_of(echo.s(1), chain(refuse.s(), echo.s(), echo.s()))
+
+
+@canvas
+def a_header_of_failing_chains() -> Any:
+    return the_body_of(chain(echo.s(1), refuse.s(), echo.s()))
+
+
+@canvas
+def a_failing_body_of_a_chord_in_a_header() -> Any:
+    return the_body_of(echo.s(1), chord([echo.s(2)], chain(total.s(), refuse.s(), echo.s())))
 
 
 @canvas

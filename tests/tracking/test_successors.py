@@ -212,6 +212,17 @@ def test_what_a_failure_ends_ends_chords_in_turn(tracked: Tracked) -> None:
     }
 
 
+def test_a_chain_in_a_header_that_fails_before_its_end_calls_the_errbacks_of_the_body(tracked: Tracked) -> None:
+    """Its last task, the member, never ran; but the header had begun."""
+    first = uuid4()
+    member, body = new_job(follows=first, group_id="g"), new_job(follows_group="g")
+    head = plan(tracked, member, body, id=first, begins=["g"])
+    tracked.end(tracked.start(head), "failed", failure=Failure("ValueError", "wrong"))
+    ended = successors.end(tracked.connection, head.id)
+    assert {each.job.id: each.calls_errbacks for each in ended} == {member.id: False, body.id: True}
+    assert exception(tracked, tracked.get(body.id))["exc_type"] == "ChordError"
+
+
 def test_what_a_succeeded_job_did_not_call_fails(tracked: Tracked) -> None:
     """It would wait for ever."""
     head, second = chain(tracked, 2)
