@@ -278,6 +278,25 @@ def test_without_a_limit_nobody_stands_in_line(free: Platform) -> None:
     assert free.holds(free.submit_many(20)) == [None] * 20
 
 
+def test_a_look_asks_once_for_each_organization_whether_others_stand_in_line(free: Platform, tracked: Tracked) -> None:
+    """Not for each of its jobs: what the lines have lost lately is read again each time."""
+    for organization in ("acme", "globex"):
+        fill(tracked, 20, organization_id=organization, hold="schedule", delay=-HOUR)
+    fill(tracked, 1, organization_id="initech", hold="organization_limit")
+    asked = {**free.limits.parameters, "batch": 100}
+    [(plan,)] = tracked.connection.execute(text(f"EXPLAIN (ANALYZE, VERBOSE, FORMAT JSON) {holds.LIFT_DUE}"), asked)
+    assert list(_rows_that_ask("is_contended(", plan[0]["Plan"])) == [2]
+    assert free.holds() == ["organization_limit"] * 41
+
+
+def _rows_that_ask(call: str, plan: dict[str, Any]) -> Iterator[float]:
+    """How many rows each node of an executed plan has made that has this call in its output."""
+    if any(call in column for column in plan.get("Output", ())):
+        yield plan["Actual Rows"] * plan["Actual Loops"]
+    for node in plan.get("Plans", ()):
+        yield from _rows_that_ask(call, node)
+
+
 def test_an_organization_may_have_a_limit_of_its_own(two: Platform) -> None:
     """Higher or lower than the others', or none."""
     for limit, organization in ((1, "acme"), (3, "globex"), (0, "initech")):

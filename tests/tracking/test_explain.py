@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete
 
@@ -202,6 +202,7 @@ def test_a_job_that_lets_another_organization_go_first_is_not_told_to_be_sent(po
 
 
 @settings(ON_ONE_DATABASE, max_examples=15)
+@example(lines=[(1, 1, 0)], concurrency=1)  # alone and without a limit: the workers may be as busy as they are
 @given(
     lines=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9), st.sampled_from((0, 3, 7, None))), max_size=4),
     concurrency=st.integers(1, 12),

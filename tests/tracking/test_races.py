@@ -15,7 +15,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
 from tests.holding import Platform, fill, limited
 from tests.tracked import ACME, HOUR, LEASE_TIMEOUT, Tracked, check_rows, new_job, outcome, wish
@@ -300,7 +300,6 @@ def test_the_end_told_by_child_and_parent_at_once(racers: Racers, tracked: Track
 def test_eight_sweepers_on_a_thousand_due_jobs(racers: Racers, tracked: Tracked) -> None:
     """Each job is released by one of them, once."""
     held = fill(tracked, 1000, hold="schedule", delay=-HOUR)
-    tracked.connection.execute(text("VACUUM (ANALYZE) jobs"))  # as autovacuum does: else each look reads what is gone
 
     def sweep(connection: Connection) -> list[JobRecord]:
         found: list[JobRecord] = []

@@ -24,14 +24,15 @@ BEGIN
 END $$"""
 
 # Its limit, and of the slots of the workers of that queue those that nobody has been sent to; but one job of each
-# organization may always wait there. Before a first worker lives, the limit alone counts.
+# organization may always wait there. Before a first worker lives, the limit alone counts. The table of the workers is
+# read once: a row that beats every few seconds has many versions.
 ROOM_IN = f"""
 CREATE OR REPLACE FUNCTION room_in(of_organization text, of_queue text, platform_limit int, silence interval)
 RETURNS int LANGUAGE plpgsql STABLE AS $$
 DECLARE
     most int := coalesce((SELECT concurrency FROM organizations WHERE id = of_organization), platform_limit);
     own int := 2147483647;
-    slots int := (SELECT sum(concurrency) FROM workers WHERE {_ALIVE} AND of_queue = ANY(queues));
+    slots int;
     shared text[];
     room int;
 BEGIN
@@ -40,10 +41,15 @@ BEGIN
     ELSIF NOT is_contended(of_organization) THEN
         RETURN own;
     END IF;
-    IF own <= 0 OR slots IS NULL THEN
+    IF own <= 0 THEN
         RETURN own;
     END IF;
-    shared := ARRAY(SELECT DISTINCT unnest(queues) FROM workers WHERE {_ALIVE} AND of_queue = ANY(queues));
+    SELECT sum(concurrency) FILTER (WHERE number = 1), array_agg(DISTINCT each) INTO slots, shared
+    FROM workers CROSS JOIN unnest(queues) WITH ORDINALITY AS consumed (each, number)
+    WHERE {_ALIVE} AND of_queue = ANY(queues);
+    IF slots IS NULL THEN
+        RETURN own;
+    END IF;
     room := slots - (SELECT count(*) FROM (SELECT FROM jobs WHERE {IN_FLIGHT} AND queue = ANY(shared) LIMIT slots)
                      AS taken);
     IF room < 1 AND NOT EXISTS (SELECT FROM jobs

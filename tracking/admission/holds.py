@@ -27,6 +27,7 @@ from tracking.admission.rule import (
     is_paused,
     is_served,
     is_uncalled,
+    joins_line,
     limit_of,
     lines_of,
     next_hold,
@@ -202,8 +203,8 @@ ADMIT = text(
         FOR UPDATE SKIP LOCKED
     ), moved AS (
         UPDATE jobs
-        SET hold = nullif({next_hold("jobs")}, 'organization_limit'), dispatched_at = NULL,
-            sent_priority = CASE WHEN {is_contended(":organization_id")} THEN 0 ELSE priority END,
+        SET hold = nullif({next_hold("jobs", joins="true")}, 'organization_limit'), dispatched_at = NULL,
+            sent_priority = CASE WHEN (SELECT {is_contended(":organization_id")}) THEN 0 ELSE priority END,
             updated_at = clock_timestamp()
         FROM locked
         WHERE jobs.id = locked.id
@@ -263,15 +264,22 @@ OVERBOOKED = text(
 )
 
 
-# The rule is asked where the rows are locked: in the condition of the UPDATE it has the planner read the whole table.
+# The rule is asked before the UPDATE: in its condition it has the planner read the whole table. Whether others stand in
+# line is looked up once for each organization, not for each job.
 def _lift(which: str) -> Any:
     return text(
         f"""
-    WITH locked AS (
-        SELECT id, status AS from_status, hold AS held, {next_hold("jobs")} AS next FROM jobs
+    WITH found AS (
+        SELECT * FROM jobs
         WHERE {which}
         LIMIT :batch
         FOR UPDATE SKIP LOCKED
+    ), lines AS MATERIALIZED (
+        SELECT organization_id, {joins_line("whose.organization_id")} AS joins
+        FROM (SELECT DISTINCT organization_id FROM found) AS whose
+    ), locked AS (
+        SELECT id, status AS from_status, hold AS held, {next_hold("found", joins="lines.joins")} AS next
+        FROM found JOIN lines USING (organization_id)
     ), moved AS (
         UPDATE jobs
         SET hold = next, dispatched_at = NULL, sent_priority = NULL, updated_at = clock_timestamp(),
@@ -409,7 +417,7 @@ TAKE_BACK_CROWD = _back_in_line(
             SELECT id, queue, row_number() OVER (PARTITION BY queue ORDER BY priority DESC, created_at, id) AS place
             FROM jobs WHERE jobs.organization_id = lines.organization_id AND {SENT}) AS sent
         WHERE lines.organization_id IS NOT NULL AND place > 1
-          AND ({limit_of("lines.organization_id")} > 0 OR {is_contended("lines.organization_id")})
+          AND {joins_line("lines.organization_id")}
     ), crowd AS (
         SELECT id, queue, row_number() OVER (PARTITION BY queue ORDER BY place DESC) AS turn FROM surplus
     ), excess AS (

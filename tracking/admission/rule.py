@@ -61,20 +61,24 @@ def is_contended(organization: str) -> str:
     return f"is_contended({organization})"
 
 
-def next_hold(job: str, due_at: str | None = None) -> str:
-    """SQL, the rule: what this waiting job has to wait for next; null = nothing. `due_at` instead of the job's own.
+def joins_line(organization: str) -> str:
+    """SQL: whether a job of this organization has to stand in line: without a limit only while those of others do."""
+    return f"({limit_of(organization)} > 0 OR {is_contended(organization)})"
 
-    A job that has run before had dependencies that succeeded; they may have been removed since. An organization without
-    a limit stands in line only while others do.
+
+def next_hold(job: str, due_at: str | None = None, joins: str | None = None) -> str:
+    """SQL, the rule: what this waiting job has to wait for next; null = nothing.
+
+    `due_at` instead of the job's own; `joins`, what `joins_line` has answered, where many jobs are asked about. A job
+    that has run before had dependencies that succeeded; they may have been removed since.
     """
-    organization = f"{job}.organization_id"
     return f"""CASE
         WHEN {is_uncalled(job)} OR {job}.attempt = 0 AND {is_dependent(job)} THEN 'dependency'
         WHEN {due_at or f"{job}.due_at"} > clock_timestamp()
             THEN CASE {job}.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
         WHEN {is_paused(job)} THEN 'paused'
         WHEN {is_broken(job)} THEN 'circuit'
-        WHEN {limit_of(organization)} > 0 OR {is_contended(organization)} THEN 'organization_limit'
+        WHEN {joins or joins_line(f"{job}.organization_id")} THEN 'organization_limit'
     END"""
 
 

@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
-from tracking.admission.rule import SENT, first_in_line, free_slots, in_flight, limit_of, lines_of, next_hold
+from tracking.admission.rule import (
+    SENT,
+    first_in_line,
+    free_slots,
+    in_flight,
+    joins_line,
+    limit_of,
+    lines_of,
+    next_hold,
+)
 from tracking.models import JobRecord
 
 
@@ -32,15 +41,18 @@ def gets_slot(connection: Connection, job: JobRecord, parameters: dict[str, obje
 
 
 # As the look would find it that lets jobs through: who meets something else meanwhile steps aside for the others.
-_OTHERS = f"(waiting.id <> :id AND {next_hold('waiting')} = 'organization_limit')"
+_IS_NEXT = f"{next_hold('waiting', joins='true')} = 'organization_limit'"
+_OTHERS = f"(waiting.id <> :id AND {_IS_NEXT})"
 _ITSELF = "SELECT id, queue, priority, created_at FROM jobs WHERE id = :id"
 
 # Its place among those that get what is free for its organization. The first of one that has nothing with the broker
-# needs no free slot; without a worker there are none to share.
+# needs no free slot; without a worker there are none to share, and without a limit and others it shares with nobody.
 PLACE = text(
     f"""
     WITH RECURSIVE {first_in_line(_OTHERS, _ITSELF)}
-    SELECT first.place AS number, first.shared, {free_slots("first.queue", "first.shared")} AS free,
+    SELECT first.place AS number, first.shared,
+           CASE WHEN {joins_line(":organization_id")}
+                THEN {free_slots("first.queue", "first.shared")} END AS free,
            first.place = 1 AND NOT EXISTS (SELECT FROM jobs WHERE organization_id = :organization_id AND {SENT}
                                                               AND queue = ANY(first.shared)) AS is_entitled
     FROM first WHERE first.id = :id"""
@@ -61,7 +73,7 @@ TAKEN_BEFORE = text(
                (SELECT count(*) FROM (
                     SELECT FROM jobs AS waiting
                     WHERE waiting.organization_id = others.organization_id AND waiting.hold = 'organization_limit'
-                      AND waiting.queue = ANY(CAST(:shared AS text[])) AND {next_hold("waiting")} = 'organization_limit'
+                      AND waiting.queue = ANY(CAST(:shared AS text[])) AND {_IS_NEXT}
                     LIMIT most) AS counted))), 0)
     FROM others"""
 )
