@@ -13,8 +13,10 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from itertools import islice
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
+
+from pydantic import PlainSerializer, WithJsonSchema
 
 from tracking.errors import InvalidValue
 
@@ -32,6 +34,18 @@ LONGEST = timedelta(days=365 * 100)
 MAX_STEPS = 2**31 - 1  # PostgreSQL's integer
 TOO_DEEP = "... too deep ..."
 CUT = "... cut ..."
+
+
+def in_milliseconds(moment: datetime) -> str:
+    """A time as every answer and file says it: `2026-01-31T12:00:00.000Z`. A naive one is of the local zone."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+Instant = Annotated[
+    datetime,
+    PlainSerializer(in_milliseconds, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
+]
 
 
 def check_json(value: Any, name: str, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> Any:

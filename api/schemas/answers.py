@@ -11,10 +11,11 @@ from pydantic import AliasGenerator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from api.problems import CODES
-from api.schemas.fields import Instant, Milliseconds, Payload, Percent, Priority
+from api.schemas.fields import Milliseconds, Payload, Percent, Priority
 from tracking.models import HistoryEntry, JobRecord, Page, Stats, Submitted
 from tracking.reads import lists
 from tracking.states import FINISHED, Event, Hold, Status, can_cancel, can_retry
+from tracking.values import Instant
 
 REPLAYED = "Idempotency-Replayed"
 POLL_OFTEN_UNTIL = timedelta(seconds=10)  # of age

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from math import floor
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationInfo, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema
 from pydantic.alias_generators import to_camel
 
 from tasks.encoding import as_json
@@ -26,10 +26,6 @@ def _instant(value: Any) -> datetime:
         return moment.astimezone(UTC)
     except OverflowError:
         raise ValueError("Input should lie between the years 1 and 9999") from None
-
-
-def _written(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _milliseconds(value: Any) -> Any:
@@ -113,11 +109,6 @@ StatusWord = Annotated[Literal[STATUS_WORDS], AfterValidator(status_of)]  # type
 Listed = BeforeValidator(_listed)  # `a=x,y&a=z` is x, y, z
 
 # Of answers:
-Instant = Annotated[
-    datetime,
-    PlainSerializer(_written, return_type=str),
-    WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
-]
 Percent = Annotated[int, Field(ge=0, le=100)]
 Priority = Annotated[int, Field(ge=0, le=9)]
 Milliseconds = Annotated[int, BeforeValidator(_milliseconds)]

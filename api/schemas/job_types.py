@@ -8,11 +8,11 @@ from typing import Any, Literal, Self
 from pydantic import Field
 
 from api.schemas.answers import Answered
-from api.schemas.fields import Instant
 from api.schemas.organization import Pause
 from tasks.attempt.job import Job as Handler
 from tracking.admission import circuits
 from tracking.admission.pauses import Pause as PauseRecord
+from tracking.values import Instant
 
 
 class KeyCircuit(Answered):

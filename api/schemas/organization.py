@@ -8,9 +8,9 @@ from typing import Self
 from pydantic import Field
 
 from api.schemas.answers import Answered
-from api.schemas.fields import Instant
 from tracking.admission import organizations
 from tracking.admission.pauses import Pause as PauseRecord
+from tracking.values import Instant
 
 
 class Pause(Answered):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from celeriac.answers import Job
 from celeriac.demo.workload import Accepted
+from tracking.values import in_milliseconds
 
 Row = dict[str, str]
 
@@ -71,5 +72,5 @@ def _in_milliseconds(text: str, said: Any) -> str:
 def _as_text(value: Any) -> str:
     """A value as the API says it: nothing is empty, times are UTC in milliseconds."""
     if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return in_milliseconds(value)
     return "" if value is None else str(value)

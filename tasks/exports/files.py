@@ -15,12 +15,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import BinaryIO
 from uuid import UUID
 
-from pydantic import PlainSerializer
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -31,13 +29,10 @@ from tracking.models import JobRecord
 from tracking.reads import lists
 from tracking.settings import settings
 from tracking.states import Status
+from tracking.values import Instant
 
 DRAFTS = ".drafts"
 DOWNLOADS = "/v1/exports"
-
-
-def _in_milliseconds(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class ExportNotFound(Exception):
@@ -50,7 +45,7 @@ class ExportedFile(BaseModel):
     download_url: str
     file_size: int
     record_count: int
-    generated_at: Annotated[datetime, PlainSerializer(_in_milliseconds, return_type=str, when_used="json")]
+    generated_at: Instant
     format: FormatName
 
 

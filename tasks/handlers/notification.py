@@ -15,6 +15,7 @@ from tasks.handlers.identity import Identity, identity_of
 from tasks.money import PayloadWithoutMoney
 from tasks.webhooks.delivery import DeliveryDelayed, DeliveryRefused, deliver, receiver
 from tracking.settings import settings
+from tracking.values import in_milliseconds
 
 LOG_FILE = "notifications.jsonl"
 
@@ -91,7 +92,7 @@ def _body(who: Identity, payload: SendNotification) -> dict[str, Any]:
 
 def _append(who: Identity, payload: SendNotification) -> str:
     """A file of its own: the words of an organization have no place in the log lines of the platform."""
-    moment = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    moment = in_milliseconds(datetime.now(UTC))
     line = json.dumps({"at": moment, **_body(who, payload)}, ensure_ascii=False) + "\n"
     path = private_directory(settings().data_dir) / LOG_FILE
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)

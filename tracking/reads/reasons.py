@@ -2,87 +2,100 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import field
 from datetime import UTC, datetime
-from typing import ClassVar, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
+from pydantic import AliasGenerator, ConfigDict, Field, computed_field
+from pydantic.alias_generators import to_camel
+from pydantic.dataclasses import dataclass
+
 from tracking.states import Hold, Status
+from tracking.values import Instant
 
 ORDINALS = {1: "st", 2: "nd", 3: "rd"}
+JSON = ConfigDict(alias_generator=AliasGenerator(serialization_alias=to_camel))
 
 
-@dataclass(frozen=True, slots=True)
-class Awaited:
-    """A job to succeed first. `status` None: it is gone."""
+@dataclass(frozen=True, slots=True, config=JSON)
+class Told(ABC):
+    """The base of the reasons. Clients of the API get them as they are here, by names in camelCase."""
 
-    job_id: UUID
-    status: Status | None
-
-
-@dataclass(frozen=True, slots=True)
-class Dependency:
-    """`unfinished` of the `total` jobs that it depends on have not succeeded; `jobs`: those that the caller sees."""
-
-    kind: ClassVar[Literal["dependency"]] = "dependency"
-    total: int
-    unfinished: int
-    jobs: Sequence[Awaited]
-
+    @computed_field(description="The reason for people; programs read the other fields.")  # type: ignore[prop-decorator]
     @property
     def sentence(self) -> str:
-        """For people."""
+        """The reason for people; programs read the other fields."""
+        return self._sentence()
+
+    @abstractmethod
+    def _sentence(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True, config=JSON)
+class Awaited:
+    """A job to succeed first."""
+
+    job_id: UUID
+    status: Annotated[Status | None, Field(description="null: it is gone.")]
+
+
+@dataclass(frozen=True, slots=True, config=JSON)
+class Dependency(Told):
+    """Other jobs have to succeed first."""
+
+    kind: Literal["dependency"] = field(default="dependency", init=False, kw_only=True)
+    total: int
+    unfinished: int
+    jobs: Annotated[Sequence[Awaited], Field(description="The unfinished ones that the caller sees, at most twenty.")]
+
+    def _sentence(self) -> str:
         if self.total == 1 and self.jobs:
             (job,) = self.jobs
             return f"Waiting for the job {job.job_id} to succeed, which is {job.status or 'gone'}."
         return f"Waiting for {self.unfinished} of {_counted(self.total, 'job')} that it depends on to succeed."
 
 
-@dataclass(frozen=True, slots=True)
-class Scheduled:
+@dataclass(frozen=True, slots=True, config=JSON)
+class Scheduled(Told):
     """It was asked to start later."""
 
-    kind: ClassVar[Literal["schedule"]] = "schedule"
-    due_at: datetime
+    kind: Literal["schedule"] = field(default="schedule", init=False, kw_only=True)
+    due_at: Instant
 
-    @property
-    def sentence(self) -> str:
-        """For people."""
+    def _sentence(self) -> str:
         return f"Scheduled: it is due at {_time(self.due_at)}."
 
 
-@dataclass(frozen=True, slots=True)
-class BackOff:
+@dataclass(frozen=True, slots=True, config=JSON)
+class BackOff(Told):
     """Its last attempt has failed, and the next one comes later."""
 
-    kind: ClassVar[Literal["backoff"]] = "backoff"
-    due_at: datetime
+    kind: Literal["backoff"] = field(default="backoff", init=False, kw_only=True)
+    due_at: Instant
     attempt: int
     error_type: str | None
     error_message: str | None
 
-    @property
-    def sentence(self) -> str:
-        """For people."""
+    def _sentence(self) -> str:
         error = _error(self.error_type, self.error_message)
         return f"Attempt {self.attempt} has failed{error}; the next one is due at {_time(self.due_at)}."
 
 
-@dataclass(frozen=True, slots=True)
-class Paused:
-    """Its type (None: any) is paused, in its organization or `everywhere`. `paused_by` None: an operator."""
+@dataclass(frozen=True, slots=True, config=JSON)
+class Paused(Told):
+    """Its type, its organization, or its type in its organization is paused."""
 
-    kind: ClassVar[Literal["paused"]] = "paused"
-    job_type: str | None
-    everywhere: bool
-    paused_by: str | None
+    kind: Literal["paused"] = field(default="paused", init=False, kw_only=True)
+    job_type: Annotated[str | None, Field(description="null: jobs of every type.")]
+    everywhere: Annotated[bool, Field(description="In all organizations.")]
+    paused_by: Annotated[str | None, Field(description="null: an operator of the platform.")]
     reason: str | None
-    paused_at: datetime
+    paused_at: Instant
 
-    @property
-    def sentence(self) -> str:
-        """For people."""
+    def _sentence(self) -> str:
         whose = "of all organizations" if self.everywhere else "of the organization"
         what = f"Jobs of type {self.job_type}" if self.job_type else "The jobs"
         why = f" ({self.reason})" if self.reason else ""
@@ -90,24 +103,21 @@ class Paused:
         return f"{what} {whose} are paused by {by}{why} since {_time(self.paused_at)}."
 
 
-@dataclass(frozen=True, slots=True)
-class CircuitOpen:
-    """The attempts of its type fail, in its organization or `everywhere`, and another job has to succeed first.
+@dataclass(frozen=True, slots=True, config=JSON)
+class CircuitOpen(Told):
+    """The attempts of its type fail, and another job has to succeed first."""
 
-    `key`: only those that depend on this, such as a host; None: those of the whole type.
-    """
-
-    kind: ClassVar[Literal["circuit"]] = "circuit"
+    kind: Literal["circuit"] = field(default="circuit", init=False, kw_only=True)
     job_type: str
-    key: str | None
-    everywhere: bool
+    key: Annotated[
+        str | None, Field(description="Only jobs that depend on this, such as a host; null: the whole type.")
+    ]
+    everywhere: Annotated[bool, Field(description="In all organizations.")]
     state: Literal["open", "half_open"]
     failures: int
-    open_until: datetime
+    open_until: Instant
 
-    @property
-    def sentence(self) -> str:
-        """For people."""
+    def _sentence(self) -> str:
         what = f"{self.job_type} for {self.key}" if self.key else self.job_type
         whose = "for all organizations" if self.everywhere else "in the organization"
         circuit = f"The circuit of {what} has opened {whose} after {_counted(self.failures, 'failure')} in a row"
@@ -116,23 +126,25 @@ class CircuitOpen:
         return f"{circuit}: one job tries, the others wait for its success."
 
 
-@dataclass(frozen=True, slots=True)
-class InLine:
-    """It is the `place`-th of its organization's jobs to get a slot. `holders`: visible jobs that have one now.
+@dataclass(frozen=True, slots=True, config=JSON)
+class InLine(Told):
+    """It waits for one of its organization's slots.
 
-    `limit`: the slots of the organization, 0 = any number, of which so many are `taken`. With a slot to spare it waits
-    for its organization's turn: the workers are busy, or other organizations are served before.
+    With a slot to spare it waits for its organization's turn: the workers are busy, or other organizations are served
+    before.
     """
 
-    kind: ClassVar[Literal["organization_limit"]] = "organization_limit"
-    limit: int
-    taken: int
+    kind: Literal["organization_limit"] = field(default="organization_limit", init=False, kw_only=True)
+    limit: Annotated[int, Field(description="How many jobs of the organization may execute at once; 0: any number.")]
+    taken: Annotated[
+        int, Field(description="When it is less, the workers are busy, and it waits for its organization's turn.")
+    ]
     place: int
-    holders: Sequence[UUID]
+    holders: Annotated[
+        Sequence[UUID], Field(description="Jobs that have a slot and that the caller sees, at most twenty.")
+    ]
 
-    @property
-    def sentence(self) -> str:
-        """For people."""
+    def _sentence(self) -> str:
         place = f"{_ordinal(self.place)} in line"
         if not self.is_full:
             return f"Waiting for its organization's turn, for the workers are busy: {place}."
@@ -145,144 +157,126 @@ class InLine:
         return 0 < self.limit <= self.taken
 
 
-@dataclass(frozen=True, slots=True)
-class Unserved:
+@dataclass(frozen=True, slots=True, config=JSON)
+class Unserved(Told):
     """No living worker consumes its queue."""
 
-    kind: ClassVar[Literal["no_worker"]] = "no_worker"
+    kind: Literal["no_worker"] = field(default="no_worker", init=False, kw_only=True)
     queue: str
 
-    @property
-    def sentence(self) -> str:
-        """For people."""
+    def _sentence(self) -> str:
         return f"No living worker consumes the queue {self.queue}."
 
 
-@dataclass(frozen=True, slots=True)
-class Lifting:
+@dataclass(frozen=True, slots=True, config=JSON)
+class Lifting(Told):
     """What it waited for is over, or will never come; upkeep has yet to see that."""
 
-    kind: ClassVar[Literal["lifting"]] = "lifting"
+    kind: Literal["lifting"] = field(default="lifting", init=False, kw_only=True)
     hold: Hold
 
-    @property
-    def sentence(self) -> str:
-        """For people."""
+    def _sentence(self) -> str:
         return f"What it waited for ({self.hold}) is over: it is about to be looked at again."
 
 
-@dataclass(frozen=True, slots=True)
-class Unsent:
+@dataclass(frozen=True, slots=True, config=JSON)
+class Unsent(Told):
     """It may run, but the broker has not confirmed its message."""
 
-    kind: ClassVar[Literal["dispatch"]] = "dispatch"
+    kind: Literal["dispatch"] = field(default="dispatch", init=False, kw_only=True)
     queue: str
-    since: datetime
+    since: Instant
 
-    @property
-    def sentence(self) -> str:
-        """For people."""
+    def _sentence(self) -> str:
         return f"On its way to the queue {self.queue} since {_time(self.since)}: the broker has not confirmed it yet."
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """It is the `place`-th of its organization's jobs in its queue, which that many living workers consume."""
+@dataclass(frozen=True, slots=True, config=JSON)
+class Sent(Told):
+    """It waits in its queue, which the jobs of all organizations share."""
 
-    kind: ClassVar[Literal["queue"]] = "queue"
+    kind: Literal["queue"] = field(default="queue", init=False, kw_only=True)
     queue: str
-    place: int
-    workers: int
-    since: datetime
+    place: Annotated[int, Field(description="Among the jobs of its organization that were sent to the queue.")]
+    workers: Annotated[int, Field(description="Living workers that consume the queue.")]
+    since: Instant
 
-    @property
-    def sentence(self) -> str:
-        """For people."""
+    def _sentence(self) -> str:
         consumed = f"which {_counted(self.workers, 'worker')} consume{'s' if self.workers == 1 else ''}"
         return f"{_ordinal(self.place)} of the organization's jobs in the queue {self.queue}, {consumed}."
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A worker runs it. Not `is_alive`: nothing was heard of that worker for too long, and the job will be released."""
+@dataclass(frozen=True, slots=True, config=JSON)
+class Running(Told):
+    """A worker runs it; when that is not alive any more, the job will be released."""
 
-    kind: ClassVar[Literal["running"]] = "running"
+    kind: Literal["running"] = field(default="running", init=False, kw_only=True)
     worker: str
     attempt: int
-    since: datetime
+    since: Instant
     is_alive: bool
 
-    @property
-    def sentence(self) -> str:
-        """For people."""
+    def _sentence(self) -> str:
         running = f"Attempt {self.attempt} runs on {self.worker} since {_time(self.since)}"
         return f"{running}." if self.is_alive else f"{running}, but that worker is silent: the job will start again."
 
 
-@dataclass(frozen=True, slots=True)
-class Stopping:
-    """It was cancelled, and its body is not over yet. `seen_at` None: its worker has not heard of that."""
+@dataclass(frozen=True, slots=True, config=JSON)
+class Stopping(Told):
+    """It was cancelled, and its body is not over yet."""
 
-    kind: ClassVar[Literal["stopping"]] = "stopping"
+    kind: Literal["stopping"] = field(default="stopping", init=False, kw_only=True)
     worker: str
-    since: datetime
-    seen_at: datetime | None
+    since: Instant
+    seen_at: Annotated[Instant | None, Field(description="When its worker has heard of that; null: not yet.")]
     is_alive: bool
 
-    @property
-    def sentence(self) -> str:
-        """For people."""
+    def _sentence(self) -> str:
         seen = f"heard of it at {_time(self.seen_at)}" if self.seen_at else "has not heard of it yet"
         state = seen if self.is_alive else "is silent"
         return f"Cancelled at {_time(self.since)}; its body is still stopping on {self.worker}, which {state}."
 
 
-@dataclass(frozen=True, slots=True)
-class Succeeded:
-    """It has succeeded at its last attempt. `by`: the worker."""
+@dataclass(frozen=True, slots=True, config=JSON)
+class Succeeded(Told):
+    """It has succeeded. `by`: the worker."""
 
-    kind: ClassVar[Literal["succeeded"]] = "succeeded"
+    kind: Literal["succeeded"] = field(default="succeeded", init=False, kw_only=True)
     attempts: int
     by: str
-    at: datetime
+    at: Instant
 
-    @property
-    def sentence(self) -> str:
-        """For people."""
+    def _sentence(self) -> str:
         return f"Succeeded in {_counted(self.attempts, 'attempt')}, on {self.by} at {_time(self.at)}."
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+@dataclass(frozen=True, slots=True, config=JSON)
+class Failed(Told):
     """It has failed for good. `by`: the worker, or the part of the platform, that said so."""
 
-    kind: ClassVar[Literal["failed"]] = "failed"
+    kind: Literal["failed"] = field(default="failed", init=False, kw_only=True)
     attempts: int
     error_type: str | None
     error_message: str | None
     by: str
-    at: datetime
+    at: Instant
 
-    @property
-    def sentence(self) -> str:
-        """For people."""
+    def _sentence(self) -> str:
         error = _error(self.error_type, self.error_message)
         when = f"after {_counted(self.attempts, 'attempt')}" if self.attempts else "before its first attempt"
         return f"Failed {when}{error}; reported by {self.by} at {_time(self.at)}."
 
 
-@dataclass(frozen=True, slots=True)
-class Cancelled:
+@dataclass(frozen=True, slots=True, config=JSON)
+class Cancelled(Told):
     """Somebody, or a part of the platform, has ended it."""
 
-    kind: ClassVar[Literal["cancelled"]] = "cancelled"
+    kind: Literal["cancelled"] = field(default="cancelled", init=False, kw_only=True)
     by: str
     reason: str | None
-    at: datetime
+    at: Instant
 
-    @property
-    def sentence(self) -> str:
-        """For people."""
+    def _sentence(self) -> str:
         why = f": {self.reason}" if self.reason else ""
         return f"Cancelled by {self.by} at {_time(self.at)}{why}."
 
