@@ -98,7 +98,6 @@ class SharedSecret:
         self._settings = settings
 
     async def principal(self, token: str) -> Principal:
-        """Whom the token names."""
         return _principal(token, self._secret, ["HS256"], self._settings)
 
 
@@ -110,7 +109,6 @@ class PublicKeys:
         self._keys = PublicKeySet(settings.jwks_url)
 
     async def principal(self, token: str) -> Principal:
-        """Whom the token names."""
         try:
             key_id = jwt.get_unverified_header(token).get("kid")
             key = await self._keys.find(key_id) if key_id else None

@@ -54,12 +54,10 @@ class Connection(HttpToolsProtocol):
                 self.transport.abort()
 
     def on_message_begin(self) -> None:
-        """A head begins."""
         super().on_message_begin()
         self._head_size = 0
 
     def on_headers_complete(self) -> None:
-        """It is complete."""
         self._head_size = None
         super().on_headers_complete()
 
@@ -81,12 +79,10 @@ class Connection(HttpToolsProtocol):
         self._reading.start()
 
     def resume_writing(self) -> None:
-        """It has read."""
         super().resume_writing()
         self._reading.cancel()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is over."""
         self._head.cancel()
         self._reading.cancel()
         super().connection_lost(exc)
@@ -119,13 +115,11 @@ class _Deadline:
             self._timer = self._connection.loop.call_later(self._patience, self.expire)
 
     def cancel(self) -> None:
-        """Stop counting."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def expire(self) -> None:
-        """The time is over."""
         self._connection.transport.abort()
 
 

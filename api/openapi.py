@@ -34,7 +34,6 @@ class DescribedApi(FastAPI):
     """FastAPI, with a description that generators of clients and of requests can take by its word."""
 
     def openapi(self) -> dict[str, Any]:
-        """The description, made once."""
         if self.openapi_schema is None:
             complete(super().openapi(), list(handlers()))
         return super().openapi()

@@ -42,12 +42,10 @@ class Readiness:
         )
 
     def start(self) -> None:
-        """Begin to look."""
         for look in self._looks:
             look.start()
 
     def stop(self) -> None:
-        """Look no more."""
         for look in self._looks:
             look.stop()
         self._database.close()

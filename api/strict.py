@@ -65,7 +65,6 @@ class StrictRequest(Request):
             raise Problem(Code.UNSUPPORTED_MEDIA_TYPE, "Send `Content-Type: application/json`, not compressed.")
 
     async def json(self) -> Any:
-        """The parsed body."""
         try:
             body = await self.body()
             parsed = from_json(body, allow_inf_nan=False)

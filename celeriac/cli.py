@@ -32,7 +32,6 @@ class Name(click.ParamType[str]):
     name = "text"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The name itself."""
         try:
             return check_name(value, "it")
         except InvalidValue as error:

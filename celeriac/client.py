@@ -88,7 +88,6 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connections."""
         self._http.close()
 
     def create(
@@ -121,7 +120,6 @@ class Client:
         return _read(Created, self._repeat("POST", "/v1/jobs", json=_given(fields), headers=headers))
 
     def get(self, job_id: UUID) -> Job:
-        """One job."""
         return self._get(Job, f"/v1/jobs/{job_id}")
 
     def status(self, job_id: UUID) -> JobStatus:

@@ -48,12 +48,10 @@ class Cluster:
 
     @property
     def data(self) -> Path:
-        """PGDATA."""
         return self.home / "data"
 
     @property
     def url(self) -> str:
-        """What clients connect to."""
         return f"postgresql://{ROLE}@/{ROLE}?host={quote(str(self.sockets), safe='')}&port=5432"
 
 

@@ -37,7 +37,6 @@ class Broker:
 
     @property
     def url(self) -> str:
-        """What clients connect to."""
         return f"redis://:{self.password}@127.0.0.1:{self.port}/0"
 
 

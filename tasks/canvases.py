@@ -32,7 +32,6 @@ class Step:
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """As apply_async takes them."""
         options: Mapping[str, Any] = self.signature["options"]
         return options
 

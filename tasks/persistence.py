@@ -91,7 +91,6 @@ class Recorder:
 
     @property
     def backlog(self) -> int:
-        """How many writes wait."""
         return self._queue.qsize()
 
     def flush(self, timeout: float) -> bool:

@@ -28,7 +28,6 @@ class Signature:
 
     @cached_property
     def parameters(self) -> list[inspect.Parameter]:
-        """In their order."""
         found = list(inspect.signature(self.handler).parameters.values())
         return found[1:] if self.is_bound else found
 

@@ -93,7 +93,6 @@ class Database:
         self.engine.dispose(close=False)
 
     def close(self) -> None:
-        """Close all idle connections."""
         self.engine.dispose()
 
 

@@ -30,7 +30,6 @@ class Policy:
 
     @classmethod
     def configured(cls, settings: Settings) -> Self:
-        """What the settings say."""
         days = {
             Status.SUCCEEDED: settings.retention_succeeded_days,
             Status.FAILED: settings.retention_failed_days,
@@ -71,7 +70,6 @@ class Pruned:
 
     @property
     def total(self) -> int:
-        """The number of jobs."""
         return sum(self.jobs.values())
 
 

@@ -185,7 +185,6 @@ class Settings(BaseSettings):
 
     @property
     def broker(self) -> str:
-        """The broker's URL."""
         return self.broker_url.get_secret_value() or self._embedded("broker_url")
 
     @property

@@ -42,7 +42,6 @@ class Screen:
         self._live.stop()
 
     def say(self, *lines: RenderableType) -> None:
-        """Print what stays."""
         for line in lines:
             # A line of a file, a log or a command is never broken; words are, where there is somebody to read them.
             self._console.print(line, soft_wrap=isinstance(line, str) or not self.moves)
@@ -56,7 +55,6 @@ class Screen:
             self.say(words)
 
     def clear(self) -> None:
-        """Show nothing that moves."""
         self.show("", "")
 
 

@@ -28,7 +28,6 @@ class Link:
             raise
 
     def close(self) -> None:
-        """Drop the connection."""
         connection, self._connection = self._connection, None
         close_quietly(connection, "link.close_failed")
 

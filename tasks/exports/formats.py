@@ -61,7 +61,6 @@ class CsvWriter:
         self.write([[neutral(column) for column in columns]])
 
     def write(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Append rows."""
         self._file.writelines(_line(row) for row in rows)
 
     def finish(self) -> None:
@@ -94,14 +93,12 @@ class JsonWriter:
         self._before = b"[\n"
 
     def write(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Append rows."""
         for row in rows:
             line = json.dumps(dict(zip(self._columns, row, strict=True)), ensure_ascii=False, separators=(",", ":"))
             self._file.write(self._before + line.encode())
             self._before = b",\n"
 
     def finish(self) -> None:
-        """End the array."""
         self._file.write(b"[]\n" if self._before == b"[\n" else b"\n]\n")
 
     def close(self) -> None:
@@ -129,7 +126,6 @@ class XlsxWriter:
         self._begin_sheet()
 
     def write(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Append rows."""
         for row in rows:
             if self._row == self._sheet_rows:
                 self._begin_sheet()

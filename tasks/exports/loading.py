@@ -32,7 +32,6 @@ class _Text(Loader):
     meaning: Callable[[str], Any] = str
 
     def load(self, data: Buffer) -> Any:
-        """The value."""
         text = bytes(data).decode()
         try:
             return type(self).meaning(text)

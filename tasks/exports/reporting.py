@@ -53,7 +53,6 @@ class Rows:
     _batches: Iterator[list[Row]] = field(repr=False)
 
     def __iter__(self) -> Iterator[list[Row]]:
-        """All rows, once."""
         return self._batches
 
 

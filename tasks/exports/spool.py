@@ -18,7 +18,6 @@ class Spool:
         self.rows = 0
 
     def write(self, rows: Sequence[Sequence[Any]]) -> None:
-        """Append a batch."""
         pickle.dump(rows, self._file, pickle.HIGHEST_PROTOCOL)
         self.rows += len(rows)
 

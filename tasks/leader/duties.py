@@ -59,7 +59,6 @@ class Failures:
             log.warning(event, failures=count, error=reason.type, **ids)
 
     def clear(self, event: str, **ids: object) -> None:
-        """It went well."""
         with self._lock:
             count = self._counts.pop((event, *ids.items()), 0)
         if count:

@@ -40,7 +40,6 @@ class Pruning:
         return pruned.more
 
     def letters(self) -> None:
-        """Remove old dead letters."""
         with database().begin() as connection:
             removed = dead_letters.forget(connection, KEEP_LETTERS)
         if removed:

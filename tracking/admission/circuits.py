@@ -46,7 +46,6 @@ class Circuit:
 
     @property
     def state(self) -> Literal["open", "half_open"]:
-        """Which of the two."""
         return "half_open" if self.is_half_open else "open"
 
 

@@ -13,7 +13,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
     op.create_table(
         "groups",
         sa.Column("id", sa.Text(), nullable=False, comment="of a canvas group whose results a chord waits for"),
@@ -218,7 +217,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo."""
     op.drop_table("workers")
     op.drop_index(
         "jobs_undispatched",

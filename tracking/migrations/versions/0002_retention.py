@@ -12,7 +12,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
     op.create_index(
         "jobs_retained",
         "jobs",
@@ -27,7 +26,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo."""
     op.drop_index("jobs_by_group", table_name="jobs", postgresql_where=sa.text("group_id IS NOT NULL"))
     op.create_index(
         "jobs_by_group", "jobs", ["group_id"], unique=False, postgresql_where=sa.text("group_id IS NOT NULL")

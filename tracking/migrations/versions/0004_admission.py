@@ -17,7 +17,6 @@ INDEXES = ("jobs_in_flight", "jobs_in_line", "jobs_dependents", "jobs_gated")
 
 
 def upgrade() -> None:
-    """Apply."""
     op.add_column(
         "jobs",
         sa.Column(
@@ -66,7 +65,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo."""
     op.drop_index("history_of_attempts", "history")
     for index in INDEXES:
         op.drop_index(index, "jobs")

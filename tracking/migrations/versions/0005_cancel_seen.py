@@ -12,7 +12,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
     column = sa.Column(
         "cancel_seen_at", sa.DateTime(timezone=True), comment="when the worker that ran it heard of that"
     )
@@ -20,5 +19,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo."""
     op.drop_column("jobs", "cancel_seen_at")

@@ -12,7 +12,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
     op.create_index(
         "jobs_depending",
         "jobs",
@@ -23,5 +22,4 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo."""
     op.drop_index("jobs_depending", "jobs")

@@ -24,10 +24,8 @@ END $$"""  # noqa: E501 - as it was written by then
 
 
 def upgrade() -> None:
-    """Apply."""
     op.execute(FREE_SLOTS)
 
 
 def downgrade() -> None:
-    """Undo."""
     op.execute("DROP FUNCTION free_slots(text, int, interval)")

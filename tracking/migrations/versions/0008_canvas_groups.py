@@ -13,7 +13,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
     op.alter_column("groups", "size", nullable=True, comment="null = not known yet")
     joined = "members that joined while it ran"
     op.add_column("groups", sa.Column("added", sa.Integer, nullable=False, server_default=sa.text("0"), comment=joined))
@@ -22,7 +21,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo."""
     op.execute("DELETE FROM groups WHERE size IS NULL")
     op.drop_column("groups", "saved")
     op.drop_column("groups", "added")

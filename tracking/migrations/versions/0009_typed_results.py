@@ -13,11 +13,9 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
     comment = "the same in Celery's JSON, when that names types that JSON lacks"
     op.add_column("jobs", sa.Column("typed_result", JSONB, comment=comment))
 
 
 def downgrade() -> None:
-    """Undo."""
     op.drop_column("jobs", "typed_result")

@@ -44,7 +44,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo."""
     op.drop_table("circuits")
     op.create_table("circuits", sa.Column("job_type", sa.Text, primary_key=True), *_state())
     op.drop_index("history_of_attempts", "history")

@@ -12,7 +12,6 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Apply."""
     job = "the job with whose result this one will be called; null = it was, or has none"
     group = "the same of the canvas group whose results it will be called with"
     op.add_column("jobs", sa.Column("follows", sa.Uuid, comment=job))

@@ -44,7 +44,6 @@ OBJECTS = {
 
 
 def upgrade() -> None:
-    """Apply."""
     for table, times in TIMES.items():
         op.execute(_mending(table, {each: _mended(each) for each in times}, " OR ".join(map(_is_beyond, times))))
         op.create_check_constraint(f"{table}_times_range", table, " AND ".join(map(_in_range, times)))
@@ -55,7 +54,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo."""
     for table in OBJECTS:
         op.drop_constraint(f"{table}_objects", table)
     for table in TIMES:

@@ -108,7 +108,6 @@ IN_LINE = sa.text("hold = 'organization_limit'")
 
 
 def upgrade() -> None:
-    """Apply."""
     sent = "of its message at the broker; null = its own"
     op.add_column("jobs", sa.Column("sent_priority", sa.SmallInteger, comment=sent))
     _index(["organization_id", "queue"], ["organization_id", "queue", sa.text("priority DESC"), "created_at", "id"])
@@ -118,7 +117,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Undo."""
     op.execute("DROP FUNCTION sent_level(text, text, int, int, interval)")
     op.execute("DROP FUNCTION give_way(text, text, int)")
     op.execute("DROP FUNCTION room_in(text, text, int, interval)")

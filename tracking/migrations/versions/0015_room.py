@@ -71,10 +71,8 @@ END $$"""
 
 
 def upgrade() -> None:
-    """Apply."""
     op.execute(ROOM_IN)
 
 
 def downgrade() -> None:
-    """Undo."""
     op.execute(BEFORE)
