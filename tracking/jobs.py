@@ -63,7 +63,9 @@ def submit(connection: Connection, job: NewJob, limits: Limits, *, scope: Scope 
     if job.idempotency_key is not None and found.request_hash != job.request_hash:
         raise IdempotencyConflict
     if job.idempotency_key is None and not existing.is_same:
-        raise IdempotencyConflict(f"the id {job.id} was used for another job: its type or its arguments differ")
+        raise IdempotencyConflict(
+            f"the id {job.id} was used for another job: its type, its arguments or its group differ"
+        )
     return Submitted(found, created=False)
 
 
@@ -359,6 +361,7 @@ def _identity(job: NewJob) -> dict[str, Any]:
         "job_type": job.job_type,
         "payload": Jsonb(dict(job.payload)),
         "delivery": Jsonb(dict(job.delivery)),
+        "group_id": job.group_id,
     }
 
 

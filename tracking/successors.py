@@ -8,7 +8,7 @@ reason.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -143,6 +143,12 @@ def end_bodies(connection: Connection, group_id: str, failure: Failure) -> list[
     return _end(connection, bodies, Status.FAILED, failure)
 
 
+def end_refused(connection: Connection, job: NewJob, failure: Failure) -> list[Ended]:
+    """Fail what waits for a job that was not accepted: its own successors, and the bodies of its group."""
+    bodies = end_bodies(connection, job.group_id, failure) if job.group_id is not None else []
+    return [*_end(connection, [each.id for each in job.successors], Status.FAILED, failure, calls=False), *bodies]
+
+
 def incomplete_headers(connection: Connection, age: timedelta, batch: int) -> list[str]:
     """Groups of which not all members were sent, none is left to end, and whose bodies have waited for `age`."""
     return list(connection.execute(INCOMPLETE_HEADERS, {"age": age, "batch": batch}).scalars())
@@ -194,12 +200,16 @@ def _end_bodies(connection: Connection, culprit: Row[Any]) -> list[Ended]:
     begun = not _never_ran(culprit) or groups.is_begun(connection, culprit.group_id)
     if begun and len(bodies) == 1:  # Celery gives each member of a group the cause itself
         exception = {"exc_type": "ChordError", "exc_message": [reason], "exc_module": "celery.exceptions"}
-    ended = _end(connection, bodies, Status.FAILED, Failure(UNCALLED, reason, exception=exception))
-    return ended if begun else [replace(each, calls_errbacks=False) for each in ended]
+    return _end(connection, bodies, Status.FAILED, Failure(UNCALLED, reason, exception=exception), calls=begun)
 
 
-def _end(connection: Connection, roots: Sequence[UUID], status: Status, failure: Failure) -> list[Ended]:
-    """End what waits for these jobs in the end, and those of them that wait themselves: the bodies of a chord."""
+def _end(
+    connection: Connection, roots: Sequence[UUID], status: Status, failure: Failure, *, calls: bool = True
+) -> list[Ended]:
+    """End what waits for these jobs in the end, and those of them that wait themselves: the bodies of a chord.
+
+    `calls`: whether the latter have their errbacks called.
+    """
     exception = failure.exception or _exception(failure.type, failure.message)
     parameters = {
         "status": str(status),
@@ -213,7 +223,7 @@ def _end(connection: Connection, roots: Sequence[UUID], status: Status, failure:
     while found == BATCH:
         known = [*roots, *(each.job.id for each in ended)]
         rows = [record(row) for row in connection.execute(END, {**parameters, "roots": known})]
-        ended += [Ended(job, exception, calls_errbacks=job.id in roots) for job in rows]
+        ended += [Ended(job, exception, calls_errbacks=calls and job.id in roots) for job in rows]
         found = len(rows)
     return ended
 

@@ -5,7 +5,7 @@ A successor that cannot be called fails with the reason; the outcome that it fol
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -26,7 +26,7 @@ from tracking import groups, successors
 from tracking.admission.holds import Limits
 from tracking.db import database
 from tracking.errors import IdempotencyConflict, InvalidValue, UnknownDependency
-from tracking.models import Failure, JobRecord, NewJob, Outcome, Settled
+from tracking.models import UNCALLED, Failure, JobRecord, NewJob, Outcome, Owner, Settled
 from tracking.ownership import acting_as
 from tracking.settings import settings
 from tracking.states import Status
@@ -109,8 +109,7 @@ def submit(connection: Connection, collected: Iterable[NewJob], by: Collection[U
     limits = Limits.configured(settings())
     # The lines of their organizations are locked in this order by everybody: two handlers must not wait for each other.
     ordered = sorted(collected, key=lambda job: job.owner.organization_id)
-    accepted = [_submit_one(connection, job, limits, by) for job in ordered]
-    return [job for job in accepted if job is not None]
+    return [accepted for job in ordered for accepted in _submit_one(connection, job, limits, by)]
 
 
 def left_behind() -> list[JobRecord]:
@@ -143,19 +142,36 @@ def _end(connection: Connection, request: Any, outcome: Outcome, settled: Settle
     return submit(connection, errbacks)
 
 
-def _submit_one(connection: Connection, job: NewJob, limits: Limits, by: Collection[UUID | str]) -> JobRecord | None:
-    """None for one that exists already, or whose id is another job's."""
+def _submit_one(connection: Connection, job: NewJob, limits: Limits, by: Collection[UUID | str]) -> list[JobRecord]:
+    """The job that was called or accepted; the errbacks instead when it was refused; nothing when it was before."""
     called = successors.call(connection, job, limits, by) if by else None
     if called is not None:
-        return called
+        return [called]
     try:
-        submitted = successors.submit(
-            connection, sending.with_successors(_app(), job), limits, scope=sending.whole_organization(job)
-        )
+        job = sending.with_successors(_app(), job)
+        submitted = successors.submit(connection, job, limits, scope=sending.whole_organization(job))
     except (IdempotencyConflict, InvalidValue, UnknownDependency) as error:
-        log.error("successor.refused", job_id=str(job.id), job_type=job.job_type, error=str(error))  # noqa: TRY400 - no fault of ours
-        return None
-    return submitted.job if submitted.created else None
+        return submit(connection, _refused(connection, job, _failure(error)))
+    if submitted.created:
+        return [submitted.job]
+    if submitted.job.root_id == (job.root_id or job.id):
+        return []
+    return submit(connection, _refused(connection, job, _end_of_other_canvas(connection, submitted.job)))
+
+
+def _end_of_other_canvas(connection: Connection, job: JobRecord) -> Failure:
+    """What the same call means that another canvas has made before: it is one job, and one that failed has failed."""
+    ended = successors.ended(connection, job.id)
+    if ended and job.status is not Status.SUCCEEDED:
+        return Failure(job.error_type or UNCALLED, job.error_message or "", exception=dict(ended[0].exception))
+    return _failure(IdempotencyConflict(f"the id {job.id} was used in another canvas"))
+
+
+def _refused(connection: Connection, job: NewJob, failure: Failure) -> list[NewJob]:
+    """End what was to follow a successor that gets no row, for this reason; returns its errbacks and theirs."""
+    log.error("successor.refused", job_id=str(job.id), job_type=job.job_type, error=failure.type)
+    ended = successors.end_refused(connection, job, failure)
+    return [*_called_of(job, job.owner, job.delivery.get("link_error"), failure.exception or {}), *_errbacks_of(ended)]
 
 
 def _complete_chord(connection: Connection, request: Any, now: current.Running) -> list[JobRecord]:
@@ -197,13 +213,22 @@ def _errbacks_of(ended: Sequence[Ended]) -> list[NewJob]:
     errbacks: list[NewJob] = []
     for each in ended:
         log.warning("job.ended_elsewhere", job_id=str(each.job.id), status=str(each.job.status))
-        signatures = each.job.delivery.get("link_error") if each.calls_errbacks else None
-        if signatures:
-            about = {"id": str(each.job.id), "root_id": str(each.job.root_id), "task": each.job.job_type}
-            request = Context({**about, "errbacks": from_plain(signatures), "delivery_info": {}})
-            with acting_as(each.job.organization_id, each.job.user_id):
-                errbacks += _called(request, dict(each.exception), None)
+        if each.calls_errbacks:
+            owner = Owner(each.job.organization_id, each.job.user_id)
+            errbacks += _called_of(each.job, owner, each.job.delivery.get("link_error"), each.exception)
     return errbacks
+
+
+def _called_of(
+    job: JobRecord | NewJob, owner: Owner, signatures: Sequence[Any] | None, exception: Mapping[str, Any]
+) -> list[NewJob]:
+    """The errbacks of a job that has no attempt, in the name of its owner."""
+    if not signatures:
+        return []
+    about = {"id": str(job.id), "root_id": str(job.root_id or job.id), "task": job.job_type}
+    request = Context({**about, "errbacks": from_plain(signatures), "delivery_info": {}})
+    with acting_as(owner.organization_id, owner.user_id):
+        return _called(request, dict(exception), None)
 
 
 def _errbacks(request: Any, outcome: Outcome) -> list[NewJob]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from celery import chain, chord, group
 
-from tests.canvases.table import canvas, noted, raised, typed
+from tests.canvases.table import WITHIN, canvas, noted, raised, typed
 from tests.canvases.tasks import add, echo, note, note_error, refuse, replace, total
 
 
@@ -192,3 +192,16 @@ def no_errback_of_a_chord_that_never_began() -> Any:
         raised(echo.AsyncResult(chain(refuse.s(), chord([echo.s(), chain(echo.s(), echo.s())], body)).delay().id))
 
     return noted(ask, 0)
+
+
+@typed(["body IdempotencyConflict 36", "own IdempotencyConflict 36"])  # plain Celery runs two tasks under one id
+def errbacks_of_a_frozen_signature_in_two_canvases() -> Any:
+    frozen = add.s(1)
+    frozen.freeze()
+    chain(echo.s(1), frozen).delay().get(timeout=WITHIN)
+
+    def ask(call: Any) -> Any:
+        again = chain(echo.s(2), frozen.clone().on_error(call(note_error, "own")))
+        return chord([echo.s(1), again], total.s().on_error(call(note_error, "body"))).delay()
+
+    return noted(ask, 2)

@@ -11,7 +11,7 @@ from typing import Any
 from celery import chain, chord, group
 
 from tests.canvases.table import WITHIN, canvas, raised, typed
-from tests.canvases.tasks import OrderError, echo, refuse, total
+from tests.canvases.tasks import OrderError, add, echo, refuse, total
 
 
 @canvas
@@ -101,3 +101,12 @@ def what_follows_a_failed_chord() -> Any:
 @canvas
 def a_failing_body() -> Any:
     return raised(chord([echo.s(1), echo.s(2)], refuse.s()).delay())
+
+
+@typed([2, ["tracking.errors", "IdempotencyConflict"]])  # plain Celery runs two tasks under one id
+def a_frozen_signature_in_two_chains() -> Any:
+    frozen = add.s(1)
+    frozen.freeze()
+    first = chain(echo.s(1), frozen).delay().get(timeout=WITHIN)
+    second = chain(echo.s(2), frozen, echo.s(), echo.s()).delay()
+    return [first, raised(echo.AsyncResult(second.id))[:2]]
