@@ -30,15 +30,16 @@ class Ended:
 
 def run(*arguments: str, within: float = 60, **environment: str | None) -> Ended:
     """Run a command to its end in a process of its own; a variable that is None is not set."""
+    return python(PROGRAM, *arguments, within=within, **environment)
+
+
+def python(*command: str, within: float = 60, **environment: str | None) -> Ended:
+    """Run `-c` and code, `-m` and a module, or a script to its end, as `run` does."""
     given: Mapping[str, str | None] = {**os.environ, **environment}
     surroundings = {name: value for name, value in given.items() if value is not None}
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, Path(os.devnull).open() as nothing:
         process = fork_server.start(
-            (PROGRAM, *arguments),
-            environment=surroundings,
-            stdin=nothing.fileno(),
-            stdout=out.fileno(),
-            stderr=err.fileno(),
+            command, environment=surroundings, stdin=nothing.fileno(), stdout=out.fileno(), stderr=err.fileno()
         )
         try:
             status = process.wait(within)

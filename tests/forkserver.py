@@ -98,7 +98,10 @@ class ForkServer:
     def start(
         self, command: Sequence[str], *, environment: Mapping[str, str], stdin: int, stdout: int, stderr: int
     ) -> Forked:
-        """Run a Python program, `-c` and code or the path of a script, in a session and process group of its own."""
+        """Run `-c` and code, `-m` and a module, or the path of a script, each with its arguments.
+
+        It runs in a session and process group of its own.
+        """
         request = {"command": list(command), "environment": dict(environment), "directory": str(Path.cwd())}
         return Forked(self, self.ask(request, stdin, stdout, stderr))
 
@@ -190,8 +193,11 @@ def _run(command: list[str]) -> Any:
     """What the interpreter does with its command line. Returns what `sys.exit` was called with, if it was."""
     try:
         if command[0] == "-c":
-            sys.argv, sys.path[0] = command[:1], ""
+            sys.argv, sys.path[0] = ["-c", *command[2:]], ""
             exec(compile(command[1], "<string>", "exec"), {"__name__": "__main__"})  # noqa: S102 - as `python -c` does
+        elif command[0] == "-m":
+            sys.argv, sys.path[0] = command[1:], str(Path.cwd())
+            runpy.run_module(command[1], run_name="__main__", alter_sys=True)
         else:
             sys.argv, sys.path[0] = command, str(Path(command[0]).parent)
             runpy.run_path(command[0], run_name="__main__")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from bench.latency import percentile
 from bench.report import Report, Target, targets, to_markdown
 from bench.throughput import Round
 from celeriac.processes import wait_until
+from tests.commands import python
 
 TINY = ("--broker", "valkey", "--jobs", "20", "--rounds", "1", "--samples", "3", "--log-level", "WARNING")
 PATIENCE = 150  # seconds that a run may take on a busy machine; on a quiet one it takes less than 20
@@ -29,11 +29,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any], 
     directory = tmp_path_factory.mktemp("bench")
     found, docs = directory / "found.json", directory / "docs.md"
     docs.write_text("before\n<!-- results -->\nold\n<!-- end of results -->\nafter\n")
-    command = [sys.executable, "-m", "bench", *TINY, "--json", str(found), "--docs", str(docs)]
-    wide = {**os.environ, "COLUMNS": "160"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False, env=wide)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout, json.loads(found.read_text()), docs.read_text()
+    files = ("--json", str(found), "--docs", str(docs))
+    done = python("-m", "bench", *TINY, *files, within=PATIENCE, COLUMNS="160")
+    assert done.status == 0, done.out + done.err
+    return done.out, json.loads(found.read_text()), docs.read_text()
 
 
 def test_a_run_prints_its_tables_and_targets(run: tuple[str, dict[str, Any], str]) -> None:

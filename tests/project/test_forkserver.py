@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import python
 from tests.forkserver import Forked
 from tests.live import Process, fork_server
 
@@ -78,3 +79,11 @@ def test_a_fork_imports_from_where_a_start_does(tmp_path: Path) -> None:
     """The directory of the code for `-c`, so that modules of the directory are found."""
     assert ended(fork("import sys; print(repr(sys.path[0]), sys.executable)", tmp_path / "log")) == 0
     assert (tmp_path / "log").read_text().split() == ["''", sys.executable]
+
+
+@pytest.mark.parametrize("command", [("-c", "import sys; print(sys.argv[1:])"), ("-m", "shown")])
+def test_a_fork_gets_its_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, str]) -> None:
+    """Code as well as a module of the directory."""
+    (tmp_path / "shown.py").write_text("import sys; print(sys.argv[1:])")
+    monkeypatch.chdir(tmp_path)
+    assert python(*command, "one", "two").out == "['one', 'two']\n"

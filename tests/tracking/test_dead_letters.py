@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +17,7 @@ from sqlalchemy import text
 from celeriac import letters
 from celeriac.letters import dumped, escaped
 from tasks.worker import dead_letters as setting_aside
+from tests.commands import Ended, run
 from tests.handling import workplace
 from tests.properties import ON_ONE_DATABASE
 from tracking import dead_letters
@@ -36,12 +34,8 @@ def _keep(database: Database, **details: Any) -> DeadLetter:
         return dead_letters.newest(connection, 1)[0]
 
 
-def _command(database_url: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "DATABASE_URL": database_url}
-    program = str(Path(sys.executable).parent / "celeriac")
-    return subprocess.run(
-        [program, "dead-letters", *arguments], env=environment, capture_output=True, text=True, timeout=60, check=False
-    )
+def _command(database_url: str, *arguments: str) -> Ended:
+    return run("dead-letters", *arguments, DATABASE_URL=database_url)
 
 
 def test_a_letter_comes_back_as_it_was_kept(database: Database) -> None:
@@ -124,8 +118,8 @@ def test_the_command_lists_them_in_plain_lines_when_piped(database: Database, da
     _keep(database, task_name="old")
     _keep(database, task_name="noop", task_id="7", reason="its body is not JSON")
     done = _command(database_url, "--limit", "1")
-    assert (done.returncode, done.stderr) == (0, "")
-    [line] = done.stdout.splitlines()
+    assert (done.status, done.err) == (0, "")
+    [line] = done.out.splitlines()
     assert line.split("\t")[2:] == ["default", "noop", "7", "its body is not JSON"]
 
 
@@ -133,8 +127,8 @@ def test_the_command_shows_one_with_its_body(database: Database, database_url: s
     """All that is known of it."""
     kept = _keep(database, headers={"lang": "py"}, body=b'{"a":\n1}', size=100_000, content_type="application/json")
     done = _command(database_url, "--show", str(kept.id))
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = done.stdout.splitlines()
+    assert (done.status, done.err) == (0, "")
+    lines = done.out.splitlines()
     assert 'header:      lang = "py"' in lines
     assert "content:     application/json, 100000 bytes" in lines
     assert lines[-3:] == ['{"a":', "1}", "(cut: 8 of 100000 bytes)"]
@@ -143,16 +137,16 @@ def test_the_command_shows_one_with_its_body(database: Database, database_url: s
 def test_an_unknown_number_is_one_line(database_url: str) -> None:
     """And wrong use."""
     done = _command(database_url, "--show", "99")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "There is no dead letter 99" in done.stderr
+    assert (done.status, done.out) == (2, "")
+    assert "There is no dead letter 99" in done.err
 
 
 def test_a_database_that_is_away_is_one_line() -> None:
     """And an exit code of its own."""
     done = _command("postgresql://postgres@127.0.0.1:1/none")
-    assert done.returncode == 3
-    assert done.stderr.startswith("celeriac: the database is away: ")
-    assert done.stderr.count("\n") == 1
+    assert done.status == 3
+    assert done.err.startswith("celeriac: the database is away: ")
+    assert done.err.count("\n") == 1
 
 
 def test_a_terminal_gets_a_table(
@@ -194,8 +188,8 @@ def test_a_database_without_the_table_says_what_to_do(database: Database, databa
     with database.autocommit() as connection:
         connection.exec_driver_sql("DROP TABLE dead_letters")
     done = _command(database_url)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "celeriac migrate" in done.stderr
+    assert (done.status, done.err.count("\n")) == (2, 1)
+    assert "celeriac migrate" in done.err
 
 
 @given(text=st.text())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect, text
 
+from tests.commands import python
 from tests.tracked import Tracked
 from tracking import db
 from tracking.db import Database, migrate
@@ -115,10 +114,7 @@ def test_every_migration_can_be_undone_and_done_again(database: Database, databa
 def test_several_processes_may_migrate_at_once(database: Database, database_url: str, config: Config) -> None:
     """As API and workers that start together do: one works, the others wait, all are content."""
     _downgrade(database, config)
-    command_line = [sys.executable, "-c", MIGRATE, database_url]
-    processes = [
-        subprocess.Popen(command_line, stderr=subprocess.PIPE, text=True, env=dict(os.environ)) for _ in range(3)
-    ]
-    answers = [(process.communicate(timeout=60)[1], process.returncode) for process in processes]
-    assert answers == [("", 0)] * 3
+    with ThreadPoolExecutor(3) as threads:
+        runs = [threads.submit(python, "-c", MIGRATE, database_url) for _ in range(3)]
+    assert [(run.result().err, run.result().status) for run in runs] == [("", 0)] * 3
     assert _tables(database) == {VERSIONS, *metadata.tables}
