@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import structlog
+from sqlalchemy import Connection
 
 from tasks.broker.dispatcher import dispatcher
 from tasks.catalog import handler
 from tracking.admission import holds, pauses
 from tracking.admission.holds import Limits
 from tracking.db import database
+from tracking.reads import seen
 from tracking.settings import settings
 
 log = structlog.get_logger(__name__)
@@ -19,9 +21,8 @@ def pause(organization_id: str | None, job_type: str | None, *, actor: str, reas
 
     Raises UnknownJobType.
     """
-    if job_type is not None:
-        handler(job_type)
     with database().autocommit() as connection:
+        _require_known(connection, organization_id, job_type)
         pauses.pause(connection, organization_id=organization_id, job_type=job_type, actor=actor, reason=reason)
     log.warning("jobs.paused", organization=organization_id, job_type=job_type, actor=actor)
 
@@ -33,11 +34,11 @@ def resume(organization_id: str | None, job_type: str | None, *, actor: str) -> 
     """
     with database().autocommit() as connection:
         was_paused = pauses.resume(connection, organization_id=organization_id, job_type=job_type)
+        if not was_paused:
+            _require_known(connection, organization_id, job_type)
     if was_paused:
         log.warning("jobs.resumed", organization=organization_id, job_type=job_type, actor=actor)
         dispatcher().resume()
-    elif job_type is not None:
-        handler(job_type)
 
 
 def set_limit(organization_id: str, concurrency: int | None, *, actor: str) -> None:
@@ -51,3 +52,10 @@ def set_limit(organization_id: str, concurrency: int | None, *, actor: str) -> N
         "organization.limited", organization=organization_id, limit=concurrency, actor=actor, back_in_line=len(back)
     )
     dispatcher().resume(organization_id)
+
+
+def _require_known(connection: Connection, organization_id: str | None, job_type: str | None) -> None:
+    """Raise UnknownJobType for a slip. Of a type that only other workers have, there is a job of the organization."""
+    if job_type is None or seen.has_job_type(connection, job_type, organization_id):
+        return
+    handler(job_type)

@@ -198,6 +198,16 @@ def test_an_unknown_job_type_is_refused(caller: Caller, verb: str, name: str) ->
     problem(caller.post(f"/v1/job-types/{name}/{verb}"), 422, "unknown_job_type")
 
 
+@pytest.mark.parametrize("verb", ["pause", "resume"])
+def test_a_type_that_only_other_workers_have_is_known_by_its_jobs(caller: Caller, verb: str) -> None:
+    """Those of the organization: what others run is none of its business."""
+    caller.job("queued", job_type="elsewhere")
+    assert caller.post(f"/v1/job-types/elsewhere/{verb}").status_code == 200
+    assert caller.post(f"/v1/job-types/elsewhere/{verb}", {"everywhere": True}).status_code == 200
+    other = caller.api.caller()
+    problem(other.post(f"/v1/job-types/elsewhere/{verb}"), 422, "unknown_job_type")
+
+
 @pytest.mark.parametrize("path", ["/v1/job-types/open/pause", "/v1/job-types/open/resume", "/v1/organization/pause"])
 @pytest.mark.parametrize("body", [{"more": 1}, {"everywhere": "yes"}, {"reason": 5}, []])
 def test_a_pause_takes_only_what_it_knows(caller: Caller, path: str, body: object) -> None:

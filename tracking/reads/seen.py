@@ -10,6 +10,14 @@ def job_types(connection: Connection) -> set[str]:
     return set(connection.execute(JOB_TYPES).scalars())
 
 
+def has_job_type(connection: Connection, job_type: str, organization_id: str | None) -> bool:
+    """Whether there is a job of this type; of the organization, unless that is None."""
+    if organization_id is None:
+        return job_type in job_types(connection)
+    of = {"organization_id": organization_id, "job_type": job_type}
+    return bool(connection.execute(HAS_JOB_TYPE, of).scalar())
+
+
 def organizations(connection: Connection) -> set[str]:
     """The organizations that have a job."""
     return set(connection.execute(ORGANIZATIONS).scalars())
@@ -28,6 +36,9 @@ JOB_TYPES = text(
     SELECT job_type FROM ended WHERE job_type IS NOT NULL
     UNION SELECT job_type FROM jobs WHERE completed_at IS NULL
     UNION SELECT job_type FROM pauses WHERE job_type IS NOT NULL"""
+)
+HAS_JOB_TYPE = text(
+    "SELECT EXISTS (SELECT FROM jobs WHERE organization_id = :organization_id AND job_type = :job_type)"
 )
 ORGANIZATIONS = text(
     """
