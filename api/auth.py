@@ -63,7 +63,7 @@ class Verifier(Protocol):
 
 def verifier(settings: Settings) -> Verifier:
     """What checks tokens under these settings. Raises ConfigurationError for a weak secret, or two kinds of keys."""
-    if not settings.jwks_url:
+    if not settings.jwks_url.get_secret_value():
         return SharedSecret(signing_secret(settings), settings)
     if settings.jwt_secret.get_secret_value():
         raise ConfigurationError("CELERIAC_JWKS_URL and CELERIAC_JWT_SECRET exclude each other: set one")
@@ -106,7 +106,7 @@ class PublicKeys:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._keys = PublicKeySet(settings.jwks_url)
+        self._keys = PublicKeySet(settings.jwks_url.get_secret_value())
 
     async def principal(self, token: str) -> Principal:
         try:

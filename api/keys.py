@@ -18,7 +18,6 @@ import structlog
 from pydantic_core import from_json
 
 from tasks.webhooks.dialling import Dialler
-from tracking.errors import ConfigurationError
 
 PATIENCE = 3.0  # seconds for the whole answer, to its last byte
 LARGEST = 128 * 1024  # bytes of it, and of what comes before it
@@ -41,10 +40,6 @@ class PublicKeySet:
     """Keys by their ids. Of one event loop; at most one fetch is on its way at any time, in a thread of its own."""
 
     def __init__(self, url: str) -> None:
-        """Raises ConfigurationError for what is no address of a web server."""
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ConfigurationError(f"CELERIAC_JWKS_URL: {url!r} is not the address of a web server")
         self._url = url
         self._trusted = ssl.create_default_context()
         self._thread = ThreadPoolExecutor(1, "keys")

@@ -21,7 +21,7 @@ from tracking.versions import require_newest
 
 def require_secret(settings: Settings, host: str) -> None:
     """Refuse to start an API that could not check tokens, or whose self-made secret would guard a public address."""
-    if settings.jwks_url:
+    if settings.jwks_url.get_secret_value():
         return
     if not settings.jwt_secret.get_secret_value() and not _is_loopback(host):
         raise ConfigurationError(f"CELERIAC_JWT_SECRET or CELERIAC_JWKS_URL is needed to listen on {host}")

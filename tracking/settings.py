@@ -16,7 +16,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, Validation
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tracking.errors import ConfigurationError
-from tracking.urls import check_broker, check_database
+from tracking.urls import check_broker, check_database, check_web
 
 PREFIX = "CELERIAC_"
 # Variables that are no settings: tracking/crashpoints.py reads the first, tests mark their processes with the other.
@@ -60,7 +60,9 @@ class Settings(BaseSettings):
     )
 
     jwt_secret: SecretStr = Field(default=SecretStr(""), description="HS256 key, at least 32 bytes.")
-    jwks_url: str = Field(default="", description="Where RS256/ES256 public keys are; excludes jwt_secret.")
+    jwks_url: SecretStr = Field(
+        default=SecretStr(""), description="Where RS256/ES256 public keys are; excludes jwt_secret."
+    )
     jwt_issuer: str = Field(default="celeriac", description="The `iss` that tokens must carry.")
     jwt_audience: str = Field(default="celeriac", description="The `aud` that tokens must carry.")
 
@@ -151,6 +153,12 @@ class Settings(BaseSettings):
     def check_broker(cls, value: SecretStr) -> SecretStr:
         """Empty, or the URL of a broker that priorities and acknowledgement are made for."""
         return _checked(value, check_broker)
+
+    @field_validator("jwks_url")
+    @classmethod
+    def check_web(cls, value: SecretStr) -> SecretStr:
+        """Empty, or an address on the web."""
+        return _checked(value, check_web)
 
     @field_validator("heartbeat")
     @classmethod

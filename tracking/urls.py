@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 DATABASES = ("postgresql", "postgres", "postgresql+psycopg")
 BROKERS = ("amqp", "amqps", "redis", "rediss", "redis+socket")
+WEB = ("https", "http")
 PORTS = range(1, 65536)
 NUMBER_OR_NOTHING = re.compile("[0-9]*").fullmatch
 ENCODE = "and must special characters of the password be percent-encoded?"
@@ -42,6 +43,20 @@ def check_broker(url: str) -> str:
         database = parsed.path.strip("/")
         if scheme.startswith("redis") and not NUMBER_OR_NOTHING(database):
             raise ValueError("after the host of a redis:// URL comes the number of a database, such as /0")
+    return url
+
+
+def check_web(url: str) -> str:
+    """The address of something on the web."""
+    scheme, rest = _scheme(url, WEB, "https://host/path")
+    try:
+        parsed = urlsplit(f"{scheme}://{rest}")
+        port = parsed.port
+    except ValueError:
+        raise ValueError(f"it cannot be read: is its port a number from 1 to 65535, {ENCODE}") from None
+    if not parsed.hostname:
+        raise ValueError("it names no host")
+    _check_place(parsed.hostname, port)
     return url
 
 

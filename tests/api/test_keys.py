@@ -23,7 +23,6 @@ from tests.api.calling import problem
 from tests.api.conftest import serving
 from tests.api.test_tokens import RSA_KEY, claims, keys_at, published, refusal, settings, verify
 from tests.live import eventually
-from tracking.errors import ConfigurationError
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 GOOD = json.dumps({"keys": [published(RSA_KEY, "r")]}).encode()
@@ -226,13 +225,6 @@ def test_a_key_that_is_new_is_found_and_one_that_is_withdrawn_is_not(monkeypatch
         listed[:] = [published(RSA_KEY, "new")]
         assert verify(verifier, jwt.encode(claims(), RSA_KEY, "RS256", {"kid": "new"})).user == "u1"
         assert refusal(verifier, TOKEN) == "token_invalid"
-
-
-@pytest.mark.parametrize("url", ["file:///etc/passwd", "keys.example", "http://", "ftp://keys.example/", "https:///x"])
-def test_an_address_that_is_none_stops_the_start(url: str) -> None:
-    """One line that names the setting."""
-    with pytest.raises(ConfigurationError, match="CELERIAC_JWKS_URL"):
-        auth.verifier(settings(jwks_url=url))
 
 
 def test_everything_that_needs_no_new_key_goes_on(api_database_url: str, api_broker_url: str, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
+import httpcore
 import pytest
 import structlog
 from hypothesis import given
@@ -23,7 +24,7 @@ from api.secrets import signing_secret
 from tracking.errors import ConfigurationError
 from tracking.logs import configure_logging, keep_jobs_private
 from tracking.settings import SERVERS_FILE, Settings, settings
-from tracking.urls import check_broker, check_database
+from tracking.urls import check_broker, check_database, check_web
 
 STRONG = "kY7uR2vQ9xW4zT1nB6mC3sD8fG5hJ0lP"
 
@@ -110,6 +111,11 @@ SECRET = "hunter2"
         ("BROKER_URL", f"redis://:{SECRET}@h/zero", "comes the number of a database"),
         ("BROKER_URL", f"amqp://u:{SECRET}@h//;sqs://u:{SECRET}@h", "sqs:// is not supported"),
         ("BROKER_URL", "localhost:5672", "it is not like amqp://user:password@host:5672//"),
+        ("CELERIAC_JWKS_URL", f"ftp://u:{SECRET}@h/keys", "ftp:// is not supported; supported: https://, http://"),
+        ("CELERIAC_JWKS_URL", f"keys.example/?key={SECRET}", "it is not like https://host/path"),
+        ("CELERIAC_JWKS_URL", f"https:///{SECRET}", "it names no host"),
+        ("CELERIAC_JWKS_URL", f"https://u:{SECRET}@[h/keys", "it cannot be read: is its port a number"),
+        ("CELERIAC_JWKS_URL", f"https://u:{SECRET}\u2100@h/keys", "it cannot be read: is its port a number"),
         ("CELERIAC_HEARTBEAT", "inf", "Input should be less than or equal to 3600"),
         ("CELERIAC_HEARTBEAT", "nan", "Input should be "),
         ("CELERIAC_HEARTBEAT", "11", "more than half of CELERIAC_LEASE_TIMEOUT, which is 20"),
@@ -140,6 +146,7 @@ def test_a_wrong_value_is_one_line_without_its_secret(
         ("BROKER_URL", "amqps://h"),
         ("BROKER_URL", "rediss://u:p%23@h:6380/15?ssl_cert_reqs=required"),
         ("BROKER_URL", "redis+socket:///run/redis.sock"),
+        ("CELERIAC_JWKS_URL", "https://u:p@keys.example:8443/.well-known/jwks.json?key=1"),
         ("celeriac_pool_size", "3"),
         ("CELERIAC_CRASH_AT", "claim.granted:0.02"),
         ("CELERIAC_SERVICE_HOST", "10.0.0.1"),
@@ -193,7 +200,9 @@ URLS = st.one_of(
     st.text(max_size=40),
     st.builds(
         "{}://{}:hunter2{}@{}:{}/{}".format,
-        st.sampled_from(["postgresql", "postgres", "postgresql+psycopg", "amqp", "redis", "rediss", "mysql", ""]),
+        st.sampled_from(
+            ["postgresql", "postgres", "postgresql+psycopg", "amqp", "redis", "rediss", "https", "mysql", ""]
+        ),
         st.text(max_size=5),
         st.text(max_size=5),
         st.text(max_size=8),
@@ -206,7 +215,7 @@ URLS = st.one_of(
 @given(url=URLS)
 def test_a_url_is_taken_whole_or_refused_in_one_line(url: str) -> None:
     """What is taken, those who connect can read; what is refused shows nothing of the URL but its scheme."""
-    for check, read in ((check_database, make_url), (check_broker, Connection)):
+    for check, read in ((check_database, make_url), (check_broker, Connection), (check_web, httpcore.URL)):
         refusal = _refusal(check, url)
         if refusal is None:
             read(check(url))
@@ -225,7 +234,8 @@ def _refusal(check: Callable[[str], str], url: str) -> str | None:
 
 def test_urls_are_not_shown() -> None:
     """The representation of the settings, which may end in a traceback, holds no password."""
-    assert "hunter2" not in repr(Settings(database_url=SecretStr("postgresql://u:hunter2@h/d")))
+    urls = SecretStr("postgresql://u:hunter2@h/d"), SecretStr("https://u:hunter2@h/keys")
+    assert "hunter2" not in repr(Settings(database_url=urls[0], jwks_url=urls[1]))
 
 
 def test_secret_is_made_once(environment: Path) -> None:
