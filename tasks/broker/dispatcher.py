@@ -17,6 +17,7 @@ from kombu import Connection, Producer
 
 from tasks.attempt import threads
 from tasks.broker import admitting
+from tasks.broker.full_queues import FullQueues
 from tasks.broker.messages import publish
 from tasks.broker.unsendable import Suspects, Unsendable, examine, fail, may_be_its_fault
 from tracking import jobs
@@ -49,6 +50,7 @@ class Publisher:
         self._producer: Producer | None = None
         self._confirms: _Confirms | None = None
         self._suspects = Suspects()
+        self._full = FullQueues()
 
     def dispatch(self, records: Sequence[JobRecord]) -> None:
         """Publish the messages of these jobs and mark those that the broker has confirmed as dispatched.
@@ -124,6 +126,7 @@ class Publisher:
                 self._put(record, confirmed)
             if self._confirms is not None:
                 self._confirms.collect(BROKER_TIMEOUT)
+                self._full.note(records, self._confirms.take_refused())
         finally:
             if self._confirms is not None:
                 confirmed += self._confirms.take()
@@ -176,6 +179,7 @@ class _Confirms:
         self._next_tag = 1
         self._unanswered: dict[int, UUID] = {}
         self._confirmed: list[UUID] = []
+        self._refused: list[UUID] = []
         channel: Any = connection.default_channel
         channel.confirm_select()
         channel.events["basic_ack"].add(self._on_ack)
@@ -197,12 +201,16 @@ class _Confirms:
         confirmed, self._confirmed = self._confirmed, []
         return confirmed
 
+    def take_refused(self) -> list[UUID]:
+        """The messages that the broker has refused since the last call."""
+        refused, self._refused = self._refused, []
+        return refused
+
     def _on_ack(self, delivery_tag: int, multiple: bool) -> None:  # noqa: FBT001 - called by amqp
         self._confirmed += self._answered(delivery_tag, multiple=multiple)
 
     def _on_nack(self, delivery_tag: int, multiple: bool, *_: object) -> None:  # noqa: FBT001 - called by amqp
-        for task_id in self._answered(delivery_tag, multiple=multiple):
-            log.warning("dispatch.refused_by_broker", task_id=str(task_id))
+        self._refused += self._answered(delivery_tag, multiple=multiple)
 
     def _answered(self, delivery_tag: int, *, multiple: bool) -> list[UUID]:
         tags = [tag for tag in self._unanswered if tag <= delivery_tag] if multiple else [delivery_tag]

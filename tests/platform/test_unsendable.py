@@ -11,11 +11,12 @@ from amqp.exceptions import AccessRefused, ConnectionForced, FrameError
 from kombu import Connection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
 from tasks import app
 from tasks.broker import unsendable
 from tasks.broker.unsendable import Suspects, Unsendable, examine, may_be_its_fault
+from tests.conftest import _rabbitmqctl
 from tests.live import Platform
 from tests.tracked import Tracked
 from tracking.models import JobRecord, Owner
@@ -193,3 +194,43 @@ def test_the_number_of_suspects_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     for each in ids:
         suspects.accuse(each)
     assert [suspects.is_resting(each) for each in ids] == [False, False, True, True, True]
+
+
+# Tries three times to send two jobs to a queue that takes one message, then once more when it is empty again.
+REFUSED = """
+import json
+from datetime import timedelta
+from structlog.testing import capture_logs
+from tasks import app
+from tasks.broker.dispatcher import Publisher, connect
+from tracking import jobs
+from tracking.db import database
+publisher = Publisher(app)
+def look():
+    with database().autocommit() as connection:
+        publisher.dispatch(jobs.undispatched(connection, timedelta(0), 500))
+with capture_logs() as lines:
+    for _ in range(3):
+        look()
+    with connect(app) as broker:
+        broker.default_channel.queue_purge("full")
+    look()
+print(json.dumps([line for line in lines if line["event"].startswith("dispatch.")]))
+"""
+
+
+def test_a_queue_that_refuses_messages_is_logged_when_it_begins_and_when_it_is_over(platform: Platform) -> None:
+    """Not at each look, nor for each message; what was refused waits in its row."""
+    if not platform.broker_url.startswith("amqp"):
+        pytest.skip("only RabbitMQ has queues that refuse messages")
+    host = make_url(platform.broker_url).database or "/"
+    limit = '{"max-length": 1, "overflow": "reject-publish"}'
+    if not _rabbitmqctl("set_policy", "-p", host, "full", "^full$", limit, "--apply-to", "queues"):
+        pytest.skip("its policies cannot be set from here")
+    for number in range(2):
+        _insert(platform, f"org-{number}", queue="full")
+    assert json.loads(platform.run(REFUSED)) == [
+        {"event": "dispatch.refused_by_broker", "log_level": "warning", "queue": "full", "refused": 1},
+        {"event": "dispatch.taken_again", "log_level": "info", "queue": "full"},
+    ]
+    assert all(job.dispatched_at for job in platform.jobs())
