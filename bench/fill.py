@@ -20,7 +20,7 @@ def fill_tracked(queue: str, count: int) -> None:
     """Commit the rows and publish their messages, many at a time: the filling is not what is measured."""
     from tasks import app  # noqa: PLC0415 - each side has its own environment
     from tasks.broker.dispatcher import Publisher  # noqa: PLC0415
-    from tasks.sending import new_job  # noqa: PLC0415
+    from tasks.calls import new_job  # noqa: PLC0415
     from tracking import jobs  # noqa: PLC0415
     from tracking.admission.holds import Limits  # noqa: PLC0415
     from tracking.db import database  # noqa: PLC0415

@@ -17,7 +17,7 @@ from celery.app.amqp import AMQP
 from celery.app.registry import TaskRegistry
 from celery.result import AsyncResult
 
-from tasks import sending
+from tasks import submission
 from tasks.attempt import succession
 from tasks.attempt.job import as_job
 from tasks.broker import transport
@@ -77,7 +77,7 @@ class JobApp(Celery):
         The row is the acceptance: this returns when it is committed and never waits for the broker. Raises
         tracking's errors for values out of limits, pydantic.ValidationError for a wrong payload of a known handler.
         """
-        job_id = sending.send(self, name, args, kwargs, task_id=task_id, options=options)
+        job_id = submission.send(self, name, args, kwargs, task_id=task_id, options=options)
         result: AsyncResult[Any] = (options.get("result_cls") or self.AsyncResult)(str(job_id))
         result.ignored = bool(options.get("ignore_result"))
         parent = self.current_worker_task

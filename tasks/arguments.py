@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pydantic
 
-from tasks.encoding import named, to_plain
+from tasks.encoding import as_json, from_plain, marked, named, to_plain
 from tasks.payloads import as_sent
+from tracking.errors import InvalidValue
+from tracking.values import check_json
+
+if TYPE_CHECKING:
+    from tasks.attempt.job import Job
 
 Passing = Literal["object", "keyword", "named"]
 
@@ -49,12 +54,39 @@ def arguments_to_payload(
     if not plain_args and not plain_kwargs:
         return Arguments({}, None if takes_payload is False else "named")
     if len(plain_args) == 1 and not plain_kwargs and isinstance(plain_args[0], dict):
-        payload = plain_args[0]
-        is_plain = bool(payload) or takes_payload is True
-        return Arguments(payload, None if is_plain and not is_call(payload) else "object")
+        return _whole(plain_args[0], takes_payload=takes_payload is True)
     if not plain_args and plain_kwargs.keys() == {"payload"} and isinstance(plain_kwargs["payload"], dict):
         return Arguments(plain_kwargs["payload"], "keyword")
     return Arguments({"args": plain_args, "kwargs": named(plain_kwargs)})
+
+
+def arguments_of(handler: Job | None, args: Any, kwargs: Any, limits: Mapping[str, int]) -> Arguments:
+    """What the row keeps of a call: the arguments as they were sent, and the defaults of a payload.
+
+    Raises pydantic.ValidationError or InvalidValue.
+    """
+    if handler is None:
+        arguments = arguments_to_payload(args, kwargs)
+    else:
+        sole, needed = handler.signature_read.sole, handler.takes_payload
+        arguments = arguments_to_payload(args, kwargs, parameter=sole, takes_payload=needed)
+        if handler.payload_model is not None:
+            arguments = _validated(handler, arguments)
+    check_json(as_json(arguments.payload), "payload", **limits)
+    return arguments
+
+
+def from_outside(handler: Job, payload: Mapping[str, Any]) -> Arguments:
+    """What the row keeps of a payload, which is JSON within the limits: it, with its defaults.
+
+    Raises pydantic.ValidationError or InvalidValue.
+    """
+    if not handler.signature_read.takes_object:
+        return arguments_of(handler, (), handler.signature_read.arguments(payload), {})
+    whole = handler.validate_payload(payload)
+    if whole != payload:
+        check_json(whole, "payload")
+    return _whole(marked(whole), takes_payload=handler.takes_payload)
 
 
 def payload_to_arguments(
@@ -75,6 +107,23 @@ def payload_to_arguments(
 def is_call(payload: Mapping[str, Any]) -> bool:
     """Whether a payload looks like a call with several arguments instead of one object."""
     return payload.keys() == {"args", "kwargs"}
+
+
+def _validated(handler: Job, arguments: Arguments) -> Arguments:
+    payload: Any = from_plain(arguments.payload)
+    if arguments.passing is None and is_call(payload):
+        if len(payload["args"]) + len(payload["kwargs"]) != 1:
+            raise InvalidValue(f"{handler.name} takes one argument, its payload")
+        payload = [*payload["args"], *payload["kwargs"].values()][0]
+    elif arguments.passing == "named" and not handler.takes_payload:
+        return arguments
+    return arguments_to_payload([handler.validate_payload(payload)], None, takes_payload=True)
+
+
+def _whole(payload: dict[str, Any], *, takes_payload: bool) -> Arguments:
+    """The one positional argument is the payload; an empty one has to be told from none at all."""
+    is_plain = bool(payload) or takes_payload
+    return Arguments(payload, None if is_plain and not is_call(payload) else "object")
 
 
 def _sendable(value: Any) -> Any:

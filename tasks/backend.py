@@ -12,7 +12,7 @@ from celery.canvas import _regen  # type: ignore[attr-defined]  # missing in the
 from celery.exceptions import TimeoutError as ResultTimeout
 from celery.result import GroupResult, result_from_tuple
 
-from tasks import sending
+from tasks import submission
 from tasks.attempt import current, tracing
 from tasks.encoding import from_plain
 from tracking import groups
@@ -49,7 +49,7 @@ class RowBackend(Backend, SyncBackendMixin):
         group_id, results = header_result_args
         if not isinstance(results, _regen) and any(isinstance(result, GroupResult) for result in results):
             GroupResult(group_id, results).save(backend=self)
-        sending.expect_body(group_id, body)
+        submission.expect_body(group_id, body)
 
     def set_chord_size(self, group_id: str, chord_size: int) -> None:
         """Keep how many members must succeed before the body runs."""

@@ -41,6 +41,12 @@ def to_plain(value: Any) -> Any:
         raise InvalidValue(f"the arguments are not JSON: {error}") from None
 
 
+def marked(sent: dict[str, Any]) -> dict[str, Any]:
+    """The JSON of which a worker makes what was sent, which is JSON itself."""
+    plain: dict[str, Any] = _marked(sent) if TYPE in json.dumps(sent) else sent
+    return plain
+
+
 def from_plain(plain: Any) -> Any:
     """The value that a worker makes of it. Raises ValueError for a mark that nobody knows."""
     if isinstance(plain, dict):

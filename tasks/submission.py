@@ -1,60 +1,106 @@
-"""What a caller outside of Celery may ask of jobs: create, cancel, retry. Each answers as soon as the row says so."""
+"""What is asked of jobs: submit, cancel, retry. Each answers as soon as the row says so; the messages follow."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
-from tasks import sending
-from tasks.app import app
+from celery import Celery
+
+from tasks import calls
 from tasks.broker.dispatcher import dispatcher
-from tasks.catalog import offered
-from tracking import jobs
+from tracking import jobs, successors
 from tracking.admission.holds import Limits
+from tracking.crashpoints import SUBMITTED, crash_point
 from tracking.db import database
-from tracking.models import JobRecord, Owner, Scope, Submitted
+from tracking.models import JobRecord, NewJob, Scope, Submitted
 from tracking.settings import settings
+from tracking.states import FINISHED, Hold
+
+_collected: ContextVar[list[NewJob] | None] = ContextVar("collected", default=None)
+_bodies: ContextVar[tuple[tuple[str, Mapping[str, Any]], ...]] = ContextVar("bodies", default=())
 
 
-def create(
-    job_type: str,
-    payload: dict[str, Any],
-    *,
-    owner: Owner,
-    scope: Scope,
-    priority: int | None = None,
-    max_retries: int | None = None,
-    scheduled_at: datetime | None = None,
-    depends_on: Sequence[UUID] = (),
-    project_id: str | None = None,
-    message: str | None = None,
-    metadata: dict[str, Any] | None = None,
-    idempotency_key: str | None = None,
-    request_hash: str | None = None,
-) -> Submitted:
-    """Accept a job, which may depend on those of `scope`.
+def send(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | None, options: dict[str, Any]) -> UUID:
+    """Accept a job and hand its message to the dispatcher; returns the job's id.
 
-    Raises UnknownJobType, pydantic.ValidationError, InvalidValue or IdempotencyConflict.
+    Within `collecting` the job is only collected: it is accepted together with the outcome of the running one.
     """
-    options = {
-        "organization": owner.organization_id,
-        "user": owner.user_id,
-        "priority": priority,
-        "max_retries": max_retries,
-        "eta": scheduled_at,
-        "depends_on": depends_on,
-        "project": project_id,
-        "message": message,
-        "metadata": metadata,
-        "idempotency_key": idempotency_key,
-        "request_hash": request_hash,
-    }
-    task = offered(job_type)
-    args, kwargs = task.outside_arguments(payload)
-    job = sending.new_job(app, task.name, args, kwargs, task_id=None, options=options)
-    return sending.submit(job, scope)
+    now = calls.running_now(app)
+    collected = _collected.get()
+    if now is not None and collected is None and task_id == str(now.attempt.task_id):
+        # Task.retry sends the running task again: its row will wait for the new time, see signals.py.
+        now.changes = calls.changes(app, name, args, kwargs, now.retry)
+        return now.attempt.task_id
+    bodies, _ = _bodies.get(), _bodies.set(())
+    job = calls.new_job(
+        app,
+        name,
+        args,
+        kwargs,
+        task_id=task_id,
+        options=options,
+        is_handed_on=collected is not None,
+        bodies=bodies,
+    )
+    if collected is not None:
+        collected.append(job)
+        return job.id
+    return submit(calls.with_successors(app, job), whole_organization(job)).job.id
+
+
+def whole_organization(job: NewJob) -> Scope:
+    """The jobs on which one may depend that code has sent: code acts for its whole organization."""
+    return Scope(job.owner.organization_id, None)
+
+
+def submit(job: NewJob, scope: Scope) -> Submitted:
+    """Accept a job, which may depend on those of `scope`, then hand its message to the dispatcher.
+
+    Raises IdempotencyConflict or InvalidValue.
+    """
+    limits = Limits.configured(settings())
+    if job.successors or job.begins or job.joins:
+        with database().begin() as connection:
+            submitted = successors.submit(connection, job, limits, scope=scope)
+    else:
+        with database().autocommit() as connection:
+            submitted = jobs.submit(connection, job, limits, scope=scope)
+    crash_point(SUBMITTED)
+    if submitted.created:
+        dispatch(submitted.job)
+    return submitted
+
+
+def dispatch(job: JobRecord) -> None:
+    """Hand a job that was just accepted to the dispatcher: its message, or what its dependencies say by now."""
+    if job.status in FINISHED:  # it was revoked before
+        dispatcher().follow(job.id, job.organization_id)
+    elif job.hold is Hold.DEPENDENCY:
+        dispatcher().follow(job.depends_on[0], job.organization_id)
+    else:
+        dispatcher().send(job)
+
+
+@contextmanager
+def collecting(into: list[NewJob]) -> Iterator[list[NewJob]]:
+    """Collect the jobs that are sent within the block instead of submitting them."""
+    token = _collected.set(into)
+    try:
+        yield into
+    finally:
+        _collected.reset(token)
+
+
+def expect_body(group_id: str, body: Mapping[str, Any]) -> None:
+    """The next job is the first of a chord's header: let the rows of its body, and of what follows, come with it.
+
+    When that is a chord in turn, so is its first job.
+    """
+    _bodies.set((*_bodies.get(), (group_id, body)))
 
 
 def cancel(job_id: UUID, scope: Scope, *, actor: str, reason: str | None = None) -> JobRecord:

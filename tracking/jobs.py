@@ -324,7 +324,8 @@ def _attempt(row: Row[Any]) -> Attempt:
     )
 
 
-def _submission(job: NewJob) -> dict[str, Any]:
+def columns(job: NewJob) -> dict[str, Any]:
+    """What a new row begins with, by the names of its columns; and `delay`, and the `actor` of its history."""
     return {
         "id": job.id,
         "organization_id": job.owner.organization_id,
@@ -334,9 +335,9 @@ def _submission(job: NewJob) -> dict[str, Any]:
         "priority": job.priority,
         "queue": job.queue,
         "max_retries": job.max_retries,
-        "payload": Jsonb(dict(job.payload)),
-        "metadata": Jsonb(dict(job.metadata)),
-        "delivery": Jsonb(dict(job.delivery)),
+        "payload": dict(job.payload),
+        "metadata": dict(job.metadata),
+        "delivery": dict(job.delivery),
         "message": job.message,
         "parent_id": job.parent_id,
         "root_id": job.root_id or job.id,
@@ -346,23 +347,22 @@ def _submission(job: NewJob) -> dict[str, Any]:
         "request_hash": job.request_hash,
         "circuit_key": job.circuit_key,
         "depends_on": list(job.depends_on),
-        "due_at": job.scheduled_at,
+        "follows": job.follows,
+        "follows_group": job.follows_group,
+        "scheduled_at": job.scheduled_at,
         "delay": job.delay,
         "actor": job.actor or job.owner.user_id,
     }
 
 
+def _submission(job: NewJob) -> dict[str, Any]:
+    return {name: Jsonb(value) if isinstance(value, dict) else value for name, value in columns(job).items()}
+
+
 def _identity(job: NewJob) -> dict[str, Any]:
-    return {
-        "id": job.id,
-        "organization_id": job.owner.organization_id,
-        "user_id": job.owner.user_id,
-        "idempotency_key": job.idempotency_key,
-        "job_type": job.job_type,
-        "payload": Jsonb(dict(job.payload)),
-        "delivery": Jsonb(dict(job.delivery)),
-        "group_id": job.group_id,
-    }
+    names = ("id", "organization_id", "user_id", "idempotency_key", "job_type", "payload", "delivery", "group_id")
+    submitted = _submission(job)
+    return {name: submitted[name] for name in names}
 
 
 def _json(value: Any) -> Jsonb | None:

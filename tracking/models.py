@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 from uuid import UUID
 
 from tracking.states import Event, Hold, Status
@@ -68,6 +68,20 @@ class NewJob:
     successors: Sequence[NewJob] = ()
     begins: Sequence[str] = ()
     joins: bool = False
+
+
+class Wishes(TypedDict, total=False):
+    """What may be said of a new job beside its type, payload and owner, as NewJob has it; None: it is unsaid."""
+
+    priority: int | None
+    max_retries: int | None
+    scheduled_at: datetime | None
+    depends_on: Sequence[UUID] | None
+    project_id: str | None
+    message: str | None
+    metadata: JsonObject | None
+    idempotency_key: str | None
+    request_hash: str | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,7 @@ SUBMIT = for_driver(
                      CAST(:job_type AS text) AS job_type, CAST(:queue AS text) AS queue,
                      CAST(:circuit_key AS text) AS circuit_key,
                      CAST(:depends_on AS uuid[]) AS depends_on,
-                     coalesce(CAST(:due_at AS timestamptz),
+                     coalesce(CAST(:scheduled_at AS timestamptz),
                               clock_timestamp() + CAST(:delay AS interval)) AS due_at) AS asked
         CROSS JOIN LATERAL {let_through("asked")}
         ON CONFLICT DO NOTHING

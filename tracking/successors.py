@@ -7,6 +7,7 @@ reason.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -63,7 +64,8 @@ def plan(connection: Connection, planned: Sequence[NewJob]) -> list[JobRecord]:
     created: list[JobRecord] = []
     for start in range(0, len(planned), BATCH):
         batch = planned[start : start + BATCH]
-        parameters = {"jobs": [_planned(job) for job in batch], "actor": batch[0].actor or batch[0].owner.user_id}
+        rows = json.dumps([jobs.columns(job) for job in batch], default=str)  # ids and times as their text
+        parameters = {"jobs": rows, "actor": batch[0].actor or batch[0].owner.user_id}
         created += [record(row) for row in connection.execute(PLAN, parameters)]
     return created
 
@@ -75,24 +77,9 @@ def call(connection: Connection, job: NewJob, limits: Limits, by: Collection[UUI
     there is no such row, or it has been called before.
     """
     parameters = {
-        "id": job.id,
+        **jobs.columns(job),
         "by": [each for each in by if isinstance(each, UUID)],
         "by_groups": [each for each in by if isinstance(each, str)],
-        "organization_id": job.owner.organization_id,
-        "job_type": job.job_type,
-        "priority": job.priority,
-        "queue": job.queue,
-        "max_retries": job.max_retries,
-        "payload": dict(job.payload),
-        "delivery": dict(job.delivery),
-        "message": job.message,
-        "parent_id": job.parent_id,
-        "group_id": job.group_id,
-        "group_index": job.group_index,
-        "depends_on": list(job.depends_on),
-        "circuit_key": job.circuit_key,
-        "due_at": job.scheduled_at,
-        "delay": job.delay,
         **limits.parameters,
     }
     row = connection.execute(CALL, parameters).first()
@@ -250,27 +237,6 @@ def _repr(exception: Mapping[str, Any]) -> str:
     return f"{exception['exc_type']}({', '.join(map(repr, exception['exc_message']))})"
 
 
-def _planned(job: NewJob) -> dict[str, Any]:
-    return {
-        "id": str(job.id),
-        "organization_id": job.owner.organization_id,
-        "user_id": job.owner.user_id,
-        "project_id": job.project_id,
-        "job_type": job.job_type,
-        "priority": job.priority,
-        "queue": job.queue,
-        "max_retries": job.max_retries,
-        "payload": dict(job.payload),
-        "delivery": dict(job.delivery),
-        "parent_id": str(job.parent_id) if job.parent_id else None,
-        "root_id": str(job.root_id or job.id),
-        "group_id": job.group_id,
-        "group_index": job.group_index,
-        "follows": str(job.follows) if job.follows else None,
-        "follows_group": job.follows_group,
-    }
-
-
 _COLUMNS = """id, organization_id, user_id, project_id, job_type, priority, queue, max_retries, payload, delivery,
            parent_id, root_id, group_id, group_index, follows, follows_group"""
 
@@ -303,7 +269,6 @@ PLAN = statement(
         )
     })
     SELECT * FROM created WHERE is_new""",
-    jobs=JSONB,
 )
 
 _RUNS = f"(from_status IN ({listed(WAITING)}) OR why = '{UNCALLED}')"
@@ -336,7 +301,7 @@ CALL = statement(
                              CAST(NULL AS text) AS follows_group,
                              CAST(:job_type AS text) AS job_type, CAST(:queue AS text) AS queue,
                              CAST(:depends_on AS uuid[]) AS depends_on, CAST(:circuit_key AS text) AS circuit_key,
-                             coalesce(CAST(:due_at AS timestamptz),
+                             coalesce(CAST(:scheduled_at AS timestamptz),
                                       clock_timestamp() + CAST(:delay AS interval)) AS due_at) AS asked
         WHERE jobs.id = locked.id
         RETURNING jobs.*, locked.from_status, locked.held

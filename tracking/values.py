@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, date, datetime, time, timedelta
@@ -28,10 +29,14 @@ MAX_NAME = 255  # bytes of a name in a message (AMQP 0-9-1, 4.2.5.3: short strin
 MAX_HEADERS = 32 * 1024  # bytes; RabbitMQ takes all headers in one frame of 128 KiB
 DETAIL_BYTES = 64 * 1024
 MESSAGE_BYTES = 4 * 1024
+MOST_DEPENDENCIES = 100
 EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST = datetime(3000, 1, 1, tzinfo=UTC)
 LONGEST = timedelta(days=365 * 100)
 MAX_STEPS = 2**31 - 1  # PostgreSQL's integer
+SCALARS = frozenset({str, int, float, bool, type(None)})
+CONTAINERS = frozenset({dict, list, tuple})
+LONG_NUMBER = re.compile("[0-9]{16}")  # perhaps an integer beyond the limits
 TOO_DEEP = "... too deep ..."
 CUT = "... cut ..."
 
@@ -53,8 +58,11 @@ def check_json(value: Any, name: str, *, max_bytes: int = MAX_BYTES, max_depth: 
 
     Sizes are of the UTF-8 text without white space.
     """
-    _check(value, name, max_depth, max_depth)
-    size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+    data = _plain(value, max_depth)
+    if data is None:
+        _check(value, name, max_depth, max_depth)
+        data = _text(value).encode()
+    size = len(data)
     if size > max_bytes:
         raise InvalidValue(f"{name} is {size} bytes of JSON; at most {max_bytes} are allowed")
     return value
@@ -170,6 +178,36 @@ def bounded(text: str, max_bytes: int) -> str:
     mark = b"\n... cut ...\n"
     half = max(0, (max_bytes - len(mark)) // 2)
     return (data[:half] + mark + data[len(data) - half :])[:max_bytes].decode(errors="ignore")
+
+
+def _plain(value: Any, max_depth: int) -> bytes | None:
+    """The text of JSON with which nothing is wrong, most of it told by C code; None when that has to be looked into."""
+    try:
+        text = _text(value, allow_nan=False)
+        data = text.encode()
+    except (TypeError, ValueError, RecursionError):
+        return None
+    is_sound = "\\u0000" not in text and LONG_NUMBER.search(text) is None
+    return data if is_sound and type(value) in CONTAINERS and _is_shallow(value, max_depth) else None
+
+
+def _text(value: Any, *, allow_nan: bool = True) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=allow_nan, separators=(",", ":"))
+
+
+def _is_shallow(value: Any, depth: int) -> bool:
+    """Whether all keys are text, and nothing lies deeper than `depth`; False when neither is sure."""
+    if depth == 0:
+        return False
+    if isinstance(value, dict):
+        if not {*map(type, value)} <= {str}:
+            return False
+        value = value.values()
+    kinds = {*map(type, value)}
+    if kinds <= SCALARS:
+        return True
+    containers = [each for each in value if type(each) in CONTAINERS]
+    return kinds <= SCALARS | CONTAINERS and all(_is_shallow(each, depth - 1) for each in containers)
 
 
 def _check(value: Any, path: str, depth: int, max_depth: int) -> None:

@@ -38,7 +38,6 @@ def create_job(
     idempotency_key: Annotated[fields.IdempotencyKey | None, Header()] = None,
 ) -> answers.Created:
     """Accept a job. Once this has answered, the job is kept until it ends, whatever breaks in between."""
-    principal.must_have(offered(new.job_type).permission)
     submitted = _submit(principal, new, idempotency_key)
     response.headers.update(answers.created_headers(submitted))
     return answers.Created.of(submitted.job)
@@ -136,22 +135,11 @@ def list_page(principal: Principal, query: requests.ProjectListQuery, *, project
 
 
 def _submit(principal: Principal, new: requests.NewJob, idempotency_key: str | None) -> Submitted:
+    task = offered(new.job_type)
+    principal.must_have(task.permission)
     try:
-        return submission.create(
-            new.job_type,
-            new.payload,
-            owner=principal.owner,
-            priority=new.priority,
-            max_retries=new.max_retries,
-            scheduled_at=new.scheduled_at,
-            depends_on=new.depends_on,
-            scope=principal.scope,
-            project_id=new.project_id,
-            message=new.message,
-            metadata=new.metadata,
-            idempotency_key=idempotency_key,
-            request_hash=new.digest,
-        )
+        job = task.accept(new.payload, principal.owner, **new.wishes(idempotency_key))
+        return submission.submit(job, principal.scope)
     except ValidationError as error:
         raise invalid(error.errors(include_url=False, include_input=False), within="payload") from None
     except UnknownDependency as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from math import floor
 from typing import Annotated, Any, Literal
@@ -13,7 +14,7 @@ from tasks.encoding import as_json
 from tracking.errors import InvalidValue
 from tracking.reads.lists import CURSOR
 from tracking.states import STATUS_WORDS, status_of
-from tracking.values import check_json, check_segment, check_text
+from tracking.values import check_json, check_moment, check_segment, check_text
 
 
 def _instant(value: Any) -> datetime:
@@ -33,26 +34,16 @@ def _milliseconds(value: Any) -> Any:
     return floor(value / timedelta(milliseconds=1) + 0.5) if isinstance(value, timedelta) else value
 
 
-def _storable(value: str, info: ValidationInfo) -> str:
-    try:
-        return check_text(value, to_camel(info.field_name or "it"))
-    except InvalidValue as error:
-        raise ValueError(str(error)) from None
+def _checked(check: Callable[[Any, str], Any]) -> AfterValidator:
+    """What refuses a value with the words of `check`, which is told the name of the field."""
 
+    def checked(value: Any, info: ValidationInfo) -> Any:
+        try:
+            return check(value, to_camel(info.field_name or "it"))
+        except InvalidValue as error:
+            raise ValueError(str(error)) from None
 
-def _segment(value: str, info: ValidationInfo) -> str:
-    try:
-        return check_segment(value, to_camel(info.field_name or "it"))
-    except InvalidValue as error:
-        raise ValueError(str(error)) from None
-
-
-def _json_object(value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
-    try:
-        checked: dict[str, Any] = check_json(value, to_camel(info.field_name or "it"))
-    except InvalidValue as error:
-        raise ValueError(str(error)) from None
-    return checked
+    return AfterValidator(checked)
 
 
 def _listed(value: list[str]) -> list[str]:
@@ -90,12 +81,13 @@ WINDOW = (
 )
 
 # Of requests:
-Name = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_storable), _described(pattern=NO_NUL)]
-Segment = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_segment), _described(pattern=SEGMENT)]
-Text = Annotated[str, Field(max_length=1000), AfterValidator(_storable), _described(pattern=NO_NUL)]
-Words = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_storable), _described(pattern=NO_NUL)]
-JsonObject = Annotated[dict[str, Any], AfterValidator(_json_object)]
+Name = Annotated[str, Field(min_length=1, max_length=255), _checked(check_text), _described(pattern=NO_NUL)]
+Segment = Annotated[str, Field(min_length=1, max_length=255), _checked(check_segment), _described(pattern=SEGMENT)]
+Text = Annotated[str, Field(max_length=1000), _checked(check_text), _described(pattern=NO_NUL)]
+Words = Annotated[str, Field(min_length=1, max_length=200), _checked(check_text), _described(pattern=NO_NUL)]
+JsonObject = Annotated[dict[str, Any], _checked(check_json)]
 GivenInstant = Annotated[datetime, BeforeValidator(_instant), _described(pattern=MOMENT)]
+KeptInstant = Annotated[GivenInstant, _checked(check_moment)]
 Limit = Annotated[int, Field(ge=1, le=100)]
 Whole = BeforeValidator(_whole)
 Cursor = Annotated[str, Field(max_length=200, pattern=f"^({CURSOR})?$"), _described(pattern=f"^({CURSOR})?{END}")]

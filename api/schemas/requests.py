@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,6 +15,7 @@ from api.schemas.fields import (
     Cursor,
     GivenInstant,
     JsonObject,
+    KeptInstant,
     Limit,
     Listed,
     Name,
@@ -25,9 +26,9 @@ from api.schemas.fields import (
     Window,
     Words,
 )
-from tasks.sending import MOST_DEPENDENCIES
-from tracking.models import Filters
+from tracking.models import Filters, Wishes
 from tracking.states import STATUS_WORDS
+from tracking.values import MOST_DEPENDENCIES
 
 LAST_PAGE = 10_000  # further reading costs the database more and more: that is what cursors are for
 
@@ -55,7 +56,7 @@ class NewJob(Asked):
     max_retries: Annotated[int | None, Whole] = Field(
         default=None, strict=True, ge=0, le=100, description="Unset: what the handler says, see /v1/job-types."
     )
-    scheduled_at: GivenInstant | None = Field(default=None, description="Not to be started earlier.")
+    scheduled_at: KeptInstant | None = Field(default=None, description="Not to be started earlier.")
     depends_on: list[UUID] = Field(
         default=[],
         max_length=MOST_DEPENDENCIES,
@@ -65,6 +66,12 @@ class NewJob(Asked):
     project_id: Segment | None = None
     message: Text | None = Field(default=None, description="Shown until the handler reports its own.")
     metadata: JsonObject = Field(default={}, description="Kept with the job, not seen by the handler.")
+
+    def wishes(self, idempotency_key: str | None) -> Wishes:
+        """What it says beside the type and the payload, as a handler takes it; the key comes in a header."""
+        said = {name: value for name, value in self if name not in ("job_type", "payload")}
+        digest = None if idempotency_key is None else self.digest
+        return cast("Wishes", {**said, "idempotency_key": idempotency_key, "request_hash": digest})
 
     @property
     def digest(self) -> str:

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any
+from typing import Any, Unpack
 
 import pydantic
 import structlog
@@ -16,7 +16,7 @@ from celery.exceptions import Ignore, Reject
 from kombu.utils.imports import symbol_by_name
 from kombu.utils.uuid import uuid
 
-from tasks import sending
+from tasks import calls, submission
 from tasks.arguments import is_call
 from tasks.attempt import current, tracing
 from tasks.attempt.current import Asked
@@ -29,7 +29,7 @@ from tasks.retries import RetryPolicy, read_policy
 from tasks.signatures import Signature
 from tracking.db import database
 from tracking.errors import ConfigurationError
-from tracking.models import Attempt
+from tracking.models import Attempt, JsonObject, NewJob, Owner, Wishes
 from tracking.reads import lists
 from tracking.values import check_moment, check_seconds, storable_count, storable_json, storable_text
 
@@ -175,7 +175,7 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
         now = current.of(self.request)
         if now is None:
             return super().on_replace(sig)
-        with sending.collecting([]) as replacement:
+        with submission.collecting([]) as replacement:
             sig.delay()
         now.replacement = replacement
         raise Ignore("replaced by another task")
@@ -237,11 +237,9 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
         """The payload as it was sent, with its defaults. Raises pydantic.ValidationError."""
         return dict(payload) if self.payload_model is None else completed(self.payload_model, payload)
 
-    def outside_arguments(self, payload: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-        """The arguments that a payload from outside stands for. Raises pydantic.ValidationError."""
-        if self.signature_read.takes_object:
-            return [payload], {}
-        return [], self.signature_read.arguments(payload)
+    def accept(self, payload: JsonObject, owner: Owner, **wishes: Unpack[Wishes]) -> NewJob:
+        """The job that somebody outside of Celery asks for, to be submitted; see tasks.calls.accept."""
+        return calls.accept(self, payload, owner, **wishes)
 
     def blames_payload(self, error: BaseException) -> bool:
         """Whether an attempt failed by the fault of its payload, which says nothing of the type."""

@@ -17,7 +17,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
-from tasks import sending
+from tasks import calls, submission
 from tasks.attempt import current
 from tasks.attempt.exceptions import described
 from tasks.encoding import from_plain
@@ -44,7 +44,7 @@ INCOMPLETE = Failure("ChordError", "its header was never sent completely")
 def collect(publish: Callable[[], Any]) -> Any:
     """Let Celery send successors of the running task: they wait for its outcome, and what cannot be sent fails then."""
     now = current.of(current_task.request)
-    with sending.collecting(now.successors if now is not None else []):
+    with submission.collecting(now.successors if now is not None else []):
         try:
             return publish()
         except (SoftTimeLimitExceeded, SQLAlchemyError):
@@ -148,8 +148,8 @@ def _submit_one(connection: Connection, job: NewJob, limits: Limits, by: Collect
     if called is not None:
         return [called]
     try:
-        job = sending.with_successors(_app(), job)
-        submitted = successors.submit(connection, job, limits, scope=sending.whole_organization(job))
+        job = calls.with_successors(_app(), job)
+        submitted = successors.submit(connection, job, limits, scope=submission.whole_organization(job))
     except (IdempotencyConflict, InvalidValue, UnknownDependency) as error:
         return submit(connection, _refused(connection, job, _failure(error)))
     if submitted.created:
@@ -180,7 +180,7 @@ def _complete_chord(connection: Connection, request: Any, now: current.Running) 
     results = groups.results(connection, group_id)
     if results is None:
         return []
-    with sending.collecting([]) as collected:
+    with submission.collecting([]) as collected:
         try:
             signature(request.chord, app=_app()).delay(from_plain(results))
         except (SoftTimeLimitExceeded, SQLAlchemyError):
@@ -238,7 +238,7 @@ def _errbacks(request: Any, outcome: Outcome) -> list[NewJob]:
 
 def _called(request: Any, exception: Any, traceback: str | None) -> list[NewJob]:
     backend: Any = _app().backend
-    with sending.collecting([]) as collected:
+    with submission.collecting([]) as collected:
         try:
             backend.call_errbacks(request, backend.exception_to_python(exception), traceback)
         except (SoftTimeLimitExceeded, SQLAlchemyError):

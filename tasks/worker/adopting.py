@@ -19,7 +19,7 @@ from celery.utils.log import get_logger
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from tasks import sending
+from tasks import calls, submission
 from tasks.broker.messages import JOB_ID_HEADER
 from tasks.options import KNOWN
 from tasks.persistence import DatabaseAway, persist, recorder
@@ -90,10 +90,10 @@ class Call:
         (args, kwargs, _), asked = self.body, self.headers
         check_name(asked.id, "its id")
         job_id = str(job_id_of(asked.id))
-        job = sending.new_job(app, asked.task, args, kwargs, task_id=job_id, options=self._options(message, queues))
+        job = calls.new_job(app, asked.task, args, kwargs, task_id=job_id, options=self._options(message, queues))
         # The same message again is the same job, whatever has become of that meanwhile.
         key, fingerprint = f"message {asked.id}", _fingerprint(asked.task, message.body)
-        return sending.with_successors(app, replace(job, idempotency_key=key, request_hash=fingerprint))
+        return calls.with_successors(app, replace(job, idempotency_key=key, request_hash=fingerprint))
 
     def _options(self, message: Any, queues: Container[Any]) -> dict[str, Any]:
         asked, embedded = self.headers, self.body[2] or {}
@@ -131,7 +131,7 @@ class Call:
         # The arguments of Celery's own tasks are signatures, too.
         signatures = [embedded, args, kwargs] if self.headers.task.startswith("celery.") else [embedded]
         for stamp in self.headers.stamped_headers or ():
-            if stamp in sending.RESERVED_HEADERS or stamp in KNOWN:
+            if stamp in calls.RESERVED_HEADERS or stamp in KNOWN:
                 raise InvalidValue(f"it must not have a stamp of the name {stamp!r}")
         named = _options_of_ours(signatures)
         if named is not None:
@@ -169,7 +169,7 @@ class Door:
         """Why it cannot be adopted; None when it was, now or before."""
         try:
             job = call.new_job(message, self._consumer.app.amqp.queues.consume_from)
-            submitted = sending.submit(job, sending.whole_organization(job))
+            submitted = submission.submit(job, submission.whole_organization(job))
         except (DBAPIError, PoolTimeoutError) as error:
             if is_away(error) or is_too_slow(error):
                 raise
@@ -210,7 +210,7 @@ def first_fault(error: pydantic.ValidationError) -> str:
 
 def foreign_headers(headers: Mapping[str, Any], fields: Mapping[str, Any]) -> tuple[ForeignHeaders, dict[str, Any]]:
     """What a call says besides its arguments, and what else its sender has put into the headers."""
-    celery = sending.RESERVED_HEADERS - {JOB_ID_HEADER}
+    celery = calls.RESERVED_HEADERS - {JOB_ID_HEADER}
     others = {
         name: value for name, value in headers.items() if name not in celery and not name.startswith(BROKERS_HEADERS)
     }

@@ -18,7 +18,7 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import current_app, signals
 from celery.exceptions import InvalidTaskError, Reject, SoftTimeLimitExceeded
 
-from tasks import revoking, sending
+from tasks import revoking, submission
 from tasks.attempt import current, succession
 from tasks.attempt.current import Running
 from tasks.attempt.exceptions import failure_of
@@ -118,7 +118,7 @@ def end_attempt(request: Any, now: Running, kind: OutcomeKind, *, how: str, **de
     settled, successors = accepted
     log.info("job.ended", status=str(settled.status))
     for successor in successors:
-        sending.dispatch(successor)
+        submission.dispatch(successor)
     _follow([settled])
     if kind in ("failed", "retry"):
         persist(lambda: _trip(handler_of(now), settled.job_id), job_id=str(settled.job_id))
@@ -212,7 +212,7 @@ def _settle_elsewhere(outcome: Outcome) -> list[Settled]:
         settled = jobs.settle(connection, [outcome], max_losses=settings().max_losses)
         followers = [job for each in settled for job in succession.end_elsewhere(connection, each)]
     for follower in followers:
-        sending.dispatch(follower)
+        submission.dispatch(follower)
     _follow(settled)
     return settled
 

@@ -19,7 +19,7 @@ from celery.worker.components import Pool
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from tasks import sending
+from tasks import submission
 from tasks.attempt import succession
 from tasks.broker import admitting
 from tasks.broker.dispatcher import Publisher, dispatcher
@@ -249,7 +249,7 @@ def _reap() -> None:
     for lost in reaped:
         log.error("worker.lost", job_id=str(lost.job_id), status=str(lost.status))
         for errback in succession.reaped(lost):
-            sending.dispatch(errback)
+            submission.dispatch(errback)
 
 
 def _note_refusal(task_id: UUID, error: Exception) -> None:

@@ -96,6 +96,8 @@ def test_an_unknown_job_type_is_refused(caller: Caller) -> None:
         {"scheduledAt": 1767225600},
         {"scheduledAt": "9999-12-31T23:59:59-01:00"},
         {"scheduledAt": "0001-01-01T00:00:00+01:00"},
+        {"scheduledAt": "1969-12-31T23:59:59Z"},
+        {"scheduledAt": "3000-01-01T00:00:00Z"},
         {"projectId": ""},
         {"projectId": "x" * 256},
         {"projectId": "a/b"},

@@ -15,7 +15,7 @@ from celery import Celery, Task, _state
 from celery.app.amqp import AMQP
 from kombu import Connection, Producer
 
-from tasks import BaseModel, Job, sending
+from tasks import BaseModel, Job, calls
 from tasks.app import JobApp
 from tasks.arguments import PASSING, payload_to_arguments
 from tasks.attempt import succession
@@ -105,7 +105,7 @@ def app() -> Iterator[JobApp]:
 
 def row(app: JobApp, name: str, args: Any = None, kwargs: Any = None, **options: Any) -> NewJob:
     """The row that a call would write."""
-    return sending.new_job(app, name, args, kwargs, task_id=options.pop("task_id", None), options=options)
+    return calls.new_job(app, name, args, kwargs, task_id=options.pop("task_id", None), options=options)
 
 
 def accepted(tracked: Tracked, job: NewJob) -> JobRecord:
@@ -330,7 +330,7 @@ RETRIES: list[tuple[dict[str, Any], dict[str, Any]]] = [
 @pytest.mark.parametrize(("options", "changed"), RETRIES)
 def test_an_option_of_a_retry_is_a_change_of_the_row(app: JobApp, options: Any, changed: dict[str, Any]) -> None:
     """And what is not named stays."""
-    changes = sending._changes(app, "a", [1], {}, Asked(options, has_arguments=False, max_retries=None))
+    changes = calls.changes(app, "a", [1], {}, Asked(options, has_arguments=False, max_retries=None))
     found = {name: getattr(changes, name) for name in ("payload", "delivery", "queue", "priority", "max_retries")}
     assert {name: value for name, value in found.items() if value is not None} == changed
 
@@ -417,7 +417,7 @@ def test_the_row_the_job_types_and_the_behaviour_agree(
     task: Any = app.tasks["handle"]
     told = task.retry_policy()
     assert {name: told[name] for name in expected} == expected
-    limit = sending.MAX_RETRIES_LIMIT if told["maxRetries"] is None else told["maxRetries"]
+    limit = calls.MAX_RETRIES_LIMIT if told["maxRetries"] is None else told["maxRetries"]
     assert row(app, "handle").max_retries == limit
     for retries in range(4):
         longest = told["delay"] if told["delay"] is not None else min(told["backoffMax"], told["backoff"] * 2**retries)

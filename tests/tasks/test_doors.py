@@ -18,7 +18,7 @@ from tasks import Job
 from tasks.attempt import current
 from tasks.attempt.job import _percent, _share_of_steps
 from tasks.attempt.progress import Reporter
-from tasks.sending import RESERVED_HEADERS, new_job
+from tasks.calls import RESERVED_HEADERS, new_job
 from tests.properties import UNHURRIED
 from tests.servers import Servers
 from tests.tracked import ACME, Tracked, empty, own_pool

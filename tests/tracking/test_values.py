@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -64,6 +66,19 @@ def test_json_may_be_32_levels_deep_and_no_deeper(in_lists: bool) -> None:  # no
     check_json(_nested(MAX_DEPTH, 1, in_lists=in_lists), "payload")
     with pytest.raises(InvalidValue, match="nested deeper than 32 levels"):
         check_json(_nested(MAX_DEPTH + 1, 1, in_lists=in_lists), "payload")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("a text of \\u0000", "1234567890123456789", 0.12345678901234568, MAX_INTEGER, -MAX_INTEGER),
+        *((1, "a"), OrderedDict(a=OrderedDict(b=[1])), [HTTPStatus.OK, True], {}),
+    ],
+    ids=str,
+)
+def test_what_only_looks_wrong_is_let_in(value: Any) -> None:
+    """The quick look at the text as a whole leaves what is in doubt to the one at each value."""
+    assert check_json({"a": [value]}, "payload") == {"a": [value]}
 
 
 def test_json_of_any_depth_is_refused_without_a_recursion_error() -> None:

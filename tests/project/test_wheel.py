@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.celeriac.test_face import CALL, HANDLER, TOOLS
 from tests.servers import Servers
-from tests.test_face import CALL, HANDLER, TOOLS
 
 # Whoever imports one of them instead of ours ends at once.
 STRANGER = 'raise RuntimeError("the module of the user was imported")\n'

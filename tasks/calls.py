@@ -1,14 +1,12 @@
-"""From a call of Celery's to a job: the arguments become a payload, the options become columns of the row."""
+"""The new job that a call of Celery's asks for: here alone Celery's words for it are known, and here they end."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 from uuid import UUID
 
 from celery import Celery, current_task
@@ -18,24 +16,19 @@ from celery.utils.functional import maybe_list
 from uuid_utils.compat import uuid7
 
 from tasks import canvases
-from tasks.arguments import PASSING, Arguments, arguments_to_payload, is_call
+from tasks.arguments import PASSING, Arguments, arguments_of, arguments_to_payload, from_outside, payload_to_arguments
 from tasks.attempt import current
-from tasks.broker.dispatcher import dispatcher
 from tasks.broker.messages import PROPERTIES
-from tasks.encoding import as_json, from_plain, to_header, to_headers, to_plain
+from tasks.encoding import from_plain, to_header, to_headers, to_plain
 from tasks.options import check_options
-from tracking import jobs, successors
-from tracking.admission.holds import Limits
-from tracking.crashpoints import SUBMITTED, crash_point
-from tracking.db import database
 from tracking.errors import InvalidValue, OwnerMissing
-from tracking.models import Attempt, Changes, JobRecord, NewJob, Owner, Scope, Submitted
+from tracking.models import Attempt, Changes, JsonObject, NewJob, Owner, Wishes
 from tracking.ownership import current_owner
 from tracking.settings import settings
-from tracking.states import FINISHED, Hold
 from tracking.values import (
     MAX_DEPTH,
     MESSAGE_BYTES,
+    MOST_DEPENDENCIES,
     check_headers,
     check_json,
     check_moment,
@@ -51,7 +44,6 @@ if TYPE_CHECKING:
 MAX_RETRIES_LIMIT = 1_000_000  # what Celery's max_retries=None, "for ever", becomes
 DEFAULT_MAX_RETRIES = 3
 PRIORITIES = range(10)
-MOST_DEPENDENCIES = 100
 # What is handed on from one job to the next is no payload of a caller's: it holds results, each within its own limits,
 # as arguments. All that goes with a message must stay below the 16 MiB that RabbitMQ 4 takes by default.
 HANDED_ON = {"max_bytes": 8 * 2**20, "max_depth": MAX_DEPTH + 8}
@@ -80,88 +72,29 @@ RESERVED_HEADERS = frozenset(
     | {"id", "task", "job_id", "lang", "group", "timelimit", "origin", "stamps", "compression"}
 )
 
-_collected: ContextVar[list[NewJob] | None] = ContextVar("collected", default=None)
-_bodies: ContextVar[tuple[tuple[str, Mapping[str, Any]], ...]] = ContextVar("bodies", default=())
 
+def new_job(
+    app: Celery,
+    name: str,
+    args: Any,
+    kwargs: Any,
+    *,
+    task_id: str | None,
+    options: dict[str, Any],
+    is_handed_on: bool = False,
+    bodies: Iterable[tuple[str, Mapping[str, Any]]] = (),
+) -> NewJob:
+    """The job that a call of send_task asks for. Raises the errors of a bad request; nothing is written.
 
-def send(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | None, options: dict[str, Any]) -> UUID:
-    """Accept a job and hand its message to the dispatcher; returns the job's id.
-
-    Within `collecting` the job is only collected: it is accepted together with the outcome of the running one.
+    `is_handed_on`: what the running job has as results may be among the arguments. `bodies`: of the chords, by the ids
+    of their groups, whose first job this is.
     """
-    now = running_now(app)
-    collected = _collected.get()
-    if now is not None and collected is None and task_id == str(now.attempt.task_id):
-        # Task.retry sends the running task again: its row will wait for the new time, see signals.py.
-        now.changes = _changes(app, name, args, kwargs, now.retry)
-        return now.attempt.task_id
-    job = new_job(app, name, args, kwargs, task_id=task_id, options=options)
-    if collected is not None:
-        collected.append(job)
-        return job.id
-    return submit(with_successors(app, job), whole_organization(job)).job.id
-
-
-def whole_organization(job: NewJob) -> Scope:
-    """The jobs on which one may depend that code has sent: code acts for its whole organization."""
-    return Scope(job.owner.organization_id, None)
-
-
-def submit(job: NewJob, scope: Scope) -> Submitted:
-    """Accept a job, which may depend on those of `scope`, then hand its message to the dispatcher.
-
-    Raises IdempotencyConflict or InvalidValue.
-    """
-    limits = Limits.configured(settings())
-    if job.successors or job.begins or job.joins:
-        with database().begin() as connection:
-            submitted = successors.submit(connection, job, limits, scope=scope)
-    else:
-        with database().autocommit() as connection:
-            submitted = jobs.submit(connection, job, limits, scope=scope)
-    crash_point(SUBMITTED)
-    if submitted.created:
-        dispatch(submitted.job)
-    return submitted
-
-
-def dispatch(job: JobRecord) -> None:
-    """Hand a job that was just accepted to the dispatcher: its message, or what its dependencies say by now."""
-    if job.status in FINISHED:  # it was revoked before
-        dispatcher().follow(job.id, job.organization_id)
-    elif job.hold is Hold.DEPENDENCY:
-        dispatcher().follow(job.depends_on[0], job.organization_id)
-    else:
-        dispatcher().send(job)
-
-
-@contextmanager
-def collecting(into: list[NewJob]) -> Iterator[list[NewJob]]:
-    """Collect the jobs that are sent within the block instead of submitting them."""
-    token = _collected.set(into)
-    try:
-        yield into
-    finally:
-        _collected.reset(token)
-
-
-def expect_body(group_id: str, body: Mapping[str, Any]) -> None:
-    """The next job is the first of a chord's header: let the rows of its body, and of what follows, come with it.
-
-    When that is a chord in turn, so is its first job.
-    """
-    _bodies.set((*_bodies.get(), (group_id, body)))
-
-
-def new_job(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | None, options: dict[str, Any]) -> NewJob:
-    """The job that a call of send_task asks for. Raises the errors of a bad request; nothing is written."""
-    bodies, _ = _bodies.get(), _bodies.set(())
     check_options(options)
     handler: Job | None = app.tasks.get(name)  # type: ignore[assignment]
     options = {**(_defaults(handler) if handler is not None else {}), **_given(options)}
     now = running_now(app)
     parent = now.attempt if now is not None else None
-    arguments = _arguments(handler, args, kwargs, HANDED_ON if _collected.get() is not None else {})
+    arguments = arguments_of(handler, args, kwargs, HANDED_ON if is_handed_on else {})
     identifier = _identifier(task_id)
     priority = _priority(options.get("priority"))
     due_at, delay = _due(options.get("eta"), options.get("countdown"))
@@ -191,7 +124,34 @@ def new_job(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | No
         begins=tuple(group_id for group_id, _ in bodies),
         joins=now is not None and str(identifier) in now.joining,
     )
-    return _with_successors(app, job, [step for each in bodies for step in canvases.body(*each)]) if bodies else job
+    steps = [step for each in bodies for step in canvases.body(*each)]
+    return _with_successors(app, job, steps) if steps else job
+
+
+def accept(handler: Job, payload: JsonObject, owner: Owner, **wishes: Unpack[Wishes]) -> NewJob:
+    """The job that somebody outside of Celery asks a handler for. Raises pydantic.ValidationError or InvalidValue.
+
+    The payload is JSON within the limits, and so are the wishes: what is unsaid is as the handler says.
+    """
+    defaults = _defaults(handler)
+    arguments = from_outside(handler, payload)
+    call = payload_to_arguments(arguments.payload, arguments.passing, takes_payload=handler.takes_payload)
+    said: dict[str, Any] = {name: value for name, value in wishes.items() if value is not None}
+    said["depends_on"] = tuple(dict.fromkeys(said.get("depends_on", ())))
+    return replace(
+        NewJob(
+            id=uuid7(),
+            owner=Owner(_kept(owner.organization_id, "organization"), _kept(owner.user_id, "user")),
+            job_type=handler.name,
+            queue=_queue(handler.app, defaults, handler.name, call, handler),
+            payload=arguments.payload,
+            priority=_priority(defaults.get("priority")),
+            max_retries=_max_retries(None, handler),
+            delivery=_delivery(defaults, arguments),
+            circuit_key=handler.circuit_of(arguments.payload),
+        ),
+        **said,
+    )
 
 
 def with_successors(app: Celery, job: NewJob) -> NewJob:
@@ -245,37 +205,13 @@ def _successor(app: Celery, job: NewJob, step: canvases.Step, joining: Collectio
     )
 
 
-def _arguments(handler: Job | None, args: Any, kwargs: Any, limits: Mapping[str, int]) -> Arguments:
-    """What the row keeps of the arguments: as they were sent, and the defaults of a payload."""
-    if handler is None:
-        arguments = arguments_to_payload(args, kwargs)
-    else:
-        sole, needed = handler.signature_read.sole, handler.takes_payload
-        arguments = arguments_to_payload(args, kwargs, parameter=sole, takes_payload=needed)
-        if handler.payload_model is not None:
-            arguments = _validated(handler, arguments)
-    check_json(as_json(arguments.payload), "payload", **limits)
-    return arguments
-
-
-def _validated(handler: Job, arguments: Arguments) -> Arguments:
-    payload: Any = from_plain(arguments.payload)
-    if arguments.passing is None and is_call(payload):
-        if len(payload["args"]) + len(payload["kwargs"]) != 1:
-            raise InvalidValue(f"{handler.name} takes one argument, its payload")
-        payload = [*payload["args"], *payload["kwargs"].values()][0]
-    elif arguments.passing == "named" and not handler.takes_payload:
-        return arguments
-    return arguments_to_payload([handler.validate_payload(payload)], None, takes_payload=True)
-
-
-def _changes(app: Celery, name: str, args: Any, kwargs: Any, asked: current.Asked | None) -> Changes:
+def changes(app: Celery, name: str, args: Any, kwargs: Any, asked: current.Asked | None) -> Changes:
     """What a retry changes of its row: nothing but what the body named."""
     if asked is None:
         return Changes()
     named = _given(asked.options)
     handler: Any = app.tasks.get(name)
-    arguments = _arguments(handler, args, kwargs, HANDED_ON) if asked.has_arguments else None
+    arguments = arguments_of(handler, args, kwargs, HANDED_ON) if asked.has_arguments else None
     delivery: dict[str, Any] = {each: None for each in asked.options if each in DELIVERED_OPTIONS}
     delivery |= _delivery(named, None)
     if arguments is not None:

@@ -16,7 +16,7 @@ import celeriac
 from celeriac import handlers, packages
 from tasks.app import HANDLERS
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 TOOLS = ROOT / ".tools" / "bin"
 
 HANDLER = """
