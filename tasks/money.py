@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from pydantic import model_validator
@@ -21,6 +22,7 @@ MONETARY_WORDS = frozenset({
     "salary", "subtotal", "tax", "taxes", "total", "totals", "vat",
 })
 # fmt: on
+SHORT = 64  # characters of a key whose answer is kept: the objects of a list repeat theirs
 
 
 class PayloadWithoutMoney(BaseModel):
@@ -38,8 +40,7 @@ class PayloadWithoutMoney(BaseModel):
 
 def names_money(key: str) -> bool:
     """Whether a key (snake_case or camelCase) names a monetary value; what ends in id or ids is an id."""
-    words = re.sub(r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", key).lower().split()
-    return not MONETARY_WORDS.isdisjoint(words) and words[-1] not in ("id", "ids")
+    return _short_names_money(key) if len(key) <= SHORT else _names_money(key)
 
 
 def find_money(value: Any, place: str = "", depth: int = MAX_DEPTH) -> str | None:
@@ -60,3 +61,11 @@ def find_money(value: Any, place: str = "", depth: int = MAX_DEPTH) -> str | Non
 
 
 _SIGN_AND_NUMBER = re.compile(r"[$€£¥₹]\s?\d|\d\s?[€£¥₹]|\b(?:USD|EUR|GBP|CHF|JPY)\s?\d|\d\s?(?:USD|EUR|GBP|CHF|JPY)\b")
+
+
+def _names_money(key: str) -> bool:
+    words = re.sub(r"[^A-Za-z0-9]+|(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", key).lower().split()
+    return not MONETARY_WORDS.isdisjoint(words) and words[-1] not in ("id", "ids")
+
+
+_short_names_money = lru_cache(maxsize=4096)(_names_money)
