@@ -4,6 +4,7 @@ from typing import Any
 
 from kombu import Queue
 
+from tasks.command_line import wrong_settings_told
 from tracking.settings import settings
 
 HIGHEST_PRIORITY = 9
@@ -38,7 +39,7 @@ task_track_started = False
 def __getattr__(name: str) -> Any:
     """What follows from BROKER_URL, read at its first use: who declares a handler and calls it may have no broker."""
     if name == "broker_url":
-        return settings().broker
+        return _broker()
     if name == "broker_transport_options":
         # Read by the worker and by Flower: one list for each of the ten priorities, see tasks/broker/transport.py.
         return {"priority_steps": list(range(HIGHEST_PRIORITY + 1))} if _is_redis() else {}
@@ -48,4 +49,9 @@ def __getattr__(name: str) -> Any:
 
 
 def _is_redis() -> bool:
-    return settings().broker.startswith(("redis:", "rediss:"))
+    return _broker().startswith(("redis:", "rediss:"))
+
+
+def _broker() -> str:
+    with wrong_settings_told():
+        return settings().broker

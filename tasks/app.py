@@ -21,6 +21,7 @@ from tasks import submission
 from tasks.attempt import succession
 from tasks.attempt.job import as_job
 from tasks.broker import transport
+from tasks.command_line import wrong_settings_told
 from tasks.retries import read_policy
 from tasks.signatures import resolve_annotations
 from tracking.errors import ConfigurationError
@@ -102,7 +103,8 @@ class JobApp(Celery):
         if not self.finalized:
             super().finalize(auto=auto)
             try:
-                import_handlers()
+                with wrong_settings_told():
+                    import_handlers()
             except BaseException:
                 self.finalized = False
                 raise

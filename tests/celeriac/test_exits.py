@@ -17,7 +17,7 @@ from sqlalchemy import create_engine, make_url, text
 
 from celeriac.cli import command
 from celeriac.program import STATUSES
-from tests.commands import Ended, run
+from tests.commands import PROGRAM, Ended, python, run
 from tests.live import Platform, eventually
 from tests.servers import Servers, new_database
 from tracking.exits import Exit
@@ -121,6 +121,17 @@ def test_a_wrong_setting_is_status_2(name: str, fault: str, monkeypatch: pytest.
     variable, value, line = WRONG_SETTINGS[fault]
     monkeypatch.setenv(variable, value)
     end = failing(*COMMANDS[name])
+    check(end, Exit.MISUSED, line)
+    assert end.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("wrong", [*WRONG_SETTINGS, "handlers"])
+def test_celerys_own_command_tells_a_wrong_setting_alike(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line and status 2 from `celery -A tasks worker`, not the traceback of a fault."""
+    handlers = ("CELERIAC_IMPORTS", "nowhere", "CELERIAC_IMPORTS: there is no module 'nowhere'")
+    variable, value, line = {**WRONG_SETTINGS, "handlers": handlers}[wrong]
+    monkeypatch.setenv(variable, value)
+    end = python(str(Path(PROGRAM).with_name("celery")), "-A", "tasks", "worker")
     check(end, Exit.MISUSED, line)
     assert end.err.count("\n") == 1
 
