@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from itertools import count
 from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import UUID
@@ -40,7 +41,9 @@ class HandingBack:
         self._worker = worker
         self._lease = lease
         self._ends: SimpleQueue[bool] = SimpleQueue()  # unlike an Event it may be used while a signal is handled
-        self._requests = 0
+        self._earlier = count()  # requests; unlike `+=` not to be interrupted by the next signal half-way
+        # It is sent while a signal is handled, which the next one may interrupt where this lock is held.
+        signals.worker_shutting_down.lock = threading.RLock()  # type: ignore[attr-defined]  # celery-types knows no lock
         signals.worker_shutting_down.connect(self._on_signal, weak=False)
 
     def begin(self) -> None:
@@ -53,8 +56,7 @@ class HandingBack:
         self._ends.put(item=True)
 
     def _on_signal(self, **_: Any) -> None:
-        self._requests += 1
-        if self._requests > 1:  # somebody is in a hurry
+        if next(self._earlier):  # somebody is in a hurry
             self._ends.put(item=False)
 
     def _watch(self) -> None:

@@ -8,8 +8,21 @@ from uuid import UUID
 
 import psutil
 
+from tests.commands import python
 from tests.live import Platform, eventually
 from tests.platform.test_cancel import cancel_row, receipt, start_nap
+
+INTERRUPTED = """
+import os, signal
+from uuid import uuid4
+from celery import signals
+from tasks.worker.shutdown import HandingBack
+HandingBack(None, uuid4())
+signal.signal(signal.SIGTERM, lambda *_: signals.worker_shutting_down.send(sender="worker"))
+with signals.worker_shutting_down.lock:
+    os.kill(os.getpid(), signal.SIGTERM)
+print("it went on")
+"""
 
 
 def test_a_stopped_worker_finishes_its_job_and_leaves(platform: Platform) -> None:
@@ -73,6 +86,11 @@ def test_a_second_sigterm_ends_the_grace_period(platform: Platform) -> None:
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(15) == 0
     assert (platform.job(job_id).status, platform.job(job_id).losses) == ("queued", 0)
+
+
+def test_a_second_signal_may_interrupt_the_first_one_anywhere() -> None:
+    """Also where Celery holds the lock of what it sends then: the worker would wait for itself for ever."""
+    assert python("-c", INTERRUPTED, within=20).out == "it went on\n"
 
 
 def test_a_cold_shutdown_hands_back_too(platform: Platform) -> None:
