@@ -41,6 +41,7 @@ MINUTE = timedelta(minutes=1)
 POLICY = Policy({Status.SUCCEEDED: 30 * DAY, Status.FAILED: 90 * DAY, Status.CANCELLED: 90 * DAY})
 ENDS = [("succeeded", 30 * DAY), ("failed", 90 * DAY), ("cancelled", 90 * DAY)]
 PATIENCE = 20.0
+HANDICAP = 0.01  # seconds at most
 
 
 @pytest.fixture
@@ -278,8 +279,8 @@ def test_a_race_of_removal_and_retry_has_one_winner(pool: Database, tracked: Tra
         for _ in range(40):
             job, line = aged(tracked, "failed", 91 * DAY), Barrier(2, timeout=PATIENCE)
             runs = (
-                threads.submit(retry, job, chance.uniform(0, 0.002), line),
-                threads.submit(remove, chance.uniform(0, 0.002), line),
+                threads.submit(retry, job, chance.uniform(0, HANDICAP), line),
+                threads.submit(remove, chance.uniform(0, HANDICAP), line),
             )
             retried, gone = (run.result(PATIENCE) for run in runs)
             assert retried is not gone
