@@ -23,7 +23,8 @@ def an_exception_of_the_handlers_own() -> Any:
 
 @canvas
 def a_failing_chain() -> Any:
-    return raised(chain(echo.s(1), refuse.s(), echo.s()).delay())
+    # Plain Celery stores the state of the last task after that of the one that has failed, which is what this raises.
+    return raised(chain(echo.s(1), refuse.s(), echo.s()).delay())[:3]
 
 
 @canvas
