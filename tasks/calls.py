@@ -357,17 +357,11 @@ def _delivery(options: Mapping[str, Any], arguments: Arguments | None) -> dict[s
             check_name(kept[name], name)
     kept |= {name: check_name(str(options[name]), name) for name in PROPERTIES if options.get(name)}
     plain: dict[str, Any] = {**to_plain(kept), **_headers(options)}
-    known = {"chain"} if _is_handed_on(options.get("chain")) else set()
+    known = {"chain"} if isinstance(options.get("chain"), canvases.Rest) else set()
     check_json(
         {name: value for name, value in plain.items() if name not in known}, "the task's options", **CANVAS_LIMITS
     )
     return plain
-
-
-def _is_handed_on(chain: Any) -> bool:
-    """Whether this is what is left of the running task's chain, of which each link would be checked at every link."""
-    whole: Any = getattr(current_task.request, "chain", None) if current_task and chain else None
-    return bool(whole) and chain == whole[:-1]
 
 
 def _headers(options: Mapping[str, Any]) -> dict[str, Any]:

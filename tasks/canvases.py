@@ -18,6 +18,15 @@ Signature = Mapping[str, Any]  # Celery's, or its JSON
 Before = UUID | str | None
 
 
+class Rest(list[Any]):
+    """What is left of a running task's chain: it was checked as a whole when it was sent, and is not at each link."""
+
+    def __getitem__(self, place: Any) -> Any:
+        """A link, or the rest without some."""
+        found = super().__getitem__(place)
+        return Rest(found) if isinstance(place, slice) else found
+
+
 @dataclass(frozen=True, slots=True)
 class Step:
     """A task that will be called with the result of what is `before` it; `errbacks`: its own and its chain's.

@@ -53,7 +53,7 @@ def submit(connection: Connection, job: NewJob, limits: Limits, *, scope: Scope 
     if not unknown:
         row = run(connection, statements.SUBMIT, {**_submission(job), **limits.parameters})
         if row is not None:
-            return Submitted(unless_revoked(connection, row), created=True)
+            return Submitted(unless_revoked(connection, record(row), row.revoked_by), created=True)
     existing = connection.execute(statements.EXISTING, _identity(job)).first()
     if existing is None and unknown:
         raise UnknownDependency(f"there is no job {unknown[0]} to depend on", job_ids=unknown)
@@ -69,12 +69,12 @@ def submit(connection: Connection, job: NewJob, limits: Limits, *, scope: Scope 
     return Submitted(found, created=False)
 
 
-def unless_revoked(connection: Connection, row: Any) -> JobRecord:
+def unless_revoked(connection: Connection, job: JobRecord, revoked_by: str | None) -> JobRecord:
     """A job that was just submitted: cancelled when it was revoked before."""
-    if row.revoked_by is None:
-        return record(row)
-    cancelled = cancel_dispatch(connection, row.id, actor=row.revoked_by, reason="revoked before it was submitted")
-    return cancelled.job if cancelled is not None else record(row)
+    if revoked_by is None:
+        return job
+    cancelled = cancel_dispatch(connection, job.id, actor=revoked_by, reason="revoked before it was submitted")
+    return cancelled.job if cancelled is not None else job
 
 
 def claim(connection: Connection, claims: Sequence[Claim]) -> list[Attempt | Refusal]:
@@ -114,7 +114,7 @@ def settle(connection: Connection, outcomes: Sequence[Outcome], *, max_losses: i
     """Write how attempts ended; returns those that were accepted, because their job still expected them."""
     rows = [run(connection, *_settlement(outcome, max_losses)) for outcome in outcomes]
     return [
-        Settled(row.id, row.task_id, row.organization_id, Status(row.status), row.is_awaited)
+        Settled(row.id, row.task_id, row.organization_id, Status(row.status), row.is_awaited, row.is_followed)
         for row in rows
         if row is not None
     ]

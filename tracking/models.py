@@ -294,13 +294,17 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """An outcome that was accepted, and where the job is now; `is_awaited`: it may let other jobs through."""
+    """An outcome that was accepted, and where the job is now.
+
+    `is_awaited`: it may let other jobs through; `is_followed`: others waited to be called with its result.
+    """
 
     job_id: UUID
     task_id: UUID
     organization_id: str
     status: Status
     is_awaited: bool = False
+    is_followed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

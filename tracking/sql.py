@@ -52,9 +52,12 @@ def for_driver(sql: str) -> str:
     return re.sub(r"(?<![:\w]):([a-z_]+)", r"%(\1)s", sql)
 
 
-def record(row: Row[Any] | Any) -> JobRecord:
-    """A row of `jobs`, SQLAlchemy's or the driver's, with or without further columns, as a value."""
-    values = {name: getattr(row, name) for name in jobs.c.keys()}  # noqa: SIM118 - SQLAlchemy's public name
+def record(row: Row[Any] | Any, **known: Any) -> JobRecord:
+    """A row of `jobs`, SQLAlchemy's or the driver's, with or without further columns, as a value.
+
+    `known`: the columns that the row lacks.
+    """
+    values = {name: known[name] if name in known else getattr(row, name) for name in jobs.c.keys()}  # noqa: SIM118 - SQLAlchemy's public name
     values["status"] = Status(values["status"])
     values["hold"] = Hold(values["hold"]) if values["hold"] else None
     return JobRecord(**values)

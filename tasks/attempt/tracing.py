@@ -32,6 +32,7 @@ from tasks.attempt.exceptions import described, failure_of, rejection
 from tasks.attempt.progress import JobCancelled, Reporter
 from tasks.broker.dispatcher import dispatcher
 from tasks.broker.messages import JOB_ID_HEADER
+from tasks.canvases import Rest
 from tasks.persistence import DatabaseAway, persist, recorder
 from tasks.worker import dead_letters, lease
 from tasks.worker.signals import accept_alone, end_attempt, handler_of, stopped
@@ -232,7 +233,8 @@ def _run(trace: Tracer, context: Context, now: Running) -> Any:
     result = runtime = text = None
     try:
         delivery = {**(context.delivery_info or {}), "redelivered": _was_begun_before(context, now.attempt)}
-        request = {**vars(context), "delivery_info": delivery}
+        rest = Rest(context.chain) if context.chain else None
+        request = {**vars(context), "delivery_info": delivery, "chain": rest}
         result, info, runtime, text = trace(context.id, context.args, context.kwargs, request)
         error = info.retval if info else None
     except BaseException as escaped:

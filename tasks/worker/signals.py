@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -180,7 +181,7 @@ def _written(write: Callable[[], Accepted | None], outcome: Outcome) -> Accepted
 
 def _follow(settled: Iterable[Settled]) -> None:
     for each in settled:
-        if each.is_awaited:
+        if each.is_awaited or each.is_followed:
             dispatcher().follow(each.job_id, each.organization_id)
 
 
@@ -204,7 +205,9 @@ def _accept(request: Any, now: Running, outcome: Outcome) -> Accepted | None:
         settled = jobs.settle(connection, [outcome], max_losses=settings().max_losses)
         if not settled:
             return None
-        return settled[0], succession.follow(connection, request, now, outcome, settled[0])
+        followers = succession.follow(connection, request, now, outcome, settled[0])
+    is_left = settled[0].is_followed and not (request.chain or request.chord)
+    return replace(settled[0], is_followed=is_left), followers
 
 
 def _settle_elsewhere(outcome: Outcome) -> list[Settled]:

@@ -130,3 +130,13 @@ def a_group_that_is_restored() -> Any:
     result.save()
     restored = type(result).restore(result.id, app=echo.app)
     return [restored == result, restored.get(timeout=WITHIN)]
+
+
+@canvas
+def a_long_chain() -> Any:
+    return chain(echo.s(0), *[add.s(1)] * 100).delay().get(timeout=WITHIN)
+
+
+@canvas
+def a_wide_chord() -> Any:
+    return chord([echo.s(i) for i in range(150)], total.s()).delay().get(timeout=WITHIN)

@@ -344,3 +344,45 @@ def test_a_wide_header_ends_in_few_statements(tracked: Tracked, statements: Call
     statements()
     assert len(successors.end(tracked.connection, head.id)) == width + 1
     assert len(statements()) <= 8
+
+
+@pytest.fixture
+def answered(pool: Database) -> list[tuple[set[str], int]]:
+    """The columns and the number of rows of each answer of the database."""
+    answers: list[tuple[set[str], int]] = []
+
+    def note(_connection: Any, cursor: Any, *_: Any) -> None:
+        answers.append(({each.name for each in cursor.description or ()}, cursor.rowcount))
+
+    event.listen(pool.engine, "after_cursor_execute", note)
+    return answers
+
+
+def test_a_call_reads_back_nothing_of_what_it_sends(tracked: Tracked, answered: list[tuple[set[str], int]]) -> None:
+    """What is left of a long chain goes with each of its links: to read it back takes as long as to send it."""
+    head, second = chain(tracked, 2)
+    tracked.end(tracked.start(head))
+    rest = {"chain": [{"task": "noop", "args": ["x" * 100]}] * 500}
+    answered.clear()
+    called = successors.call(
+        tracked.connection, new_job(id=second.id, payload={"x": 1}, delivery=rest), UNLIMITED, [head.id]
+    )
+    assert answered
+    assert not any(columns & {"payload", "delivery"} for columns, _ in answered)
+    assert called == tracked.get(second.id)
+
+
+def test_a_member_of_a_large_chord_reads_no_results_but_the_last_one(
+    tracked: Tracked, answered: list[tuple[set[str], int]]
+) -> None:
+    """Each member asks whether it was the last: the results of the others are not to be read for that."""
+    size = 300
+    groups.set_size(tracked.connection, "g", size)
+    members = [tracked.submit(group_id="g", group_index=place) for place in range(size)]
+    for member in members[:-1]:
+        tracked.end(tracked.start(member))
+    answered.clear()
+    assert groups.results(tracked.connection, "g") is None
+    assert sum(rows for _, rows in answered) <= 2
+    tracked.end(tracked.start(members[-1]))
+    assert len(groups.results(tracked.connection, "g") or ()) == size
