@@ -54,6 +54,12 @@ class Handlers(TaskRegistry):
         as_job(task).app  # noqa: B018 - binds the task, which who comes in by the registry has not been
         super().__setitem__(name, task)
 
+    def register(self, task: Any) -> Any:
+        """Register a task that is a class, as `JobApp.register_task` does."""
+        task = _with_policy(task, {})
+        super().register(task)
+        return _servable(self, task)
+
 
 class JobApp(Celery):
     """A Celery app whose tasks are jobs."""
@@ -124,23 +130,29 @@ class JobApp(Celery):
         if callable(options.get("circuit_key")):
             options["circuit_key"] = staticmethod(options["circuit_key"])  # it is called with the payload alone
         task = super()._task_from_fun(fun, name=name, base=base, **options)
-        return _servable(self, task)
+        return _servable(self._tasks, task)  # type: ignore[attr-defined]  # missing in the stubs
 
     def register_task(self, task: Any, **options: Any) -> Any:
         """Register a task that is a class; see `task`."""
-        cls = task if isinstance(task, type) else type(task)
-        policy, rest = read_policy(options, cls)
-        task = as_job(task() if task is cls else task)
-        for name, value in {**policy.options, "policy": policy, "retry_kwargs": rest}.items():
-            setattr(type(task), name, value)
-        return _servable(self, super().register_task(task, **options))
+        task = super().register_task(_with_policy(task, options), **options)
+        return _servable(self._tasks, task)  # type: ignore[attr-defined]  # missing in the stubs
 
 
-def _servable(app: Celery, task: Any) -> Any:
+def _with_policy(task: Any, options: dict[str, Any]) -> Any:
+    """A task that is a class as a Job: what it and these options say of its retries is said in Celery's words."""
+    cls = task if isinstance(task, type) else type(task)
+    policy, rest = read_policy(options, cls)
+    task = as_job(task() if task is cls else task)
+    for name, value in {**policy.options, "policy": policy, "retry_kwargs": rest}.items():
+        setattr(type(task), name, value)
+    return task
+
+
+def _servable(tasks: TaskRegistry, task: Any) -> Any:
     try:
         task.refuse_unservable()
     except ConfigurationError:
-        app._tasks.pop(task.name, None)  # type: ignore[attr-defined]  # noqa: SLF001 - Celery has no way back
+        tasks.pop(task.name, None)
         raise
     return task
 

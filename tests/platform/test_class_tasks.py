@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from celery import Task
@@ -63,6 +64,27 @@ def test_a_task_with_celerys_base_is_offered_like_any_other() -> None:
     assert handler.retry_policy()["maxRetries"] == 3
 
 
+class Patient(Task):  # type: ignore[type-arg]  # of any signature
+    """Says in Celery's ways how it is retried."""
+
+    autoretry_for = (LookupError,)
+    retry_kwargs = {"max_retries": 7, "countdown": 3}  # noqa: RUF012 - Celery's own
+    max_retries = 1
+
+
+@pytest.mark.parametrize("register", [app.register_task, app.tasks.register])
+def test_a_class_has_the_same_policy_by_either_way_into_the_registry(register: Callable[[Any], Any]) -> None:
+    """What the row and the list of types say is what Celery's own retry does."""
+    name = f"classes.{uuid4()}"
+    register(type("Named", (Patient,), {"name": name}))
+    task: Any = app.tasks[name]
+    try:
+        assert (task.policy.max_retries, task.policy.delay, task.policy.backoff) == (7, 3.0, 0)
+        assert (task.max_retries, task.retry_backoff, task.retry_kwargs) == (7, 0, {})
+    finally:
+        app.tasks.unregister(task)
+
+
 class Between(Job):
     """Asks for a request of its own, which knows nothing of the platform."""
 
@@ -76,8 +98,9 @@ class Between(Job):
         (lambda: app.register_task(Task()), "its class is no Job"),
         (lambda: app.task(base=object, name="classes.nothing")(len), "no task class"),
         (lambda: app.task(base=Between, name="classes.between")(_nothing), "its Request"),
+        (lambda: app.tasks.register(_between()), "its Request"),
     ],
-    ids=["Task itself", "no task", "another request"],
+    ids=["Task itself", "no task", "another request", "another request in the registry"],
 )
 def test_what_cannot_be_served_is_refused_when_it_is_registered(register: Any, reason: str) -> None:
     """In one line that names it."""
@@ -85,6 +108,10 @@ def test_what_cannot_be_served_is_refused_when_it_is_registered(register: Any, r
         register()
     assert "\n" not in str(refused.value)
     assert "classes.between" not in app.tasks
+
+
+def _between() -> Any:
+    return type("Instance", (Between,), {"name": "classes.between", "run": _nothing})()
 
 
 def _nothing() -> None:
