@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,17 @@ def _sleep_on() -> None:
             continue
 
 
+def _retry_and_return() -> str:
+    with suppress(Retry):
+        current_task.retry(countdown=0)
+    return "fine"
+
+
+def _retry_and_raise() -> None:
+    current_task.retry(countdown=0, throw=False)
+    raise ValueError("boom")
+
+
 BODIES: dict[str, Callable[[], Any]] = {
     "value_error": lambda: _raise(ValueError("boom")),
     "key_error": lambda: _raise(KeyError("absent")),
@@ -149,6 +161,9 @@ BODIES: dict[str, Callable[[], Any]] = {
     "requeue": lambda: _raise(Reject("not now", requeue=True)),
     "retry_raised": lambda: _raise(Retry("again", when=0)),  # type: ignore[arg-type]  # the stubs know no number
     "retry_nan": lambda: current_task.retry(args=("fine", float("nan")), countdown=0),
+    "retry_quietly": lambda: current_task.retry(countdown=0, throw=False),
+    "retry_caught": _retry_and_return,
+    "retry_first": _retry_and_raise,
     "retry_when": lambda: _raise(Retry("again", when="soon")),  # type: ignore[arg-type]  # on purpose
     "bytes": lambda: b"\xff\xfe",
     "generator": _generate,

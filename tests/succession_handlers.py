@@ -67,6 +67,14 @@ def note(task_id: str, path: str = "") -> None:
     Path(path).write_text(task_id, encoding="utf-8")
 
 
+@app.task(bind=True, name="succession.return_and_retry", circuit_failures=0, max_retries=3)
+def return_and_retry(self: Job) -> int:
+    """Ask for another attempt without saying so by an exception."""
+    if self.request.retries < 1:
+        self.retry(countdown=0, throw=False)
+    return self.request.retries
+
+
 @app.task(bind=True, name="succession.retry_with", circuit_failures=0, max_retries=3)
 def retry_with(self: Job, options: dict[str, Any], seconds: float = 0, *, times: int = 1) -> dict[str, Any]:
     """Ask for another attempt with these options; the last attempt takes so many seconds and tells how it was sent."""

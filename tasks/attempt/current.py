@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from celery.exceptions import Retry
+
 from tasks.attempt import threads
 from tasks.attempt.progress import Reporter
 from tracking.models import Attempt, Changes, Failure, NewJob
@@ -29,11 +31,12 @@ class Asked:
 class Running:
     """One claimed attempt, kept on Celery's request.
 
-    `successors` (chain, link) wait here for the attempt's outcome; `retry` is what the body asked for with it, and
-    `changes` what that means for the row; `uncalled` is why a successor could not be called; `replacement` is what runs
-    in the job's place, and `joining` are the ids of further members of its chord; `since` is when its message reached
-    this process, on the monotonic clock; `settled`: its outcome is in the row, or nobody expects one any more;
-    `is_over`: its body has ended, though one of its threads may not have.
+    `successors` (chain, link) wait here for the attempt's outcome; `retry` is what the body asked for with it,
+    `changes` what that means for the row, and `again` Celery's word for it: from then on the attempt ends with a retry;
+    `uncalled` is why a successor could not be called; `replacement` is what runs in the job's place, and `joining` are
+    the ids of further members of its chord; `since` is when its message reached this process, on the monotonic clock;
+    `settled`: its outcome is in the row, or nobody expects one any more; `is_over`: its body has ended, though one of
+    its threads may not have.
     """
 
     attempt: Attempt
@@ -41,6 +44,7 @@ class Running:
     since: float
     successors: list[NewJob] = field(default_factory=list)
     retry: Asked | None = None
+    again: Retry | None = None
     changes: Changes = field(default_factory=Changes)
     uncalled: Failure | None = None
     replacement: list[NewJob] | None = None

@@ -133,7 +133,9 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
     ) -> Any:
         """Celery's retry, with the job's own limit; the time until it is due is spent in the row, not in the broker.
 
-        Options of apply_async change how the next attempt is sent. Raises InvalidValue for an unknown one.
+        With the call the retry is settled, as on plain Celery, whatever the body makes of the exception or, with
+        `throw=False`, of the answer. Options of apply_async change how the next attempt is sent. Raises InvalidValue
+        for an unknown one.
         """
         check_options(options)
         now = current.of(self.request)
@@ -148,13 +150,18 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
         if not eta and countdown is None:
             countdown = self.default_delay()
         try:
-            return super().retry(args, kwargs, exc, throw, eta, countdown, max_retries, **options)
+            again = super().retry(args, kwargs, exc, False, eta, countdown, max_retries, **options)  # noqa: FBT003 - Celery's signature
         except Reject as refused:  # Celery's word for a retry that could not be sent
             reason, _ = rejection(refused)
             raise reason if isinstance(reason, Exception) else refused from None
         finally:
             # Celery keeps the limit on the task, where it would hold for the next job of this process as well.
             self.__dict__.pop("override_max_retries", None)
+        if now is not None:
+            now.again = again
+        if throw:
+            raise again
+        return again
 
     def replace(self, sig: Any) -> Any:
         """Celery's: run another task, or canvas, in this job's place; the job keeps its id and has its result.

@@ -53,6 +53,10 @@ LIMIT_TOLERANCE = 1.0  # seconds; the main process counts a time limit from a li
 SIGNAL_HANDLER = "soft_timeout_sighandler"  # billiard.pool
 
 
+# What a body ends its job by, on purpose or because it has to.
+ENDS = (Reject, Ignore, SoftTimeLimitExceeded, JobCancelled)
+
+
 class UnkeepableResult(EncodeError):
     """The body returned what the row cannot keep; the cause says why."""
 
@@ -110,6 +114,9 @@ def succeed(request: Any, result: Any, *, is_kept: bool) -> None:
     now = current.of(request)
     if now is None or now.settled:
         return
+    if now.again is not None:
+        _retry(request, now, now.again)
+        return
     if now.replacement is not None:  # the body has caught what was to end it
         end_attempt(request, now, "replaced", how="finished first")
         return
@@ -131,6 +138,8 @@ def end(request: Any, error: BaseException) -> None:
     error = (error.__cause__ if was_returned else None) or error
     if isinstance(error, Retry):
         _retry(request, now, error)
+    elif now.again is not None and isinstance(error, Exception) and not isinstance(error, ENDS):
+        _retry(request, now, Retry(exc=error, when=now.again.when))
     elif isinstance(error, Reject):
         reason, requeue = rejection(error)
         failure = Failure("Reject", storable_text(reason or "its handler rejected the job"), exception=described(error))

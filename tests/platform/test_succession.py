@@ -143,6 +143,17 @@ def test_a_signature_that_was_frozen_once_runs_once(platform: Platform) -> None:
     assert platform.events(shared).count("started") == 1
 
 
+def test_what_follows_waits_for_a_retry_that_was_asked_for_without_an_exception(platform: Platform) -> None:
+    """The first attempt has returned; its value counts for nothing, and the successor is called once."""
+    first, last = ask(
+        platform, "result = chain(return_and_retry.si(), text.s()).delay(); ids = [result.parent.id, result.id]"
+    )
+    assert platform.wait_for(last).status == "succeeded"
+    job = platform.job(first)
+    assert (job.status, job.attempt, job.retry_count, job.result) == ("succeeded", 2, 1, 1)
+    assert platform.events(last).count("started") == 1
+
+
 # the options of a retry change the next attempt
 
 
