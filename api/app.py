@@ -10,7 +10,6 @@ from importlib.metadata import version
 import structlog
 from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
-from sqlalchemy import text
 from starlette.concurrency import run_in_threadpool
 
 from api import problems
@@ -21,7 +20,7 @@ from api.readiness import Readiness
 from api.routes import exports, health, job_types, jobs, organization, projects
 from tasks.app import import_handlers
 from tasks.broker.dispatcher import dispatcher
-from tracking.db import database
+from tracking.db import database, ping
 from tracking.settings import settings
 
 SPARE_THREADS = 20  # besides one for each database connection: files
@@ -77,7 +76,7 @@ def _warm_up() -> None:
     try:
         with ExitStack() as opened:
             for _ in range(min(WARM_CONNECTIONS, settings().pool_size)):
-                opened.enter_context(database().autocommit()).execute(text("SELECT 1"))
+                ping(opened.enter_context(database().autocommit()))
     except problems.UNAVAILABLE as error:
         log.warning("started without a database", error=type(error).__name__)
 

@@ -13,12 +13,10 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
 from tracking import errors
-from tracking.db import Outage, outage
+from tracking.db import DBAPIError, Outage, PoolTimeoutError, outage
 
 MEDIA_TYPE = "application/problem+json"
 UNAVAILABLE = (DBAPIError, PoolTimeoutError)  # if `outage` says so

@@ -6,10 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
-
-from tracking.db import database
+from tracking.db import Connection, DBAPIError, database
 
 AT_ONCE = 0.5  # seconds
 Parameters = ParamSpec("Parameters")

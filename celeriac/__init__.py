@@ -12,10 +12,10 @@ if TYPE_CHECKING:
     from tasks.attempt.exceptions import PayloadError
     from tasks.attempt.job import Job
     from tasks.attempt.progress import JobCancelled
-    from tasks.attempt.threads import UnknownThread
     from tasks.money import PayloadWithoutMoney
     from tasks.payloads import BaseModel
     from tasks.persistence import DatabaseAway
+    from tasks.threads import UnknownThread
     from tracking.errors import (
         ConfigurationError,
         IdempotencyConflict,
@@ -53,7 +53,7 @@ PLACES = {
     "tasks.money": ("PayloadWithoutMoney",),
     "tasks.attempt.progress": ("JobCancelled",),
     "tasks.persistence": ("DatabaseAway",),
-    "tasks.attempt.threads": ("UnknownThread",),
+    "tasks.threads": ("UnknownThread",),
     "tracking.errors": (
         "ConfigurationError",
         "IdempotencyConflict",

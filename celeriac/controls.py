@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import click
-from sqlalchemy import Connection
 
 from celeriac import registered
 from celeriac.operations import connected
 from tracking.admission import holds, organizations, pauses
 from tracking.admission.holds import Limits
+from tracking.db import Connection
 from tracking.errors import ConfigurationError
 from tracking.reads import seen
 from tracking.settings import settings

@@ -8,11 +8,9 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from api.secrets import signing_secret
 from celeriac import packages
-from tracking.db import Database
+from tracking.db import Database, SQLAlchemyError
 from tracking.errors import ConfigurationError
 from tracking.exits import Exit, fault_of
 from tracking.settings import Settings

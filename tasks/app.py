@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar, overload
+from uuid import UUID
 
 from celery import Celery
 from celery import Task as CeleryTask
@@ -17,7 +18,7 @@ from celery.app.amqp import AMQP
 from celery.app.registry import TaskRegistry
 from celery.result import AsyncResult
 
-from tasks import submission
+from tasks import process, submission
 from tasks.attempt import succession
 from tasks.attempt.job import as_job
 from tasks.broker import transport
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from celery.app.task import Task
 
     from tasks.attempt.job import Job
+    from tracking.models import JobRecord
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -104,6 +106,10 @@ class JobApp(Celery):
         """Celery's decorator, with the platform's options among its own; see tasks.attempt.job.Job."""
         return super().task(*args, **options)
 
+    def ended_with(self, job_id: UUID) -> list[JobRecord]:
+        """End what waited for a job that is over; returns the errbacks that are to be sent."""
+        return succession.ended_with(job_id)
+
     def finalize(self, auto: bool = False) -> None:  # noqa: FBT001, FBT002 - Celery's signature
         """Complete the app at its first use. A handler that cannot be imported stops whoever uses it."""
         if not self.finalized:
@@ -172,6 +178,7 @@ transport.register()
 
 configuration = _own_configuration()
 app = JobApp("celeriac")
+process.serve(app)
 app.config_from_object("tasks.app:configuration")
 app.steps["worker"].add("tasks.worker.upkeep:Upkeep")
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import structlog
-from sqlalchemy import Connection
 
 from tasks.broker.dispatcher import dispatcher
 from tasks.catalog import handler
 from tracking.admission import holds, pauses
 from tracking.admission.holds import Limits
-from tracking.db import database
+from tracking.db import Connection, database
 from tracking.reads import seen
 from tracking.settings import settings
 

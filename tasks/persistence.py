@@ -13,11 +13,9 @@ from typing import TypeVar
 
 import structlog
 from celery.exceptions import SoftTimeLimitExceeded
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from tasks.attempt import threads
-from tracking.db import outage
+from tasks import threads
+from tracking.db import DBAPIError, PoolTimeoutError, outage
 
 log = structlog.get_logger(__name__)
 

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from psycopg import Error
-from sqlalchemy.exc import DBAPIError
-
+from tracking.db import cause_of, said_by
 from tracking.models import Failure, Outcome
 from tracking.values import MESSAGE_BYTES, storable_text
 
 
 def reason_of(error: BaseException) -> Failure:
     """Type and message of an error, storable; of the database's the message alone, as its details quote values."""
-    cause = error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-    said = cause.diag.message_primary if isinstance(cause, Error) else None
-    return Failure(type(cause).__name__, storable_text(said or cause, MESSAGE_BYTES) or type(cause).__name__)
+    cause = cause_of(error)
+    return Failure(type(cause).__name__, storable_text(said_by(cause) or cause, MESSAGE_BYTES) or type(cause).__name__)
 
 
 def instead_of(outcome: Outcome, error: BaseException) -> Outcome:

@@ -14,10 +14,32 @@ import psycopg
 from psycopg.pq import TransactionStatus
 from psycopg.rows import namedtuple_row
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from tracking.settings import Settings, settings
+
+# What those who have a connection, or want one, may see of SQLAlchemy: nobody else imports it.
+__all__ = [
+    "Connection",
+    "DBAPIError",
+    "Database",
+    "Outage",
+    "PoolTimeoutError",
+    "SQLAlchemyError",
+    "cause_of",
+    "database",
+    "is_away",
+    "is_locked",
+    "is_read_only",
+    "is_too_slow",
+    "migrate",
+    "outage",
+    "ping",
+    "run",
+    "said_by",
+    "takes_writes",
+]
 
 HEAD_START = 0.5  # seconds: a server that is there ends a statement that is too slow before we take it for silent
 MIGRATION_LOCK = 0x63656C65  # "cele"; any constant will do, it only has to be ours
@@ -133,6 +155,26 @@ def is_too_slow(error: BaseException) -> bool:
 def is_read_only(error: BaseException) -> bool:
     """Whether the database takes no writes now: a standby, an operator's setting, or a role that may only read."""
     return outage(error) is Outage.READ_ONLY
+
+
+def is_locked(error: DBAPIError) -> bool:
+    """Whether a statement did not get a lock within its time: another one may."""
+    return isinstance(error.orig, psycopg.errors.LockNotAvailable)
+
+
+def cause_of(error: BaseException) -> BaseException:
+    """The driver's error within one of SQLAlchemy's; every other one itself."""
+    return error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+
+
+def said_by(error: BaseException) -> str | None:
+    """What the database says in an error of the driver's, without its details, which quote values; None: it is none."""
+    return error.diag.message_primary if isinstance(error, psycopg.Error) else None
+
+
+def ping(connection: Connection) -> None:
+    """Ask the database for a sign of life. Raises SQLAlchemyError without one."""
+    connection.execute(text("SELECT"))
 
 
 def takes_writes(connection: Connection) -> bool:

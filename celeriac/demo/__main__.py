@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
 
-from celeriac.__main__ import main
-
 sys.argv.insert(1, "demo")
-main()
+runpy.run_module("celeriac", run_name="__main__")

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from celery.exceptions import Retry
 
-from tasks.attempt import threads
+from tasks import threads
 from tasks.attempt.progress import Reporter
 from tracking.models import Attempt, Changes, Failure, NewJob
 

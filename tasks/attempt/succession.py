@@ -14,17 +14,15 @@ import structlog
 from celery import current_task, signature
 from celery.app.task import Context
 from celery.exceptions import SoftTimeLimitExceeded
-from sqlalchemy import Connection
-from sqlalchemy.exc import SQLAlchemyError
 
-from tasks import calls, submission
+from tasks import calls, process, submission
 from tasks.attempt import current
 from tasks.attempt.exceptions import described
 from tasks.encoding import from_plain
-from tasks.leader.duties import alone
+from tasks.failures import alone
 from tracking import groups, successors
 from tracking.admission.holds import Limits
-from tracking.db import database
+from tracking.db import Connection, SQLAlchemyError, database
 from tracking.errors import IdempotencyConflict, InvalidValue, UnknownDependency
 from tracking.models import UNCALLED, Failure, JobRecord, NewJob, Outcome, Owner, Settled
 from tracking.ownership import acting_as
@@ -148,7 +146,7 @@ def _submit_one(connection: Connection, job: NewJob, limits: Limits, by: Collect
     if called is not None:
         return [called]
     try:
-        job = calls.with_successors(_app(), job)
+        job = calls.with_successors(process.app(), job)
         submitted = successors.submit(connection, job, limits, scope=submission.whole_organization(job))
     except (IdempotencyConflict, InvalidValue, UnknownDependency) as error:
         return submit(connection, _refused(connection, job, _failure(error)))
@@ -182,7 +180,7 @@ def _complete_chord(connection: Connection, request: Any, now: current.Running) 
         return []
     with submission.collecting([]) as collected:
         try:
-            signature(request.chord, app=_app()).delay(from_plain(results))
+            signature(request.chord, app=process.app()).delay(from_plain(results))
         except (SoftTimeLimitExceeded, SQLAlchemyError):
             raise
         except Exception as error:
@@ -195,13 +193,6 @@ def _complete_chord(connection: Connection, request: Any, now: current.Running) 
 def _end_bodies(group_id: str, failure: Failure) -> list[JobRecord]:
     with database().begin() as connection:
         return submit(connection, _errbacks_of(successors.end_bodies(connection, group_id, failure)))
-
-
-def _app() -> Any:
-    """Of any thread: not every one has a current app."""
-    from tasks.app import app  # noqa: PLC0415 - the app's module imports this one
-
-    return app
 
 
 def _end_successors(connection: Connection, job_id: UUID) -> list[NewJob]:
@@ -237,7 +228,7 @@ def _errbacks(request: Any, outcome: Outcome) -> list[NewJob]:
 
 
 def _called(request: Any, exception: Any, traceback: str | None) -> list[NewJob]:
-    backend: Any = _app().backend
+    backend: Any = process.app().backend
     with submission.collecting([]) as collected:
         try:
             backend.call_errbacks(request, backend.exception_to_python(exception), traceback)

@@ -24,7 +24,6 @@ from celery.app.trace import TraceInfo, build_tracer, trace_ok_t
 from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry, SoftTimeLimitExceeded
 from celery.utils.serialization import UnpickleableExceptionWrapper
 from kombu.exceptions import EncodeError
-from sqlalchemy.exc import DBAPIError
 
 from tasks.attempt import current, results
 from tasks.attempt.current import Running
@@ -38,7 +37,7 @@ from tasks.worker import dead_letters, lease
 from tasks.worker.signals import accept_alone, end_attempt, handler_of, stopped
 from tracking import jobs
 from tracking.crashpoints import CLAIMED, crash_point
-from tracking.db import database
+from tracking.db import DBAPIError, database
 from tracking.models import Attempt, Claim, Failure, Outcome, Progress, Refusal
 from tracking.settings import settings
 from tracking.values import check_seconds, storable_text

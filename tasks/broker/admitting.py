@@ -6,12 +6,11 @@ from collections.abc import Iterable, Sequence
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Connection
 
-from tasks.leader.duties import alone
+from tasks.failures import alone
 from tracking.admission import circuits, holds
 from tracking.admission.holds import Limits
-from tracking.db import database
+from tracking.db import Connection, database
 from tracking.models import JobRecord
 from tracking.settings import settings
 from tracking.states import Hold

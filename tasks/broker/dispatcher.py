@@ -15,7 +15,7 @@ from uuid import UUID
 import structlog
 from kombu import Connection, Producer
 
-from tasks.attempt import threads
+from tasks import process, threads
 from tasks.broker import admitting
 from tasks.broker.full_queues import FullQueues
 from tasks.broker.messages import publish
@@ -323,16 +323,12 @@ class Dispatcher:
 
 
 def _followers(job_id: UUID, organization_id: str) -> list[JobRecord]:
-    from tasks.attempt import succession  # noqa: PLC0415 - it imports this module
-
-    return [*succession.ended_with(job_id), *admitting.after(job_id, organization_id)]
+    return [*process.app().ended_with(job_id), *admitting.after(job_id, organization_id)]
 
 
 def dispatcher() -> Dispatcher:
     """The dispatcher of this process; started at its first use."""
-    from tasks.app import app  # noqa: PLC0415 - the app's module imports this one
-
-    return _dispatcher_of(app)
+    return _dispatcher_of(process.app())
 
 
 def connect(app: Celery) -> Connection:

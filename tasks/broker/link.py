@@ -6,6 +6,7 @@ from typing import Any
 
 from kombu import Connection
 
+from tasks import process
 from tasks.broker.dispatcher import close_quietly, connect
 
 
@@ -17,11 +18,9 @@ class Link:
 
     def ask(self) -> None:
         """Ask the broker for a sign of life; no answer is waited for longer than BROKER_TIMEOUT. Raises its errors."""
-        from tasks.app import app  # noqa: PLC0415 - the app's module imports what this one does
-
         try:
             if self._connection is None:
-                self._connection = connect(app)
+                self._connection = connect(process.app())
             _ask(self._connection)
         except Exception:
             self.close()

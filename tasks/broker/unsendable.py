@@ -15,12 +15,11 @@ from kombu import serialization
 from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
-from sqlalchemy.exc import SQLAlchemyError
 
 from tasks.broker.messages import PROPERTIES, prepare
 from tasks.refusals import reason_of
 from tracking import jobs
-from tracking.db import database
+from tracking.db import SQLAlchemyError, database
 from tracking.values import MAX_NAME, MESSAGE_BYTES, storable_text
 
 if TYPE_CHECKING:

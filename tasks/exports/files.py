@@ -19,12 +19,9 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import UUID
 
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-
 from tasks.exports.formats import FORMATS, FormatName
 from tasks.payloads import BaseModel
-from tracking.db import database, outage
+from tracking.db import DBAPIError, PoolTimeoutError, database, outage
 from tracking.models import JobRecord
 from tracking.reads import lists
 from tracking.settings import settings

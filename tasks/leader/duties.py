@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import structlog
-from psycopg.errors import LockNotAvailable
-from sqlalchemy.exc import DBAPIError
 
-from tasks.refusals import reason_of
-from tracking.db import is_away
+from tasks.failures import failures
 
 log = structlog.get_logger(__name__)
 
@@ -23,7 +18,6 @@ LATE = (
     30.0  # seconds after which a duty that still runs is said to be late; each of its waits has a time-out of its own
 )
 AT_ONCE = 6  # duties, each with a connection to the database at most: the others of its pool are the worker's
-MOST_KEYS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,48 +31,6 @@ class Duty:
     interval: float
     work: Callable[[], bool | None]
     breath: float = 0.0
-
-
-class Failures:
-    """What fails again and again is logged at its 1st, 2nd, 4th, 8th … time in a row, with their number."""
-
-    def __init__(self) -> None:
-        self._counts: OrderedDict[Hashable, int] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def note(self, event: str, error: Exception, **ids: object) -> None:
-        """One more failure of this event with these ids."""
-        key = (event, *ids.items())
-        with self._lock:
-            count = self._counts.pop(key, 0) + 1
-            self._counts[key] = count
-            if len(self._counts) > MOST_KEYS:
-                self._counts.popitem(last=False)
-        if count & (count - 1) == 0:
-            reason = reason_of(error)
-            log.warning(event, failures=count, error=reason.type, **ids)
-
-    def clear(self, event: str, **ids: object) -> None:
-        with self._lock:
-            count = self._counts.pop((event, *ids.items()), 0)
-        if count:
-            log.info("failure.over", of=event, failures=count, **ids)
-
-
-failures = Failures()
-
-
-@contextmanager
-def alone(event: str, **ids: object) -> Iterator[None]:
-    """What the database refuses for one row, or one organization, is told as `event`, and costs no other its turn."""
-    try:
-        yield
-    except DBAPIError as error:
-        if is_away(error) and not isinstance(error.orig, LockNotAvailable):
-            raise
-        failures.note(event, error, **ids)
-    else:
-        failures.clear(event, **ids)
 
 
 class Duties:

@@ -11,12 +11,11 @@ from uuid import UUID
 import structlog
 from amqp.exceptions import ChannelError
 from kombu import Connection as BrokerConnection
-from sqlalchemy import Connection
 
 from tasks.broker.dispatcher import close_quietly, connect
-from tasks.leader.duties import failures
+from tasks.failures import failures
 from tracking import jobs, workers
-from tracking.db import database
+from tracking.db import Connection, database
 from tracking.settings import settings
 
 log = structlog.get_logger(__name__)

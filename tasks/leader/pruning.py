@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
 
 from tracking import dead_letters, retention
-from tracking.db import database
+from tracking.db import SQLAlchemyError, database
 from tracking.settings import settings
 
 log = structlog.get_logger(__name__)

@@ -16,15 +16,13 @@ from uuid import UUID, uuid4
 import pydantic
 import structlog
 from celery.utils.log import get_logger
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from tasks import calls, submission
+from tasks import calls, process, submission
 from tasks.broker.messages import JOB_ID_HEADER
 from tasks.options import KNOWN
 from tasks.persistence import DatabaseAway, persist, recorder
 from tasks.worker import dead_letters
-from tracking.db import is_away, is_too_slow
+from tracking.db import DBAPIError, PoolTimeoutError, is_away, is_too_slow
 from tracking.errors import InvalidValue, TrackingError
 from tracking.identifiers import job_id_of
 from tracking.models import NewJob
@@ -85,9 +83,7 @@ class Call:
     def new_job(self, message: Any, queues: Container[Any]) -> NewJob:
         """The job that it becomes, once. Raises InvalidValue, pydantic.ValidationError or ConfigurationError."""
         self._refuse_what_is_not_its_own()
-        from tasks.app import app  # noqa: PLC0415 - the app's module imports the ones that this needs
-
-        (args, kwargs, _), asked = self.body, self.headers
+        (args, kwargs, _), asked, app = self.body, self.headers, process.app()
         check_name(asked.id, "its id")
         job_id = str(job_id_of(asked.id))
         job = calls.new_job(app, asked.task, args, kwargs, task_id=job_id, options=self._options(message, queues))

@@ -21,12 +21,11 @@ from celery.exceptions import ImproperlyConfigured, WorkerShutdown, WorkerTermin
 from celery.utils.nodenames import default_nodename
 from click.core import ParameterSource
 from kombu.exceptions import OperationalError
-from sqlalchemy.exc import SQLAlchemyError
 
 from tasks.broker.dispatcher import connect
 from tasks.persistence import DatabaseAway
 from tracking import workers
-from tracking.db import database
+from tracking.db import SQLAlchemyError, database
 from tracking.exits import Exit, Fault, fault_of, one_line
 from tracking.settings import settings
 from tracking.versions import require_newest

@@ -13,13 +13,11 @@ from uuid import UUID
 import structlog
 from celery import signals
 from celery.concurrency.prefork import TaskPool
-from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError
 
 from tasks.persistence import DatabaseAway, persist
 from tasks.refusals import reason_of
 from tracking import jobs
-from tracking.db import database, is_away
+from tracking.db import Connection, DBAPIError, database, is_away
 from tracking.models import Failure, Outcome
 from tracking.settings import settings
 

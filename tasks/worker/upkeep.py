@@ -16,14 +16,13 @@ from uuid import UUID
 import structlog
 from celery import bootsteps
 from celery.worker.components import Pool
-from sqlalchemy import Connection, text
-from sqlalchemy.exc import SQLAlchemyError
 
 from tasks import submission
 from tasks.attempt import succession
 from tasks.broker import admitting
 from tasks.broker.dispatcher import Publisher, dispatcher
-from tasks.leader.duties import Duties, Duty, failures
+from tasks.failures import failures
+from tasks.leader.duties import Duties, Duty
 from tasks.leader.lost_messages import Resending
 from tasks.leader.pruning import Pruning
 from tasks.persistence import persist, recorder
@@ -31,14 +30,13 @@ from tasks.worker import lease
 from tasks.worker.reconciling import Reconciling
 from tasks.worker.shutdown import HandingBack
 from tasks.worker.stopping import Stopping
-from tracking import jobs, workers
-from tracking.db import database
+from tracking import jobs, leadership, workers
+from tracking.db import Connection, SQLAlchemyError, database, ping
 from tracking.models import JobRecord
 from tracking.settings import settings
 
 log = structlog.get_logger(__name__)
 
-LEADER_LOCK = 0x63656C65_72696163  # "celeriac"; any constant will do, it only has to be ours
 ELECTION_INTERVAL = 2.0  # seconds between two tries to become the leader
 DISPATCH_GRACE = timedelta(seconds=3)  # the submitting process sends its own messages; later they are ours
 BATCH = 500
@@ -52,7 +50,6 @@ FORGET_AFTER = timedelta(days=1)
 # Seconds without a statement after which PostgreSQL ends the leader's session, and with it the lock: a process that is
 # stopped, or a machine that is cut off, would keep it. Its longest wait, for a broker, is half of this.
 LEADER_SILENCE = 10.0
-SILENCE = text("SELECT set_config('idle_session_timeout', :milliseconds, false)")
 STOP_TIMEOUT = 10.0
 
 
@@ -179,16 +176,14 @@ class Leader:
 
     def _stand(self, connection: Connection) -> None:
         while not self._stop.is_set():
-            if connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": LEADER_LOCK}).scalar_one():
+            if leadership.try_to_lead(connection):
                 log.info("upkeep.leading")
                 try:
-                    connection.execute(SILENCE, {"milliseconds": _milliseconds_of_silence()})
+                    leadership.lose_it_after(connection, max(LEADER_SILENCE, 4 * settings().sweep_interval))
                     self._lead(connection)
                 finally:
                     self._duties.pause()
-                    if not connection.invalidated:
-                        connection.execute(SILENCE, {"milliseconds": "0"})
-                        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LEADER_LOCK})
+                    leadership.resign(connection)
                 return
             self._stop.wait(ELECTION_INTERVAL)
 
@@ -196,7 +191,7 @@ class Leader:
         # After an outage of the database every heartbeat is old: let the living be heard before the dead are counted.
         self._duties.postpone(LOST_WORKERS, min(settings().lease_timeout, 2 * settings().heartbeat))
         while not self._stop.is_set():
-            connection.execute(text("SELECT"))  # raises when the session, and the lock with it, is gone
+            ping(connection)  # raises when the session, and the lock with it, is gone
             self._duties.turn()
             self._stop.wait(settings().sweep_interval)
 
@@ -267,10 +262,6 @@ def _concurrency(worker: Any) -> int:
         return int(worker.pool.num_processes)
     except (AttributeError, TypeError):  # it has not begun, or has ended
         return int(worker.concurrency)
-
-
-def _milliseconds_of_silence() -> str:
-    return str(round(1000 * max(LEADER_SILENCE, 4 * settings().sweep_interval)))
 
 
 # Celery starts a step after those that it requires, and stops it before them: while the pool finishes its jobs, and the

@@ -17,8 +17,9 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
+from tasks.failures import MOST_KEYS, Failures
 from tasks.leader import duties
-from tasks.leader.duties import Duties, Duty, Failures
+from tasks.leader.duties import Duties, Duty
 from tasks.worker import upkeep
 from tasks.worker.upkeep import Leader
 from tests.handling import workplace
@@ -97,9 +98,9 @@ def test_what_is_known_of_failures_is_bounded() -> None:
     """However many rows fail."""
     failures = Failures()
     with capture_logs():
-        for number in range(2 * duties.MOST_KEYS):
+        for number in range(2 * MOST_KEYS):
             failures.note("x", ValueError(), task_id=str(number))
-    assert len(failures._counts) == duties.MOST_KEYS
+    assert len(failures._counts) == MOST_KEYS
 
 
 def test_a_duty_that_is_late_is_told(monkeypatch: pytest.MonkeyPatch, done: Counter[str]) -> None:

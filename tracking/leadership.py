@@ -1,0 +1,25 @@
+"""The lock of the one worker that leads; it is the session's, and gone with it."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, text
+
+LEADER_LOCK = 0x63656C65_72696163  # "celeriac"; any constant will do, it only has to be ours
+SILENCE = text("SELECT set_config('idle_session_timeout', :milliseconds, false)")
+
+
+def try_to_lead(connection: Connection) -> bool:
+    """Take the lock, unless another session has it."""
+    return bool(connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": LEADER_LOCK}).scalar_one())
+
+
+def lose_it_after(connection: Connection, silence: float) -> None:
+    """Let PostgreSQL end the session, and the lock with it, after so many seconds without a statement."""
+    connection.execute(SILENCE, {"milliseconds": str(round(1000 * silence))})
+
+
+def resign(connection: Connection) -> None:
+    """Give the lock back, if the session is still there."""
+    if not connection.invalidated:
+        connection.execute(SILENCE, {"milliseconds": "0"})
+        connection.execute(text("SELECT pg_advisory_unlock(:key)"), {"key": LEADER_LOCK})
