@@ -796,6 +796,22 @@ def test_a_circuit_with_nobody_left_to_try_is_forgotten(free: Platform, tracked:
     assert [circuit.key for circuit in circuits.opened(tracked.connection, "acme")] == ["kept"]
 
 
+def test_the_jobs_of_an_organization_take_turns_to_try(free: Platform, tracked: Tracked) -> None:
+    """The most urgent one fails at each attempt, by its own fault or not: the others are asked before it is again."""
+    free.break_circuit()
+    poison, *others = [free.submit(priority=priority) for priority in (9, 5, 0)]
+    tried = []
+    for _ in range(4):
+        free.let_circuits_rest()
+        [probe] = free.turn()
+        tried.append(probe)
+        failed = tracked.back_off(tracked.start(tracked.get(probe)))
+        free.turn()  # sees that
+        tracked.make_due(failed)
+        free.turn()  # and holds the job back, as its time has come
+    assert tried == [poison.id, *(job.id for job in others), poison.id]
+
+
 def test_a_probe_that_was_cancelled_has_not_tried(free: Platform, tracked: Tracked) -> None:
     """Another one does, without another pause."""
     probe, waiting = probing(free)

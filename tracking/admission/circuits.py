@@ -72,7 +72,8 @@ def probe(connection: Connection, limits: Limits) -> list[UUID]:
     """For each circuit that has been open long enough, name the job that may try; returns these jobs.
 
     It is one that nothing else holds: not paused, and its organization has a free slot. Of a circuit for all, the
-    organizations take turns.
+    organizations take turns. Within one the job that has tried least often is next, then the most urgent: one that
+    fails by itself, whatever the others would do, is not the only one to try.
     """
     return list(connection.execute(PROBE, limits.parameters).scalars())
 
@@ -176,7 +177,7 @@ _CANDIDATES = f"""
                       WHERE {_SAME.format(other="own")} AND own.organization_id = held.organization_id
                         AND own.probe_id IS NOT NULL)
     ORDER BY held.organization_id <= coalesce(circuits.turn, ''), held.organization_id,
-             held.priority DESC, held.created_at, held.id
+             held.attempt, held.priority DESC, held.created_at, held.id
     LIMIT 1"""
 
 # While a circuit for all is open, those of the organizations have no probes of their own: one that tries does for both.
