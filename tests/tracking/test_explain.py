@@ -133,6 +133,16 @@ def test_those_in_line_whom_something_else_stops_stand_before_nobody(platform: P
     assert kinds(platform.tracked, paused[0]) == ["paused"]
 
 
+def test_of_those_in_line_that_something_else_stops_too_the_first_is_next(platform: Platform) -> None:
+    """When that is over for all of them, there is one slot."""
+    holders = platform.start(5)
+    first, second = platform.submit_many(2, job_type="paused")
+    platform.pause("acme", "paused")
+    platform.tracked.end(holders[0])
+    assert kinds(platform.tracked, first) == ["paused"]
+    assert kinds(platform.tracked, second) == ["organization_limit", "paused"]
+
+
 def test_a_limit_that_was_lifted_is_no_reason(platform: Platform) -> None:
     """The whole line is about to be sent."""
     platform.start(5)

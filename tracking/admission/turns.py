@@ -40,8 +40,12 @@ def gets_slot(connection: Connection, job: JobRecord, parameters: dict[str, obje
     return bool(place.number + connection.execute(TAKEN_BEFORE, others).scalar_one() <= place.free)
 
 
-# As the look would find it that lets jobs through: who meets something else meanwhile steps aside for the others.
-_IS_NEXT = f"{next_hold('waiting', joins='true')} = 'organization_limit'"
+# As the look would find it that lets jobs through: who meets something else meanwhile steps aside for the others, but
+# not for one that is stopped itself: what stops both would be over for both.
+_IS_STOPPED = (
+    f"(SELECT {next_hold('this', joins='true')} <> 'organization_limit' FROM jobs AS this WHERE this.id = :id)"
+)
+_IS_NEXT = f"({next_hold('waiting', joins='true')} = 'organization_limit' OR {_IS_STOPPED})"
 _OTHERS = f"(waiting.id <> :id AND {_IS_NEXT})"
 _ITSELF = "SELECT id, queue, priority, created_at FROM jobs WHERE id = :id"
 
