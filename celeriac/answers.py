@@ -31,7 +31,7 @@ class Job(Answer):
     """A job. `hold` None: a waiting one was sent to the broker."""
 
     id: UUID
-    task_id: UUID
+    dispatch: int
     organization_id: str
     project_id: str | None
     user_id: str

@@ -86,8 +86,8 @@ class JobApp(Celery):
         The row is the acceptance: this returns when it is committed and never waits for the broker. Raises
         tracking's errors for values out of limits, pydantic.ValidationError for a wrong payload of a known handler.
         """
-        job_id = submission.send(self, name, args, kwargs, task_id=task_id, options=options)
-        result: AsyncResult[Any] = (options.get("result_cls") or self.AsyncResult)(str(job_id))
+        named = submission.send(self, name, args, kwargs, task_id=task_id, options=options)
+        result: AsyncResult[Any] = (options.get("result_cls") or self.AsyncResult)(named)
         result.ignored = bool(options.get("ignore_result"))
         parent = self.current_worker_task
         if options.get("add_to_parent", True) and parent is not None:

@@ -14,6 +14,7 @@ from celery.result import GroupResult, result_from_tuple
 
 from tasks import submission
 from tasks.attempt import current, tracing
+from tasks.broker.messages import celery_id
 from tasks.encoding import from_plain
 from tracking import groups
 from tracking.db import database
@@ -144,7 +145,7 @@ def _unknown() -> dict[str, Any]:
 def _meta(job: JobRecord, end: dict[str, Any]) -> dict[str, Any]:
     """A job in Celery's words; `end`: what the history says of how it came to its status."""
     return {
-        "task_id": str(job.id),
+        "task_id": celery_id(job),
         "status": STATES[job.status],
         "result": _result(job, end),
         "traceback": end.get("traceback"),

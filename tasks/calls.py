@@ -18,10 +18,11 @@ from uuid_utils.compat import uuid7
 from tasks import canvases
 from tasks.arguments import PASSING, Arguments, arguments_of, arguments_to_payload, from_outside, payload_to_arguments
 from tasks.attempt import current
-from tasks.broker.messages import PROPERTIES
+from tasks.broker.messages import DISPATCH_HEADER, OWN_ID, PROPERTIES
 from tasks.encoding import from_plain, to_header, to_headers, to_plain
 from tasks.options import check_options
 from tracking.errors import InvalidValue, OwnerMissing
+from tracking.identifiers import job_id_of
 from tracking.models import Attempt, Changes, JsonObject, NewJob, Owner, Wishes
 from tracking.ownership import current_owner
 from tracking.settings import settings
@@ -65,11 +66,14 @@ DELIVERED_OPTIONS = (
     "ignore_result",
 )
 
-# What Celery's protocol and its context of a running task call their own, and what the platform adds.
+# What the platform adds to a message's headers, and what an earlier version has added.
+OUR_HEADERS = frozenset({DISPATCH_HEADER, "job_id"})
+# What Celery's protocol and its context of a running task call their own, and these.
 RESERVED_HEADERS = frozenset(
     {name for name in dir(Context) if not name.startswith("__")}
     | set(inspect.signature(AMQP.as_task_v2).parameters)
-    | {"id", "task", "job_id", "lang", "group", "timelimit", "origin", "stamps", "compression"}
+    | OUR_HEADERS
+    | {"id", "task", "lang", "group", "timelimit", "origin", "stamps", "compression"}
 )
 
 
@@ -95,18 +99,17 @@ def new_job(
     now = running_now(app)
     parent = now.attempt if now is not None else None
     arguments = arguments_of(handler, args, kwargs, HANDED_ON if is_handed_on else {})
-    identifier = _identifier(task_id)
     priority = _priority(options.get("priority"))
     due_at, delay = _due(options.get("eta"), options.get("countdown"))
     job = NewJob(
-        id=identifier,
+        id=_identifier(task_id),
         owner=_owner(options, parent),
         job_type=check_name(name, "the job type"),
         queue=_queue(app, options, name, (args, kwargs), handler),
         payload=arguments.payload,
         priority=priority,
         max_retries=_max_retries(options.get("max_retries"), handler),
-        delivery=_delivery(options, arguments),
+        delivery={**_delivery(options, arguments), **_own_id(task_id)},
         project_id=_project(options.get("project")) or (parent.project_id if parent else None),
         metadata=check_json(options.get("metadata") or {}, "metadata"),
         message=_message(options.get("message")),
@@ -114,7 +117,7 @@ def new_job(
         delay=delay,
         depends_on=_dependencies(options.get("depends_on")),
         parent_id=_parent_id(options.get("parent_id"), parent),
-        root_id=_uuid(options.get("root_id")) or (parent.root_id if parent else None),
+        root_id=_named(options.get("root_id")) or (parent.root_id if parent else None),
         group_id=check_name(options["group_id"], "group_id") if "group_id" in options else None,
         group_index=options.get("group_index"),
         idempotency_key=_name(options, "idempotency_key"),
@@ -122,7 +125,7 @@ def new_job(
         circuit_key=handler.circuit_of(arguments.payload) if handler is not None else "",
         actor=_name(options, "actor"),
         begins=tuple(group_id for group_id, _ in bodies),
-        joins=now is not None and str(identifier) in now.joining,
+        joins=now is not None and task_id in now.joining,
     )
     steps = [step for each in bodies for step in canvases.body(*each)]
     return _with_successors(app, job, steps) if steps else job
@@ -180,10 +183,10 @@ def _successor(app: Celery, job: NewJob, step: canvases.Step, joining: Collectio
     options = {**(_defaults(handler) if handler is not None else {}), **_given(step.options)}
     follows = step.before if isinstance(step.before, UUID) else None
     organization, user = options.get("organization"), options.get("user")
-    errbacks = to_plain([dict(each) for each in step.errbacks])
-    identifier = _identifier(step.options["task_id"])
+    errbacks, task_id = to_plain([dict(each) for each in step.errbacks]), step.options["task_id"]
+    delivery = check_json({"link_error": errbacks}, "link_error", **CANVAS_LIMITS) if errbacks else {}
     return NewJob(
-        id=identifier,
+        id=_identifier(task_id),
         owner=Owner(
             _kept(organization or job.owner.organization_id, "organization"), _kept(user or job.owner.user_id, "user")
         ),
@@ -192,7 +195,7 @@ def _successor(app: Celery, job: NewJob, step: canvases.Step, joining: Collectio
         payload=check_json(arguments_to_payload(args, kwargs).payload, "payload"),
         priority=_priority(options.get("priority")),
         max_retries=_max_retries(options.get("max_retries"), handler),
-        delivery=check_json({"link_error": errbacks}, "link_error", **CANVAS_LIMITS) if errbacks else {},
+        delivery={**delivery, **_own_id(task_id)},
         project_id=job.project_id,
         follows=follows,
         follows_group=None if follows else str(step.before),
@@ -201,14 +204,12 @@ def _successor(app: Celery, job: NewJob, step: canvases.Step, joining: Collectio
         group_id=options.get("group_id") or step.group,
         group_index=options.get("group_index"),
         actor=job.actor,
-        joins=str(identifier) in joining,
+        joins=task_id in joining,
     )
 
 
-def changes(app: Celery, name: str, args: Any, kwargs: Any, asked: current.Asked | None) -> Changes:
+def changes(app: Celery, name: str, args: Any, kwargs: Any, asked: current.Asked) -> Changes:
     """What a retry changes of its row: nothing but what the body named."""
-    if asked is None:
-        return Changes()
     named = _given(asked.options)
     handler: Any = app.tasks.get(name)
     arguments = arguments_of(handler, args, kwargs, HANDED_ON) if asked.has_arguments else None
@@ -268,23 +269,21 @@ def _message(value: Any) -> str | None:
 
 
 def _identifier(task_id: str | None) -> UUID:
-    try:
-        return UUID(task_id) if task_id is not None else uuid7()
-    except ValueError:
-        raise InvalidValue(f"a task id must be a UUID: {task_id!r}") from None
+    return uuid7() if task_id is None else job_id_of(check_name(task_id, "the task id"))
+
+
+def _own_id(task_id: str | None) -> dict[str, str]:
+    """What the row keeps of a task id that is not spelled as its own."""
+    return {} if task_id is None or task_id == str(job_id_of(task_id)) else {OWN_ID: task_id}
 
 
 def _parent_id(value: Any, parent: Attempt | None) -> UUID | None:
-    """The job that sends this one. Celery names it by its task id, which is another one at each dispatch."""
-    given = _uuid(value)
-    return parent.job_id if parent is not None and given in (None, parent.task_id) else given
+    """The job that sends this one."""
+    return _named(value) or (parent.job_id if parent is not None else None)
 
 
-def _uuid(value: Any) -> UUID | None:
-    try:
-        return UUID(str(value)) if value else None
-    except ValueError:
-        return None
+def _named(value: Any) -> UUID | None:
+    return job_id_of(check_name(str(value), "the id of another task")) if value else None
 
 
 def _priority(value: Any) -> int:

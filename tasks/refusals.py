@@ -23,4 +23,4 @@ def instead_of(outcome: Outcome, error: BaseException) -> Outcome:
         message = f"its outcome {outcome.kind!r} could not be written: {refusal.message}"
         failure = Failure(refusal.type, storable_text(message, MESSAGE_BYTES))
     plain = Failure(storable_text(failure.type, MESSAGE_BYTES), storable_text(failure.message, MESSAGE_BYTES))
-    return replace(Outcome(outcome.task_id, "failed", outcome.actor, outcome.attempt), failure=plain)
+    return replace(Outcome(outcome.fence, "failed", outcome.actor, outcome.attempt), failure=plain)

@@ -13,7 +13,6 @@ from celery.utils.functional import maybe_list
 from celery.utils.nodenames import anon_nodename
 
 from tasks.broker.dispatcher import dispatcher
-from tasks.broker.messages import JOB_ID_HEADER
 from tracking import revocations
 from tracking.db import database
 from tracking.errors import InvalidValue
@@ -46,8 +45,7 @@ class Revocation:
     def names(self, request: Any) -> bool:
         """Whether a worker's request is of such a job."""
         known = {job_id_of(each) for each in self.ids}
-        mine = (str(request.id), str(request.request_dict.get(JOB_ID_HEADER)))
-        if any(job_id_of(each) in known for each in mine):
+        if job_id_of(str(request.id)) in known:
             return True
         stamps = request.stamps or {}
         return any(value in (maybe_list(stamps.get(name)) or ()) for name in self.stamps for value in self.stamps[name])

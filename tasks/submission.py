@@ -12,10 +12,12 @@ from celery import Celery
 
 from tasks import calls
 from tasks.broker.dispatcher import dispatcher
+from tasks.broker.messages import celery_id
 from tracking import jobs, successors
 from tracking.admission.holds import Limits
 from tracking.crashpoints import SUBMITTED, crash_point
 from tracking.db import database
+from tracking.identifiers import job_id_of
 from tracking.models import JobRecord, NewJob, Scope, Submitted
 from tracking.settings import settings
 from tracking.states import FINISHED, Hold
@@ -24,17 +26,22 @@ _collected: ContextVar[list[NewJob] | None] = ContextVar("collected", default=No
 _bodies: ContextVar[tuple[tuple[str, Mapping[str, Any]], ...]] = ContextVar("bodies", default=())
 
 
-def send(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | None, options: dict[str, Any]) -> UUID:
-    """Accept a job and hand its message to the dispatcher; returns the job's id.
+def send(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | None, options: dict[str, Any]) -> str:
+    """Accept a job and hand its message to the dispatcher; returns Celery's id of the job.
 
     Within `collecting` the job is only collected: it is accepted together with the outcome of the running one.
     """
     now = calls.running_now(app)
     collected = _collected.get()
-    if now is not None and collected is None and task_id == str(now.attempt.task_id):
+    if (
+        now is not None
+        and now.retry is not None
+        and collected is None
+        and job_id_of(str(task_id)) == now.attempt.job_id
+    ):
         # Task.retry sends the running task again: its row will wait for the new time, see signals.py.
         now.changes = calls.changes(app, name, args, kwargs, now.retry)
-        return now.attempt.task_id
+        return str(task_id)
     bodies, _ = _bodies.get(), _bodies.set(())
     job = calls.new_job(
         app,
@@ -48,8 +55,8 @@ def send(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | None,
     )
     if collected is not None:
         collected.append(job)
-        return job.id
-    return submit(calls.with_successors(app, job), whole_organization(job)).job.id
+        return celery_id(job)
+    return celery_id(submit(calls.with_successors(app, job), whole_organization(job)).job)
 
 
 def whole_organization(job: NewJob) -> Scope:

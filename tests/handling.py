@@ -13,7 +13,7 @@ from tasks.exports.reporting import catalogue
 from tracking import jobs
 from tracking.admission.holds import UNLIMITED
 from tracking.db import Database, database
-from tracking.models import Claim, Failure, NewJob, Outcome, Owner
+from tracking.models import Claim, Failure, Fence, NewJob, Outcome, Owner
 from tracking.settings import settings
 
 
@@ -46,9 +46,9 @@ def add_job(
     with pool.autocommit() as connection:
         jobs.submit(connection, job, UNLIMITED)
         if outcome is not None:
-            jobs.claim(connection, [Claim(job.id, uuid4(), "worker-1", None)])
+            jobs.claim(connection, [Claim(Fence(job.id, 1), uuid4(), "worker-1", None)])
             failure = Failure("ValueError", message or "wrong") if outcome == "failed" else None
-            ended = jobs.settle(connection, [Outcome(job.id, outcome, "worker-1", failure=failure)])  # type: ignore[arg-type]
+            ended = jobs.settle(connection, [Outcome(Fence(job.id, 1), outcome, "worker-1", failure=failure)])  # type: ignore[arg-type]
             assert len(ended) == 1
     return job.id
 

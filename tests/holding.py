@@ -207,16 +207,16 @@ def fill(tracked: Tracked, number: int, **columns: Any) -> list[UUID]:
 FILL = text(
     """
     WITH made AS (
-        INSERT INTO jobs (id, task_id, organization_id, user_id, job_type, status, queue, max_retries, hold, due_at,
+        INSERT INTO jobs (id, organization_id, user_id, job_type, status, queue, max_retries, hold, due_at,
                           priority, payload)
-        SELECT id, id, :organization_id, 'u1', :job_type, 'queued', 'default', 3, :hold,
+        SELECT id, :organization_id, 'u1', :job_type, 'queued', 'default', 3, :hold,
                CASE :hold WHEN 'schedule' THEN clock_timestamp() + CAST(:delay AS interval) END, :priority,
                CAST(:payload AS jsonb)
         FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, :number)) AS new
         RETURNING *
     ), logged AS (
-        INSERT INTO history (job_id, organization_id, user_id, job_type, event, to_status, attempt, task_id, actor)
-        SELECT id, organization_id, user_id, job_type, 'created', 'queued', 0, task_id, 'u1' FROM made
+        INSERT INTO history (job_id, organization_id, user_id, job_type, event, to_status, attempt, dispatch, actor)
+        SELECT id, organization_id, user_id, job_type, 'created', 'queued', 0, 1, 'u1' FROM made
     )
     SELECT id FROM made"""
 )

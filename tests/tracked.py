@@ -21,6 +21,7 @@ from tracking.models import (
     Attempt,
     Claim,
     Failure,
+    Fence,
     HistoryEntry,
     JobRecord,
     NewJob,
@@ -79,14 +80,14 @@ def new_job(**changes: Any) -> NewJob:
     return replace(job, **changes)
 
 
-def wish(task_id: UUID, **changes: Any) -> Claim:
+def wish(fence: Fence, **changes: Any) -> Claim:
     """A delivery of that dispatch's message to worker-1."""
-    return replace(Claim(task_id, claim_id=uuid4(), worker="worker-1", lease=None), **changes)
+    return replace(Claim(fence, claim_id=uuid4(), worker="worker-1", lease=None), **changes)
 
 
 def outcome(job: JobRecord, kind: OutcomeKind, **details: Any) -> Outcome:
     """How the job's current attempt ended."""
-    return Outcome(job.task_id, kind, "worker-1", job.attempt, **details)
+    return Outcome(job.fence, kind, "worker-1", job.attempt, **details)
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class Tracked:
 
     def start(self, job: JobRecord, **changes: Any) -> JobRecord:
         """Claim the job, successfully."""
-        granted = jobs.claim(self.connection, [wish(job.task_id, **changes)])[0]
+        granted = jobs.claim(self.connection, [wish(job.fence, **changes)])[0]
         assert isinstance(granted, Attempt), granted
         return self.get(job.id)
 
@@ -261,11 +262,11 @@ def _check_path(job: JobRecord, entries: Sequence[HistoryEntry]) -> None:
 def _check_attempts(job: JobRecord, entries: Sequence[HistoryEntry]) -> None:
     started = [entry for entry in entries if entry.event is Event.STARTED]
     assert [entry.attempt for entry in started] == list(range(1, job.attempt + 1))
-    assert len({entry.task_id for entry in started}) == len(started), "an attempt under an old task id"
-    dispatches = {entry.attempt: entry.task_id for entry in started}
+    dispatches = {entry.attempt: entry.dispatch for entry in started}
+    assert list(dispatches.values()) == sorted(set(dispatches.values())), "an attempt of an old dispatch"
     ended = [entry for entry in entries if entry.from_status is Status.RUNNING and entry.event not in STATUS_KEPT]
     assert len({entry.attempt for entry in ended}) == len(ended), "an attempt that ended twice"
-    assert all(entry.task_id == dispatches[entry.attempt] for entry in ended)
+    assert all(entry.dispatch == dispatches[entry.attempt] for entry in ended)
 
 
 def _check_progress(job: JobRecord, entries: Sequence[HistoryEntry]) -> None:

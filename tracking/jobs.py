@@ -24,6 +24,7 @@ from tracking.models import (
     Attempt,
     Cancelled,
     Claim,
+    Fence,
     JobRecord,
     NewJob,
     Outcome,
@@ -73,7 +74,7 @@ def unless_revoked(connection: Connection, job: JobRecord, revoked_by: str | Non
     """A job that was just submitted: cancelled when it was revoked before."""
     if revoked_by is None:
         return job
-    cancelled = cancel_dispatch(connection, job.id, actor=revoked_by, reason="revoked before it was submitted")
+    cancelled = cancel_dispatch(connection, job.fence, actor=revoked_by, reason="revoked before it was submitted")
     return cancelled.job if cancelled is not None else job
 
 
@@ -85,10 +86,16 @@ def claim(connection: Connection, claims: Sequence[Claim]) -> list[Attempt | Ref
     return [_grant(connection, wish) or _refuse(connection, wish) for wish in claims]
 
 
+def refuse(connection: Connection, fence: Fence, held: Fence, *, worker: str) -> Refusal:
+    """Write into its job's history that a message was not run, as its worker has the message of `held` already."""
+    refusal = Refusal.REPEATED if fence == held else Refusal.STALE
+    return _log_refusal(connection, fence, worker, refusal)
+
+
 def report(connection: Connection, progress: Progress) -> bool:
     """Record progress of a running attempt. False when the attempt is not the job's current one any more."""
     parameters = {
-        "task_id": progress.task_id,
+        **_fenced(progress.fence),
         "attempt": progress.attempt,
         "percent": progress.percent,
         "message": progress.message,
@@ -112,33 +119,34 @@ def report(connection: Connection, progress: Progress) -> bool:
 
 def settle(connection: Connection, outcomes: Sequence[Outcome], *, max_losses: int = MAX_LOSSES) -> list[Settled]:
     """Write how attempts ended; returns those that were accepted, because their job still expected them."""
-    rows = [run(connection, *_settlement(outcome, max_losses)) for outcome in outcomes]
+    rows = [(outcome.fence, run(connection, *_settlement(outcome, max_losses))) for outcome in outcomes]
     return [
-        Settled(row.id, row.task_id, row.organization_id, Status(row.status), row.is_awaited, row.is_followed)
-        for row in rows
+        Settled(fence, row.organization_id, Status(row.status), row.is_awaited, row.is_followed)
+        for fence, row in rows
         if row is not None
     ]
 
 
-def seen(connection: Connection, task_id: UUID, *, actor: str) -> bool:
+def seen(connection: Connection, fence: Fence, *, actor: str) -> bool:
     """Record that the worker of a cancelled job has heard of it. False when it had before, or the body is over."""
-    return connection.execute(statements.SEEN, {"task_id": task_id, "actor": actor}).first() is not None
+    return connection.execute(statements.SEEN, {**_fenced(fence), "actor": actor}).first() is not None
 
 
-def running(connection: Connection, lease: UUID) -> list[UUID]:
-    """The task ids of the attempts that a worker runs."""
-    return list(connection.execute(statements.RUNNING, {"lease": lease}).scalars())
+def running(connection: Connection, lease: UUID) -> list[Fence]:
+    """The dispatches whose attempts a worker runs."""
+    return _fences(connection.execute(statements.RUNNING, {"lease": lease}))
 
 
 def stopping(connection: Connection, lease: UUID) -> list[StoppingBody]:
     """The cancelled jobs whose bodies a worker has not ended yet."""
     rows = connection.execute(statements.STOPPING, {"lease": lease})
-    return [StoppingBody(row.task_id, row.requested_for, row.seen_for) for row in rows]
+    return [StoppingBody(Fence(row.id, row.dispatch), row.requested_for, row.seen_for) for row in rows]
 
 
-def stopped(connection: Connection, task_id: UUID, *, actor: str, how: str) -> bool:
+def stopped(connection: Connection, fence: Fence, *, actor: str, how: str) -> bool:
     """Record that the body of a cancelled job is over. False when nobody waits for that."""
-    return connection.execute(statements.STOPPED, {"task_id": task_id, "actor": actor, "how": how}).first() is not None
+    parameters = {**_fenced(fence), "actor": actor, "how": how}
+    return connection.execute(statements.STOPPED, parameters).first() is not None
 
 
 def cancel(connection: Connection, job_id: UUID, scope: Scope, *, actor: str, reason: str | None = None) -> Cancelled:
@@ -159,7 +167,7 @@ def retry(
     limits: Limits,
     force: bool = False,
 ) -> JobRecord:
-    """Queue a failed or cancelled job again under a fresh task id; under a limit it joins its organization's line.
+    """Queue a failed or cancelled job again, for a new dispatch; under a limit it joins its organization's line.
 
     `force` lifts the limit of max_retries. Raises JobNotFound, or IllegalMove: not failed or cancelled, no retry
     left, or its cancelled body is still stopping (then `retry_after` of the error is set, in seconds).
@@ -171,20 +179,20 @@ def retry(
     return record(row)
 
 
-def fail_waiting(connection: Connection, task_id: UUID, *, actor: str, error_type: str, message: str) -> bool:
-    """Fail a job that no worker can ever run. False when it is not waiting under this task id."""
-    parameters = {"task_id": task_id, "actor": actor, "error_type": error_type, "error_message": message}
+def fail_waiting(connection: Connection, fence: Fence, *, actor: str, error_type: str, message: str) -> bool:
+    """Fail a job that no worker can ever run. False when this dispatch of it does not wait."""
+    parameters = {**_fenced(fence), "actor": actor, "error_type": error_type, "error_message": message}
     return connection.execute(statements.FAIL_WAITING, parameters).first() is not None
 
 
-def redispatch(connection: Connection, task_id: UUID) -> bool:
-    """Have the message of a waiting job sent again. False when it is not waiting under this task id."""
-    return connection.execute(statements.REDISPATCH, {"task_id": task_id}).first() is not None
+def redispatch(connection: Connection, fence: Fence) -> bool:
+    """Have the message of a waiting job sent again. False when this dispatch of it does not wait."""
+    return connection.execute(statements.REDISPATCH, _fenced(fence)).first() is not None
 
 
-def cancel_dispatch(connection: Connection, task_id: UUID, *, actor: str, reason: str) -> Cancelled | None:
+def cancel_dispatch(connection: Connection, fence: Fence, *, actor: str, reason: str) -> Cancelled | None:
     """Cancel the job whose current dispatch this is, whatever its owner. None when that is over already."""
-    parameters = {"task_id": task_id, "actor": actor, "reason": reason}
+    parameters = {**_fenced(fence), "actor": actor, "reason": reason}
     row = connection.execute(statements.CANCEL_DISPATCH, parameters).first()
     return Cancelled(record(row), was_running=row.from_status == Status.RUNNING) if row is not None else None
 
@@ -194,9 +202,9 @@ def undispatched(connection: Connection, older_than: timedelta, limit: int) -> l
     return [record(row) for row in connection.execute(statements.UNDISPATCHED, {"age": older_than, "limit": limit})]
 
 
-def mark_dispatched(connection: Connection, task_ids: Iterable[UUID]) -> None:
+def mark_dispatched(connection: Connection, fences: Iterable[Fence]) -> None:
     """Record that the broker has confirmed these dispatches."""
-    connection.execute(statements.MARK_DISPATCHED, {"task_ids": list(task_ids)})
+    connection.execute(statements.MARK_DISPATCHED, _unnested(list(fences)))
 
 
 def waiting_queues(connection: Connection, age: timedelta) -> list[tuple[str, datetime]]:
@@ -204,18 +212,18 @@ def waiting_queues(connection: Connection, age: timedelta) -> list[tuple[str, da
     return [(row.queue, row.at) for row in connection.execute(statements.WAITING_QUEUES, {"age": age})]
 
 
-def missing(connection: Connection, queue: str, at: datetime, age: timedelta, *, ready: int, limit: int) -> list[UUID]:
-    """The task ids of the jobs, oldest first, by which those that wait are more than the broker had `ready` after `at`.
+def missing(connection: Connection, queue: str, at: datetime, age: timedelta, *, ready: int, limit: int) -> list[Fence]:
+    """The jobs, oldest first, by which those that wait are more than the broker had `ready` after `at`.
 
     Only such as were sent `age` before `at`.
     """
     parameters = {"queue": queue, "at": at, "age": age, "ready": ready, "limit": limit}
-    return list(connection.execute(statements.MISSING, parameters).scalars())
+    return _fences(connection.execute(statements.MISSING, parameters))
 
 
-def send_again(connection: Connection, task_ids: Sequence[UUID]) -> list[UUID]:
-    """Have the messages of waiting jobs sent once more under the same task ids; returns the jobs."""
-    return list(connection.execute(statements.SEND_AGAIN, {"task_ids": list(task_ids)}).scalars())
+def send_again(connection: Connection, fences: Sequence[Fence]) -> list[UUID]:
+    """Have the messages of waiting jobs sent once more, with the same numbers; returns the jobs."""
+    return list(connection.execute(statements.SEND_AGAIN, _unnested(fences)).scalars())
 
 
 def reap(
@@ -223,7 +231,7 @@ def reap(
     lease_timeout: timedelta,
     limit: int,
     *,
-    refused: Callable[[UUID, DBAPIError], object] | None = None,
+    refused: Callable[[Fence, DBAPIError], object] | None = None,
     max_losses: int = MAX_LOSSES,
 ) -> list[Settled]:
     """Release the running jobs of workers without a heartbeat for `lease_timeout`; returns what became of them.
@@ -231,19 +239,19 @@ def reap(
     `refused` is told of those that the database refuses to release, and the others go on; None: it is raised.
     """
     parameters = {"timeout": lease_timeout, "limit": limit}
-    lost = list(connection.execute(statements.ORPHANS, parameters).scalars())
-    abandoned = list(connection.execute(statements.ABANDONED_STOPS, parameters).scalars())
+    lost = _fences(connection.execute(statements.ORPHANS, parameters))
+    abandoned = _fences(connection.execute(statements.ABANDONED_STOPS, parameters))
     reaped: list[Settled] = []
-    for task_id in [*lost, *abandoned]:
+    for fence in [*lost, *abandoned]:
         try:
-            if task_id in abandoned:
-                stopped(connection, task_id, actor="upkeep", how="worker lost")
+            if fence in abandoned:
+                stopped(connection, fence, actor="upkeep", how="worker lost")
             else:
-                reaped += settle(connection, [Outcome(task_id, "lost", "upkeep")], max_losses=max_losses)
+                reaped += settle(connection, [Outcome(fence, "lost", "upkeep")], max_losses=max_losses)
         except DBAPIError as error:
             if refused is None or is_away(error):
                 raise
-            refused(task_id, error)
+            refused(fence, error)
     return reaped
 
 
@@ -258,7 +266,7 @@ def _unknown_dependencies(connection: Connection, job: NewJob, scope: Scope) -> 
 
 def _grant(connection: Connection, wish: Claim) -> Attempt | None:
     parameters = {
-        "task_id": wish.task_id,
+        **_fenced(wish.fence),
         "claim_id": wish.claim_id,
         "worker": wish.worker,
         "lease": wish.lease,
@@ -268,23 +276,25 @@ def _grant(connection: Connection, wish: Claim) -> Attempt | None:
 
 
 def _refuse(connection: Connection, wish: Claim) -> Attempt | Refusal:
-    known = connection.execute(statements.KNOWN, {"task_id": wish.task_id, "job_id": wish.job_id}).first()
+    known = connection.execute(statements.KNOWN, {"id": wish.fence.job_id}).first()
     if known is None:
         return Refusal.UNKNOWN
-    if known.task_id == wish.task_id and known.claim_id == wish.claim_id and known.status == Status.RUNNING:
+    is_current = known.dispatch == wish.fence.dispatch
+    if is_current and known.claim_id == wish.claim_id and known.status == Status.RUNNING:
         return _attempt(known)  # granted before; the reply was lost
-    if known.task_id == wish.task_id and Status(known.status) in WAITING and known.hold is None:
-        holds.hold_back(connection, wish.task_id)
+    if is_current and Status(known.status) in WAITING and known.hold is None:
+        holds.hold_back(connection, wish.fence)
         return Refusal.HELD
-    refusal = _refusal(known, wish)
-    details = {"reason": refusal, "taskId": str(wish.task_id)}
-    connection.execute(statements.LOG_REFUSAL, {"id": known.id, "actor": wish.worker, "detail": details})
+    return _log_refusal(connection, wish.fence, wish.worker, _refusal(known) if is_current else Refusal.STALE)
+
+
+def _log_refusal(connection: Connection, fence: Fence, worker: str, refusal: Refusal) -> Refusal:
+    details = {"reason": refusal, "dispatch": fence.dispatch}
+    connection.execute(statements.LOG_REFUSAL, {"id": fence.job_id, "actor": worker, "detail": details})
     return refusal
 
 
-def _refusal(known: Row[Any], wish: Claim) -> Refusal:
-    if known.task_id != wish.task_id:
-        return Refusal.STALE
+def _refusal(known: Row[Any]) -> Refusal:
     status = Status(known.status)
     if status is Status.CANCELLED:
         return Refusal.CANCELLED
@@ -310,8 +320,7 @@ def _why_not(connection: Connection, job_id: UUID, scope: Scope, what: str) -> J
 
 def _attempt(row: Row[Any]) -> Attempt:
     return Attempt(
-        job_id=row.id,
-        task_id=row.task_id,
+        fence=Fence(row.id, row.dispatch),
         attempt=row.attempt,
         owner=Owner(row.organization_id, row.user_id),
         project_id=row.project_id,
@@ -365,6 +374,18 @@ def _identity(job: NewJob) -> dict[str, Any]:
     return {name: submitted[name] for name in names}
 
 
+def _fenced(fence: Fence) -> dict[str, Any]:
+    return {"id": fence.job_id, "dispatch": fence.dispatch}
+
+
+def _unnested(fences: Sequence[Fence]) -> dict[str, Any]:
+    return {"job_ids": [each.job_id for each in fences], "dispatches": [each.dispatch for each in fences]}
+
+
+def _fences(rows: Iterable[Row[Any]]) -> list[Fence]:
+    return [Fence(row.id, row.dispatch) for row in rows]
+
+
 def _json(value: Any) -> Jsonb | None:
     return None if value is None else Jsonb(value)
 
@@ -379,15 +400,15 @@ def _settlement(outcome: Outcome, max_losses: int) -> tuple[str, dict[str, Any]]
         and outcome.attempt is not None
         and not (outcome.last_news or outcome.children or outcome.typed_result is not None)
     ):
-        names = ("task_id", "attempt", "actor")
-        return statements.SUCCEED, {name: getattr(outcome, name) for name in names} | {"result": _json(outcome.result)}
+        written = {"attempt": outcome.attempt, "actor": outcome.actor, "result": _json(outcome.result)}
+        return statements.SUCCEED, {**_fenced(outcome.fence), **written}
     return statements.SETTLE, _outcome(outcome, max_losses)
 
 
 def _outcome(outcome: Outcome, max_losses: int) -> dict[str, Any]:
     failure, news, changes = outcome.failure, outcome.last_news, outcome.changes
     return {
-        "task_id": outcome.task_id,
+        **_fenced(outcome.fence),
         "max_losses": max_losses,
         "attempt": outcome.attempt,
         "kind": outcome.kind,

@@ -25,6 +25,14 @@ class Owner:
 
 
 @dataclass(frozen=True, slots=True)
+class Fence:
+    """One dispatch of a job. Whatever carries the number of an earlier one is refused: a message, or an outcome."""
+
+    job_id: UUID
+    dispatch: int
+
+
+@dataclass(frozen=True, slots=True)
 class Scope:
     """Which jobs a caller may see: those of one organization and, unless `user_id` is None, of one user."""
 
@@ -34,7 +42,7 @@ class Scope:
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to submit. `id` is also the task id of its first dispatch.
+    """A job to submit.
 
     One that `follows` a job, or a canvas group, is called with its result; see tracking.successors. `successors`: those
     that follow this one, and what follows them. `begins`: the groups of which it is the first member that is sent, each
@@ -89,7 +97,7 @@ class JobRecord:
     """One row of `jobs`."""
 
     id: UUID
-    task_id: UUID
+    dispatch: int
     organization_id: str
     user_id: str
     project_id: str | None
@@ -140,6 +148,11 @@ class JobRecord:
     updated_at: datetime
 
     @property
+    def fence(self) -> Fence:
+        """Its current dispatch."""
+        return Fence(self.id, self.dispatch)
+
+    @property
     def ended_uncalled(self) -> bool:
         """Whether it ended with what it waited for, and lacks arguments: that is to be retried instead."""
         return self.error_type == UNCALLED and (self.follows is not None or self.follows_group is not None)
@@ -165,16 +178,12 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A worker's wish to run one delivered message. `claim_id` is new for every delivery.
+    """A worker's wish to run one delivered message. `claim_id` is new for every delivery."""
 
-    `job_id` is what the message says; it only helps to find whose history a refused message belongs to.
-    """
-
-    task_id: UUID
+    fence: Fence
     claim_id: UUID
     worker: str
     lease: UUID | None
-    job_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +193,7 @@ class Attempt:
     `leaves_place`: now the next one in its organization's line may be sent.
     """
 
-    job_id: UUID
-    task_id: UUID
+    fence: Fence
     attempt: int
     owner: Owner
     project_id: str | None
@@ -196,12 +204,18 @@ class Attempt:
     group_id: str | None
     leaves_place: bool = False
 
+    @property
+    def job_id(self) -> UUID:
+        """Of its job."""
+        return self.fence.job_id
+
 
 class Refusal(StrEnum):
-    """Why a claim was not granted."""
+    """Why a message was not run. `REPEATED`: its worker had it already."""
 
     UNKNOWN = "unknown"
     STALE = "stale"
+    REPEATED = "repeated"
     RUNNING = "running"
     HELD = "held"
     FINISHED = "finished"
@@ -240,7 +254,7 @@ class Progress:
     `milestones`: those since the last report; `moved_on`: there is news after the last of them, or there is none.
     """
 
-    task_id: UUID
+    fence: Fence
     attempt: int
     percent: int | None = None
     message: str | None = None
@@ -268,7 +282,7 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How an attempt ended. `attempt` None stands for the only attempt that `task_id` can have had.
+    """How an attempt ended. `attempt` None stands for the only attempt that a dispatch can have had.
 
     succeeded: `result`, and `typed_result`, the same in Celery's JSON when that names types that JSON lacks.
     failed: `failure`. retry: `failure`, the `delay` until it is due again, and what it `changes`.
@@ -279,7 +293,7 @@ class Outcome:
     results of the tasks that the body sent, in Celery's form.
     """
 
-    task_id: UUID
+    fence: Fence
     kind: OutcomeKind
     actor: str
     attempt: int | None = None
@@ -299,12 +313,16 @@ class Settled:
     `is_awaited`: it may let other jobs through; `is_followed`: others waited to be called with its result.
     """
 
-    job_id: UUID
-    task_id: UUID
+    fence: Fence
     organization_id: str
     status: Status
     is_awaited: bool = False
     is_followed: bool = False
+
+    @property
+    def job_id(self) -> UUID:
+        """Of its job."""
+        return self.fence.job_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,7 +337,7 @@ class Cancelled:
 class StoppingBody:
     """A job that was cancelled so long ago and whose body is not over; `seen_for` None: its worker may not know."""
 
-    task_id: UUID
+    fence: Fence
     requested_for: timedelta
     seen_for: timedelta | None
 
@@ -334,7 +352,7 @@ class HistoryEntry:
     from_status: Status | None
     to_status: Status
     attempt: int
-    task_id: UUID
+    dispatch: int
     actor: str
     detail: dict[str, Any]
     at: datetime
@@ -345,7 +363,7 @@ class AttemptRecord:
     """One attempt of a job, put together from its history; `outcome` None while it runs."""
 
     attempt: int
-    task_id: UUID
+    dispatch: int
     worker: str
     started_at: datetime
     completed_at: datetime | None = None

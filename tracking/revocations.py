@@ -25,7 +25,7 @@ KEPT = timedelta(hours=3)  # Celery 5.7: CELERY_WORKER_REVOKE_EXPIRES
 def revoke(
     connection: Connection, ids: Sequence[UUID], *, actor: str, reason: str, age: timedelta = timedelta(0)
 ) -> list[Cancelled]:
-    """Cancel the jobs of these ids, or whose current dispatch has one of them; returns those that were not finished.
+    """Cancel the jobs of these ids; returns those that were not finished.
 
     `age`: how long ago that was asked for; a job that was retried since then is left alone. An id of no job is
     remembered.
@@ -69,7 +69,7 @@ def _remember(connection: Connection, name: str, value: Any, actor: str) -> None
 
 # A worker may hear of a revocation, or reach the database, after a person has retried the job.
 _CANCEL = cancelling(
-    f"""(id = :named OR task_id = :named)
+    f"""id = :named
         AND NOT EXISTS (SELECT FROM history WHERE history.job_id = jobs.id AND event = '{Event.RETRIED}'
                         AND at > clock_timestamp() - CAST(:age AS interval))"""
 )
@@ -77,8 +77,7 @@ _CANCEL = cancelling(
 _UNKNOWN = text(
     """
     SELECT wanted.id FROM unnest(CAST(:ids AS uuid[])) AS wanted (id)
-    WHERE NOT EXISTS (SELECT FROM jobs WHERE jobs.id = wanted.id)
-      AND NOT EXISTS (SELECT FROM jobs WHERE jobs.task_id = wanted.id)"""
+    WHERE NOT EXISTS (SELECT FROM jobs WHERE jobs.id = wanted.id)"""
 )
 
 _STAMPED = text(

@@ -24,7 +24,7 @@ def logged(
     actor: str,
     detail: str,
     *,
-    task_id: str = "task_id",
+    dispatch: str = "dispatch",
     kept: str = "'{}'",
     circuit_key: str = "NULL",
     at: str = "clock_timestamp()",
@@ -36,9 +36,9 @@ def logged(
     """
     return f"""
         INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                             attempt, task_id, actor, detail, circuit_key, at)
+                             attempt, dispatch, actor, detail, circuit_key, at)
         SELECT id, organization_id, user_id, job_type, {event}, from_status, status,
-               attempt, {task_id}, {actor}, jsonb_strip_nulls({detail}) || {kept}, {circuit_key}, {at}
+               attempt, {dispatch}, {actor}, jsonb_strip_nulls({detail}) || {kept}, {circuit_key}, {at}
         FROM {changed}"""
 
 

@@ -250,8 +250,8 @@ PLAN = statement(
             max_retries int, payload jsonb, delivery jsonb, parent_id uuid, root_id uuid, group_id text,
             group_index int, follows uuid, follows_group text)
     ), created AS (
-        INSERT INTO jobs (task_id, status, hold, {_COLUMNS})
-        SELECT id, '{Status.QUEUED}', 'dependency', {_COLUMNS} FROM asked
+        INSERT INTO jobs (status, hold, {_COLUMNS})
+        SELECT '{Status.QUEUED}', 'dependency', {_COLUMNS} FROM asked
         ON CONFLICT (id) DO UPDATE
         SET job_type = excluded.job_type, priority = excluded.priority, queue = excluded.queue,
             max_retries = excluded.max_retries, payload = excluded.payload, delivery = excluded.delivery,
@@ -293,6 +293,7 @@ CALL = statement(
             parent_id = coalesce(nullif(CAST(:parent_id AS uuid), jobs.id), jobs.parent_id),
             depends_on = asked.depends_on, circuit_key = asked.circuit_key, scheduled_at = asked.due_at,
             status = CASE WHEN {_RUNS} THEN 'queued' ELSE jobs.status END,
+            dispatch = dispatch + CASE WHEN {_RUNS} AND from_status NOT IN ({listed(WAITING)}) THEN 1 ELSE 0 END,
             (hold, sent_priority) = (SELECT {FIRST_HOLD}, sent.level FROM {let_through("asked")} WHERE {_RUNS}),
             due_at = CASE WHEN {_RUNS} THEN asked.due_at END,
             error_type = CASE WHEN {_RUNS} THEN NULL ELSE jobs.error_type END,

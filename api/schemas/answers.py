@@ -58,7 +58,7 @@ class Job(Answered):
     """A job."""
 
     id: UUID
-    task_id: UUID
+    dispatch: int
     organization_id: str
     project_id: str | None
     user_id: str
@@ -98,7 +98,7 @@ class Attempt(Answered):
     """One attempt of a job."""
 
     attempt: int
-    task_id: UUID
+    dispatch: int
     worker: str
     started_at: Instant
     completed_at: Instant | None
@@ -116,7 +116,7 @@ class TimelineEntry(Answered):
     from_: Status | None = Field(validation_alias="from_status", serialization_alias="from")
     to: Status = Field(validation_alias="to_status")
     attempt: int
-    task_id: UUID
+    dispatch: int
     actor: str
     detail: dict[str, Any]
     at: Instant

@@ -141,8 +141,8 @@ def _ended(state: State) -> Iterator[Wrong]:
 
 def _claims(state: State) -> Iterator[Wrong]:
     """No body starts without a claim, and none twice with one."""
-    claims = {(entry.job_id, entry.attempt, entry.task_id) for entry in state.entries if entry.event == Event.STARTED}
-    times = Counter((line.job, line.attempt, line.task) for line in state.starts)
+    claims = {(entry.job_id, entry.attempt, entry.dispatch) for entry in state.entries if entry.event == Event.STARTED}
+    times = Counter((line.job, line.attempt, line.dispatch) for line in state.starts)
     for claim, starts in times.items():
         if claim not in claims:
             yield Wrong("claimed", f"a body of job {claim[0]} started as attempt {claim[1]} without a claim")

@@ -22,7 +22,7 @@ class Line:
 
     what: str
     job: UUID
-    task: UUID
+    dispatch: int
     attempt: int
     organization: str
     at: float
@@ -68,7 +68,7 @@ def _leave(attempt: Attempt, what: str) -> None:
     line = {
         "what": what,
         "job": str(attempt.job_id),
-        "task": str(attempt.task_id),
+        "dispatch": attempt.fence.dispatch,
         "attempt": attempt.attempt,
         "organization": attempt.owner.organization_id,
         "at": time.time(),
@@ -81,7 +81,7 @@ def _leave(attempt: Attempt, what: str) -> None:
 
 def _parse(text: bytes) -> Line:
     found = json.loads(text)
-    return Line(**{**found, "job": UUID(found["job"]), "task": UUID(found["task"])})
+    return Line(**{**found, "job": UUID(found["job"])})
 
 
 @cache

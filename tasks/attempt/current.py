@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID
 
 from celery.exceptions import Retry
 
 from tasks import threads
 from tasks.attempt.progress import Reporter
-from tracking.models import Attempt, Changes, Failure, NewJob
+from tracking.models import Attempt, Changes, Failure, Fence, NewJob
 
 ATTRIBUTE = "running"
 
-_live: set[UUID] = set()
+_live: set[Fence] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +56,7 @@ def keep(request: Any, running: Running) -> None:
     """Remember the attempt with its request and this thread, until it is `over`."""
     request.update({ATTRIBUTE: running})
     threads.enter(running)
-    _live.add(running.attempt.task_id)
+    _live.add(running.attempt.fence)
 
 
 def over(request: Any) -> None:
@@ -65,12 +64,12 @@ def over(request: Any) -> None:
     now = of(request)
     if now is not None:
         now.is_over = True
-        _live.discard(now.attempt.task_id)
+        _live.discard(now.attempt.fence)
         threads.leave()
 
 
-def in_this_process() -> set[UUID]:
-    """The task ids of the attempts whose bodies run in this process."""
+def in_this_process() -> set[Fence]:
+    """The dispatches whose bodies run in this process."""
     return _live.copy()
 
 

@@ -117,7 +117,7 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
             return False
         attempt = now.attempt
         return persist(
-            lambda: _is_current(attempt), patience=ANSWER_PATIENCE, defer_interrupt=True, task_id=str(attempt.task_id)
+            lambda: _is_current(attempt), patience=ANSWER_PATIENCE, defer_interrupt=True, job_id=str(attempt.job_id)
         )
 
     def retry(  # noqa: PLR0917 - Celery's signature
@@ -162,20 +162,6 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
         if throw:
             raise again
         return again
-
-    def replace(self, sig: Any) -> Any:
-        """Celery's: run another task, or canvas, in this job's place; the job keeps its id and has its result.
-
-        Whatever follows the job follows that. The replacement is sent with the end of the attempt.
-        """
-        now = current.of(self.request)
-        if now is None:
-            return super().replace(sig)
-        dispatched, self.request.id = self.request.id, str(now.attempt.job_id)
-        try:
-            return super().replace(sig)
-        finally:
-            self.request.id = dispatched
 
     def on_replace(self, sig: Any) -> Any:
         """Celery's: keep the replacement for the end of the attempt, and end the body."""
@@ -331,7 +317,7 @@ def as_job(task: Any) -> Any:
 
 def _is_current(attempt: Attempt) -> bool:
     with database().autocommit() as connection:
-        return lists.is_current(connection, attempt.task_id, attempt.attempt)
+        return lists.is_current(connection, attempt.fence, attempt.attempt)
 
 
 def _share(meta: Any) -> int | None:

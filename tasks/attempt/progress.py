@@ -29,7 +29,7 @@ class Reporter:
     def __init__(
         self, attempt: Attempt, write: Callable[[Progress], bool], clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._nothing = Progress(attempt.task_id, attempt.attempt)
+        self._nothing = Progress(attempt.fence, attempt.attempt)
         self._pending = self._nothing
         self._milestones = _Milestones(clock)
         self._write = write

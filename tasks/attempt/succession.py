@@ -18,12 +18,14 @@ from celery.exceptions import SoftTimeLimitExceeded
 from tasks import calls, process, submission
 from tasks.attempt import current
 from tasks.attempt.exceptions import described
+from tasks.broker.messages import celery_id
 from tasks.encoding import from_plain
 from tasks.failures import alone
 from tracking import groups, successors
 from tracking.admission.holds import Limits
 from tracking.db import Connection, SQLAlchemyError, database
 from tracking.errors import IdempotencyConflict, InvalidValue, UnknownDependency
+from tracking.identifiers import job_id_of
 from tracking.models import UNCALLED, Failure, JobRecord, NewJob, Outcome, Owner, Settled
 from tracking.ownership import acting_as
 from tracking.settings import settings
@@ -216,7 +218,7 @@ def _called_of(
     """The errbacks of a job that has no attempt, in the name of its owner."""
     if not signatures:
         return []
-    about = {"id": str(job.id), "root_id": str(job.root_id or job.id), "task": job.job_type}
+    about = {"id": celery_id(job), "root_id": str(job.root_id or job.id), "task": job.job_type}
     request = Context({**about, "errbacks": from_plain(signatures), "delivery_info": {}})
     with acting_as(owner.organization_id, owner.user_id):
         return _called(request, dict(exception), None)
@@ -235,7 +237,7 @@ def _called(request: Any, exception: Any, traceback: str | None) -> list[NewJob]
         except (SoftTimeLimitExceeded, SQLAlchemyError):
             raise
         except Exception:  # one that cannot be sent takes no outcome with it
-            log.exception("errback.uncallable", task_id=str(request.id))
+            log.exception("errback.uncallable", job_id=str(job_id_of(request.id)))
     return collected
 
 

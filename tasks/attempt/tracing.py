@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import structlog
 from billiard.common import terminate_handler_fired  # type: ignore[attr-defined]  # missing in the stubs
@@ -30,7 +30,7 @@ from tasks.attempt.current import Running
 from tasks.attempt.exceptions import described, failure_of, rejection
 from tasks.attempt.progress import JobCancelled, Reporter
 from tasks.broker.dispatcher import dispatcher
-from tasks.broker.messages import JOB_ID_HEADER
+from tasks.broker.messages import fence_of
 from tasks.canvases import Rest
 from tasks.persistence import DatabaseAway, persist, recorder
 from tasks.worker import dead_letters, lease
@@ -38,7 +38,7 @@ from tasks.worker.signals import accept_alone, end_attempt, handler_of, stopped
 from tracking import jobs
 from tracking.crashpoints import CLAIMED, crash_point
 from tracking.db import DBAPIError, database
-from tracking.models import Attempt, Claim, Failure, Outcome, Progress, Refusal
+from tracking.models import Attempt, Claim, Failure, Fence, Outcome, Progress, Refusal
 from tracking.settings import settings
 from tracking.values import check_seconds, storable_text
 
@@ -94,9 +94,9 @@ def tracer(task: Any) -> Tracer:
 
     def attempt(task_id: str, args: Any, kwargs: Any, request: Any = None) -> Any:
         context = Context(request or {}, args=args, kwargs=kwargs)
-        structlog.contextvars.bind_contextvars(task_id=task_id, job_type=task.name)
+        structlog.contextvars.bind_contextvars(job_type=task.name)
         try:
-            now = _claim(context, task_id)
+            now = _claim(context, fence_of(task_id, context.headers))
             return _run(trace, context, now) if isinstance(now, Running) else now
         finally:
             current.over(context)
@@ -166,28 +166,28 @@ def write_progress(progress: Progress) -> bool:
             return jobs.report(connection, progress)
 
     try:
-        return persist(write, patience=0, defer_interrupt=True, task_id=str(progress.task_id))
+        return persist(write, patience=0, defer_interrupt=True, job_id=str(progress.fence.job_id))
     except DatabaseAway:
         return True  # progress may be missed; the outcome will be written when the database is back
     except (DBAPIError, ValueError) as error:  # refused for good: what a body reports never fails it
-        log.warning("progress.refused", task_id=str(progress.task_id), error=type(error).__name__)
+        log.warning("progress.refused", job_id=str(progress.fence.job_id), error=type(error).__name__)
         return True
 
 
-def _claim(context: Context, task_id: str) -> Any:
+def _claim(context: Context, fence: Fence | None) -> Any:
     """The attempt; or what the main process is told when there is none to run."""
     since = time.monotonic()  # like the time limits of Celery, which do not wait for the claim
     try:
-        answer, interrupted = _ask(context, task_id)
+        answer, interrupted = (Refusal.UNKNOWN, False) if fence is None else _ask(context, fence)
         if answer is Refusal.UNKNOWN:
-            dead_letters.keep_unknown(context, task_id)
+            dead_letters.keep_unknown(context)
     except DatabaseAway:
         return _message_of(Reject("the database is away", requeue=True))
     if isinstance(answer, Refusal):
         log.warning("claim.refused", reason=str(answer))
         return _told(Ignore())
     crash_point(CLAIMED)
-    structlog.contextvars.bind_contextvars(job_id=str(answer.job_id), attempt=answer.attempt)
+    structlog.contextvars.bind_contextvars(attempt=answer.attempt)
     log.info("job.started", organization=answer.owner.organization_id)
     if answer.leaves_place:
         dispatcher().refill(answer.owner.organization_id)
@@ -204,25 +204,16 @@ def _end_before_begin(context: Context, now: Running) -> BaseException | None:
     """What an interruption of the claim means; None: nothing, it was meant for another job."""
     if _is_over_limit(context, now):
         return SoftTimeLimitExceeded("before the body began")
-    return None if write_progress(Progress(now.attempt.task_id, now.attempt.attempt)) else JobCancelled()
+    return None if write_progress(Progress(now.attempt.fence, now.attempt.attempt)) else JobCancelled()
 
 
-def _ask(context: Context, task_id: str) -> tuple[Attempt | Refusal, bool]:
+def _ask(context: Context, fence: Fence) -> tuple[Attempt | Refusal, bool]:
     """The answer to the claim, and whether a revocation arrived meanwhile. Raises DatabaseAway."""
-    named = (context.headers or {}).get(JOB_ID_HEADER)
-    try:
-        job_id = UUID(named) if named else None
-        wish = Claim(UUID(task_id), uuid4(), str(context.hostname), lease.current(), job_id)
-    except ValueError:
-        return Refusal.UNKNOWN, False
+    structlog.contextvars.bind_contextvars(job_id=str(fence.job_id), dispatch=fence.dispatch)
+    wish = Claim(fence, uuid4(), str(context.hostname), lease.current())
     answers: list[Attempt | Refusal] = []
     try:
-        persist(
-            lambda: answers.append(_grant(wish)),
-            patience=settings().claim_patience,
-            defer_interrupt=True,
-            task_id=task_id,
-        )
+        persist(lambda: answers.append(_grant(wish)), patience=settings().claim_patience, defer_interrupt=True)
     except SoftTimeLimitExceeded:
         if not answers:
             raise DatabaseAway from None
@@ -293,7 +284,7 @@ def _settle(context: Context, now: Running, error: BaseException | None, result:
     if not now.settled:  # the database was away for an hour: this process has other jobs to run
         log.critical("attempt.unsettled")
         late = failure_of(error or DatabaseAway("its outcome could not be written in time"))
-        last = Outcome(now.attempt.task_id, "failed", str(context.hostname), now.attempt.attempt, failure=late)
+        last = Outcome(now.attempt.fence, "failed", str(context.hostname), now.attempt.attempt, failure=late)
         recorder().record(lambda: accept_alone(last))
 
 
@@ -317,7 +308,7 @@ def _is_interruption(error: BaseException | None, request: Any, now: Running) ->
         return False
     deadline = time.monotonic() + INTERRUPTION_GRACE
     while time.monotonic() < deadline:
-        if persist(lambda: stopped(now.attempt.task_id, request.hostname, "interrupted")):
+        if persist(lambda: stopped(now.attempt.fence, request.hostname, "interrupted")):
             now.settled = True
             log.info("job.interrupted")
             dispatcher().follow(now.attempt.job_id, now.attempt.owner.organization_id)

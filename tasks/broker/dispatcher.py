@@ -18,7 +18,7 @@ from kombu import Connection, Producer
 from tasks import process, threads
 from tasks.broker import admitting
 from tasks.broker.full_queues import FullQueues
-from tasks.broker.messages import publish
+from tasks.broker.messages import celery_id, publish
 from tasks.broker.unsendable import Suspects, Unsendable, examine, fail, may_be_its_fault
 from tracking import jobs
 from tracking.crashpoints import PUBLISHED, crash_point
@@ -27,7 +27,7 @@ from tracking.db import database
 if TYPE_CHECKING:
     from celery import Celery
 
-    from tracking.models import JobRecord
+    from tracking.models import Fence, JobRecord
 
 log = structlog.get_logger(__name__)
 
@@ -58,16 +58,16 @@ class Publisher:
         A job whose message cannot be sent fails alone. Raises the broker's errors; what was not marked is found again
         by upkeep.
         """
-        records = [record for record in records if not self._suspects.is_resting(record.task_id)]
+        records = [record for record in records if not self._suspects.is_resting(record.fence)]
         if not records:
             return
-        confirmed: list[UUID] = []
+        confirmed: list[Fence] = []
         try:
             self._publish_all(records, confirmed)
         finally:
             self._mark(confirmed)
 
-    def _publish_all(self, records: Sequence[JobRecord], confirmed: list[UUID]) -> None:
+    def _publish_all(self, records: Sequence[JobRecord], confirmed: list[Fence]) -> None:
         """Publish them together; when that ends the connection, one by one, to see whose message it was."""
         self._connect()
         try:
@@ -80,10 +80,10 @@ class Publisher:
             return
         done = set(confirmed)
         for record in records:
-            if record.task_id not in done:
+            if record.fence not in done:
                 self._publish_alone(record, confirmed)
 
-    def _publish_alone(self, record: JobRecord, confirmed: list[UUID]) -> None:
+    def _publish_alone(self, record: JobRecord, confirmed: list[Fence]) -> None:
         self._connect()
         try:
             self._publish([record], confirmed)
@@ -92,12 +92,12 @@ class Publisher:
             if not may_be_its_fault(error):
                 raise
             self._connect()  # else the broker is away, and nobody's message is to blame
-            if not self._failed(record) and self._suspects.accuse(record.task_id):
+            if not self._failed(record) and self._suspects.accuse(record.fence):
                 self._fail(record, error)
         else:
-            self._suspects.acquit(record.task_id)
+            self._suspects.acquit(record.fence)
 
-    def _mark(self, confirmed: Sequence[UUID]) -> None:
+    def _mark(self, confirmed: Sequence[Fence]) -> None:
         if confirmed:
             crash_point(PUBLISHED)
             with database().autocommit() as connection:
@@ -119,7 +119,7 @@ class Publisher:
         connection, self._connection, self._producer, self._confirms = self._connection, None, None, None
         close_quietly(connection, "dispatch.close_failed")
 
-    def _publish(self, records: Sequence[JobRecord], confirmed: list[UUID]) -> None:
+    def _publish(self, records: Sequence[JobRecord], confirmed: list[Fence]) -> None:
         """Publish on the connection that is there; to `confirmed` is added what the broker has, error or not."""
         try:
             for record in records:
@@ -131,7 +131,7 @@ class Publisher:
             if self._confirms is not None:
                 confirmed += self._confirms.take()
 
-    def _put(self, record: JobRecord, confirmed: list[UUID]) -> None:
+    def _put(self, record: JobRecord, confirmed: list[Fence]) -> None:
         """Put its message on the connection; when it makes no message, fail the job."""
         try:
             publish(self._app, self._connect(), record)
@@ -140,9 +140,9 @@ class Publisher:
                 return
             raise
         if self._confirms is not None:
-            self._confirms.expect(record.task_id)
+            self._confirms.expect(record.fence)
         else:
-            confirmed.append(record.task_id)  # Redis has answered
+            confirmed.append(record.fence)  # Redis has answered
 
     def _failed(self, record: JobRecord) -> bool:
         """Whether its message is none that a broker can take, by itself; then its job has failed."""
@@ -177,17 +177,17 @@ class _Confirms:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._next_tag = 1
-        self._unanswered: dict[int, UUID] = {}
-        self._confirmed: list[UUID] = []
-        self._refused: list[UUID] = []
+        self._unanswered: dict[int, Fence] = {}
+        self._confirmed: list[Fence] = []
+        self._refused: list[Fence] = []
         channel: Any = connection.default_channel
         channel.confirm_select()
         channel.events["basic_ack"].add(self._on_ack)
         channel.events["basic_nack"].add(self._on_nack)
 
-    def expect(self, task_id: UUID) -> None:
+    def expect(self, fence: Fence) -> None:
         """Note that one message was just published."""
-        self._unanswered[self._next_tag] = task_id
+        self._unanswered[self._next_tag] = fence
         self._next_tag += 1
 
     def collect(self, timeout: float) -> None:
@@ -196,12 +196,12 @@ class _Confirms:
         while self._unanswered:
             self._connection.drain_events(timeout=max(0.01, deadline - time.monotonic()))
 
-    def take(self) -> list[UUID]:
+    def take(self) -> list[Fence]:
         """The messages that the broker has taken since the last call."""
         confirmed, self._confirmed = self._confirmed, []
         return confirmed
 
-    def take_refused(self) -> list[UUID]:
+    def take_refused(self) -> list[Fence]:
         """The messages that the broker has refused since the last call."""
         refused, self._refused = self._refused, []
         return refused
@@ -212,7 +212,7 @@ class _Confirms:
     def _on_nack(self, delivery_tag: int, multiple: bool, *_: object) -> None:  # noqa: FBT001 - called by amqp
         self._refused += self._answered(delivery_tag, multiple=multiple)
 
-    def _answered(self, delivery_tag: int, *, multiple: bool) -> list[UUID]:
+    def _answered(self, delivery_tag: int, *, multiple: bool) -> list[Fence]:
         tags = [tag for tag in self._unanswered if tag <= delivery_tag] if multiple else [delivery_tag]
         return [self._unanswered.pop(tag) for tag in tags if tag in self._unanswered]
 
@@ -250,7 +250,8 @@ class Dispatcher:
 
     def interrupt(self, record: JobRecord) -> None:
         """Tell the worker of a cancelled job to interrupt its body: SIGUSR1 raises SoftTimeLimitExceeded in it."""
-        self.broadcast("interrupt", {"task_id": str(record.task_id)}, [record.worker] if record.worker else None)
+        named = {"task_id": celery_id(record), "dispatch": record.dispatch}
+        self.broadcast("interrupt", named, [record.worker] if record.worker else None)
 
     def broadcast(self, command: str, arguments: dict[str, Any], destination: Sequence[str] | None = None) -> None:
         """Tell workers something, None: all. They find it out by themselves when the broker is away."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from uuid import UUID
 
 import structlog
 
-from tracking.models import JobRecord
+from tracking.models import Fence, JobRecord
 
 log = structlog.get_logger(__name__)
 
@@ -19,9 +18,9 @@ class FullQueues:
     def __init__(self) -> None:
         self._names: set[str] = set()
 
-    def note(self, sent: Sequence[JobRecord], refused: Collection[UUID]) -> None:
+    def note(self, sent: Sequence[JobRecord], refused: Collection[Fence]) -> None:
         """What has become of one batch of messages."""
-        refusing = Counter(record.queue for record in sent if record.task_id in refused)
+        refusing = Counter(record.queue for record in sent if record.fence in refused)
         for queue_name in sorted(refusing.keys() - self._names):
             log.warning("dispatch.refused_by_broker", queue=queue_name, refused=refusing[queue_name])
         over = self._names & {record.queue for record in sent} - refusing.keys()

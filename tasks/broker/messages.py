@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from tasks.arguments import PASSING, payload_to_arguments
+from tracking.identifiers import job_id_of
+from tracking.models import Fence
 
 if TYPE_CHECKING:
     from celery import Celery
     from kombu import Producer
 
-    from tracking.models import JobRecord
+    from tracking.models import JobRecord, NewJob
 
-JOB_ID_HEADER = "job_id"
+DISPATCH_HEADER = "dispatch"
+DISPATCHES = range(1, 2**31)  # what an integer of the database holds
+OWN_ID = "task_id"  # in `delivery`: Celery's id of a job, if its sender has chosen another text than the job's id
 STAMPED = ("stamped_headers", "stamps")
 
 # What AMQP lets a sender write on a message and the broker does not act upon (AMQP 0-9-1, basic properties).
 PROPERTIES = ("app_id", "cluster_id", "message_id", "type")
+
+
+def celery_id(job: JobRecord | NewJob) -> str:
+    """Celery's id of a job, through all its dispatches and attempts."""
+    return str(job.delivery.get(OWN_ID) or job.id)
+
+
+def fence_of(task_id: Any, headers: Any) -> Fence | None:
+    """The dispatch that a message of this id and these headers stands for; None: it is none of ours."""
+    number = headers.get(DISPATCH_HEADER) if isinstance(headers, Mapping) else None
+    if not isinstance(task_id, str) or type(number) is not int or number not in DISPATCHES:
+        return None
+    return Fence(job_id_of(task_id), number)
 
 
 def publish(app: Celery, producer: Producer, record: JobRecord) -> None:
@@ -32,7 +50,7 @@ def prepare(app: Celery, record: JobRecord) -> tuple[Any, dict[str, Any]]:
     takes_payload = handler is None or handler.takes_payload
     args, kwargs = payload_to_arguments(record.payload, delivery.get(PASSING), takes_payload=takes_payload)
     message = app.amqp.create_task_message(
-        str(record.task_id),
+        celery_id(record),
         record.job_type,
         args,
         kwargs,
@@ -47,7 +65,7 @@ def prepare(app: Celery, record: JobRecord) -> tuple[Any, dict[str, Any]]:
         reply_to=delivery.get("reply_to"),
         time_limit=delivery.get("time_limit"),
         soft_time_limit=delivery.get("soft_time_limit"),
-        root_id=str(record.root_id or record.id),
+        root_id=celery_id(record) if record.root_id in (None, record.id) else str(record.root_id),
         parent_id=str(record.parent_id) if record.parent_id else None,
         shadow=delivery.get("shadow"),
         ignore_result=bool(delivery.get("ignore_result")),
@@ -59,7 +77,7 @@ def prepare(app: Celery, record: JobRecord) -> tuple[Any, dict[str, Any]]:
     stamped = {name: delivery[name] for name in STAMPED if name in delivery}
     options = {name: delivery[name] for name in PROPERTIES if name in delivery}
     options |= {"queue": record.queue, "priority": _level(record), "retry": False}
-    options["headers"] = {**stamped, **(delivery.get("headers") or {}), JOB_ID_HEADER: str(record.id)}
+    options["headers"] = {**stamped, **(delivery.get("headers") or {}), DISPATCH_HEADER: record.dispatch}
     return message, options
 
 

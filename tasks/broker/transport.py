@@ -22,6 +22,8 @@ from kombu import transport
 from kombu.transport import pyamqp
 from kombu.transport import redis as kombu_redis
 
+from tasks.broker.messages import DISPATCH_HEADER
+
 log = structlog.get_logger(__name__)
 
 UNREADABLE = "application/vnd.celeriac.unreadable"  # content type of what was found instead of a message
@@ -201,9 +203,10 @@ def _is_decodable(content: bytes) -> bool:
 
 
 def _headers_of(item: bytes) -> dict[str, Any]:
-    """The task's name and id, when the item says so much."""
+    """The task's name, its id and dispatch, when the item says so much."""
     try:
         headers = json.loads(item)["headers"]
-        return {name: headers[name] for name in ("task", "id") if isinstance(headers.get(name), str)}
+        named = {name: headers.get(name) for name in ("task", "id", DISPATCH_HEADER)}
+        return {name: value for name, value in named.items() if isinstance(value, str | int)}
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
         return {}

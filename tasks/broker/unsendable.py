@@ -6,7 +6,6 @@ import json
 import time
 from collections import OrderedDict
 from typing import TYPE_CHECKING
-from uuid import UUID
 
 import amqp
 import structlog
@@ -25,7 +24,7 @@ from tracking.values import MAX_NAME, MESSAGE_BYTES, storable_text
 if TYPE_CHECKING:
     from celery import Celery
 
-    from tracking.models import JobRecord
+    from tracking.models import Fence, JobRecord
 
 log = structlog.get_logger(__name__)
 
@@ -80,25 +79,25 @@ class Suspects:
     """How often each message has ended the connection, and until when it rests."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[UUID, tuple[int, float]] = OrderedDict()
+        self._known: OrderedDict[Fence, tuple[int, float]] = OrderedDict()
 
-    def is_resting(self, task_id: UUID) -> bool:
+    def is_resting(self, fence: Fence) -> bool:
         """Whether it is too early to try the message again."""
-        return task_id in self._known and time.monotonic() < self._known[task_id][1]
+        return fence in self._known and time.monotonic() < self._known[fence][1]
 
-    def accuse(self, task_id: UUID) -> bool:
+    def accuse(self, fence: Fence) -> bool:
         """Count once more; whether that was often enough."""
-        times = self._known.pop(task_id, (0, 0.0))[0] + 1
+        times = self._known.pop(fence, (0, 0.0))[0] + 1
         if times >= STRIKES:
             return True
-        self._known[task_id] = (times, time.monotonic() + FIRST_REST * 2 ** (times - 1))
+        self._known[fence] = (times, time.monotonic() + FIRST_REST * 2 ** (times - 1))
         if len(self._known) > MOST:
             self._known.popitem(last=False)
         return False
 
-    def acquit(self, task_id: UUID) -> None:
+    def acquit(self, fence: Fence) -> None:
         """The message went out."""
-        self._known.pop(task_id, None)
+        self._known.pop(fence, None)
 
 
 def fail(record: JobRecord, error: Exception) -> bool:
@@ -107,7 +106,7 @@ def fail(record: JobRecord, error: Exception) -> bool:
     message = storable_text(f"its message cannot be sent: {reason.message}", MESSAGE_BYTES)
     with database().autocommit() as connection:
         failed = jobs.fail_waiting(
-            connection, record.task_id, actor="dispatcher", error_type=Unsendable.__name__, message=message
+            connection, record.fence, actor="dispatcher", error_type=Unsendable.__name__, message=message
         )
     log.error("job.unsendable", job_id=str(record.id), error=reason.type, failed=failed)
     return failed

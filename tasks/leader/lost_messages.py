@@ -6,7 +6,6 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import structlog
 from amqp.exceptions import ChannelError
@@ -16,6 +15,7 @@ from tasks.broker.dispatcher import close_quietly, connect
 from tasks.failures import failures
 from tracking import jobs, workers
 from tracking.db import Connection, database
+from tracking.models import Fence
 from tracking.settings import settings
 
 log = structlog.get_logger(__name__)
@@ -37,7 +37,7 @@ class Resending:
     def __init__(self, worker: Any) -> None:
         self._worker = worker
         self._broker: BrokerConnection | None = None
-        self._suspects: frozenset[UUID] = frozenset()
+        self._suspects: frozenset[Fence] = frozenset()
         self._look_at = 0.0
 
     def turn(self) -> None:
@@ -60,7 +60,7 @@ class Resending:
         close_quietly(broker, "resending.close_failed")
 
     def _look(self, age: timedelta) -> None:
-        suspects: list[UUID] = []
+        suspects: list[Fence] = []
         with database().autocommit() as connection:
             for queue, at in jobs.waiting_queues(connection, age):
                 try:
@@ -71,16 +71,16 @@ class Resending:
                     continue
                 failures.clear("resending.queue_failed", queue=queue)
                 missing = jobs.missing(connection, queue, at, age, ready=ready, limit=BATCH)
-                known = [task_id for task_id in missing if task_id in self._suspects]
+                known = [fence for fence in missing if fence in self._suspects]
                 self._send_again(connection, queue, known)
                 suspects += missing
         self._suspects = frozenset(suspects)
 
-    def _send_again(self, connection: Connection, queue: str, task_ids: Sequence[UUID]) -> None:
-        if not task_ids:
+    def _send_again(self, connection: Connection, queue: str, fences: Sequence[Fence]) -> None:
+        if not fences:
             return
-        certain = len(task_ids) - self._held_by_workers(connection, queue)
-        again = jobs.send_again(connection, task_ids[: max(1, certain)])
+        certain = len(fences) - self._held_by_workers(connection, queue)
+        again = jobs.send_again(connection, fences[: max(1, certain)])
         log.warning("messages.lost", queue=queue, count=len(again), jobs=[str(job_id) for job_id in again[:10]])
 
     def _held_by_workers(self, connection: Connection, queue: str) -> int:

@@ -8,26 +8,23 @@ unacknowledged, and as many as the worker may hold are all that it takes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid4
 
 import pydantic
 import structlog
-from celery.utils.log import get_logger
 
 from tasks import calls, process, submission
-from tasks.broker.messages import JOB_ID_HEADER
 from tasks.options import KNOWN
-from tasks.persistence import DatabaseAway, persist, recorder
 from tasks.worker import dead_letters
+from tasks.worker.answering import Answers
 from tracking.db import DBAPIError, PoolTimeoutError, is_away, is_too_slow
 from tracking.errors import InvalidValue, TrackingError
 from tracking.identifiers import job_id_of
 from tracking.models import NewJob
 from tracking.settings import settings
-from tracking.values import check_name
 
 log = structlog.get_logger(__name__)
 
@@ -84,9 +81,7 @@ class Call:
         """The job that it becomes, once. Raises InvalidValue, pydantic.ValidationError or ConfigurationError."""
         self._refuse_what_is_not_its_own()
         (args, kwargs, _), asked, app = self.body, self.headers, process.app()
-        check_name(asked.id, "its id")
-        job_id = str(job_id_of(asked.id))
-        job = calls.new_job(app, asked.task, args, kwargs, task_id=job_id, options=self._options(message, queues))
+        job = calls.new_job(app, asked.task, args, kwargs, task_id=asked.id, options=self._options(message, queues))
         # The same message again is the same job, whatever has become of that meanwhile.
         key, fingerprint = f"message {asked.id}", _fingerprint(asked.task, message.body)
         return calls.with_successors(app, replace(job, idempotency_key=key, request_hash=fingerprint))
@@ -137,24 +132,14 @@ class Call:
 class Door:
     """Where such messages come in to a worker."""
 
-    def __init__(self, consumer: Any) -> None:
+    def __init__(self, consumer: Any, answers: Answers) -> None:
         self._consumer = consumer
+        self._answers = answers
 
     def take(self, message: Any, call: Call) -> None:
-        """Have it written soon, and acknowledged then; with a full backlog it goes back to the broker."""
+        """Have it written soon, and acknowledged then."""
         receipt = uuid4()
-        if not recorder().record(lambda: self._write(message, call, receipt)):
-            self._give_back(message)
-
-    def _write(self, message: Any, call: Call, receipt: UUID) -> None:
-        job_id = str(job_id_of(call.headers.id))
-        try:
-            persist(lambda: self._settle(message, call, receipt), patience=settings().claim_patience, job_id=job_id)
-        except DatabaseAway:
-            log.warning("message.given_back", job_id=job_id)
-            self._give_back(message)
-        else:
-            self._in_event_loop(message.ack_log_error)
+        self._answers.after(message, lambda: self._settle(message, call, receipt), job_id_of(call.headers.id))
 
     def _settle(self, message: Any, call: Call, receipt: UUID) -> None:
         reason = NOT_ADOPTED if not settings().adopt else self._adopt(message, call)
@@ -180,23 +165,6 @@ class Door:
             log.info("message.adopted", job_id=str(submitted.job.id), job_type=submitted.job.job_type)
         return None
 
-    def _give_back(self, message: Any) -> None:
-        self._in_event_loop(lambda logger, errors: message.reject_log_error(logger, errors, requeue=True))
-
-    def _in_event_loop(self, answer: Callable[[Any, Any], None]) -> None:
-        """The broker's connection is not to be used by other threads."""
-        consumer = self._consumer
-        consumer.call_soon_ack(answer, get_logger(__name__), consumer.connection_errors)
-
-
-def is_ours(headers: Mapping[str, Any]) -> bool:
-    """Whether a message says that it is of a job, true or not: only its claim can tell."""
-    try:
-        UUID(headers[JOB_ID_HEADER])
-    except (LookupError, TypeError, ValueError, AttributeError):
-        return False
-    return True
-
 
 def first_fault(error: pydantic.ValidationError) -> str:
     """Where and what, without the value."""
@@ -206,7 +174,7 @@ def first_fault(error: pydantic.ValidationError) -> str:
 
 def foreign_headers(headers: Mapping[str, Any], fields: Mapping[str, Any]) -> tuple[ForeignHeaders, dict[str, Any]]:
     """What a call says besides its arguments, and what else its sender has put into the headers."""
-    celery = calls.RESERVED_HEADERS - {JOB_ID_HEADER}
+    celery = calls.RESERVED_HEADERS - calls.OUR_HEADERS
     others = {
         name: value for name, value in headers.items() if name not in celery and not name.startswith(BROKERS_HEADERS)
     }

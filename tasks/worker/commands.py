@@ -20,8 +20,10 @@ from celery.worker import state as worker
 from celery.worker.control import control_command, inspect_command, nok, ok  # type: ignore[attr-defined]  # missing in the stubs
 
 from tasks import revoking
+from tasks.broker.messages import DISPATCH_HEADER, fence_of
 from tasks.persistence import recorder
 from tasks.revoking import Revocation
+from tasks.worker.stopping import request_of
 from tracking.errors import InvalidValue
 
 log = structlog.get_logger(__name__)
@@ -75,9 +77,10 @@ def revoked(state: Any, **_: Any) -> list[str]:  # noqa: ARG001 - Celery's signa
 
 
 @control_command(visible=False)
-def interrupt(state: Any, task_id: str, **_: Any) -> Any:
-    """End the body of a job that was cancelled."""
-    request = worker.requests.get(task_id)
+def interrupt(state: Any, task_id: str, dispatch: int | None = None, **_: Any) -> Any:
+    """End the body of a job that was cancelled; not that of a later dispatch."""
+    fence = fence_of(task_id, {DISPATCH_HEADER: dispatch})
+    request = request_of(fence) if fence is not None else None
     if request is not None:
         _end(state, request, INTERRUPTION)
     return ok("interrupted" if request is not None else "unknown")

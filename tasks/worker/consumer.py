@@ -16,15 +16,20 @@ from celery.exceptions import InvalidTaskError
 from celery.worker import loops, state
 from celery.worker.consumer import Consumer as CeleryConsumer
 
+from tasks.broker.messages import fence_of
 from tasks.broker.transport import UNREADABLE, is_outage
 from tasks.encoding import from_header
 from tasks.worker import commands  # noqa: F401 - a worker's answers to remote control
-from tasks.worker.adopting import Call, Door, Headers, first_fault, foreign_headers, is_ours
+from tasks.worker.adopting import Call, Door, Headers, first_fault, foreign_headers
+from tasks.worker.answering import Answers
+from tasks.worker.repeats import Repeats
 from tracking.values import storable_text
 
 log = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+
+FORMER_HEADER = "job_id"  # by which messages were told as ours before their jobs' dispatches had numbers
 
 BODY: pydantic.TypeAdapter[Any] = pydantic.TypeAdapter(tuple[list[Any], dict[str, Any], dict[str, Any] | None])
 
@@ -55,7 +60,17 @@ class Consumer(CeleryConsumer):
     def create_task_handler(self, *args: Any, **options: Any) -> Callable[[Any], None]:
         """What is called with every message."""
         handle = super().create_task_handler(*args, **options)
-        door = Door(self)
+
+        def run(message: Any) -> None:
+            try:
+                handle(message)
+            except Exception as error:
+                if _is_taken(message) or is_outage(error, self.connection_errors):  # type: ignore[attr-defined]
+                    raise
+                self.on_invalid_task(None, message, error)
+
+        answers = Answers(self)
+        door, repeats = Door(self, answers), Repeats(self, answers, run)
 
         def on_message(message: Any) -> None:
             try:
@@ -63,15 +78,12 @@ class Consumer(CeleryConsumer):
             except Exception as error:  # noqa: BLE001 - whatever a decoder makes of hostile bytes
                 self.on_invalid_task(None, message, error)
                 return
-            if call is not None and call.headers.task in self.strategies:  # type: ignore[attr-defined]
+            if call is None:
+                repeats.take(message)
+            elif call.headers.task in self.strategies:  # type: ignore[attr-defined]
                 door.take(message, call)
-                return
-            try:
-                handle(message)
-            except Exception as error:
-                if _is_taken(message) or is_outage(error, self.connection_errors):  # type: ignore[attr-defined]
-                    raise
-                self.on_invalid_task(None, message, error)
+            else:
+                run(message)
 
         return on_message
 
@@ -89,10 +101,12 @@ def read(message: Any) -> Call | None:
         raise InvalidTaskError("its envelope cannot be read")
     if isinstance(message.headers, dict):
         message.headers = {name: from_header(value) for name, value in message.headers.items()}
-    if is_ours(message.headers):
+    if fence_of(message.headers.get("id"), message.headers) is not None:
         _checked(lambda: OwnHeaders.model_validate(message.headers))
         _body(message.decode())
         return None
+    if FORMER_HEADER in message.headers and "task" in message.headers:
+        raise InvalidTaskError("it was sent by an earlier version of the platform, and its job has been sent anew")
     body = message.decode() if "task" not in message.headers else None
     if isinstance(body, Mapping) and "task" in body:  # Celery's message protocol, version 1
         headers, others = _checked(lambda: foreign_headers(message.headers, {"group": body.get("taskset"), **body}))

@@ -10,11 +10,12 @@ from uuid import UUID, uuid4
 import structlog
 from kombu.utils import json as kombu_json
 
+from tasks.broker.messages import fence_of
 from tasks.persistence import persist, recorder
 from tracking import dead_letters, jobs
 from tracking.db import database
 from tracking.dead_letters import BODY_BYTES, NewDeadLetter
-from tracking.models import Failure
+from tracking.models import Failure, Fence
 from tracking.settings import settings
 
 log = structlog.get_logger(__name__)
@@ -26,24 +27,24 @@ BODIES_WAITING = 256
 def set_aside(message: Any, failure: Failure, *, worker: str) -> None:
     """Keep a message that was taken off its queue, soon and from another thread; `failure` is told to its job."""
     letter = _letter(message, failure.message, worker)
-    task_id = _uuid(letter.task_id)
-    log.error("message.set_aside", task_id=str(task_id) if task_id else None, error=failure.type)
-    recorder().record(lambda: _keep(letter, task_id, failure))
+    fence = fence_of(letter.task_id, message.headers)
+    log.error("message.set_aside", job_id=str(fence.job_id) if fence else None, error=failure.type)
+    recorder().record(lambda: _keep(letter, fence, failure))
 
 
 def keep_foreign(message: Any, headers: Any, reason: str, *, worker: str, receipt: UUID) -> None:
     """Keep a message that is of no job. Raises SQLAlchemyError; the same receipt again changes nothing."""
     letter = replace(_letter(message, reason, worker), receipt=receipt, task_name=headers.task, task_id=headers.id)
-    log.error("message.set_aside", task_id=None, error="ForeignMessage", receipt=str(receipt))
+    log.error("message.set_aside", job_id=None, error="ForeignMessage", receipt=str(receipt))
     with database().autocommit() as connection:
         dead_letters.keep(connection, letter)
 
 
-def keep_unknown(context: Any, task_id: str) -> None:
+def keep_unknown(context: Any) -> None:
     """Keep the message of a job that does not exist, from the process that was to run it. Raises DatabaseAway."""
     sent = [context.args, context.kwargs, {"callbacks": context.callbacks, "chain": context.chain}]
     body = kombu_json.dumps(sent).encode()
-    headers = {**(context.headers or {}), "id": task_id, "root_id": context.root_id, "parent_id": context.parent_id}
+    headers = {**(context.headers or {}), "id": context.id, "root_id": context.root_id, "parent_id": context.parent_id}
     delivery = context.delivery_info or {}
     letter = NewDeadLetter(
         receipt=uuid4(),
@@ -51,7 +52,7 @@ def keep_unknown(context: Any, task_id: str) -> None:
         worker=str(context.hostname),
         reason="it is of a job that does not exist: of one that is gone, or forged",
         task_name=_text(context.task),
-        task_id=task_id,
+        task_id=_text(context.id),
         content_type="application/json",
         headers=dead_letters.shortened(headers),
         body=body[:BODY_BYTES],
@@ -63,16 +64,14 @@ def keep_unknown(context: Any, task_id: str) -> None:
         with database().autocommit() as connection:
             dead_letters.keep(connection, letter)
 
-    persist(keep, patience=settings().claim_patience, task_id=task_id)
+    persist(keep, patience=settings().claim_patience)
 
 
-def _keep(letter: NewDeadLetter, task_id: UUID | None, failure: Failure) -> None:
+def _keep(letter: NewDeadLetter, fence: Fence | None, failure: Failure) -> None:
     with database().begin() as connection:
         dead_letters.keep(connection, letter)
-        if task_id is not None:
-            jobs.fail_waiting(
-                connection, task_id, actor=letter.worker, error_type=failure.type, message=failure.message
-            )
+        if fence is not None:
+            jobs.fail_waiting(connection, fence, actor=letter.worker, error_type=failure.type, message=failure.message)
 
 
 def _letter(message: Any, reason: str, worker: str) -> NewDeadLetter:
@@ -100,10 +99,3 @@ def _text(value: Any) -> str | None:
 
 def _bytes(body: Any) -> bytes:
     return body.encode(errors="replace") if isinstance(body, str) else bytes(body or b"")
-
-
-def _uuid(text: str | None) -> UUID | None:
-    try:
-        return UUID(text or "")
-    except ValueError:
-        return None

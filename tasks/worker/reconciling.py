@@ -13,7 +13,8 @@ from tasks.worker import shutdown
 from tasks.worker.signals import lose
 from tracking import jobs
 from tracking.db import database
-from tracking.models import Failure, Outcome
+from tracking.identifiers import job_id_of
+from tracking.models import Failure, Fence, Outcome
 
 log = structlog.get_logger(__name__)
 
@@ -30,31 +31,25 @@ class Reconciling:
     def __init__(self, worker: Any, lease: UUID) -> None:
         self._worker = worker
         self._lease = lease
-        self._missing: set[UUID] = set()
+        self._missing: set[Fence] = set()
 
     def turn(self) -> None:
         """Look once. Raises SQLAlchemyError."""
         if shutdown.is_begun() or not self._worker.pool.active:
             return
         with database().autocommit() as connection:
-            in_rows = set(jobs.running(connection, self._lease))
-        missing = in_rows - held(self._worker.pool)
-        for task_id in missing & self._missing:
-            log.error("attempt.unheld", task_id=str(task_id), worker=self._worker.hostname)
-            lose(Outcome(task_id, "lost", self._worker.hostname, failure=NOBODY))
+            in_rows = jobs.running(connection, self._lease)
+        here = held(self._worker.pool)
+        missing = {fence for fence in in_rows if fence.job_id not in here}
+        for fence in missing & self._missing:
+            log.error("attempt.unheld", job_id=str(fence.job_id), worker=self._worker.hostname)
+            lose(Outcome(fence, "lost", self._worker.hostname, failure=NOBODY))
         self._missing = missing
 
 
 def held(pool: Any) -> set[UUID]:
-    """The task ids of what a worker's pool has taken and not given back."""
+    """The jobs that a worker's pool has taken and not given back: it knows them by Celery's ids."""
     if not isinstance(pool, TaskPool):
-        return current.in_this_process()
+        return {fence.job_id for fence in current.in_this_process()}
     taken = tuple(pool._pool._cache.values())  # type: ignore[attr-defined]  # noqa: SLF001 - billiard has no other way to ask
-    return {task_id for result in taken if (task_id := _uuid(result.correlation_id)) is not None}
-
-
-def _uuid(text: Any) -> UUID | None:
-    try:
-        return UUID(text)
-    except (ValueError, TypeError, AttributeError):
-        return None
+    return {job_id_of(str(result.correlation_id)) for result in taken}

@@ -5,20 +5,22 @@ from __future__ import annotations
 from datetime import datetime
 from signal import SIGKILL, SIGUSR1
 from typing import Any
-from uuid import UUID
 
 import structlog
 from billiard.common import TERM_SIGNAME
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]  # missing in the stubs
 from billiard.exceptions import TimeLimitExceeded
 from celery.platforms import signals
+from celery.worker import state
 from celery.worker.request import Request as CeleryRequest
 
+from tasks.broker.messages import fence_of
 from tasks.persistence import recorder
 from tasks.worker import shutdown
 from tasks.worker.signals import settle_from_main
 from tracking import jobs
 from tracking.db import database
+from tracking.models import Fence
 
 log = structlog.get_logger(__name__)
 
@@ -34,6 +36,16 @@ class Request(CeleryRequest):
     main process, which hears of it here, has its memory still.
     """
 
+    @property
+    def fence(self) -> Fence | None:
+        """The dispatch that its message stands for."""
+        return fence_of(self.id, self.request_dict)
+
+    @property
+    def is_revoked(self) -> bool:
+        """Whether its body was told to end."""
+        return bool(self._already_revoked)  # type: ignore[attr-defined]  # as above
+
     def on_failure(self, exc_info: ExceptionInfo, *args: Any, **options: Any) -> None:
         """The job has failed, in its process or with it."""
         error = exc_info.exception
@@ -46,38 +58,52 @@ class Request(CeleryRequest):
         try:
             super().cancel(pool, SIGKILL, emit_retry)
         finally:  # whatever the handler's own on_retry does
-            recorder().record(self._hand_back)
+            fence, hostname = self.fence, self.hostname
+            if fence is not None:
+                recorder().record(lambda: _hand_back(fence, hostname))
 
     def on_timeout(self, soft: bool, timeout: float) -> None:  # noqa: FBT001 - Celery's signature
         """The job has used up its time. Celery calls hooks of the handler here before it tells anybody of the end."""
         if not soft:
-            settle_from_main(self.task, self._context, self.id, TimeLimitExceeded(timeout))  # type: ignore[attr-defined]
+            settle_from_main(self.task, self._context, TimeLimitExceeded(timeout))  # type: ignore[attr-defined]
         try:
             super().on_timeout(soft, timeout)
         except BaseException as error:  # noqa: BLE001 - a hook's; this is the process of all jobs
-            log.error("hook.failed", task_id=self.id, error=type(error).__name__)  # noqa: TRY400 - no payloads in the log
+            log.error("hook.failed", job_type=self.task.name, error=type(error).__name__)  # noqa: TRY400 - no payloads in the log
             self.acknowledge()
 
     def revoked(self) -> bool:
         """Whether it has expired. Celery asks its memory of revoked ids, too; here the row decides, at the claim."""
-        if self._already_revoked:  # type: ignore[attr-defined]  # missing in the stubs
+        if self.is_revoked:
             return True
         if self.expires is None or datetime.now(self.expires.tzinfo) <= self.expires:
             return False
-        self._announce_revoked(  # type: ignore[attr-defined]  # as above
+        self._announce_revoked(  # type: ignore[attr-defined]  # missing in the stubs
             "expired", terminated=False, signum=None, expired=True
         )
         return True
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
-        """Send a signal to the process that runs the job, because somebody has revoked it."""
+        """Send a signal to the process that runs the job, because somebody has revoked it.
+
+        Celery forgets the request here. The worker has it until the pool says that its body is over: then Celery
+        forgets by the id whatever there is, also the request of the job's next dispatch.
+        """
         super().terminate(pool, signal)
+        if self.is_revoked and self._is_with_pool():
+            state.requests[self.id] = self
+            state.active_requests.add(self)
         if signals.signum(signal or TERM_SIGNAME) == SIGUSR1 and self.worker_pid is not None:
             _expect_to_live(pool, self.worker_pid)
 
-    def _hand_back(self) -> None:
-        with database().autocommit() as connection:
-            jobs.settle(connection, [shutdown.released(UUID(self.id), self.hostname)])
+    def _is_with_pool(self) -> bool:
+        result = self._apply_result() if self._apply_result is not None else None  # type: ignore[attr-defined]  # missing in the stubs
+        return result is not None and not result.ready()
+
+
+def _hand_back(fence: Fence, hostname: str) -> None:
+    with database().autocommit() as connection:
+        jobs.settle(connection, [shutdown.released(fence, hostname)])
 
 
 def _expect_to_live(pool: Any, pid: Any) -> None:

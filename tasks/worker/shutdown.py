@@ -18,7 +18,7 @@ from tasks.persistence import DatabaseAway, persist
 from tasks.refusals import reason_of
 from tracking import jobs
 from tracking.db import Connection, DBAPIError, database, is_away
-from tracking.models import Failure, Outcome
+from tracking.models import Failure, Fence, Outcome
 from tracking.settings import settings
 
 log = structlog.get_logger(__name__)
@@ -78,22 +78,21 @@ class HandingBack:
 
     def _release(self) -> None:
         with database().autocommit() as connection:
-            task_ids = jobs.running(connection, self._lease)
-            for task_id in task_ids:
-                self._release_one(connection, task_id)
+            for fence in jobs.running(connection, self._lease):
+                self._release_one(connection, fence)
 
-    def _release_one(self, connection: Connection, task_id: UUID) -> None:
+    def _release_one(self, connection: Connection, fence: Fence) -> None:
         try:
-            jobs.settle(connection, [released(task_id, self._worker.hostname)])
+            jobs.settle(connection, [released(fence, self._worker.hostname)])
         except DBAPIError as error:
             if is_away(error):
                 raise
-            log.error("worker.release_refused", task_id=str(task_id), error=reason_of(error).type)  # noqa: TRY400 - no payloads in the log
+            log.error("worker.release_refused", job_id=str(fence.job_id), error=reason_of(error).type)  # noqa: TRY400 - no payloads in the log
 
 
-def released(task_id: UUID, actor: str) -> Outcome:
+def released(fence: Fence, actor: str) -> Outcome:
     """What becomes of an attempt that another worker is to repeat."""
-    return Outcome(task_id, "released", actor, failure=SHUTDOWN)
+    return Outcome(fence, "released", actor, failure=SHUTDOWN)
 
 
 def is_begun() -> bool:

@@ -24,6 +24,7 @@ from tasks.attempt import current, succession
 from tasks.attempt.current import Running
 from tasks.attempt.exceptions import failure_of
 from tasks.broker.dispatcher import dispatcher
+from tasks.broker.messages import fence_of
 from tasks.persistence import DatabaseAway, persist, recorder
 from tasks.refusals import instead_of
 from tasks.worker import dead_letters, shutdown
@@ -32,7 +33,7 @@ from tracking.admission import circuits
 from tracking.crashpoints import FINISHED, SETTLED, crash_point
 from tracking.db import database
 from tracking.logs import configure_logging
-from tracking.models import Failure, JobRecord, Outcome, OutcomeKind, Settled
+from tracking.models import Failure, Fence, JobRecord, Outcome, OutcomeKind, Settled
 from tracking.settings import settings
 from tracking.values import MESSAGE_BYTES, bounded
 
@@ -44,39 +45,39 @@ UPKEEP = "worker"
 Accepted = tuple[Settled, list[JobRecord]]
 
 
-def on_failure(sender: Any, task_id: str, exception: BaseException, einfo: Any = None, **_: Any) -> None:
+def on_failure(sender: Any, exception: BaseException, einfo: Any = None, **_: Any) -> None:
     """Celery says that a task has failed."""
-    settle_from_main(sender, sender.request, task_id, exception, einfo)
+    settle_from_main(sender, sender.request, exception, einfo)
 
 
-def settle_from_main(handler: Any, request: Any, task_id: str, exception: BaseException, einfo: Any = None) -> None:
+def settle_from_main(handler: Any, request: Any, exception: BaseException, einfo: Any = None) -> None:
     """The child of a body died, ran out of time, could not even begin, or could not say how it ended."""
-    dispatch = _uuid(task_id)
-    if request.is_eager or dispatch is None or current.of(request) or dispatch in current.in_this_process():
+    fence = fence_of(request.id, request.headers)
+    if request.is_eager or fence is None or current.of(request) or fence in current.in_this_process():
         return  # called like a function, or settled by its attempt
     failure = failure_of(exception, einfo)
     if isinstance(exception, WorkerLostError):
-        lost = Outcome(dispatch, "lost", UPKEEP, failure=failure)
-        outcome = shutdown.released(dispatch, UPKEEP) if shutdown.is_begun() else lost
+        lost = Outcome(fence, "lost", UPKEEP, failure=failure)
+        outcome = shutdown.released(fence, UPKEEP) if shutdown.is_begun() else lost
         _from_main(lambda: _written(lambda: lose(outcome), outcome))
     elif isinstance(exception, TimeLimitExceeded):
-        timed_out = Outcome(dispatch, "failed", UPKEEP, failure=failure)
+        timed_out = Outcome(fence, "failed", UPKEEP, failure=failure)
         _from_main(lambda: _written(lambda: _fail(timed_out, handler), timed_out))
     elif not isinstance(exception, Reject):
-        failed = Outcome(dispatch, "failed", UPKEEP, failure=failure)
+        failed = Outcome(fence, "failed", UPKEEP, failure=failure)
         _from_main(lambda: _written(lambda: _fail_unknown(failed), failed))
 
 
 def on_revoked(request: Any, terminated: bool, signum: Any, expired: bool, **_: Any) -> None:  # noqa: FBT001 - Celery's
     """The worker dropped a task that has expired, or ended one that was revoked: by us, or by any remote control."""
-    task_id = _uuid(request.id)
-    if task_id is None:
+    fence = fence_of(request.id, request.headers)
+    if fence is None:
         return
     hostname = request.hostname or UPKEEP
     if expired:
-        _from_main(lambda: _cancel(task_id, hostname, "expired"))
+        _from_main(lambda: _cancel(fence, hostname, "expired"))
     else:
-        _from_main(lambda: _end_revoked(task_id, hostname, signum if terminated else None))
+        _from_main(lambda: _end_revoked(fence, hostname, signum if terminated else None))
 
 
 def on_unknown(sender: Any, message: Any, name: str, **_: Any) -> None:
@@ -104,15 +105,13 @@ def end_attempt(request: Any, now: Running, kind: OutcomeKind, *, how: str, **de
     Raises DatabaseAway when the database cannot be reached for an hour.
     """
     attempt = now.attempt
-    outcome = Outcome(
-        attempt.task_id, kind, request.hostname, attempt.attempt, last_news=now.reporter.close(), **details
-    )
+    outcome = Outcome(attempt.fence, kind, request.hostname, attempt.attempt, last_news=now.reporter.close(), **details)
     crash_point(FINISHED)
     accepted = _written(lambda: _accept(request, now, outcome), outcome)
     crash_point(SETTLED)
     now.settled = True
     if accepted is None:
-        persist(lambda: stopped(attempt.task_id, request.hostname, how), task_id=str(attempt.task_id))
+        persist(lambda: stopped(attempt.fence, request.hostname, how), job_id=str(attempt.job_id))
         log.warning("outcome.refused", outcome=kind, how=how)
         dispatcher().follow(attempt.job_id, attempt.owner.organization_id)
         return
@@ -125,10 +124,10 @@ def end_attempt(request: Any, now: Running, kind: OutcomeKind, *, how: str, **de
         persist(lambda: _trip(handler_of(now), settled.job_id), job_id=str(settled.job_id))
 
 
-def stopped(task_id: UUID, actor: str, how: str) -> bool:
+def stopped(fence: Fence, actor: str, how: str) -> bool:
     """Record that the body of a cancelled job is over. False when nobody waits for that."""
     with database().autocommit() as connection:
-        return jobs.stopped(connection, task_id, actor=actor, how=how)
+        return jobs.stopped(connection, fence, actor=actor, how=how)
 
 
 def accept_alone(outcome: Outcome) -> Accepted | None:
@@ -140,12 +139,11 @@ def accept_alone(outcome: Outcome) -> Accepted | None:
 
 def lose(outcome: Outcome) -> None:
     """Write that the process of an attempt has died, or that nobody runs it; the job runs again, or has failed."""
-    task_id = outcome.task_id
     settled = _settle_elsewhere(outcome)
     with database().autocommit() as connection:
-        if not settled and not jobs.stopped(connection, task_id, actor=UPKEEP, how="killed"):
-            jobs.redispatch(connection, task_id)  # the child died before it could claim
-    log.error("worker.child_lost", task_id=str(task_id), status=str(settled[0].status) if settled else None)
+        if not settled and not jobs.stopped(connection, outcome.fence, actor=UPKEEP, how="killed"):
+            jobs.redispatch(connection, outcome.fence)  # the child died before it could claim
+    log.error("worker.child_lost", job_id=str(outcome.fence.job_id), status=str(settled[0].status) if settled else None)
 
 
 def handler_of(now: Running) -> Any:
@@ -168,15 +166,15 @@ def connect() -> None:
 
 def _written(write: Callable[[], Accepted | None], outcome: Outcome) -> Accepted | None:
     """What `write` makes of an outcome; when the database refuses that for good, the attempt fails with the reason."""
-    task_id = str(outcome.task_id)
+    job_id = str(outcome.fence.job_id)
     try:
-        return persist(write, task_id=task_id)
+        return persist(write, job_id=job_id)
     except (DatabaseAway, SoftTimeLimitExceeded):
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is: without an outcome the job would run for ever
         instead = instead_of(outcome, error)
-        log.error("outcome.unwritable", task_id=task_id, outcome=outcome.kind, error=type(error).__name__)  # noqa: TRY400 - no payloads in the log
-        return persist(lambda: accept_alone(instead), task_id=task_id)
+        log.error("outcome.unwritable", job_id=job_id, outcome=outcome.kind, error=type(error).__name__)  # noqa: TRY400 - no payloads in the log
+        return persist(lambda: accept_alone(instead), job_id=job_id)
 
 
 def _follow(settled: Iterable[Settled]) -> None:
@@ -226,7 +224,7 @@ def _fail(outcome: Outcome, handler: Any) -> None:
         _trip(handler, settled[0].job_id)
     else:
         with database().autocommit() as connection:
-            jobs.stopped(connection, outcome.task_id, actor=UPKEEP, how="killed")
+            jobs.stopped(connection, outcome.fence, actor=UPKEEP, how="killed")
 
 
 def _fail_unknown(outcome: Outcome) -> None:
@@ -234,34 +232,25 @@ def _fail_unknown(outcome: Outcome) -> None:
     failure = outcome.failure or Failure("Exception", "")
     if not _settle_elsewhere(outcome):
         with database().autocommit() as connection:
-            jobs.fail_waiting(
-                connection, outcome.task_id, actor=UPKEEP, error_type=failure.type, message=failure.message
-            )
-    log.error("job.cannot_run", task_id=str(outcome.task_id), error=failure.type)
+            jobs.fail_waiting(connection, outcome.fence, actor=UPKEEP, error_type=failure.type, message=failure.message)
+    log.error("job.cannot_run", job_id=str(outcome.fence.job_id), error=failure.type)
 
 
-def _cancel(task_id: UUID, actor: str, reason: str) -> None:
+def _cancel(fence: Fence, actor: str, reason: str) -> None:
     with database().autocommit() as connection:
-        cancelled = jobs.cancel_dispatch(connection, task_id, actor=actor, reason=reason)
+        cancelled = jobs.cancel_dispatch(connection, fence, actor=actor, reason=reason)
     if cancelled is not None:
         revoking.follow(cancelled)
 
 
-def _end_revoked(task_id: UUID, actor: str, signum: Any) -> None:
-    _cancel(task_id, f"remote control of {actor}", "terminated")
+def _end_revoked(fence: Fence, actor: str, signum: Any) -> None:
+    _cancel(fence, f"remote control of {actor}", "terminated")
     with database().autocommit() as connection:
         if signum == signal.SIGUSR1:
-            jobs.seen(connection, task_id, actor=actor)
+            jobs.seen(connection, fence, actor=actor)
         elif signum is not None:
-            jobs.stopped(connection, task_id, actor=actor, how="killed")
+            jobs.stopped(connection, fence, actor=actor, how="killed")
 
 
 def _from_main(write: Callable[[], object]) -> None:
     recorder().record(write)
-
-
-def _uuid(value: Any) -> UUID | None:
-    try:
-        return UUID(str(value))
-    except ValueError:
-        return None

@@ -16,7 +16,8 @@ from tasks.persistence import recorder
 from tasks.worker.shutdown import kill
 from tracking import jobs
 from tracking.db import database
-from tracking.models import StoppingBody
+from tracking.identifiers import job_id_of
+from tracking.models import Fence, StoppingBody
 from tracking.settings import settings
 
 log = structlog.get_logger(__name__)
@@ -45,30 +46,35 @@ class Stopping:
 
     def _end(self, body: StoppingBody) -> None:
         grace = timedelta(seconds=settings().cancel_grace)
-        request = state.requests.get(str(body.task_id))
-        if body.seen_for is None and request is not None:
+        request = request_of(body.fence)
+        if body.seen_for is None and request is not None and not request.is_revoked:
             request.terminate(self._worker.pool, signal="SIGUSR1")
         elif (body.seen_for or body.requested_for) > grace:
-            self._kill(body.task_id)
+            self._kill(body.fence)
 
-    def _kill(self, task_id: UUID) -> None:
+    def _kill(self, fence: Fence) -> None:
         if threading.current_thread() is threading.main_thread():
             self._worker.pool.maintain_pool()  # sees whom the last look has killed; Celery looks every five seconds
-        pid = pid_of(self._worker.pool, task_id)
+        pid = pid_of(self._worker.pool, fence.job_id)
         if pid is None:  # its process is gone, and nobody could say so
-            recorder().record(lambda: _stopped(task_id, self._worker.hostname))
+            recorder().record(lambda: _stopped(fence, self._worker.hostname))
             return
-        log.warning("job.killed", task_id=str(task_id), pid=pid, grace=settings().cancel_grace)
+        log.warning("job.killed", job_id=str(fence.job_id), pid=pid, grace=settings().cancel_grace)
         kill(pid)
 
 
-def pid_of(pool: Any, task_id: UUID) -> int | None:
+def request_of(fence: Fence) -> Any:
+    """What this worker has of that dispatch; None when it has nothing."""
+    return next((each for each in tuple(state.requests.values()) if each.fence == fence), None)
+
+
+def pid_of(pool: Any, job_id: UUID) -> int | None:
     """The process that runs this job; None when none does.
 
     Certain in the event loop: until that has read a process's result, it gives the process nothing else to run.
     """
     for result in tuple(pool._pool._cache.values()):  # noqa: SLF001 - billiard has no other way to ask
-        if result.correlation_id == str(task_id) and result.accepted():
+        if result.accepted() and job_id_of(result.correlation_id) == job_id:
             return next(iter(result.worker_pids()), None)
     return None
 
@@ -88,6 +94,6 @@ def in_event_loop(hub: Any, action: Callable[[], None]) -> None:
     once()
 
 
-def _stopped(task_id: UUID, actor: str) -> None:
+def _stopped(fence: Fence, actor: str) -> None:
     with database().autocommit() as connection:
-        jobs.stopped(connection, task_id, actor=actor, how="worker lost")
+        jobs.stopped(connection, fence, actor=actor, how="worker lost")

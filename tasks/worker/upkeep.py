@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
 
 import structlog
 from celery import bootsteps
@@ -32,7 +31,7 @@ from tasks.worker.shutdown import HandingBack
 from tasks.worker.stopping import Stopping
 from tracking import jobs, leadership, workers
 from tracking.db import Connection, SQLAlchemyError, database, ping
-from tracking.models import JobRecord
+from tracking.models import Fence, JobRecord
 from tracking.settings import settings
 
 log = structlog.get_logger(__name__)
@@ -247,8 +246,8 @@ def _reap() -> None:
             submission.dispatch(errback)
 
 
-def _note_refusal(task_id: UUID, error: Exception) -> None:
-    failures.note("worker.lost_refused", error, task_id=str(task_id))
+def _note_refusal(fence: Fence, error: Exception) -> None:
+    failures.note("worker.lost_refused", error, job_id=str(fence.job_id))
 
 
 def _forget_workers() -> None:

@@ -17,7 +17,7 @@ from tests.api.handlers import PERMISSION
 from tracking import jobs
 from tracking.admission.holds import UNLIMITED
 from tracking.db import Database
-from tracking.models import Claim, Failure, HistoryEntry, JobRecord, NewJob, Outcome, Owner, Progress, Scope
+from tracking.models import Claim, Failure, Fence, HistoryEntry, JobRecord, NewJob, Outcome, Owner, Progress, Scope
 from tracking.reads import lists
 
 ORDINARY = ("jobs.create_jobs", "jobs.view_jobs", "jobs.cancel_jobs", "jobs.retry_jobs")
@@ -105,20 +105,21 @@ class Caller:
     def job(self, state: str = "queued", **fields: Any) -> JobRecord:
         """A job of this caller in this state: queued, running, retrying, succeeded, failed or cancelled."""
         job_id: UUID = fields.pop("id", None) or uuid4()
+        first = Fence(job_id, 1)
         result = fields.pop("result", {"done": True})
         owner = Owner(self.organization, self.user)
         new = NewJob(**{"id": job_id, "owner": owner, "job_type": "open", "queue": "default", **fields})
         with self.api.database.autocommit() as connection:
             jobs.submit(connection, new, UNLIMITED)
             if state in ("running", "retrying", "succeeded", "failed"):
-                jobs.claim(connection, [Claim(job_id, uuid4(), "worker-1", LEASE)])
+                jobs.claim(connection, [Claim(first, uuid4(), "worker-1", LEASE)])
             failure = Failure("ValueError", "broken", "Traceback ...")
             if state == "retrying":
-                jobs.settle(connection, [Outcome(job_id, "retry", "worker-1", failure=failure)])
+                jobs.settle(connection, [Outcome(first, "retry", "worker-1", failure=failure)])
             elif state == "succeeded":
-                jobs.settle(connection, [Outcome(job_id, "succeeded", "worker-1", result=result)])
+                jobs.settle(connection, [Outcome(first, "succeeded", "worker-1", result=result)])
             elif state == "failed":
-                jobs.settle(connection, [Outcome(job_id, "failed", "worker-1", failure=failure)])
+                jobs.settle(connection, [Outcome(first, "failed", "worker-1", failure=failure)])
             elif state == "cancelled":
                 jobs.cancel(connection, job_id, Scope(self.organization, None), actor=self.user)
         return self.find(job_id)
@@ -126,7 +127,7 @@ class Caller:
     def report(self, job: JobRecord, **news: Any) -> None:
         """Progress of a running job."""
         with self.api.database.autocommit() as connection:
-            assert jobs.report(connection, Progress(job.task_id, job.attempt, **news))
+            assert jobs.report(connection, Progress(job.fence, job.attempt, **news))
 
     def find(self, job_id: UUID | str) -> JobRecord:
         """The row of a job."""

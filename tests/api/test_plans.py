@@ -24,9 +24,9 @@ from tracking.states import Status
 
 # 40 organizations of 500 jobs each: 9 of 10 finished, over ten days.
 FILL = """
-    INSERT INTO jobs (id, task_id, organization_id, user_id, project_id, job_type, status, queue, max_retries,
+    INSERT INTO jobs (id, organization_id, user_id, project_id, job_type, status, queue, max_retries,
                       progress, payload, group_id, lease, dispatched_at, started_at, completed_at, created_at)
-    SELECT gen_random_uuid(), gen_random_uuid(), 'org-' || n % 40, 'user-' || n / 40 % 10, 'project-' || n / 40 % 20,
+    SELECT gen_random_uuid(), 'org-' || n % 40, 'user-' || n / 40 % 10, 'project-' || n / 40 % 20,
            'type-' || n / 40 % 5, status, 'default', 3, CASE status WHEN 'succeeded' THEN 100 ELSE 0 END,
            jsonb_build_object('text', repeat('x', 200)), CASE WHEN n % 100 = 0 THEN 'group-' || n END,
            CASE status WHEN 'running' THEN gen_random_uuid() END, at, at,
@@ -37,10 +37,10 @@ FILL = """
                                 'succeeded', 'succeeded', 'succeeded'])[CASE WHEN n / 40 % 10 = 0 THEN 1 + n / 400 % 2
                                                                         ELSE 3 + n % 8 END] AS status) AS varied"""
 FILL_HISTORY = """
-    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status, attempt, task_id,
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status, attempt, dispatch,
                          actor)
     SELECT id, organization_id, user_id, job_type, 'created', CASE n WHEN 2 THEN 'running' END,
-           CASE n WHEN 1 THEN 'queued' ELSE status END, 0, task_id, 'user'
+           CASE n WHEN 1 THEN 'queued' ELSE status END, 0, 1, 'user'
     FROM jobs, generate_series(1, 2) AS n"""
 FILL_WORKERS = """
     INSERT INTO workers (lease, name, pid, queues, concurrency)

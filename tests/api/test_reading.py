@@ -18,7 +18,7 @@ from tracking.schema import jobs
 INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 STATES = ("queued", "running", "retrying", "succeeded", "failed", "cancelled")
 JOB_FIELDS = {
-    *("id", "taskId", "organizationId", "projectId", "userId", "jobType", "status", "hold", "priority", "attempt"),
+    *("id", "dispatch", "organizationId", "projectId", "userId", "jobType", "status", "hold", "priority", "attempt"),
     *("retryCount", "maxRetries", "payload", "metadata", "result", "errorMessage", "message", "progress"),
     *("totalSteps", "currentStep", "worker", "dependsOn", "scheduledAt", "nextRetryAt", "cancelRequestedAt"),
     *("startedAt", "completedAt", "durationMs", "createdAt", "updatedAt"),

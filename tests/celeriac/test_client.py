@@ -25,7 +25,7 @@ from celeriac.client import ApiError, Client
 from tests.api.calling import Api, Caller
 from tests.api.conftest import Servers, serving
 from tracking import jobs
-from tracking.models import Outcome
+from tracking.models import Fence, Outcome
 from tracking.states import Status
 
 # --- with the API ---
@@ -61,7 +61,7 @@ def client_of(caller: Caller, **options: Any) -> Client:
 def settle(caller: Caller, job_id: UUID) -> None:
     """Let a running job succeed."""
     with caller.api.database.autocommit() as connection:
-        assert jobs.settle(connection, [Outcome(caller.find(job_id).task_id, "succeeded", "worker-1", result=1)])
+        assert jobs.settle(connection, [Outcome(Fence(job_id, 1), "succeeded", "worker-1", result=1)])
 
 
 @contextmanager

@@ -32,7 +32,7 @@ REFUSED = {
     "a time that is none": (SEND.format("'add', (1, 2), eta='soon'"), "eta is no time"),
     "a NUL": (SEND.format("'add', ('a\\x00b', 2)"), "contains a NUL"),
     "a large integer": (SEND.format("'add', (2**60, 2)"), "beyond ±2^53"),
-    "a header of ours": (SEND.format("'add', (1, 2), headers={'job_id': '42'}"), "must not set 'job_id'"),
+    "a header of ours": (SEND.format("'add', (1, 2), headers={'dispatch': '42'}"), "must not set 'dispatch'"),
     "an owner for what follows": (
         SEND.format("'add', (1, 2), link=add(3, organization='acme')"),
         "a signature in it sets 'organization'",
@@ -184,12 +184,20 @@ def test_headers_that_name_an_owner_are_headers_like_any_other(adopting: Platfor
     assert (job.organization_id, job.user_id, job.status) == ("adopted", "celery", "succeeded")
 
 
-def test_a_message_that_names_a_job_nobody_knows_is_neveradopted(adopting: Platform) -> None:
+def test_a_message_that_names_a_job_nobody_knows_is_never_adopted(adopting: Platform) -> None:
     """Forged, or of a job that is gone: our header says that it was submitted here."""
     job_id = str(uuid4())
-    send(adopting.broker_url, Forged(task_headers("add", job_id, job_id=job_id), b"[[1, 2], {}, {}]"))
+    send(adopting.broker_url, Forged(task_headers("add", job_id, dispatch=1), b"[[1, 2], {}, {}]"))
     assert "it is of a job that does not exist" in letter_of(adopting, job_id).reason
     assert job_of(adopting, job_id) is None
+
+
+def test_a_message_of_the_version_before_is_set_aside(adopting: Platform) -> None:
+    """Its job is sent anew; to adopt the message would run the job twice."""
+    job_id, task_id = str(uuid4()), str(uuid4())
+    send(adopting.broker_url, Forged(task_headers("add", task_id, job_id=job_id), b"[[1, 2], {}, {}]"))
+    assert "sent by an earlier version of the platform" in letter_of(adopting, task_id).reason
+    assert job_of(adopting, task_id) is None
 
 
 def test_a_program_in_a_process_of_its_own_is_understood(adopting: Platform) -> None:

@@ -313,7 +313,7 @@ def job(**fields: object) -> Job:
     """A finished job."""
     moment = datetime(2026, 1, 31, 12, 0, 0, 123999, UTC)
     values = {
-        "id": uuid4(), "task_id": uuid4(), "organization_id": "acme", "project_id": None, "user_id": "u",
+        "id": uuid4(), "dispatch": 1, "organization_id": "acme", "project_id": None, "user_id": "u",
         "job_type": "cleanup", "status": Status.SUCCEEDED, "hold": None, "priority": 3, "attempt": 1, "retry_count": 0,
         "max_retries": 3, "payload": {}, "metadata": {}, "result": None, "error_message": None, "message": None,
         "progress": 100, "total_steps": 0, "current_step": 0, "worker": "w", "depends_on": (), "scheduled_at": None,

@@ -33,10 +33,10 @@ from uuid import UUID
 from tasks import app
 from tasks.broker.dispatcher import connect
 from tasks.broker.messages import publish
-from tracking import queries
+from tracking.reads import lists
 from tracking.db import database
 with database().autocommit() as connection:
-    job = queries.find(connection, UUID(stdin))
+    job = lists.find(connection, UUID(stdin))
 with connect(app) as broker:
     producer = app.amqp.Producer(broker.default_channel, auto_declare=False)
     for _ in range(10):
@@ -167,7 +167,7 @@ def test_the_jobs_of_a_killed_worker_run_elsewhere(platform: Platform, tmp_path:
     assert (job.status, job.attempt, job.losses) == ("succeeded", 2, 1)
     events = [event for event in platform.events(job_id) if event != "duplicate_refused"]  # RabbitMQ's redelivery
     assert events == ["created", "started", "released", "started", "completed"]
-    assert len(set(starts(witness))) == 2
+    assert starts(witness) == [str(job_id)] * 2
 
 
 @pytest.mark.parametrize("mode", [Mode.BLACK_HOLE, Mode.REFUSE])
@@ -242,6 +242,29 @@ def test_a_frozen_leader_is_replaced(platform: Platform, tmp_path: Path) -> None
         for process in frozen:
             process.resume()
     assert platform.job(job_id).attempt == 2
+
+
+def test_the_outcome_of_a_worker_that_was_frozen_is_refused(platform: Platform, tmp_path: Path) -> None:
+    """Its body goes on under the same Celery id while another worker runs the job's next dispatch."""
+    lively = {"CELERIAC_LEASE_TIMEOUT": "3", "CELERIAC_HEARTBEAT": "0.5"}
+    first = platform.start_worker(concurrency=1, **lively)
+    witness = tmp_path / "starts"
+    job_id = nap(platform, witness, 8)
+    eventually(lambda: starts(witness), what="start")
+    platform.start_worker(concurrency=1, **lively)
+    frozen = [psutil.Process(first.pid), *psutil.Process(first.pid).children()]
+    try:
+        for process in frozen:
+            process.suspend()
+        eventually(lambda: len(starts(witness)) == 2, within=40, what="the second start")
+    finally:
+        for process in frozen:
+            process.resume()
+    eventually(lambda: "outcome.refused" in platform.log(), what="the refusal of the first outcome")
+    assert platform.job(job_id).status == "running"
+    job = platform.wait_for(job_id)
+    assert (job.status, job.attempt, job.dispatch) == ("succeeded", 2, 2)
+    assert [each.dispatch for each in platform.history(job_id) if each.event == "completed"] == [2]
 
 
 @pytest.fixture

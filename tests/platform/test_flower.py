@@ -56,6 +56,16 @@ def test_flower_sees_the_jobs_and_its_revocation_is_recorded(
     eventually(lambda: not running.job(job_id).stopping, what="the stop of the body")
 
 
+def test_flower_shows_one_task_for_a_job_that_was_retried(
+    running: Platform, flower: httpx.Client, tmp_path: Path
+) -> None:
+    """Under the job's id, whatever became of its first attempts."""
+    job = running.wait_for(running.submit("identified", str(tmp_path / "ids"), 2))
+    eventually(lambda: _task(flower, str(job.id)).get("state") == "SUCCESS", what="the end of the job in Flower")
+    listed = flower.get("/api/tasks", params={"taskname": "identified"}).json()
+    assert list(listed) == [str(job.id)]
+
+
 def test_flower_counts_the_messages_of_every_priority(running: Platform, flower: httpx.Client) -> None:
     """Queue lengths need the broker's scheme and, on Redis, all ten lists."""
     if running.broker_url.startswith("amqp"):

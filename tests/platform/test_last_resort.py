@@ -14,7 +14,7 @@ from tests.servers import Servers, new_database
 from tests.tracked import new_job
 from tracking import jobs
 from tracking.admission.holds import UNLIMITED
-from tracking.models import Attempt, Claim, Scope
+from tracking.models import Attempt, Claim, Fence, Scope
 from tracking.schema import workers
 
 LONGER_THAN_TWO_LOOKS = 10.0
@@ -43,7 +43,7 @@ def claimed_by_nobody(platform: Platform) -> UUID:
     lease = lease_of(platform)
     with platform.database.begin() as connection:
         jobs.submit(connection, wanted, UNLIMITED, scope=Scope(wanted.owner.organization_id, None))
-        [granted] = jobs.claim(connection, [Claim(wanted.id, uuid4(), "nobody", lease)])
+        [granted] = jobs.claim(connection, [Claim(Fence(wanted.id, 1), uuid4(), "nobody", lease)])
     assert isinstance(granted, Attempt)
     return wanted.id
 

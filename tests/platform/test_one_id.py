@@ -12,8 +12,7 @@ import pytest
 from tasks import app
 from tests.live import Platform, eventually
 from tests.platform.test_cancel import RETRY
-
-UNTIL_ONE_ID = pytest.mark.xfail(strict=True, reason="until one job has one Celery id")
+from tracking.identifiers import job_id_of
 
 ASK = "import json; from tasks import app; result = app.AsyncResult(json.loads(stdin))\n"
 
@@ -72,20 +71,17 @@ def retried(running: Platform, tmp_path_factory: pytest.TempPathFactory) -> dict
     return {"job": str(job.id), "ids": _witness(witness, 3)}
 
 
-@UNTIL_ONE_ID
 def test_every_attempt_has_the_same_id(retried: dict[str, Any]) -> None:
     """A file that is named by it is found again."""
     assert set(retried["ids"]) == {retried["job"]}
 
 
-@UNTIL_ONE_ID
 def test_the_attempts_of_a_job_that_was_lost_have_the_same_id(running: Platform, tmp_path: Path) -> None:
     """A worker died, and another one took over."""
     job = running.wait_for(running.submit("die", payload={"witness": str(tmp_path / "ids")}))
     assert set(_witness(tmp_path / "ids", 2)) == {str(job.id)}
 
 
-@UNTIL_ONE_ID
 def test_the_attempts_of_a_job_that_was_retried_by_hand_have_the_same_id(running: Platform, tmp_path: Path) -> None:
     """A person asked for it."""
     job_id = running.submit("identified", str(tmp_path / "ids"), 9, max_retries=0)
@@ -94,14 +90,12 @@ def test_the_attempts_of_a_job_that_was_retried_by_hand_have_the_same_id(running
     assert set(_witness(tmp_path / "ids", 2)) == {str(job_id)}
 
 
-@UNTIL_ONE_ID
 def test_a_result_is_found_under_the_id_of_any_attempt(running: Platform, retried: dict[str, Any]) -> None:
     """Whatever the handler has told others."""
     states = {running.run(ASK + "print(result.state)", json.dumps(each)).strip() for each in retried["ids"]}
     assert states == {"SUCCESS"}
 
 
-@UNTIL_ONE_ID
 def test_an_errback_after_a_retry_is_told_an_id_that_leads_somewhere(running: Platform, tmp_path: Path) -> None:
     """Celery calls it with the id of the last attempt."""
     job_id = running.submit("identified", str(tmp_path / "ids"), 9, max_retries=1, link_error=REMEMBER)
@@ -110,14 +104,12 @@ def test_an_errback_after_a_retry_is_told_an_id_that_leads_somewhere(running: Pl
     assert errback.result == str(job_id)
 
 
-@UNTIL_ONE_ID
 def test_the_events_of_a_job_are_those_of_one_task(running: Platform, tmp_path: Path) -> None:
     """Flower, which is made of them, lists one."""
     told = json.loads(running.run(EVENTS, json.dumps([str(tmp_path / "ids"), 1])))
     assert told["seen"] == [told["job"]]
 
 
-@UNTIL_ONE_ID
 def test_a_text_of_ones_own_names_the_job(running: Platform) -> None:
     """Celery takes any; it is the id of the result, too."""
     code = (
@@ -127,6 +119,40 @@ def test_a_text_of_ones_own_names_the_job(running: Platform) -> None:
         code + "print(json.dumps([result.id, result.get(timeout=10)]))", json.dumps(given := "invoice 7")
     )
     assert json.loads(told) == [given, 3]
+
+
+def test_a_text_of_ones_own_names_the_job_in_each_attempt(running: Platform, tmp_path: Path) -> None:
+    """Its errback is told the same."""
+    named = f"the job of {tmp_path.name}"
+    send = "import json; from tasks import app\nname, witness, errback = json.loads(stdin)\n"
+    send += "app.send_task('identified', (witness, 9), task_id=name, max_retries=1, link_error=errback)"
+    running.run(send, json.dumps([named, str(tmp_path / "ids"), REMEMBER]))
+    job = running.wait_for(job_id_of(named), "failed")
+    assert _witness(tmp_path / "ids", 2) == [named] * 2
+    assert (job.attempt, job.dispatch) == (2, 2)
+    eventually(lambda: [each for each in running.jobs() if each.job_type == "remember" and each.result == named])
+
+
+def test_texts_name_the_members_of_a_canvas(running: Platform, tmp_path: Path) -> None:
+    """Each is found by its own, and the rows know whose child they are."""
+    first, last = f"first of {tmp_path.name}", f"last of {tmp_path.name}"
+    code = (
+        "import json; from tasks import app; from tests.sample_handlers import add\nfirst, last = json.loads(stdin)\n"
+        "result = (add.s(1, 2).set(task_id=first) | add.s(3).set(task_id=last)).delay()\n"
+        "ended = [result.id, result.get(timeout=10), result.parent.id, app.AsyncResult(first).get()]\n"
+        "print(json.dumps([*ended, [child.id for child in app.AsyncResult(first).children]]))"
+    )
+    assert json.loads(running.run(code, json.dumps([first, last]))) == [last, 6, first, 3, [last]]
+    row = running.job(job_id_of(last))
+    assert (row.parent_id, row.root_id) == (job_id_of(first), job_id_of(first))
+
+
+def test_an_id_that_no_row_can_keep_is_refused(running: Platform) -> None:
+    """In one line, before anything is written."""
+    code = "import json; from tasks import app\ntry:\n    app.send_task('noop', task_id=json.loads(stdin))\n"
+    for named in ("x" * 256, "a\x00b"):
+        told = running.run(code + "except Exception as error:\n    print(type(error).__name__)", json.dumps(named))
+        assert told.strip() == "InvalidValue"
 
 
 def test_what_waits_in_its_row_is_known_and_what_nobody_has_submitted_is_not(running: Platform) -> None:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 from redis import Redis
 
-from tasks.broker.messages import JOB_ID_HEADER
+from tasks.broker.messages import DISPATCH_HEADER
 from tasks.broker.transport import UNREADABLE
 from tests.live import Platform, eventually
 from tests.messages import Envelope, Forged, push, send, send_at, task_headers
@@ -27,8 +27,8 @@ DEEP = b"[" * 100_000
 ELSEWHERE = "elsewhere"  # a queue that no worker takes jobs from
 
 
-def _task(task_id: str, **headers: object) -> dict[str, object]:
-    return task_headers("noop", task_id, **{JOB_ID_HEADER: task_id, **headers})
+def _task(task_id: str, task: object = "noop", **headers: object) -> dict[str, object]:
+    return task_headers(task, task_id, **{DISPATCH_HEADER: 1, **headers})
 
 
 def _with(body: bytes) -> Callable[[str], Forged]:
@@ -53,9 +53,9 @@ BODIES = {
 # Makers of messages for a job, and what is said of them.
 MESSAGES: dict[str, tuple[Callable[[str], Forged], str]] = {
     **{f"a body that is {name}": (_with(body), reason) for name, (body, reason) in BODIES.items()},
-    "an unknown task": (lambda task_id: Forged(task_headers("nobody", task_id), GOOD), "no handler is registered"),
-    "a task that is an object": (lambda task_id: Forged(task_headers({"a": 1}, task_id), GOOD), "of a task: task"),
-    "no task": (lambda task_id: Forged(task_headers(None, task_id), GOOD), "of a task: task"),
+    "an unknown task": (lambda task_id: Forged(_task(task_id, "nobody"), GOOD), "no handler is registered"),
+    "a task that is an object": (lambda task_id: Forged(_task(task_id, {"a": 1}), GOOD), "of a task: task"),
+    "no task": (lambda task_id: Forged(_task(task_id, None), GOOD), "of a task: task"),
     "a pickle": (
         lambda task_id: Forged(_task(task_id), pickle.dumps(CANARY), "application/x-python-serialize", "binary"),
         "Refusing to deserialize",
@@ -71,7 +71,7 @@ MESSAGES: dict[str, tuple[Callable[[str], Forged], str]] = {
     "an expiry that is an object": (lambda task_id: Forged(_task(task_id, expires={"a": 1}), GOOD), "invalid expires"),
     "a time to wait for": (lambda task_id: Forged(_task(task_id, eta="0001-01-01T00:00:00"), GOOD), "of a task: eta"),
     "an unknown task and huge headers": (
-        lambda task_id: Forged(task_headers("nobody", task_id, **{"x" * 200: CANARY * 7000}), GOOD),
+        lambda task_id: Forged(_task(task_id, "nobody", **{"x" * 200: CANARY * 7000}), GOOD),
         "no handler is registered",
     ),
 }
@@ -234,8 +234,8 @@ def test_an_empty_message_with_such_properties_is_set_aside(rabbitmq_platform: P
 def test_a_malformed_message_does_not_harm_a_job_that_runs(running: Platform) -> None:
     """Its name is on the message, but somebody else works on it in good order."""
     job_id = running.submit("nap", payload={"seconds": 1})
-    task_id = str(running.wait_for(job_id, "running").task_id)
-    _set_aside(running, lambda: send(running.broker_url, Forged(_task(task_id), b"42")))
+    running.wait_for(job_id, "running")
+    _set_aside(running, lambda: send(running.broker_url, Forged(_task(str(job_id)), b"42")))
     assert running.wait_for(job_id).status == "succeeded"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from uuid import uuid4
 
 import pytest
 from psycopg import errors
@@ -11,8 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from tasks.refusals import instead_of, reason_of
 from tests.live import Platform
 from tests.servers import Servers, new_database
-from tests.tracked import new_job
-from tracking.models import Failure, Outcome
+from tracking.models import Failure, Fence, Outcome
 
 # What a database may have against a value: too long, a check, too large, a type, a trigger of its administrator's.
 CODES = ["22001", "23514", "54000", "42804", "P0001"]
@@ -100,7 +100,7 @@ def test_a_refusal_is_told_by_its_reason(error: Exception, type_name: str, messa
 
 def test_what_is_written_instead_is_storable() -> None:
     """Also of a failure that is not."""
-    outcome = Outcome(new_job().id, "failed", "w", 1, failure=Failure("E\x00", "\ud800", "x", {"a": "\x00"}))
+    outcome = Outcome(Fence(uuid4(), 1), "failed", "w", 1, failure=Failure("E\x00", "\ud800", "x", {"a": "\x00"}))
     instead = instead_of(outcome, ValueError("no"))
     assert instead.failure == Failure("E\N{REPLACEMENT CHARACTER}", "?")
     assert (instead.kind, instead.attempt) == ("failed", 1)

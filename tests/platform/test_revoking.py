@@ -72,7 +72,7 @@ def _sent(platform: Platform) -> JobRecord:
 def _backing_off(platform: Platform) -> JobRecord:
     job = _stamped(platform)
     with platform.database.autocommit() as connection:
-        jobs.claim(connection, [Claim(job.task_id, uuid4(), "worker-1", None)])
+        jobs.claim(connection, [Claim(job.fence, uuid4(), "worker-1", None)])
         jobs.settle(connection, [outcome(platform.job(job.id), "retry", delay=HOUR)])
     return platform.job(job.id)
 
@@ -98,17 +98,6 @@ def test_a_revocation_is_in_the_row_when_the_call_returns(alone: Platform, way: 
     end = alone.history(job.id)[-1]
     assert end.actor.startswith("remote control of ")
     assert end.detail["reason"] in ("revoked", "terminated")
-
-
-def test_a_job_is_named_by_its_current_dispatch_too(alone: Platform) -> None:
-    """What Flower lists; an older dispatch's id names nothing any more."""
-    job = _held(alone)
-    alone.run(OURS + CLIENT["one id"], json.dumps([str(job.id)]))
-    with alone.database.autocommit() as connection:
-        again = jobs.retry(connection, job.id, ACME, actor="u1", limits=UNLIMITED)
-    assert again.task_id != job.id
-    alone.run(OURS + CLIENT["one id"], json.dumps([str(again.task_id)]))
-    assert alone.job(job.id).status == "cancelled"
 
 
 def test_a_finished_job_is_left_as_it_is(alone: Platform) -> None:

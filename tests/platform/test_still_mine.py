@@ -16,9 +16,9 @@ from tests.handling import workplace
 from tests.live import Platform, eventually
 from tests.platform.test_cancel import cancel_row
 from tracking import jobs
-from tracking.models import Attempt, Owner
+from tracking.models import Attempt, Fence, Owner
 
-ATTEMPT = Attempt(uuid4(), uuid4(), 1, Owner("acme", "u1"), None, "doubting", 0, 3, None, None)
+ATTEMPT = Attempt(Fence(uuid4(), 1), 1, Owner("acme", "u1"), None, "doubting", 0, 3, None, None)
 
 
 def test_a_cancelled_attempt_is_not_the_jobs_any_more(running: Platform, tmp_path: Path) -> None:

@@ -19,19 +19,19 @@ from tasks.broker.unsendable import Suspects, Unsendable, examine, may_be_its_fa
 from tests.conftest import _rabbitmqctl
 from tests.live import Platform
 from tests.tracked import Tracked
-from tracking.models import JobRecord, Owner
+from tracking.models import Fence, JobRecord, Owner
 
 INSERT = text(
     """
     WITH made AS (
-        INSERT INTO jobs (id, task_id, organization_id, user_id, job_type, status, queue, max_retries, delivery,
+        INSERT INTO jobs (id, organization_id, user_id, job_type, status, queue, max_retries, delivery,
                           updated_at)
-        VALUES (:id, :id, :organization, 'u1', 'noop', 'queued', :queue, 3, CAST(:delivery AS jsonb),
+        VALUES (:id, :organization, 'u1', 'noop', 'queued', :queue, 3, CAST(:delivery AS jsonb),
                 clock_timestamp() - interval '1 hour')
         RETURNING *
     )
-    INSERT INTO history (job_id, organization_id, user_id, job_type, event, to_status, attempt, task_id, actor)
-    SELECT id, organization_id, user_id, job_type, 'created', 'queued', 0, task_id, 'u1' FROM made"""
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, to_status, attempt, dispatch, actor)
+    SELECT id, organization_id, user_id, job_type, 'created', 'queued', 0, 1, 'u1' FROM made"""
 )
 LONG = "k" * 300
 
@@ -173,24 +173,24 @@ def test_a_message_is_given_up_after_so_many_times_with_growing_rests(monkeypatc
     """And forgotten once it went out."""
     now = [100.0]
     monkeypatch.setattr("tasks.broker.unsendable.time.monotonic", lambda: now[0])
-    suspects, task_id, other = Suspects(), uuid4(), uuid4()
+    suspects, fence, other = Suspects(), Fence(uuid4(), 1), Fence(uuid4(), 1)
     rests = []
-    while not suspects.accuse(task_id):
+    while not suspects.accuse(fence):
         began = now[0]
-        while suspects.is_resting(task_id):
+        while suspects.is_resting(fence):
             now[0] += 0.5
         rests.append(now[0] - began)
         assert not suspects.is_resting(other)
     assert rests == [1.0, 2.0, 4.0]
-    assert not suspects.accuse(task_id)
-    suspects.acquit(task_id)
-    assert not suspects.is_resting(task_id)
+    assert not suspects.accuse(fence)
+    suspects.acquit(fence)
+    assert not suspects.is_resting(fence)
 
 
 def test_the_number_of_suspects_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest is forgotten."""
     monkeypatch.setattr(unsendable, "MOST", 3)
-    suspects, ids = Suspects(), [uuid4() for _ in range(5)]
+    suspects, ids = Suspects(), [Fence(uuid4(), 1) for _ in range(5)]
     for each in ids:
         suspects.accuse(each)
     assert [suspects.is_resting(each) for each in ids] == [False, False, True, True, True]

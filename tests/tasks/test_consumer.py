@@ -13,7 +13,7 @@ from celery import signals
 from celery.worker import state
 from kombu.message import Message
 
-from tasks.broker.messages import JOB_ID_HEADER
+from tasks.broker.messages import DISPATCH_HEADER
 from tasks.worker.consumer import Consumer
 from tests.messages import task_headers
 
@@ -53,7 +53,7 @@ def _message(task: str) -> Any:
         delivery_tag="1",
         content_type="application/json",
         content_encoding="utf-8",
-        headers=task_headers(task, str(uuid4()), **{JOB_ID_HEADER: str(uuid4())}),
+        headers=task_headers(task, str(uuid4()), **{DISPATCH_HEADER: 1}),
         channel=Mock(no_ack_consumers=None),
     )
 
@@ -71,7 +71,12 @@ def test_a_message_that_the_worker_has_taken_is_left_to_it(
 ) -> None:
     """Its request will acknowledge it, and twice would be once too often."""
     message = _message("odd")
-    monkeypatch.setitem(state.requests, message.headers["id"], SimpleNamespace(message=message))
+
+    def take_it(*_: Any) -> None:
+        monkeypatch.setitem(state.requests, message.headers["id"], SimpleNamespace(message=message))
+        raise TypeError("odd")
+
+    consumer.strategies["odd"] = take_it
     with pytest.raises(TypeError, match="odd"):
         consumer.create_task_handler()(message)
     assert rejected == []

@@ -25,7 +25,7 @@ from tests.tracked import ACME, Tracked, empty, own_pool
 from tracking import jobs
 from tracking.db import Database
 from tracking.errors import InvalidValue
-from tracking.models import Attempt, Filters, NewJob, Owner, Progress
+from tracking.models import Attempt, Fence, Filters, NewJob, Owner, Progress
 from tracking.reads import lists
 from tracking.values import (
     DETAIL_BYTES,
@@ -98,7 +98,9 @@ def test_a_hostile_time_is_refused_by_name(option: str, value: Any) -> None:
         _job(**{option: value})
 
 
-@pytest.mark.parametrize("name", ["id", "task", "job_id", "retries", "root_id", "timelimit", "stamps", "args", "lang"])
+@pytest.mark.parametrize(
+    "name", ["id", "task", "dispatch", "retries", "root_id", "timelimit", "stamps", "args", "lang"]
+)
 def test_a_reserved_header_is_refused(name: str) -> None:
     """As a header and as a stamp: another handler would run under this row."""
     assert name in RESERVED_HEADERS
@@ -157,7 +159,7 @@ def test_the_meta_of_a_state_is_made_to_fit_as_any_report(meta: Any) -> None:
         written.append(progress)
         return True
 
-    attempt = Attempt(uuid4(), uuid4(), 1, Owner("acme", "u1"), None, "count_words", 0, 3, None, None)
+    attempt = Attempt(Fence(uuid4(), 1), 1, Owner("acme", "u1"), None, "count_words", 0, 3, None, None)
     task: Any = app.task(name="states", shared=False)(_job)
     task.push_request()
     try:
@@ -239,7 +241,7 @@ def test_a_hostile_report_is_stored_and_read_again(pool: Database, value: Any) -
         tracked = Tracked(connection)
         job = tracked.start(tracked.submit())
         news = Progress(
-            job.task_id, job.attempt, 5, storable_text(value), storable_json(value), storable_count(value), 2**31 - 1
+            job.fence, job.attempt, 5, storable_text(value), storable_json(value), storable_count(value), 2**31 - 1
         )
         assert jobs.report(connection, news)
         found = lists.page(connection, ACME, Filters(), number=1, size=1).jobs[0]

@@ -167,7 +167,7 @@ def test_a_row_that_cannot_be_released_costs_no_other_its_release(
     assert tracked.get(released.id).status == "queued"
     assert tracked.get(refused.id).status == "running"
     [told] = [each for each in logs if each["event"] == "worker.lost_refused"]
-    assert told["task_id"] == str(refused.task_id)
+    assert told["job_id"] == str(refused.id)
 
 
 def test_a_lock_that_a_duty_waits_for_delays_neither_the_dead_workers_jobs_nor_others(

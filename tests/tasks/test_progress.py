@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from tasks.attempt.progress import MOST_MILESTONES, MOST_PENDING, JobCancelled, Reporter
 from tests.live import eventually
 from tests.properties import UNHURRIED
-from tracking.models import Attempt, Owner, Progress
+from tracking.models import Attempt, Fence, Owner, Progress
 
-ATTEMPT = Attempt(uuid4(), uuid4(), 1, Owner("acme", "u1"), None, "count_words", 0, 3, None, None)
+ATTEMPT = Attempt(Fence(uuid4(), 1), 1, Owner("acme", "u1"), None, "count_words", 0, 3, None, None)
 
 
 class Time:
@@ -108,7 +108,7 @@ def reporter(row: Row) -> Reporter:
 def test_the_first_report_is_written_at_once(reporter: Reporter, row: Row) -> None:
     """Under the task id and attempt that it speaks for."""
     reporter.report(percent=1, message="Begin")
-    assert row.writes == [(0.0, Progress(ATTEMPT.task_id, ATTEMPT.attempt, 1, "Begin"))]
+    assert row.writes == [(0.0, Progress(ATTEMPT.fence, ATTEMPT.attempt, 1, "Begin"))]
 
 
 def test_reports_in_quick_succession_become_one_write(reporter: Reporter, row: Row) -> None:
@@ -117,7 +117,7 @@ def test_reports_in_quick_succession_become_one_write(reporter: Reporter, row: R
     reporter.report(percent=2, message="Query")
     reporter.report(percent=3, detail={"rows": 1})
     row.time.pass_by(0.25)
-    assert row.writes[1:] == [(0.25, Progress(ATTEMPT.task_id, ATTEMPT.attempt, 3, "Query", {"rows": 1}))]
+    assert row.writes[1:] == [(0.25, Progress(ATTEMPT.fence, ATTEMPT.attempt, 3, "Query", {"rows": 1}))]
 
 
 def told(row: Row) -> list[tuple[float, int, str | None]]:
@@ -226,7 +226,7 @@ def test_closing_hands_out_what_was_not_written(reporter: Reporter, row: Row) ->
     """It goes with the outcome; nothing is written afterwards."""
     reporter.report(percent=1)
     reporter.report(percent=2, message="Close")
-    assert reporter.close() == Progress(ATTEMPT.task_id, ATTEMPT.attempt, 2, "Close")
+    assert reporter.close() == Progress(ATTEMPT.fence, ATTEMPT.attempt, 2, "Close")
     row.time.pass_by(10)
     assert row.percents == [1]
 

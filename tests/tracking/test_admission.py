@@ -99,14 +99,14 @@ def test_a_job_waits_for_one_thing_after_another(two: Platform, tracked: Tracked
 
 
 def test_a_retry_waits_for_its_backoff_and_then_in_line(two: Platform, tracked: Tracked) -> None:
-    """It has given its slot away meanwhile; it comes back under a fresh task id."""
+    """It has given its slot away meanwhile; it comes back as a new dispatch."""
     job, other = two.start(2)
     waiting = tracked.back_off(job)
     next_one = tracked.start(two.submit())
     tracked.make_due(waiting)
     assert two.turn() == []
     assert tracked.get(job.id).hold == "organization_limit"
-    assert tracked.get(job.id).task_id != job.task_id
+    assert tracked.get(job.id).dispatch == job.dispatch + 1
     tracked.end(other)
     assert two.turn() == [job.id]
     assert two.in_flight() == [job.id, next_one.id]
@@ -223,7 +223,7 @@ def test_the_cancel_of_a_running_job_frees_its_slot_when_its_body_is_over(two: P
     waiting = two.submit()
     tracked.cancel(running)
     assert two.after(running) == []
-    jobs.stopped(tracked.connection, running.task_id, actor="worker-1", how="at a step")
+    jobs.stopped(tracked.connection, running.fence, actor="worker-1", how="at a step")
     assert two.after(running) == [waiting.id]
 
 
@@ -242,7 +242,7 @@ def test_a_job_that_no_worker_can_run_frees_its_slot(two: Platform, tracked: Tra
     """Its handler is not known."""
     sent, _ = two.submit_many(2)
     waiting = two.submit()
-    jobs.fail_waiting(tracked.connection, sent.task_id, actor="worker-1", error_type="NotRegistered", message="?")
+    jobs.fail_waiting(tracked.connection, sent.fence, actor="worker-1", error_type="NotRegistered", message="?")
     assert two.turn() == [waiting.id]
 
 
@@ -312,7 +312,7 @@ def test_a_lower_limit_sends_the_least_urgent_back_into_the_line(two: Platform, 
     sent = [two.submit(priority=priority) for priority in (0, 9, 0, 5)]
     assert set(two.set_limit(3)) == {sent[0].id, sent[2].id}
     assert two.in_flight() == [running.id, sent[1].id, sent[3].id]
-    assert jobs.claim(tracked.connection, [wish(sent[0].task_id)]) == [Refusal.HELD]
+    assert jobs.claim(tracked.connection, [wish(sent[0].fence)]) == [Refusal.HELD]
     assert two.admit() == []
     tracked.end(running)
     assert two.admit() == [sent[0].id]
@@ -440,7 +440,7 @@ def test_a_job_runs_when_all_that_it_depends_on_have_succeeded(free: Platform, t
     first, second = free.start(2)
     job = free.submit(depends_on=[first.id, second.id])
     assert job.hold == "dependency"
-    assert jobs.claim(tracked.connection, [wish(job.task_id)]) == [Refusal.HELD]
+    assert jobs.claim(tracked.connection, [wish(job.fence)]) == [Refusal.HELD]
     tracked.end(first)
     assert free.after(first) == []
     tracked.end(second)
@@ -657,7 +657,7 @@ def test_jobs_behind_an_open_circuit_are_held_and_not_burned(free: Platform, tra
     """Also those that were sent before: they are refused at the claim, without an attempt."""
     sent = free.submit()
     free.break_circuit()
-    assert jobs.claim(tracked.connection, [wish(sent.task_id)]) == [Refusal.HELD]
+    assert jobs.claim(tracked.connection, [wish(sent.fence)]) == [Refusal.HELD]
     held = tracked.get(sent.id)
     assert (held.hold, held.attempt, held.retry_count) == ("circuit", 0, 0)
     assert tracked.events(sent) == ["created", "held"]
@@ -673,7 +673,7 @@ def test_one_job_tries_after_the_pause(free: Platform, tracked: Tracked) -> None
     assert free.turn() == [urgent.id]
     assert free.turn() == []
     assert free.holds(waiting) == ["circuit"] * 2
-    assert jobs.claim(tracked.connection, [wish(waiting[0].task_id)]) == [Refusal.HELD]
+    assert jobs.claim(tracked.connection, [wish(waiting[0].fence)]) == [Refusal.HELD]
     assert tracked.start(urgent).status is Status.RUNNING
 
 
@@ -778,7 +778,7 @@ def test_a_probe_that_is_held_by_a_circuit_for_all_leaves_it_to_another(free: Pl
     free.let_circuits_rest()
     assert free.turn() == [sent.id]
     free.break_circuit(owner=GLOBEX)
-    assert jobs.claim(tracked.connection, [wish(sent.task_id)]) == [Refusal.HELD]
+    assert jobs.claim(tracked.connection, [wish(sent.fence)]) == [Refusal.HELD]
     free.let_circuits_rest()
     assert free.turn() + free.turn() == [sent.id]
     assert tracked.start(tracked.get(sent.id)).status is Status.RUNNING
@@ -897,7 +897,7 @@ def test_what_is_paused_does_not_start(
     assert not free.pause(organization, job_type), "it is paused"
     new = {each: free.submit(owner=owners[each[0]], job_type=each[1]) for each in kinds}
     for each in kinds:
-        [answer] = jobs.claim(free.tracked.connection, [wish(sent[each].task_id)])
+        [answer] = jobs.claim(free.tracked.connection, [wish(sent[each].fence)])
         assert (answer is Refusal.HELD) is (each in held)
         expected = "paused" if each in held else None
         assert free.holds([sent[each], new[each]]) == [expected] * 2
@@ -929,9 +929,9 @@ def test_a_resumed_line_keeps_its_order_and_its_limit(two: Platform) -> None:
 def test_a_pause_and_its_end_before_the_claim_cost_nothing(free: Platform, tracked: Tracked) -> None:
     """The job is sent again under its task id."""
     job = free.submit()
-    jobs.mark_dispatched(tracked.connection, [job.task_id])
+    jobs.mark_dispatched(tracked.connection, [job.fence])
     free.pause("acme")
-    assert jobs.claim(tracked.connection, [wish(job.task_id)]) == [Refusal.HELD]
+    assert jobs.claim(tracked.connection, [wish(job.fence)]) == [Refusal.HELD]
     free.resume("acme")
     assert free.turn() == [job.id]
     assert tracked.start(tracked.get(job.id)).attempt == 1

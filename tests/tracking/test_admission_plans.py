@@ -17,14 +17,14 @@ from tracking import jobs, statements
 from tracking.admission import circuits, holds, organizations
 from tracking.admission.holds import Limits
 from tracking.db import Database
-from tracking.models import NewJob, Owner
+from tracking.models import Fence, NewJob, Owner
 from tracking.settings import settings
 
 # 100,000 finished jobs of 50 organizations; 10,000 in line in 10 of them, and 1,000 behind each other gate.
 FILL = """
-    INSERT INTO jobs (id, task_id, organization_id, user_id, job_type, status, hold, queue, max_retries, progress,
+    INSERT INTO jobs (id, organization_id, user_id, job_type, status, hold, queue, max_retries, progress,
                       depends_on, due_at, started_at, completed_at, created_at, updated_at)
-    SELECT id, id, 'org-' || CASE hold WHEN 'organization_limit' THEN n % 10 ELSE n % 50 END, 'user', 'type-' || n % 5,
+    SELECT id, 'org-' || CASE hold WHEN 'organization_limit' THEN n % 10 ELSE n % 50 END, 'user', 'type-' || n % 5,
            CASE WHEN hold IS NULL THEN 'succeeded' ELSE 'queued' END, hold, 'default', 3,
            CASE WHEN hold IS NULL THEN 100 ELSE 0 END,
            CASE hold WHEN 'dependency' THEN ARRAY[md5('wanted' || n % 50)::uuid] ELSE '{}' END,
@@ -36,8 +36,8 @@ FILL = """
                               ELSE (ARRAY['dependency', 'paused', 'circuit', 'schedule'])[1 + n % 4]
                          END AS hold) AS new"""
 FILL_WANTED = """
-    INSERT INTO jobs (id, task_id, organization_id, user_id, job_type, status, queue, max_retries)
-    SELECT md5('wanted' || n)::uuid, gen_random_uuid(), 'org-' || n, 'user', 'wanted', 'queued', 'default', 3
+    INSERT INTO jobs (id, organization_id, user_id, job_type, status, queue, max_retries)
+    SELECT md5('wanted' || n)::uuid, 'org-' || n, 'user', 'wanted', 'queued', 'default', 3
     FROM generate_series(0, 49) AS n"""
 FILL_PAUSES = "INSERT INTO pauses (job_type, paused_by) SELECT 'type-' || n, 'admin' FROM generate_series(0, 3) AS n"
 FILL_CIRCUITS = """
@@ -65,7 +65,7 @@ def looks() -> Iterator[tuple[str, Callable[[Connection], Any]]]:
     yield "take back excess", partial(holds.take_back_excess, organization_id="org-1", limits=FIVE)
     yield "take back unserved", partial(holds.take_back_unserved, **batch)
     yield "set limit", partial(holds.set_limit, organization_id="org-2", concurrency=3, actor="admin")
-    yield "hold back", partial(holds.hold_back, task_id=SOME)
+    yield "hold back", partial(holds.hold_back, fence=Fence(SOME, 1))
     yield "judge", circuits.judge
     yield "probe", partial(circuits.probe, limits=FIVE)
     yield "trip", partial(circuits.trip, job_id=SOME, failures=5, pause=timedelta(minutes=1))
@@ -105,7 +105,8 @@ def _plan(connection: Connection, sql: str) -> str:
     values = {
         **jobs._submission(new),
         **FIVE.parameters,
-        "task_id": SOME,
+        "id": SOME,
+        "dispatch": 1,
         "worker": "w",
         "lease": None,
         "claim_id": SOME,

@@ -76,7 +76,7 @@ def known(at: datetime | None) -> datetime:
 
 def mark_sent(tracked: Tracked, job: JobRecord) -> JobRecord:
     """The broker has confirmed the job's message."""
-    jobs.mark_dispatched(tracked.connection, [job.task_id])
+    jobs.mark_dispatched(tracked.connection, [job.fence])
     return tracked.get(job.id)
 
 
@@ -420,7 +420,7 @@ def test_a_cancelled_job_is_told_by_whom_and_why(tracked: Tracked) -> None:
     """Also after its body has stopped."""
     job = tracked.start(tracked.submit())
     jobs.cancel(tracked.connection, job.id, ACME, actor="u7", reason="not needed")
-    jobs.stopped(tracked.connection, job.task_id, actor="worker-1", how="returned")
+    jobs.stopped(tracked.connection, job.fence, actor="worker-1", how="returned")
     reason = only(tracked, job)
     assert (reason.by, reason.reason) == ("u7", "not needed")
 
@@ -450,7 +450,7 @@ def test_a_failed_job_is_told_what_failed_after_how_many_attempts(tracked: Track
 def test_a_job_that_no_worker_could_run_failed_before_its_first_attempt(tracked: Tracked) -> None:
     """With that error."""
     job = tracked.submit()
-    jobs.fail_waiting(tracked.connection, job.task_id, actor="worker-1", error_type="NotRegistered", message="sync")
+    jobs.fail_waiting(tracked.connection, job.fence, actor="worker-1", error_type="NotRegistered", message="sync")
     reason = only(tracked, job)
     assert (reason.attempts, reason.error_type) == (0, "NotRegistered")
 

@@ -30,7 +30,7 @@ from tracking import jobs, workers
 from tracking.admission import circuits
 from tracking.db import Database
 from tracking.errors import IllegalMove
-from tracking.models import Attempt, Failure, JobRecord, Outcome, OutcomeKind, Owner, Progress, Scope
+from tracking.models import Attempt, Failure, Fence, JobRecord, Outcome, OutcomeKind, Owner, Progress, Scope
 from tracking.reads.explain import explain
 from tracking.schema import jobs as table
 from tracking.states import FINISHED, WAITING, Status
@@ -91,7 +91,7 @@ UNFOUNDED = f"""
     END"""  # noqa: S608 - of our own constants
 GATED = f"""
     SELECT hold IS NOT NULL OR {PAUSED} OR {BROKEN}
-    FROM jobs AS held WHERE task_id = :task_id"""  # noqa: S608 - of our own constants
+    FROM jobs AS held WHERE id = :id"""  # noqa: S608 - of our own constants
 
 # How far the database's clock seems to have run on: everything that a rule compares with it moves into the past.
 AN_HOUR_PASSES = (
@@ -111,7 +111,7 @@ class Holds(RuleBasedStateMachine):
         self.platform = platform
         self.tracked = platform.tracked
         self.connection = platform.tracked.connection
-        self.messages: list[UUID] = []
+        self.messages: list[Fence] = []
         self.lowered: set[str] = set()
         self.failures: Counter[tuple[str, str, str]] = Counter()
         self.lease = self.tracked.register_worker()
@@ -151,36 +151,36 @@ class Holds(RuleBasedStateMachine):
     def dispatch(self) -> None:
         """The messages of all that may be sent reach the broker."""
         unsent = jobs.undispatched(self.connection, timedelta(0), 100)
-        self.messages += [job.task_id for job in unsent]
-        jobs.mark_dispatched(self.connection, [job.task_id for job in unsent])
+        self.messages += [job.fence for job in unsent]
+        jobs.mark_dispatched(self.connection, [job.fence for job in unsent])
 
     @rule(data=st.data(), lost=st.booleans())
     def lose_or_repeat_a_message(self, data: st.DataObject, lost: bool) -> None:  # noqa: FBT001 - drawn
         """The broker is restarted without its data, or delivers a message twice."""
         if not self.messages:
             return
-        task_id = data.draw(st.sampled_from(self.messages))
+        fence = data.draw(st.sampled_from(self.messages))
         if lost:
-            self.messages.remove(task_id)
-            jobs.send_again(self.connection, [task_id])
+            self.messages.remove(fence)
+            jobs.send_again(self.connection, [fence])
         else:
-            self.messages.append(task_id)
+            self.messages.append(fence)
 
     @rule(everything=st.booleans(), data=st.data())
     def deliver(self, everything: bool, data: st.DataObject) -> None:  # noqa: FBT001 - drawn
         """A worker gets a message, whichever, or the workers get all of them."""
         chosen = self.messages if everything else [data.draw(st.sampled_from(self.messages))] if self.messages else []
-        for task_id in tuple(chosen):
-            self.messages.remove(task_id)
-            self._claim(task_id)
+        for fence in tuple(chosen):
+            self.messages.remove(fence)
+            self._claim(fence)
 
-    def _claim(self, task_id: UUID) -> None:
-        gated = self._gated(task_id)
-        [answer] = jobs.claim(self.connection, [wish(task_id, lease=self.lease)])
+    def _claim(self, fence: Fence) -> None:
+        gated = self._gated(fence)
+        [answer] = jobs.claim(self.connection, [wish(fence, lease=self.lease)])
         assert not (isinstance(answer, Attempt) and gated), "it started although it is held"
 
-    def _gated(self, task_id: UUID) -> bool:
-        return bool(self.connection.execute(text(GATED), {"task_id": task_id}).scalar())
+    def _gated(self, fence: Fence) -> bool:
+        return bool(self.connection.execute(text(GATED), {"id": fence.job_id}).scalar())
 
     @rule(
         data=st.data(),
@@ -193,10 +193,10 @@ class Holds(RuleBasedStateMachine):
         job = self._one(data, Status.RUNNING)
         if job is None:
             return
-        jobs.report(self.connection, Progress(job.task_id, job.attempt, 50))
+        jobs.report(self.connection, Progress(job.fence, job.attempt, 50))
         attempt = job.attempt - 1 if stale else job.attempt
         failure = Failure("Error", "wrong", blames_payload=blamed)
-        ended = Outcome(job.task_id, kind, "worker-1", attempt, failure=failure, delay=HOUR)
+        ended = Outcome(job.fence, kind, "worker-1", attempt, failure=failure, delay=HOUR)
         settled = jobs.settle(self.connection, [ended])
         assert bool(settled) is not stale
         if settled:
@@ -234,8 +234,8 @@ class Holds(RuleBasedStateMachine):
             self.an_hour_passes()
             self.two_leaders_look()
             self.dispatch()
-            for task_id in self.messages:
-                self._claim(task_id)
+            for fence in self.messages:
+                self._claim(fence)
             self.messages.clear()
 
     @rule(times=st.integers(1, 3))
@@ -255,7 +255,7 @@ class Holds(RuleBasedStateMachine):
             assert job.status in FINISHED
             return
         if told:
-            jobs.stopped(self.connection, job.task_id, actor="worker-1", how="at a step")
+            jobs.stopped(self.connection, job.fence, actor="worker-1", how="at a step")
         self.platform.after(job)
 
     @rule(job_id=known)
@@ -343,11 +343,11 @@ class Holds(RuleBasedStateMachine):
 
     def _ask_why_it_does_not_start(self, job: JobRecord, first: str) -> None:
         gated = first in ("paused", "circuit")
-        assert gated is self._gated(job.task_id)
+        assert gated is self._gated(job.fence)
         if gated:
             self._remove(first, job)
-            gated = self._gated(job.task_id)
-        self._claim(job.task_id)
+            gated = self._gated(job.fence)
+        self._claim(job.fence)
         assert gated or self.tracked.get(job.id).status is Status.RUNNING
 
     @contextmanager
@@ -430,7 +430,7 @@ class Holds(RuleBasedStateMachine):
                 self.tracked.end(job)
             for job in self.tracked.all():
                 if job.status not in FINISHED and job.hold is None:
-                    self._claim(job.task_id)
+                    self._claim(job.fence)
             if all(job.status in FINISHED for job in self.tracked.all()):
                 break
         rows = self.tracked.all()

@@ -23,7 +23,7 @@ from tests.tracked import HOUR, SITUATIONS, Tracked, wish
 from tracking import jobs
 from tracking.admission.holds import UNLIMITED, Limits
 from tracking.db import Database
-from tracking.models import JobRecord, Progress
+from tracking.models import Fence, JobRecord, Progress
 from tracking.reads import invariants
 from tracking.reads.invariants import CHECKS, Check, Finding, verify
 from tracking.settings import settings
@@ -54,15 +54,15 @@ def live_through_everything(tracked: Tracked, times: int) -> None:
         for situation in SITUATIONS:
             tracked.put_into(situation)
         again = tracked.start(tracked.retry(tracked.put_into("failed")))
-        jobs.report(tracked.connection, Progress(again.task_id, again.attempt, percent=40))
-        jobs.report(tracked.connection, Progress(again.task_id, again.attempt, percent=30))
+        jobs.report(tracked.connection, Progress(again.fence, again.attempt, percent=40))
+        jobs.report(tracked.connection, Progress(again.fence, again.attempt, percent=30))
         tracked.end(tracked.start(tracked.end(tracked.start(tracked.submit()), "released")))
         tracked.end(tracked.start(tracked.end(tracked.start(tracked.submit()), "lost")))
         tracked.start(tracked.retry(tracked.put_into("cancelled")))
-        jobs.claim(tracked.connection, [wish(tracked.run().task_id)])
-        jobs.fail_waiting(tracked.connection, tracked.submit().task_id, actor="upkeep", error_type="E", message="m")
+        jobs.claim(tracked.connection, [wish(tracked.run().fence)])
+        jobs.fail_waiting(tracked.connection, tracked.submit().fence, actor="upkeep", error_type="E", message="m")
         stopping = tracked.put_into("stopping")
-        jobs.stopped(tracked.connection, stopping.task_id, actor="worker-1", how="at a step")
+        jobs.stopped(tracked.connection, stopping.fence, actor="worker-1", how="at a step")
         tracked.submit(idempotency_key=f"k{number}", request_hash="h")
 
 
@@ -98,8 +98,8 @@ LIES = {
     "a job without history": Lie("queued", "DELETE FROM history WHERE job_id = :id", {"created_once": 1}),
     "a job that was created twice": Lie(
         "queued",
-        """INSERT INTO history (job_id, organization_id, user_id, job_type, event, to_status, attempt, task_id, actor)
-           SELECT job_id, organization_id, user_id, job_type, event, to_status, attempt, task_id, actor
+        """INSERT INTO history (job_id, organization_id, user_id, job_type, event, to_status, attempt, dispatch, actor)
+           SELECT job_id, organization_id, user_id, job_type, event, to_status, attempt, dispatch, actor
            FROM history WHERE job_id = :id""",
         {"created_once": 1, "path": 1},
     ),
@@ -123,24 +123,29 @@ LIES = {
     "a move that leads nowhere": Lie(
         "queued",
         """INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status, attempt,
-                                task_id, actor)
-           SELECT job_id, organization_id, user_id, job_type, 'retried', to_status, to_status, attempt, task_id, actor
+                                dispatch, actor)
+           SELECT job_id, organization_id, user_id, job_type, 'retried', to_status, to_status, attempt, dispatch, actor
            FROM history WHERE job_id = :id""",
         {"legal_moves": 1},
     ),
     "a status without a history": Lie("queued", "UPDATE jobs SET status = 'retrying' WHERE id = :id", {"status": 1}),
     "an attempt that ended twice": Lie(
         "second attempt succeeded",
-        """UPDATE history SET attempt = 1, task_id = first.task_id
-           FROM (SELECT task_id FROM history WHERE job_id = :id AND event = 'started' AND attempt = 1) AS first
+        """UPDATE history SET attempt = 1, dispatch = first.dispatch
+           FROM (SELECT dispatch FROM history WHERE job_id = :id AND event = 'started' AND attempt = 1) AS first
            WHERE job_id = :id AND event = 'completed'""",
-        {"one_end": 1},
+        {"one_end": 1, "fence": 1},
     ),
     "a dispatch that ended twice": Lie(
         "retried and cancelled",
-        """UPDATE history SET task_id = first.task_id
-           FROM (SELECT task_id FROM history WHERE job_id = :id AND event = 'failed') AS first
+        """UPDATE history SET dispatch = first.dispatch
+           FROM (SELECT dispatch FROM history WHERE job_id = :id AND event = 'failed') AS first
            WHERE job_id = :id AND event = 'cancelled'""",
+        {"one_end": 1, "fence": 1},
+    ),
+    "a dispatch that was cancelled twice": Lie(
+        "cancelled, retried and cancelled",
+        "UPDATE history SET dispatch = 2 WHERE job_id = :id AND event = 'cancelled'",
         {"one_end": 1},
     ),
     "an attempt that nobody claimed": Lie("succeeded", "UPDATE jobs SET attempt = 2 WHERE id = :id", {"attempts": 1}),
@@ -151,14 +156,17 @@ LIES = {
     ),
     "an outcome of another dispatch": Lie(
         "succeeded",
-        "UPDATE history SET task_id = gen_random_uuid() WHERE job_id = :id AND event = 'completed'",
+        "UPDATE history SET dispatch = dispatch + 1 WHERE job_id = :id AND event = 'completed'",
         {"fence": 1},
     ),
     "a running job of another dispatch": Lie(
-        "running", "UPDATE jobs SET task_id = gen_random_uuid() WHERE id = :id", {"fence": 1}
+        "running", "UPDATE jobs SET dispatch = dispatch + 1 WHERE id = :id", {"fence": 1}
     ),
-    "two claims under one task id": Lie(
-        "second attempt succeeded", "UPDATE history SET task_id = :id WHERE job_id = :id", {"fence": 1}
+    "two claims of one dispatch": Lie(
+        "second attempt succeeded", "UPDATE history SET dispatch = 1 WHERE job_id = :id", {"fence": 1}
+    ),
+    "a number that falls": Lie(
+        "running", "UPDATE history SET dispatch = 2 WHERE job_id = :id AND event = 'created'", {"fence": 1}
     ),
     "a start after the cancel by the clock": Lie(
         "stopping",
@@ -168,8 +176,8 @@ LIES = {
     "a start after the cancel": Lie(
         "cancelled",
         """INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status, attempt,
-                                task_id, actor)
-           SELECT job_id, organization_id, user_id, job_type, 'started', 'cancelled', 'running', 1, task_id, actor
+                                dispatch, actor)
+           SELECT job_id, organization_id, user_id, job_type, 'started', 'cancelled', 'running', 1, dispatch, actor
            FROM history WHERE job_id = :id AND event = 'cancelled'""",
         {"cancelled": 1, "legal_moves": 1, "status": 1, "attempts": 1},
     ),
@@ -248,10 +256,12 @@ def bring(tracked: Tracked, situation: str) -> JobRecord:
         return tracked.end(tracked.start(tracked.end(tracked.start(tracked.submit()), "released")))
     if situation == "retried and cancelled":
         return tracked.cancel(tracked.retry(tracked.put_into("failed")))
+    if situation == "cancelled, retried and cancelled":
+        return tracked.cancel(tracked.retry(tracked.put_into("cancelled")))
     if situation == "reported":
         job = tracked.put_into("running")
         for percent in (40, 60):
-            jobs.report(tracked.connection, Progress(job.task_id, job.attempt, percent=percent))
+            jobs.report(tracked.connection, Progress(job.fence, job.attempt, percent=percent))
         return job
     return tracked.put_into(situation)
 
@@ -310,7 +320,7 @@ def test_what_the_limit_was_lowered_under_may_go_on(pool: Database, tracked: Tra
     two.start(2)
     two.set_limit(1)
     assert broken(pool, two.limits) == {}
-    jobs.claim(tracked.connection, [wish(job_id) for job_id in fill(tracked, 1)])
+    jobs.claim(tracked.connection, [wish(Fence(job_id, 1)) for job_id in fill(tracked, 1)])
     assert broken(pool, two.limits) == {"limit": 1}
 
 

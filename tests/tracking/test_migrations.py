@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from alembic import command
@@ -118,3 +119,57 @@ def test_several_processes_may_migrate_at_once(database: Database, database_url:
         runs = [threads.submit(python, "-c", MIGRATE, database_url) for _ in range(3)]
     assert [(run.result().err, run.result().status) for run in runs] == [("", 0)] * 3
     assert _tables(database) == {VERSIONS, *metadata.tables}
+
+
+# A job that was tried twice, lost its worker, and waits; and one that was never touched. Each dispatch had a task id.
+BEFORE_DISPATCHES = """
+    INSERT INTO jobs (id, task_id, organization_id, user_id, job_type, status, queue, max_retries, dispatched_at,
+                      completed_at)
+    VALUES (:tried, :third, 'acme', 'u1', 'noop', 'queued', 'default', 3, now(), NULL),
+           (:new, :new, 'acme', 'u1', 'noop', 'queued', 'default', 3, now(), NULL),
+           (:done, :second, 'acme', 'u1', 'noop', 'failed', 'default', 3, now(), now() + interval '1 minute')"""
+HISTORY_BEFORE = """
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status, attempt, task_id,
+                         actor)
+    SELECT CAST(:tried AS uuid), 'acme', 'u1', 'noop', event, was, becomes, 0, CAST(task_id AS uuid), 'u1'
+    FROM (VALUES ('created', NULL, 'queued', :tried), ('started', 'queued', 'running', :tried),
+                 ('released', 'running', 'queued', :tried), ('started', 'queued', 'running', :second),
+                 ('released', 'running', 'queued', :second)) AS steps (event, was, becomes, task_id)
+    UNION ALL VALUES (CAST(:new AS uuid), 'acme', 'u1', 'noop', 'created', NULL, 'queued', 0, CAST(:new AS uuid), 'u1'),
+                     (:done, 'acme', 'u1', 'noop', 'created', NULL, 'queued', 0, :done, 'u1')"""
+
+
+def test_task_ids_become_numbers_and_what_waits_is_sent_anew(
+    database: Database, database_url: str, config: Config
+) -> None:
+    """In the order of the history; the messages that are with the broker have no number."""
+    ids = {name: str(uuid4()) for name in ("tried", "second", "third", "new", "done")}
+    with database.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0015")
+        connection.execute(text(BEFORE_DISPATCHES), ids)
+        connection.execute(text(HISTORY_BEFORE), ids)
+    migrate(database_url)
+    with database.autocommit() as connection:
+        rows = {str(job.id): job for job in Tracked(connection).all()}
+        tried, new, done = (rows[ids[name]] for name in ("tried", "new", "done"))
+        assert (tried.dispatch, new.dispatch, done.dispatch) == (3, 1, 2)
+        assert (tried.dispatched_at, new.dispatched_at) == (None, None)
+        assert done.dispatched_at is not None
+        assert [entry.dispatch for entry in Tracked(connection).history(tried)] == [1, 1, 1, 2, 2]
+
+
+def test_numbers_become_task_ids_again(database: Database, config: Config) -> None:
+    """The same for a job and its history, and each of one dispatch."""
+    with database.autocommit() as connection:
+        job = Tracked(connection).start(
+            Tracked(connection).end(Tracked(connection).start(Tracked(connection).submit()), "lost")
+        )
+    with database.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0015")
+        kept = connection.execute(text("SELECT task_id FROM history ORDER BY id")).scalars().all()
+        current = connection.execute(text("SELECT task_id FROM jobs")).scalar_one()
+        command.upgrade(config, "head")
+    assert kept == [job.id, job.id, job.id, current]
+    assert current != job.id

@@ -311,7 +311,7 @@ def test_a_job_that_ends_while_recent_reads_is_listed_once(pool: Database, track
     def finish(connection: Connection, *_: Any) -> None:
         if connection is tracked.connection:
             with pool.autocommit() as another:
-                jobs.settle(another, [Outcome(running.task_id, "succeeded", "worker-1")])
+                jobs.settle(another, [Outcome(running.fence, "succeeded", "worker-1")])
 
     event.listen(pool.engine, "after_cursor_execute", finish)
     try:
@@ -489,8 +489,8 @@ def test_attempts_are_put_together_from_the_history(tracked: Tracked) -> None:
 def test_an_attempt_that_runs_has_no_outcome_yet(tracked: Tracked) -> None:
     """Whatever it has reported, whoever was refused meanwhile."""
     job = tracked.start(tracked.submit())
-    jobs.report(tracked.connection, Progress(job.task_id, 1, percent=50))
-    jobs.claim(tracked.connection, [wish(job.task_id)])
+    jobs.report(tracked.connection, Progress(job.fence, 1, percent=50))
+    jobs.claim(tracked.connection, [wish(job.fence)])
     [attempt] = lists.attempts(tracked.history(job))
     assert (attempt.attempt, attempt.outcome, attempt.completed_at) == (1, None, None)
 
@@ -512,5 +512,5 @@ def test_a_job_that_reports_a_lot_keeps_its_attempts(tracked: Tracked) -> None:
 def _talkative_job(tracked: Tracked) -> JobRecord:
     job = tracked.start(tracked.submit())
     for number in range(lists.TIMELINE_LIMIT + 1):
-        jobs.report(tracked.connection, Progress(job.task_id, 1, current_step=number))
+        jobs.report(tracked.connection, Progress(job.fence, 1, current_step=number))
     return job

@@ -24,7 +24,7 @@ from tracking.admission import holds
 from tracking.admission.holds import UNLIMITED
 from tracking.db import Database
 from tracking.errors import IdempotencyConflict, IllegalMove, TrackingError
-from tracking.models import Attempt, Cancelled, JobRecord, Outcome, OutcomeKind, Refusal, Submitted
+from tracking.models import Attempt, Cancelled, Fence, JobRecord, Outcome, OutcomeKind, Refusal, Submitted
 from tracking.states import FINISHED, Event, Status
 
 ROUNDS = 60
@@ -80,7 +80,7 @@ def racers(pool: Database) -> Iterator[Racers]:
 
 
 def _claim(job: JobRecord) -> Action:
-    claim = wish(job.task_id)
+    claim = wish(job.fence)
     return lambda connection: jobs.claim(connection, [claim])[0]
 
 
@@ -98,7 +98,7 @@ def _retry(job: JobRecord) -> Action:
 
 
 def _stopped(job: JobRecord) -> Action:
-    return lambda connection: jobs.stopped(connection, job.task_id, actor="worker-1", how="interrupted")
+    return lambda connection: jobs.stopped(connection, job.fence, actor="worker-1", how="interrupted")
 
 
 def _reap(connection: Connection) -> Any:
@@ -171,7 +171,7 @@ def test_two_thousand_cancels_against_claims(pool: Database, tracked: Tracked) -
         pool,
         fill(tracked, MANY),
         lambda connection, row: jobs.cancel(connection, row, ACME, actor="u1"),
-        lambda connection, row: jobs.claim(connection, [wish(row)])[0],
+        lambda connection, row: jobs.claim(connection, [wish(Fence(row, 1))])[0],
     )
     assert all(cancelled.was_running is isinstance(claimed, Attempt) for cancelled, claimed in pairs)
     won = Counter(isinstance(claimed, Attempt) for _, claimed in pairs)
@@ -183,12 +183,12 @@ def test_two_thousand_cancels_against_claims(pool: Database, tracked: Tracked) -
 def test_two_thousand_cancels_against_ends(pool: Database, tracked: Tracked) -> None:
     """Either the cancel or the result counts, and the loser is told."""
     rows = fill(tracked, MANY)
-    jobs.claim(tracked.connection, [wish(row) for row in rows])
+    jobs.claim(tracked.connection, [wish(Fence(row, 1)) for row in rows])
     pairs = race_through(
         pool,
         rows,
         lambda connection, row: jobs.cancel(connection, row, ACME, actor="u1"),
-        lambda connection, row: jobs.settle(connection, [Outcome(row, "succeeded", "worker-1", 1)]),
+        lambda connection, row: jobs.settle(connection, [Outcome(Fence(row, 1), "succeeded", "worker-1", 1)]),
     )
     assert all(isinstance(cancelled, IllegalMove) is bool(settled) for cancelled, settled in pairs)
     won = Counter(bool(settled) for _, settled in pairs)
@@ -344,19 +344,19 @@ def test_a_hundred_jobs_of_one_limit_with_everything_at_once(pool: Database, tra
         if random.random() < 0.2:
             with suppress(IllegalMove), pool.autocommit() as connection:
                 jobs.cancel(connection, job.id, ACME, actor="u1")
-                jobs.stopped(connection, job.task_id, actor="worker-1", how="at a step")
+                jobs.stopped(connection, job.fence, actor="worker-1", how="at a step")
         run_what_was_sent(three, random)
 
     def run_what_was_sent(platform: Platform, random: Random) -> None:
         with pool.autocommit() as connection:
             own = replace(platform, tracked=Tracked(connection))
             for row in own.in_flight():
-                task_id = own.tracked.get(row).task_id
-                [answer] = jobs.claim(connection, [wish(task_id)])
+                fence = own.tracked.get(row).fence
+                [answer] = jobs.claim(connection, [wish(fence)])
                 if isinstance(answer, Attempt):
                     seen.append(len(own.in_flight()))
-                    jobs.settle(connection, [Outcome(task_id, random.choice(ENDS), "worker-1", answer.attempt)])
-                    jobs.stopped(connection, task_id, actor="worker-1", how="at a step")
+                    jobs.settle(connection, [Outcome(fence, random.choice(ENDS), "worker-1", answer.attempt)])
+                    jobs.stopped(connection, fence, actor="worker-1", how="at a step")
                     own.after(own.tracked.get(row))
 
     seen: list[int] = []
@@ -381,7 +381,7 @@ def test_release_against_cancel(racers: Racers, tracked: Tracked) -> None:
         assert isinstance(cancelled, Cancelled)
         assert not cancelled.was_running
         row = tracked.get(job.id)
-        assert jobs.claim(tracked.connection, [wish(row.task_id)]) == [Refusal.CANCELLED]
+        assert jobs.claim(tracked.connection, [wish(row.fence)]) == [Refusal.CANCELLED]
 
 
 def test_batches_in_different_orders_do_not_block_each_other(racers: Racers, tracked: Tracked) -> None:
@@ -405,7 +405,7 @@ def test_claims_in_different_orders_do_not_block_each_other(racers: Racers, trac
         waiting = [tracked.submit() for _ in range(20)]
 
         def claim_all(connection: Connection, waiting: list[JobRecord] = waiting) -> Any:
-            return jobs.claim(connection, [wish(job.task_id) for job in random.sample(waiting, len(waiting))])
+            return jobs.claim(connection, [wish(job.fence) for job in random.sample(waiting, len(waiting))])
 
         answers = racers.race(*[claim_all] * 4)
         granted = Counter(each.job_id for answer in answers for each in answer if isinstance(each, Attempt))
@@ -416,9 +416,9 @@ def test_confirmations_in_different_orders_do_not_block_each_other(racers: Racer
     """The dispatcher and upkeep may both have sent a job."""
     random = Random(7)
     for _ in range(5):
-        sent = [tracked.submit().task_id for _ in range(100)]
+        sent = [tracked.submit().fence for _ in range(100)]
 
-        def confirm_all(connection: Connection, sent: list[UUID] = sent) -> None:
+        def confirm_all(connection: Connection, sent: list[Fence] = sent) -> None:
             jobs.mark_dispatched(connection, random.sample(sent, len(sent)))
 
         racers.race(*[confirm_all] * 4)

@@ -119,7 +119,7 @@ def test_what_is_not_over_never_goes(pool: Database, tracked: Tracked, situation
 def test_a_stopped_job_goes_like_any_other(pool: Database, tracked: Tracked) -> None:
     """Once its body is over."""
     job = aged(tracked, "stopping", 91 * DAY)
-    jobs.stopped(tracked.connection, job.task_id, actor="worker-1", how="at a step")
+    jobs.stopped(tracked.connection, job.fence, actor="worker-1", how="at a step")
     assert removed(pool).jobs == {kind("cancelled"): 1}
 
 
@@ -213,7 +213,7 @@ def test_a_refusal_that_is_being_written_keeps_its_job(pool: Database, tracked: 
     """Otherwise its history row would be left without a job."""
     job = aged(tracked, "succeeded", 31 * DAY)
     with pool.begin() as connection:
-        assert jobs.claim(connection, [wish(job.task_id)]) == [Refusal.FINISHED]
+        assert jobs.claim(connection, [wish(job.fence)]) == [Refusal.FINISHED]
         assert removed(pool).total == 0
     assert tracked.events(job)[-1] == "duplicate_refused"
     assert removed(pool).total == 1
@@ -225,7 +225,7 @@ def test_a_refusal_that_was_just_written_goes_with_its_job(pool: Database, track
 
     def refuse(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         if "SKIP LOCKED" in statement and tracked.events(job)[-1] == "completed":
-            jobs.claim(tracked.connection, [wish(job.task_id)])
+            jobs.claim(tracked.connection, [wish(job.fence)])
 
     with _listening(pool, "before_cursor_execute", refuse):
         assert removed(pool).history == 4
@@ -268,7 +268,7 @@ def test_a_race_of_removal_and_retry_has_one_winner(pool: Database, tracked: Tra
                 again = jobs.retry(connection, job.id, ACME, actor="u1", limits=UNLIMITED)
             except TrackingError:
                 return False
-            return isinstance(jobs.claim(connection, [wish(again.task_id)])[0], Attempt)
+            return isinstance(jobs.claim(connection, [wish(again.fence)])[0], Attempt)
 
     def remove(handicap: float, line: Barrier) -> bool:
         line.wait()
@@ -363,16 +363,16 @@ def test_groups_go_in_batches_too(pool: Database, tracked: Tracked) -> None:
 # the plan
 
 FILL = """
-    INSERT INTO jobs (id, task_id, organization_id, user_id, job_type, status, queue, max_retries, progress,
+    INSERT INTO jobs (id, organization_id, user_id, job_type, status, queue, max_retries, progress,
                       started_at, completed_at, created_at)
-    SELECT gen_random_uuid(), gen_random_uuid(), 'org-' || n % 40, 'u1', 'type-' || n % 5, status, 'default', 3,
+    SELECT gen_random_uuid(), 'org-' || n % 40, 'u1', 'type-' || n % 5, status, 'default', 3,
            CASE status WHEN 'succeeded' THEN 100 ELSE 0 END, at, CASE WHEN status <> 'queued' THEN at END, at
     FROM generate_series(0, 19999) AS n,
          LATERAL (SELECT now() - n * interval '5 minutes' AS at,
                          (ARRAY['queued', 'succeeded', 'failed', 'cancelled'])[1 + n / 5 % 4] AS status) AS varied"""
 FILL_HISTORY = """
-    INSERT INTO history (job_id, organization_id, user_id, job_type, event, to_status, attempt, task_id, actor)
-    SELECT id, organization_id, user_id, job_type, 'created', 'queued', 0, task_id, 'u1' FROM jobs"""
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, to_status, attempt, dispatch, actor)
+    SELECT id, organization_id, user_id, job_type, 'created', 'queued', 0, 1, 'u1' FROM jobs"""
 
 
 def test_removal_scans_no_table(database: Database) -> None:

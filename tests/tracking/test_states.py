@@ -142,19 +142,19 @@ def _settle(kind: OutcomeKind) -> Callable[[Tracked, JobRecord], Any]:
 
 
 def _claim(tracked: Tracked, job: JobRecord) -> Any:
-    return jobs.claim(tracked.connection, [wish(job.task_id)])
+    return jobs.claim(tracked.connection, [wish(job.fence)])
 
 
 def _report(tracked: Tracked, job: JobRecord) -> bool:
-    return jobs.report(tracked.connection, Progress(job.task_id, job.attempt, percent=50))
+    return jobs.report(tracked.connection, Progress(job.fence, job.attempt, percent=50))
 
 
 def _stopped(tracked: Tracked, job: JobRecord) -> bool:
-    return jobs.stopped(tracked.connection, job.task_id, actor="upkeep", how="worker lost")
+    return jobs.stopped(tracked.connection, job.fence, actor="upkeep", how="worker lost")
 
 
 def _seen(tracked: Tracked, job: JobRecord) -> bool:
-    return jobs.seen(tracked.connection, job.task_id, actor="worker-1")
+    return jobs.seen(tracked.connection, job.fence, actor="worker-1")
 
 
 def _cancel(tracked: Tracked, job: JobRecord) -> Any:
@@ -162,7 +162,7 @@ def _cancel(tracked: Tracked, job: JobRecord) -> Any:
 
 
 def _cancel_dispatch(tracked: Tracked, job: JobRecord) -> bool:
-    return bool(jobs.cancel_dispatch(tracked.connection, job.task_id, actor="flower", reason="revoked"))
+    return bool(jobs.cancel_dispatch(tracked.connection, job.fence, actor="flower", reason="revoked"))
 
 
 def _revoke(tracked: Tracked, job: JobRecord) -> bool:
@@ -178,11 +178,11 @@ def _force(tracked: Tracked, job: JobRecord) -> Any:
 
 
 def _fail_waiting(tracked: Tracked, job: JobRecord) -> bool:
-    return jobs.fail_waiting(tracked.connection, job.task_id, actor="upkeep", error_type="NotRegistered", message="no")
+    return jobs.fail_waiting(tracked.connection, job.fence, actor="upkeep", error_type="NotRegistered", message="no")
 
 
 def _redispatch(tracked: Tracked, job: JobRecord) -> bool:
-    return jobs.redispatch(tracked.connection, job.task_id)
+    return jobs.redispatch(tracked.connection, job.fence)
 
 
 def _release_due(tracked: Tracked, job: JobRecord) -> Any:
@@ -261,14 +261,14 @@ def test_an_illegal_verb_changes_nothing(tracked: Tracked, name: str, situation:
 
 @pytest.mark.parametrize("situation", [situation for situation in SITUATIONS if situation != "scheduled"])
 @pytest.mark.parametrize("name", FENCED)
-def test_a_verb_with_an_older_task_id_changes_nothing(tracked: Tracked, name: str, situation: str) -> None:
-    """In whatever state the job is under its newer one."""
-    before = _under_a_newer_task_id(tracked, situation)
+def test_a_verb_with_an_older_dispatch_changes_nothing(tracked: Tracked, name: str, situation: str) -> None:
+    """In whatever state the job is now. That a claim was refused is told."""
+    before = _in_its_second_dispatch(tracked, situation)
     told = tracked.history(before)
-    assert before.task_id != before.id
-    VERBS[name].call(tracked, replace(before, task_id=before.id))
+    assert before.dispatch > 1
+    VERBS[name].call(tracked, replace(before, dispatch=1))
     assert tracked.get(before.id) == before
-    assert tracked.history(before) == told
+    assert [entry for entry in tracked.history(before) if entry.event is not Event.DUPLICATE_REFUSED] == told
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -276,7 +276,7 @@ def test_an_outcome_of_an_older_attempt_changes_nothing(tracked: Tracked, kind: 
     """Nor does one of an attempt that has not begun."""
     running = tracked.put_into("running")
     for attempt in (running.attempt - 1, running.attempt + 1):
-        stale = Outcome(running.task_id, kind, "worker-1", attempt)
+        stale = Outcome(running.fence, kind, "worker-1", attempt)
         assert jobs.settle(tracked.connection, [stale]) == []
     assert tracked.get(running.id) == running
     assert tracked.events(running) == ["created", "started"]
@@ -285,15 +285,15 @@ def test_an_outcome_of_an_older_attempt_changes_nothing(tracked: Tracked, kind: 
 def test_a_report_of_an_older_attempt_changes_nothing(tracked: Tracked) -> None:
     """It would let the progress of the newer one jump."""
     running = tracked.put_into("running")
-    assert not jobs.report(tracked.connection, Progress(running.task_id, running.attempt - 1, percent=50))
+    assert not jobs.report(tracked.connection, Progress(running.fence, running.attempt - 1, percent=50))
     assert tracked.get(running.id) == running
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_outcome_without_an_attempt_is_of_the_current_one(tracked: Tracked, kind: OutcomeKind) -> None:
-    """The main process of a worker knows only the task id of the child that it lost."""
+    """The main process of a worker knows only the message of the child that it lost."""
     running = tracked.put_into("running")
-    ended = jobs.settle(tracked.connection, [Outcome(running.task_id, kind, "worker-1")])
+    ended = jobs.settle(tracked.connection, [Outcome(running.fence, kind, "worker-1")])
     assert [settled.job_id for settled in ended] == [running.id]
 
 
@@ -315,7 +315,7 @@ def test_the_database_refuses_any_other_state(tracked: Tracked, word: str) -> No
         )
 
 
-def _under_a_newer_task_id(tracked: Tracked, situation: str) -> JobRecord:
-    """A job in that situation whose first dispatch, under its own id, was handed back."""
+def _in_its_second_dispatch(tracked: Tracked, situation: str) -> JobRecord:
+    """A job in that situation whose first dispatch was handed back."""
     job = tracked.put_into("running")
     return tracked.bring(tracked.end(job, "released"), situation)

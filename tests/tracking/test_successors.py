@@ -284,7 +284,7 @@ def test_a_replaced_job_waits_for_its_replacement(tracked: Tracked) -> None:
     called = call(tracked, waiting, x=1)
     assert called is not None
     assert (called.id, called.attempt, called.retry_count) == (head.id, 1, 0)
-    assert called.task_id != running.task_id
+    assert called.dispatch == running.dispatch + 1
     tracked.end(tracked.start(called))
     assert tracked.get(second.id).follows == head.id
     check_rows(tracked)

@@ -16,7 +16,7 @@ from tests.properties import ON_ONE_DATABASE
 from tests.tracked import HOUR, Tracked, check_rows, empty, wish
 from tracking import jobs, workers
 from tracking.db import Database
-from tracking.models import Attempt, JobRecord, Owner
+from tracking.models import Attempt, Fence, JobRecord, Owner
 
 SINGLE = Owner("single", "u1")
 ACME = Owner("acme", "u1")
@@ -33,7 +33,7 @@ class World:
 
     platform: Platform
     slots: int
-    messages: list[tuple[int, int, UUID]] = field(default_factory=list)
+    messages: list[tuple[int, int, Fence]] = field(default_factory=list)
     running: list[JobRecord] = field(default_factory=list)
     started: list[JobRecord] = field(default_factory=list)
     arrivals: int = 0
@@ -55,15 +55,15 @@ class World:
         for job in map(self.tracked.get, ids):
             level = job.priority if job.sent_priority is None else job.sent_priority
             self.arrivals += 1
-            self.messages.append((-level, self.arrivals, job.task_id))
-            jobs.mark_dispatched(self.tracked.connection, [job.task_id])
+            self.messages.append((-level, self.arrivals, job.fence))
+            jobs.mark_dispatched(self.tracked.connection, [job.fence])
 
     def take(self) -> None:
         """Free processes take messages."""
         while self.messages and len(self.running) < self.slots:
             self.messages.sort()
-            task_id = self.messages.pop(0)[2]
-            [answer] = jobs.claim(self.tracked.connection, [wish(task_id)])
+            fence = self.messages.pop(0)[2]
+            [answer] = jobs.claim(self.tracked.connection, [wish(fence)])
             if isinstance(answer, Attempt):
                 job = self.tracked.get(answer.job_id)
                 self.running.append(job)

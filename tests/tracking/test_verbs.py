@@ -26,6 +26,7 @@ from tracking.models import (
     Attempt,
     Changes,
     Failure,
+    Fence,
     JobRecord,
     Milestone,
     OutcomeKind,
@@ -70,7 +71,7 @@ def _last(tracked: Tracked, job: JobRecord) -> dict[str, Any]:
 def test_a_submitted_job_is_queued_with_one_history_row(tracked: Tracked) -> None:
     """Its id is the task id of its first dispatch, and the root of its canvas."""
     job = tracked.submit()
-    assert (job.status, job.hold, job.attempt, job.task_id, job.root_id) == (Status.QUEUED, None, 0, job.id, job.id)
+    assert (job.status, job.hold, job.attempt, job.dispatch, job.root_id) == (Status.QUEUED, None, 0, 1, job.id)
     assert [(entry.event, entry.from_status, entry.actor) for entry in tracked.history(job)] == [
         (Event.CREATED, None, "u1")
     ]
@@ -185,9 +186,9 @@ def test_a_claim_starts_an_attempt(tracked: Tracked) -> None:
     """The answer holds what the attempt must know of its job; the row says who runs it."""
     job = tracked.submit(project_id="p1", group_id="g1", max_retries=7)
     lease = uuid4()
-    delivery = wish(job.task_id, lease=lease)
+    delivery = wish(job.fence, lease=lease)
     assert jobs.claim(tracked.connection, [delivery]) == [
-        Attempt(job.id, job.task_id, 1, Owner("acme", "u1"), "p1", "count_words", 0, 7, job.id, "g1")
+        Attempt(Fence(job.id, 1), 1, Owner("acme", "u1"), "p1", "count_words", 0, 7, job.id, "g1")
     ]
     running = tracked.get(job.id)
     assert (running.status, running.attempt, running.worker) == (Status.RUNNING, 1, "worker-1")
@@ -203,7 +204,7 @@ def test_a_claim_proves_that_the_message_was_sent(tracked: Tracked) -> None:
 def test_a_second_delivery_of_a_running_job_is_refused(tracked: Tracked) -> None:
     """And told in its history, with the worker that asked."""
     running = tracked.start(tracked.submit())
-    assert jobs.claim(tracked.connection, [wish(running.task_id, worker="worker-2")]) == [Refusal.RUNNING]
+    assert jobs.claim(tracked.connection, [wish(running.fence, worker="worker-2")]) == [Refusal.RUNNING]
     assert tracked.get(running.id) == running
     entry = tracked.history(running)[-1]
     assert (entry.event, entry.actor, entry.detail["reason"]) == (Event.DUPLICATE_REFUSED, "worker-2", "running")
@@ -212,7 +213,7 @@ def test_a_second_delivery_of_a_running_job_is_refused(tracked: Tracked) -> None
 def test_a_claim_whose_reply_was_lost_can_be_asked_again(tracked: Tracked) -> None:
     """The same delivery gets the same attempt, and nothing is written."""
     job = tracked.submit()
-    delivery = wish(job.task_id)
+    delivery = wish(job.fence)
     first = jobs.claim(tracked.connection, [delivery])
     assert jobs.claim(tracked.connection, [delivery]) == first
     assert tracked.events(job) == ["created", "started"]
@@ -221,7 +222,7 @@ def test_a_claim_whose_reply_was_lost_can_be_asked_again(tracked: Tracked) -> No
 def test_a_claim_asked_again_after_the_end_is_refused(tracked: Tracked) -> None:
     """The attempt that it was granted is over."""
     job = tracked.submit()
-    delivery = wish(job.task_id)
+    delivery = wish(job.fence)
     jobs.claim(tracked.connection, [delivery])
     tracked.end(tracked.get(job.id))
     assert jobs.claim(tracked.connection, [delivery]) == [Refusal.FINISHED]
@@ -242,27 +243,27 @@ def test_a_claim_asked_again_after_the_end_is_refused(tracked: Tracked) -> None:
 def test_a_refused_claim_says_why(tracked: Tracked, situation: str, reason: Refusal) -> None:
     """By the state of the job."""
     job = tracked.put_into(situation)
-    assert jobs.claim(tracked.connection, [wish(job.task_id)]) == [reason]
+    assert jobs.claim(tracked.connection, [wish(job.fence)]) == [reason]
 
 
 def test_a_message_of_an_older_dispatch_is_refused_as_stale(tracked: Tracked) -> None:
     """It names its job, so that job's history tells of it."""
     job = tracked.end(tracked.start(tracked.submit()), "released")
-    assert jobs.claim(tracked.connection, [wish(job.id, job_id=job.id)]) == [Refusal.STALE]
-    assert _last(tracked, job) == {"reason": "stale", "taskId": str(job.id)}
+    assert jobs.claim(tracked.connection, [wish(Fence(job.id, 1))]) == [Refusal.STALE]
+    assert _last(tracked, job) == {"reason": "stale", "dispatch": 1}
 
 
 def test_a_message_of_no_job_is_refused_as_unknown(tracked: Tracked) -> None:
     """Nothing is written anywhere."""
     job = tracked.submit()
-    assert jobs.claim(tracked.connection, [wish(uuid4(), job_id=uuid4())]) == [Refusal.UNKNOWN]
+    assert jobs.claim(tracked.connection, [wish(Fence(uuid4(), 1))]) == [Refusal.UNKNOWN]
     assert tracked.events(job) == ["created"]
 
 
 def test_a_batch_of_claims_is_answered_in_its_order(tracked: Tracked) -> None:
     """Granted ones and refused ones mixed."""
     first, second, done = tracked.submit(), tracked.submit(), tracked.run()
-    wishes = [wish(job_id) for job_id in (second.id, uuid4(), done.id, first.id)]
+    wishes = [wish(fence) for fence in (second.fence, Fence(uuid4(), 1), done.fence, first.fence)]
     answers = jobs.claim(tracked.connection, wishes)
     assert [answer if isinstance(answer, Refusal) else answer.job_id for answer in answers] == [
         second.id,
@@ -275,7 +276,7 @@ def test_a_batch_of_claims_is_answered_in_its_order(tracked: Tracked) -> None:
 def test_one_of_two_claims_of_a_job_in_one_batch_is_granted(tracked: Tracked) -> None:
     """Two deliveries of one message that a worker takes together start one body."""
     job = tracked.submit()
-    answers = jobs.claim(tracked.connection, [wish(job.task_id), wish(job.task_id)])
+    answers = jobs.claim(tracked.connection, [wish(job.fence), wish(job.fence)])
     assert sorted(isinstance(answer, Attempt) for answer in answers) == [False, True]
 
 
@@ -287,7 +288,7 @@ def test_an_empty_batch_of_claims_is_answered_with_nothing(tracked: Tracked) -> 
 def test_a_new_attempt_begins_at_no_progress(tracked: Tracked) -> None:
     """What the one before had reached is forgotten."""
     running = tracked.start(tracked.submit())
-    jobs.report(tracked.connection, Progress(running.task_id, 1, percent=70, detail={"rows": 7}, current_step=3))
+    jobs.report(tracked.connection, Progress(running.fence, 1, percent=70, detail={"rows": 7}, current_step=3))
     again = tracked.start(tracked.end(tracked.get(running.id), "released"))
     assert (again.attempt, again.progress, again.progress_detail, again.current_step) == (2, 0, None, 0)
 
@@ -298,7 +299,7 @@ def test_a_new_attempt_begins_at_no_progress(tracked: Tracked) -> None:
 def test_a_report_is_in_the_row_and_in_the_history(tracked: Tracked) -> None:
     """Percentage, message, detail, step and steps."""
     running = tracked.start(tracked.submit())
-    news = Progress(running.task_id, 1, 40, "Querying data", {"rows": 5}, 2, 6)
+    news = Progress(running.fence, 1, 40, "Querying data", {"rows": 5}, 2, 6)
     assert jobs.report(tracked.connection, news)
     job = tracked.get(running.id)
     assert (job.progress, job.message, job.progress_detail) == (40, "Querying data", {"rows": 5})
@@ -326,7 +327,7 @@ def test_milestones_are_in_the_history_before_the_news_that_followed_them(tracke
         Milestone(passed / 2, 20, "Validate", 1, 6),
         Milestone(timedelta(0), 20, 'a "quoted" \u20ac', 2, 6),
     )
-    news = Progress(running.task_id, 1, 25, "Query", {"rows": 5}, 2, 6, milestones, moved_on)
+    news = Progress(running.fence, 1, 25, "Query", {"rows": 5}, 2, 6, milestones, moved_on)
     assert jobs.report(tracked.connection, news)
     job = tracked.get(running.id)
     assert (job.progress, job.message, job.current_step) == (25, "Query", 2)
@@ -348,7 +349,7 @@ def test_milestones_of_an_attempt_that_is_over_are_not_written(tracked: Tracked)
     running = tracked.start(job)
     tracked.end(running)
     before = tracked.history(job)
-    late = Progress(running.task_id, 1, 20, milestones=(Milestone(timedelta(0), 20),), moved_on=False)
+    late = Progress(running.fence, 1, 20, milestones=(Milestone(timedelta(0), 20),), moved_on=False)
     assert not jobs.report(tracked.connection, late)
     assert tracked.history(job) == before
 
@@ -356,9 +357,9 @@ def test_milestones_of_an_attempt_that_is_over_are_not_written(tracked: Tracked)
 def test_a_report_leaves_what_it_does_not_name(tracked: Tracked) -> None:
     """None leaves each as it is; the percentage, too."""
     running = tracked.start(tracked.submit())
-    jobs.report(tracked.connection, Progress(running.task_id, 1, 40, "Querying data", {"rows": 5}, 2, 6))
+    jobs.report(tracked.connection, Progress(running.fence, 1, 40, "Querying data", {"rows": 5}, 2, 6))
     before = tracked.get(running.id)
-    assert jobs.report(tracked.connection, Progress(running.task_id, 1))
+    assert jobs.report(tracked.connection, Progress(running.fence, 1))
     after = tracked.get(running.id)
     fields = ("progress", "message", "progress_detail", "current_step", "total_steps")
     assert [getattr(after, field) for field in fields] == [getattr(before, field) for field in fields]
@@ -367,7 +368,7 @@ def test_a_report_leaves_what_it_does_not_name(tracked: Tracked) -> None:
 def test_a_step_alone_is_no_progress(tracked: Tracked) -> None:
     """Entering the first step leaves the percentage at 0."""
     running = tracked.start(tracked.submit())
-    jobs.report(tracked.connection, Progress(running.task_id, 1, message="Validate", current_step=1, total_steps=6))
+    jobs.report(tracked.connection, Progress(running.fence, 1, message="Validate", current_step=1, total_steps=6))
     assert tracked.get(running.id).progress == 0
 
 
@@ -378,7 +379,7 @@ def test_progress_never_falls_and_keeps_100_for_success(tracked: Tracked, report
     job = tracked.start(tracked.submit())
     highest = step = 0
     for percent, current in reports:
-        assert jobs.report(tracked.connection, Progress(job.task_id, 1, percent=percent, current_step=current))
+        assert jobs.report(tracked.connection, Progress(job.fence, 1, percent=percent, current_step=current))
         highest, step = max(highest, min(99, percent)), max(step, current)
         row = tracked.get(job.id)
         assert (row.progress, row.current_step) == (highest, step)
@@ -388,7 +389,7 @@ def test_progress_never_falls_and_keeps_100_for_success(tracked: Tracked, report
 def test_the_history_keeps_a_detail_as_it_was_reported(tracked: Tracked) -> None:
     """Nulls within it included: the live events are made of it."""
     running = tracked.start(tracked.submit())
-    jobs.report(tracked.connection, Progress(running.task_id, 1, percent=1, detail={"table": None, "rows": [None]}))
+    jobs.report(tracked.connection, Progress(running.fence, 1, percent=1, detail={"table": None, "rows": [None]}))
     assert _last(tracked, running)["detail"] == {"table": None, "rows": [None]}
 
 
@@ -396,7 +397,7 @@ def test_a_report_after_the_cancel_is_not_expected(tracked: Tracked) -> None:
     """Which tells the body to stop."""
     running = tracked.start(tracked.submit())
     tracked.cancel(running)
-    assert not jobs.report(tracked.connection, Progress(running.task_id, 1, percent=50))
+    assert not jobs.report(tracked.connection, Progress(running.fence, 1, percent=50))
 
 
 # settle
@@ -406,7 +407,7 @@ def test_a_success_keeps_its_result(tracked: Tracked) -> None:
     """Complete at 100 %, with a duration in its history."""
     running = tracked.start(tracked.submit())
     [settled] = tracked.settle(running, "succeeded", result={"rows": 3})
-    assert (settled.job_id, settled.task_id, settled.organization_id) == (running.id, running.task_id, "acme")
+    assert (settled.fence, settled.organization_id) == (running.fence, "acme")
     assert settled.status is Status.SUCCEEDED
     done = tracked.get(running.id)
     assert (done.status, done.result, done.progress, done.error_message) == (Status.SUCCEEDED, {"rows": 3}, 100, None)
@@ -435,7 +436,7 @@ def test_a_failure_keeps_its_error(tracked: Tracked) -> None:
 def test_the_last_words_of_a_body_are_written_with_its_outcome(tracked: Tracked, kind: OutcomeKind) -> None:
     """What it said too late for a report of its own; 100 % is kept for success."""
     running = tracked.start(tracked.submit())
-    news = Progress(running.task_id, 1, 100, "Closing", {"rows": 9}, 5, 6)
+    news = Progress(running.fence, 1, 100, "Closing", {"rows": 9}, 5, 6)
     job = tracked.end(running, kind, last_news=news)
     assert (job.progress, job.message, job.progress_detail) == (99, "Closing", {"rows": 9})
     assert (job.current_step, job.total_steps) == (5, 6)
@@ -445,8 +446,8 @@ def test_the_last_words_of_a_body_are_written_with_its_outcome(tracked: Tracked,
 def test_last_words_move_nothing_backwards(tracked: Tracked, kind: OutcomeKind) -> None:
     """And an outcome without any leaves what was reported."""
     running = tracked.start(tracked.submit())
-    jobs.report(tracked.connection, Progress(running.task_id, 1, 70, "Formatting", {"rows": 7}, 5, 6))
-    job = tracked.end(tracked.get(running.id), kind, last_news=Progress(running.task_id, 1, 30, current_step=2))
+    jobs.report(tracked.connection, Progress(running.fence, 1, 70, "Formatting", {"rows": 7}, 5, 6))
+    job = tracked.end(tracked.get(running.id), kind, last_news=Progress(running.fence, 1, 30, current_step=2))
     assert job.progress == (100 if kind == "succeeded" else 70)
     assert (job.message, job.progress_detail, job.current_step) == ("Formatting", {"rows": 7}, 5)
 
@@ -478,14 +479,14 @@ def test_success_forgets_the_error_of_an_earlier_attempt(tracked: Tracked) -> No
 
 
 @pytest.mark.parametrize("kind", ["lost", "released"])
-def test_a_job_that_is_handed_back_runs_again_under_a_fresh_task_id(tracked: Tracked, kind: OutcomeKind) -> None:
+def test_a_job_that_is_handed_back_runs_again_as_a_new_dispatch(tracked: Tracked, kind: OutcomeKind) -> None:
     """Its history row names the dispatch that ended; the retries are not touched."""
     running = tracked.start(tracked.submit())
     job = tracked.end(running, kind)
     assert (job.status, job.hold, job.retry_count, job.dispatched_at) == (Status.QUEUED, None, 0, None)
-    assert job.task_id != running.task_id
+    assert job.dispatch == running.dispatch + 1
     entry = tracked.history(job)[-1]
-    assert (entry.event, entry.task_id) == (Event.RELEASED, running.task_id)
+    assert (entry.event, entry.dispatch) == (Event.RELEASED, running.dispatch)
     assert tracked.start(job).attempt == 2
 
 
@@ -620,16 +621,16 @@ def test_somebody_elses_job_does_not_exist(tracked: Tracked, verb: Any, scope: S
 def test_that_a_worker_has_heard_of_a_cancel_is_recorded_once(tracked: Tracked) -> None:
     """By whoever hears of it first: its main process, or the body that is about to end."""
     job = tracked.put_into("stopping")
-    assert jobs.seen(tracked.connection, job.task_id, actor="worker-1")
-    assert not jobs.seen(tracked.connection, job.task_id, actor="worker-1")
-    assert jobs.stopped(tracked.connection, job.task_id, actor="worker-1", how="killed")
+    assert jobs.seen(tracked.connection, job.fence, actor="worker-1")
+    assert not jobs.seen(tracked.connection, job.fence, actor="worker-1")
+    assert jobs.stopped(tracked.connection, job.fence, actor="worker-1", how="killed")
     assert tracked.events(job) == ["created", "started", "cancelled", "seen", "stopped"]
 
 
 def test_a_lost_worker_has_not_heard_of_a_cancel(tracked: Tracked) -> None:
     """Nobody knows, so nobody says so."""
     job = tracked.put_into("stopping")
-    assert jobs.stopped(tracked.connection, job.task_id, actor="upkeep", how="worker lost")
+    assert jobs.stopped(tracked.connection, job.fence, actor="upkeep", how="worker lost")
     assert tracked.events(job) == ["created", "started", "cancelled", "stopped"]
 
 
@@ -639,9 +640,9 @@ def test_a_worker_finds_what_it_runs_and_what_it_has_to_stop(tracked: Tracked) -
     running, stopping = (tracked.start(tracked.submit(), lease=ours) for _ in range(2))
     tracked.start(tracked.submit(), lease=theirs)
     tracked.cancel(stopping)
-    assert jobs.running(tracked.connection, ours) == [running.task_id]
+    assert jobs.running(tracked.connection, ours) == [running.fence]
     [body] = jobs.stopping(tracked.connection, ours)
-    assert (body.task_id, body.seen_for) == (stopping.task_id, None)
+    assert (body.fence, body.seen_for) == (stopping.fence, None)
     assert jobs.stopping(tracked.connection, theirs) == []
 
 
@@ -649,9 +650,9 @@ def test_of_a_queue_only_the_oldest_jobs_can_be_missing(tracked: Tracked) -> Non
     """As many as there are fewer messages than jobs; a job that was just sent is not looked for."""
     jobs_sent = [tracked.submit() for _ in range(3)]
     for job in jobs_sent:
-        jobs.mark_dispatched(tracked.connection, [job.task_id])
+        jobs.mark_dispatched(tracked.connection, [job.fence])
     [(queue, at)] = jobs.waiting_queues(tracked.connection, timedelta(0))
-    ids = [job.task_id for job in jobs_sent]
+    ids = [job.fence for job in jobs_sent]
     for ready in range(5):
         found = jobs.missing(tracked.connection, queue, at, timedelta(0), ready=ready, limit=10)
         assert found == ids[: max(0, 3 - ready)]
@@ -659,13 +660,13 @@ def test_of_a_queue_only_the_oldest_jobs_can_be_missing(tracked: Tracked) -> Non
     assert jobs.waiting_queues(tracked.connection, HOUR) == []
 
 
-def test_a_job_that_is_sent_again_keeps_its_task_id(tracked: Tracked) -> None:
+def test_a_job_that_is_sent_again_keeps_its_number(tracked: Tracked) -> None:
     """So that only one of the two messages is ever claimed; one that runs is not sent again."""
     waiting, running = tracked.submit(), tracked.start(tracked.submit())
-    jobs.mark_dispatched(tracked.connection, [waiting.task_id])
-    assert jobs.send_again(tracked.connection, [waiting.task_id, running.task_id]) == [waiting.id]
+    jobs.mark_dispatched(tracked.connection, [waiting.fence])
+    assert jobs.send_again(tracked.connection, [waiting.fence, running.fence]) == [waiting.id]
     after = tracked.get(waiting.id)
-    assert (after.task_id, after.dispatched_at) == (waiting.task_id, None)
+    assert (after.dispatch, after.dispatched_at) == (waiting.dispatch, None)
 
 
 def test_what_was_released_is_sent_at_once(tracked: Tracked) -> None:
@@ -679,8 +680,8 @@ def test_what_was_released_is_sent_at_once(tracked: Tracked) -> None:
 def test_the_end_of_a_cancelled_body_is_recorded_once(tracked: Tracked) -> None:
     """How, and how many milliseconds after the cancel; without moving the job."""
     job = tracked.put_into("stopping")
-    assert jobs.stopped(tracked.connection, job.task_id, actor="worker-1", how="interrupted")
-    assert not jobs.stopped(tracked.connection, job.task_id, actor="worker-1", how="killed")
+    assert jobs.stopped(tracked.connection, job.fence, actor="worker-1", how="interrupted")
+    assert not jobs.stopped(tracked.connection, job.fence, actor="worker-1", how="killed")
     assert tracked.events(job) == ["created", "started", "cancelled", "seen", "stopped"]
     detail = _last(tracked, job)
     assert detail["how"] == "interrupted"
@@ -690,7 +691,7 @@ def test_the_end_of_a_cancelled_body_is_recorded_once(tracked: Tracked) -> None:
 def test_a_revoke_from_outside_is_recorded_with_its_actor(tracked: Tracked) -> None:
     """Whoever owns the job."""
     job = tracked.submit(owner=Owner("globex", "u7"))
-    assert jobs.cancel_dispatch(tracked.connection, job.task_id, actor="flower", reason="revoked")
+    assert jobs.cancel_dispatch(tracked.connection, job.fence, actor="flower", reason="revoked")
     assert tracked.get(job.id).status is Status.CANCELLED
     assert _last(tracked, job) == {"by": "flower", "reason": "revoked"}
 
@@ -698,12 +699,12 @@ def test_a_revoke_from_outside_is_recorded_with_its_actor(tracked: Tracked) -> N
 # retry
 
 
-def test_a_retried_job_starts_over_under_a_fresh_task_id(tracked: Tracked) -> None:
+def test_a_retried_job_starts_over_as_a_new_dispatch(tracked: Tracked) -> None:
     """Its error, progress and times are forgotten; its attempts go on counting."""
     failed = tracked.put_into("failed")
     job = tracked.retry(failed)
     assert (job.status, job.hold, job.dispatched_at, job.retry_count) == (Status.QUEUED, None, None, 1)
-    assert job.task_id != failed.task_id
+    assert job.dispatch == failed.dispatch + 1
     assert (job.error_type, job.error_message, job.result, job.progress) == (None, None, None, 0)
     assert (job.started_at, job.completed_at) == (None, None)
     assert tracked.start(job).attempt == failed.attempt + 1
@@ -741,7 +742,7 @@ def test_a_job_whose_body_is_still_stopping_can_be_retried_later(tracked: Tracke
         with pytest.raises(IllegalMove, match="still stopping") as refused:
             tracked.retry(job, force=force)
         assert refused.value.retry_after == 2
-    jobs.stopped(tracked.connection, job.task_id, actor="worker-1", how="interrupted")
+    jobs.stopped(tracked.connection, job.fence, actor="worker-1", how="interrupted")
     assert tracked.retry(job).status is Status.QUEUED
 
 
@@ -767,27 +768,25 @@ def test_a_retry_tells_who_asked_for_it(tracked: Tracked) -> None:
 def test_a_job_that_nobody_can_run_fails_with_the_reason(tracked: Tracked) -> None:
     """Without an attempt."""
     job = tracked.submit()
-    jobs.fail_waiting(
-        tracked.connection, job.task_id, actor="worker-1", error_type="NotRegistered", message="no handler"
-    )
+    jobs.fail_waiting(tracked.connection, job.fence, actor="worker-1", error_type="NotRegistered", message="no handler")
     failed = tracked.get(job.id)
     assert (failed.status, failed.attempt, failed.error_message) == (Status.FAILED, 0, "no handler")
 
 
-def test_a_scheduled_job_that_is_due_keeps_its_first_task_id(tracked: Tracked) -> None:
+def test_a_scheduled_job_that_is_due_is_still_in_its_first_dispatch(tracked: Tracked) -> None:
     """No message of it was ever sent."""
     job = tracked.submit(delay=HOUR)
     released = tracked.release(job)
-    assert (released.hold, released.status, released.task_id) == (None, Status.QUEUED, job.id)
+    assert (released.hold, released.status, released.dispatch) == (None, Status.QUEUED, 1)
     assert _last(tracked, job) == {"hold": "schedule"}
 
 
-def test_a_retry_that_is_due_gets_a_fresh_task_id(tracked: Tracked) -> None:
+def test_a_retry_that_is_due_is_a_new_dispatch(tracked: Tracked) -> None:
     """The message of the failed attempt may still be on its way somewhere."""
     backoff = tracked.put_into("backoff")
     released = tracked.release(backoff)
     assert (released.hold, released.status, released.dispatched_at) == (None, Status.RETRYING, None)
-    assert released.task_id != backoff.task_id
+    assert released.dispatch == backoff.dispatch + 1
 
 
 def test_a_job_is_not_released_before_it_is_due(tracked: Tracked) -> None:
@@ -817,14 +816,14 @@ def test_time_alone_does_not_lift_the_other_holds(tracked: Tracked, hold: Hold) 
     tracked.connection.execute(table.update().where(table.c.id == job.id).values(hold=hold))
     tracked.make_due(job)
     assert holds.lift_due(tracked.connection, UNLIMITED, 10) == []
-    assert jobs.claim(tracked.connection, [wish(job.task_id)]) == [Refusal.HELD]
+    assert jobs.claim(tracked.connection, [wish(job.fence)]) == [Refusal.HELD]
 
 
 def test_a_job_is_undispatched_until_the_broker_has_confirmed_it(tracked: Tracked) -> None:
     """Held ones are not meant to be sent yet."""
     job, _held = tracked.submit(), tracked.submit(delay=HOUR)
     assert jobs.undispatched(tracked.connection, NO_TIME, 10) == [job]
-    jobs.mark_dispatched(tracked.connection, [job.task_id, uuid4()])
+    jobs.mark_dispatched(tracked.connection, [job.fence, Fence(uuid4(), 1), Fence(job.id, 2)])
     assert jobs.undispatched(tracked.connection, NO_TIME, 10) == []
 
 
@@ -839,15 +838,15 @@ def test_a_young_undispatched_job_is_left_to_its_submitter(tracked: Tracked) -> 
 def test_the_confirmation_of_an_older_dispatch_does_not_count(tracked: Tracked) -> None:
     """The job's current one has not been sent."""
     job = tracked.end(tracked.start(tracked.submit()), "released")
-    jobs.mark_dispatched(tracked.connection, [job.id])
+    jobs.mark_dispatched(tracked.connection, [Fence(job.id, 1)])
     assert jobs.undispatched(tracked.connection, NO_TIME, 10) == [job]
 
 
 def test_a_job_can_be_dispatched_again(tracked: Tracked) -> None:
     """After its message was lost with the child that had taken it."""
     job = tracked.submit()
-    jobs.mark_dispatched(tracked.connection, [job.task_id])
-    assert jobs.redispatch(tracked.connection, job.task_id)
+    jobs.mark_dispatched(tracked.connection, [job.fence])
+    assert jobs.redispatch(tracked.connection, job.fence)
     assert [found.id for found in jobs.undispatched(tracked.connection, NO_TIME, 10)] == [job.id]
 
 
@@ -885,7 +884,7 @@ def test_the_outcome_of_a_worker_that_was_thought_dead_is_refused(tracked: Track
     running = tracked.start(tracked.submit(), lease=tracked.register_worker(seen=HOUR))
     jobs.reap(tracked.connection, LEASE_TIMEOUT, 10)
     assert tracked.settle(running, "succeeded") == []
-    assert not jobs.report(tracked.connection, Progress(running.task_id, 1, percent=50))
+    assert not jobs.report(tracked.connection, Progress(running.fence, 1, percent=50))
 
 
 def test_a_job_that_kills_its_workers_is_not_reaped_for_ever(tracked: Tracked) -> None:

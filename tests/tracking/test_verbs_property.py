@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -25,10 +25,11 @@ from tracking.admission import holds
 from tracking.admission.holds import UNLIMITED
 from tracking.db import Database
 from tracking.errors import IdempotencyConflict, IllegalMove
-from tracking.models import Attempt, Claim, JobRecord, Outcome, OutcomeKind, Progress, Refusal
+from tracking.models import Attempt, Claim, Fence, JobRecord, Outcome, OutcomeKind, Progress, Refusal
 from tracking.states import ACTIVE, FINISHED, WAITING, Hold, Status, can_cancel, can_retry
 
 MAX_LOSSES = 2
+FENCES = ["both", "dispatch", "old attempt", "old dispatch"]
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Expected:
     """What the contract says of one job after the verbs so far."""
 
     id: UUID
-    task_id: UUID
+    dispatch: int
     max_retries: int
     hold: Hold | None
     status: Status = Status.QUEUED
@@ -46,23 +47,28 @@ class Expected:
     losses: int = 0
     progress: int = 0
     claim: Claim | None = None
-    older_task_ids: list[UUID] = field(default_factory=list)
-    renewed: bool = False  # a fresh task id is expected in the row
+    renewed: bool = False  # a new dispatch is expected in the row
 
-    def older_task_id(self) -> UUID:
-        """One that the job had before, or one that nobody ever had."""
-        return self.older_task_ids[-1] if self.older_task_ids else uuid4()
+    @property
+    def fence(self) -> Fence:
+        """Its current dispatch."""
+        return Fence(self.id, self.dispatch)
+
+    @property
+    def older(self) -> Fence:
+        """The one before it, or one that there never was."""
+        return Fence(self.id, self.dispatch - 1)
 
     def end(self, kind: OutcomeKind) -> None:
         """Its attempt ended so."""
-        lost_once_more = self.losses + (kind == "lost")
+        lost_once_more = self.losses + (kind in ("lost", "returned"))
         match kind:
             case "succeeded" | "failed" | "cancelled":
                 self.status = Status(kind)
             case "retry":
                 self.status, self.hold = Status.RETRYING, Hold.BACKOFF
                 self.retry_count += 1
-            case "lost" if lost_once_more == MAX_LOSSES:
+            case "lost" | "returned" if lost_once_more == MAX_LOSSES:
                 self.status = Status.FAILED
             case _:
                 self.status = Status.QUEUED
@@ -113,13 +119,13 @@ class Jobs(RuleBasedStateMachine):
         return self._accepted(submitted.job) if submitted.created else multiple()
 
     def _accepted(self, job: JobRecord) -> Expected:
-        self.jobs[job.id] = Expected(job.id, job.task_id, job.max_retries, job.hold)
+        self.jobs[job.id] = Expected(job.id, job.dispatch, job.max_retries, job.hold)
         return self.jobs[job.id]
 
     @rule(job=known)
     def deliver(self, job: Expected) -> None:
         """The message of the current dispatch reaches a worker."""
-        claim = wish(job.task_id, lease=self.lease, job_id=job.id)
+        claim = wish(job.fence, lease=self.lease)
         [answer] = jobs.claim(self.tracked.connection, [claim])
         if job.status not in WAITING or job.hold is not None:
             assert answer is _refusal(job)
@@ -131,15 +137,14 @@ class Jobs(RuleBasedStateMachine):
     @rule(job=known)
     def deliver_an_older_message(self, job: Expected) -> None:
         """It was late, or came twice."""
-        claim = wish(job.older_task_id(), job_id=job.id)
-        assert jobs.claim(self.tracked.connection, [claim]) == [Refusal.STALE]
+        assert jobs.claim(self.tracked.connection, [wish(job.older)]) == [Refusal.STALE]
 
     @rule(job=known)
     def ask_again(self, job: Expected) -> None:
         """The reply to the last claim was lost."""
         if job.claim is not None:
             [answer] = jobs.claim(self.tracked.connection, [job.claim])
-            granted = job.status is Status.RUNNING and job.claim.task_id == job.task_id
+            granted = job.status is Status.RUNNING and job.claim.fence == job.fence
             assert isinstance(answer, Attempt if granted else Refusal)
 
     @rule(job=known, percent=st.none() | st.integers(-10, 200), stale=st.booleans())
@@ -147,25 +152,25 @@ class Jobs(RuleBasedStateMachine):
         """The body says how far it is."""
         attempt = job.attempt - 1 if stale else job.attempt
         expected = job.status is Status.RUNNING and not stale
-        assert jobs.report(self.tracked.connection, Progress(job.task_id, attempt, percent, "news")) is expected
+        assert jobs.report(self.tracked.connection, Progress(job.fence, attempt, percent, "news")) is expected
         if expected:
             job.progress = max(job.progress, min(99, percent or 0))
 
-    @rule(job=known, kind=st.sampled_from(KINDS), fence=st.sampled_from(["both", "task", "old attempt", "old task"]))
-    def settle(self, job: Expected, kind: OutcomeKind, fence: str) -> None:
+    @rule(job=known, kind=st.sampled_from(KINDS), by=st.sampled_from(FENCES))
+    def settle(self, job: Expected, kind: OutcomeKind, by: str) -> None:
         """An attempt ended, this one or an older one."""
-        task_id = job.older_task_id() if fence == "old task" else job.task_id
-        attempt = {"both": job.attempt, "task": None, "old attempt": job.attempt - 1, "old task": job.attempt}[fence]
-        ended = Outcome(task_id, kind, "worker-1", attempt, delay=HOUR)
+        fence = job.older if by == "old dispatch" else job.fence
+        attempt = {"dispatch": None, "old attempt": job.attempt - 1}.get(by, job.attempt)
+        ended = Outcome(fence, kind, "worker-1", attempt, delay=HOUR)
         settled = jobs.settle(self.tracked.connection, [ended], max_losses=MAX_LOSSES)
-        if job.status is not Status.RUNNING or fence.startswith("old"):
+        if job.status is not Status.RUNNING or by.startswith("old"):
             assert settled == []
             return
         job.end(kind)
         if kind == "replaced":
             wanted = new_job(id=job.id, max_retries=job.max_retries)
             assert successors.call(self.tracked.connection, wanted, UNLIMITED, [job.id])
-        assert [(each.job_id, each.task_id, each.status) for each in settled] == [(job.id, task_id, job.status)]
+        assert [(each.fence, each.status) for each in settled] == [(fence, job.status)]
 
     @rule(job=known, by_message=st.booleans())
     def cancel(self, job: Expected, by_message: bool) -> None:  # noqa: FBT001 - drawn
@@ -177,7 +182,7 @@ class Jobs(RuleBasedStateMachine):
 
     def _cancel(self, job: Expected, *, by_message: bool) -> bool:
         if by_message:
-            return bool(jobs.cancel_dispatch(self.tracked.connection, job.task_id, actor="flower", reason="revoked"))
+            return bool(jobs.cancel_dispatch(self.tracked.connection, job.fence, actor="flower", reason="revoked"))
         try:
             cancelled = jobs.cancel(self.tracked.connection, job.id, ACME, actor="u1")
         except IllegalMove:
@@ -188,12 +193,12 @@ class Jobs(RuleBasedStateMachine):
     @rule(job=known)
     def revoke_an_older_message(self, job: Expected) -> None:
         """It has nothing to do with the job any more."""
-        assert not jobs.cancel_dispatch(self.tracked.connection, job.older_task_id(), actor="flower", reason="late")
+        assert not jobs.cancel_dispatch(self.tracked.connection, job.older, actor="flower", reason="late")
 
     @rule(job=known)
     def body_stops(self, job: Expected) -> None:
         """A worker says that the body of the job is over."""
-        assert jobs.stopped(self.tracked.connection, job.task_id, actor="worker-1", how="killed") is job.stopping
+        assert jobs.stopped(self.tracked.connection, job.fence, actor="worker-1", how="killed") is job.stopping
         job.stopping = False
 
     @rule(job=known, force=st.booleans())
@@ -219,7 +224,7 @@ class Jobs(RuleBasedStateMachine):
     def fail_waiting(self, job: Expected) -> None:
         """No worker can ever run it."""
         failed = jobs.fail_waiting(
-            self.tracked.connection, job.task_id, actor="worker-1", error_type="NotRegistered", message="no handler"
+            self.tracked.connection, job.fence, actor="worker-1", error_type="NotRegistered", message="no handler"
         )
         assert failed is (job.status in WAITING)
         if failed:
@@ -228,8 +233,8 @@ class Jobs(RuleBasedStateMachine):
     @rule(job=known)
     def dispatch(self, job: Expected) -> None:
         """Its message is lost, sent again, and confirmed: that moves nothing."""
-        jobs.redispatch(self.tracked.connection, job.task_id)
-        jobs.mark_dispatched(self.tracked.connection, [job.task_id])
+        jobs.redispatch(self.tracked.connection, job.fence)
+        jobs.mark_dispatched(self.tracked.connection, [job.fence])
 
     @rule()
     def an_hour_passes(self) -> None:
@@ -273,12 +278,10 @@ class Jobs(RuleBasedStateMachine):
     def _compare(self, row: JobRecord, expected: Expected) -> None:
         fields = ("status", "hold", "stopping", "attempt", "retry_count", "losses", "progress")
         assert _values(row, fields) == _values(expected, fields)
-        assert (row.task_id != expected.task_id) is expected.renewed
+        assert row.dispatch == expected.dispatch + expected.renewed
         if expected.renewed:
-            assert row.task_id not in expected.older_task_ids
             assert row.dispatched_at is None
-            expected.older_task_ids.append(expected.task_id)
-            expected.task_id, expected.renewed = row.task_id, False
+            expected.dispatch, expected.renewed = row.dispatch, False
 
     def teardown(self) -> None:
         """When everything is healed and drained, every accepted job has reached an end."""

@@ -59,7 +59,7 @@ BEGIN
     RETURN least(own, room);
 END $$"""
 
-# The message of the job that gives way is still with the broker. Under another task id it is refused at the claim: the
+# The message of the job that gives way is still with the broker. With an older dispatch it is refused at the claim: the
 # place that it had in the order of arrival is given away.
 GIVE_WAY = f"""
 CREATE OR REPLACE FUNCTION give_way(of_organization text, of_queue text, of_priority int) RETURNS boolean
@@ -73,15 +73,15 @@ BEGIN
         FOR UPDATE SKIP LOCKED
     ), moved AS (
         UPDATE jobs
-        SET hold = 'organization_limit', task_id = gen_random_uuid(), dispatched_at = NULL,
+        SET hold = 'organization_limit', dispatch = dispatch + 1, dispatched_at = NULL,
             updated_at = clock_timestamp()
         FROM locked
         WHERE jobs.id = locked.id
         RETURNING jobs.*, locked.from_status
     )
-    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status, attempt, task_id,
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status, attempt, dispatch,
                          actor, detail)
-    SELECT id, organization_id, user_id, job_type, '{Event.HELD}', from_status, status, attempt, task_id, 'admission',
+    SELECT id, organization_id, user_id, job_type, '{Event.HELD}', from_status, status, attempt, dispatch, 'admission',
            jsonb_build_object('hold', hold, 'reason', 'a more urgent job of the organization')
     FROM moved;
     RETURN FOUND;

@@ -32,7 +32,7 @@ from tracking.admission.rule import (
     lines_of,
     next_hold,
 )
-from tracking.models import UNCALLED, JobRecord
+from tracking.models import UNCALLED, Fence, JobRecord
 from tracking.schema import IN_FLIGHT, organizations
 from tracking.settings import Settings
 from tracking.sql import listed, logged, record
@@ -126,12 +126,12 @@ def cancel_dependents(connection: Connection, batch: int, job_id: UUID | None = 
     return cancelled
 
 
-def hold_back(connection: Connection, task_id: UUID) -> JobRecord | None:
+def hold_back(connection: Connection, fence: Fence) -> JobRecord | None:
     """Hold a job that was already sent when its type or organization was paused or its circuit opened.
 
-    If that is over by now, the job is to be sent again. None when it does not wait under this task id.
+    If that is over by now, the job is to be sent again. None when this dispatch of it does not wait.
     """
-    row = connection.execute(HOLD_BACK, {"task_id": task_id}).first()
+    row = connection.execute(HOLD_BACK, {"id": fence.job_id, "dispatch": fence.dispatch}).first()
     return record(row) if row is not None else None
 
 
@@ -283,7 +283,7 @@ def _lift(which: str) -> Any:
     ), moved AS (
         UPDATE jobs
         SET hold = next, dispatched_at = NULL, sent_priority = NULL, updated_at = clock_timestamp(),
-            task_id = CASE held WHEN 'backoff' THEN gen_random_uuid() ELSE task_id END
+            dispatch = dispatch + CASE held WHEN 'backoff' THEN 1 ELSE 0 END
         FROM locked
         WHERE jobs.id = locked.id AND held IS DISTINCT FROM next
         RETURNING jobs.*, locked.from_status, locked.held
@@ -346,7 +346,7 @@ HOLD_BACK = text(
     f"""
     WITH locked AS (
         SELECT id, status AS from_status FROM jobs
-        WHERE task_id = :task_id AND hold IS NULL AND status IN ({listed(WAITING)})
+        WHERE id = :id AND dispatch = :dispatch AND hold IS NULL AND status IN ({listed(WAITING)})
         FOR UPDATE
     ), moved AS (
         UPDATE jobs
@@ -376,12 +376,12 @@ SET_LIMIT = text(
 
 # The messages are still with the broker, and are refused at the claim until it is their jobs' turn again; for good when
 # the places that they have in the order of arrival are given away.
-def _back_in_line(locked: str, reason: str = "NULL", task_id: str = "task_id") -> Any:
+def _back_in_line(locked: str, reason: str = "NULL", dispatch: str = "dispatch") -> Any:
     return text(
         f"""
     WITH RECURSIVE {locked}, moved AS (
         UPDATE jobs
-        SET hold = 'organization_limit', task_id = {task_id}, dispatched_at = NULL, updated_at = clock_timestamp()
+        SET hold = 'organization_limit', dispatch = {dispatch}, dispatched_at = NULL, updated_at = clock_timestamp()
         FROM locked
         WHERE jobs.id = locked.id AND jobs.status IN ({listed(WAITING)})
         RETURNING jobs.*, locked.from_status
@@ -428,7 +428,7 @@ TAKE_BACK_CROWD = _back_in_line(
         FOR UPDATE SKIP LOCKED
     )""",
     reason="'the workers have no free slot for it'",
-    task_id="gen_random_uuid()",
+    dispatch="dispatch + 1",
 )
 
 # The least urgent and newest first.

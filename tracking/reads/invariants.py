@@ -187,7 +187,7 @@ ONE_END = """
     UNION ALL
     SELECT job_id FROM history
     WHERE to_status = ANY(:finished) AND from_status <> to_status
-    GROUP BY job_id, task_id HAVING count(*) > 1"""
+    GROUP BY job_id, dispatch HAVING count(*) > 1"""
 
 ATTEMPTS = """
     SELECT job_id
@@ -202,21 +202,26 @@ ATTEMPTS = """
 
 FENCE = """
     SELECT job_id
-    FROM (SELECT job_id, count(*) OVER (PARTITION BY task_id) AS sharing
+    FROM (SELECT job_id, count(*) OVER (PARTITION BY job_id, dispatch) AS sharing
           FROM history WHERE event = 'started') AS claims
     WHERE sharing > 1
+    UNION ALL
+    SELECT job_id
+    FROM (SELECT job_id, dispatch, lag(dispatch) OVER (PARTITION BY job_id ORDER BY id) AS before
+          FROM history) AS steps
+    WHERE dispatch < before
     UNION ALL
     SELECT job_id FROM history AS ended
     WHERE from_status = 'running' AND to_status <> 'running'
       AND NOT EXISTS (SELECT FROM history AS claim
                       WHERE claim.event = 'started' AND claim.job_id = ended.job_id
-                        AND claim.attempt = ended.attempt AND claim.task_id = ended.task_id)
+                        AND claim.attempt = ended.attempt AND claim.dispatch = ended.dispatch)
     UNION ALL
     SELECT id FROM jobs
     WHERE status = 'running'
       AND NOT EXISTS (SELECT FROM history AS claim
                       WHERE claim.event = 'started' AND claim.job_id = jobs.id
-                        AND claim.attempt = jobs.attempt AND claim.task_id = jobs.task_id)"""
+                        AND claim.attempt = jobs.attempt AND claim.dispatch = jobs.dispatch)"""
 
 CANCELLED = """
     SELECT job_id
@@ -311,7 +316,7 @@ CHECKS = (
     Check("status", 3, "A job's status is the last one in its history.", partial(_broken_jobs, sql=STATUS)),
     Check("one_end", 4, "No attempt and no dispatch ended twice.", partial(_broken_jobs, sql=ONE_END)),
     Check("attempts", 5, "Attempts are numbered 1, 2, 3, one for each claim.", partial(_broken_jobs, sql=ATTEMPTS)),
-    Check("fence", 5, "Whatever ran or ended did so under its claim's task id.", partial(_broken_jobs, sql=FENCE)),
+    Check("fence", 5, "Whatever ran or ended did so under its claim's dispatch.", partial(_broken_jobs, sql=FENCE)),
     Check("cancelled", 6, "No cancelled job started unless it was retried.", partial(_broken_jobs, sql=CANCELLED)),
     Check("limit", 7, "No organization runs more jobs than its limit allows.", partial(_broken_jobs, sql=LIMIT)),
     Check("progress", 8, "Progress never falls and is 100 only with success.", partial(_broken_jobs, sql=PROGRESS)),

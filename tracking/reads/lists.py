@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 
 from tracking.errors import InvalidValue, JobNotFound
-from tracking.models import AttemptRecord, Filters, HistoryEntry, JobRecord, Page, Scope, Stats
+from tracking.models import AttemptRecord, Fence, Filters, HistoryEntry, JobRecord, Page, Scope, Stats
 from tracking.schema import history, jobs
 from tracking.sql import record
 from tracking.states import ACTIVE, Event, Hold, Status
@@ -54,9 +54,14 @@ def find(connection: Connection, job_id: UUID) -> JobRecord | None:
     return record(row) if row is not None else None
 
 
-def is_current(connection: Connection, task_id: UUID, attempt: int) -> bool:
+def is_current(connection: Connection, fence: Fence, attempt: int) -> bool:
     """Whether this attempt runs now: its job was not cancelled, given to another attempt, or ended."""
-    mine = (jobs.c.task_id == task_id, jobs.c.attempt == attempt, jobs.c.status == Status.RUNNING)
+    mine = (
+        jobs.c.id == fence.job_id,
+        jobs.c.dispatch == fence.dispatch,
+        jobs.c.attempt == attempt,
+        jobs.c.status == Status.RUNNING,
+    )
     return connection.execute(select(literal(1)).select_from(jobs).where(*mine)).first() is not None
 
 
@@ -215,7 +220,7 @@ def attempts(entries: Sequence[HistoryEntry]) -> Sequence[AttemptRecord]:
     found: dict[int, AttemptRecord] = {}
     for entry in entries:
         if entry.event is Event.STARTED:
-            found[entry.attempt] = AttemptRecord(entry.attempt, entry.task_id, entry.actor, entry.at)
+            found[entry.attempt] = AttemptRecord(entry.attempt, entry.dispatch, entry.actor, entry.at)
         elif entry.from_status is Status.RUNNING and entry.to_status is not Status.RUNNING and entry.attempt in found:
             found[entry.attempt] = _ended(found[entry.attempt], entry)
     return list(found.values())
@@ -224,7 +229,7 @@ def attempts(entries: Sequence[HistoryEntry]) -> Sequence[AttemptRecord]:
 def _ended(attempt: AttemptRecord, entry: HistoryEntry) -> AttemptRecord:
     return AttemptRecord(
         attempt=attempt.attempt,
-        task_id=attempt.task_id,
+        dispatch=attempt.dispatch,
         worker=attempt.worker,
         started_at=attempt.started_at,
         completed_at=entry.at,
@@ -243,7 +248,7 @@ def _entry(row: Row[Any]) -> HistoryEntry:
         from_status=Status(row.from_status) if row.from_status else None,
         to_status=Status(row.to_status),
         attempt=row.attempt,
-        task_id=row.task_id,
+        dispatch=row.dispatch,
         actor=row.actor,
         detail=row.detail,
         at=row.at,

@@ -1,0 +1,44 @@
+"""Messages that a worker answers without a task: something is written first, and the broker hears of it then."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID
+
+import structlog
+from celery.utils.log import get_logger
+
+from tasks.persistence import DatabaseAway, persist, recorder
+from tracking.settings import settings
+
+log = structlog.get_logger(__name__)
+
+
+class Answers:
+    """How a worker acknowledges such messages, or gives them back."""
+
+    def __init__(self, consumer: Any) -> None:
+        self._consumer = consumer
+
+    def after(self, message: Any, write: Callable[[], object], job_id: UUID) -> None:
+        """Have `write` called soon, and the message acknowledged then; with a full backlog it goes back."""
+        if not recorder().record(lambda: self._write(message, write, job_id)):
+            self.give_back(message)
+
+    def give_back(self, message: Any) -> None:
+        """Let the broker give it to somebody else, or again."""
+        self._in_event_loop(lambda logger, errors: message.reject_log_error(logger, errors, requeue=True))
+
+    def _write(self, message: Any, write: Callable[[], object], job_id: UUID) -> None:
+        try:
+            persist(write, patience=settings().claim_patience, job_id=str(job_id))
+        except DatabaseAway:
+            log.warning("message.given_back", job_id=str(job_id))
+            self.give_back(message)
+        else:
+            self._in_event_loop(message.ack_log_error)
+
+    def _in_event_loop(self, answer: Callable[[Any, Any], None]) -> None:
+        """The broker's connection is not to be used by other threads."""
+        self._consumer.call_soon_ack(answer, get_logger(__name__), self._consumer.connection_errors)
