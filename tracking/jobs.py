@@ -64,9 +64,7 @@ def submit(connection: Connection, job: NewJob, limits: Limits, *, scope: Scope 
     if job.idempotency_key is not None and found.request_hash != job.request_hash:
         raise IdempotencyConflict
     if job.idempotency_key is None and not existing.is_same:
-        raise IdempotencyConflict(
-            f"the id {job.id} was used for another job: its type, its arguments or its group differ"
-        )
+        raise IdempotencyConflict(f"the id {job.id} was used for another job: its type or its arguments differ")
     return Submitted(found, created=False)
 
 
@@ -369,7 +367,7 @@ def _submission(job: NewJob) -> dict[str, Any]:
 
 
 def _identity(job: NewJob) -> dict[str, Any]:
-    names = ("id", "organization_id", "user_id", "idempotency_key", "job_type", "payload", "delivery", "group_id")
+    names = ("id", "organization_id", "user_id", "idempotency_key", "job_type", "payload", "delivery")
     submitted = _submission(job)
     return {name: submitted[name] for name in names}
 

@@ -96,8 +96,7 @@ UNKNOWN_OF = statement(
 EXISTING = text(
     """
     SELECT *, job_type = CAST(:job_type AS text) AND payload = :payload AND delivery -> 'passing'
-              IS NOT DISTINCT FROM CAST(:delivery AS jsonb) -> 'passing'
-           AND (CAST(:group_id AS text) IS NULL OR group_id IS NOT DISTINCT FROM :group_id) AS is_same
+              IS NOT DISTINCT FROM CAST(:delivery AS jsonb) -> 'passing' AS is_same
     FROM jobs
     WHERE organization_id = :organization_id
       AND (user_id = :user_id AND idempotency_key = CAST(:idempotency_key AS text)

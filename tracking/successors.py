@@ -139,7 +139,10 @@ def end_refused(connection: Connection, job: NewJob, failure: Failure) -> list[E
 
 
 def incomplete_headers(connection: Connection, age: timedelta, batch: int) -> list[str]:
-    """Groups of which not all members were sent, none is left to end, and whose bodies have waited for `age`."""
+    """Groups of which no member is left to end, and whose bodies have waited for `age`: not all members were sent.
+
+    Or one of them was no new job: its signature had been frozen, and sent in another canvas before.
+    """
     return list(connection.execute(INCOMPLETE_HEADERS, {"age": age, "batch": batch}).scalars())
 
 
@@ -405,9 +408,9 @@ LEFT_BEHIND = text(
 
 INCOMPLETE_HEADERS = text(
     f"""
-    SELECT DISTINCT body.follows_group FROM jobs AS body LEFT JOIN groups ON groups.id = body.follows_group
+    SELECT DISTINCT body.follows_group FROM jobs AS body
     WHERE body.hold = 'dependency' AND body.follows_group IS NOT NULL
-      AND body.created_at < clock_timestamp() - CAST(:age AS interval) AND groups.size IS NULL
+      AND body.created_at < clock_timestamp() - CAST(:age AS interval)
       AND NOT EXISTS (SELECT FROM jobs AS member
                       WHERE member.group_id = body.follows_group AND member.status IN ({listed(ACTIVE)})
                         AND member.follows_group IS DISTINCT FROM body.follows_group)

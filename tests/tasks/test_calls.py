@@ -252,7 +252,7 @@ def test_an_id_that_was_used_for_another_call_is_refused(app: JobApp, tracked: T
     assert not submit("a", [1, 1e23, -0.0, "é"])
     assert not submit("a", [1.0, 1e23, 0.0, "é"], priority=3)
     for call in [("b", [1, 1e23, -0.0, "é"]), ("a", [2, 1e23, -0.0, "é"]), ("a", []), ("a", [], {"x": 1})]:
-        with pytest.raises(IdempotencyConflict, match="its type, its arguments or its group differ"):
+        with pytest.raises(IdempotencyConflict, match="its type or its arguments differ"):
             submit(*call)
     assert len(tracked.all()) == 1
 

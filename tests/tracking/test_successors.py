@@ -256,6 +256,15 @@ def test_the_sweep_finds_what_was_left_behind(tracked: Tracked) -> None:
     assert successors.left_behind(tracked.connection, 10) == []
 
 
+def test_the_body_of_a_header_with_a_member_of_another_canvas_fails(tracked: Tracked) -> None:
+    """A signature that was frozen once is one job, which counts in the first group alone: this one never completes."""
+    groups.set_size(tracked.connection, "g", 2)
+    member = plan(tracked, new_job(follows_group="g"), group_id="g")
+    tracked.end(tracked.start(member))
+    assert groups.results(tracked.connection, "g") is None
+    assert successors.incomplete_headers(tracked.connection, timedelta(0), 10) == ["g"]
+
+
 def test_the_body_of_a_header_that_was_never_sent_completely_fails(tracked: Tracked) -> None:
     """Its producer died; a header that somebody is still sending is left alone."""
     body = new_job(follows_group="g")
