@@ -5,7 +5,7 @@ from typing import Any
 from kombu import Queue
 
 from tasks.command_line import wrong_settings_told
-from tracking.settings import settings
+from tracking.settings import QUEUES, settings
 
 HIGHEST_PRIORITY = 9
 
@@ -15,10 +15,7 @@ result_backend = "tasks.backend:RowBackend"
 
 task_default_queue = "default"
 task_queue_max_priority = HIGHEST_PRIORITY
-task_queues = [
-    Queue(name, routing_key=name, queue_arguments={"x-max-priority": HIGHEST_PRIORITY})
-    for name in ("default", "maintenance")
-]
+task_queues = [Queue(name, routing_key=name, queue_arguments={"x-max-priority": HIGHEST_PRIORITY}) for name in QUEUES]
 task_routes = {name: {"queue": "maintenance"} for name in ("cleanup", "sync")}
 
 # A message is acknowledged after its outcome is written; a child that dies is settled by task_failure instead.

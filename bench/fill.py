@@ -24,9 +24,8 @@ def fill_tracked(queue: str, count: int) -> None:
     from tracking import jobs  # noqa: PLC0415
     from tracking.admission.holds import Limits  # noqa: PLC0415
     from tracking.db import database  # noqa: PLC0415
-    from tracking.settings import settings  # noqa: PLC0415
 
-    publisher, limits = Publisher(app), Limits.configured(settings())
+    publisher, limits = Publisher(app), Limits.configured()
     for start in range(0, count, BATCH):
         wanted = [
             new_job(app, "bench.noop", None, None, task_id=None, options={"queue": queue})

@@ -6,6 +6,7 @@ import os
 import re
 import socket
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,12 @@ from celeriac.program import Program
 from tracking.errors import InvalidValue
 from tracking.exits import Exit
 from tracking.logs import configure_logging
-from tracking.settings import settings
+from tracking.settings import MOST_AT_ONCE, QUEUES, settings, span_of
 from tracking.values import check_name
 
 # ruff: noqa: PLC0415  each command pays only for what it runs: `up` starts four of them
 
-MOST_AT_ONCE = 100_000
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-LONGEST_LIFE = 366 * UNITS["d"]  # of a token, which nobody can take back
+LONGEST_LIFE = timedelta(days=366)  # of a token, which nobody can take back
 
 
 class Name(click.ParamType[str]):
@@ -102,7 +101,7 @@ def api(host: str, port: int, workers: int, fd: int | None) -> None:
 @command.command()
 @click.option(
     "--queues",
-    default="default,maintenance",
+    default=",".join(QUEUES),
     type=Names(),
     show_default=True,
     help="Queues to take jobs from, comma-separated.",
@@ -231,13 +230,12 @@ def token(organization: str, user: str, permissions: tuple[str, ...], expires: s
 
 
 def _seconds(lifetime: str) -> int:
-    match = re.fullmatch(r"([0-9]{1,9})([smhd])", lifetime)
-    if not match or int(match[1]) == 0:
+    span = span_of(lifetime)
+    if span is None:
         raise click.BadParameter(f"{lifetime!r} is not like 30m, 1h or 7d", param_hint="--expires")
-    seconds = int(match[1]) * UNITS[match[2]]
-    if seconds > LONGEST_LIFE:
-        raise click.BadParameter(f"{lifetime} is longer than 366d", param_hint="--expires")
-    return seconds
+    if span > LONGEST_LIFE:
+        raise click.BadParameter(f"{lifetime} is longer than {LONGEST_LIFE.days}d", param_hint="--expires")
+    return round(span.total_seconds())
 
 
 def _limit(text: str) -> int | None:

@@ -11,7 +11,6 @@ from tracking.admission.holds import Limits
 from tracking.db import Connection
 from tracking.errors import ConfigurationError
 from tracking.reads import seen
-from tracking.settings import settings
 
 OPERATOR = "operator"
 TIMEOUT = 30  # seconds for each statement
@@ -20,7 +19,7 @@ TIMEOUT = 30  # seconds for each statement
 def show_limit(organization_id: str) -> None:
     """Print how many jobs of an organization may execute at once, do, and wait."""
     with connected(TIMEOUT) as database, database.autocommit() as connection:
-        found = organizations.get(connection, organization_id, Limits.configured(settings()))
+        found = organizations.get(connection, organization_id, Limits.configured())
         _note_unseen(connection, organization_id)
     whose = "by default" if found.is_default_limit else "its own limit"
     click.echo(f"limit      {found.limit or 'none'} ({whose})")
@@ -32,7 +31,7 @@ def set_limit(organization_id: str, concurrency: int | None) -> None:
     """Set it; 0 = any number, None = as by default."""
     with connected(TIMEOUT) as database, database.begin() as connection:
         if concurrency is None:
-            holds.reset_limit(connection, organization_id, Limits.configured(settings()))
+            holds.reset_limit(connection, organization_id, Limits.configured())
         else:
             holds.set_limit(connection, organization_id, concurrency, actor=OPERATOR)
 

@@ -19,10 +19,9 @@ from celeriac import postgres, valkey
 from celeriac.preconditions import listen, require_secret
 from celeriac.processes import Steps, hold, own_directory, spawn, write_private
 from celeriac.supervisor import Part, Supervisor, nothing
-from tracking.settings import SERVERS_FILE, Settings
+from tracking.settings import QUEUES, SERVERS_FILE, Settings
 
 READY_WITHIN = 120.0  # seconds
-QUEUES = "default,maintenance"
 
 # Warm shutdown lets running jobs end; cold shutdown, after that, hands them back.
 WORKER_STEPS: Steps = ((signal.SIGTERM, 30.0), (signal.SIGQUIT, 10.0))
@@ -79,7 +78,7 @@ def _api(listener: socket.socket) -> Part:
 
 
 def _worker(concurrency: int) -> Part:
-    return _child("worker", ["worker", "--queues", QUEUES, "--concurrency", str(concurrency)], WORKER_STEPS)
+    return _child("worker", ["worker", "--queues", ",".join(QUEUES), "--concurrency", str(concurrency)], WORKER_STEPS)
 
 
 def _child(

@@ -10,7 +10,6 @@ from tracking.admission import holds, pauses
 from tracking.admission.holds import Limits
 from tracking.db import Connection, database
 from tracking.reads import seen
-from tracking.settings import settings
 
 log = structlog.get_logger(__name__)
 
@@ -44,7 +43,7 @@ def set_limit(organization_id: str, concurrency: int | None, *, actor: str) -> N
     """Let this many jobs of an organization execute at once: 0 = any number, None = as many as by default."""
     with database().begin() as connection:
         if concurrency is None:
-            back = holds.reset_limit(connection, organization_id, Limits.configured(settings()))
+            back = holds.reset_limit(connection, organization_id, Limits.configured())
         else:
             back = holds.set_limit(connection, organization_id, concurrency, actor=actor)
     log.warning(

@@ -19,7 +19,6 @@ from tracking.crashpoints import SUBMITTED, crash_point
 from tracking.db import database
 from tracking.identifiers import job_id_of
 from tracking.models import JobRecord, NewJob, Scope, Submitted
-from tracking.settings import settings
 from tracking.states import FINISHED, Hold
 
 _collected: ContextVar[list[NewJob] | None] = ContextVar("collected", default=None)
@@ -69,7 +68,7 @@ def submit(job: NewJob, scope: Scope) -> Submitted:
 
     Raises IdempotencyConflict or InvalidValue.
     """
-    limits = Limits.configured(settings())
+    limits = Limits.configured()
     if job.successors or job.begins or job.joins:
         with database().begin() as connection:
             submitted = successors.submit(connection, job, limits, scope=scope)
@@ -123,7 +122,7 @@ def cancel(job_id: UUID, scope: Scope, *, actor: str, reason: str | None = None)
 def retry(job_id: UUID, scope: Scope, *, actor: str, force: bool = False) -> JobRecord:
     """Send a failed or cancelled job again. Raises JobNotFound or IllegalMove."""
     with database().autocommit() as connection:
-        job = jobs.retry(connection, job_id, scope, actor=actor, force=force, limits=Limits.configured(settings()))
+        job = jobs.retry(connection, job_id, scope, actor=actor, force=force, limits=Limits.configured())
     dispatcher().send(job)
     dispatcher().follow(job_id, job.organization_id)
     return job

@@ -28,6 +28,8 @@ OF_A_SERVICE = re.compile(
 ADDRESS_OF_A_SERVICE = re.compile(r"(tcp|udp|sctp)://")  # the value of CELERIAC_PORT, which is no port number then
 
 SERVERS_FILE = "servers.json"
+QUEUES = ("default", "maintenance")  # that workers take jobs from unless they are told others
+MOST_AT_ONCE = 100_000  # jobs of an organization, as a limit; 0 is any number
 UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
 
@@ -117,7 +119,7 @@ class Settings(BaseSettings):
     organization_limit: int = Field(
         default=5,
         ge=0,
-        le=100_000,
+        le=MOST_AT_ONCE,
         description="Jobs of an organization that may execute at once, unless it has its own limit. 0: any number.",
     )
     max_losses: int = Field(
@@ -263,8 +265,15 @@ def _checked(value: SecretStr, check: Callable[[str], str]) -> SecretStr:
     return value
 
 
+def span_of(text: str) -> timedelta | None:
+    """The time that a text like 30m, 1h or 7d means; None for every other text, and for no time at all."""
+    match = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
+    return int(match[1]) * UNITS[match[2]] or None if match else None
+
+
 def _time_of_type(part: str) -> tuple[str, timedelta]:
-    match = re.fullmatch(r"([^=\s]+)\s*=\s*([0-9]{1,5})([smhd])", part)
-    if not match or int(match[2]) == 0:
+    match = re.fullmatch(r"([^=\s]+)\s*=\s*([0-9]{1,5}[smhd])", part)
+    span = span_of(match[2]) if match else None
+    if match is None or span is None:
         raise ValueError(f"{part!r} is not like export_report=7d, with s, m, h or d")
-    return match[1], int(match[2]) * UNITS[match[3]]
+    return match[1], span

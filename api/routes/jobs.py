@@ -22,7 +22,6 @@ from tracking.admission.holds import Limits
 from tracking.errors import UnknownDependency
 from tracking.models import Submitted
 from tracking.reads import explain, lists
-from tracking.settings import settings
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
@@ -96,7 +95,7 @@ def get_job_status(
 @router.get("/{id}/explain", responses=openapi.READ_ONE)  # noqa: FAST003 - as above
 def explain_job(principal: Viewer, job_id: JobId) -> Explanation:
     """Why a job does not run, which worker runs it, or who or what ended it."""
-    found = read(explain.explain, job_id, principal.scope, Limits.configured(settings()))
+    found = read(explain.explain, job_id, principal.scope, Limits.configured())
     return Explanation.of(found)
 
 

@@ -15,7 +15,6 @@ from api.strict import StrictRoute
 from tasks import controls
 from tracking.admission import organizations, pauses
 from tracking.admission.holds import Limits
-from tracking.settings import settings
 
 router = APIRouter(prefix="/v1", tags=["organization"], route_class=StrictRoute)
 
@@ -55,5 +54,5 @@ def set_organization_limit(
 
 
 def _organization(organization_id: str) -> Organization:
-    found = read(organizations.get, organization_id, Limits.configured(settings()))
+    found = read(organizations.get, organization_id, Limits.configured())
     return Organization.of(found, read(pauses.of, organization_id))

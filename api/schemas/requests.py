@@ -27,6 +27,7 @@ from api.schemas.fields import (
     Words,
 )
 from tracking.models import Filters, Wishes
+from tracking.settings import MOST_AT_ONCE
 from tracking.states import STATUS_WORDS
 from tracking.values import MOST_DEPENDENCIES
 
@@ -116,7 +117,7 @@ class LimitRequest(Asked):
     """How many jobs of an organization may execute at once."""
 
     limit: Annotated[int | None, Whole] = Field(
-        strict=True, ge=0, le=100_000, description="0: any number; null: the platform's default."
+        strict=True, ge=0, le=MOST_AT_ONCE, description="0: any number; null: the platform's default."
     )
 
 

@@ -19,6 +19,7 @@ import httpx
 import jwt
 from sqlalchemy import func, make_url, select
 
+from api import auth
 from bench.chaos import rabbitmq, variables
 from bench.chaos.ledger import Ledger
 from bench.chaos.members import Member, Watch
@@ -40,7 +41,7 @@ LIMIT: int = Settings.model_fields["organization_limit"].default
 LEASE: float = Settings.model_fields["lease_timeout"].default
 CONCURRENCY = 3  # processes of each worker: together more than one organization's limit
 LIFETIME = 7200  # seconds that a caller's token is good for
-PERMISSIONS = ("jobs.create_jobs", "jobs.view_jobs", "jobs.cancel_jobs", "jobs.retry_jobs", "jobs.view_all")
+PERMISSIONS = (auth.CREATE_JOBS, auth.VIEW_JOBS, auth.CANCEL_JOBS, auth.RETRY_JOBS, auth.VIEW_ALL)
 
 # How often each point kills, in the processes that are armed: those of the first worker, the API and the producer.
 WORKER_CRASHES = f"{CLAIMED}:0.01,{FINISHED}:0.01,{SETTLED}:0.01"

@@ -7,14 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from api.auth import CANCEL_JOBS, CREATE_JOBS, VIEW_JOBS
 from celeriac.client import ApiError, Client
 from tracking.states import Status
 
 ORGANIZATION, USER, PROJECT = "acme", "demo", "demo"
 PERMISSIONS = (
-    "jobs.create_jobs",
-    "jobs.view_jobs",
-    "jobs.cancel_jobs",
+    CREATE_JOBS,
+    VIEW_JOBS,
+    CANCEL_JOBS,
     "reports.export_reports",
     "data.process_data",
     "notifications.send_notifications",

@@ -28,7 +28,6 @@ from tracking.errors import IdempotencyConflict, InvalidValue, UnknownDependency
 from tracking.identifiers import job_id_of
 from tracking.models import UNCALLED, Failure, JobRecord, NewJob, Outcome, Owner, Settled
 from tracking.ownership import acting_as
-from tracking.settings import settings
 from tracking.states import Status
 from tracking.successors import Ended
 from tracking.values import MESSAGE_BYTES, storable_text
@@ -106,7 +105,7 @@ def ended_with(job_id: UUID) -> list[JobRecord]:
 
 def submit(connection: Connection, collected: Iterable[NewJob], by: Collection[UUID | str] = ()) -> list[JobRecord]:
     """Call the jobs that were planned to follow `by`, and accept the others; returns those that may be dispatched."""
-    limits = Limits.configured(settings())
+    limits = Limits.configured()
     # The lines of their organizations are locked in this order by everybody: two handlers must not wait for each other.
     ordered = sorted(collected, key=lambda job: job.owner.organization_id)
     return [accepted for job in ordered for accepted in _submit_one(connection, job, limits, by)]

@@ -12,7 +12,6 @@ from tracking.admission import circuits, holds
 from tracking.admission.holds import Limits
 from tracking.db import Connection, database
 from tracking.models import JobRecord
-from tracking.settings import settings
 from tracking.states import Hold
 
 log = structlog.get_logger(__name__)
@@ -160,4 +159,4 @@ def _log_cancelled(cancelled: Iterable[JobRecord]) -> None:
 
 
 def _limits() -> Limits:
-    return Limits.configured(settings())
+    return Limits.configured()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,11 +21,13 @@ from tracking.settings import settings
 
 
 @pytest.fixture(autouse=True)
-def _configured(pool: Database, tracked: Tracked, monkeypatch: pytest.MonkeyPatch) -> None:
+def _configured(pool: Database, tracked: Tracked) -> Iterator[None]:
     """The command works on the database of these tests."""
-    monkeypatch.setenv("DATABASE_URL", pool.engine.url.render_as_string(hide_password=False))
-    for module in ("controls", "operations"):
-        monkeypatch.setattr(f"celeriac.{module}.settings", settings.__wrapped__)  # not cached
+    with pytest.MonkeyPatch.context() as changes:
+        changes.setenv("DATABASE_URL", pool.engine.url.render_as_string(hide_password=False))
+        settings.cache_clear()
+        yield
+    settings.cache_clear()
 
 
 def celeriac(*arguments: str) -> Result:
@@ -137,6 +140,7 @@ def test_workers_find_what_was_resumed_by_themselves(
 ) -> None:
     """The command tells nobody; running jobs are not touched by a pause, later ones do not start."""
     monkeypatch.setenv("DATABASE_URL", database_url)
+    settings.cache_clear()
     with Platform(database_url, servers.valkey_url, tmp_path) as platform:
         platform.start_worker()
         lines("pause", "--job-type", "add")

@@ -34,7 +34,7 @@ from tracking.admission.rule import (
 )
 from tracking.models import UNCALLED, Fence, JobRecord
 from tracking.schema import IN_FLIGHT, organizations
-from tracking.settings import Settings
+from tracking.settings import settings
 from tracking.sql import listed, logged, record
 from tracking.states import WAITING, Event, Status
 
@@ -52,9 +52,9 @@ class Limits:
     lease_timeout: timedelta = timedelta(seconds=20)
 
     @classmethod
-    def configured(cls, settings: Settings) -> Self:
+    def configured(cls) -> Self:
         """What the settings say."""
-        return cls(settings.organization_limit, timedelta(seconds=settings.lease_timeout))
+        return cls(settings().organization_limit, timedelta(seconds=settings().lease_timeout))
 
     @property
     def parameters(self) -> dict[str, Any]:
