@@ -17,7 +17,17 @@ from sqlalchemy import make_url
 
 from celeriac.processes import own_directory
 from tests.live import Platform, fork_server
-from tests.servers import MARK, Servers, new_database, remove_abandoned, session_directory, started, virtual_host
+from tests.servers import (
+    DATABASE,
+    MARK,
+    Servers,
+    database_server,
+    new_database,
+    remove_abandoned,
+    session_directory,
+    started,
+    virtual_host,
+)
 from tests.tracked import Tracked, empty, own_pool
 from tracking.db import Database
 
@@ -30,7 +40,7 @@ _servers: list[Servers] = []
 def pytest_sessionstart(session: pytest.Session) -> None:
     """Start the servers before the tests are imported: Celery reads its settings once, at the first use.
 
-    With pytest-xdist, each process that runs tests has servers of its own, and the one that distributes has none.
+    With pytest-xdist, the process that distributes the tests has the PostgreSQL, and each that runs them a Valkey.
     """
     if session.config.option.collectonly:
         return
@@ -39,15 +49,17 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         for name in remove_abandoned():
             _rabbitmqctl("delete_vhost", name)
         os.environ[MARK] = str(_stack.enter_context(session_directory()))
+        shared = own_directory(Path(os.environ[MARK]) / "shared")
+        os.environ[DATABASE] = _stack.enter_context(database_server(shared))
     if worker or session.config.getoption("dist", "no") == "no":
         _start_servers(Path(os.environ[MARK]) / (worker["workerid"] if worker else "alone"))
 
 
 def _start_servers(directory: Path) -> None:
-    servers = _stack.enter_context(started(own_directory(directory)))
+    servers = _stack.enter_context(started(own_directory(directory), os.environ[DATABASE]))
     _stack.callback(fork_server.close)
     os.environ.update(
-        DATABASE_URL=servers.database("session"),
+        DATABASE_URL=servers.database_url,
         BROKER_URL=servers.valkey_url,
         CELERIAC_IMPORTS="tests.sample_handlers",
         CELERIAC_DATA_DIR=str(directory),

@@ -1,4 +1,4 @@
-"""The servers of a test session: a PostgreSQL and a Valkey of its own, databases, and what killed sessions left."""
+"""The servers of a test session: one PostgreSQL, a Valkey for each of its processes, and what killed ones left."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ from tracking.db import migrate
 from tracking.errors import ConfigurationError
 
 MARK = "CELERIAC_TESTS"  # in the environment of every process of a session: its directory
+DATABASE = "PYTEST_CELERIAC_DATABASE"  # likewise: its PostgreSQL
 TEMPLATE = "template_celeriac"
+# Nobody needs these rows after a crash; several processes have pools and platforms of their own.
+SETTINGS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": "400"}
 YOUNG = 60.0  # seconds in which a session may not hold its new directory yet
 
 _PREFIX = "celeriac-test-"
@@ -31,7 +34,7 @@ _PREFIX = "celeriac-test-"
 
 @dataclass(frozen=True)
 class Servers:
-    """Where the servers of this session are."""
+    """Where the servers of this process of the session are, and the database of all its tests."""
 
     database_url: str
     valkey_url: str
@@ -70,21 +73,27 @@ def virtual_host(part: Path) -> str:
 
 
 @contextmanager
-def started(directory: Path) -> Iterator[Servers]:
-    """The servers, with a template of the newest schema and one database for the whole session."""
-    cluster, broker = postgres.open_cluster(directory), valkey.open_broker(directory)
+def database_server(directory: Path) -> Iterator[str]:
+    """The URL of a PostgreSQL with a template of the newest schema."""
+    cluster = postgres.open_cluster(directory)
+    with (cluster.data / "postgresql.auto.conf").open("a") as configuration:
+        configuration.writelines(f"{name} = {value}\n" for name, value in SETTINGS.items())
     with Supervisor(show=lambda *_: None) as supervisor:
-        for part in (postgres.part(cluster), valkey.part(broker)):
-            supervisor.start(part)
-        url = make_url(cluster.url).set(drivername="postgresql+psycopg")
-        servers = Servers(url.render_as_string(hide_password=False), broker.url)
-        for setting in ("fsync", "full_page_writes", "synchronous_commit"):  # nobody needs these rows after a crash
-            _execute(servers, f"ALTER SYSTEM SET {setting} = off")
-        _execute(servers, "SELECT pg_reload_conf()")
+        supervisor.start(postgres.part(cluster))
+        url = make_url(cluster.url).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
+        servers = Servers(url, "")
         _execute(servers, f"CREATE DATABASE {TEMPLATE} OWNER {postgres.ROLE}")
         migrate(servers.database(TEMPLATE))
-        _execute(servers, f"CREATE DATABASE session TEMPLATE {TEMPLATE} OWNER {postgres.ROLE}")
-        yield servers
+        yield url
+
+
+@contextmanager
+def started(directory: Path, database_url: str) -> Iterator[Servers]:
+    """A Valkey, and a database on the PostgreSQL of the session."""
+    broker = valkey.open_broker(directory)
+    with Supervisor(show=lambda *_: None) as supervisor, new_database(Servers(database_url, "")) as url:
+        supervisor.start(valkey.part(broker))
+        yield Servers(url, broker.url)
 
 
 @contextmanager

@@ -32,7 +32,7 @@ class Servers(Protocol):
 @pytest.fixture(scope="session")
 def api_database_url(servers: Servers) -> str:
     """The database of all tests of the API."""
-    return servers.database("session")
+    return servers.database_url
 
 
 @pytest.fixture(scope="session")

@@ -35,7 +35,7 @@ from tracking.states import Status
 def api(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """A running API whose jobs stay as the tests put them."""
     broker_url = make_url(servers.valkey_url).set(database="12").render_as_string(hide_password=False)
-    with serving(servers.database("session"), broker_url, tmp_path_factory.mktemp("api")) as running:
+    with serving(servers.database_url, broker_url, tmp_path_factory.mktemp("api")) as running:
         yield running
 
 
