@@ -124,4 +124,4 @@ def test_a_message_whose_job_nobody_knows_is_not_run(running: Platform) -> None:
         str(forged := uuid4()),
     )
     assert letter_of(running, str(forged)).task_name == "add"
-    assert "reason=unknown" in running.log()
+    eventually(lambda: "reason=unknown" in running.log(), what="its line in the log")  # written after the letter
