@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from tasks.app import app
     from tasks.attempt.exceptions import PayloadError
     from tasks.attempt.job import Job
-    from tasks.attempt.progress import JobCancelled
     from tasks.money import PayloadWithoutMoney
     from tasks.payloads import BaseModel
     from tasks.persistence import DatabaseAway
+    from tasks.progress import JobCancelled
     from tasks.threads import UnknownThread
     from tracking.errors import (
         ConfigurationError,
@@ -51,7 +51,7 @@ PLACES = {
     "tasks": ("app", "Job", "BaseModel"),
     "tasks.attempt.exceptions": ("PayloadError",),
     "tasks.money": ("PayloadWithoutMoney",),
-    "tasks.attempt.progress": ("JobCancelled",),
+    "tasks.progress": ("JobCancelled",),
     "tasks.persistence": ("DatabaseAway",),
     "tasks.threads": ("UnknownThread",),
     "tracking.errors": (

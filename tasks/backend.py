@@ -12,8 +12,8 @@ from celery.canvas import _regen  # type: ignore[attr-defined]  # missing in the
 from celery.exceptions import TimeoutError as ResultTimeout
 from celery.result import GroupResult, result_from_tuple
 
-from tasks import submission
-from tasks.attempt import current, tracing
+from tasks import current, submission
+from tasks.attempt import tracing
 from tasks.broker.messages import celery_id
 from tasks.encoding import from_plain
 from tracking import groups

@@ -15,9 +15,8 @@ from celery.app.task import Context, Task
 from celery.utils.functional import maybe_list
 from uuid_utils.compat import uuid7
 
-from tasks import canvases
+from tasks import canvases, current
 from tasks.arguments import PASSING, Arguments, arguments_of, arguments_to_payload, from_outside, payload_to_arguments
-from tasks.attempt import current
 from tasks.broker.messages import DISPATCH_HEADER, OWN_ID, PROPERTIES
 from tasks.encoding import from_plain, to_header, to_headers, to_plain
 from tasks.options import check_options

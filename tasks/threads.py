@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
-    from tasks.attempt.current import Running
+    from tasks.current import Running
 
 
 class UnknownThread(RuntimeError):

@@ -20,7 +20,7 @@ from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded, Work
 from sqlalchemy.exc import OperationalError
 
 from tasks import Job, app
-from tasks.attempt.progress import JobCancelled
+from tasks.progress import JobCancelled
 
 
 class Unprintable(Exception):

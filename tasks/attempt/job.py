@@ -16,15 +16,15 @@ from celery.exceptions import Ignore, Reject
 from kombu.utils.imports import symbol_by_name
 from kombu.utils.uuid import uuid
 
-from tasks import calls, submission
+from tasks import calls, current, submission
 from tasks.arguments import is_call
-from tasks.attempt import current, tracing
-from tasks.attempt.current import Asked
+from tasks.attempt import tracing
 from tasks.attempt.exceptions import PayloadError, is_of_arguments, rejection
-from tasks.attempt.progress import JobCancelled
+from tasks.current import Asked
 from tasks.options import check_options
 from tasks.payloads import completed, unsendable
 from tasks.persistence import persist
+from tasks.progress import JobCancelled
 from tasks.retries import RetryPolicy, read_policy
 from tasks.signatures import Signature
 from tracking.db import database

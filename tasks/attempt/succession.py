@@ -15,8 +15,7 @@ from celery import current_task, signature
 from celery.app.task import Context
 from celery.exceptions import SoftTimeLimitExceeded
 
-from tasks import calls, process, submission
-from tasks.attempt import current
+from tasks import calls, current, process, submission
 from tasks.attempt.exceptions import described
 from tasks.broker.messages import celery_id
 from tasks.encoding import from_plain

@@ -25,14 +25,15 @@ from celery.exceptions import Ignore, MaxRetriesExceededError, Reject, Retry, So
 from celery.utils.serialization import UnpickleableExceptionWrapper
 from kombu.exceptions import EncodeError
 
-from tasks.attempt import current, results
-from tasks.attempt.current import Running
+from tasks import current
+from tasks.attempt import results
 from tasks.attempt.exceptions import described, failure_of, rejection
-from tasks.attempt.progress import JobCancelled, Reporter
 from tasks.broker.dispatcher import dispatcher
 from tasks.broker.messages import fence_of
 from tasks.canvases import Rest
+from tasks.current import Running
 from tasks.persistence import DatabaseAway, persist, recorder
+from tasks.progress import JobCancelled, Reporter
 from tasks.worker import dead_letters, lease
 from tasks.worker.signals import accept_alone, end_attempt, handler_of, stopped
 from tracking import jobs

@@ -8,7 +8,7 @@ from uuid import UUID
 import structlog
 from celery.concurrency.prefork import TaskPool
 
-from tasks.attempt import current
+from tasks import current
 from tasks.worker import shutdown
 from tasks.worker.signals import lose
 from tracking import jobs

@@ -19,12 +19,12 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery import current_app, signals
 from celery.exceptions import InvalidTaskError, Reject, SoftTimeLimitExceeded
 
-from tasks import revoking, submission
-from tasks.attempt import current, succession
-from tasks.attempt.current import Running
+from tasks import current, revoking, submission
+from tasks.attempt import succession
 from tasks.attempt.exceptions import failure_of
 from tasks.broker.dispatcher import dispatcher
 from tasks.broker.messages import fence_of
+from tasks.current import Running
 from tasks.persistence import DatabaseAway, persist, recorder
 from tasks.refusals import instead_of
 from tasks.worker import dead_letters, shutdown

@@ -8,10 +8,10 @@ from uuid import uuid4
 
 import pytest
 
-from tasks import app
-from tasks.attempt import current, job
-from tasks.attempt.progress import Reporter
+from tasks import app, current
+from tasks.attempt import job
 from tasks.persistence import DatabaseAway
+from tasks.progress import Reporter
 from tests.handling import workplace
 from tests.live import Platform, eventually
 from tests.platform.test_cancel import cancel_row

@@ -19,8 +19,8 @@ from tasks import BaseModel, Job, calls
 from tasks.app import JobApp
 from tasks.arguments import PASSING, payload_to_arguments
 from tasks.attempt import succession
-from tasks.attempt.current import Asked
 from tasks.broker.messages import publish
+from tasks.current import Asked
 from tasks.options import CALL, KNOWN, MESSAGE, PUBLISH
 from tests.tracked import Tracked, new_job, outcome
 from tracking import jobs

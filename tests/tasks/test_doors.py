@@ -14,11 +14,10 @@ from celery import Celery
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks import Job
-from tasks.attempt import current
+from tasks import Job, current
 from tasks.attempt.job import _percent, _share_of_steps
-from tasks.attempt.progress import Reporter
 from tasks.calls import RESERVED_HEADERS, new_job
+from tasks.progress import Reporter
 from tests.properties import UNHURRIED
 from tests.servers import Servers
 from tests.tracked import ACME, Tracked, empty, own_pool

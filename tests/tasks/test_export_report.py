@@ -19,11 +19,11 @@ import pytest
 from pydantic import ValidationError
 
 from tasks import Job
-from tasks.attempt.progress import JobCancelled
 from tasks.catalog import handler
 from tasks.exports.files import DRAFTS, ExportNotFound, drafting, export_of, open_export
 from tasks.exports.formats import FORMATS
 from tasks.handlers.export_report import ExportReport, export_report
+from tasks.progress import JobCancelled
 from tests.commands import python
 from tests.handling import add_job, workplace
 from tests.live import Platform, eventually

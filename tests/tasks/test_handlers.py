@@ -26,7 +26,6 @@ from cryptography.x509.oid import NameOID
 from pydantic import BaseModel, ValidationError
 
 from tasks import Job
-from tasks.attempt.progress import JobCancelled
 from tasks.exports.files import DRAFTS, ExportNotFound, drafting, open_export
 from tasks.exports.formats import FORMATS
 from tasks.handlers.cleanup import CleanUp, cleanup
@@ -34,6 +33,7 @@ from tasks.handlers.data_processing import ProcessData, UnknownColumn, data_proc
 from tasks.handlers.notification import SendNotification, notification
 from tasks.handlers.sync import CopyDamaged, SyncExports, sync
 from tasks.money import find_money, names_money
+from tasks.progress import JobCancelled
 from tasks.webhooks.addresses import is_public
 from tasks.webhooks.delivery import DeliveryDelayed, DeliveryRefused, deliver
 from tests.handling import add_job, workplace

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tasks.attempt.progress import MOST_MILESTONES, MOST_PENDING, JobCancelled, Reporter
+from tasks.progress import MOST_MILESTONES, MOST_PENDING, JobCancelled, Reporter
 from tests.live import eventually
 from tests.properties import UNHURRIED
 from tracking.models import Attempt, Fence, Owner, Progress
@@ -89,7 +89,7 @@ class Row:
 def time(monkeypatch: pytest.MonkeyPatch) -> Time:
     """The clock of reporters, and of their timers."""
     time = Time()
-    monkeypatch.setattr("tasks.attempt.progress.threading.Timer", time.timer)
+    monkeypatch.setattr("tasks.progress.threading.Timer", time.timer)
     return time
 
 
@@ -210,7 +210,7 @@ def test_there_are_at_most_four_writes_a_second(pauses: list[float], lateness: f
     """However often the body reports, however late the timers are; and what it said last is written last."""
     with pytest.MonkeyPatch.context() as patch:
         time = Time()
-        patch.setattr("tasks.attempt.progress.threading.Timer", time.timer)
+        patch.setattr("tasks.progress.threading.Timer", time.timer)
         row = Row(time)
         reporter = Reporter(ATTEMPT, row.write, time)
         for number, pause in enumerate(pauses):

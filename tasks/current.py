@@ -9,7 +9,7 @@ from typing import Any
 from celery.exceptions import Retry
 
 from tasks import threads
-from tasks.attempt.progress import Reporter
+from tasks.progress import Reporter
 from tracking.models import Attempt, Changes, Failure, Fence, NewJob
 
 ATTRIBUTE = "running"
