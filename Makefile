@@ -42,7 +42,7 @@ up: $(READY) ## Start the whole platform here: database, broker, worker, API (Ct
 
 test: $(READY) ## Run the tests: first the quick ones, then those of live platforms
 	.venv/bin/pytest $(SPREAD) $(foreach live,$(LIVE),--ignore $(live)) $(ARGS) || $(NOTHING)
-	.venv/bin/pytest -n 4 --dist loadfile $(LIVE) $(ARGS) || $(NOTHING)
+	.venv/bin/pytest $(SPREAD) $(LIVE) $(ARGS) || $(NOTHING)
 
 check: $(READY) ## Check style, format, types and the direction of imports
 	.venv/bin/ruff check

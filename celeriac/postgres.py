@@ -60,7 +60,7 @@ def open_cluster(data_dir: Path) -> Cluster:
 
     Raises ConfigurationError or StartError with one line.
     """
-    cluster = _shared_cluster(data_dir) if os.geteuid() == 0 else _own_cluster(data_dir)
+    cluster = _cluster(data_dir)
     if not cluster.data.exists():
         _initialize(cluster)
     _check_version(cluster)
@@ -88,6 +88,10 @@ def discard(data_dir: Path) -> None:
             _end_predecessor(home / "data")
             shutil.rmtree(home)
     _record(data_dir).unlink(missing_ok=True)
+
+
+def _cluster(data_dir: Path) -> Cluster:
+    return _shared_cluster(data_dir) if os.geteuid() == 0 else _own_cluster(data_dir)
 
 
 def _own_cluster(data_dir: Path) -> Cluster:

@@ -36,10 +36,19 @@ def run(*arguments: str, within: float = 60, **environment: str | None) -> Ended
 def python(*command: str, within: float = 60, **environment: str | None) -> Ended:
     """Run `-c` and code, `-m` and a module, or a script to its end, as `run` does."""
     given: Mapping[str, str | None] = {**os.environ, **environment}
-    surroundings = {name: value for name, value in given.items() if value is not None}
+    return run_in(None, {name: value for name, value in given.items() if value is not None}, *command, within=within)
+
+
+def run_in(directory: Path | None, environment: Mapping[str, str], *command: str, within: float = 60) -> Ended:
+    """The same in a directory, or the current one, and with this environment alone."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, Path(os.devnull).open() as nothing:
         process = fork_server.start(
-            command, environment=surroundings, stdin=nothing.fileno(), stdout=out.fileno(), stderr=err.fileno()
+            command,
+            environment=environment,
+            stdin=nothing.fileno(),
+            stdout=out.fileno(),
+            stderr=err.fileno(),
+            directory=directory,
         )
         try:
             status = process.wait(within)

@@ -96,13 +96,21 @@ class ForkServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(
-        self, command: Sequence[str], *, environment: Mapping[str, str], stdin: int, stdout: int, stderr: int
+        self,
+        command: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        stdin: int,
+        stdout: int,
+        stderr: int,
+        directory: Path | None = None,
     ) -> Forked:
         """Run `-c` and code, `-m` and a module, or the path of a script, each with its arguments.
 
-        It runs in a session and process group of its own.
+        It runs in a session and process group of its own, in `directory` or the current one.
         """
-        request = {"command": list(command), "environment": dict(environment), "directory": str(Path.cwd())}
+        where = str(directory or Path.cwd())
+        request = {"command": list(command), "environment": dict(environment), "directory": where}
         return Forked(self, self.ask(request, stdin, stdout, stderr))
 
     def ask(self, request: dict[str, Any], *files: int) -> Any:

@@ -26,17 +26,31 @@ from celeriac.postgres import Cluster
 from celeriac.processes import StartError, end, hold, own_directory, spawn, wait_until
 from celeriac.supervisor import Part, Supervisor
 from celeriac.valkey import Broker
+from tests.forkserver import Forked
+from tests.live import fork_server
 from tracking.errors import ConfigurationError
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="root alone runs servers as somebody else")
 
 
+@pytest.fixture(scope="module")
+def initialised(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster that has just been made."""
+    directory = own_directory(tmp_path_factory.mktemp("initialised") / "data")
+    yield postgres.open_cluster(directory)
+    postgres.discard(directory)
+
+
 @pytest.fixture
-def data_dir(tmp_path: Path) -> Iterator[Path]:
-    """A data directory under a parent of mode 700, and nothing of it left elsewhere afterwards."""
+def data_dir(tmp_path: Path, initialised: Cluster) -> Iterator[Path]:
+    """A data directory under a parent of mode 700, and nothing of it left elsewhere afterwards.
+
+    With a copy of a cluster: to make one takes most of a start's time.
+    """
     parent = tmp_path / "private"
     parent.mkdir(mode=0o700)
     directory = own_directory(parent / "data")
+    subprocess.run(["cp", "-a", initialised.data, postgres._cluster(directory).data], check=True)
     yield directory
     postgres.discard(directory)
 
@@ -266,25 +280,33 @@ def connected(broker: Broker) -> Iterator[redis.Redis]:
 
 
 @pytest.fixture
-def platform(data_dir: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+def platform(data_dir: Path) -> Iterator[Callable[[], Forked]]:
     """Starts both servers in a process of their own, which can be killed."""
     with ExitStack() as stack:
 
-        def start() -> subprocess.Popen[str]:
-            command = [sys.executable, "-m", __name__, str(data_dir)]
-            root = Path(__file__).parents[2]
-            process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        def start() -> Forked:
+            reading, writing = os.pipe()
+            printed = stack.enter_context(os.fdopen(reading))
+            with os.fdopen(writing, "w") as output, Path(os.devnull).open() as nothing:
+                process = fork_server.start(
+                    ("-m", __name__, str(data_dir)),
+                    environment=os.environ,
+                    stdin=nothing.fileno(),
+                    stdout=output.fileno(),
+                    stderr=output.fileno(),
+                    directory=Path(__file__).parents[2],
+                )
             stack.callback(finish, process)
-            assert any(line == "ready\n" for line in process.stdout or ())
+            assert any(line == "ready\n" for line in printed)
             return process
 
         yield start
 
 
-def finish(process: subprocess.Popen[str]) -> None:
+def finish(process: Forked) -> None:
     """Stop what a test left."""
     process.terminate()
-    process.communicate(timeout=60)
+    process.wait(60)
 
 
 def servers_of(data_dir: Path) -> list[psutil.Process]:
@@ -304,7 +326,7 @@ def uses(process: psutil.Process, path: str) -> bool:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel's signal at a parent's death is Linux's")
-def test_servers_end_with_a_killed_parent(data_dir: Path, platform: Callable[[], subprocess.Popen[str]]) -> None:
+def test_servers_end_with_a_killed_parent(data_dir: Path, platform: Callable[[], Forked]) -> None:
     """Kill -9 of `up` takes the servers with it."""
     parent = platform()
     assert len(servers_of(data_dir)) == 2
@@ -312,9 +334,7 @@ def test_servers_end_with_a_killed_parent(data_dir: Path, platform: Callable[[],
     assert wait_until(lambda: not servers_of(data_dir), 20)
 
 
-def test_servers_that_outlived_a_killed_parent_are_replaced(
-    data_dir: Path, platform: Callable[[], subprocess.Popen[str]]
-) -> None:
+def test_servers_that_outlived_a_killed_parent_are_replaced(data_dir: Path, platform: Callable[[], Forked]) -> None:
     """Servers that could not follow their parent's death (here: stopped) are ended by the next start."""
     parent = platform()
     orphans = servers_of(data_dir)
@@ -326,14 +346,14 @@ def test_servers_that_outlived_a_killed_parent_are_replaced(
     assert not any(orphan.is_running() and orphan.status() != psutil.STATUS_ZOMBIE for orphan in orphans)
 
 
-def test_directory_in_use_is_refused(data_dir: Path, platform: Callable[[], subprocess.Popen[str]]) -> None:
+def test_directory_in_use_is_refused(data_dir: Path, platform: Callable[[], Forked]) -> None:
     """A second `up` on the same data directory is one line."""
     platform()
     with pytest.raises(ConfigurationError, match=r"data is in use by another `celeriac up`$"), hold(data_dir):
         pass
 
 
-def test_copied_directory_is_refused(data_dir: Path, platform: Callable[[], subprocess.Popen[str]]) -> None:
+def test_copied_directory_is_refused(data_dir: Path, platform: Callable[[], Forked]) -> None:
     """A copy of the data directory leads to the same database, which is in use."""
     platform()
     if os.geteuid():
@@ -344,7 +364,7 @@ def test_copied_directory_is_refused(data_dir: Path, platform: Callable[[], subp
         pass
 
 
-def test_killed_holder_leaves_no_lock(data_dir: Path, platform: Callable[[], subprocess.Popen[str]]) -> None:
+def test_killed_holder_leaves_no_lock(data_dir: Path, platform: Callable[[], Forked]) -> None:
     """Kill -9 frees the directory at once, though servers may still be ending."""
     parent = platform()
     parent.kill()

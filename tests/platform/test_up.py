@@ -29,6 +29,7 @@ from celeriac.cli import command
 from celeriac.preconditions import listen, require_secret
 from celeriac.processes import StartError, hold, spawn, wait_until
 from celeriac.supervisor import Interrupted, Part, Supervisor
+from tests.commands import Ended, run_in
 from tests.live import eventually
 from tracking.errors import ConfigurationError
 from tracking.settings import Settings
@@ -268,12 +269,9 @@ class Up:
         self._reader.join(10)
         return code
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str) -> Ended:
         """Run `celeriac` in the same directory."""
-        return subprocess.run(
-            celeriac(*arguments), cwd=self.directory, env=self.environment, capture_output=True, text=True,
-            timeout=START, check=False,
-        )  # fmt: skip
+        return run_in(self.directory, self.environment, "-m", "celeriac", *arguments, within=START)
 
     def _popen(self, *command: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -363,21 +361,21 @@ def test_the_worker_consumes_from_the_broker_of_the_data_directory(up: Up) -> No
 def test_token_opens_the_api(up: Up) -> None:
     """`celeriac token` prints a token and nothing else, and the running API accepts it."""
     printed = up.run("token", "--organization", "acme", "--user", "u1", "--permission", "jobs.view_jobs")
-    assert (printed.stderr, len(printed.stdout.splitlines())) == ("", 1)
-    answer = httpx.get(f"{address_of(up)}/v1/jobs", headers={"Authorization": f"Bearer {printed.stdout.strip()}"})
+    assert (printed.err, len(printed.out.splitlines())) == ("", 1)
+    answer = httpx.get(f"{address_of(up)}/v1/jobs", headers={"Authorization": f"Bearer {printed.out.strip()}"})
     assert answer.status_code == 200
 
 
 def test_other_commands_find_the_servers(up: Up) -> None:
     """A command in the same directory uses the embedded servers."""
-    assert up.run("migrate").returncode == 0
+    assert up.run("migrate").status == 0
 
 
 def test_second_up_is_one_line(up: Up) -> None:
     """The data directory is taken: exit 2, one line."""
     second = up.run("up", "--port", "0")
-    assert (second.returncode, second.stdout) == (2, "")
-    assert second.stderr == f"celeriac: {up.data_dir} is in use by another `celeriac up`\n"
+    assert (second.status, second.out) == (2, "")
+    assert second.err == f"celeriac: {up.data_dir} is in use by another `celeriac up`\n"
 
 
 @pytest.mark.parametrize("part", ["celeriac api", "celeriac worker", "valkey-server", "postgres -D"])
@@ -471,7 +469,7 @@ def test_token_carries_what_was_asked_for(alone: Up) -> None:
     """Subject, organization, permissions and lifetime are those of the options; the secret is that of an `up`."""
     secret = signing_secret(Settings(data_dir=alone.data_dir, database_url="", jwt_secret=""))  # type: ignore[arg-type]
     options = ("--organization", "acme", "--user", "u1", "--permission", "b", "--permission", "a", "--expires", "90s")
-    token = alone.run("token", *options).stdout
+    token = alone.run("token", *options).out
     claims = jwt.decode(token.strip(), secret, ["HS256"], audience="celeriac", issuer="celeriac")
     assert (claims["sub"], claims["org"], claims["permissions"]) == ("u1", "acme", ["a", "b"])
     assert claims["exp"] - claims["iat"] == 90
@@ -480,7 +478,7 @@ def test_token_carries_what_was_asked_for(alone: Up) -> None:
 def test_admin_has_the_handlers_permissions(alone: Up) -> None:
     """`--admin` is every permission in the organization, without any server running."""
     signing_secret(Settings(data_dir=alone.data_dir, database_url="", jwt_secret=""))  # type: ignore[arg-type]
-    token = alone.run("token", "--organization", "acme", "--user", "u1", "--admin").stdout
+    token = alone.run("token", "--organization", "acme", "--user", "u1", "--admin").out
     claims = jwt.decode(token.strip(), options={"verify_signature": False})
     assert {"jobs.create_jobs", "jobs.view_all", "reports.export_reports"} <= set(claims["permissions"])
     assert "jobs.manage_jobs" in claims["permissions"]
@@ -498,13 +496,13 @@ def test_lifetime_is_checked(lifetime: str) -> None:
 def test_part_without_servers_is_one_line(alone: Up, part: str) -> None:
     """Without URLs and without a running `up` a part says what is missing, without a traceback."""
     ended = alone.run(part, *(("--port", "0") if part == "api" else ()))
-    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (2, "", 1)
-    assert ended.stderr.startswith("celeriac: DATABASE_URL is not set")
+    assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
+    assert ended.err.startswith("celeriac: DATABASE_URL is not set")
 
 
 def test_wrong_setting_is_one_line(alone: Up) -> None:
     """A wrong setting stops the start with one line that names it."""
     alone.environment["CELERIAC_HEARTBEAT"] = "often"
     ended = alone.run("up")
-    assert (ended.returncode, ended.stderr.count("\n")) == (2, 1)
-    assert ended.stderr.startswith("celeriac: CELERIAC_HEARTBEAT: ")
+    assert (ended.status, ended.err.count("\n")) == (2, 1)
+    assert ended.err.startswith("celeriac: CELERIAC_HEARTBEAT: ")
