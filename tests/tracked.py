@@ -90,6 +90,15 @@ def outcome(job: JobRecord, kind: OutcomeKind, **details: Any) -> Outcome:
     return Outcome(job.fence, kind, "worker-1", job.attempt, **details)
 
 
+def reap(connection: Connection, lease_timeout: timedelta, limit: int, **options: Any) -> list[Settled]:
+    """Release the jobs of workers that are dead, as upkeep does; what became of them."""
+    running, stopping = jobs.orphans(connection, lease_timeout, limit)
+    for fence in stopping:
+        jobs.stopped(connection, fence, actor="upkeep", how="worker lost")
+    lost = [Outcome(fence, "lost", "upkeep") for fence in running]
+    return [settled for each in lost for settled in jobs.settle(connection, [each], **options)]
+
+
 @dataclass(frozen=True)
 class Tracked:
     """The verbs and the reads, on one connection."""

@@ -6,19 +6,18 @@ Every verb takes a connection, and is one transaction of its own on `Database.au
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Row
-from sqlalchemy.exc import DBAPIError
 
 from tracking import statements
 from tracking.admission import holds
 from tracking.admission.holds import Limits
-from tracking.db import is_away, run
+from tracking.db import run
 from tracking.errors import IdempotencyConflict, IllegalMove, InvalidValue, JobNotFound, UnknownDependency
 from tracking.models import (
     Attempt,
@@ -224,33 +223,11 @@ def send_again(connection: Connection, fences: Sequence[Fence]) -> list[UUID]:
     return list(connection.execute(statements.SEND_AGAIN, _unnested(fences)).scalars())
 
 
-def reap(
-    connection: Connection,
-    lease_timeout: timedelta,
-    limit: int,
-    *,
-    refused: Callable[[Fence, DBAPIError], object] | None = None,
-    max_losses: int = MAX_LOSSES,
-) -> list[Settled]:
-    """Release the running jobs of workers without a heartbeat for `lease_timeout`; returns what became of them.
-
-    `refused` is told of those that the database refuses to release, and the others go on; None: it is raised.
-    """
+def orphans(connection: Connection, lease_timeout: timedelta, limit: int) -> tuple[Sequence[Fence], Sequence[Fence]]:
+    """The running jobs, and the stopping bodies, of workers without a heartbeat for `lease_timeout`."""
     parameters = {"timeout": lease_timeout, "limit": limit}
-    lost = _fences(connection.execute(statements.ORPHANS, parameters))
-    abandoned = _fences(connection.execute(statements.ABANDONED_STOPS, parameters))
-    reaped: list[Settled] = []
-    for fence in [*lost, *abandoned]:
-        try:
-            if fence in abandoned:
-                stopped(connection, fence, actor="upkeep", how="worker lost")
-            else:
-                reaped += settle(connection, [Outcome(fence, "lost", "upkeep")], max_losses=max_losses)
-        except DBAPIError as error:
-            if refused is None or is_away(error):
-                raise
-            refused(fence, error)
-    return reaped
+    running = _fences(connection.execute(statements.ORPHANS, parameters))
+    return running, _fences(connection.execute(statements.ABANDONED_STOPS, parameters))
 
 
 def _unknown_dependencies(connection: Connection, job: NewJob, scope: Scope) -> Sequence[UUID]:

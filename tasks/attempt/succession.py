@@ -87,12 +87,6 @@ def end_elsewhere(connection: Connection, settled: Settled) -> list[JobRecord]:
     return submit(connection, [*_errbacks_of(ended), *_end_successors(connection, settled.job_id)])
 
 
-def reaped(settled: Settled) -> list[JobRecord]:
-    """The same for one whose worker died, in a transaction of its own."""
-    with database().begin() as connection:
-        return end_elsewhere(connection, settled)
-
-
 def ended_with(job_id: UUID) -> list[JobRecord]:
     """End what waited for a job whose end is in its row already; returns the errbacks of those."""
     with database().autocommit() as connection:

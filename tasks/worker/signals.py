@@ -137,9 +137,20 @@ def accept_alone(outcome: Outcome) -> Accepted | None:
     return (settled[0], []) if settled else None
 
 
+def settle_elsewhere(outcome: Outcome) -> list[Settled]:
+    """Write an outcome that its own process could not write, and what follows from it, in one transaction."""
+    with database().begin() as connection:
+        settled = jobs.settle(connection, [outcome], max_losses=settings().max_losses)
+        followers = [job for each in settled for job in succession.end_elsewhere(connection, each)]
+    for follower in followers:
+        submission.dispatch(follower)
+    _follow(settled)
+    return settled
+
+
 def lose(outcome: Outcome) -> None:
     """Write that the process of an attempt has died, or that nobody runs it; the job runs again, or has failed."""
-    settled = _settle_elsewhere(outcome)
+    settled = settle_elsewhere(outcome)
     with database().autocommit() as connection:
         if not settled and not jobs.stopped(connection, outcome.fence, actor=UPKEEP, how="killed"):
             jobs.redispatch(connection, outcome.fence)  # the child died before it could claim
@@ -208,18 +219,8 @@ def _accept(request: Any, now: Running, outcome: Outcome) -> Accepted | None:
     return replace(settled[0], is_followed=is_left), followers
 
 
-def _settle_elsewhere(outcome: Outcome) -> list[Settled]:
-    with database().begin() as connection:
-        settled = jobs.settle(connection, [outcome], max_losses=settings().max_losses)
-        followers = [job for each in settled for job in succession.end_elsewhere(connection, each)]
-    for follower in followers:
-        submission.dispatch(follower)
-    _follow(settled)
-    return settled
-
-
 def _fail(outcome: Outcome, handler: Any) -> None:
-    settled = _settle_elsewhere(outcome)
+    settled = settle_elsewhere(outcome)
     if settled:
         _trip(handler, settled[0].job_id)
     else:
@@ -230,7 +231,7 @@ def _fail(outcome: Outcome, handler: Any) -> None:
 def _fail_unknown(outcome: Outcome) -> None:
     """The pool gave back an error instead of an outcome: of a task that never began, or of one that nobody settled."""
     failure = outcome.failure or Failure("Exception", "")
-    if not _settle_elsewhere(outcome):
+    if not settle_elsewhere(outcome):
         with database().autocommit() as connection:
             jobs.fail_waiting(connection, outcome.fence, actor=UPKEEP, error_type=failure.type, message=failure.message)
     log.error("job.cannot_run", job_id=str(outcome.fence.job_id), error=failure.type)

@@ -16,11 +16,10 @@ import structlog
 from celery import bootsteps
 from celery.worker.components import Pool
 
-from tasks import submission
 from tasks.attempt import succession
 from tasks.broker import admitting
 from tasks.broker.dispatcher import Publisher, dispatcher
-from tasks.failures import failures
+from tasks.failures import alone
 from tasks.leader.duties import Duties, Duty
 from tasks.leader.lost_messages import Resending
 from tasks.leader.pruning import Pruning
@@ -28,10 +27,11 @@ from tasks.persistence import persist, recorder
 from tasks.worker import lease
 from tasks.worker.reconciling import Reconciling
 from tasks.worker.shutdown import HandingBack
+from tasks.worker.signals import settle_elsewhere
 from tasks.worker.stopping import Stopping
 from tracking import jobs, leadership, workers
 from tracking.db import Connection, SQLAlchemyError, database, ping
-from tracking.models import Fence, JobRecord
+from tracking.models import JobRecord, Outcome
 from tracking.settings import settings
 
 log = structlog.get_logger(__name__)
@@ -43,6 +43,7 @@ REAP_INTERVAL = 2.0
 GATES_INTERVAL = 1.0  # seconds between two looks at pauses, circuits and dependencies
 FORGET_INTERVAL = 60.0
 LOST_WORKERS = "lost workers"
+ACTOR = "upkeep"
 RECONCILING_INTERVAL = 3.0  # seconds between two looks for rows without a body
 STOPPING_INTERVAL = 1.0  # seconds between two looks for cancelled bodies
 FORGET_AFTER = timedelta(days=1)
@@ -239,15 +240,14 @@ class Sending:
 def _reap() -> None:
     timeout = timedelta(seconds=settings().lease_timeout)
     with database().autocommit() as connection:
-        reaped = jobs.reap(connection, timeout, BATCH, refused=_note_refusal, max_losses=settings().max_losses)
-    for lost in reaped:
-        log.error("worker.lost", job_id=str(lost.job_id), status=str(lost.status))
-        for errback in succession.reaped(lost):
-            submission.dispatch(errback)
-
-
-def _note_refusal(fence: Fence, error: Exception) -> None:
-    failures.note("worker.lost_refused", error, job_id=str(fence.job_id))
+        running, stopping = jobs.orphans(connection, timeout, BATCH)
+    for fence in running:
+        with alone("worker.lost_refused", job_id=str(fence.job_id)):
+            for lost in settle_elsewhere(Outcome(fence, "lost", ACTOR)):
+                log.error("worker.lost", job_id=str(lost.job_id), status=str(lost.status))
+    for fence in stopping:
+        with alone("worker.lost_refused", job_id=str(fence.job_id)), database().autocommit() as connection:
+            jobs.stopped(connection, fence, actor=ACTOR, how="worker lost")
 
 
 def _forget_workers() -> None:

@@ -15,7 +15,7 @@ from tasks.progress import Reporter
 from tests.handling import workplace
 from tests.live import Platform, eventually
 from tests.platform.test_cancel import cancel_row
-from tracking import jobs
+from tests.tracked import reap
 from tracking.models import Attempt, Fence, Owner
 
 ATTEMPT = Attempt(Fence(uuid4(), 1), 1, Owner("acme", "u1"), None, "doubting", 0, 3, None, None)
@@ -36,7 +36,7 @@ def test_an_attempt_whose_worker_was_given_up_is_not_the_jobs_any_more(running: 
     job_id = running.submit("doubting", str(witness := tmp_path / "answers"))
     running.wait_for(job_id, "running")
     with running.database.autocommit() as connection:
-        jobs.reap(connection, timedelta(0), 10)
+        reap(connection, timedelta(0), 10)
     job = running.wait_for(job_id)
     assert (job.status, job.attempt, job.result) == ("succeeded", 2, True)
     eventually(lambda: "False" in witness.read_text(), within=5, what="the answer of the first attempt")

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from unittest.mock import Mock, patch
+from unittest.mock import Mock
 from uuid import uuid4
 
 import pytest
@@ -160,7 +160,7 @@ def test_a_row_that_cannot_be_released_costs_no_other_its_release(
     sql = f"ALTER TABLE jobs ADD CONSTRAINT refuse CHECK (id <> '{refused.id}' OR status <> 'queued')"
     tracked.connection.execute(text(sql))
     try:
-        with workplace(url, tmp_path), capture_logs() as logs, patch.object(upkeep, "failures", Failures()):
+        with workplace(url, tmp_path), capture_logs() as logs:
             upkeep._reap()
     finally:
         tracked.connection.execute(text("ALTER TABLE jobs DROP CONSTRAINT refuse"))
@@ -168,6 +168,22 @@ def test_a_row_that_cannot_be_released_costs_no_other_its_release(
     assert tracked.get(refused.id).status == "running"
     [told] = [each for each in logs if each["event"] == "worker.lost_refused"]
     assert told["job_id"] == str(refused.id)
+
+
+def test_a_lost_job_fails_together_with_the_call_of_its_errbacks(
+    pool: Database, tracked: Tracked, tmp_path: Path
+) -> None:
+    """While the errback cannot be written, the job is not failed: a crash between the two would lose the call."""
+    delivery = {"link_error": [{"task": "noop", "args": [], "kwargs": {}, "options": {}, "immutable": True}]}
+    lost = tracked.start(tracked.submit(job_type="add", delivery=delivery), lease=uuid4())
+    url = pool.engine.url.render_as_string(hide_password=False)
+    tracked.connection.execute(text("ALTER TABLE jobs ADD CONSTRAINT refuse CHECK (job_type <> 'noop')"))
+    with workplace(url, tmp_path, CELERIAC_MAX_LOSSES="1"):
+        try:
+            upkeep._reap()
+        finally:
+            tracked.connection.execute(text("ALTER TABLE jobs DROP CONSTRAINT refuse"))
+    assert [(job.id, job.status) for job in tracked.all()] == [(lost.id, "running")]
 
 
 def test_a_lock_that_a_duty_waits_for_delays_neither_the_dead_workers_jobs_nor_others(

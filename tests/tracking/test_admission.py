@@ -19,7 +19,7 @@ from tasks.broker import admitting
 from tasks.worker import upkeep
 from tasks.worker.upkeep import Sending
 from tests.holding import GLOBEX, Platform, fill, limited
-from tests.tracked import HOUR, Tracked, check_rows, new_job, outcome, wish
+from tests.tracked import HOUR, Tracked, check_rows, new_job, outcome, reap, wish
 from tracking import jobs, workers
 from tracking.admission import circuits, holds
 from tracking.admission.functions import FUNCTIONS
@@ -233,7 +233,7 @@ def test_a_worker_that_is_lost_takes_no_slot_with_it(two: Platform, tracked: Tra
     again, cancelled = (tracked.start(job, lease=dead) for job in two.submit_many(2))
     waiting = two.submit()
     tracked.cancel(cancelled)
-    jobs.reap(tracked.connection, timedelta(seconds=20), 100)
+    reap(tracked.connection, timedelta(seconds=20), 100)
     assert two.turn() == [waiting.id]
     assert two.in_flight() == [again.id, waiting.id]
 

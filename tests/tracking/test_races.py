@@ -18,7 +18,7 @@ import pytest
 from sqlalchemy import Connection
 
 from tests.holding import Platform, fill, limited
-from tests.tracked import ACME, HOUR, LEASE_TIMEOUT, Tracked, check_rows, new_job, outcome, wish
+from tests.tracked import ACME, HOUR, LEASE_TIMEOUT, Tracked, check_rows, new_job, outcome, reap, wish
 from tracking import groups, jobs
 from tracking.admission import holds
 from tracking.admission.holds import UNLIMITED
@@ -102,7 +102,7 @@ def _stopped(job: JobRecord) -> Action:
 
 
 def _reap(connection: Connection) -> Any:
-    return jobs.reap(connection, LEASE_TIMEOUT, 100)
+    return reap(connection, LEASE_TIMEOUT, 100)
 
 
 def _submit(key: str, request: str) -> Action:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 
 from celeriac import diagram
 from tests.properties import UNHURRIED
-from tests.tracked import ACME, HOUR, KINDS, LEASE_TIMEOUT, SITUATIONS, Tracked, check_job, wish
+from tests.tracked import ACME, HOUR, KINDS, LEASE_TIMEOUT, SITUATIONS, Tracked, check_job, reap, wish
 from tracking import jobs, revocations, states
 from tracking.admission import holds
 from tracking.admission.holds import UNLIMITED
@@ -192,7 +192,7 @@ def _release_due(tracked: Tracked, job: JobRecord) -> Any:
 
 
 def _reap(tracked: Tracked, job: JobRecord) -> Any:
-    return jobs.reap(tracked.connection, LEASE_TIMEOUT, 10)
+    return reap(tracked.connection, LEASE_TIMEOUT, 10)
 
 
 ALL_WAITING = ("queued", "scheduled", "retrying", "backoff")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError
 
 from tests.properties import ON_ONE_DATABASE
-from tests.tracked import ACME, HOUR, KINDS, LEASE_TIMEOUT, Tracked, check_rows, new_job, outcome, wish
+from tests.tracked import ACME, HOUR, KINDS, LEASE_TIMEOUT, Tracked, check_rows, new_job, outcome, reap, wish
 from tracking import acting_as, groups, jobs, workers
 from tracking.admission import holds
 from tracking.admission.holds import UNLIMITED
@@ -857,7 +857,7 @@ def test_the_jobs_of_a_dead_worker_run_again(tracked: Tracked) -> None:
     """Those of a living one go on."""
     dead, alive = tracked.register_worker(seen=LEASE_TIMEOUT), tracked.register_worker()
     lost, running = (tracked.start(tracked.submit(), lease=lease) for lease in (dead, alive))
-    [settled] = jobs.reap(tracked.connection, LEASE_TIMEOUT, 10)
+    [settled] = reap(tracked.connection, LEASE_TIMEOUT, 10)
     assert (settled.job_id, settled.status) == (lost.id, Status.QUEUED)
     assert (tracked.get(lost.id).losses, tracked.history(lost)[-1].actor) == (1, "upkeep")
     assert tracked.get(running.id) == running
@@ -868,7 +868,7 @@ def test_a_worker_that_has_left_is_dead_at_once(tracked: Tracked) -> None:
     lease = tracked.register_worker()
     running = tracked.start(tracked.submit(), lease=lease)
     workers.leave(tracked.connection, lease)
-    assert [settled.job_id for settled in jobs.reap(tracked.connection, LEASE_TIMEOUT, 10)] == [running.id]
+    assert [settled.job_id for settled in reap(tracked.connection, LEASE_TIMEOUT, 10)] == [running.id]
 
 
 def test_a_heartbeat_brings_a_worker_back(tracked: Tracked) -> None:
@@ -876,13 +876,13 @@ def test_a_heartbeat_brings_a_worker_back(tracked: Tracked) -> None:
     lease = tracked.register_worker(seen=HOUR)
     tracked.start(tracked.submit(), lease=lease)
     workers.beat(tracked.connection, lease, name="worker-1", pid=1, queues=["default"], concurrency=2)
-    assert jobs.reap(tracked.connection, LEASE_TIMEOUT, 10) == []
+    assert reap(tracked.connection, LEASE_TIMEOUT, 10) == []
 
 
 def test_the_outcome_of_a_worker_that_was_thought_dead_is_refused(tracked: Tracked) -> None:
     """Its job may be running somewhere else already."""
     running = tracked.start(tracked.submit(), lease=tracked.register_worker(seen=HOUR))
-    jobs.reap(tracked.connection, LEASE_TIMEOUT, 10)
+    reap(tracked.connection, LEASE_TIMEOUT, 10)
     assert tracked.settle(running, "succeeded") == []
     assert not jobs.report(tracked.connection, Progress(running.fence, 1, percent=50))
 
@@ -892,7 +892,7 @@ def test_a_job_that_kills_its_workers_is_not_reaped_for_ever(tracked: Tracked) -
     job = tracked.submit()
     for _ in range(3):
         tracked.start(job, lease=tracked.register_worker(seen=HOUR))
-        [settled] = jobs.reap(tracked.connection, LEASE_TIMEOUT, 10)
+        [settled] = reap(tracked.connection, LEASE_TIMEOUT, 10)
         job = tracked.get(job.id)
     assert (settled.status, job.error_message) == (Status.FAILED, "the job took down 3 workers")
 
@@ -901,7 +901,7 @@ def test_the_reaper_takes_no_more_than_its_limit(tracked: Tracked) -> None:
     """The rest comes with the next call."""
     for _ in range(3):
         tracked.start(tracked.submit(), lease=uuid4())
-    assert [len(jobs.reap(tracked.connection, LEASE_TIMEOUT, 2)) for _ in range(3)] == [2, 1, 0]
+    assert [len(reap(tracked.connection, LEASE_TIMEOUT, 2)) for _ in range(3)] == [2, 1, 0]
 
 
 def test_the_living_workers_are_those_with_a_recent_heartbeat(tracked: Tracked) -> None:

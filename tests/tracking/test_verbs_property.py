@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 )
 
 from tests.properties import ON_ONE_DATABASE
-from tests.tracked import ACME, HOUR, KINDS, LEASE_TIMEOUT, Tracked, check_job, empty, new_job, wish
+from tests.tracked import ACME, HOUR, KINDS, LEASE_TIMEOUT, Tracked, check_job, empty, new_job, reap, wish
 from tracking import jobs, successors
 from tracking.admission import holds
 from tracking.admission.holds import UNLIMITED
@@ -251,7 +251,7 @@ class Jobs(RuleBasedStateMachine):
     def worker_dies(self) -> None:
         """With all that it ran; upkeep notices, and another worker starts."""
         self.tracked.age_heartbeat(self.lease, LEASE_TIMEOUT)
-        settled = jobs.reap(self.tracked.connection, LEASE_TIMEOUT, 100, max_losses=MAX_LOSSES)
+        settled = reap(self.tracked.connection, LEASE_TIMEOUT, 100, max_losses=MAX_LOSSES)
         running = [job for job in self.jobs.values() if job.status is Status.RUNNING]
         assert {each.job_id for each in settled} == {job.id for job in running}
         for job in running:
@@ -263,7 +263,7 @@ class Jobs(RuleBasedStateMachine):
     @rule()
     def upkeep_looks(self) -> None:
         """While everybody lives and nothing is due it changes nothing."""
-        assert jobs.reap(self.tracked.connection, LEASE_TIMEOUT, 100) == []
+        assert reap(self.tracked.connection, LEASE_TIMEOUT, 100) == []
         assert holds.lift_due(self.tracked.connection, UNLIMITED, 100) == []
 
     @invariant()
