@@ -27,7 +27,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo up test check format bench chaos lock clean
+.PHONY: help setup demo up test check format bench chaos sql lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -44,11 +44,12 @@ test: $(READY) ## Run the tests: first the quick ones, then those of live platfo
 	.venv/bin/pytest $(SPREAD) $(foreach live,$(LIVE),--ignore $(live)) $(ARGS) || $(NOTHING)
 	.venv/bin/pytest $(SPREAD) $(LIVE) $(ARGS) || $(NOTHING)
 
-check: $(READY) ## Check style, format, types and the direction of imports
+check: $(READY) ## Check style, format, types, the direction of imports and the SQL
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-logo
+	.venv/bin/sqlfluff lint --nocolor --disable-progress-bar tracking/rendered.sql
 
 format: $(READY) ## Format the code and fix what can be fixed safely
 	.venv/bin/ruff check --fix
@@ -59,6 +60,9 @@ bench: $(READY) ## Measure Celeriac against bare Celery
 
 chaos: $(READY) ## Break servers and processes under load for 3 minutes (CHAOS_MINUTES), and check every promise
 	.venv/bin/python -m bench.chaos $(ARGS)
+
+sql: $(READY) ## Write tracking/rendered.sql anew, after a change of a statement
+	.venv/bin/python -m tracking.rendered
 
 lock: $(UV) ## Lock the dependencies anew (ARGS=--upgrade for the newest)
 	$(COMPILE) $(ARGS) requirements/build.in -o requirements/build.lock

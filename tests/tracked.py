@@ -26,7 +26,6 @@ from tracking.models import (
     JobRecord,
     NewJob,
     Outcome,
-    OutcomeKind,
     Owner,
     Scope,
     Settled,
@@ -35,7 +34,7 @@ from tracking.reads import lists
 from tracking.schema import history
 from tracking.schema import jobs as table
 from tracking.sql import record
-from tracking.states import FINISHED, MOVES, Event, Status, is_legal
+from tracking.states import FINISHED, MOVES, Event, OutcomeKind, Status, is_legal
 
 ACME = Scope("acme", None)
 HOUR = timedelta(hours=1)

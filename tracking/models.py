@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 from uuid import UUID
 
-from tracking.states import Event, Hold, Status
+from tracking.states import Event, Hold, OutcomeKind, Status
 
 JsonObject = Mapping[str, Any]
 
@@ -31,6 +31,11 @@ class Fence:
     job_id: UUID
     dispatch: int
 
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """As the statements want them."""
+        return {"id": self.job_id, "dispatch": self.dispatch}
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
@@ -38,6 +43,11 @@ class Scope:
 
     organization_id: str
     user_id: str | None
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """As the statements want them."""
+        return {"organization_id": self.organization_id, "user_id": self.user_id}
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,9 +273,6 @@ class Progress:
     total_steps: int | None = None
     milestones: Sequence[Milestone] = ()
     moved_on: bool = True
-
-
-OutcomeKind = Literal["succeeded", "failed", "retry", "lost", "released", "returned", "cancelled", "replaced"]
 
 
 @dataclass(frozen=True, slots=True)

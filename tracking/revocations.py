@@ -14,9 +14,9 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, text
 
+from tracking.jobs.cancel import cancelling
 from tracking.models import Cancelled
 from tracking.sql import listed, record
-from tracking.statements import cancelling
 from tracking.states import ACTIVE, Event, Status
 
 KEPT = timedelta(hours=3)  # Celery 5.7: CELERY_WORKER_REVOKE_EXPIRES

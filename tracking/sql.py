@@ -1,35 +1,83 @@
-"""What the SQL of the verbs is put together from."""
+"""What the SQL of the verbs is put together from. Parameters are written `:name`, with a CAST where a type is open."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Row, TextClause, bindparam, text
-from sqlalchemy.types import TypeEngine
+from psycopg.types.json import Jsonb
+from sqlalchemy import Row
 
 from tracking.models import JobRecord
 from tracking.schema import jobs
-from tracking.states import Hold, Status
+from tracking.states import Event, Hold, Status, sources
+
+SCOPE = "organization_id = :organization_id AND (CAST(:user_id AS text) IS NULL OR user_id = :user_id)"
+
+ACTOR = "CAST(:actor AS text)"
 
 
-def listed(statuses: tuple[Status, ...]) -> str:
-    """The statuses as SQL literals."""
-    return ", ".join(f"'{status}'" for status in statuses)
+def move(
+    event: Event | str,
+    change: str,
+    detail: str,
+    *,
+    find: str = "",
+    read: str = "",
+    locked: str = "",
+    given: str = "",
+    to: Status | None = None,
+    out_of: Sequence[Status] = (),
+    beside: str = "",
+    guard: str = "",
+    returning: str = "jobs.*, locked.from_status",
+    logs: str = "moved",
+    answer: str = "SELECT * FROM moved",
+    **columns: str,
+) -> str:
+    """SQL: lock rows, change those that are as expected, write a history row for each of them, and answer.
+
+    locked: a SELECT of `id` and `from_status` that locks; or `find`, the condition for it, and `read`, more columns of
+        the locked rows, as they were before. `given`: common table expressions that it uses.
+    to: the new status. The guard is that the state machine has this move, as this event, from the status of the locked
+        row; `out_of`: from these statuses only. Without it the status stays. `guard`: what else must be so of that row.
+    beside: what else the change reads, an item of a FROM.
+    event: an Event, or SQL for one. `logs`: the rows to write history of, when they are not simply those that moved.
+        columns: further arguments of `logged`.
+    """
+    if to is not None:
+        legal = sources(Event(event), to)
+        assert set(out_of) <= set(legal), (event, to, out_of)  # noqa: S101 - of this program, when it is imported
+        change = f"status = '{to}', {change}"
+        guard = f"from_status IN ({listed(out_of or legal)})" + (guard and f" AND {guard}")
+    locked = locked or f"SELECT id, status AS from_status{read and f', {read}'} FROM jobs WHERE {find} FOR UPDATE"
+    return f"""
+    WITH {given and f"RECURSIVE {given}, "}locked AS (
+        {locked}
+    ), moved AS (
+        UPDATE jobs
+        SET {change}, updated_at = clock_timestamp()
+        FROM locked{beside and f", {beside}"}
+        WHERE jobs.id = locked.id{guard and f" AND {guard}"}
+        RETURNING {returning}
+    ), logged AS ({logged(logs, event, detail, **columns)}
+    )
+    {answer}"""
 
 
 def logged(
     changed: str,
-    event: str,
-    actor: str,
+    event: Event | str,
     detail: str,
     *,
+    actor: str = ACTOR,
     dispatch: str = "dispatch",
     kept: str = "'{}'",
     circuit_key: str = "NULL",
     at: str = "clock_timestamp()",
 ) -> str:
-    """The INSERT of one history row for each row of `changed`: the job's columns and `from_status`.
+    """SQL: the INSERT of one history row for each row of `changed`: the job's columns and `from_status`.
 
     What is null in `detail` is left out at every depth; `kept` is added as it is. `circuit_key`: of the circuit in
     which the event counts.
@@ -37,19 +85,37 @@ def logged(
     return f"""
         INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                              attempt, dispatch, actor, detail, circuit_key, at)
-        SELECT id, organization_id, user_id, job_type, {event}, from_status, status,
-               attempt, {dispatch}, {actor}, jsonb_strip_nulls({detail}) || {kept}, {circuit_key}, {at}
+        SELECT id, organization_id, user_id, job_type, {f"'{event}'" if isinstance(event, Event) else event},
+               from_status, status, attempt, {dispatch}, {actor},
+               jsonb_strip_nulls({detail}) || {kept}, {circuit_key}, {at}
         FROM {changed}"""
 
 
-def statement(sql: str, **types: type[TypeEngine[Any]] | TypeEngine[Any]) -> TextClause:
-    """A statement whose parameters have these types."""
-    return text(sql).bindparams(*(bindparam(name, type_=kind) for name, kind in types.items()))
+def listed(words: Sequence[str]) -> str:
+    """SQL: the words of a vocabulary, such as statuses, as literals."""
+    return ", ".join(f"'{word}'" for word in words)
 
 
-def for_driver(sql: str) -> str:
+def chosen(value: str, outcomes: Mapping[Any, Any]) -> str:
+    """SQL: what `outcomes` has for a value."""
+    cases = " ".join(f"WHEN '{key}' THEN '{outcome}'" for key, outcome in outcomes.items())
+    return f"CASE {value} {cases} END"
+
+
+def jsonb(value: Any) -> Jsonb | None:
+    """A parameter: JSON, or a null of SQL for None."""
+    return None if value is None else Jsonb(value)
+
+
+class DriverSql(str):
+    """SQL for db.run, which goes to psycopg as it is."""
+
+    __slots__ = ()
+
+
+def for_driver(sql: str) -> DriverSql:
     """The same SQL with its parameters written as psycopg wants them: `:name` becomes `%(name)s`."""
-    return re.sub(r"(?<![:\w]):([a-z_]+)", r"%(\1)s", sql)
+    return DriverSql(re.sub(r"(?<![:\w]):([a-z_]+)", r"%(\1)s", sql))
 
 
 def record(row: Row[Any] | Any, **known: Any) -> JobRecord:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Literal
 
 
 class Status(StrEnum):
@@ -83,6 +84,20 @@ MOVES: tuple[Move, ...] = (
     Move(Status.CANCELLED, Status.QUEUED, Event.RETRIED, "retry"),
 )
 
+# How an attempt can end, and where its job goes then.
+OutcomeKind = Literal["succeeded", "failed", "retry", "lost", "released", "returned", "replaced", "cancelled"]
+ENDS: dict[OutcomeKind, Status] = {
+    "succeeded": Status.SUCCEEDED,
+    "failed": Status.FAILED,
+    "retry": Status.RETRYING,
+    "cancelled": Status.CANCELLED,
+    "released": Status.QUEUED,
+    "replaced": Status.QUEUED,
+    "lost": Status.QUEUED,
+    "returned": Status.QUEUED,
+}
+LOSSES: tuple[OutcomeKind, ...] = ("lost", "returned")  # these are counted: after too many of them the job fails
+
 ACTIVE = (Status.QUEUED, Status.RUNNING, Status.RETRYING)
 WAITING = (Status.QUEUED, Status.RETRYING)
 FINISHED = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED)
@@ -96,6 +111,11 @@ def status_of(word: str) -> Status:
 def sources(event: Event, target: Status | None = None) -> tuple[Status, ...]:
     """The statuses from which `event` may happen (to `target`, when given), in the order of MOVES."""
     return tuple(dict.fromkeys(move.source for move in MOVES if move.event is event and target in (None, move.target)))
+
+
+def event_of(source: Status, target: Status) -> Event:
+    """What a move is recorded as. Raises StopIteration when there is no such move."""
+    return next(move.event for move in MOVES if move.source is source and move.target is target)
 
 
 def is_legal(source: Status, target: Status) -> bool:

@@ -14,17 +14,17 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Row, text
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
-from sqlalchemy.types import Text, Uuid
 
-from tracking import groups, jobs
-from tracking.admission.holds import ACTOR, Limits
-from tracking.admission.rule import FIRST_HOLD, let_through
+from tracking import groups
+from tracking.admission.holds import ACTOR, BY_ADMISSION, Limits
+from tracking.admission.rule import FIRST_HOLD, is_followed, let_through
+from tracking.jobs.submit import columns, revoked_by, submission, unless_revoked
+from tracking.jobs.submit import submit as accept
 from tracking.models import UNCALLED, Failure, JobRecord, JsonObject, NewJob, Scope, Submitted
-from tracking.schema import jobs as jobs_table
-from tracking.sql import listed, logged, record, statement
-from tracking.statements import is_followed, revoked_by
+from tracking.schema import jobs
+from tracking.sql import listed, logged, move, record
 from tracking.states import ACTIVE, FINISHED, WAITING, Event, Status
 from tracking.values import MESSAGE_BYTES, bounded
 
@@ -50,7 +50,7 @@ def submit(connection: Connection, job: NewJob, limits: Limits, *, scope: Scope)
 
     Wants a transaction. Raises what `jobs.submit` raises.
     """
-    submitted = jobs.submit(connection, job, limits, scope=scope)
+    submitted = accept(connection, job, limits, scope=scope)
     if submitted.created:
         _accompany(connection, job)
     return submitted
@@ -65,7 +65,7 @@ def plan(connection: Connection, planned: Sequence[NewJob]) -> list[JobRecord]:
     created: list[JobRecord] = []
     for start in range(0, len(planned), BATCH):
         batch = planned[start : start + BATCH]
-        rows = json.dumps([jobs.columns(job) for job in batch], default=str)  # ids and times as their text
+        rows = json.dumps([columns(job) for job in batch], default=str)  # ids and times as their text
         parameters = {"jobs": rows, "actor": batch[0].actor or batch[0].owner.user_id}
         created += [record(row) for row in connection.execute(PLAN, parameters)]
     return created
@@ -78,17 +78,17 @@ def call(connection: Connection, job: NewJob, limits: Limits, by: Collection[UUI
     there is no such row, or it has been called before.
     """
     parameters = {
-        **jobs.columns(job),
+        **submission(job),
+        **limits.parameters,
         "by": [each for each in by if isinstance(each, UUID)],
         "by_groups": [each for each in by if isinstance(each, str)],
-        **limits.parameters,
     }
     row = connection.execute(CALL, parameters).first()
     if row is None:
         return None
     _accompany(connection, job)
-    called = record(row, payload=parameters["payload"], delivery=parameters["delivery"])
-    return jobs.unless_revoked(connection, called, row.revoked_by)
+    called = record(row, payload=dict(job.payload), delivery=dict(job.delivery))
+    return unless_revoked(connection, called, row.revoked_by)
 
 
 def end(connection: Connection, job_id: UUID) -> list[Ended]:
@@ -207,7 +207,7 @@ def _end(
         "status": str(status),
         "error_type": UNCALLED,
         "error_message": bounded(failure.message, MESSAGE_BYTES),
-        "kept": {"exception": dict(exception)},
+        "kept": Jsonb({"exception": dict(exception)}),
         "batch": BATCH,
     }
     ended: list[Ended] = []
@@ -245,7 +245,7 @@ def _repr(exception: Mapping[str, Any]) -> str:
 _COLUMNS = """id, organization_id, user_id, project_id, job_type, priority, queue, max_retries, payload, delivery,
            parent_id, root_id, group_id, group_index, follows, follows_group"""
 
-PLAN = statement(
+PLAN = text(
     f"""
     WITH asked AS (
         SELECT * FROM jsonb_to_recordset(CAST(:jobs AS jsonb)) AS asked (
@@ -263,71 +263,59 @@ PLAN = statement(
                OR jobs.hold = 'dependency' AND jobs.follows_group <> excluded.follows_group
                   AND jobs.root_id = excluded.root_id)
           AND jobs.organization_id = excluded.organization_id
-        RETURNING *, CAST(NULL AS text) AS from_status, jobs.xmax = 0 AS is_new
+        RETURNING jobs.*, CAST(NULL AS text) AS from_status, jobs.xmax = 0 AS is_new
     ), logged AS ({
         logged(
             "created WHERE is_new",
-            f"'{Event.CREATED}'",
-            "CAST(:actor AS text)",
+            Event.CREATED,
             "jsonb_build_object('priority', priority, 'hold', hold, 'parentId', parent_id, 'rootId', root_id,"
             " 'groupId', group_id, 'follows', follows, 'followsGroup', follows_group)",
         )
     })
-    SELECT * FROM created WHERE is_new""",
+    SELECT * FROM created WHERE is_new"""
 )
 
 # What the caller has just sent does not come back: what is left of a long chain takes longer than all the rest.
-_ALL_BUT_SENT = ", ".join(name for name in jobs_table.c.keys() if name not in {"payload", "delivery"})  # noqa: SIM118 - SQLAlchemy's public name
+_ALL_BUT_SENT = ", ".join(name for name in jobs.c.keys() if name not in {"payload", "delivery"})  # noqa: SIM118 - SQLAlchemy's public name
 
 _RUNS = f"(from_status IN ({listed(WAITING)}) OR why = '{UNCALLED}')"
 
-CALL = statement(
-    f"""
-    WITH locked AS (
-        SELECT id, status AS from_status, hold AS held, error_type AS why FROM jobs
-        WHERE id = :id AND organization_id = :organization_id
-          AND (follows = ANY(:by) OR follows_group = ANY(:by_groups))
-        FOR UPDATE
-    ), moved AS (
-        UPDATE jobs
-        SET follows = NULL, follows_group = NULL, job_type = asked.job_type, queue = asked.queue,
+_HELD = "hold IN ('paused', 'circuit')"
+
+CALL = text(
+    move(
+        f"CASE WHEN from_status <> '{Status.QUEUED}' THEN '{Event.RETRIED}' WHEN {_HELD} THEN '{Event.HELD}'"
+        f" ELSE '{Event.DUE}' END",
+        f"""follows = NULL, follows_group = NULL, job_type = asked.job_type, queue = asked.queue,
             priority = :priority, max_retries = :max_retries, payload = :payload, delivery = :delivery,
             message = :message, group_id = :group_id, group_index = CAST(:group_index AS int),
             parent_id = coalesce(nullif(CAST(:parent_id AS uuid), jobs.id), jobs.parent_id),
             depends_on = asked.depends_on, circuit_key = asked.circuit_key, scheduled_at = asked.due_at,
-            status = CASE WHEN {_RUNS} THEN 'queued' ELSE jobs.status END,
+            status = CASE WHEN {_RUNS} THEN '{Status.QUEUED}' ELSE jobs.status END,
             dispatch = dispatch + CASE WHEN {_RUNS} AND from_status NOT IN ({listed(WAITING)}) THEN 1 ELSE 0 END,
             (hold, sent_priority) = (SELECT {FIRST_HOLD}, sent.level FROM {let_through("asked")} WHERE {_RUNS}),
             due_at = CASE WHEN {_RUNS} THEN asked.due_at END,
             error_type = CASE WHEN {_RUNS} THEN NULL ELSE jobs.error_type END,
             error_message = CASE WHEN {_RUNS} THEN NULL ELSE jobs.error_message END,
             cancel_requested_at = CASE WHEN {_RUNS} THEN NULL ELSE jobs.cancel_requested_at END,
-            completed_at = CASE WHEN {_RUNS} THEN NULL ELSE jobs.completed_at END,
-            updated_at = clock_timestamp()
-        FROM locked, (SELECT CAST(:id AS uuid) AS id, CAST(:organization_id AS text) AS organization_id,
+            completed_at = CASE WHEN {_RUNS} THEN NULL ELSE jobs.completed_at END""",
+        f"jsonb_build_object('hold', CASE WHEN {_HELD} THEN hold ELSE held END)",
+        find="""id = :id AND organization_id = :organization_id
+          AND (follows = ANY(CAST(:by AS uuid[])) OR follows_group = ANY(CAST(:by_groups AS text[])))""",
+        read="hold AS held, error_type AS why",
+        beside="""(SELECT CAST(:id AS uuid) AS id, CAST(:organization_id AS text) AS organization_id,
                              'queued' AS status, 0 AS attempt, CAST(:priority AS int) AS priority,
                              CAST(NULL AS uuid) AS follows,
                              CAST(NULL AS text) AS follows_group,
                              CAST(:job_type AS text) AS job_type, CAST(:queue AS text) AS queue,
                              CAST(:depends_on AS uuid[]) AS depends_on, CAST(:circuit_key AS text) AS circuit_key,
                              coalesce(CAST(:scheduled_at AS timestamptz),
-                                      clock_timestamp() + CAST(:delay AS interval)) AS due_at) AS asked
-        WHERE jobs.id = locked.id
-        RETURNING jobs.*, locked.from_status, locked.held
-    ), logged AS ({
-        logged(
-            "moved WHERE status = 'queued'",
-            f"CASE WHEN from_status <> 'queued' THEN '{Event.RETRIED}' WHEN hold IN ('paused', 'circuit')"
-            f" THEN '{Event.HELD}' ELSE '{Event.DUE}' END",
-            f"'{ACTOR}'",
-            "jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END)",
-        )
-    })
-    SELECT {_ALL_BUT_SENT}, {revoked_by("moved")} AS revoked_by FROM moved""",
-    by=ARRAY(Uuid),
-    by_groups=ARRAY(Text),
-    payload=JSONB,
-    delivery=JSONB,
+                                      clock_timestamp() + CAST(:delay AS interval)) AS due_at) AS asked""",
+        returning="jobs.*, locked.from_status, locked.held",
+        actor=BY_ADMISSION,
+        logs=f"moved WHERE status = '{Status.QUEUED}'",
+        answer=f"SELECT {_ALL_BUT_SENT}, {revoked_by('moved')} AS revoked_by FROM moved",
+    )
 )
 
 CULPRIT = text(
@@ -355,42 +343,32 @@ FOLLOWERS = text(
 )
 
 
-END = statement(
-    f"""
-    WITH RECURSIVE doomed AS (
-        SELECT unnest(:roots) AS id
+_IS_CANCELLED = f"CAST(:status AS text) = '{Status.CANCELLED}'"
+
+END = text(
+    move(
+        f"CASE status WHEN '{Status.CANCELLED}' THEN '{Event.CANCELLED}' ELSE '{Event.FAILED}' END",
+        f"""status = :status, hold = NULL, due_at = NULL, error_type = :error_type, error_message = :error_message,
+            cancel_requested_at = CASE WHEN {_IS_CANCELLED} THEN clock_timestamp() END,
+            completed_at = clock_timestamp()""",
+        f"""CASE status WHEN '{Status.CANCELLED}' THEN jsonb_build_object('by', '{ACTOR}', 'reason', error_message)
+               ELSE jsonb_build_object('errorType', error_type, 'error', error_message, 'willRetry', false) END""",
+        given="""doomed AS (
+        SELECT unnest(CAST(:roots AS uuid[])) AS id
         UNION
         -- One probe of its index for each: a join, or another index, would read all that waits at every step.
         SELECT next.id FROM doomed CROSS JOIN LATERAL (
             SELECT id FROM jobs WHERE jobs.follows = doomed.id
             OFFSET 0) AS next
-    ), locked AS (
-        SELECT found.id, from_status FROM doomed CROSS JOIN LATERAL (
+    )""",
+        locked=f"""SELECT found.id, from_status FROM doomed CROSS JOIN LATERAL (
             SELECT id, status AS from_status, hold AS held FROM jobs WHERE jobs.id = doomed.id
             OFFSET 0 FOR UPDATE) AS found
         WHERE held = 'dependency' AND from_status IN ({listed(WAITING)})
-        LIMIT :batch
-    ), moved AS (
-        UPDATE jobs
-        SET status = :status, hold = NULL, due_at = NULL, error_type = :error_type, error_message = :error_message,
-            cancel_requested_at = CASE WHEN CAST(:status AS text) = '{Status.CANCELLED}' THEN clock_timestamp() END,
-            completed_at = clock_timestamp(), updated_at = clock_timestamp()
-        FROM locked
-        WHERE jobs.id = locked.id
-        RETURNING jobs.*, locked.from_status
-    ), logged AS ({
-        logged(
-            "moved",
-            f"CASE status WHEN '{Status.CANCELLED}' THEN '{Event.CANCELLED}' ELSE '{Event.FAILED}' END",
-            f"'{ACTOR}'",
-            f"CASE status WHEN '{Status.CANCELLED}' THEN jsonb_build_object('by', '{ACTOR}', 'reason', error_message)"
-            " ELSE jsonb_build_object('errorType', error_type, 'error', error_message, 'willRetry', false) END",
-            kept="CAST(:kept AS jsonb)",
-        )
-    })
-    SELECT * FROM moved""",
-    kept=JSONB,
-    roots=ARRAY(Uuid),
+        LIMIT :batch""",
+        actor=BY_ADMISSION,
+        kept="CAST(:kept AS jsonb)",
+    )
 )
 
 LEFT_BEHIND = text(

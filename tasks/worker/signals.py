@@ -33,8 +33,9 @@ from tracking.admission import circuits
 from tracking.crashpoints import FINISHED, SETTLED, crash_point
 from tracking.db import database
 from tracking.logs import configure_logging
-from tracking.models import Failure, Fence, JobRecord, Outcome, OutcomeKind, Settled
+from tracking.models import Failure, Fence, JobRecord, Outcome, Settled
 from tracking.settings import settings
+from tracking.states import OutcomeKind
 from tracking.values import MESSAGE_BYTES, bounded
 
 log = structlog.get_logger(__name__)

@@ -12,10 +12,11 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Connection, event, text
 
-from tracking import groups, jobs, retention, statements
+from tracking import groups, jobs, retention
 from tracking.admission import holds, organizations
 from tracking.admission.holds import Limits
 from tracking.db import Database
+from tracking.jobs.settle import ABANDONED_STOPS, ORPHANS
 from tracking.models import Filters, Scope
 from tracking.reads import explain, lists
 from tracking.retention import Policy
@@ -104,10 +105,10 @@ def upkeep() -> Iterator[tuple[str, Callable[[Connection], Any]]]:
     yield "due", partial(holds.lift_due, limits=Limits(5), batch=100)
     yield "undispatched", partial(jobs.undispatched, older_than=timedelta(seconds=5), limit=100)
     limits = {"timeout": timedelta(seconds=20), "limit": 100}
-    yield "orphans", lambda connection: connection.execute(statements.ORPHANS, limits).all()
+    yield "orphans", lambda connection: connection.execute(ORPHANS, limits).all()
     kept = Policy(dict.fromkeys(Status, timedelta(days=5)))
     yield "prune", partial(retention.prune, policy=kept, limit=200, dry_run=True)
-    yield "abandoned stops", lambda connection: connection.execute(statements.ABANDONED_STOPS, limits).all()
+    yield "abandoned stops", lambda connection: connection.execute(ABANDONED_STOPS, limits).all()
 
 
 @pytest.fixture

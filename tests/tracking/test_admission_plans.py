@@ -13,10 +13,12 @@ import pytest
 from sqlalchemy import Connection, text
 
 from tests.api.test_plans import FILL_HISTORY, _plans, _scanning
-from tracking import jobs, statements
 from tracking.admission import circuits, holds, organizations
 from tracking.admission.holds import Limits
 from tracking.db import Database
+from tracking.jobs.claim import CLAIM
+from tracking.jobs.settle import SUCCEED
+from tracking.jobs.submit import SUBMIT, submission
 from tracking.models import Fence, NewJob, Owner
 from tracking.settings import settings
 
@@ -88,8 +90,8 @@ def test_no_look_of_admission_scans_the_tables(filled: Database) -> None:
     plans: dict[str, list[str]] = {}
     times: dict[str, float] = {}
     with filled.begin() as connection:
-        for name in ("CLAIM", "SUCCEED", "SUBMIT"):
-            plans[name] = [_plan(connection, getattr(statements, name))]
+        for name, sql in (("claim", CLAIM), ("succeed", SUCCEED), ("submit", SUBMIT)):
+            plans[name] = [_plan(connection, sql)]
         for name, look in looks():
             began = time.monotonic()
             plans[name] = _plans(connection, look)
@@ -103,7 +105,7 @@ def test_no_look_of_admission_scans_the_tables(filled: Database) -> None:
 def _plan(connection: Connection, sql: str) -> str:
     new = NewJob(uuid4(), Owner("org-1", "user"), "another", "default", depends_on=[SOME])
     values = {
-        **jobs._submission(new),
+        **submission(new),
         **FIVE.parameters,
         "id": SOME,
         "dispatch": 1,

@@ -30,10 +30,10 @@ from tracking import jobs, workers
 from tracking.admission import circuits
 from tracking.db import Database
 from tracking.errors import IllegalMove
-from tracking.models import Attempt, Failure, Fence, JobRecord, Outcome, OutcomeKind, Owner, Progress, Scope
+from tracking.models import Attempt, Failure, Fence, JobRecord, Outcome, Owner, Progress, Scope
 from tracking.reads.explain import explain
 from tracking.schema import jobs as table
-from tracking.states import FINISHED, WAITING, Status
+from tracking.states import FINISHED, WAITING, OutcomeKind, Status
 
 ORGANIZATIONS = ("acme", "globex")
 TYPES = ("sound", "fragile")

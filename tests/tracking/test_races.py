@@ -24,8 +24,8 @@ from tracking.admission import holds
 from tracking.admission.holds import UNLIMITED
 from tracking.db import Database
 from tracking.errors import IdempotencyConflict, IllegalMove, TrackingError
-from tracking.models import Attempt, Cancelled, Fence, JobRecord, Outcome, OutcomeKind, Refusal, Submitted
-from tracking.states import FINISHED, Event, Status
+from tracking.models import Attempt, Cancelled, Fence, JobRecord, Outcome, Refusal, Submitted
+from tracking.states import FINISHED, Event, OutcomeKind, Status
 
 ROUNDS = 60
 THREADS = 8

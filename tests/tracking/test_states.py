@@ -18,9 +18,21 @@ from tracking import jobs, revocations, states
 from tracking.admission import holds
 from tracking.admission.holds import UNLIMITED
 from tracking.errors import IllegalMove
-from tracking.models import JobRecord, Outcome, OutcomeKind, Progress
+from tracking.models import JobRecord, Outcome, Progress
 from tracking.schema import jobs as table
-from tracking.states import ACTIVE, FINISHED, MOVES, WAITING, Event, Move, Status, can_cancel, can_retry, is_legal
+from tracking.states import (
+    ACTIVE,
+    FINISHED,
+    MOVES,
+    WAITING,
+    Event,
+    Move,
+    OutcomeKind,
+    Status,
+    can_cancel,
+    can_retry,
+    is_legal,
+)
 
 # The contract's "Moves", word by word.
 CONTRACT: dict[str, set[str]] = {

@@ -29,7 +29,6 @@ from tracking.models import (
     Fence,
     JobRecord,
     Milestone,
-    OutcomeKind,
     Owner,
     Progress,
     Refusal,
@@ -38,7 +37,7 @@ from tracking.models import (
 from tracking.ownership import current_owner
 from tracking.reads import lists
 from tracking.schema import jobs as table
-from tracking.states import Event, Hold, Status
+from tracking.states import Event, Hold, OutcomeKind, Status
 from tracking.values import MAX_INTEGER
 
 NO_TIME = timedelta(0)

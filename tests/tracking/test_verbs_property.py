@@ -25,8 +25,8 @@ from tracking.admission import holds
 from tracking.admission.holds import UNLIMITED
 from tracking.db import Database
 from tracking.errors import IdempotencyConflict, IllegalMove
-from tracking.models import Attempt, Claim, Fence, JobRecord, Outcome, OutcomeKind, Progress, Refusal
-from tracking.states import ACTIVE, FINISHED, WAITING, Hold, Status, can_cancel, can_retry
+from tracking.models import Attempt, Claim, Fence, JobRecord, Outcome, Progress, Refusal
+from tracking.states import ACTIVE, FINISHED, WAITING, Hold, OutcomeKind, Status, can_cancel, can_retry
 
 MAX_LOSSES = 2
 FENCES = ["both", "dispatch", "old attempt", "old dispatch"]

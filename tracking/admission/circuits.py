@@ -94,7 +94,7 @@ def opened(
 TRIP = text(
     """
     INSERT INTO circuits (job_type, organization_id, key, failures, pause, probe_at)
-    SELECT tried.job_type, tried.organization_id, tried.circuit_key, :failures, :pause,
+    SELECT tried.job_type, tried.organization_id, tried.circuit_key, CAST(:failures AS int), :pause,
            clock_timestamp() + CAST(:pause AS interval)
     FROM jobs AS tried
     WHERE tried.id = :job_id
@@ -104,7 +104,7 @@ TRIP = text(
                    AND history.circuit_key = tried.circuit_key
                  ORDER BY history.id DESC LIMIT :failures) AS latest) = :failures
     ON CONFLICT DO NOTHING
-    RETURNING *, false AS is_half_open"""
+    RETURNING circuits.*, false AS is_half_open"""
 )
 
 # Only when a circuit opens: once a job of anybody has succeeded, those that are open still are a matter of their own.

@@ -35,10 +35,11 @@ from tracking.admission.rule import (
 from tracking.models import UNCALLED, Fence, JobRecord
 from tracking.schema import IN_FLIGHT, organizations
 from tracking.settings import settings
-from tracking.sql import listed, logged, record
+from tracking.sql import listed, move, record
 from tracking.states import WAITING, Event, Status
 
 ACTOR = "admission"
+BY_ADMISSION = f"'{ACTOR}'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,28 +197,18 @@ def _records(connection: Connection, sql: Any, limits: Limits, **parameters: Any
 LOCK = text("SELECT pg_advisory_xact_lock(:lines, hashtext(:organization_id))")
 
 ADMIT = text(
-    f"""
-    WITH RECURSIVE {first_in_line()}, locked AS (
-        SELECT id, status AS from_status FROM jobs
+    move(
+        f"CASE WHEN hold IS NULL THEN '{Event.DUE}' ELSE '{Event.HELD}' END",
+        f"""hold = nullif({next_hold("jobs", joins="true")}, 'organization_limit'), dispatched_at = NULL,
+            sent_priority = CASE WHEN (SELECT {is_contended(":organization_id")}) THEN 0 ELSE priority END""",
+        "jsonb_build_object('hold', coalesce(hold, 'organization_limit'))",
+        given=first_in_line(),
+        locked="""SELECT id, status AS from_status FROM jobs
         WHERE id IN (SELECT id FROM first) AND hold = 'organization_limit'
-        FOR UPDATE SKIP LOCKED
-    ), moved AS (
-        UPDATE jobs
-        SET hold = nullif({next_hold("jobs", joins="true")}, 'organization_limit'), dispatched_at = NULL,
-            sent_priority = CASE WHEN (SELECT {is_contended(":organization_id")}) THEN 0 ELSE priority END,
-            updated_at = clock_timestamp()
-        FROM locked
-        WHERE jobs.id = locked.id
-        RETURNING jobs.*, locked.from_status
-    ), logged AS ({
-        logged(
-            "moved",
-            f"CASE WHEN hold IS NULL THEN '{Event.DUE}' ELSE '{Event.HELD}' END",
-            f"'{ACTOR}'",
-            "jsonb_build_object('hold', coalesce(hold, 'organization_limit'))",
-        )
-    })
-    SELECT * FROM moved ORDER BY priority DESC, created_at, id"""
+        FOR UPDATE SKIP LOCKED""",
+        actor=BY_ADMISSION,
+        answer="SELECT * FROM moved ORDER BY priority DESC, created_at, id",
+    )
 )
 
 
@@ -267,9 +258,14 @@ OVERBOOKED = text(
 # The rule is asked before the UPDATE: in its condition it has the planner read the whole table. Whether others stand in
 # line is looked up once for each organization, not for each job.
 def _lift(which: str) -> Any:
+    held = "hold IN ('paused', 'circuit')"
     return text(
-        f"""
-    WITH found AS (
+        move(
+            f"CASE WHEN {held} THEN '{Event.HELD}' ELSE '{Event.DUE}' END",
+            """hold = next, dispatched_at = NULL, sent_priority = NULL,
+            dispatch = dispatch + CASE held WHEN 'backoff' THEN 1 ELSE 0 END""",
+            f"jsonb_build_object('hold', CASE WHEN {held} THEN hold ELSE held END)",
+            given=f"""found AS (
         SELECT * FROM jobs
         WHERE {which}
         LIMIT :batch
@@ -277,25 +273,13 @@ def _lift(which: str) -> Any:
     ), lines AS MATERIALIZED (
         SELECT organization_id, {joins_line("whose.organization_id")} AS joins
         FROM (SELECT DISTINCT organization_id FROM found) AS whose
-    ), locked AS (
-        SELECT id, status AS from_status, hold AS held, {next_hold("found", joins="lines.joins")} AS next
-        FROM found JOIN lines USING (organization_id)
-    ), moved AS (
-        UPDATE jobs
-        SET hold = next, dispatched_at = NULL, sent_priority = NULL, updated_at = clock_timestamp(),
-            dispatch = dispatch + CASE held WHEN 'backoff' THEN 1 ELSE 0 END
-        FROM locked
-        WHERE jobs.id = locked.id AND held IS DISTINCT FROM next
-        RETURNING jobs.*, locked.from_status, locked.held
-    ), logged AS ({
-            logged(
-                "moved",
-                f"CASE WHEN hold IN ('paused', 'circuit') THEN '{Event.HELD}' ELSE '{Event.DUE}' END",
-                f"'{ACTOR}'",
-                "jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END)",
-            )
-        })
-    SELECT * FROM moved"""
+    )""",
+            locked=f"""SELECT id, status AS from_status, hold AS held, {next_hold("found", joins="lines.joins")} AS next
+        FROM found JOIN lines USING (organization_id)""",
+            guard="held IS DISTINCT FROM next",
+            returning="jobs.*, locked.from_status, locked.held",
+            actor=BY_ADMISSION,
+        )
     )
 
 
@@ -312,9 +296,12 @@ _DEPENDS = """hold = 'dependency'
 LIFT_DEPENDENTS = _lift(f"{_DEPENDS} AND NOT {is_uncalled('jobs')} AND NOT {is_dependent('jobs')}")
 
 CANCEL_DEPENDENTS = text(
-    f"""
-    WITH locked AS (
-        SELECT jobs.id, jobs.status AS from_status, broken.id AS broken, broken.status AS how
+    move(
+        Event.CANCELLED,
+        f"""hold = NULL, due_at = NULL, cancel_requested_at = clock_timestamp(), completed_at = clock_timestamp(),
+            error_type = '{UNCALLED}', error_message = 'its dependency ' || broken || ' is ' || how""",
+        f"jsonb_build_object('by', '{ACTOR}', 'reason', error_message, 'dependency', broken)",
+        locked=f"""SELECT jobs.id, jobs.status AS from_status, broken.id AS broken, broken.status AS how
         FROM jobs CROSS JOIN LATERAL (
             SELECT wanted.id, coalesce(dependency.status, 'gone') AS status
             FROM unnest(jobs.depends_on) AS wanted (id) LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
@@ -322,48 +309,24 @@ CANCEL_DEPENDENTS = text(
             LIMIT 1) AS broken
         WHERE jobs.status IN ({listed(WAITING)}) AND {_DEPENDS}
         LIMIT :batch
-        FOR UPDATE OF jobs SKIP LOCKED
-    ), moved AS (
-        UPDATE jobs
-        SET status = '{Status.CANCELLED}', hold = NULL, due_at = NULL, cancel_requested_at = clock_timestamp(),
-            completed_at = clock_timestamp(), updated_at = clock_timestamp(),
-            error_type = '{UNCALLED}', error_message = 'its dependency ' || broken || ' is ' || how
-        FROM locked
-        WHERE jobs.id = locked.id
-        RETURNING jobs.*, locked.from_status, locked.broken
-    ), logged AS ({
-        logged(
-            "moved",
-            f"'{Event.CANCELLED}'",
-            f"'{ACTOR}'",
-            f"jsonb_build_object('by', '{ACTOR}', 'reason', error_message, 'dependency', broken)",
-        )
-    })
-    SELECT * FROM moved"""
+        FOR UPDATE OF jobs SKIP LOCKED""",
+        to=Status.CANCELLED,
+        out_of=WAITING,
+        returning="jobs.*, locked.from_status, locked.broken",
+        actor=BY_ADMISSION,
+    )
 )
 
 HOLD_BACK = text(
-    f"""
-    WITH locked AS (
-        SELECT id, status AS from_status FROM jobs
-        WHERE id = :id AND dispatch = :dispatch AND hold IS NULL AND status IN ({listed(WAITING)})
-        FOR UPDATE
-    ), moved AS (
-        UPDATE jobs
-        SET hold = CASE WHEN {is_paused("jobs")} THEN 'paused' WHEN {is_broken("jobs")} THEN 'circuit' END,
-            dispatched_at = NULL, updated_at = clock_timestamp()
-        FROM locked
-        WHERE jobs.id = locked.id
-        RETURNING jobs.*, locked.from_status
-    ), logged AS ({
-        logged(
-            "(SELECT * FROM moved WHERE hold IS NOT NULL) AS held",
-            f"'{Event.HELD}'",
-            f"'{ACTOR}'",
-            "jsonb_build_object('hold', hold)",
-        )
-    })
-    SELECT * FROM moved"""
+    move(
+        Event.HELD,
+        f"""hold = CASE WHEN {is_paused("jobs")} THEN 'paused' WHEN {is_broken("jobs")} THEN 'circuit' END,
+            dispatched_at = NULL""",
+        "jsonb_build_object('hold', hold)",
+        find=f"id = :id AND dispatch = :dispatch AND hold IS NULL AND status IN ({listed(WAITING)})",
+        actor=BY_ADMISSION,
+        logs="moved WHERE hold IS NOT NULL",
+    )
 )
 
 SET_LIMIT = text(
@@ -376,31 +339,28 @@ SET_LIMIT = text(
 
 # The messages are still with the broker, and are refused at the claim until it is their jobs' turn again; for good when
 # the places that they have in the order of arrival are given away.
-def _back_in_line(locked: str, reason: str = "NULL", dispatch: str = "dispatch") -> Any:
+def _back_in_line(locked: str, *, given: str = "", reason: str = "NULL", dispatch: str = "dispatch") -> Any:
     return text(
-        f"""
-    WITH RECURSIVE {locked}, moved AS (
-        UPDATE jobs
-        SET hold = 'organization_limit', dispatch = {dispatch}, dispatched_at = NULL, updated_at = clock_timestamp()
-        FROM locked
-        WHERE jobs.id = locked.id AND jobs.status IN ({listed(WAITING)})
-        RETURNING jobs.*, locked.from_status
-    ), logged AS ({
-            logged("moved", f"'{Event.HELD}'", f"'{ACTOR}'", f"jsonb_build_object('hold', hold, 'reason', {reason})")
-        })
-    SELECT * FROM moved"""
+        move(
+            Event.HELD,
+            f"hold = 'organization_limit', dispatch = {dispatch}, dispatched_at = NULL",
+            f"jsonb_build_object('hold', hold, 'reason', {reason})",
+            given=given,
+            locked=locked,
+            guard=f"from_status IN ({listed(WAITING)})",
+            actor=BY_ADMISSION,
+        )
     )
 
 
 TAKE_BACK_UNSERVED = _back_in_line(
-    f"""{_LINES}, locked AS (
-        SELECT jobs.id, jobs.status AS from_status
+    f"""SELECT jobs.id, jobs.status AS from_status
         FROM lines JOIN jobs USING (organization_id)
         WHERE {limit_of("lines.organization_id")} > 0 AND {IN_FLIGHT}
           AND jobs.status IN ({listed(WAITING)}) AND NOT {is_served("jobs")}
         LIMIT :batch
-        FOR UPDATE OF jobs SKIP LOCKED
-    )""",
+        FOR UPDATE OF jobs SKIP LOCKED""",
+    given=lines_of("hold = 'organization_limit'"),
     reason="'no living worker consumes the queue ' || queue",
 )
 
@@ -412,7 +372,10 @@ _EXCESS = f"""
 
 # Of each organization the least urgent and newest first, and of whoever has most there.
 TAKE_BACK_CROWD = _back_in_line(
-    f"""{lines_of(SENT)}, surplus AS (
+    f"""SELECT id, status AS from_status FROM jobs
+        WHERE {SENT} AND id IN (SELECT id FROM crowd JOIN excess USING (queue) WHERE turn <= number LIMIT :batch)
+        FOR UPDATE SKIP LOCKED""",
+    given=f"""{lines_of(SENT)}, surplus AS (
         SELECT sent.* FROM lines CROSS JOIN LATERAL (
             SELECT id, queue, row_number() OVER (PARTITION BY queue ORDER BY priority DESC, created_at, id) AS place
             FROM jobs WHERE jobs.organization_id = lines.organization_id AND {SENT}) AS sent
@@ -422,10 +385,6 @@ TAKE_BACK_CROWD = _back_in_line(
         SELECT id, queue, row_number() OVER (PARTITION BY queue ORDER BY place DESC) AS turn FROM surplus
     ), excess AS (
         SELECT queue, {_EXCESS} AS number FROM (SELECT DISTINCT queue FROM surplus) AS surplus
-    ), locked AS (
-        SELECT id, status AS from_status FROM jobs
-        WHERE {SENT} AND id IN (SELECT id FROM crowd JOIN excess USING (queue) WHERE turn <= number LIMIT :batch)
-        FOR UPDATE SKIP LOCKED
     )""",
     reason="'the workers have no free slot for it'",
     dispatch="dispatch + 1",
@@ -433,13 +392,11 @@ TAKE_BACK_CROWD = _back_in_line(
 
 # The least urgent and newest first.
 BACK_IN_LINE = _back_in_line(
-    f"""locked AS (
-        SELECT id, status AS from_status FROM jobs
+    f"""SELECT id, status AS from_status FROM jobs
         WHERE organization_id = :organization_id AND hold IS NULL AND status IN ({listed(WAITING)})
         ORDER BY priority, created_at DESC, id DESC
         LIMIT (SELECT CASE WHEN {limit_of(":organization_id")} > 0
                            THEN greatest(0, count(*) - {limit_of(":organization_id")}) ELSE 0 END
                FROM jobs WHERE organization_id = :organization_id AND {IN_FLIGHT})
-        FOR UPDATE
-    )"""
+        FOR UPDATE"""
 )

@@ -33,7 +33,7 @@ def get(connection: Connection, organization_id: str, limits: Limits) -> Organiz
 
 GET = text(
     f"""
-    SELECT this.id, {limit_of("this.id")} AS limit,
+    SELECT this.id, {limit_of("this.id")} AS "limit",
            NOT EXISTS (SELECT FROM organizations WHERE organizations.id = this.id) AS is_default_limit,
            (SELECT count(*) FROM jobs WHERE organization_id = this.id AND {IN_FLIGHT}) AS executing,
            (SELECT count(*) FROM jobs WHERE organization_id = this.id AND hold = 'organization_limit') AS in_line

@@ -44,6 +44,13 @@ def is_uncalled(job: str) -> str:
     return f"({job}.follows IS NOT NULL OR {job}.follows_group IS NOT NULL)"
 
 
+def is_followed(job: str) -> str:
+    """SQL: whether another job waits to be called with this one's result, or with those of its group."""
+    return f"""(EXISTS (SELECT FROM jobs AS waiting WHERE waiting.follows = {job}.id AND waiting.hold = 'dependency')
+                OR EXISTS (SELECT FROM jobs AS waiting
+                           WHERE waiting.follows_group = {job}.group_id AND waiting.hold = 'dependency'))"""
+
+
 def is_dependent(job: str) -> str:
     """SQL: whether one of the jobs that this job depends on has not succeeded."""
     return f"""EXISTS (SELECT FROM unnest({job}.depends_on) AS wanted (id)

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import Connection, func, literal, select, text
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.types import Uuid
 
 from tracking import successors, workers
 from tracking.admission import circuits, organizations, pauses, turns
@@ -19,8 +17,7 @@ from tracking.models import JobRecord, Scope
 from tracking.reads import lists, reasons
 from tracking.reads.reasons import Awaited, Reason
 from tracking.schema import IN_FLIGHT
-from tracking.sql import listed, statement
-from tracking.statements import SCOPE
+from tracking.sql import SCOPE, listed
 from tracking.states import FINISHED, WAITING, Hold, Status
 from tracking.workers import Worker
 
@@ -95,7 +92,7 @@ def _line(
         return
     whose = organizations.get(connection, job.organization_id, limits)
     before = connection.execute(BEFORE_IN_LINE, {"id": job.id, **limits.parameters}).scalar_one()
-    visible = {"organization_id": scope.organization_id, "user_id": scope.user_id, "most": MOST_NAMED}
+    visible = {**scope.parameters, "most": MOST_NAMED}
     holders = connection.execute(HOLDERS, visible).scalars().all()
     yield reasons.InLine(whose.limit, whose.executing, before + 1, holders)
 
@@ -106,7 +103,7 @@ def _dependency(connection: Connection, job: JobRecord, scope: Scope) -> Iterato
         awaited = job.depends_on
     if not awaited:
         return
-    wanted = {"ids": awaited, "organization_id": scope.organization_id, "user_id": scope.user_id}
+    wanted = {"ids": awaited, **scope.parameters}
     rows = connection.execute(UNFINISHED, wanted).all()
     if rows:
         visible = [Awaited(row.id, Status(row.status) if row.status else None) for row in rows if row.is_visible]
@@ -184,13 +181,13 @@ BEFORE_IN_LINE = text(
 
 HOLDERS = text(f"SELECT id FROM jobs WHERE {SCOPE} AND {IN_FLIGHT} ORDER BY started_at, id LIMIT :most")
 
-UNFINISHED = statement(
+UNFINISHED = text(
     f"""
     SELECT wanted.id, dependency.status, coalesce({SCOPE}, true) AS is_visible
-    FROM unnest(:ids) WITH ORDINALITY AS wanted (id, number) LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
+    FROM unnest(CAST(:ids AS uuid[])) WITH ORDINALITY AS wanted (id, number)
+    LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
     WHERE dependency.status IS DISTINCT FROM '{Status.SUCCEEDED}'
-    ORDER BY number""",
-    ids=ARRAY(Uuid),
+    ORDER BY number"""
 )
 
 # Of its own organization: how much the others send is none of its business.

@@ -62,7 +62,7 @@ def downgrade() -> None:
 
 def _mending(table: str, values: dict[str, str], where: str) -> str:
     changes = ", ".join(f"{name} = {value}" for name, value in values.items())
-    return f"UPDATE {table} SET {changes} WHERE {where}"  # noqa: S608 - of names and values that stand above
+    return f"UPDATE {table} SET {changes} WHERE {where}"
 
 
 def _mended(column: str) -> str:

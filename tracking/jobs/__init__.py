@@ -1,0 +1,46 @@
+"""The verbs that change a job: each one guarded statement together with its history row.
+
+Every verb takes a connection, and is one transaction of its own on `Database.autocommit()` or part of the caller's on
+`Database.begin()`. Nothing back from a verb means that the world has moved on: an answer, not an error. Each verb's SQL
+stands below it; as it is sent, all of it stands in tracking/rendered.sql.
+"""
+
+from tracking.jobs.cancel import cancel, cancel_dispatch, seen, stopped, stopping
+from tracking.jobs.claim import claim, refuse
+from tracking.jobs.dispatch import (
+    fail_waiting,
+    mark_dispatched,
+    missing,
+    redispatch,
+    send_again,
+    undispatched,
+    waiting_queues,
+)
+from tracking.jobs.progress import report
+from tracking.jobs.retry import retry
+from tracking.jobs.settle import MAX_LOSSES, orphans, running, settle
+from tracking.jobs.submit import submit
+
+__all__ = [
+    "MAX_LOSSES",
+    "cancel",
+    "cancel_dispatch",
+    "claim",
+    "fail_waiting",
+    "mark_dispatched",
+    "missing",
+    "orphans",
+    "redispatch",
+    "refuse",
+    "report",
+    "retry",
+    "running",
+    "seen",
+    "send_again",
+    "settle",
+    "stopped",
+    "stopping",
+    "submit",
+    "undispatched",
+    "waiting_queues",
+]

@@ -1,0 +1,114 @@
+"""Ending a job before its own end, and what becomes of its body meanwhile."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, TextClause, text
+
+from tracking.errors import IllegalMove, JobNotFound
+from tracking.models import Cancelled, Fence, Scope, StoppingBody
+from tracking.sql import ACTOR, SCOPE, logged, move, record
+from tracking.states import Event, Status
+
+
+def cancel(connection: Connection, job_id: UUID, scope: Scope, *, actor: str, reason: str | None = None) -> Cancelled:
+    """End a job that is not finished. Raises JobNotFound (also for somebody else's) or IllegalMove."""
+    parameters = {"id": job_id, "actor": actor, "reason": reason, **scope.parameters}
+    row = connection.execute(CANCEL, parameters).first()
+    if row is None:
+        raise _why_not(connection, job_id, scope)
+    return _cancelled(row)
+
+
+def cancel_dispatch(connection: Connection, fence: Fence, *, actor: str, reason: str) -> Cancelled | None:
+    """Cancel the job whose current dispatch this is, whatever its owner. None when that is over already."""
+    parameters = {**fence.parameters, "actor": actor, "reason": reason}
+    row = connection.execute(CANCEL_DISPATCH, parameters).first()
+    return _cancelled(row) if row is not None else None
+
+
+def stopping(connection: Connection, lease: UUID) -> list[StoppingBody]:
+    """The cancelled jobs whose bodies a worker has not ended yet."""
+    rows = connection.execute(STOPPING, {"lease": lease})
+    return [StoppingBody(Fence(row.id, row.dispatch), row.requested_for, row.seen_for) for row in rows]
+
+
+def seen(connection: Connection, fence: Fence, *, actor: str) -> bool:
+    """Record that the worker of a cancelled job has heard of it. False when it had before, or the body is over."""
+    return connection.execute(SEEN, {**fence.parameters, "actor": actor}).first() is not None
+
+
+def stopped(connection: Connection, fence: Fence, *, actor: str, how: str) -> bool:
+    """Record that the body of a cancelled job is over. False when nobody waits for that."""
+    return connection.execute(STOPPED, {**fence.parameters, "actor": actor, "how": how}).first() is not None
+
+
+def _cancelled(row: Any) -> Cancelled:
+    return Cancelled(record(row), was_running=row.from_status == Status.RUNNING)
+
+
+def _why_not(connection: Connection, job_id: UUID, scope: Scope) -> JobNotFound | IllegalMove:
+    known = connection.execute(IN_SCOPE, {"id": job_id, **scope.parameters}).first()
+    if known is None:
+        return JobNotFound()
+    if known.stopping:
+        return IllegalMove(f"the job {job_id} was cancelled and its body is still stopping", retry_after=2)
+    return IllegalMove(f"the job {job_id} is {known.status}: it is finished and cannot be cancelled")
+
+
+def cancelling(which: str) -> TextClause:
+    """The cancel of a job that is not finished, by `:actor` for `:reason`; `which` finds one row."""
+    return text(
+        move(
+            Event.CANCELLED,
+            f"""hold = NULL, due_at = NULL, stopping = from_status = '{Status.RUNNING}',
+            cancel_requested_at = clock_timestamp(), cancel_seen_at = NULL, completed_at = clock_timestamp()""",
+            f"jsonb_build_object('by', {ACTOR}, 'reason', CAST(:reason AS text))",
+            find=which,
+            to=Status.CANCELLED,
+        )
+    )
+
+
+CANCEL = cancelling(f"id = :id AND {SCOPE}")
+
+# Without a scope: for a worker, of the message that it has.
+CANCEL_DISPATCH = cancelling("id = :id AND dispatch = :dispatch")
+
+IN_SCOPE = text(f"SELECT status, stopping FROM jobs WHERE id = :id AND {SCOPE}")
+
+STOPPING = text(
+    """
+    SELECT id, dispatch, clock_timestamp() - cancel_requested_at AS requested_for,
+           clock_timestamp() - cancel_seen_at AS seen_for
+    FROM jobs WHERE lease = :lease AND stopping"""
+)
+
+_AFTER = "round(1000 * extract(EPOCH FROM clock_timestamp() - cancel_requested_at))"
+
+SEEN = text(
+    f"""
+    WITH moved AS (
+        UPDATE jobs SET cancel_seen_at = clock_timestamp(), updated_at = clock_timestamp()
+        WHERE id = :id AND dispatch = :dispatch AND stopping AND cancel_seen_at IS NULL
+        RETURNING jobs.*, status AS from_status
+    ), logged AS ({logged("moved", Event.SEEN, f"jsonb_build_object('after', {_AFTER})")})
+    SELECT id FROM moved"""
+)
+
+# A body that is over has seen the cancel at the latest now, unless it ended with its worker.
+STOPPED = text(
+    move(
+        "what",
+        "stopping = false, cancel_seen_at = CASE WHEN unseen THEN clock_timestamp() ELSE cancel_seen_at END",
+        f"jsonb_build_object('after', {_AFTER}, 'how', CASE what WHEN '{Event.STOPPED}' THEN CAST(:how AS text) END)",
+        find="id = :id AND dispatch = :dispatch AND stopping",
+        read="cancel_seen_at IS NULL AND CAST(:how AS text) <> 'worker lost' AS unseen",
+        returning="jobs.*, from_status, unseen",
+        logs=f"""moved JOIN (VALUES (1, '{Event.SEEN}'), (2, '{Event.STOPPED}')) AS happened (place, what)
+             ON what = '{Event.STOPPED}' OR unseen ORDER BY place""",
+        answer="SELECT id FROM moved",
+    )
+)

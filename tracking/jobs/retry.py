@@ -1,0 +1,80 @@
+"""Running a job again that had ended, because somebody wants it."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from tracking.admission.holds import Limits
+from tracking.admission.rule import is_uncalled, next_hold
+from tracking.errors import IllegalMove, JobNotFound
+from tracking.models import JobRecord, Scope
+from tracking.sql import ACTOR, SCOPE, move, record
+from tracking.states import Event, Status, sources
+
+
+def retry(
+    connection: Connection,
+    job_id: UUID,
+    scope: Scope,
+    *,
+    actor: str,
+    limits: Limits,
+    force: bool = False,
+) -> JobRecord:
+    """Queue a failed or cancelled job again, for a new dispatch; under a limit it joins its organization's line.
+
+    `force` lifts the limit of max_retries. Raises JobNotFound, or IllegalMove: not failed or cancelled, no retry
+    left, or its cancelled body is still stopping (then `retry_after` of the error is set, in seconds).
+    """
+    parameters = {"id": job_id, "actor": actor, "force": force, **scope.parameters, **limits.parameters}
+    row = connection.execute(RETRY, parameters).first()
+    if row is None:
+        raise _why_not(connection, job_id, scope)
+    return record(row)
+
+
+def _why_not(connection: Connection, job_id: UUID, scope: Scope) -> JobNotFound | IllegalMove:
+    known = connection.execute(IN_SCOPE, {"id": job_id, **scope.parameters}).first()
+    if known is None:
+        return JobNotFound()
+    if known.stopping:
+        return IllegalMove(f"the job {job_id} was cancelled and its body is still stopping", retry_after=2)
+    if known.why_uncalled is not None:
+        return IllegalMove(f"the job {job_id} was never called; retry what it waited for: {known.why_uncalled}")
+    if known.status in sources(Event.RETRIED):
+        return IllegalMove(
+            f"the job {job_id} has used {known.retry_count} of {known.max_retries} retries; force it to retry anyway"
+        )
+    return IllegalMove(f"the job {job_id} is {known.status}: it cannot be retried")
+
+
+# What an uncalled job waits for has not failed, and was not cancelled.
+_MAY_BE_CALLED = f"""NOT EXISTS (SELECT FROM jobs AS followed
+                                WHERE followed.status IN ('{Status.FAILED}', '{Status.CANCELLED}')
+                                  AND (followed.id = jobs.follows
+                                       OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id))"""
+
+RETRY = text(
+    move(
+        Event.RETRIED,
+        f"""dispatch = dispatch + 1, retry_count = retry_count + 1, losses = 0,
+            hold = {next_hold("jobs", due_at="CAST(NULL AS timestamptz)")}, delivery = delivery - 'expires',
+            due_at = NULL, dispatched_at = NULL, sent_priority = NULL, result = NULL, typed_result = NULL,
+            error_type = NULL, error_message = NULL, message = NULL, progress = 0, progress_detail = NULL,
+            current_step = 0, cancel_requested_at = NULL, cancel_seen_at = NULL, started_at = NULL,
+            completed_at = NULL""",
+        f"jsonb_build_object('by', {ACTOR}, 'force', CAST(:force AS boolean))",
+        find=f"""id = :id AND {SCOPE} AND NOT stopping AND (retry_count < max_retries OR :force)
+          AND (NOT {is_uncalled("jobs")} OR {_MAY_BE_CALLED})""",
+        to=Status.QUEUED,
+    )
+)
+
+IN_SCOPE = text(
+    f"""
+    SELECT status, stopping, retry_count, max_retries,
+           CASE WHEN {is_uncalled("jobs")} AND NOT {_MAY_BE_CALLED} THEN error_message END AS why_uncalled
+    FROM jobs WHERE id = :id AND {SCOPE}"""
+)

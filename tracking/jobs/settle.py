@@ -1,0 +1,186 @@
+"""The end of an attempt: what became of it, and where its job goes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, text
+
+from tracking.admission.rule import is_awaited, is_followed
+from tracking.db import run
+from tracking.models import Fence, Outcome, Settled
+from tracking.sql import chosen, for_driver, jsonb, listed, move
+from tracking.states import ENDS, FINISHED, LOSSES, MOVES, Event, Status
+
+MAX_LOSSES = 3
+
+
+def settle(connection: Connection, outcomes: Sequence[Outcome], *, max_losses: int = MAX_LOSSES) -> list[Settled]:
+    """Write how attempts ended; returns those that were accepted, because their job still expected them."""
+    rows = [(outcome.fence, run(connection, *_settlement(outcome, max_losses))) for outcome in outcomes]
+    return [
+        Settled(fence, row.organization_id, Status(row.status), row.is_awaited, row.is_followed)
+        for fence, row in rows
+        if row is not None
+    ]
+
+
+def running(connection: Connection, lease: UUID) -> list[Fence]:
+    """The dispatches whose attempts a worker runs."""
+    return _fences(connection.execute(RUNNING, {"lease": lease}))
+
+
+def orphans(connection: Connection, lease_timeout: timedelta, limit: int) -> tuple[Sequence[Fence], Sequence[Fence]]:
+    """The running jobs, and the stopping bodies, of workers without a heartbeat for `lease_timeout`."""
+    parameters = {"timeout": lease_timeout, "limit": limit}
+    running = _fences(connection.execute(ORPHANS, parameters))
+    return running, _fences(connection.execute(ABANDONED_STOPS, parameters))
+
+
+def _fences(rows: Iterable[Row[Any]]) -> list[Fence]:
+    return [Fence(row.id, row.dispatch) for row in rows]
+
+
+def _settlement(outcome: Outcome, max_losses: int) -> tuple[str, dict[str, Any]]:
+    if (
+        outcome.kind == "succeeded"
+        and outcome.attempt is not None
+        and not (outcome.last_news or outcome.children or outcome.typed_result is not None)
+    ):
+        written = {"attempt": outcome.attempt, "actor": outcome.actor, "result": jsonb(outcome.result)}
+        return SUCCEED, {**outcome.fence.parameters, **written}
+    return SETTLE, _outcome(outcome, max_losses)
+
+
+def _outcome(outcome: Outcome, max_losses: int) -> dict[str, Any]:
+    failure, news, changes = outcome.failure, outcome.last_news, outcome.changes
+    return {
+        **outcome.fence.parameters,
+        "max_losses": max_losses,
+        "attempt": outcome.attempt,
+        "kind": outcome.kind,
+        "actor": outcome.actor,
+        "result": jsonb(outcome.result),
+        "typed_result": jsonb(outcome.typed_result),
+        "error_type": failure.type if failure else None,
+        "error_message": failure.message if failure else None,
+        "traceback": failure.traceback if failure else None,
+        "kept": jsonb(_kept(outcome)),
+        "delay": outcome.delay.total_seconds(),
+        "payload": jsonb(changes.payload),
+        "delivery": jsonb(changes.delivery),
+        "queue": changes.queue,
+        "priority": changes.priority,
+        "max_retries": changes.max_retries,
+        "circuit_key": changes.circuit_key,
+        "counts": not (failure and failure.blames_payload),
+        "percent": news.percent if news else None,
+        "message": news.message if news else None,
+        "detail": jsonb(news.detail) if news else None,
+        "current_step": news.current_step if news else None,
+        "total_steps": news.total_steps if news else None,
+    }
+
+
+def _kept(outcome: Outcome) -> dict[str, Any]:
+    """What the history keeps as it is, nulls included, for whoever asks for the result."""
+    exception = outcome.failure.exception if outcome.failure else None
+    kept = {"exception": dict(exception) if exception else None, "children": list(outcome.children)}
+    return {name: value for name, value in kept.items() if value}
+
+
+_FROM_RUNNING = {move.target: move.event for move in MOVES if move.source is Status.RUNNING}
+_LOST = f":kind IN ({listed(LOSSES)})"
+_DURATION = "round(1000 * extract(EPOCH FROM completed_at - started_at))"
+
+# The last entry of those who watch a job's progress: one that never reported any has none.
+_LAST_PERCENT = f"CASE WHEN status = '{Status.SUCCEEDED}' AND reached > 0 THEN 100 END"
+
+SETTLE = for_driver(
+    move(
+        chosen("status", _FROM_RUNNING),
+        f"""status = target, dispatch = dispatch + CASE target WHEN 'queued' THEN 1 ELSE 0 END,
+            dispatched_at = CASE target WHEN 'queued' THEN NULL ELSE dispatched_at END,
+            hold = CASE WHEN target = 'retrying' THEN 'backoff' WHEN :kind = 'replaced' THEN 'dependency' END,
+            follows = CASE :kind WHEN 'replaced' THEN jobs.id END,
+            started_at = CASE :kind WHEN 'replaced' THEN NULL ELSE started_at END,
+            due_at = CASE target WHEN 'retrying' THEN clock_timestamp() + make_interval(secs => :delay) END,
+            retry_count = CASE WHEN :kind = 'replaced' THEN 0 WHEN target = 'retrying' THEN retry_count + 1
+                          ELSE retry_count END,
+            losses = CASE WHEN {_LOST} THEN losses + 1 WHEN :kind = 'replaced' THEN 0 ELSE losses END,
+            payload = coalesce(:payload, payload),
+            delivery = coalesce(delivery || :delivery, delivery),
+            queue = coalesce(:queue, queue),
+            priority = coalesce(:priority, priority),
+            max_retries = greatest(max_retries, :max_retries),
+            circuit_key = coalesce(:circuit_key, circuit_key),
+            result = :result,
+            typed_result = :typed_result,
+            error_type = CASE WHEN is_poison THEN 'WorkerLost' ELSE :error_type END,
+            error_message = CASE WHEN is_poison THEN 'the job took down ' || (losses + 1) || ' workers'
+                            ELSE :error_message END,
+            progress = CASE target WHEN 'succeeded' THEN 100
+                       ELSE greatest(progress, least(99, coalesce(:percent, 0))) END,
+            message = coalesce(:message, message),
+            progress_detail = coalesce(:detail, progress_detail),
+            current_step = greatest(current_step, :current_step),
+            total_steps = greatest(total_steps, :total_steps),
+            cancel_requested_at = CASE target WHEN 'cancelled' THEN clock_timestamp() END,
+            completed_at = CASE WHEN target IN ({listed(FINISHED)}) THEN clock_timestamp() END""",
+        f"""jsonb_build_object(
+                   'reason', CASE WHEN status IN ('queued', 'cancelled') THEN coalesce(error_message, :kind) END,
+                   'errorType', error_type, 'error', error_message, 'traceback', CAST(:traceback AS text),
+                   'dueAt', due_at,
+                   'willRetry', CASE status WHEN 'retrying' THEN true WHEN 'failed' THEN false END,
+                   'duration', CASE WHEN completed_at IS NOT NULL THEN {_DURATION} END,
+                   'percentage', {_LAST_PERCENT})""",
+        find="id = :id",
+        read=f"""dispatch AS from_dispatch, attempt AS from_attempt,
+               CASE WHEN :counts AND :kind IN ('succeeded', 'failed', 'retry') THEN circuit_key END AS counts_in,
+               CASE WHEN {_LOST} AND losses + 1 >= :max_losses THEN '{Status.FAILED}'
+                    ELSE {chosen(":kind", ENDS)} END AS target,
+               :kind = 'lost' AND losses + 1 >= :max_losses AS is_poison, progress AS reached""",
+        guard=f"""from_dispatch = :dispatch AND from_status = '{Status.RUNNING}'
+          AND from_attempt = coalesce(:attempt, from_attempt)""",
+        returning="""jobs.id, organization_id, user_id, job_type, status, attempt, error_type, error_message, due_at,
+                  started_at, completed_at, group_id, from_status, from_dispatch, counts_in, reached""",
+        dispatch="from_dispatch",
+        circuit_key="counts_in",
+        kept="coalesce(CAST(:kept AS jsonb), '{}')",
+        answer=f"""SELECT organization_id, status,
+           {is_awaited("moved")} AS is_awaited, {is_followed("moved")} AS is_followed
+    FROM moved""",
+    )
+)
+
+# SETTLE for the outcome that nearly all jobs have: with 5 parameters instead of 24 it takes a third less time.
+SUCCEED = for_driver(
+    move(
+        Event.COMPLETED,
+        """result = :result, progress = 100, error_type = NULL, error_message = NULL,
+            completed_at = clock_timestamp()""",
+        f"jsonb_build_object('duration', {_DURATION}, 'percentage', {_LAST_PERCENT})",
+        find="id = :id",
+        read="dispatch AS from_dispatch, attempt AS from_attempt, progress AS reached",
+        to=Status.SUCCEEDED,
+        guard="from_dispatch = :dispatch AND from_attempt = :attempt",
+        returning="""jobs.id, dispatch, organization_id, user_id, job_type, status, attempt, started_at, completed_at,
+                  from_status, circuit_key, reached""",
+        circuit_key="circuit_key",
+        answer=f"SELECT organization_id, status, {is_awaited('moved')} AS is_awaited, false AS is_followed FROM moved",
+    )
+)
+
+RUNNING = text(f"SELECT id, dispatch FROM jobs WHERE lease = :lease AND status = '{Status.RUNNING}'")
+
+_DEAD = """NOT EXISTS (SELECT FROM workers WHERE workers.lease = jobs.lease
+                       AND workers.seen_at > clock_timestamp() - CAST(:timeout AS interval))"""
+
+ORPHANS = text(
+    f"SELECT id, dispatch FROM jobs WHERE status = '{Status.RUNNING}' AND {_DEAD} ORDER BY lease LIMIT :limit"
+)
+
+ABANDONED_STOPS = text(f"SELECT id, dispatch FROM jobs WHERE stopping AND {_DEAD} ORDER BY lease LIMIT :limit")

@@ -1,0 +1,165 @@
+"""Accepting a job: its row, and its first history row, in one statement."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+from sqlalchemy import Connection, text
+
+from tracking.admission.holds import Limits
+from tracking.admission.rule import FIRST_HOLD, let_through
+from tracking.db import run
+from tracking.errors import IdempotencyConflict, InvalidValue, UnknownDependency
+from tracking.jobs.cancel import cancel_dispatch
+from tracking.models import JobRecord, NewJob, Scope, Submitted
+from tracking.sql import SCOPE, for_driver, logged, record
+from tracking.states import Event, Status
+
+
+def submit(connection: Connection, job: NewJob, limits: Limits, *, scope: Scope | None = None) -> Submitted:
+    """Accept a job: its row and its first history row.
+
+    The same id, or the same idempotency key of the same user, is the same job: nothing is written and `created` is
+    False. Raises IdempotencyConflict when the key was used with another `request_hash`, or the id for another type or
+    other arguments, UnknownDependency when it depends on a job outside of `scope` (None: its owner's own), and
+    InvalidValue when it depends on itself.
+    """
+    unknown = _unknown_dependencies(connection, job, scope or Scope(job.owner.organization_id, job.owner.user_id))
+    if not unknown:
+        row = run(connection, SUBMIT, {**submission(job), **limits.parameters})
+        if row is not None:
+            return Submitted(unless_revoked(connection, record(row), row.revoked_by), created=True)
+    existing = connection.execute(EXISTING, _identity(job)).first()
+    if existing is None and unknown:
+        raise UnknownDependency(f"there is no job {unknown[0]} to depend on", job_ids=unknown)
+    if existing is None:
+        raise IdempotencyConflict(f"the id {job.id} belongs to another job")
+    found = record(existing)
+    if job.idempotency_key is not None and found.request_hash != job.request_hash:
+        raise IdempotencyConflict
+    if job.idempotency_key is None and not existing.is_same:
+        raise IdempotencyConflict(f"the id {job.id} was used for another job: its type or its arguments differ")
+    return Submitted(found, created=False)
+
+
+def unless_revoked(connection: Connection, job: JobRecord, revoked_by: str | None) -> JobRecord:
+    """A job that was just submitted: cancelled when it was revoked before."""
+    if revoked_by is None:
+        return job
+    cancelled = cancel_dispatch(connection, job.fence, actor=revoked_by, reason="revoked before it was submitted")
+    return cancelled.job if cancelled is not None else job
+
+
+def columns(job: NewJob) -> dict[str, Any]:
+    """What a new row begins with, by the names of its columns; and `delay`, and the `actor` of its history."""
+    return {
+        "id": job.id,
+        "organization_id": job.owner.organization_id,
+        "user_id": job.owner.user_id,
+        "project_id": job.project_id,
+        "job_type": job.job_type,
+        "priority": job.priority,
+        "queue": job.queue,
+        "max_retries": job.max_retries,
+        "payload": dict(job.payload),
+        "metadata": dict(job.metadata),
+        "delivery": dict(job.delivery),
+        "message": job.message,
+        "parent_id": job.parent_id,
+        "root_id": job.root_id or job.id,
+        "group_id": job.group_id,
+        "group_index": job.group_index,
+        "idempotency_key": job.idempotency_key,
+        "request_hash": job.request_hash,
+        "circuit_key": job.circuit_key,
+        "depends_on": list(job.depends_on),
+        "follows": job.follows,
+        "follows_group": job.follows_group,
+        "scheduled_at": job.scheduled_at,
+        "delay": job.delay,
+        "actor": job.actor or job.owner.user_id,
+    }
+
+
+def submission(job: NewJob) -> dict[str, Any]:
+    """The same as the parameters of a statement."""
+    return {name: Jsonb(value) if isinstance(value, dict) else value for name, value in columns(job).items()}
+
+
+def _identity(job: NewJob) -> dict[str, Any]:
+    names = ("id", "organization_id", "user_id", "idempotency_key", "job_type", "payload", "delivery")
+    given = submission(job)
+    return {name: given[name] for name in names}
+
+
+def _unknown_dependencies(connection: Connection, job: NewJob, scope: Scope) -> Sequence[UUID]:
+    if not job.depends_on:
+        return ()
+    if job.id in job.depends_on:
+        raise InvalidValue("a job cannot depend on itself")
+    return connection.execute(UNKNOWN_OF, {"ids": list(job.depends_on), **scope.parameters}).scalars().all()
+
+
+def revoked_by(job: str) -> str:
+    """SQL: who has revoked this job before its row was written; null = nobody."""
+    return f"""(SELECT revoked_by FROM revocations WHERE stamp = '' AND value = to_jsonb({job}.id)
+                UNION ALL
+                SELECT revoked_by FROM jsonb_each({job}.delivery -> 'stamps') AS stamped
+                JOIN revocations ON revocations.stamp = stamped.key AND stamped.value @> revocations.value
+                LIMIT 1)"""
+
+
+SUBMIT = for_driver(
+    f"""
+    WITH created AS (
+        INSERT INTO jobs (id, organization_id, user_id, project_id, job_type, status, priority, queue,
+                          max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
+                          group_index, idempotency_key, request_hash, depends_on, scheduled_at, due_at, circuit_key,
+                          hold, sent_priority)
+        SELECT id, organization_id, :user_id, :project_id, job_type, status, priority, queue,
+               :max_retries, :payload, :metadata, :delivery, :message, CAST(:parent_id AS uuid), CAST(:root_id AS uuid),
+               :group_id, CAST(:group_index AS int), :idempotency_key, :request_hash, depends_on, due_at, due_at,
+               circuit_key, {FIRST_HOLD}, sent.level
+        FROM (SELECT CAST(:id AS uuid) AS id, CAST(:organization_id AS text) AS organization_id,
+                     '{Status.QUEUED}' AS status,
+                     0 AS attempt, CAST(:priority AS int) AS priority,
+                     CAST(NULL AS uuid) AS follows, CAST(NULL AS text) AS follows_group,
+                     CAST(:job_type AS text) AS job_type, CAST(:queue AS text) AS queue,
+                     CAST(:circuit_key AS text) AS circuit_key,
+                     CAST(:depends_on AS uuid[]) AS depends_on,
+                     coalesce(CAST(:scheduled_at AS timestamptz),
+                              clock_timestamp() + CAST(:delay AS interval)) AS due_at) AS asked
+        CROSS JOIN LATERAL {let_through("asked")}
+        ON CONFLICT DO NOTHING
+        RETURNING jobs.*, CAST(NULL AS text) AS from_status
+    ), logged AS ({
+        logged(
+            "created",
+            Event.CREATED,
+            "jsonb_build_object('priority', priority, 'hold', hold, 'dueAt', due_at,"
+            " 'parentId', parent_id, 'rootId', root_id, 'groupId', group_id,"
+            " 'dependsOn', nullif(to_jsonb(depends_on), '[]'))",
+        )
+    })
+    SELECT *, {revoked_by("created")} AS revoked_by FROM created"""
+)
+
+UNKNOWN_OF = text(
+    f"""
+    SELECT wanted.id FROM unnest(CAST(:ids AS uuid[])) AS wanted (id)
+    WHERE NOT EXISTS (SELECT FROM jobs WHERE jobs.id = wanted.id AND {SCOPE})"""
+)
+
+EXISTING = text(
+    """
+    SELECT *, job_type = CAST(:job_type AS text) AND payload = :payload
+              AND coalesce(delivery -> 'passing', 'null')
+                  = coalesce(CAST(:delivery AS jsonb) -> 'passing', 'null') AS is_same
+    FROM jobs
+    WHERE organization_id = :organization_id
+      AND (user_id = :user_id AND idempotency_key = CAST(:idempotency_key AS text)
+           OR CAST(:idempotency_key AS text) IS NULL AND id = :id)"""
+)

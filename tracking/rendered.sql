@@ -1,0 +1,1528 @@
+-- What the database gets of tracking/: its functions, and every statement that is written as text, by module and name.
+-- Made by `make sql`. A parameter is a variable of psql: \set id 019aa0f3-7c1e-7d5a-9f57-3a1f6a0c9d11
+
+CREATE OR REPLACE FUNCTION is_contended(of_organization text) RETURNS boolean
+LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM jobs WHERE hold = 'organization_limit' AND organization_id < of_organization)
+        OR EXISTS (SELECT FROM jobs WHERE hold = 'organization_limit' AND organization_id > of_organization)
+        OR EXISTS (SELECT FROM jobs WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying') AND organization_id < of_organization)
+        OR EXISTS (SELECT FROM jobs WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying') AND organization_id > of_organization);
+END $$;
+
+CREATE OR REPLACE FUNCTION room_in(of_organization text, of_queue text, platform_limit int, silence interval)
+RETURNS int LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    most int := coalesce((SELECT concurrency FROM organizations WHERE id = of_organization), platform_limit);
+    own int := 2147483647;
+    slots int;
+    shared text[];
+    room int;
+BEGIN
+    IF most > 0 THEN
+        own := most - (SELECT count(*) FROM jobs WHERE organization_id = of_organization AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping));
+    ELSIF NOT is_contended(of_organization) THEN
+        RETURN own;
+    END IF;
+    IF own <= 0 THEN
+        RETURN own;
+    END IF;
+    SELECT sum(concurrency) FILTER (WHERE number = 1), array_agg(DISTINCT each) INTO slots, shared
+    FROM workers CROSS JOIN unnest(queues) WITH ORDINALITY AS consumed (each, number)
+    WHERE workers.seen_at > clock_timestamp() - silence AND of_queue = ANY(queues);
+    IF slots IS NULL THEN
+        RETURN own;
+    END IF;
+    room := slots - (SELECT count(*) FROM (SELECT FROM jobs WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND queue = ANY(shared) LIMIT slots)
+                     AS taken);
+    IF room < 1 AND NOT EXISTS (SELECT FROM jobs
+                                WHERE organization_id = of_organization AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying') AND queue = ANY(shared)) THEN
+        room := 1;
+    END IF;
+    RETURN least(own, room);
+END $$;
+
+CREATE OR REPLACE FUNCTION give_way(of_organization text, of_queue text, of_priority int) RETURNS boolean
+LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    WITH locked AS (
+        SELECT id, status AS from_status FROM jobs
+        WHERE organization_id = of_organization AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying') AND queue = of_queue AND priority < of_priority
+        ORDER BY priority, created_at DESC, id DESC
+        LIMIT 1
+        FOR UPDATE SKIP LOCKED
+    ), moved AS (
+        UPDATE jobs
+        SET hold = 'organization_limit', dispatch = dispatch + 1, dispatched_at = NULL,
+            updated_at = clock_timestamp()
+        FROM locked
+        WHERE jobs.id = locked.id
+        RETURNING jobs.*, locked.from_status
+    )
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status, attempt, dispatch,
+                         actor, detail)
+    SELECT id, organization_id, user_id, job_type, 'held', from_status, status, attempt, dispatch, 'admission',
+           jsonb_build_object('hold', hold, 'reason', 'a more urgent job of the organization')
+    FROM moved;
+    RETURN FOUND;
+END $$;
+
+CREATE OR REPLACE FUNCTION sent_level(of_organization text, of_queue text, of_priority int, platform_limit int,
+                                      silence interval)
+RETURNS int LANGUAGE plpgsql VOLATILE AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(1667591269, hashtext(of_organization));
+    IF EXISTS (SELECT FROM jobs
+               WHERE organization_id = of_organization AND hold = 'organization_limit' AND queue = of_queue
+                 AND priority >= of_priority) THEN
+        RETURN NULL;
+    END IF;
+    IF room_in(of_organization, of_queue, platform_limit, silence) < 1
+       AND NOT give_way(of_organization, of_queue, of_priority) THEN
+        RETURN NULL;
+    END IF;
+    RETURN CASE WHEN is_contended(of_organization) THEN 0 ELSE of_priority END;
+END $$;
+
+-- admission/circuits.py TRIP
+INSERT INTO circuits (job_type, organization_id, key, failures, pause, probe_at)
+SELECT tried.job_type, tried.organization_id, tried.circuit_key, CAST(:'failures' AS int), :'pause',
+       clock_timestamp() + CAST(:'pause' AS interval)
+FROM jobs AS tried
+WHERE tried.id = :'job_id'
+  AND (SELECT count(*) FILTER (WHERE event = 'failed')
+       FROM (SELECT event FROM history
+             WHERE history.job_type = tried.job_type AND history.organization_id = tried.organization_id
+               AND history.circuit_key = tried.circuit_key
+             ORDER BY history.id DESC LIMIT :'failures') AS latest) = :'failures'
+ON CONFLICT DO NOTHING
+RETURNING circuits.*, false AS is_half_open;
+
+-- admission/circuits.py SPREAD
+INSERT INTO circuits (job_type, organization_id, key, failures, pause, probe_at)
+SELECT job_type, '', key, max(failures), max(pause), max(probe_at)
+FROM circuits
+WHERE job_type = :'job_type' AND key = :'key' AND organization_id <> ''
+GROUP BY job_type, key
+HAVING count(*) >= 2
+ON CONFLICT DO NOTHING;
+
+-- admission/circuits.py JUDGE
+WITH judged AS (
+    SELECT circuits.job_type, circuits.organization_id, circuits.key,
+           probe.status = 'succeeded' AS has_succeeded,
+           (probe.status = 'failed' OR probe.hold = 'backoff') AND EXISTS (SELECT FROM history
+                 WHERE history.job_id = probe.id AND history.attempt = probe.attempt AND history.event = 'failed'
+                   AND history.circuit_key IS NOT NULL) AS has_failed,
+           probe.status IS NULL OR probe.status = 'cancelled' OR (probe.status = 'failed' OR probe.hold = 'backoff') OR probe.hold = 'paused'
+           OR probe.hold = 'circuit' AND EXISTS (SELECT FROM circuits AS broken
+                   WHERE broken.job_type = probe.job_type AND broken.key = probe.circuit_key
+                     AND broken.organization_id IN (probe.organization_id, '')
+                     AND broken.probe_id IS DISTINCT FROM probe.id)
+           OR probe.hold = 'organization_limit' AND probe.updated_at < clock_timestamp() - interval '5 seconds'
+               AS is_over
+    FROM circuits LEFT JOIN jobs AS probe ON probe.id = circuits.probe_id
+    WHERE circuits.probe_id IS NOT NULL
+    FOR UPDATE OF circuits
+), kept AS (
+    UPDATE circuits
+    SET probe_id = NULL,
+        opened_at = CASE WHEN has_failed THEN clock_timestamp() ELSE opened_at END,
+        probe_at = CASE WHEN has_failed THEN clock_timestamp() + pause ELSE probe_at END
+    FROM judged
+    WHERE judged.job_type = circuits.job_type AND judged.key = circuits.key AND judged.organization_id = circuits.organization_id AND is_over
+      AND has_succeeded IS NOT TRUE
+), closed AS (
+    SELECT job_type, organization_id, key FROM judged WHERE has_succeeded
+)
+DELETE FROM circuits
+WHERE (circuits.job_type, circuits.organization_id, circuits.key) IN (SELECT * FROM closed)
+   OR circuits.organization_id = ''
+      AND (SELECT count(*) FROM circuits AS one
+           WHERE one.job_type = circuits.job_type AND one.key = circuits.key AND one.organization_id <> ''
+             AND (one.job_type, one.organization_id, one.key) NOT IN (SELECT * FROM closed)) < :'several'
+   OR circuits.probe_id IS NULL AND circuits.probe_at < clock_timestamp() - CAST(:'forgotten_after' AS interval)
+      AND NOT EXISTS (SELECT FROM jobs AS held
+                      WHERE held.hold = 'circuit' AND held.job_type = circuits.job_type
+                        AND held.circuit_key = circuits.key
+                        AND circuits.organization_id IN (held.organization_id, ''))
+RETURNING circuits.job_type;
+
+-- admission/circuits.py PROBE
+WITH named AS (
+    SELECT circuits.job_type, circuits.key, circuits.organization_id AS whose, candidate.*
+    FROM circuits CROSS JOIN LATERAL (
+SELECT held.id, held.organization_id FROM jobs AS held
+WHERE held.hold = 'circuit' AND held.job_type = circuits.job_type AND held.circuit_key = circuits.key
+  AND circuits.organization_id IN (held.organization_id, '') AND NOT EXISTS (SELECT FROM pauses
+                   WHERE coalesce(pauses.organization_id, held.organization_id) = held.organization_id
+                     AND coalesce(pauses.job_type, held.job_type) = held.job_type)
+  AND ((held.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) AND room_in(held.organization_id, held.queue, :'limit', :'lease_timeout') > 0)
+  AND NOT EXISTS (SELECT FROM circuits AS own
+                  WHERE own.job_type = circuits.job_type AND own.key = circuits.key AND own.organization_id = held.organization_id
+                    AND own.probe_id IS NOT NULL)
+ORDER BY held.organization_id <= coalesce(circuits.turn, ''), held.organization_id,
+         held.attempt, held.priority DESC, held.created_at, held.id
+LIMIT 1) AS candidate
+    WHERE probe_id IS NULL AND probe_at <= clock_timestamp()
+      AND (circuits.organization_id = ''
+           OR NOT EXISTS (SELECT FROM circuits AS every
+                          WHERE every.job_type = circuits.job_type AND every.key = circuits.key AND every.organization_id = ''))
+), tries AS (
+    UPDATE circuits
+    SET probe_id = named.id, turn = CASE circuits.organization_id WHEN '' THEN named.organization_id END
+    FROM named
+    WHERE named.job_type = circuits.job_type AND named.key = circuits.key AND circuits.organization_id IN (named.whose, named.organization_id)
+      AND probe_id IS NULL
+    RETURNING probe_id
+)
+SELECT DISTINCT probe_id FROM tries;
+
+-- admission/holds.py LOCK
+SELECT pg_advisory_xact_lock(:'lines', hashtext(:'organization_id'));
+
+-- admission/holds.py ADMIT
+WITH RECURSIVE
+queues AS (
+    (SELECT queue FROM jobs WHERE organization_id = :'organization_id' AND hold = 'organization_limit'
+     ORDER BY queue LIMIT 1)
+    UNION ALL
+    SELECT next.queue FROM queues CROSS JOIN LATERAL (
+        SELECT queue FROM jobs
+        WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND jobs.queue > queues.queue
+        ORDER BY queue LIMIT 1) AS next
+), rooms AS (
+    SELECT queue, room_in(:'organization_id', queues.queue, :'limit', :'lease_timeout') AS room,
+           ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
+                 WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY each) AS shared
+    FROM (SELECT queue FROM queues ) AS queues
+    WHERE (queues.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) OR coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) = 0
+), candidates AS (
+    SELECT room, coalesce(nullif(shared, '{}'), ARRAY[rooms.queue]) AS shared, candidate.*
+    FROM rooms CROSS JOIN LATERAL (
+        SELECT id, queue, priority, created_at FROM jobs AS waiting
+        WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND waiting.queue = rooms.queue
+          AND true
+        ORDER BY priority DESC, created_at, id
+        LIMIT greatest(0, least(:'batch', room))) AS candidate
+), first AS (
+    SELECT id, queue, place, shared FROM (
+        SELECT *, row_number() OVER (PARTITION BY shared ORDER BY priority DESC, created_at, id) AS place
+        FROM candidates) AS placed
+    WHERE place <= room
+    ORDER BY priority DESC, created_at, id
+    LIMIT least(:'batch', CASE WHEN coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) = 0 THEN :'batch' ELSE
+                        greatest(0, coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) - (SELECT count(*) FROM jobs WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping))) END)
+), locked AS (
+    SELECT id, status AS from_status FROM jobs
+    WHERE id IN (SELECT id FROM first) AND hold = 'organization_limit'
+    FOR UPDATE SKIP LOCKED
+), moved AS (
+    UPDATE jobs
+    SET hold = nullif(CASE
+    WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.attempt = 0 AND EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
+                 WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+    WHEN jobs.due_at > clock_timestamp()
+        THEN CASE jobs.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
+    WHEN EXISTS (SELECT FROM pauses
+                   WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
+                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type) THEN 'paused'
+    WHEN EXISTS (SELECT FROM circuits AS broken
+                   WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
+                     AND broken.organization_id IN (jobs.organization_id, '')
+                     AND broken.probe_id IS DISTINCT FROM jobs.id) THEN 'circuit'
+    WHEN true THEN 'organization_limit'
+END, 'organization_limit'), dispatched_at = NULL,
+        sent_priority = CASE WHEN (SELECT is_contended(:'organization_id')) THEN 0 ELSE priority END, updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id
+    RETURNING jobs.*, locked.from_status
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, CASE WHEN hold IS NULL THEN 'due' ELSE 'held' END,
+           from_status, status, attempt, dispatch, 'admission',
+           jsonb_strip_nulls(jsonb_build_object('hold', coalesce(hold, 'organization_limit'))) || '{}', NULL, clock_timestamp()
+    FROM moved
+)
+SELECT * FROM moved ORDER BY priority DESC, created_at, id;
+
+-- admission/holds.py GIVE_WAY
+WITH RECURSIVE
+queues AS (
+    (SELECT queue FROM jobs WHERE organization_id = :'organization_id' AND hold = 'organization_limit'
+     ORDER BY queue LIMIT 1)
+    UNION ALL
+    SELECT next.queue FROM queues CROSS JOIN LATERAL (
+        SELECT queue FROM jobs
+        WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND jobs.queue > queues.queue
+        ORDER BY queue LIMIT 1) AS next
+), rooms AS (
+    SELECT queue, room_in(:'organization_id', queues.queue, :'limit', :'lease_timeout') AS room,
+           ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
+                 WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY each) AS shared
+    FROM (SELECT queue FROM queues ) AS queues
+    WHERE (queues.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) OR coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) = 0
+), candidates AS (
+    SELECT room, coalesce(nullif(shared, '{}'), ARRAY[rooms.queue]) AS shared, candidate.*
+    FROM rooms CROSS JOIN LATERAL (
+        SELECT id, queue, priority, created_at FROM jobs AS waiting
+        WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND waiting.queue = rooms.queue
+          AND true
+        ORDER BY priority DESC, created_at, id
+        LIMIT greatest(0, least(:'batch', room))) AS candidate
+), first AS (
+    SELECT id, queue, place, shared FROM (
+        SELECT *, row_number() OVER (PARTITION BY shared ORDER BY priority DESC, created_at, id) AS place
+        FROM candidates) AS placed
+    WHERE place <= room
+    ORDER BY priority DESC, created_at, id
+    LIMIT least(:'batch', CASE WHEN coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) = 0 THEN :'batch' ELSE
+                        greatest(0, coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) - (SELECT count(*) FROM jobs WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping))) END)
+)
+SELECT coalesce(bool_or(give_way(:'organization_id', head.queue, head.priority)), false)
+FROM rooms CROSS JOIN LATERAL (
+    SELECT jobs.queue, jobs.priority FROM jobs
+    WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND jobs.queue = rooms.queue
+    ORDER BY priority DESC, created_at, id LIMIT 1) AS head
+WHERE head.priority > 0;
+
+-- admission/holds.py WITH_ROOM
+WITH RECURSIVE lines AS (
+    (SELECT organization_id, queue FROM jobs WHERE hold = 'organization_limit'
+     ORDER BY organization_id, queue LIMIT 1)
+    UNION ALL
+    SELECT next.* FROM lines CROSS JOIN LATERAL (
+        SELECT organization_id, queue FROM jobs
+        WHERE hold = 'organization_limit'
+          AND (jobs.organization_id, jobs.queue) > (lines.organization_id, lines.queue)
+        ORDER BY organization_id, queue LIMIT 1) AS next
+)
+SELECT DISTINCT organization_id FROM lines WHERE ((lines.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) AND room_in(lines.organization_id, lines.queue, :'limit', :'lease_timeout') > 0);
+
+-- admission/holds.py OVERBOOKED
+WITH RECURSIVE lines AS (
+    (SELECT organization_id FROM jobs WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) ORDER BY organization_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT organization_id FROM jobs
+            WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND organization_id > lines.organization_id
+            ORDER BY organization_id LIMIT 1)
+    FROM lines WHERE lines.organization_id IS NOT NULL
+)
+SELECT organization_id FROM lines
+WHERE organization_id IS NOT NULL AND coalesce((SELECT concurrency FROM organizations WHERE id = lines.organization_id), CAST(:'limit' AS int)) > 0
+  AND coalesce((SELECT concurrency FROM organizations WHERE id = lines.organization_id), CAST(:'limit' AS int)) < (SELECT count(*) FROM jobs WHERE organization_id = lines.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping))
+  AND EXISTS (SELECT FROM jobs
+              WHERE jobs.organization_id = lines.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping)
+                AND jobs.status IN ('queued', 'retrying'));
+
+-- admission/holds.py LIFT_DUE
+WITH RECURSIVE found AS (
+    SELECT * FROM jobs
+    WHERE hold IN ('schedule', 'backoff') AND due_at <= clock_timestamp() ORDER BY due_at
+    LIMIT :'batch'
+    FOR UPDATE SKIP LOCKED
+), lines AS MATERIALIZED (
+    SELECT organization_id, (coalesce((SELECT concurrency FROM organizations WHERE id = whose.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(whose.organization_id)) AS joins
+    FROM (SELECT DISTINCT organization_id FROM found) AS whose
+), locked AS (
+    SELECT id, status AS from_status, hold AS held, CASE
+    WHEN (found.follows IS NOT NULL OR found.follows_group IS NOT NULL) OR found.attempt = 0 AND EXISTS (SELECT FROM unnest(found.depends_on) AS wanted (id)
+                 WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+    WHEN found.due_at > clock_timestamp()
+        THEN CASE found.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
+    WHEN EXISTS (SELECT FROM pauses
+                   WHERE coalesce(pauses.organization_id, found.organization_id) = found.organization_id
+                     AND coalesce(pauses.job_type, found.job_type) = found.job_type) THEN 'paused'
+    WHEN EXISTS (SELECT FROM circuits AS broken
+                   WHERE broken.job_type = found.job_type AND broken.key = found.circuit_key
+                     AND broken.organization_id IN (found.organization_id, '')
+                     AND broken.probe_id IS DISTINCT FROM found.id) THEN 'circuit'
+    WHEN lines.joins THEN 'organization_limit'
+END AS next
+    FROM found JOIN lines USING (organization_id)
+), moved AS (
+    UPDATE jobs
+    SET hold = next, dispatched_at = NULL, sent_priority = NULL,
+        dispatch = dispatch + CASE held WHEN 'backoff' THEN 1 ELSE 0 END, updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id AND held IS DISTINCT FROM next
+    RETURNING jobs.*, locked.from_status, locked.held
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, CASE WHEN hold IN ('paused', 'circuit') THEN 'held' ELSE 'due' END,
+           from_status, status, attempt, dispatch, 'admission',
+           jsonb_strip_nulls(jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END)) || '{}', NULL, clock_timestamp()
+    FROM moved
+)
+SELECT * FROM moved;
+
+-- admission/holds.py LIFT_GATED
+WITH RECURSIVE found AS (
+    SELECT * FROM jobs
+    WHERE hold IN ('circuit', 'paused')
+      AND NOT CASE hold WHEN 'paused' THEN EXISTS (SELECT FROM pauses
+                   WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
+                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type) ELSE EXISTS (SELECT FROM circuits AS broken
+                   WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
+                     AND broken.organization_id IN (jobs.organization_id, '')
+                     AND broken.probe_id IS DISTINCT FROM jobs.id) END
+    LIMIT :'batch'
+    FOR UPDATE SKIP LOCKED
+), lines AS MATERIALIZED (
+    SELECT organization_id, (coalesce((SELECT concurrency FROM organizations WHERE id = whose.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(whose.organization_id)) AS joins
+    FROM (SELECT DISTINCT organization_id FROM found) AS whose
+), locked AS (
+    SELECT id, status AS from_status, hold AS held, CASE
+    WHEN (found.follows IS NOT NULL OR found.follows_group IS NOT NULL) OR found.attempt = 0 AND EXISTS (SELECT FROM unnest(found.depends_on) AS wanted (id)
+                 WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+    WHEN found.due_at > clock_timestamp()
+        THEN CASE found.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
+    WHEN EXISTS (SELECT FROM pauses
+                   WHERE coalesce(pauses.organization_id, found.organization_id) = found.organization_id
+                     AND coalesce(pauses.job_type, found.job_type) = found.job_type) THEN 'paused'
+    WHEN EXISTS (SELECT FROM circuits AS broken
+                   WHERE broken.job_type = found.job_type AND broken.key = found.circuit_key
+                     AND broken.organization_id IN (found.organization_id, '')
+                     AND broken.probe_id IS DISTINCT FROM found.id) THEN 'circuit'
+    WHEN lines.joins THEN 'organization_limit'
+END AS next
+    FROM found JOIN lines USING (organization_id)
+), moved AS (
+    UPDATE jobs
+    SET hold = next, dispatched_at = NULL, sent_priority = NULL,
+        dispatch = dispatch + CASE held WHEN 'backoff' THEN 1 ELSE 0 END, updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id AND held IS DISTINCT FROM next
+    RETURNING jobs.*, locked.from_status, locked.held
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, CASE WHEN hold IN ('paused', 'circuit') THEN 'held' ELSE 'due' END,
+           from_status, status, attempt, dispatch, 'admission',
+           jsonb_strip_nulls(jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END)) || '{}', NULL, clock_timestamp()
+    FROM moved
+)
+SELECT * FROM moved;
+
+-- admission/holds.py LIFT_DEPENDENTS
+WITH RECURSIVE found AS (
+    SELECT * FROM jobs
+    WHERE hold = 'dependency'
+      AND (CAST(:'job_id' AS uuid) IS NULL OR depends_on @> ARRAY[CAST(:'job_id' AS uuid)]) AND NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) AND NOT EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
+                 WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+    LIMIT :'batch'
+    FOR UPDATE SKIP LOCKED
+), lines AS MATERIALIZED (
+    SELECT organization_id, (coalesce((SELECT concurrency FROM organizations WHERE id = whose.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(whose.organization_id)) AS joins
+    FROM (SELECT DISTINCT organization_id FROM found) AS whose
+), locked AS (
+    SELECT id, status AS from_status, hold AS held, CASE
+    WHEN (found.follows IS NOT NULL OR found.follows_group IS NOT NULL) OR found.attempt = 0 AND EXISTS (SELECT FROM unnest(found.depends_on) AS wanted (id)
+                 WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+    WHEN found.due_at > clock_timestamp()
+        THEN CASE found.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
+    WHEN EXISTS (SELECT FROM pauses
+                   WHERE coalesce(pauses.organization_id, found.organization_id) = found.organization_id
+                     AND coalesce(pauses.job_type, found.job_type) = found.job_type) THEN 'paused'
+    WHEN EXISTS (SELECT FROM circuits AS broken
+                   WHERE broken.job_type = found.job_type AND broken.key = found.circuit_key
+                     AND broken.organization_id IN (found.organization_id, '')
+                     AND broken.probe_id IS DISTINCT FROM found.id) THEN 'circuit'
+    WHEN lines.joins THEN 'organization_limit'
+END AS next
+    FROM found JOIN lines USING (organization_id)
+), moved AS (
+    UPDATE jobs
+    SET hold = next, dispatched_at = NULL, sent_priority = NULL,
+        dispatch = dispatch + CASE held WHEN 'backoff' THEN 1 ELSE 0 END, updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id AND held IS DISTINCT FROM next
+    RETURNING jobs.*, locked.from_status, locked.held
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, CASE WHEN hold IN ('paused', 'circuit') THEN 'held' ELSE 'due' END,
+           from_status, status, attempt, dispatch, 'admission',
+           jsonb_strip_nulls(jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END)) || '{}', NULL, clock_timestamp()
+    FROM moved
+)
+SELECT * FROM moved;
+
+-- admission/holds.py CANCEL_DEPENDENTS
+WITH locked AS (
+    SELECT jobs.id, jobs.status AS from_status, broken.id AS broken, broken.status AS how
+    FROM jobs CROSS JOIN LATERAL (
+        SELECT wanted.id, coalesce(dependency.status, 'gone') AS status
+        FROM unnest(jobs.depends_on) AS wanted (id) LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
+        WHERE dependency.id IS NULL OR dependency.status IN ('failed', 'cancelled')
+        LIMIT 1) AS broken
+    WHERE jobs.status IN ('queued', 'retrying') AND hold = 'dependency'
+      AND (CAST(:'job_id' AS uuid) IS NULL OR depends_on @> ARRAY[CAST(:'job_id' AS uuid)])
+    LIMIT :'batch'
+    FOR UPDATE OF jobs SKIP LOCKED
+), moved AS (
+    UPDATE jobs
+    SET status = 'cancelled', hold = NULL, due_at = NULL, cancel_requested_at = clock_timestamp(), completed_at = clock_timestamp(),
+        error_type = 'DependencyEnded', error_message = 'its dependency ' || broken || ' is ' || how, updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id AND from_status IN ('queued', 'retrying')
+    RETURNING jobs.*, locked.from_status, locked.broken
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, 'cancelled',
+           from_status, status, attempt, dispatch, 'admission',
+           jsonb_strip_nulls(jsonb_build_object('by', 'admission', 'reason', error_message, 'dependency', broken)) || '{}', NULL, clock_timestamp()
+    FROM moved
+)
+SELECT * FROM moved;
+
+-- admission/holds.py HOLD_BACK
+WITH locked AS (
+    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND dispatch = :'dispatch' AND hold IS NULL AND status IN ('queued', 'retrying') FOR UPDATE
+), moved AS (
+    UPDATE jobs
+    SET hold = CASE WHEN EXISTS (SELECT FROM pauses
+                   WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
+                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type) THEN 'paused' WHEN EXISTS (SELECT FROM circuits AS broken
+                   WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
+                     AND broken.organization_id IN (jobs.organization_id, '')
+                     AND broken.probe_id IS DISTINCT FROM jobs.id) THEN 'circuit' END,
+        dispatched_at = NULL, updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id
+    RETURNING jobs.*, locked.from_status
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, 'held',
+           from_status, status, attempt, dispatch, 'admission',
+           jsonb_strip_nulls(jsonb_build_object('hold', hold)) || '{}', NULL, clock_timestamp()
+    FROM moved WHERE hold IS NOT NULL
+)
+SELECT * FROM moved;
+
+-- admission/holds.py SET_LIMIT
+INSERT INTO organizations (id, concurrency, changed_by) VALUES (:'organization_id', :'concurrency', :'actor')
+ON CONFLICT (id) DO UPDATE
+SET concurrency = excluded.concurrency, changed_by = excluded.changed_by, changed_at = clock_timestamp();
+
+-- admission/holds.py TAKE_BACK_UNSERVED
+WITH RECURSIVE lines AS (
+    (SELECT organization_id FROM jobs WHERE hold = 'organization_limit' ORDER BY organization_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT organization_id FROM jobs
+            WHERE hold = 'organization_limit' AND organization_id > lines.organization_id
+            ORDER BY organization_id LIMIT 1)
+    FROM lines WHERE lines.organization_id IS NOT NULL
+), locked AS (
+    SELECT jobs.id, jobs.status AS from_status
+    FROM lines JOIN jobs USING (organization_id)
+    WHERE coalesce((SELECT concurrency FROM organizations WHERE id = lines.organization_id), CAST(:'limit' AS int)) > 0 AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping)
+      AND jobs.status IN ('queued', 'retrying') AND NOT (jobs.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+    LIMIT :'batch'
+    FOR UPDATE OF jobs SKIP LOCKED
+), moved AS (
+    UPDATE jobs
+    SET hold = 'organization_limit', dispatch = dispatch, dispatched_at = NULL, updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id AND from_status IN ('queued', 'retrying')
+    RETURNING jobs.*, locked.from_status
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, 'held',
+           from_status, status, attempt, dispatch, 'admission',
+           jsonb_strip_nulls(jsonb_build_object('hold', hold, 'reason', 'no living worker consumes the queue ' || queue)) || '{}', NULL, clock_timestamp()
+    FROM moved
+)
+SELECT * FROM moved;
+
+-- admission/holds.py TAKE_BACK_CROWD
+WITH RECURSIVE lines AS (
+    (SELECT organization_id FROM jobs WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying') ORDER BY organization_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT organization_id FROM jobs
+            WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying') AND organization_id > lines.organization_id
+            ORDER BY organization_id LIMIT 1)
+    FROM lines WHERE lines.organization_id IS NOT NULL
+), surplus AS (
+    SELECT sent.* FROM lines CROSS JOIN LATERAL (
+        SELECT id, queue, row_number() OVER (PARTITION BY queue ORDER BY priority DESC, created_at, id) AS place
+        FROM jobs WHERE jobs.organization_id = lines.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying')) AS sent
+    WHERE lines.organization_id IS NOT NULL AND place > 1
+      AND (coalesce((SELECT concurrency FROM organizations WHERE id = lines.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(lines.organization_id))
+), crowd AS (
+    SELECT id, queue, row_number() OVER (PARTITION BY queue ORDER BY place DESC) AS turn FROM surplus
+), excess AS (
+    SELECT queue,
+(SELECT count(*) FROM jobs
+ WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND queue = ANY(ARRAY(SELECT unnest(queues) FROM workers
+                                         WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND surplus.queue = ANY(workers.queues))))
+- (SELECT sum(concurrency) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND surplus.queue = ANY(workers.queues)) AS number FROM (SELECT DISTINCT queue FROM surplus) AS surplus
+), locked AS (
+    SELECT id, status AS from_status FROM jobs
+    WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying') AND id IN (SELECT id FROM crowd JOIN excess USING (queue) WHERE turn <= number LIMIT :'batch')
+    FOR UPDATE SKIP LOCKED
+), moved AS (
+    UPDATE jobs
+    SET hold = 'organization_limit', dispatch = dispatch + 1, dispatched_at = NULL, updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id AND from_status IN ('queued', 'retrying')
+    RETURNING jobs.*, locked.from_status
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, 'held',
+           from_status, status, attempt, dispatch, 'admission',
+           jsonb_strip_nulls(jsonb_build_object('hold', hold, 'reason', 'the workers have no free slot for it')) || '{}', NULL, clock_timestamp()
+    FROM moved
+)
+SELECT * FROM moved;
+
+-- admission/holds.py BACK_IN_LINE
+WITH locked AS (
+    SELECT id, status AS from_status FROM jobs
+    WHERE organization_id = :'organization_id' AND hold IS NULL AND status IN ('queued', 'retrying')
+    ORDER BY priority, created_at DESC, id DESC
+    LIMIT (SELECT CASE WHEN coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) > 0
+                       THEN greatest(0, count(*) - coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int))) ELSE 0 END
+           FROM jobs WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping))
+    FOR UPDATE
+), moved AS (
+    UPDATE jobs
+    SET hold = 'organization_limit', dispatch = dispatch, dispatched_at = NULL, updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id AND from_status IN ('queued', 'retrying')
+    RETURNING jobs.*, locked.from_status
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, 'held',
+           from_status, status, attempt, dispatch, 'admission',
+           jsonb_strip_nulls(jsonb_build_object('hold', hold, 'reason', NULL)) || '{}', NULL, clock_timestamp()
+    FROM moved
+)
+SELECT * FROM moved;
+
+-- admission/organizations.py GET
+SELECT this.id, coalesce((SELECT concurrency FROM organizations WHERE id = this.id), CAST(:'limit' AS int)) AS "limit",
+       NOT EXISTS (SELECT FROM organizations WHERE organizations.id = this.id) AS is_default_limit,
+       (SELECT count(*) FROM jobs WHERE organization_id = this.id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping)) AS executing,
+       (SELECT count(*) FROM jobs WHERE organization_id = this.id AND hold = 'organization_limit') AS in_line
+FROM (SELECT CAST(:'organization_id' AS text) AS id) AS this;
+
+-- admission/turns.py PLACE
+WITH RECURSIVE
+queues AS (
+    (SELECT queue FROM jobs WHERE organization_id = :'organization_id' AND hold = 'organization_limit'
+     ORDER BY queue LIMIT 1)
+    UNION ALL
+    SELECT next.queue FROM queues CROSS JOIN LATERAL (
+        SELECT queue FROM jobs
+        WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND jobs.queue > queues.queue
+        ORDER BY queue LIMIT 1) AS next
+), rooms AS (
+    SELECT queue, room_in(:'organization_id', queues.queue, :'limit', :'lease_timeout') AS room,
+           ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
+                 WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY each) AS shared
+    FROM (SELECT queue FROM queues UNION SELECT queue FROM (SELECT id, queue, priority, created_at FROM jobs WHERE id = :'id') AS more) AS queues
+    WHERE (queues.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) OR coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) = 0
+), candidates AS (
+    SELECT room, coalesce(nullif(shared, '{}'), ARRAY[rooms.queue]) AS shared, candidate.*
+    FROM rooms CROSS JOIN LATERAL (
+        SELECT id, queue, priority, created_at FROM jobs AS waiting
+        WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND waiting.queue = rooms.queue
+          AND (waiting.id <> :'id' AND (CASE
+    WHEN (waiting.follows IS NOT NULL OR waiting.follows_group IS NOT NULL) OR waiting.attempt = 0 AND EXISTS (SELECT FROM unnest(waiting.depends_on) AS wanted (id)
+                 WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+    WHEN waiting.due_at > clock_timestamp()
+        THEN CASE waiting.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
+    WHEN EXISTS (SELECT FROM pauses
+                   WHERE coalesce(pauses.organization_id, waiting.organization_id) = waiting.organization_id
+                     AND coalesce(pauses.job_type, waiting.job_type) = waiting.job_type) THEN 'paused'
+    WHEN EXISTS (SELECT FROM circuits AS broken
+                   WHERE broken.job_type = waiting.job_type AND broken.key = waiting.circuit_key
+                     AND broken.organization_id IN (waiting.organization_id, '')
+                     AND broken.probe_id IS DISTINCT FROM waiting.id) THEN 'circuit'
+    WHEN true THEN 'organization_limit'
+END = 'organization_limit' OR (SELECT CASE
+    WHEN (this.follows IS NOT NULL OR this.follows_group IS NOT NULL) OR this.attempt = 0 AND EXISTS (SELECT FROM unnest(this.depends_on) AS wanted (id)
+                 WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+    WHEN this.due_at > clock_timestamp()
+        THEN CASE this.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
+    WHEN EXISTS (SELECT FROM pauses
+                   WHERE coalesce(pauses.organization_id, this.organization_id) = this.organization_id
+                     AND coalesce(pauses.job_type, this.job_type) = this.job_type) THEN 'paused'
+    WHEN EXISTS (SELECT FROM circuits AS broken
+                   WHERE broken.job_type = this.job_type AND broken.key = this.circuit_key
+                     AND broken.organization_id IN (this.organization_id, '')
+                     AND broken.probe_id IS DISTINCT FROM this.id) THEN 'circuit'
+    WHEN true THEN 'organization_limit'
+END <> 'organization_limit' FROM jobs AS this WHERE this.id = :'id')))
+        ORDER BY priority DESC, created_at, id
+        LIMIT greatest(0, least(:'batch', room))) AS candidate
+    UNION ALL SELECT room, shared, more.* FROM (SELECT id, queue, priority, created_at FROM jobs WHERE id = :'id') AS more JOIN rooms USING (queue)
+), first AS (
+    SELECT id, queue, place, shared FROM (
+        SELECT *, row_number() OVER (PARTITION BY shared ORDER BY priority DESC, created_at, id) AS place
+        FROM candidates) AS placed
+    WHERE place <= room
+    ORDER BY priority DESC, created_at, id
+    LIMIT least(:'batch', CASE WHEN coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) = 0 THEN :'batch' ELSE
+                        greatest(0, coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) - (SELECT count(*) FROM jobs WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping))) END)
+)
+SELECT first.place AS number, first.shared,
+       CASE WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) > 0 OR is_contended(:'organization_id'))
+            THEN ((SELECT sum(concurrency) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND first.queue = ANY(workers.queues))
+            - (SELECT count(*) FROM jobs WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND queue = ANY(first.shared))) END AS free,
+       first.place = 1 AND NOT EXISTS (SELECT FROM jobs WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying')
+                                                          AND queue = ANY(first.shared)) AS is_entitled
+FROM first WHERE first.id = :'id';
+
+-- admission/turns.py TAKEN_BEFORE
+WITH RECURSIVE lines AS (
+    (SELECT organization_id FROM jobs WHERE hold = 'organization_limit' ORDER BY organization_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT organization_id FROM jobs
+            WHERE hold = 'organization_limit' AND organization_id > lines.organization_id
+            ORDER BY organization_id LIMIT 1)
+    FROM lines WHERE lines.organization_id IS NOT NULL
+), others AS (
+    SELECT organization_id, coalesce((SELECT concurrency FROM organizations WHERE id = organization_id), CAST(:'limit' AS int)) AS own_limit,
+           CASE WHEN organization_id COLLATE "C" < :'organization_id' THEN CAST(:'by_earlier' AS int)
+                ELSE CAST(:'by_later' AS int) END AS most
+    FROM lines WHERE organization_id <> :'organization_id'
+)
+SELECT coalesce(sum(least(
+           CASE WHEN own_limit > 0
+                THEN greatest(0, own_limit - (SELECT count(*) FROM jobs WHERE organization_id = others.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping))) ELSE most END,
+           (SELECT count(*) FROM (
+                SELECT FROM jobs AS waiting
+                WHERE waiting.organization_id = others.organization_id AND waiting.hold = 'organization_limit'
+                  AND waiting.queue = ANY(CAST(:'shared' AS text[])) AND (CASE
+    WHEN (waiting.follows IS NOT NULL OR waiting.follows_group IS NOT NULL) OR waiting.attempt = 0 AND EXISTS (SELECT FROM unnest(waiting.depends_on) AS wanted (id)
+                 WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+    WHEN waiting.due_at > clock_timestamp()
+        THEN CASE waiting.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
+    WHEN EXISTS (SELECT FROM pauses
+                   WHERE coalesce(pauses.organization_id, waiting.organization_id) = waiting.organization_id
+                     AND coalesce(pauses.job_type, waiting.job_type) = waiting.job_type) THEN 'paused'
+    WHEN EXISTS (SELECT FROM circuits AS broken
+                   WHERE broken.job_type = waiting.job_type AND broken.key = waiting.circuit_key
+                     AND broken.organization_id IN (waiting.organization_id, '')
+                     AND broken.probe_id IS DISTINCT FROM waiting.id) THEN 'circuit'
+    WHEN true THEN 'organization_limit'
+END = 'organization_limit' OR (SELECT CASE
+    WHEN (this.follows IS NOT NULL OR this.follows_group IS NOT NULL) OR this.attempt = 0 AND EXISTS (SELECT FROM unnest(this.depends_on) AS wanted (id)
+                 WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+    WHEN this.due_at > clock_timestamp()
+        THEN CASE this.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
+    WHEN EXISTS (SELECT FROM pauses
+                   WHERE coalesce(pauses.organization_id, this.organization_id) = this.organization_id
+                     AND coalesce(pauses.job_type, this.job_type) = this.job_type) THEN 'paused'
+    WHEN EXISTS (SELECT FROM circuits AS broken
+                   WHERE broken.job_type = this.job_type AND broken.key = this.circuit_key
+                     AND broken.organization_id IN (this.organization_id, '')
+                     AND broken.probe_id IS DISTINCT FROM this.id) THEN 'circuit'
+    WHEN true THEN 'organization_limit'
+END <> 'organization_limit' FROM jobs AS this WHERE this.id = :'id'))
+                LIMIT most) AS counted))), 0)
+FROM others;
+
+-- jobs/cancel.py CANCEL
+WITH locked AS (
+    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') FOR UPDATE
+), moved AS (
+    UPDATE jobs
+    SET status = 'cancelled', hold = NULL, due_at = NULL, stopping = from_status = 'running',
+        cancel_requested_at = clock_timestamp(), cancel_seen_at = NULL, completed_at = clock_timestamp(), updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id AND from_status IN ('queued', 'running', 'retrying')
+    RETURNING jobs.*, locked.from_status
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, 'cancelled',
+           from_status, status, attempt, dispatch, CAST(:'actor' AS text),
+           jsonb_strip_nulls(jsonb_build_object('by', CAST(:'actor' AS text), 'reason', CAST(:'reason' AS text))) || '{}', NULL, clock_timestamp()
+    FROM moved
+)
+SELECT * FROM moved;
+
+-- jobs/cancel.py CANCEL_DISPATCH
+WITH locked AS (
+    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND dispatch = :'dispatch' FOR UPDATE
+), moved AS (
+    UPDATE jobs
+    SET status = 'cancelled', hold = NULL, due_at = NULL, stopping = from_status = 'running',
+        cancel_requested_at = clock_timestamp(), cancel_seen_at = NULL, completed_at = clock_timestamp(), updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id AND from_status IN ('queued', 'running', 'retrying')
+    RETURNING jobs.*, locked.from_status
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, 'cancelled',
+           from_status, status, attempt, dispatch, CAST(:'actor' AS text),
+           jsonb_strip_nulls(jsonb_build_object('by', CAST(:'actor' AS text), 'reason', CAST(:'reason' AS text))) || '{}', NULL, clock_timestamp()
+    FROM moved
+)
+SELECT * FROM moved;
+
+-- jobs/cancel.py IN_SCOPE
+SELECT status, stopping FROM jobs WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
+
+-- jobs/cancel.py STOPPING
+SELECT id, dispatch, clock_timestamp() - cancel_requested_at AS requested_for,
+       clock_timestamp() - cancel_seen_at AS seen_for
+FROM jobs WHERE lease = :'lease' AND stopping;
+
+-- jobs/cancel.py SEEN
+WITH moved AS (
+    UPDATE jobs SET cancel_seen_at = clock_timestamp(), updated_at = clock_timestamp()
+    WHERE id = :'id' AND dispatch = :'dispatch' AND stopping AND cancel_seen_at IS NULL
+    RETURNING jobs.*, status AS from_status
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, 'seen',
+           from_status, status, attempt, dispatch, CAST(:'actor' AS text),
+           jsonb_strip_nulls(jsonb_build_object('after', round(1000 * extract(EPOCH FROM clock_timestamp() - cancel_requested_at)))) || '{}', NULL, clock_timestamp()
+    FROM moved)
+SELECT id FROM moved;
+
+-- jobs/cancel.py STOPPED
+WITH locked AS (
+    SELECT id, status AS from_status, cancel_seen_at IS NULL AND CAST(:'how' AS text) <> 'worker lost' AS unseen FROM jobs WHERE id = :'id' AND dispatch = :'dispatch' AND stopping FOR UPDATE
+), moved AS (
+    UPDATE jobs
+    SET stopping = false, cancel_seen_at = CASE WHEN unseen THEN clock_timestamp() ELSE cancel_seen_at END, updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id
+    RETURNING jobs.*, from_status, unseen
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, what,
+           from_status, status, attempt, dispatch, CAST(:'actor' AS text),
+           jsonb_strip_nulls(jsonb_build_object('after', round(1000 * extract(EPOCH FROM clock_timestamp() - cancel_requested_at)), 'how', CASE what WHEN 'stopped' THEN CAST(:'how' AS text) END)) || '{}', NULL, clock_timestamp()
+    FROM moved JOIN (VALUES (1, 'seen'), (2, 'stopped')) AS happened (place, what)
+         ON what = 'stopped' OR unseen ORDER BY place
+)
+SELECT id FROM moved;
+
+-- jobs/claim.py CLAIM
+WITH locked AS (
+    SELECT id, status AS from_status, hold AS held, dispatch AS from_dispatch FROM jobs WHERE id = :'id' FOR UPDATE
+), moved AS (
+    UPDATE jobs
+    SET status = 'running', attempt = attempt + 1, worker = :'worker', lease = :'lease', claim_id = :'claim_id', due_at = NULL,
+        started_at = clock_timestamp(), progress = 0, progress_detail = NULL, current_step = 0,
+        dispatched_at = coalesce(dispatched_at, clock_timestamp()), updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id AND from_status IN ('queued', 'retrying') AND from_dispatch = :'dispatch' AND held IS NULL AND NOT EXISTS (SELECT FROM pauses
+                   WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
+                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type) AND NOT EXISTS (SELECT FROM circuits AS broken
+                   WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
+                     AND broken.organization_id IN (jobs.organization_id, '')
+                     AND broken.probe_id IS DISTINCT FROM jobs.id)
+    RETURNING jobs.id, dispatch, attempt, organization_id, user_id, project_id, job_type, retry_count, max_retries, root_id, group_id, status, priority, worker, from_status, queue
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, 'started',
+           from_status, status, attempt, dispatch, worker,
+           jsonb_strip_nulls(jsonb_build_object('priority', priority, 'worker', worker)) || '{}', NULL, clock_timestamp()
+    FROM moved
+)
+SELECT id, dispatch, attempt, organization_id, user_id, project_id, job_type, retry_count, max_retries, root_id, group_id, (EXISTS (SELECT FROM jobs AS waiting
+                    WHERE waiting.organization_id = moved.organization_id AND waiting.hold = 'organization_limit'
+                      AND waiting.queue = moved.queue)
+            AND is_contended(moved.organization_id)) AS leaves_place FROM moved;
+
+-- jobs/claim.py KNOWN
+SELECT id, dispatch, attempt, organization_id, user_id, project_id, job_type, retry_count, max_retries, root_id, group_id, status, hold, claim_id FROM jobs WHERE id = :'id';
+
+-- jobs/claim.py LOG_REFUSAL
+WITH refused AS (SELECT *, status AS from_status FROM jobs WHERE id = :'id' FOR NO KEY UPDATE)
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, 'duplicate_refused',
+           from_status, status, attempt, dispatch, CAST(:'actor' AS text),
+           jsonb_strip_nulls(CAST(:'detail' AS jsonb)) || '{}', NULL, clock_timestamp()
+    FROM refused;
+
+-- jobs/dispatch.py UNDISPATCHED
+SELECT * FROM jobs
+WHERE status IN ('queued', 'retrying') AND hold IS NULL AND dispatched_at IS NULL
+  AND (status = 'queued' AND started_at IS NOT NULL
+       OR updated_at <= clock_timestamp() - CAST(:'age' AS interval))
+ORDER BY updated_at
+LIMIT :'limit';
+
+-- jobs/dispatch.py MARK_DISPATCHED
+UPDATE jobs SET dispatched_at = clock_timestamp()
+FROM unnest(CAST(:'job_ids' AS uuid[]), CAST(:'dispatches' AS int[])) AS sent (job_id, dispatch)
+WHERE jobs.id = sent.job_id AND jobs.dispatch = sent.dispatch AND dispatched_at IS NULL;
+
+-- jobs/dispatch.py REDISPATCH
+UPDATE jobs SET dispatched_at = NULL, updated_at = clock_timestamp()
+WHERE id = :'id' AND dispatch = :'dispatch' AND status IN ('queued', 'retrying')
+RETURNING id;
+
+-- jobs/dispatch.py WAITING_QUEUES
+SELECT queue, statement_timestamp() AS at FROM jobs
+WHERE status IN ('queued', 'retrying') AND hold IS NULL AND dispatched_at IS NOT NULL
+GROUP BY queue
+HAVING min(dispatched_at) < statement_timestamp() - CAST(:'age' AS interval);
+
+-- jobs/dispatch.py MISSING
+WITH waiting AS (
+    SELECT id, dispatch, dispatched_at FROM jobs WHERE status IN ('queued', 'retrying') AND hold IS NULL AND dispatched_at IS NOT NULL AND queue = :'queue' AND dispatched_at < :'at'
+)
+SELECT id, dispatch FROM waiting
+WHERE dispatched_at < :'at' - CAST(:'age' AS interval)
+ORDER BY dispatched_at
+LIMIT least(:'limit', greatest(0, (SELECT count(*) FROM waiting) - :'ready'));
+
+-- jobs/dispatch.py SEND_AGAIN
+UPDATE jobs SET dispatched_at = NULL
+FROM unnest(CAST(:'job_ids' AS uuid[]), CAST(:'dispatches' AS int[])) AS lost (job_id, dispatch)
+WHERE jobs.id = lost.job_id AND jobs.dispatch = lost.dispatch AND status IN ('queued', 'retrying') AND hold IS NULL AND dispatched_at IS NOT NULL
+RETURNING jobs.id;
+
+-- jobs/dispatch.py FAIL_WAITING
+WITH locked AS (
+    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND dispatch = :'dispatch' FOR UPDATE
+), moved AS (
+    UPDATE jobs
+    SET status = 'failed', hold = NULL, due_at = NULL, error_type = :'error_type', error_message = :'error_message',
+        completed_at = clock_timestamp(), updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id AND from_status IN ('queued', 'retrying')
+    RETURNING jobs.*, locked.from_status
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, 'failed',
+           from_status, status, attempt, dispatch, CAST(:'actor' AS text),
+           jsonb_strip_nulls(jsonb_build_object('errorType', error_type, 'error', error_message, 'willRetry', false)) || '{}', NULL, clock_timestamp()
+    FROM moved
+)
+SELECT id FROM moved;
+
+-- jobs/progress.py REPORT
+WITH moved AS (
+    UPDATE jobs
+    SET progress = greatest(progress, least(99, coalesce(CAST(:'percent' AS int), 0))),
+        message = coalesce(:'message', message),
+        progress_detail = coalesce(CAST(:'detail' AS jsonb), progress_detail),
+        current_step = greatest(current_step, CAST(:'current_step' AS int)),
+        total_steps = greatest(total_steps, CAST(:'total_steps' AS int)),
+        updated_at = clock_timestamp()
+    WHERE id = :'id' AND dispatch = :'dispatch' AND attempt = :'attempt' AND status = 'running'
+    RETURNING jobs.*, status AS from_status
+), told AS (
+    SELECT place, milestone - 'ago' AS point, make_interval(secs => CAST(milestone ->> 'ago' AS float)) AS ago
+    FROM jsonb_array_elements(CAST(:'milestones' AS jsonb)) WITH ORDINALITY AS told (milestone, place)
+    UNION ALL
+    SELECT 1 + jsonb_array_length(CAST(:'milestones' AS jsonb)),
+           jsonb_build_object('percentage', progress, 'message', message, 'current', current_step,
+                              'total', total_steps, 'detail', progress_detail),
+           interval '0'
+    FROM moved
+    WHERE :'moved_on'
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, 'progress',
+           from_status, status, attempt, dispatch, worker,
+           jsonb_strip_nulls(point - 'detail') || CASE WHEN jsonb_typeof(point -> 'detail') <> 'null' THEN jsonb_build_object('detail', point -> 'detail') ELSE '{}' END, NULL, greatest(started_at, clock_timestamp() - ago)
+    FROM moved CROSS JOIN told ORDER BY place)
+SELECT id FROM moved;
+
+-- jobs/retry.py RETRY
+WITH locked AS (
+    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND NOT stopping AND (retry_count < max_retries OR :'force')
+      AND (NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR NOT EXISTS (SELECT FROM jobs AS followed
+                            WHERE followed.status IN ('failed', 'cancelled')
+                              AND (followed.id = jobs.follows
+                                   OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id))) FOR UPDATE
+), moved AS (
+    UPDATE jobs
+    SET status = 'queued', dispatch = dispatch + 1, retry_count = retry_count + 1, losses = 0,
+        hold = CASE
+    WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.attempt = 0 AND EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
+                 WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+    WHEN CAST(NULL AS timestamptz) > clock_timestamp()
+        THEN CASE jobs.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
+    WHEN EXISTS (SELECT FROM pauses
+                   WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
+                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type) THEN 'paused'
+    WHEN EXISTS (SELECT FROM circuits AS broken
+                   WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
+                     AND broken.organization_id IN (jobs.organization_id, '')
+                     AND broken.probe_id IS DISTINCT FROM jobs.id) THEN 'circuit'
+    WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id)) THEN 'organization_limit'
+END, delivery = delivery - 'expires',
+        due_at = NULL, dispatched_at = NULL, sent_priority = NULL, result = NULL, typed_result = NULL,
+        error_type = NULL, error_message = NULL, message = NULL, progress = 0, progress_detail = NULL,
+        current_step = 0, cancel_requested_at = NULL, cancel_seen_at = NULL, started_at = NULL,
+        completed_at = NULL, updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id AND from_status IN ('failed', 'cancelled')
+    RETURNING jobs.*, locked.from_status
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, 'retried',
+           from_status, status, attempt, dispatch, CAST(:'actor' AS text),
+           jsonb_strip_nulls(jsonb_build_object('by', CAST(:'actor' AS text), 'force', CAST(:'force' AS boolean))) || '{}', NULL, clock_timestamp()
+    FROM moved
+)
+SELECT * FROM moved;
+
+-- jobs/retry.py IN_SCOPE
+SELECT status, stopping, retry_count, max_retries,
+       CASE WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) AND NOT NOT EXISTS (SELECT FROM jobs AS followed
+                            WHERE followed.status IN ('failed', 'cancelled')
+                              AND (followed.id = jobs.follows
+                                   OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id)) THEN error_message END AS why_uncalled
+FROM jobs WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
+
+-- jobs/settle.py SETTLE
+WITH locked AS (
+    SELECT id, status AS from_status, dispatch AS from_dispatch, attempt AS from_attempt,
+           CASE WHEN :'counts' AND :'kind' IN ('succeeded', 'failed', 'retry') THEN circuit_key END AS counts_in,
+           CASE WHEN :'kind' IN ('lost', 'returned') AND losses + 1 >= :'max_losses' THEN 'failed'
+                ELSE CASE :'kind' WHEN 'succeeded' THEN 'succeeded' WHEN 'failed' THEN 'failed' WHEN 'retry' THEN 'retrying' WHEN 'cancelled' THEN 'cancelled' WHEN 'released' THEN 'queued' WHEN 'replaced' THEN 'queued' WHEN 'lost' THEN 'queued' WHEN 'returned' THEN 'queued' END END AS target,
+           :'kind' = 'lost' AND losses + 1 >= :'max_losses' AS is_poison, progress AS reached FROM jobs WHERE id = :'id' FOR UPDATE
+), moved AS (
+    UPDATE jobs
+    SET status = target, dispatch = dispatch + CASE target WHEN 'queued' THEN 1 ELSE 0 END,
+        dispatched_at = CASE target WHEN 'queued' THEN NULL ELSE dispatched_at END,
+        hold = CASE WHEN target = 'retrying' THEN 'backoff' WHEN :'kind' = 'replaced' THEN 'dependency' END,
+        follows = CASE :'kind' WHEN 'replaced' THEN jobs.id END,
+        started_at = CASE :'kind' WHEN 'replaced' THEN NULL ELSE started_at END,
+        due_at = CASE target WHEN 'retrying' THEN clock_timestamp() + make_interval(secs => :'delay') END,
+        retry_count = CASE WHEN :'kind' = 'replaced' THEN 0 WHEN target = 'retrying' THEN retry_count + 1
+                      ELSE retry_count END,
+        losses = CASE WHEN :'kind' IN ('lost', 'returned') THEN losses + 1 WHEN :'kind' = 'replaced' THEN 0 ELSE losses END,
+        payload = coalesce(:'payload', payload),
+        delivery = coalesce(delivery || :'delivery', delivery),
+        queue = coalesce(:'queue', queue),
+        priority = coalesce(:'priority', priority),
+        max_retries = greatest(max_retries, :'max_retries'),
+        circuit_key = coalesce(:'circuit_key', circuit_key),
+        result = :'result',
+        typed_result = :'typed_result',
+        error_type = CASE WHEN is_poison THEN 'WorkerLost' ELSE :'error_type' END,
+        error_message = CASE WHEN is_poison THEN 'the job took down ' || (losses + 1) || ' workers'
+                        ELSE :'error_message' END,
+        progress = CASE target WHEN 'succeeded' THEN 100
+                   ELSE greatest(progress, least(99, coalesce(:'percent', 0))) END,
+        message = coalesce(:'message', message),
+        progress_detail = coalesce(:'detail', progress_detail),
+        current_step = greatest(current_step, :'current_step'),
+        total_steps = greatest(total_steps, :'total_steps'),
+        cancel_requested_at = CASE target WHEN 'cancelled' THEN clock_timestamp() END,
+        completed_at = CASE WHEN target IN ('succeeded', 'failed', 'cancelled') THEN clock_timestamp() END, updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id AND from_dispatch = :'dispatch' AND from_status = 'running'
+      AND from_attempt = coalesce(:'attempt', from_attempt)
+    RETURNING jobs.id, organization_id, user_id, job_type, status, attempt, error_type, error_message, due_at,
+              started_at, completed_at, group_id, from_status, from_dispatch, counts_in, reached
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, CASE status WHEN 'succeeded' THEN 'completed' WHEN 'failed' THEN 'failed' WHEN 'retrying' THEN 'failed' WHEN 'cancelled' THEN 'cancelled' WHEN 'queued' THEN 'released' END,
+           from_status, status, attempt, from_dispatch, CAST(:'actor' AS text),
+           jsonb_strip_nulls(jsonb_build_object(
+               'reason', CASE WHEN status IN ('queued', 'cancelled') THEN coalesce(error_message, :'kind') END,
+               'errorType', error_type, 'error', error_message, 'traceback', CAST(:'traceback' AS text),
+               'dueAt', due_at,
+               'willRetry', CASE status WHEN 'retrying' THEN true WHEN 'failed' THEN false END,
+               'duration', CASE WHEN completed_at IS NOT NULL THEN round(1000 * extract(EPOCH FROM completed_at - started_at)) END,
+               'percentage', CASE WHEN status = 'succeeded' AND reached > 0 THEN 100 END)) || coalesce(CAST(:'kept' AS jsonb), '{}'), counts_in, clock_timestamp()
+    FROM moved
+)
+SELECT organization_id, status,
+       (EXISTS (SELECT FROM jobs AS waiting
+                    WHERE waiting.organization_id = moved.organization_id AND waiting.hold = 'organization_limit')
+            OR EXISTS (SELECT FROM jobs AS dependent
+                       WHERE dependent.depends_on @> ARRAY[moved.id] AND dependent.hold = 'dependency')
+            OR EXISTS (SELECT FROM circuits WHERE circuits.probe_id = moved.id)) AS is_awaited, (EXISTS (SELECT FROM jobs AS waiting WHERE waiting.follows = moved.id AND waiting.hold = 'dependency')
+            OR EXISTS (SELECT FROM jobs AS waiting
+                       WHERE waiting.follows_group = moved.group_id AND waiting.hold = 'dependency')) AS is_followed
+FROM moved;
+
+-- jobs/settle.py SUCCEED
+WITH locked AS (
+    SELECT id, status AS from_status, dispatch AS from_dispatch, attempt AS from_attempt, progress AS reached FROM jobs WHERE id = :'id' FOR UPDATE
+), moved AS (
+    UPDATE jobs
+    SET status = 'succeeded', result = :'result', progress = 100, error_type = NULL, error_message = NULL,
+        completed_at = clock_timestamp(), updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id AND from_status IN ('running') AND from_dispatch = :'dispatch' AND from_attempt = :'attempt'
+    RETURNING jobs.id, dispatch, organization_id, user_id, job_type, status, attempt, started_at, completed_at,
+              from_status, circuit_key, reached
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, 'completed',
+           from_status, status, attempt, dispatch, CAST(:'actor' AS text),
+           jsonb_strip_nulls(jsonb_build_object('duration', round(1000 * extract(EPOCH FROM completed_at - started_at)), 'percentage', CASE WHEN status = 'succeeded' AND reached > 0 THEN 100 END)) || '{}', circuit_key, clock_timestamp()
+    FROM moved
+)
+SELECT organization_id, status, (EXISTS (SELECT FROM jobs AS waiting
+                    WHERE waiting.organization_id = moved.organization_id AND waiting.hold = 'organization_limit')
+            OR EXISTS (SELECT FROM jobs AS dependent
+                       WHERE dependent.depends_on @> ARRAY[moved.id] AND dependent.hold = 'dependency')
+            OR EXISTS (SELECT FROM circuits WHERE circuits.probe_id = moved.id)) AS is_awaited, false AS is_followed FROM moved;
+
+-- jobs/settle.py RUNNING
+SELECT id, dispatch FROM jobs WHERE lease = :'lease' AND status = 'running';
+
+-- jobs/settle.py ORPHANS
+SELECT id, dispatch FROM jobs WHERE status = 'running' AND NOT EXISTS (SELECT FROM workers WHERE workers.lease = jobs.lease
+                       AND workers.seen_at > clock_timestamp() - CAST(:'timeout' AS interval)) ORDER BY lease LIMIT :'limit';
+
+-- jobs/settle.py ABANDONED_STOPS
+SELECT id, dispatch FROM jobs WHERE stopping AND NOT EXISTS (SELECT FROM workers WHERE workers.lease = jobs.lease
+                       AND workers.seen_at > clock_timestamp() - CAST(:'timeout' AS interval)) ORDER BY lease LIMIT :'limit';
+
+-- jobs/submit.py SUBMIT
+WITH created AS (
+    INSERT INTO jobs (id, organization_id, user_id, project_id, job_type, status, priority, queue,
+                      max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
+                      group_index, idempotency_key, request_hash, depends_on, scheduled_at, due_at, circuit_key,
+                      hold, sent_priority)
+    SELECT id, organization_id, :'user_id', :'project_id', job_type, status, priority, queue,
+           :'max_retries', :'payload', :'metadata', :'delivery', :'message', CAST(:'parent_id' AS uuid), CAST(:'root_id' AS uuid),
+           :'group_id', CAST(:'group_index' AS int), :'idempotency_key', :'request_hash', depends_on, due_at, due_at,
+           circuit_key, CASE WHEN next.hold = 'organization_limit' AND sent.level IS NOT NULL THEN NULL ELSE next.hold END, sent.level
+    FROM (SELECT CAST(:'id' AS uuid) AS id, CAST(:'organization_id' AS text) AS organization_id,
+                 'queued' AS status,
+                 0 AS attempt, CAST(:'priority' AS int) AS priority,
+                 CAST(NULL AS uuid) AS follows, CAST(NULL AS text) AS follows_group,
+                 CAST(:'job_type' AS text) AS job_type, CAST(:'queue' AS text) AS queue,
+                 CAST(:'circuit_key' AS text) AS circuit_key,
+                 CAST(:'depends_on' AS uuid[]) AS depends_on,
+                 coalesce(CAST(:'scheduled_at' AS timestamptz),
+                          clock_timestamp() + CAST(:'delay' AS interval)) AS due_at) AS asked
+    CROSS JOIN LATERAL (SELECT CASE
+    WHEN (asked.follows IS NOT NULL OR asked.follows_group IS NOT NULL) OR asked.attempt = 0 AND EXISTS (SELECT FROM unnest(asked.depends_on) AS wanted (id)
+                 WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+    WHEN asked.due_at > clock_timestamp()
+        THEN CASE asked.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
+    WHEN EXISTS (SELECT FROM pauses
+                   WHERE coalesce(pauses.organization_id, asked.organization_id) = asked.organization_id
+                     AND coalesce(pauses.job_type, asked.job_type) = asked.job_type) THEN 'paused'
+    WHEN EXISTS (SELECT FROM circuits AS broken
+                   WHERE broken.job_type = asked.job_type AND broken.key = asked.circuit_key
+                     AND broken.organization_id IN (asked.organization_id, '')
+                     AND broken.probe_id IS DISTINCT FROM asked.id) THEN 'circuit'
+    WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = asked.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(asked.organization_id)) THEN 'organization_limit'
+END AS hold) AS next
+     CROSS JOIN LATERAL (
+         SELECT CASE WHEN next.hold = 'organization_limit' AND (asked.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+                     THEN sent_level(asked.organization_id, asked.queue, asked.priority, :'limit', :'lease_timeout')
+                END AS level) AS sent
+    ON CONFLICT DO NOTHING
+    RETURNING jobs.*, CAST(NULL AS text) AS from_status
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, 'created',
+           from_status, status, attempt, dispatch, CAST(:'actor' AS text),
+           jsonb_strip_nulls(jsonb_build_object('priority', priority, 'hold', hold, 'dueAt', due_at, 'parentId', parent_id, 'rootId', root_id, 'groupId', group_id, 'dependsOn', nullif(to_jsonb(depends_on), '[]'))) || '{}', NULL, clock_timestamp()
+    FROM created)
+SELECT *, (SELECT revoked_by FROM revocations WHERE stamp = '' AND value = to_jsonb(created.id)
+            UNION ALL
+            SELECT revoked_by FROM jsonb_each(created.delivery -> 'stamps') AS stamped
+            JOIN revocations ON revocations.stamp = stamped.key AND stamped.value @> revocations.value
+            LIMIT 1) AS revoked_by FROM created;
+
+-- jobs/submit.py UNKNOWN_OF
+SELECT wanted.id FROM unnest(CAST(:'ids' AS uuid[])) AS wanted (id)
+WHERE NOT EXISTS (SELECT FROM jobs WHERE jobs.id = wanted.id AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id'));
+
+-- jobs/submit.py EXISTING
+SELECT *, job_type = CAST(:'job_type' AS text) AND payload = :'payload'
+          AND coalesce(delivery -> 'passing', 'null')
+              = coalesce(CAST(:'delivery' AS jsonb) -> 'passing', 'null') AS is_same
+FROM jobs
+WHERE organization_id = :'organization_id'
+  AND (user_id = :'user_id' AND idempotency_key = CAST(:'idempotency_key' AS text)
+       OR CAST(:'idempotency_key' AS text) IS NULL AND id = :'id');
+
+-- leadership.py SILENCE
+SELECT set_config('idle_session_timeout', :'milliseconds', false);
+
+-- reads/explain.py BLOCKED
+SELECT (SELECT CASE
+        WHEN jobs.hold IS NULL THEN CASE WHEN EXISTS (SELECT FROM pauses
+                       WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
+                         AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type) THEN 'paused' WHEN EXISTS (SELECT FROM circuits AS broken
+                       WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
+                         AND broken.organization_id IN (jobs.organization_id, '')
+                         AND broken.probe_id IS DISTINCT FROM jobs.id) THEN 'circuit' END
+        WHEN CASE jobs.hold
+        WHEN 'dependency' THEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
+                     WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                       WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+        WHEN 'paused' THEN EXISTS (SELECT FROM pauses
+                       WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
+                         AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type)
+        WHEN 'circuit' THEN EXISTS (SELECT FROM circuits AS broken
+                       WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
+                         AND broken.organization_id IN (jobs.organization_id, '')
+                         AND broken.probe_id IS DISTINCT FROM jobs.id)
+        WHEN 'organization_limit' THEN NOT :'gets_slot'
+        ELSE jobs.due_at > clock_timestamp()
+    END THEN jobs.hold
+        WHEN next.hold <> 'organization_limit' THEN next.hold
+        WHEN NOT :'gets_slot' THEN 'organization_limit'
+    END FROM (SELECT CASE
+        WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.attempt = 0 AND EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
+                     WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                       WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+        WHEN jobs.due_at > clock_timestamp()
+            THEN CASE jobs.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
+        WHEN EXISTS (SELECT FROM pauses
+                       WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
+                         AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type) THEN 'paused'
+        WHEN EXISTS (SELECT FROM circuits AS broken
+                       WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
+                         AND broken.organization_id IN (jobs.organization_id, '')
+                         AND broken.probe_id IS DISTINCT FROM jobs.id) THEN 'circuit'
+        WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id)) THEN 'organization_limit'
+    END AS hold) AS next) FROM jobs WHERE id = :'id';
+
+-- reads/explain.py BEFORE_IN_LINE
+SELECT count(*) FROM jobs AS this JOIN jobs AS earlier USING (organization_id)
+WHERE this.id = :'id' AND earlier.hold = 'organization_limit' AND (earlier.priority > this.priority
+            OR earlier.priority = this.priority
+               AND (earlier.created_at, earlier.id) < (this.created_at, this.id))
+  AND (earlier.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+  AND (CASE
+    WHEN (earlier.follows IS NOT NULL OR earlier.follows_group IS NOT NULL) OR earlier.attempt = 0 AND EXISTS (SELECT FROM unnest(earlier.depends_on) AS wanted (id)
+                 WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+    WHEN earlier.due_at > clock_timestamp()
+        THEN CASE earlier.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
+    WHEN EXISTS (SELECT FROM pauses
+                   WHERE coalesce(pauses.organization_id, earlier.organization_id) = earlier.organization_id
+                     AND coalesce(pauses.job_type, earlier.job_type) = earlier.job_type) THEN 'paused'
+    WHEN EXISTS (SELECT FROM circuits AS broken
+                   WHERE broken.job_type = earlier.job_type AND broken.key = earlier.circuit_key
+                     AND broken.organization_id IN (earlier.organization_id, '')
+                     AND broken.probe_id IS DISTINCT FROM earlier.id) THEN 'circuit'
+    WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = earlier.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(earlier.organization_id)) THEN 'organization_limit'
+END = 'organization_limit' OR CASE
+    WHEN (this.follows IS NOT NULL OR this.follows_group IS NOT NULL) OR this.attempt = 0 AND EXISTS (SELECT FROM unnest(this.depends_on) AS wanted (id)
+                 WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+    WHEN this.due_at > clock_timestamp()
+        THEN CASE this.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
+    WHEN EXISTS (SELECT FROM pauses
+                   WHERE coalesce(pauses.organization_id, this.organization_id) = this.organization_id
+                     AND coalesce(pauses.job_type, this.job_type) = this.job_type) THEN 'paused'
+    WHEN EXISTS (SELECT FROM circuits AS broken
+                   WHERE broken.job_type = this.job_type AND broken.key = this.circuit_key
+                     AND broken.organization_id IN (this.organization_id, '')
+                     AND broken.probe_id IS DISTINCT FROM this.id) THEN 'circuit'
+    WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = this.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(this.organization_id)) THEN 'organization_limit'
+END <> 'organization_limit');
+
+-- reads/explain.py HOLDERS
+SELECT id FROM jobs WHERE organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) ORDER BY started_at, id LIMIT :'most';
+
+-- reads/explain.py UNFINISHED
+SELECT wanted.id, dependency.status, coalesce(organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id'), true) AS is_visible
+FROM unnest(CAST(:'ids' AS uuid[])) WITH ORDINALITY AS wanted (id, number)
+LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
+WHERE dependency.status IS DISTINCT FROM 'succeeded'
+ORDER BY number;
+
+-- reads/explain.py BEFORE_IN_QUEUE
+SELECT count(*) FROM jobs
+WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping)
+  AND status IN ('queued', 'retrying') AND hold IS NULL AND queue = :'queue' AND dispatched_at IS NOT NULL
+  AND (priority > :'priority' OR priority = :'priority' AND (dispatched_at, id) < (:'dispatched_at', :'id'));
+
+-- reads/seen.py JOB_TYPES
+WITH RECURSIVE ended AS (
+    (SELECT job_type FROM jobs WHERE completed_at IS NOT NULL ORDER BY job_type LIMIT 1)
+    UNION ALL
+    SELECT (SELECT job_type FROM jobs WHERE completed_at IS NOT NULL AND job_type > ended.job_type
+            ORDER BY job_type LIMIT 1)
+    FROM ended WHERE job_type IS NOT NULL
+)
+SELECT job_type FROM ended WHERE job_type IS NOT NULL
+UNION SELECT job_type FROM jobs WHERE completed_at IS NULL
+UNION SELECT job_type FROM pauses WHERE job_type IS NOT NULL;
+
+-- reads/seen.py HAS_JOB_TYPE
+SELECT EXISTS (SELECT FROM jobs WHERE organization_id = :'organization_id' AND job_type = :'job_type');
+
+-- reads/seen.py ORGANIZATIONS
+WITH RECURSIVE having_jobs AS (
+    (SELECT organization_id FROM jobs ORDER BY organization_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT organization_id FROM jobs WHERE organization_id > having_jobs.organization_id
+            ORDER BY organization_id LIMIT 1)
+    FROM having_jobs WHERE organization_id IS NOT NULL
+)
+SELECT organization_id FROM having_jobs WHERE organization_id IS NOT NULL;
+
+-- retention.py _KINDS
+WITH RECURSIVE kinds AS (
+    (SELECT job_type, status FROM jobs WHERE completed_at IS NOT NULL ORDER BY job_type, status LIMIT 1)
+    UNION ALL
+    SELECT next.job_type, next.status
+    FROM kinds, LATERAL (
+        SELECT job_type, status FROM jobs
+        WHERE completed_at IS NOT NULL AND (job_type, status) > (kinds.job_type, kinds.status)
+        ORDER BY job_type, status LIMIT 1) AS next
+)
+SELECT job_type, status FROM kinds;
+
+-- retention.py _DELETE
+WITH gone AS (
+    DELETE FROM jobs
+    WHERE id = ANY(:'ids') AND status = :'status' AND completed_at IS NOT NULL AND NOT stopping
+    RETURNING id
+), traces AS (
+    DELETE FROM history USING gone WHERE history.job_id = gone.id RETURNING history.id
+)
+SELECT (SELECT count(*) FROM gone) AS jobs, (SELECT count(*) FROM traces) AS history;
+
+-- revocations.py _CANCEL
+WITH locked AS (
+    SELECT id, status AS from_status FROM jobs WHERE id = :'named'
+    AND NOT EXISTS (SELECT FROM history WHERE history.job_id = jobs.id AND event = 'retried'
+                    AND at > clock_timestamp() - CAST(:'age' AS interval)) FOR UPDATE
+), moved AS (
+    UPDATE jobs
+    SET status = 'cancelled', hold = NULL, due_at = NULL, stopping = from_status = 'running',
+        cancel_requested_at = clock_timestamp(), cancel_seen_at = NULL, completed_at = clock_timestamp(), updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id AND from_status IN ('queued', 'running', 'retrying')
+    RETURNING jobs.*, locked.from_status
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, 'cancelled',
+           from_status, status, attempt, dispatch, CAST(:'actor' AS text),
+           jsonb_strip_nulls(jsonb_build_object('by', CAST(:'actor' AS text), 'reason', CAST(:'reason' AS text))) || '{}', NULL, clock_timestamp()
+    FROM moved
+)
+SELECT * FROM moved;
+
+-- revocations.py _UNKNOWN
+SELECT wanted.id FROM unnest(CAST(:'ids' AS uuid[])) AS wanted (id)
+WHERE NOT EXISTS (SELECT FROM jobs WHERE jobs.id = wanted.id);
+
+-- revocations.py _STAMPED
+SELECT id FROM jobs
+WHERE status IN ('queued', 'running', 'retrying')
+  AND EXISTS (SELECT FROM jsonb_each(CAST(:'stamps' AS jsonb)) AS asked (name, values),
+                          jsonb_array_elements(asked.values) AS wanted (value)
+              WHERE delivery -> 'stamps' -> asked.name @> wanted.value)
+ORDER BY created_at, id;
+
+-- revocations.py _REMEMBER
+INSERT INTO revocations (stamp, value, revoked_by) VALUES (:'stamp', :'value', :'actor')
+ON CONFLICT (stamp, value) DO UPDATE SET revoked_at = clock_timestamp(), revoked_by = excluded.revoked_by;
+
+-- revocations.py _FORGET
+DELETE FROM revocations WHERE revoked_at < clock_timestamp() - CAST(:'age' AS interval);
+
+-- successors.py PLAN
+WITH asked AS (
+    SELECT * FROM jsonb_to_recordset(CAST(:'jobs' AS jsonb)) AS asked (
+        id uuid, organization_id text, user_id text, project_id text, job_type text, priority smallint, queue text,
+        max_retries int, payload jsonb, delivery jsonb, parent_id uuid, root_id uuid, group_id text,
+        group_index int, follows uuid, follows_group text)
+), created AS (
+    INSERT INTO jobs (status, hold, id, organization_id, user_id, project_id, job_type, priority, queue, max_retries, payload, delivery,
+       parent_id, root_id, group_id, group_index, follows, follows_group)
+    SELECT 'queued', 'dependency', id, organization_id, user_id, project_id, job_type, priority, queue, max_retries, payload, delivery,
+       parent_id, root_id, group_id, group_index, follows, follows_group FROM asked
+    ON CONFLICT (id) DO UPDATE
+    SET job_type = excluded.job_type, priority = excluded.priority, queue = excluded.queue,
+        max_retries = excluded.max_retries, payload = excluded.payload, delivery = excluded.delivery,
+        follows = excluded.follows, follows_group = excluded.follows_group, updated_at = clock_timestamp()
+    WHERE (jobs.follows = jobs.id OR starts_with(jobs.follows_group, 'with:')
+           OR jobs.hold = 'dependency' AND jobs.follows_group <> excluded.follows_group
+              AND jobs.root_id = excluded.root_id)
+      AND jobs.organization_id = excluded.organization_id
+    RETURNING jobs.*, CAST(NULL AS text) AS from_status, jobs.xmax = 0 AS is_new
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, 'created',
+           from_status, status, attempt, dispatch, CAST(:'actor' AS text),
+           jsonb_strip_nulls(jsonb_build_object('priority', priority, 'hold', hold, 'parentId', parent_id, 'rootId', root_id, 'groupId', group_id, 'follows', follows, 'followsGroup', follows_group)) || '{}', NULL, clock_timestamp()
+    FROM created WHERE is_new)
+SELECT * FROM created WHERE is_new;
+
+-- successors.py CALL
+WITH locked AS (
+    SELECT id, status AS from_status, hold AS held, error_type AS why FROM jobs WHERE id = :'id' AND organization_id = :'organization_id'
+      AND (follows = ANY(CAST(:'by' AS uuid[])) OR follows_group = ANY(CAST(:'by_groups' AS text[]))) FOR UPDATE
+), moved AS (
+    UPDATE jobs
+    SET follows = NULL, follows_group = NULL, job_type = asked.job_type, queue = asked.queue,
+        priority = :'priority', max_retries = :'max_retries', payload = :'payload', delivery = :'delivery',
+        message = :'message', group_id = :'group_id', group_index = CAST(:'group_index' AS int),
+        parent_id = coalesce(nullif(CAST(:'parent_id' AS uuid), jobs.id), jobs.parent_id),
+        depends_on = asked.depends_on, circuit_key = asked.circuit_key, scheduled_at = asked.due_at,
+        status = CASE WHEN (from_status IN ('queued', 'retrying') OR why = 'DependencyEnded') THEN 'queued' ELSE jobs.status END,
+        dispatch = dispatch + CASE WHEN (from_status IN ('queued', 'retrying') OR why = 'DependencyEnded') AND from_status NOT IN ('queued', 'retrying') THEN 1 ELSE 0 END,
+        (hold, sent_priority) = (SELECT CASE WHEN next.hold = 'organization_limit' AND sent.level IS NOT NULL THEN NULL ELSE next.hold END, sent.level FROM (SELECT CASE
+    WHEN (asked.follows IS NOT NULL OR asked.follows_group IS NOT NULL) OR asked.attempt = 0 AND EXISTS (SELECT FROM unnest(asked.depends_on) AS wanted (id)
+                 WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+    WHEN asked.due_at > clock_timestamp()
+        THEN CASE asked.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
+    WHEN EXISTS (SELECT FROM pauses
+                   WHERE coalesce(pauses.organization_id, asked.organization_id) = asked.organization_id
+                     AND coalesce(pauses.job_type, asked.job_type) = asked.job_type) THEN 'paused'
+    WHEN EXISTS (SELECT FROM circuits AS broken
+                   WHERE broken.job_type = asked.job_type AND broken.key = asked.circuit_key
+                     AND broken.organization_id IN (asked.organization_id, '')
+                     AND broken.probe_id IS DISTINCT FROM asked.id) THEN 'circuit'
+    WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = asked.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(asked.organization_id)) THEN 'organization_limit'
+END AS hold) AS next
+     CROSS JOIN LATERAL (
+         SELECT CASE WHEN next.hold = 'organization_limit' AND (asked.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+                     THEN sent_level(asked.organization_id, asked.queue, asked.priority, :'limit', :'lease_timeout')
+                END AS level) AS sent WHERE (from_status IN ('queued', 'retrying') OR why = 'DependencyEnded')),
+        due_at = CASE WHEN (from_status IN ('queued', 'retrying') OR why = 'DependencyEnded') THEN asked.due_at END,
+        error_type = CASE WHEN (from_status IN ('queued', 'retrying') OR why = 'DependencyEnded') THEN NULL ELSE jobs.error_type END,
+        error_message = CASE WHEN (from_status IN ('queued', 'retrying') OR why = 'DependencyEnded') THEN NULL ELSE jobs.error_message END,
+        cancel_requested_at = CASE WHEN (from_status IN ('queued', 'retrying') OR why = 'DependencyEnded') THEN NULL ELSE jobs.cancel_requested_at END,
+        completed_at = CASE WHEN (from_status IN ('queued', 'retrying') OR why = 'DependencyEnded') THEN NULL ELSE jobs.completed_at END, updated_at = clock_timestamp()
+    FROM locked, (SELECT CAST(:'id' AS uuid) AS id, CAST(:'organization_id' AS text) AS organization_id,
+                         'queued' AS status, 0 AS attempt, CAST(:'priority' AS int) AS priority,
+                         CAST(NULL AS uuid) AS follows,
+                         CAST(NULL AS text) AS follows_group,
+                         CAST(:'job_type' AS text) AS job_type, CAST(:'queue' AS text) AS queue,
+                         CAST(:'depends_on' AS uuid[]) AS depends_on, CAST(:'circuit_key' AS text) AS circuit_key,
+                         coalesce(CAST(:'scheduled_at' AS timestamptz),
+                                  clock_timestamp() + CAST(:'delay' AS interval)) AS due_at) AS asked
+    WHERE jobs.id = locked.id
+    RETURNING jobs.*, locked.from_status, locked.held
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, CASE WHEN from_status <> 'queued' THEN 'retried' WHEN hold IN ('paused', 'circuit') THEN 'held' ELSE 'due' END,
+           from_status, status, attempt, dispatch, 'admission',
+           jsonb_strip_nulls(jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END)) || '{}', NULL, clock_timestamp()
+    FROM moved WHERE status = 'queued'
+)
+SELECT id, dispatch, organization_id, user_id, project_id, job_type, status, hold, due_at, priority, sent_priority, queue, attempt, retry_count, max_retries, losses, metadata, parent_id, root_id, group_id, group_index, result, typed_result, error_type, error_message, message, progress, progress_detail, current_step, total_steps, circuit_key, worker, lease, claim_id, stopping, depends_on, follows, follows_group, idempotency_key, request_hash, scheduled_at, dispatched_at, cancel_requested_at, cancel_seen_at, started_at, completed_at, created_at, updated_at, (SELECT revoked_by FROM revocations WHERE stamp = '' AND value = to_jsonb(moved.id)
+            UNION ALL
+            SELECT revoked_by FROM jsonb_each(moved.delivery -> 'stamps') AS stamped
+            JOIN revocations ON revocations.stamp = stamped.key AND stamped.value @> revocations.value
+            LIMIT 1) AS revoked_by FROM moved;
+
+-- successors.py CULPRIT
+SELECT *,
+       (SELECT detail -> 'exception' FROM history
+        WHERE job_id = jobs.id AND to_status = jobs.status ORDER BY history.id DESC LIMIT 1) AS exception
+FROM jobs WHERE id = :'id' AND status IN ('succeeded', 'failed', 'cancelled');
+
+-- successors.py MEMBERS
+SELECT id FROM jobs
+WHERE group_id = :'group_id' AND follows_group IS DISTINCT FROM :'group_id'
+ORDER BY group_index, id;
+
+-- successors.py ARE_WAITING
+SELECT (EXISTS (SELECT FROM jobs AS waiting WHERE waiting.follows = jobs.id AND waiting.hold = 'dependency')
+                OR EXISTS (SELECT FROM jobs AS waiting
+                           WHERE waiting.follows_group = jobs.group_id AND waiting.hold = 'dependency')) FROM jobs WHERE id = :'id' AND status IN ('succeeded', 'failed', 'cancelled');
+
+-- successors.py FOLLOWERS
+SELECT id FROM jobs
+WHERE follows_group = :'group_id' AND hold = 'dependency' AND id IS DISTINCT FROM CAST(:'id' AS uuid)
+ORDER BY id;
+
+-- successors.py END
+WITH RECURSIVE doomed AS (
+    SELECT unnest(CAST(:'roots' AS uuid[])) AS id
+    UNION
+    -- One probe of its index for each: a join, or another index, would read all that waits at every step.
+    SELECT next.id FROM doomed CROSS JOIN LATERAL (
+        SELECT id FROM jobs WHERE jobs.follows = doomed.id
+        OFFSET 0) AS next
+), locked AS (
+    SELECT found.id, from_status FROM doomed CROSS JOIN LATERAL (
+        SELECT id, status AS from_status, hold AS held FROM jobs WHERE jobs.id = doomed.id
+        OFFSET 0 FOR UPDATE) AS found
+    WHERE held = 'dependency' AND from_status IN ('queued', 'retrying')
+    LIMIT :'batch'
+), moved AS (
+    UPDATE jobs
+    SET status = :'status', hold = NULL, due_at = NULL, error_type = :'error_type', error_message = :'error_message',
+        cancel_requested_at = CASE WHEN CAST(:'status' AS text) = 'cancelled' THEN clock_timestamp() END,
+        completed_at = clock_timestamp(), updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id
+    RETURNING jobs.*, locked.from_status
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, CASE status WHEN 'cancelled' THEN 'cancelled' ELSE 'failed' END,
+           from_status, status, attempt, dispatch, 'admission',
+           jsonb_strip_nulls(CASE status WHEN 'cancelled' THEN jsonb_build_object('by', 'admission', 'reason', error_message)
+           ELSE jsonb_build_object('errorType', error_type, 'error', error_message, 'willRetry', false) END) || CAST(:'kept' AS jsonb), NULL, clock_timestamp()
+    FROM moved
+)
+SELECT * FROM moved;
+
+-- successors.py LEFT_BEHIND
+SELECT ended.id FROM jobs AS waiting JOIN jobs AS ended ON ended.id = waiting.follows
+WHERE waiting.hold = 'dependency' AND ended.status IN ('succeeded', 'failed', 'cancelled')
+UNION
+SELECT ended.id
+FROM (SELECT DISTINCT follows_group FROM jobs WHERE hold = 'dependency' AND follows_group IS NOT NULL) AS waiting
+JOIN jobs AS ended ON ended.group_id = waiting.follows_group
+WHERE ended.status IN ('failed', 'cancelled')
+  AND ended.follows_group IS DISTINCT FROM waiting.follows_group
+LIMIT :'batch';
+
+-- successors.py INCOMPLETE_HEADERS
+SELECT DISTINCT body.follows_group FROM jobs AS body
+WHERE body.hold = 'dependency' AND body.follows_group IS NOT NULL
+  AND body.created_at < clock_timestamp() - CAST(:'age' AS interval)
+  AND NOT EXISTS (SELECT FROM jobs AS member
+                  WHERE member.group_id = body.follows_group AND member.status IN ('queued', 'running', 'retrying')
+                    AND member.follows_group IS DISTINCT FROM body.follows_group)
+LIMIT :'batch';
