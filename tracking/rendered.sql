@@ -879,9 +879,13 @@ ORDER BY updated_at
 LIMIT :'limit';
 
 -- jobs/dispatch.py MARK_DISPATCHED
-UPDATE jobs SET dispatched_at = clock_timestamp()
-FROM unnest(CAST(:'job_ids' AS uuid[]), CAST(:'dispatches' AS int[])) AS sent (job_id, dispatch)
-WHERE jobs.id = sent.job_id AND jobs.dispatch = sent.dispatch AND dispatched_at IS NULL;
+WITH locked AS (
+    SELECT id FROM jobs JOIN unnest(CAST(:'job_ids' AS uuid[]), CAST(:'dispatches' AS int[])) AS each (job_id, number) ON id = job_id AND dispatch = number
+    WHERE dispatched_at IS NULL
+    ORDER BY id
+    FOR NO KEY UPDATE OF jobs
+)
+UPDATE jobs SET dispatched_at = clock_timestamp() FROM locked WHERE jobs.id = locked.id;
 
 -- jobs/dispatch.py REDISPATCH
 UPDATE jobs SET dispatched_at = NULL, updated_at = clock_timestamp()
@@ -904,9 +908,13 @@ ORDER BY dispatched_at
 LIMIT least(:'limit', greatest(0, (SELECT count(*) FROM waiting) - :'ready'));
 
 -- jobs/dispatch.py SEND_AGAIN
-UPDATE jobs SET dispatched_at = NULL
-FROM unnest(CAST(:'job_ids' AS uuid[]), CAST(:'dispatches' AS int[])) AS lost (job_id, dispatch)
-WHERE jobs.id = lost.job_id AND jobs.dispatch = lost.dispatch AND status IN ('queued', 'retrying') AND hold IS NULL AND dispatched_at IS NOT NULL
+WITH locked AS (
+    SELECT id FROM jobs JOIN unnest(CAST(:'job_ids' AS uuid[]), CAST(:'dispatches' AS int[])) AS each (job_id, number) ON id = job_id AND dispatch = number
+    WHERE status IN ('queued', 'retrying') AND hold IS NULL AND dispatched_at IS NOT NULL
+    ORDER BY id
+    FOR NO KEY UPDATE OF jobs
+)
+UPDATE jobs SET dispatched_at = NULL FROM locked WHERE jobs.id = locked.id
 RETURNING jobs.id;
 
 -- jobs/dispatch.py FAIL_WAITING

@@ -73,11 +73,21 @@ UNDISPATCHED = text(
     LIMIT :limit"""
 )
 
+
+def _locked(condition: str) -> str:
+    """SQL, a CTE: the rows of these dispatches. Two batches of the same rows lock them in one order: no deadlock."""
+    return f"""locked AS (
+        SELECT id FROM jobs JOIN {_FENCES} AS each (job_id, number) ON id = job_id AND dispatch = number
+        WHERE {condition}
+        ORDER BY id
+        FOR NO KEY UPDATE OF jobs
+    )"""
+
+
 MARK_DISPATCHED = text(
     f"""
-    UPDATE jobs SET dispatched_at = clock_timestamp()
-    FROM {_FENCES} AS sent (job_id, dispatch)
-    WHERE jobs.id = sent.job_id AND jobs.dispatch = sent.dispatch AND dispatched_at IS NULL"""
+    WITH {_locked("dispatched_at IS NULL")}
+    UPDATE jobs SET dispatched_at = clock_timestamp() FROM locked WHERE jobs.id = locked.id"""
 )
 
 REDISPATCH = text(
@@ -110,9 +120,8 @@ MISSING = text(
 # Its last change was long ago: upkeep finds it at once.
 SEND_AGAIN = text(
     f"""
-    UPDATE jobs SET dispatched_at = NULL
-    FROM {_FENCES} AS lost (job_id, dispatch)
-    WHERE jobs.id = lost.job_id AND jobs.dispatch = lost.dispatch AND {_IS_SENT}
+    WITH {_locked(_IS_SENT)}
+    UPDATE jobs SET dispatched_at = NULL FROM locked WHERE jobs.id = locked.id
     RETURNING jobs.id"""
 )
 
