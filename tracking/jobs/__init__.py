@@ -18,11 +18,10 @@ from tracking.jobs.dispatch import (
 )
 from tracking.jobs.progress import report
 from tracking.jobs.retry import retry
-from tracking.jobs.settle import MAX_LOSSES, orphans, running, settle
+from tracking.jobs.settle import orphans, running, settle
 from tracking.jobs.submit import submit
 
 __all__ = [
-    "MAX_LOSSES",
     "cancel",
     "cancel_dispatch",
     "claim",
