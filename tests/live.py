@@ -68,6 +68,13 @@ def eventually(ask: Callable[[], Any], *, within: float = 20.0, what: str = "it"
     return answer
 
 
+def is_alive(pid: int) -> bool:
+    """Whether a process runs and is no zombie."""
+    with suppress(psutil.NoSuchProcess):
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
 class Platform:
     """Processes of the platform on one database and one broker; all are ended with the test."""
 

@@ -37,6 +37,7 @@ from tracking.sql import record
 from tracking.states import FINISHED, MOVES, Event, OutcomeKind, Status, is_legal
 
 ACME = Scope("acme", None)
+OTHERS = (Scope("globex", None), Scope("globex", "u1"), Scope("acme", "u2"))  # who may not see the job of acme's u1
 HOUR = timedelta(hours=1)
 LEASE_TIMEOUT = timedelta(seconds=20)
 KINDS: tuple[OutcomeKind, ...] = get_args(OutcomeKind)
@@ -96,6 +97,11 @@ def reap(connection: Connection, lease_timeout: timedelta, limit: int, **options
         jobs.stopped(connection, fence, actor="upkeep", how="worker lost")
     lost = [Outcome(fence, "lost", "upkeep") for fence in running]
     return [settled for each in lost for settled in jobs.settle(connection, [each], **options)]
+
+
+def ids(found: Sequence[JobRecord]) -> list[UUID]:
+    """The ids of jobs, in their order."""
+    return [job.id for job in found]
 
 
 @dataclass(frozen=True)
@@ -160,6 +166,11 @@ class Tracked:
         then = func.now() - age
         values = {"created_at": then, "started_at": then, "completed_at": then, "updated_at": then}
         self.connection.execute(update(table).where(table.c.id == job.id).values(values))
+        return self.get(job.id)
+
+    def created_at(self, job: JobRecord, at: datetime) -> JobRecord:
+        """Let the job have been created then."""
+        self.connection.execute(update(table).where(table.c.id == job.id).values(created_at=at))
         return self.get(job.id)
 
     def register_worker(self, seen: timedelta = timedelta(0)) -> UUID:

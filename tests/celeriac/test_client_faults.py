@@ -1,0 +1,214 @@
+"""The HTTP client with servers that have a bad day: repetitions that are safe, and a deadline for every wait."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pytest
+
+from celeriac import client
+from celeriac.client import ApiError, Client
+
+BROKEN = (503, {"Retry-After": "0"}, b'{"code": "overloaded", "title": "Too many", "detail": "", "status": 503}')
+
+
+@dataclass
+class Script:
+    """A server that gives these answers in turn, and what it was asked; `pause` seconds lie before each byte."""
+
+    replies: list[tuple[int, dict[str, str], bytes]]
+    pause: float = 0.0
+    asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
+    url: str = ""
+
+
+@contextmanager
+def scripted(*replies: tuple[int, dict[str, str], bytes], pause: float = 0.0) -> Iterator[Script]:
+    """Serve a script on loopback."""
+    script = Script(list(replies), pause)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.answer()
+
+        def do_POST(self) -> None:
+            self.answer()
+
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            script.asked.append((f"{self.command} {self.path}", dict(self.headers)))
+            status, headers, body = script.replies.pop(0) if len(script.replies) > 1 else script.replies[0]
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            try:
+                for byte in body if script.pause else ():
+                    self.wfile.write(bytes([byte]))
+                    time.sleep(script.pause)
+                self.wfile.write(b"" if script.pause else body)
+            except ConnectionError:
+                return  # the client has had enough
+
+        def log_message(self, *_: object) -> None:
+            """Not on our screen."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        script.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            yield script
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def created(job_id: UUID) -> tuple[int, dict[str, str], bytes]:
+    """A good answer to a create."""
+    body = f'{{"jobId": "{job_id}", "status": "queued", "timestamp": "2026-01-01T00:00:00.000Z", "later": 1}}'
+    return 202, {}, body.encode()
+
+
+def test_create_is_repeated_under_one_key() -> None:
+    """A 503 is no answer: the same request goes out again, with the same idempotency key."""
+    job_id = uuid4()
+    with scripted(BROKEN, BROKEN, created(job_id)) as server, Client(server.url, "t") as asking:
+        assert asking.create("open").job_id == job_id
+    keys = {headers["Idempotency-Key"] for _, headers in server.asked}
+    assert (len(server.asked), len(keys)) == (3, 1)
+
+
+def test_retry_after_of_a_503_is_waited() -> None:
+    """Not a moment earlier, and not much later."""
+    busy = (503, {"Retry-After": "1"}, BROKEN[2])
+    began = time.monotonic()
+    with scripted(busy, created(uuid4())) as server, Client(server.url, "t") as asking:
+        asking.create("open")
+    assert 1 <= time.monotonic() - began < 5
+
+
+def test_patience_ends() -> None:
+    """A server that stays unavailable is given up in time, with its own words."""
+    began = time.monotonic()
+    with (
+        scripted(BROKEN) as server,
+        Client(server.url, "t", patience=0.8) as asking,
+        pytest.raises(ApiError, match="overloaded"),
+    ):
+        asking.create("open")
+    assert time.monotonic() - began < 3
+    assert len(server.asked) > 1
+
+
+def test_longer_retry_after_than_patience_is_not_waited() -> None:
+    """The error is raised at once and says how long to wait."""
+    busy = (503, {"Retry-After": "60"}, BROKEN[2])
+    with (
+        scripted(busy) as server,
+        Client(server.url, "t", patience=5) as asking,
+        pytest.raises(ApiError) as raised,
+    ):
+        asking.create("open")
+    assert (raised.value.retry_after, len(server.asked)) == (60, 1)
+
+
+@pytest.mark.parametrize("move", ["cancel", "retry"])
+def test_moves_are_not_repeated(move: str) -> None:
+    """A second cancel or retry would be answered otherwise than the first."""
+    with (
+        scripted(BROKEN) as server,
+        Client(server.url, "t") as asking,
+        pytest.raises(ApiError, match="overloaded"),
+    ):
+        getattr(asking, move)(uuid4())
+    assert len(server.asked) == 1
+
+
+def test_closed_port_is_unreachable() -> None:
+    """One clear line that names the address, without a status."""
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        with Client(url, "t", patience=0) as asking, pytest.raises(ApiError) as raised:
+            asking.stats()
+    assert (raised.value.code, raised.value.status, raised.value.is_temporary) == ("unreachable", None, True)
+    assert str(raised.value).startswith(f"The API gave no answer: {url}/v1/jobs/stats: ")
+
+
+def test_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has its seconds for an answer."""
+    monkeypatch.setattr(client, "ANSWER_TIMEOUT", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with Client(url, "t", patience=0) as asking, pytest.raises(ApiError, match=r"\(unreachable\)$"):
+            asking.stats()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (404, {}, b"<html>nginx</html>"),
+        (500, {}, b"[]"),
+        (301, {"Location": "https://elsewhere.invalid/"}, b""),
+        (200, {}, b"<html>welcome</html>"),
+        (200, {}, b'{"pending": "many"}'),
+    ],
+)
+def test_strange_answer_is_an_error(answer: tuple[int, dict[str, str], bytes]) -> None:
+    """Another server, a page of a proxy, a redirect: one line that says what came from where."""
+    with scripted(answer) as server, Client(server.url, "t") as asking, pytest.raises(ApiError) as raised:
+        asking.stats()
+    assert (raised.value.code, raised.value.status) == ("unknown_answer", answer[0])
+    assert f"{answer[0]} from {server.url}/v1/jobs/stats" in str(raised.value)
+
+
+def test_slow_download_is_given_up(tmp_path: Path) -> None:
+    """A drip that never stops long enough for a time-out still ends, and leaves nothing behind."""
+    with (
+        scripted((200, {}, bytes(1000)), pause=0.05) as server,
+        Client(server.url, "t") as asking,
+        pytest.raises(ApiError, match=r"\(too_late\)$"),
+    ):
+        asking.download("/v1/exports/x.csv", tmp_path / "x.csv", within=0.4)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_cut_download_is_an_error(tmp_path: Path) -> None:
+    """Half a file is no file."""
+    cut = (200, {"Content-Length": "1000"}, b"half")
+    with (
+        scripted(cut) as server,
+        Client(server.url, "t", patience=0) as asking,
+        pytest.raises(ApiError, match=r"\(unreachable\)$"),
+    ):
+        asking.download("/v1/exports/x.csv", tmp_path / "x.csv", within=5)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_token_stays_at_home(tmp_path: Path) -> None:
+    """An address of another server is refused before anything is sent."""
+    with (
+        scripted((200, {}, b"x")) as server,
+        Client("http://127.0.0.1:9", "t") as asking,
+        pytest.raises(ValueError, match="shall not see the token"),
+    ):
+        asking.download(f"{server.url}/v1/exports/x.csv", tmp_path / "x.csv")
+    assert server.asked == []
+
+
+def test_loopback_needs_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A proxy of the environment is for other machines."""
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
+    job_id = uuid4()
+    with scripted(created(job_id)) as server, Client(server.url, "t", patience=0) as asking:
+        assert asking.create("open").job_id == job_id

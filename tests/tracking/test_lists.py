@@ -1,0 +1,266 @@
+"""The lists: who sees which jobs, in which order, and that pages put together are the set while others insert."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection, event
+
+from tests.properties import ON_ONE_DATABASE
+from tests.tracked import ACME, HOUR, SITUATIONS, Tracked, empty, ids
+from tracking import jobs
+from tracking.db import Database
+from tracking.errors import InvalidValue
+from tracking.models import Filters, JobRecord, Outcome, Owner, Page
+from tracking.reads import lists
+from tracking.schema import jobs as table
+from tracking.states import FINISHED, Status
+
+MINUTE = timedelta(minutes=1)
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+
+
+def _search(tracked: Tracked, words: str) -> set[UUID]:
+    return set(ids(lists.page(tracked.connection, ACME, Filters(search=words), number=1, size=100).jobs))
+
+
+# pages
+
+
+def test_a_page_is_newest_first_with_the_total(tracked: Tracked) -> None:
+    """Of all matching jobs, whatever the page."""
+    made = [tracked.submit() for _ in range(5)][::-1]
+    pages = [lists.page(tracked.connection, ACME, number=number, size=2) for number in (1, 2, 3, 4)]
+    assert [list(page.jobs) for page in pages] == [made[:2], made[2:4], made[4:], []]
+    assert {page.total for page in pages} == {5}
+
+
+def test_a_page_hands_over_to_the_deep_reading(tracked: Tracked) -> None:
+    """Its cursor is where the next page begins; the last page has none."""
+    made = [tracked.submit() for _ in range(4)][::-1]
+    first = lists.page(tracked.connection, ACME, number=1, size=2)
+    rest = lists.after(tracked.connection, ACME, cursor=first.next_cursor, size=2)
+    assert (list(rest.jobs), rest.total, rest.next_cursor) == (made[2:], None, None)
+
+
+FILTERED: list[tuple[Filters, dict[str, Any], dict[str, Any]]] = [
+    (Filters(job_type="sync"), {"job_type": "sync"}, {"job_type": "cleanup"}),
+    (Filters(project_id="p1"), {"project_id": "p1"}, {"project_id": None}),
+    (Filters(user_id="u1"), {"owner": Owner("acme", "u1")}, {"owner": Owner("acme", "u2")}),
+    (Filters(search="SYNC"), {"job_type": "resync_all"}, {"job_type": "cleanup"}),
+    (Filters(search="quarter"), {"message": "First Quarter"}, {"message": None}),
+]
+
+
+@pytest.mark.parametrize(("filters", "matching", "other"), FILTERED)
+def test_a_filter_keeps_what_matches(
+    tracked: Tracked, filters: Filters, matching: dict[str, Any], other: dict[str, Any]
+) -> None:
+    """And leaves out the rest, on pages by number and by cursor; the total counts what matches."""
+    wanted, _unwanted = tracked.submit(**matching), tracked.submit(**other)
+    page = lists.page(tracked.connection, ACME, filters, number=1, size=10)
+    assert (ids(page.jobs), page.total) == ([wanted.id], 1)
+    assert ids(lists.after(tracked.connection, ACME, filters, cursor=None, size=10).jobs) == [wanted.id]
+
+
+@given(wanted=st.sets(st.sampled_from(Status)))
+@ON_ONE_DATABASE
+def test_a_filter_of_statuses_keeps_any_of_them(tracked: Tracked, wanted: set[Status]) -> None:
+    """None at all keeps every one."""
+    if not tracked.all():
+        for situation in SITUATIONS:
+            tracked.put_into(situation)
+    expected = {job.id for job in tracked.all() if not wanted or job.status in wanted}
+    filters = Filters(statuses=tuple(wanted))
+    assert set(ids(lists.page(tracked.connection, ACME, filters, number=1, size=100).jobs)) == expected
+
+
+def test_a_period_includes_its_beginning_and_not_its_end(tracked: Tracked) -> None:
+    """So that two neighbouring periods share no job."""
+    times = [NOON - MINUTE, NOON, NOON + MINUTE]
+    before, at, after = (tracked.created_at(tracked.submit(), time) for time in times)
+    found = {
+        name: ids(lists.page(tracked.connection, ACME, filters, number=1, size=10).jobs)
+        for name, filters in {
+            "from": Filters(created_from=NOON),
+            "to": Filters(created_to=NOON),
+            "both": Filters(created_from=NOON, created_to=NOON + MINUTE),
+        }.items()
+    }
+    assert found == {"from": [after.id, at.id], "to": [before.id], "both": [at.id]}
+
+
+def test_a_search_looks_into_messages_errors_and_ids(tracked: Tracked) -> None:
+    """Whatever the case of its letters; a part of the word is enough."""
+    job = tracked.fail(tracked.start(tracked.submit(message="First Quarter")))
+    tracked.submit()
+    for words in ("RST QUA", "wRoNg", str(job.id)[9:23].upper()):
+        assert _search(tracked, words) == {job.id}
+
+
+@pytest.mark.parametrize("words", ["%", "_", "\\", "/", "100%", "a_b", "\\%", "/_", "''", '"', ";--", "%%"])
+def test_a_search_takes_every_character_as_it_is(tracked: Tracked, words: str) -> None:
+    """No character stands for others."""
+    job = tracked.submit(message=f"before {words} after", job_type="sync")
+    tracked.submit(message="before 100 or aXb after", job_type="sync")
+    assert _search(tracked, words) == {job.id}
+
+
+@given(words=st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=6))
+@ON_ONE_DATABASE
+def test_a_search_finds_what_contains_the_words(tracked: Tracked, words: str) -> None:
+    """Any words, in any script."""
+    job = tracked.submit(message=f"<{words}>")
+    assert job.id in _search(tracked, words)
+
+
+# deep reading
+
+
+def _read_all(read: Callable[[str | None], Page], between: Callable[[], object]) -> list[JobRecord]:
+    """All pages put together; `between` happens after each."""
+    found: list[JobRecord] = []
+    cursor: str | None = None
+    for _ in range(100):
+        page = read(cursor)
+        found += page.jobs
+        cursor = page.next_cursor
+        if cursor is None:
+            return found
+        between()
+    raise AssertionError("the pages do not end")
+
+
+@given(ages=st.lists(st.integers(0, 3), min_size=1, max_size=12), size=st.integers(1, 5))
+@ON_ONE_DATABASE
+def test_pages_put_together_are_the_set_while_others_insert(
+    pool: Database, tracked: Tracked, ages: list[int], size: int
+) -> None:
+    """Without gap or repeat, newest first, also when many jobs were created at the same instant."""
+    empty(pool)
+    made = [tracked.created_at(tracked.submit(), NOON - age * MINUTE) for age in ages]
+    found = _read_all(
+        lambda cursor: lists.after(tracked.connection, ACME, cursor=cursor, size=size), between=tracked.submit
+    )
+    assert found == sorted(made, key=lambda job: (job.created_at, job.id), reverse=True)
+
+
+@given(ages=st.lists(st.integers(0, 3), min_size=1, max_size=12), size=st.integers(1, 5))
+@ON_ONE_DATABASE
+def test_the_history_is_the_set_while_others_finish(
+    pool: Database, tracked: Tracked, ages: list[int], size: int
+) -> None:
+    """Last finished first, page by page."""
+    empty(pool)
+    done = [tracked.run() for _ in ages]
+    for job, age in zip(done, ages, strict=True):
+        values = {"created_at": NOON - HOUR, "started_at": NOON - HOUR, "completed_at": NOON - age * MINUTE}
+        tracked.connection.execute(table.update().where(table.c.id == job.id).values(values))
+    found = _read_all(
+        lambda cursor: lists.finished(tracked.connection, ACME, cursor=cursor, size=size), between=tracked.run
+    )
+    done = [tracked.get(job.id) for job in done]
+    assert found == sorted(done, key=lambda job: (job.completed_at, job.id), reverse=True)
+
+
+def test_the_history_holds_finished_jobs_only(tracked: Tracked) -> None:
+    """In every way that a job can end."""
+    made = [tracked.put_into(situation) for situation in SITUATIONS]
+    found = lists.finished(tracked.connection, ACME, cursor=None, size=100).jobs
+    assert set(ids(found)) == {job.id for job in made if job.status in FINISHED}
+
+
+def test_the_history_can_be_narrowed_to_a_period(tracked: Tracked) -> None:
+    """By the time of the end."""
+    old, new = tracked.finished_ago(tracked.run(), 2 * HOUR), tracked.run()
+    hour_ago = datetime.now(UTC) - HOUR
+    for filters, expected in ((Filters(completed_from=hour_ago), new), (Filters(completed_to=hour_ago), old)):
+        assert ids(lists.finished(tracked.connection, ACME, filters, cursor=None, size=10).jobs) == [expected.id]
+
+
+@pytest.mark.parametrize("read", [lists.after, lists.finished])
+@given(cursor=st.text(max_size=40) | st.from_regex(lists.CURSOR) | st.from_regex(lists.CURSOR, fullmatch=True))
+@example(cursor=f"{'9' * 17}-{UUID(int=0)}")
+@example(cursor=f"{'9' * 18}-{UUID(int=0)}")
+@example(cursor=f"0-{UUID(int=0)}\n")
+@example(cursor=f"\u0661-{UUID(int=0)}")
+@settings(ON_ONE_DATABASE, max_examples=100)
+def test_a_forged_cursor_is_refused_or_read_from(tracked: Tracked, read: Any, cursor: str) -> None:
+    """Never an error of another kind."""
+    try:
+        page = read(tracked.connection, ACME, cursor=cursor, size=5)
+    except InvalidValue:
+        return
+    assert page == Page([], None, None)
+
+
+# recent
+
+
+def test_recent_jobs_are_the_active_ones_and_those_of_the_last_hour(tracked: Tracked) -> None:
+    """Active ones however old, finished ones while they are young."""
+    waiting = tracked.created_at(tracked.submit(), NOON - timedelta(days=30))
+    young, _old = tracked.finished_ago(tracked.run(), 59 * MINUTE), tracked.finished_ago(tracked.run(), 61 * MINUTE)
+    assert ids(lists.recent(tracked.connection, ACME, limit=10)) == [waiting.id, young.id]
+
+
+def _recent_order(job: JobRecord) -> tuple[Any, ...]:
+    if job.completed_at is None:
+        return (0, -job.priority, job.created_at.timestamp(), str(job.id))
+    return (1, -job.priority, -job.completed_at.timestamp(), str(job.id))
+
+
+@given(
+    wanted=st.lists(st.tuples(st.sampled_from(SITUATIONS), st.integers(0, 2)), min_size=1, max_size=10),
+    limit=st.integers(1, 12),
+)
+@ON_ONE_DATABASE
+def test_recent_jobs_are_in_the_order_of_the_contract(
+    pool: Database, tracked: Tracked, wanted: list[tuple[str, int]], limit: int
+) -> None:
+    """Active first, then more urgent first, then oldest first (active) or newest first (finished), up to the limit."""
+    empty(pool)
+    for situation, priority in wanted:
+        job = tracked.put_into(situation)
+        tracked.connection.execute(table.update().where(table.c.id == job.id).values(priority=priority))
+    expected = sorted(tracked.all(), key=_recent_order)[:limit]
+    assert lists.recent(tracked.connection, ACME, limit=limit) == expected
+
+
+@pytest.mark.parametrize("status", Status)
+def test_recent_jobs_can_be_narrowed_to_a_status(tracked: Tracked, status: Status) -> None:
+    """Active or finished."""
+    made = [tracked.put_into(situation) for situation in SITUATIONS]
+    found = lists.recent(tracked.connection, ACME, limit=100, status=status)
+    assert set(ids(found)) == {job.id for job in made if job.status is status}
+
+
+def test_recent_jobs_can_be_narrowed_to_a_type_and_a_project(tracked: Tracked) -> None:
+    """Both at once."""
+    wanted = tracked.submit(job_type="sync", project_id="p1")
+    tracked.submit(job_type="sync")
+    tracked.submit(project_id="p1")
+    assert ids(lists.recent(tracked.connection, ACME, limit=9, job_type="sync", project_id="p1")) == [wanted.id]
+
+
+def test_a_job_that_ends_while_recent_reads_is_listed_once(pool: Database, tracked: Tracked) -> None:
+    """It was active when the active ones were read, and is finished when the finished ones are."""
+    running = tracked.start(tracked.submit())
+
+    def finish(connection: Connection, *_: Any) -> None:
+        if connection is tracked.connection:
+            with pool.autocommit() as another:
+                jobs.settle(another, [Outcome(running.fence, "succeeded", "worker-1")])
+
+    event.listen(pool.engine, "after_cursor_execute", finish)
+    try:
+        assert ids(lists.recent(tracked.connection, ACME, limit=10)) == [running.id]
+    finally:
+        event.remove(pool.engine, "after_cursor_execute", finish)
+    assert tracked.get(running.id).status is Status.SUCCEEDED
