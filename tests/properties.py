@@ -1,8 +1,11 @@
-"""How the property tests are run: without a clock, for the machine may be busy."""
+"""What the property tests share: how they are run, without a clock, for the machine may be busy; and any JSON value."""
 
 from __future__ import annotations
 
 from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+
+from tracking.values import MAX_INTEGER
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
@@ -11,4 +14,13 @@ ON_ONE_DATABASE = settings(
     max_examples=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+
+# What comes back from jsonb as it went in. A float beyond ±2^53 is the same number, but comes back as an int.
+NUMBERS = st.integers(-MAX_INTEGER, MAX_INTEGER) | st.floats(-MAX_INTEGER, MAX_INTEGER)
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20)
+JSON = st.recursive(
+    st.none() | st.booleans() | NUMBERS | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=8,
 )

@@ -173,6 +173,11 @@ class Tracked:
         self.connection.execute(update(table).where(table.c.id == job.id).values(created_at=at))
         return self.get(job.id)
 
+    def pass_a_minute(self, job: JobRecord) -> None:
+        """Let a minute pass since the job's last change."""
+        earlier = table.c.updated_at - timedelta(minutes=1)
+        self.connection.execute(update(table).where(table.c.id == job.id).values(updated_at=earlier))
+
     def register_worker(self, seen: timedelta = timedelta(0)) -> UUID:
         """The lease of a worker whose last heartbeat was that long ago."""
         lease = uuid4()
@@ -214,6 +219,10 @@ class Tracked:
     def history(self, job: JobRecord) -> Sequence[HistoryEntry]:
         """The job's history, oldest first."""
         return lists.timeline(self.connection, job.id)
+
+    def last_detail(self, job: JobRecord) -> dict[str, Any]:
+        """What the newest entry of the job's history says beside its event."""
+        return dict(self.history(job)[-1].detail)
 
     def events(self, job: JobRecord) -> list[str]:
         """The names of the job's events, oldest first."""

@@ -1,0 +1,1 @@
+"""Tests of admission: which waiting job goes next."""

@@ -1,0 +1,144 @@
+"""Dependencies: what waits for other jobs, and what becomes of it when they end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text
+
+from tests.holding import GLOBEX, Platform
+from tests.tracked import HOUR, Tracked, new_job, wish
+from tracking import jobs
+from tracking.admission.holds import UNLIMITED
+from tracking.db import Database
+from tracking.errors import InvalidValue, UnknownDependency
+from tracking.models import JobRecord, Refusal, Scope
+from tracking.states import Status
+
+
+def test_a_job_runs_when_all_that_it_depends_on_have_succeeded(free: Platform, tracked: Tracked) -> None:
+    """Not before the last of them."""
+    first, second = free.start(2)
+    job = free.submit(depends_on=[first.id, second.id])
+    assert job.hold == "dependency"
+    assert jobs.claim(tracked.connection, [wish(job.fence)]) == [Refusal.HELD]
+    tracked.end(first)
+    assert free.after(first) == []
+    tracked.end(second)
+    assert free.after(second) == [job.id]
+    assert tracked.start(job).status is Status.RUNNING
+
+
+def test_what_was_missed_at_the_moment_itself_is_found_by_the_leader(free: Platform, tracked: Tracked) -> None:
+    """As when the process that settled died."""
+    done, failed = free.start(2)
+    goes, ends = free.submit(depends_on=[done.id]), free.submit(depends_on=[failed.id])
+    tracked.end(done)
+    tracked.fail(failed)
+    assert free.turn() == [goes.id]
+    assert tracked.get(ends.id).status is Status.CANCELLED
+
+
+def test_a_dependency_that_has_succeeded_already_is_no_hold(free: Platform, tracked: Tracked) -> None:
+    """Nothing to wait for."""
+    assert free.submit(depends_on=[tracked.run().id]).hold is None
+
+
+def test_a_dependency_that_ends_between_the_submit_and_the_look_is_seen(free: Platform, tracked: Tracked) -> None:
+    """Whoever accepts a job with dependencies looks at them once more after its commit."""
+    dependency = tracked.start(free.submit())
+    job = free.submit(depends_on=[dependency.id])
+    tracked.end(dependency)
+    assert free.after(job) == []
+    assert free.after(dependency) == [job.id]
+
+
+def test_an_attempt_that_will_be_repeated_ends_nobodys_wait(free: Platform, tracked: Tracked) -> None:
+    """Neither way."""
+    dependency = tracked.start(free.submit())
+    job = free.submit(depends_on=[dependency.id])
+    tracked.back_off(dependency)
+    free.turn()
+    assert tracked.get(job.id).hold == "dependency"
+
+
+BREAKS: dict[str, Callable[[Tracked, JobRecord], object]] = {"failed": Tracked.fail, "cancelled": Tracked.cancel}
+
+
+@pytest.mark.parametrize("how", BREAKS)
+def test_what_depends_on_a_job_that_did_not_succeed_is_cancelled(free: Platform, tracked: Tracked, how: str) -> None:
+    """And what depends on that in turn; each says because of which job."""
+    dependency = tracked.start(free.submit())
+    child = free.submit(depends_on=[dependency.id])
+    grandchild = free.submit(depends_on=[child.id], delay=HOUR)
+    stranger = free.submit(depends_on=[free.submit().id])
+    BREAKS[how](tracked, dependency)
+    free.after(dependency)
+    child, grandchild = tracked.get(child.id), tracked.get(grandchild.id)
+    assert (child.status, child.error_message) == ("cancelled", f"its dependency {dependency.id} is {how}")
+    assert (grandchild.status, grandchild.error_message) == ("cancelled", f"its dependency {child.id} is cancelled")
+    assert tracked.history(child)[-1].detail["reason"] == child.error_message
+    assert tracked.get(stranger.id).hold == "dependency"
+
+
+def test_what_depends_on_a_job_that_is_gone_is_cancelled(free: Platform, tracked: Tracked) -> None:
+    """It could wait for ever."""
+    dependency = free.submit()
+    job = free.submit(depends_on=[dependency.id])
+    tracked.connection.execute(text("DELETE FROM jobs WHERE id = :id"), {"id": dependency.id})
+    tracked.connection.execute(text("DELETE FROM history WHERE job_id = :id"), {"id": dependency.id})
+    free.turn()
+    assert tracked.get(job.id).error_message == f"its dependency {dependency.id} is gone"
+
+
+def test_a_long_chain_is_cancelled_in_one_turn(free: Platform, tracked: Tracked) -> None:
+    """However deep."""
+    chain = [free.submit()]
+    for _ in range(20):
+        chain.append(free.submit(depends_on=[chain[-1].id]))
+    tracked.cancel(chain[0])
+    free.after(chain[0])
+    assert {tracked.get(job.id).status for job in chain} == {Status.CANCELLED}
+
+
+def test_nobody_depends_on_itself(free: Platform) -> None:
+    """Or on what is not there."""
+    own = uuid4()
+    with pytest.raises(InvalidValue, match="itself"):
+        free.submit(id=own, depends_on=[own])
+    with pytest.raises(UnknownDependency):
+        free.submit(depends_on=[uuid4()])
+    assert free.tracked.all() == []
+
+
+def test_nobody_depends_on_what_it_may_not_see(free: Platform, pool: Database) -> None:
+    """Another organization's job, or for a user another user's, is as good as none."""
+    foreign = free.submit(owner=GLOBEX)
+    with pytest.raises(UnknownDependency):
+        free.submit(depends_on=[foreign.id])
+    mine = free.submit()
+    with pool.begin() as connection, pytest.raises(UnknownDependency):
+        jobs.submit(connection, new_job(depends_on=[mine.id]), UNLIMITED, scope=Scope("acme", "u2"))
+
+
+def test_a_retry_does_not_ask_again_for_dependencies_that_were_fulfilled(free: Platform, tracked: Tracked) -> None:
+    """They may have been removed meanwhile: the job has run, so they had succeeded."""
+    dependency = tracked.run()
+    job = tracked.fail(tracked.start(free.submit(depends_on=[dependency.id])))
+    tracked.connection.execute(text("DELETE FROM jobs WHERE id = :id"), {"id": dependency.id})
+    assert free.retry(job).hold is None
+
+
+def test_a_retry_of_what_its_dependency_ended_waits_for_it_again(free: Platform, tracked: Tracked) -> None:
+    """First the one, then the other."""
+    dependency = tracked.start(free.submit())
+    job = free.submit(depends_on=[dependency.id])
+    tracked.fail(dependency)
+    free.after(dependency)
+    free.retry(dependency)
+    assert free.retry(job).hold == "dependency"
+    free.turn()
+    tracked.end(tracked.start(tracked.get(dependency.id)))
+    assert free.after(dependency) == [job.id]
