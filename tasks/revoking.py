@@ -22,6 +22,7 @@ from tracking.values import check_json, check_name
 
 COMMANDS = frozenset({"revoke", "terminate", "revoke_by_stamped_headers"})
 RECORDED = "recorded"  # argument of a broadcast command: the rows are cancelled already
+ORDER_PATIENCE = 1.0  # seconds that a question to the workers waits for the revocations before it
 STAMP_BYTES = 1024  # of a value, which PostgreSQL keeps in an index
 
 
@@ -54,6 +55,8 @@ class Revocation:
 class Control(CeleryControl):
     """Celery's remote control. Each of its ways to revoke a task ends in `broadcast`."""
 
+    _was_handed_over = False  # a revocation, to the dispatcher: a question must not overtake it
+
     def broadcast(self, command: str, arguments: Any = None, *args: Any, **options: Any) -> Any:
         """Send a command to the workers; what it revokes is cancelled in the row before.
 
@@ -61,12 +64,15 @@ class Control(CeleryControl):
         SQLAlchemyError when the row cannot be written.
         """
         if command not in COMMANDS or RECORDED in (arguments or {}):
+            if options.get("reply") and self._was_handed_over:
+                self._was_handed_over = not dispatcher().flush(ORDER_PATIENCE)
             return super().broadcast(command, arguments, *args, **options)
         asked = Revocation.asked(command, arguments or {})
         cancel(asked, by=anon_nodename())
         arguments = {**(arguments or {}), RECORDED: True}
         if args or any(options.get(name) for name in ("reply", "connection", "channel", "pattern")):
             return super().broadcast(command, arguments, *args, **options)
+        self._was_handed_over = True
         dispatcher().broadcast(command, arguments, options.get("destination"))
         return None
 

@@ -246,6 +246,17 @@ def test_workers_tell_what_they_were_told_to_revoke(running: Platform) -> None:
     assert str(job_id) in told
 
 
+def test_a_question_does_not_overtake_a_revocation_before_it(running: Platform) -> None:
+    """Whose call does not wait for the broker; jobs are on their way to it in front of it."""
+    job_id = running.submit("noop", countdown=3600)
+    told = running.run(
+        OURS + "jobs = [app.send_task('noop') for _ in range(20)]\napp.AsyncResult(ids[0]).revoke()\n"
+        "print(list(app.control.inspect().revoked().values()))",
+        json.dumps([str(job_id)]),
+    )
+    assert str(job_id) in told
+
+
 @pytest.mark.parametrize(
     "arguments",
     ["{}", "{'task_id': 5, 'signal': 'NOSUCH', 'terminate': True}", "{'headers': 7}", "{'task_id': 'a\\x00'}"],
