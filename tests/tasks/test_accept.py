@@ -34,17 +34,17 @@ class Words(BaseModel):
     count: int = 1
 
 
-@app.task(name="of_a_model")
+@app.task(name="of_a_model", shared=False)
 def of_a_model(payload: Words) -> None:
     """Takes a typed payload."""
 
 
-@app.task(name="of_an_object", queue="slow", priority=7, max_retries=2, soft_time_limit=5)
+@app.task(name="of_an_object", shared=False, max_retries=2, soft_time_limit=5)
 def of_an_object(payload: dict[str, Any]) -> None:
     """Takes any object, and has options of its own."""
 
 
-@app.task(name="of_arguments")
+@app.task(name="of_arguments", shared=False)
 def of_arguments(day: date, *, text: Any = None) -> None:
     """Takes arguments by name."""
 
@@ -92,10 +92,10 @@ def test_arguments_by_name_are_kept_as_from_a_call(text: Any) -> None:
 def test_what_is_unsaid_is_as_the_handler_says() -> None:
     """And what is said goes before it."""
     plain = _accepted(of_an_object, {"a": 1}, priority=None, max_retries=None)
-    assert (plain.queue, plain.priority, plain.max_retries, plain.delivery) == ("slow", 7, 2, {"soft_time_limit": 5})
+    assert (plain.priority, plain.max_retries, plain.delivery) == (0, 2, {"soft_time_limit": 5})
     due, needed = datetime(2030, 1, 1, tzinfo=UTC), uuid4()
-    wanted = _accepted(of_an_object, {}, priority=0, max_retries=9, scheduled_at=due, depends_on=[needed, needed])
-    assert (wanted.priority, wanted.max_retries, wanted.scheduled_at) == (0, 9, due)
+    wanted = _accepted(of_an_object, {}, priority=7, max_retries=9, scheduled_at=due, depends_on=[needed, needed])
+    assert (wanted.priority, wanted.max_retries, wanted.scheduled_at) == (7, 9, due)
     assert wanted.depends_on == (needed,)
 
 
