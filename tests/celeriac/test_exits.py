@@ -376,6 +376,23 @@ def test_what_was_told_to_stop_is_status_0(
         assert process.wait(20) == Exit.FINE
 
 
+@pytest.mark.parametrize("name", LASTING)
+def test_what_is_told_to_stop_while_it_starts_is_status_0(
+    name: str, tmp_path: Path, database_url: str, servers: Servers
+) -> None:
+    """From the first moment on that it can hear: its imports alone take a second."""
+    with Platform(database_url, servers.valkey_url, tmp_path) as platform:
+        process = platform.start("celeriac", *COMMANDS[name], log="it.log", warm=False)
+        eventually(lambda: _catches(process.pid, signal.SIGTERM), what="its first line")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == Exit.FINE
+
+
+def _catches(pid: int, number: signal.Signals) -> bool:
+    found = re.search(r"^SigCgt:\s*(\w+)$", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    return found is not None and bool(int(found[1], 16) >> (number - 1) & 1)
+
+
 @pytest.mark.parametrize("name", command.commands)
 def test_help_tells_the_exit_statuses(name: str) -> None:
     """Each command's own help does."""
