@@ -23,6 +23,7 @@ from tracking.models import NewJob, Owner, Wishes
 
 app = JobApp("accepting", set_as_current=False)
 OWNER = Owner("acme", "u1")
+OF_A_PARENT = {"parent_id", "root_id", "project_id", "joins"}
 MARKS = st.builds(lambda value: {"__type__": "object", "__value__": value}, JSON)
 OBJECTS = st.dictionaries(STORABLE, JSON | MARKS, max_size=4)
 
@@ -59,8 +60,8 @@ def _called(task: Any, *args: Any, **kwargs: Any) -> NewJob:
 
 
 def _kept(job: NewJob) -> tuple[Any, ...]:
-    """All of it but its id."""
-    return tuple(getattr(job, each.name) for each in fields(job) if each.name != "id")
+    """All of it but its id, and what a call has from the job in which it is made."""
+    return tuple(getattr(job, each.name) for each in fields(job) if each.name not in OF_A_PARENT | {"id"})
 
 
 @UNHURRIED
