@@ -271,3 +271,10 @@ def updating(self: Job, meta: dict[str, int]) -> None:
 def rejecting() -> None:
     """Want nothing of it."""
     raise Reject("no", requeue=False)
+
+
+@app.task(bind=True, name="context_of")
+def context_of(self: Job) -> dict[str, Any]:
+    """What Celery's context of this attempt says."""
+    names = ("retries", "group", "root_id", "parent_id", "headers", "other")
+    return {name: getattr(self.request, name, None) for name in names}

@@ -188,17 +188,21 @@ class Submitted:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A worker's wish to run one delivered message. `claim_id` is new for every delivery."""
+    """A worker's wish to run one delivered message. `claim_id` is new for every delivery.
+
+    `job_type`: of the handler that would run; None: whichever the job has.
+    """
 
     fence: Fence
     claim_id: UUID
     worker: str
     lease: UUID | None
+    job_type: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A claim that was granted: what the attempt needs to know of its job.
+    """A claim that was granted: all that the attempt needs to know of its job, and what it is to run.
 
     `leaves_place`: now the next one in its organization's line may be sent.
     """
@@ -212,6 +216,10 @@ class Attempt:
     max_retries: int
     root_id: UUID | None
     group_id: str | None
+    group_index: int | None = None
+    parent_id: UUID | None = None
+    payload: JsonObject = field(default_factory=dict)
+    delivery: JsonObject = field(default_factory=dict)
     leaves_place: bool = False
 
     @property
@@ -225,6 +233,7 @@ class Refusal(StrEnum):
 
     UNKNOWN = "unknown"
     STALE = "stale"
+    OTHER_TYPE = "other type"
     REPEATED = "repeated"
     RUNNING = "running"
     HELD = "held"

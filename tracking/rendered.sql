@@ -787,6 +787,26 @@ WITH locked AS (
 )
 SELECT * FROM moved;
 
+-- jobs/cancel.py EXPIRE
+WITH locked AS (
+    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND dispatch = :'dispatch' AND CAST(delivery ->> 'expires' AS timestamptz) <= clock_timestamp() FOR UPDATE
+), moved AS (
+    UPDATE jobs
+    SET status = 'cancelled', hold = NULL, due_at = NULL, stopping = from_status = 'running',
+        cancel_requested_at = clock_timestamp(), cancel_seen_at = NULL, completed_at = clock_timestamp(), updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id AND from_status IN ('queued', 'running', 'retrying')
+    RETURNING jobs.*, locked.from_status
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, 'cancelled',
+           from_status, status, attempt, dispatch, CAST(:'actor' AS text),
+           jsonb_strip_nulls(jsonb_build_object('by', CAST(:'actor' AS text), 'reason', CAST(:'reason' AS text))) || '{}', NULL, clock_timestamp()
+    FROM moved
+)
+SELECT * FROM moved;
+
 -- jobs/cancel.py IN_SCOPE
 SELECT status, stopping FROM jobs WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
 
@@ -838,13 +858,15 @@ WITH locked AS (
         started_at = clock_timestamp(), progress = 0, progress_detail = NULL, current_step = 0,
         dispatched_at = coalesce(dispatched_at, clock_timestamp()), updated_at = clock_timestamp()
     FROM locked
-    WHERE jobs.id = locked.id AND from_status IN ('queued', 'retrying') AND from_dispatch = :'dispatch' AND held IS NULL AND NOT EXISTS (SELECT FROM pauses
+    WHERE jobs.id = locked.id AND from_status IN ('queued', 'retrying') AND from_dispatch = :'dispatch' AND job_type = coalesce(CAST(:'job_type' AS text), job_type)
+      AND held IS NULL AND NOT EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
                      AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type) AND NOT EXISTS (SELECT FROM circuits AS broken
                    WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
                      AND broken.organization_id IN (jobs.organization_id, '')
                      AND broken.probe_id IS DISTINCT FROM jobs.id)
-    RETURNING jobs.id, dispatch, attempt, organization_id, user_id, project_id, job_type, retry_count, max_retries, root_id, group_id, status, priority, worker, from_status, queue
+    RETURNING jobs.id, dispatch, attempt, organization_id, user_id, project_id, job_type, retry_count, max_retries, root_id,
+       group_id, group_index, parent_id, payload, delivery, status, priority, worker, from_status, queue
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, at)
@@ -853,13 +875,15 @@ WITH locked AS (
            jsonb_strip_nulls(jsonb_build_object('priority', priority, 'worker', worker)) || '{}', NULL, clock_timestamp()
     FROM moved
 )
-SELECT id, dispatch, attempt, organization_id, user_id, project_id, job_type, retry_count, max_retries, root_id, group_id, (EXISTS (SELECT FROM jobs AS waiting
+SELECT id, dispatch, attempt, organization_id, user_id, project_id, job_type, retry_count, max_retries, root_id,
+       group_id, group_index, parent_id, payload, delivery, (EXISTS (SELECT FROM jobs AS waiting
                     WHERE waiting.organization_id = moved.organization_id AND waiting.hold = 'organization_limit'
                       AND waiting.queue = moved.queue)
             AND is_contended(moved.organization_id)) AS leaves_place FROM moved;
 
 -- jobs/claim.py KNOWN
-SELECT id, dispatch, attempt, organization_id, user_id, project_id, job_type, retry_count, max_retries, root_id, group_id, status, hold, claim_id FROM jobs WHERE id = :'id';
+SELECT id, dispatch, attempt, organization_id, user_id, project_id, job_type, retry_count, max_retries, root_id,
+           group_id, group_index, parent_id, payload, delivery, status, hold, claim_id FROM jobs WHERE id = :'id';
 
 -- jobs/claim.py LOG_REFUSAL
 WITH refused AS (SELECT *, status AS from_status FROM jobs WHERE id = :'id' FOR NO KEY UPDATE)
@@ -919,7 +943,7 @@ RETURNING jobs.id;
 
 -- jobs/dispatch.py FAIL_WAITING
 WITH locked AS (
-    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND dispatch = :'dispatch' FOR UPDATE
+    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND dispatch = :'dispatch' AND job_type = coalesce(CAST(:'job_type' AS text), job_type) FOR UPDATE
 ), moved AS (
     UPDATE jobs
     SET status = 'failed', hold = NULL, due_at = NULL, error_type = :'error_type', error_message = :'error_message',

@@ -29,7 +29,7 @@ from tasks import current
 from tasks.attempt import results
 from tasks.attempt.exceptions import described, failure_of, rejection
 from tasks.broker.dispatcher import dispatcher
-from tasks.broker.messages import fence_of
+from tasks.broker.messages import called, fence_of
 from tasks.canvases import Rest
 from tasks.current import Running
 from tasks.persistence import DatabaseAway, persist, recorder
@@ -50,6 +50,11 @@ Tracer = Callable[..., Any]
 INTERRUPTION_GRACE = 2.0  # seconds in which the cancel that caused an interruption must show in the row
 TRIES = 5  # to write an outcome that signals interrupt, or that cannot be written as it is
 LIMIT_TOLERANCE = 1.0  # seconds; the main process counts a time limit from a little earlier than the body's process
+# What Celery's context of a running task has from the message, and from the worker; the row says everything else.
+MESSAGE_SAYS = frozenset(
+    {"id", "task", "lang", "origin", "argsrepr", "kwargsrepr", "correlation_id", "properties", "delivery_info", "utc"}
+    | {"hostname", "loglevel", "logfile", "is_eager"}
+)
 SIGNAL_HANDLER = "soft_timeout_sighandler"  # billiard.pool
 
 
@@ -97,7 +102,7 @@ def tracer(task: Any) -> Tracer:
         context = Context(request or {}, args=args, kwargs=kwargs)
         structlog.contextvars.bind_contextvars(job_type=task.name)
         try:
-            now = _claim(context, fence_of(task_id, context.headers))
+            now = _claim(context, task, fence_of(task_id, context.headers))
             return _run(trace, context, now) if isinstance(now, Running) else now
         finally:
             current.over(context)
@@ -175,11 +180,11 @@ def write_progress(progress: Progress) -> bool:
         return True
 
 
-def _claim(context: Context, fence: Fence | None) -> Any:
+def _claim(context: Context, task: Any, fence: Fence | None) -> Any:
     """The attempt; or what the main process is told when there is none to run."""
     since = time.monotonic()  # like the time limits of Celery, which do not wait for the claim
     try:
-        answer, interrupted = (Refusal.UNKNOWN, False) if fence is None else _ask(context, fence)
+        answer, interrupted = (Refusal.UNKNOWN, False) if fence is None else _ask(context, task.name, fence)
         if answer is Refusal.UNKNOWN:
             dead_letters.keep_unknown(context)
     except DatabaseAway:
@@ -193,12 +198,25 @@ def _claim(context: Context, fence: Fence | None) -> Any:
     if answer.leaves_place:
         dispatcher().refill(answer.owner.organization_id)
     now = Running(answer, Reporter(answer, write_progress), since)
+    end_of_it = _follow_row(context, task, answer)
     current.keep(context, now)
-    end_of_it = _end_before_begin(context, now) if interrupted else None
+    if end_of_it is None and interrupted:
+        end_of_it = _end_before_begin(context, now)
     if end_of_it is None:
         return now
     _settle(context, now, end_of_it)
     return _told(end_of_it)
+
+
+def _follow_row(context: Context, task: Any, attempt: Attempt) -> BaseException | None:
+    """Let the context be what the row says, whatever the message has said; returns why that cannot be."""
+    for name in vars(context).keys() - MESSAGE_SAYS:
+        delattr(context, name)
+    try:
+        context.update(called(attempt, takes_payload=task.takes_payload))
+    except Exception as error:  # noqa: BLE001 - whatever the decoder of an unknown mark raises
+        return error
+    return None
 
 
 def _end_before_begin(context: Context, now: Running) -> BaseException | None:
@@ -208,10 +226,10 @@ def _end_before_begin(context: Context, now: Running) -> BaseException | None:
     return None if write_progress(Progress(now.attempt.fence, now.attempt.attempt)) else JobCancelled()
 
 
-def _ask(context: Context, fence: Fence) -> tuple[Attempt | Refusal, bool]:
+def _ask(context: Context, job_type: str, fence: Fence) -> tuple[Attempt | Refusal, bool]:
     """The answer to the claim, and whether a revocation arrived meanwhile. Raises DatabaseAway."""
     structlog.contextvars.bind_contextvars(job_id=str(fence.job_id), dispatch=fence.dispatch)
-    wish = Claim(fence, uuid4(), str(context.hostname), lease.current())
+    wish = Claim(fence, uuid4(), str(context.hostname), lease.current(), job_type)
     answers: list[Attempt | Refusal] = []
     try:
         persist(lambda: answers.append(_grant(wish)), patience=settings().claim_patience, defer_interrupt=True)

@@ -1,11 +1,16 @@
-"""From a row to its Celery message: everything needed to send a job again exactly is in the row."""
+"""From a row to its Celery message, which says no more than the broker and a worker's main process need.
+
+What runs is what the row says: its arguments, and what follows from it, a worker gets with the claim.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from tasks.arguments import PASSING, payload_to_arguments
+from tasks.encoding import from_header, from_plain
 from tracking.identifiers import job_id_of
 from tracking.models import Fence
 
@@ -13,12 +18,14 @@ if TYPE_CHECKING:
     from celery import Celery
     from kombu import Producer
 
-    from tracking.models import JobRecord, NewJob
+    from tracking.models import Attempt, JobRecord, NewJob
 
 DISPATCH_HEADER = "dispatch"
 DISPATCHES = range(1, 2**31)  # what an integer of the database holds
 OWN_ID = "task_id"  # in `delivery`: Celery's id of a job, if its sender has chosen another text than the job's id
 STAMPED = ("stamped_headers", "stamps")
+
+LINKS = {"callbacks": "link", "errbacks": "link_error", "chain": "chain", "chord": "chord"}
 
 # What AMQP lets a sender write on a message and the broker does not act upon (AMQP 0-9-1, basic properties).
 PROPERTIES = ("app_id", "cluster_id", "message_id", "type")
@@ -46,30 +53,20 @@ def publish(app: Celery, producer: Producer, record: JobRecord) -> None:
 def prepare(app: Celery, record: JobRecord) -> tuple[Any, dict[str, Any]]:
     """The message of a job's current dispatch, and how it is to be sent."""
     delivery = record.delivery
-    handler: Any = app.tasks.get(record.job_type)
-    takes_payload = handler is None or handler.takes_payload
-    args, kwargs = payload_to_arguments(record.payload, delivery.get(PASSING), takes_payload=takes_payload)
     message = app.amqp.create_task_message(
         celery_id(record),
         record.job_type,
-        args,
-        kwargs,
-        group_id=record.group_id,
-        group_index=record.group_index,
+        [],
+        {},
         expires=delivery.get("expires"),
         retries=record.retry_count,
-        chord=delivery.get("chord"),
-        callbacks=delivery.get("link"),
-        errbacks=delivery.get("link_error"),
-        chain=delivery.get("chain"),
         reply_to=delivery.get("reply_to"),
         time_limit=delivery.get("time_limit"),
         soft_time_limit=delivery.get("soft_time_limit"),
-        root_id=celery_id(record) if record.root_id in (None, record.id) else str(record.root_id),
+        root_id=_root_id(record, record.id),
         parent_id=str(record.parent_id) if record.parent_id else None,
         shadow=delivery.get("shadow"),
         ignore_result=bool(delivery.get("ignore_result")),
-        replaced_task_nesting=delivery.get("replaced_task_nesting", 0),
         # Not the arguments: what is written here ends up in logs and events. (It is also the dearest part.)
         argsrepr=str(record.id),
         kwargsrepr="",
@@ -79,6 +76,40 @@ def prepare(app: Celery, record: JobRecord) -> tuple[Any, dict[str, Any]]:
     options |= {"queue": record.queue, "priority": _level(record), "retry": False}
     options["headers"] = {**stamped, **(delivery.get("headers") or {}), DISPATCH_HEADER: record.dispatch}
     return message, options
+
+
+def called(attempt: Attempt, *, takes_payload: bool) -> dict[str, Any]:
+    """The call that an attempt's row describes, as Celery's context of a running task has it.
+
+    Raises ValueError for a value of which nobody can make again what was sent.
+    """
+    delivery = attempt.delivery
+    args, kwargs = payload_to_arguments(attempt.payload, delivery.get(PASSING), takes_payload=takes_payload)
+    headers = {name: from_header(value) for name, value in (delivery.get("headers") or {}).items()}
+    stamps = {name: from_header(delivery.get(name)) for name in STAMPED}
+    linked = {name: from_plain(delivery.get(option)) for name, option in LINKS.items()}
+    return {
+        **headers,
+        **stamps,
+        **linked,
+        **{name: delivery.get(name) for name in ("reply_to", "shadow", "expires")},
+        "args": from_plain(args),
+        "kwargs": from_plain(kwargs),
+        "headers": {**headers, DISPATCH_HEADER: attempt.fence.dispatch},
+        "group": attempt.group_id,
+        "group_index": attempt.group_index,
+        "retries": attempt.retry_count,
+        "timelimit": [delivery.get("time_limit"), delivery.get("soft_time_limit")],
+        "root_id": _root_id(attempt, attempt.job_id),
+        "parent_id": str(attempt.parent_id) if attempt.parent_id else None,
+        "ignore_result": bool(delivery.get("ignore_result")),
+        "replaced_task_nesting": delivery.get("replaced_task_nesting", 0),
+    }
+
+
+def _root_id(job: JobRecord | Attempt, job_id: UUID) -> str:
+    is_root = job.root_id in (None, job_id)
+    return str((job.delivery.get(OWN_ID) if is_root else None) or job.root_id or job_id)
 
 
 def _level(record: JobRecord) -> int:

@@ -24,12 +24,15 @@ log = structlog.get_logger(__name__)
 BODIES_WAITING = 256
 
 
-def set_aside(message: Any, failure: Failure, *, worker: str) -> None:
-    """Keep a message that was taken off its queue, soon and from another thread; `failure` is told to its job."""
+def set_aside(message: Any, failure: Failure, *, worker: str, job_type: str | None = None) -> None:
+    """Keep a message that was taken off its queue, soon and from another thread; `failure` is told to its job.
+
+    `job_type`: a job of another type is not told: the message was forged.
+    """
     letter = _letter(message, failure.message, worker)
     fence = fence_of(letter.task_id, message.headers)
     log.error("message.set_aside", job_id=str(fence.job_id) if fence else None, error=failure.type)
-    recorder().record(lambda: _keep(letter, fence, failure))
+    recorder().record(lambda: _keep(letter, fence, failure, job_type))
 
 
 def keep_foreign(message: Any, headers: Any, reason: str, *, worker: str, receipt: UUID) -> None:
@@ -67,11 +70,12 @@ def keep_unknown(context: Any) -> None:
     persist(keep, patience=settings().claim_patience)
 
 
-def _keep(letter: NewDeadLetter, fence: Fence | None, failure: Failure) -> None:
+def _keep(letter: NewDeadLetter, fence: Fence | None, failure: Failure, job_type: str | None) -> None:
     with database().begin() as connection:
         dead_letters.keep(connection, letter)
         if fence is not None:
-            jobs.fail_waiting(connection, fence, actor=letter.worker, error_type=failure.type, message=failure.message)
+            told = {"actor": letter.worker, "error_type": failure.type, "message": failure.message}
+            jobs.fail_waiting(connection, fence, **told, job_type=job_type)
 
 
 def _letter(message: Any, reason: str, worker: str) -> NewDeadLetter:

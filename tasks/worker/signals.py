@@ -76,7 +76,7 @@ def on_revoked(request: Any, terminated: bool, signum: Any, expired: bool, **_: 
         return
     hostname = request.hostname or UPKEEP
     if expired:
-        _from_main(lambda: _cancel(fence, hostname, "expired"))
+        _from_main(lambda: _expire(fence, hostname))
     else:
         _from_main(lambda: _end_revoked(fence, hostname, signum if terminated else None))
 
@@ -84,7 +84,7 @@ def on_revoked(request: Any, terminated: bool, signum: Any, expired: bool, **_: 
 def on_unknown(sender: Any, message: Any, name: str, **_: Any) -> None:
     """A message for a job type that this worker does not know."""
     failure = Failure("NotRegistered", bounded(f"no handler is registered for {name!r}", MESSAGE_BYTES))
-    dead_letters.set_aside(message, failure, worker=sender.hostname)
+    dead_letters.set_aside(message, failure, worker=sender.hostname, job_type=name)
 
 
 def on_rejected(sender: Any, message: Any, exc: Exception | None, **_: Any) -> None:
@@ -236,6 +236,13 @@ def _fail_unknown(outcome: Outcome) -> None:
         with database().autocommit() as connection:
             jobs.fail_waiting(connection, outcome.fence, actor=UPKEEP, error_type=failure.type, message=failure.message)
     log.error("job.cannot_run", job_id=str(outcome.fence.job_id), error=failure.type)
+
+
+def _expire(fence: Fence, actor: str) -> None:
+    with database().autocommit() as connection:
+        cancelled = jobs.expire(connection, fence, actor=actor)
+    if cancelled is not None:
+        revoking.follow(cancelled)
 
 
 def _cancel(fence: Fence, actor: str, reason: str) -> None:

@@ -117,9 +117,9 @@ UNDECODABLE: dict[str, Callable[[str], None]] = {
 }
 
 
-def _waiting_job(platform: Platform) -> UUID:
+def _waiting_job(platform: Platform, job_type: str = "noop") -> UUID:
     """A job whose own message no worker gets to see."""
-    job = NewJob(id=uuid4(), owner=Owner("acme", "u1"), job_type="noop", queue=ELSEWHERE)
+    job = NewJob(id=uuid4(), owner=Owner("acme", "u1"), job_type=job_type, queue=ELSEWHERE)
     with platform.database.autocommit() as connection:
         return jobs.submit(connection, job, UNLIMITED).job.id
 
@@ -168,7 +168,7 @@ def rabbitmq_platform(running: Platform) -> Platform:
 def test_a_malformed_message_is_set_aside_and_fails_its_job(running: Platform, what: str) -> None:
     """The job says why; the letter has the message."""
     make, reason = MESSAGES[what]
-    job_id = _waiting_job(running)
+    job_id = _waiting_job(running, "nobody" if "unknown task" in what else "noop")
     message = make(str(job_id))
     letter = _set_aside(running, lambda: send(running.broker_url, message))
     assert (letter.task_id, letter.queue, letter.size) == (str(job_id), "default", len(message.body))

@@ -19,7 +19,7 @@ from tasks import BaseModel, Job, calls
 from tasks.app import JobApp
 from tasks.arguments import PASSING, payload_to_arguments
 from tasks.attempt import succession
-from tasks.broker.messages import publish
+from tasks.broker.messages import called, publish
 from tasks.current import Asked
 from tasks.options import CALL, KNOWN, MESSAGE, PUBLISH
 from tests.tracked import Tracked, new_job, outcome
@@ -27,7 +27,7 @@ from tracking import jobs
 from tracking.admission.holds import UNLIMITED
 from tracking.db import Database
 from tracking.errors import ConfigurationError, IdempotencyConflict, InvalidValue
-from tracking.models import JobRecord, NewJob
+from tracking.models import Attempt, JobRecord, NewJob, Owner
 
 if TYPE_CHECKING:
     from fractions import Fraction
@@ -113,6 +113,26 @@ def accepted(tracked: Tracked, job: NewJob) -> JobRecord:
     return jobs.submit(tracked.connection, job, UNLIMITED).job
 
 
+def arguments(app: JobApp, record: JobRecord) -> list[Any]:
+    """Those that a handler is called with, args and kwargs, once the row is claimed."""
+    handler: Any = app.tasks.get(record.job_type)
+    attempt = Attempt(
+        fence=record.fence,
+        attempt=1,
+        owner=Owner(record.organization_id, record.user_id),
+        project_id=None,
+        job_type=record.job_type,
+        retry_count=0,
+        max_retries=0,
+        root_id=None,
+        group_id=None,
+        payload=record.payload,
+        delivery=record.delivery,
+    )
+    call = called(attempt, takes_payload=handler is None or handler.takes_payload)
+    return [call["args"], call["kwargs"]]
+
+
 def message(app: JobApp, record: JobRecord) -> Any:
     """The message that would be sent for a row, as a worker receives it."""
     with Connection("memory://") as connection:
@@ -174,7 +194,7 @@ def test_a_model_with_fields_named_args_and_kwargs_makes_the_round_trip(app: Job
     for args, kwargs in [([sent], {}), ([], {"payload": sent}), ([Call(args=[1], kwargs={"a": 2})], {})]:
         job = accepted(tracked, row(app, "call", args, kwargs))
         assert job.payload == sent
-        assert list(message(app, job).payload[:2]) == [[sent], {}]
+        assert arguments(app, job) == [[sent], {}]
 
 
 def test_a_model_that_would_arrive_as_another_one_is_refused(app: JobApp) -> None:
@@ -370,7 +390,23 @@ def test_a_typed_value_arrives_typed(app: JobApp, tracked: Tracked, way: str, va
     args, kwargs = (_with(part, value) for part in WAYS[way])
     stored = accepted(tracked, row(app, "a", args, kwargs))
     for _ in range(2):
-        assert list(message(app, stored).payload[:2]) == [args, kwargs]
+        assert arguments(app, stored) == [args, kwargs]
+
+
+def test_a_message_holds_neither_arguments_nor_what_follows(app: JobApp, tracked: Tracked) -> None:
+    """A worker gets them with the claim, from the row."""
+    follower: dict[str, Any] = {
+        "task": "b",
+        "args": [],
+        "kwargs": {},
+        "options": {},
+        "subtask_type": None,
+        "immutable": False,
+    }
+    job = accepted(tracked, row(app, "a", ["secret"], {"more": 1}, link=follower, link_error=follower, priority=3))
+    sent = message(app, job)
+    assert sent.payload == [[], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
+    assert (sent.headers["id"], sent.headers["dispatch"], sent.headers["argsrepr"]) == (str(job.id), 1, str(job.id))
 
 
 @pytest.mark.parametrize("expires", [0, -5, 0.0, timedelta(0).total_seconds(), datetime(2020, 1, 1, tzinfo=UTC)])

@@ -5,7 +5,7 @@ Every verb takes a connection, and is one transaction of its own on `Database.au
 stands below it; as it is sent, all of it stands in tracking/rendered.sql.
 """
 
-from tracking.jobs.cancel import cancel, cancel_dispatch, seen, stopped, stopping
+from tracking.jobs.cancel import cancel, cancel_dispatch, expire, seen, stopped, stopping
 from tracking.jobs.claim import claim, refuse
 from tracking.jobs.dispatch import (
     fail_waiting,
@@ -25,6 +25,7 @@ __all__ = [
     "cancel",
     "cancel_dispatch",
     "claim",
+    "expire",
     "fail_waiting",
     "mark_dispatched",
     "missing",

@@ -29,6 +29,12 @@ def cancel_dispatch(connection: Connection, fence: Fence, *, actor: str, reason:
     return _cancelled(row) if row is not None else None
 
 
+def expire(connection: Connection, fence: Fence, *, actor: str) -> Cancelled | None:
+    """Cancel a job whose time is over by its row. None when it is not, or this dispatch of it is over already."""
+    row = connection.execute(EXPIRE, {**fence.parameters, "actor": actor, "reason": "expired"}).first()
+    return _cancelled(row) if row is not None else None
+
+
 def stopping(connection: Connection, lease: UUID) -> list[StoppingBody]:
     """The cancelled jobs whose bodies a worker has not ended yet."""
     rows = connection.execute(STOPPING, {"lease": lease})
@@ -76,6 +82,9 @@ CANCEL = cancelling(f"id = :id AND {SCOPE}")
 
 # Without a scope: for a worker, of the message that it has.
 CANCEL_DISPATCH = cancelling("id = :id AND dispatch = :dispatch")
+EXPIRE = cancelling(
+    "id = :id AND dispatch = :dispatch AND CAST(delivery ->> 'expires' AS timestamptz) <= clock_timestamp()"
+)
 
 IN_SCOPE = text(f"SELECT status, stopping FROM jobs WHERE id = :id AND {SCOPE}")
 

@@ -31,7 +31,7 @@ def refuse(connection: Connection, fence: Fence, held: Fence, *, worker: str) ->
 
 
 def _grant(connection: Connection, wish: Claim) -> Attempt | None:
-    whose = {"claim_id": wish.claim_id, "worker": wish.worker, "lease": wish.lease}
+    whose = {"claim_id": wish.claim_id, "worker": wish.worker, "lease": wish.lease, "job_type": wish.job_type}
     row = run(connection, CLAIM, {**wish.fence.parameters, **whose})
     return _attempt(row) if row is not None else None
 
@@ -43,6 +43,8 @@ def _refuse(connection: Connection, wish: Claim) -> Attempt | Refusal:
     is_current = known.dispatch == wish.fence.dispatch
     if is_current and known.claim_id == wish.claim_id and known.status == Status.RUNNING:
         return _attempt(known)  # granted before; the reply was lost
+    if wish.job_type not in (None, known.job_type):
+        return _log_refusal(connection, wish.fence, wish.worker, Refusal.OTHER_TYPE)
     if is_current and Status(known.status) in WAITING and known.hold is None:
         holds.hold_back(connection, wish.fence)
         return Refusal.HELD
@@ -75,13 +77,16 @@ def _attempt(row: Row[Any]) -> Attempt:
         max_retries=row.max_retries,
         root_id=row.root_id,
         group_id=row.group_id,
+        group_index=row.group_index,
+        parent_id=row.parent_id,
+        payload=row.payload,
+        delivery=row.delivery,
         leaves_place=getattr(row, "leaves_place", False),
     )
 
 
-_ATTEMPT = (
-    "dispatch, attempt, organization_id, user_id, project_id, job_type, retry_count, max_retries, root_id, group_id"
-)
+_ATTEMPT = """dispatch, attempt, organization_id, user_id, project_id, job_type, retry_count, max_retries, root_id,
+           group_id, group_index, parent_id, payload, delivery"""
 
 # It looks for the row by its id alone and tests the rest afterwards, so that no index of a few rows can look cheaper
 # while the table is small.
@@ -95,7 +100,8 @@ CLAIM = for_driver(
         find="id = :id",
         read="hold AS held, dispatch AS from_dispatch",
         to=Status.RUNNING,
-        guard=f"from_dispatch = :dispatch AND held IS NULL AND NOT {is_paused('jobs')} AND NOT {is_broken('jobs')}",
+        guard=f"""from_dispatch = :dispatch AND job_type = coalesce(CAST(:job_type AS text), job_type)
+          AND held IS NULL AND NOT {is_paused("jobs")} AND NOT {is_broken("jobs")}""",
         actor="worker",
         returning=f"jobs.id, {_ATTEMPT}, status, priority, worker, from_status, queue",
         answer=f"SELECT id, {_ATTEMPT}, {leaves_place('moved')} AS leaves_place FROM moved",

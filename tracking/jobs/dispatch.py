@@ -49,9 +49,12 @@ def send_again(connection: Connection, fences: Sequence[Fence]) -> list[UUID]:
     return list(connection.execute(SEND_AGAIN, _unnested(fences)).scalars())
 
 
-def fail_waiting(connection: Connection, fence: Fence, *, actor: str, error_type: str, message: str) -> bool:
-    """Fail a job that no worker can ever run. False when this dispatch of it does not wait."""
-    parameters = {**fence.parameters, "actor": actor, "error_type": error_type, "error_message": message}
+def fail_waiting(
+    connection: Connection, fence: Fence, *, actor: str, error_type: str, message: str, job_type: str | None = None
+) -> bool:
+    """Fail a job that no worker can ever run. False when this dispatch of it does not wait, or is of another type."""
+    why = {"actor": actor, "error_type": error_type, "error_message": message}
+    parameters = {**fence.parameters, **why, "job_type": job_type}
     return connection.execute(FAIL_WAITING, parameters).first() is not None
 
 
@@ -131,7 +134,7 @@ FAIL_WAITING = text(
         """hold = NULL, due_at = NULL, error_type = :error_type, error_message = :error_message,
             completed_at = clock_timestamp()""",
         "jsonb_build_object('errorType', error_type, 'error', error_message, 'willRetry', false)",
-        find="id = :id AND dispatch = :dispatch",
+        find="id = :id AND dispatch = :dispatch AND job_type = coalesce(CAST(:job_type AS text), job_type)",
         to=Status.FAILED,
         out_of=WAITING,
         answer="SELECT id FROM moved",
