@@ -71,7 +71,7 @@ def logged(
     event: Event | str,
     detail: str,
     *,
-    actor: str = ACTOR,
+    by: str = ACTOR,
     dispatch: str = "dispatch",
     kept: str = "'{}'",
     circuit_key: str = "NULL",
@@ -79,14 +79,14 @@ def logged(
 ) -> str:
     """SQL: the INSERT of one history row for each row of `changed`: the job's columns and `from_status`.
 
-    What is null in `detail` is left out at every depth; `kept` is added as it is. `circuit_key`: of the circuit in
-    which the event counts.
+    `by`: SQL for who did it. What is null in `detail` is left out at every depth; `kept` is added as it is.
+    `circuit_key`: of the circuit in which the event counts.
     """
     return f"""
         INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                              attempt, dispatch, actor, detail, circuit_key, at)
         SELECT id, organization_id, user_id, job_type, {f"'{event}'" if isinstance(event, Event) else event},
-               from_status, status, attempt, {dispatch}, {actor},
+               from_status, status, attempt, {dispatch}, {by},
                jsonb_strip_nulls({detail}) || {kept}, {circuit_key}, {at}
         FROM {changed}"""
 

@@ -312,7 +312,7 @@ CALL = text(
                              coalesce(CAST(:scheduled_at AS timestamptz),
                                       clock_timestamp() + CAST(:delay AS interval)) AS due_at) AS asked""",
         returning="jobs.*, locked.from_status, locked.held",
-        actor=BY_ADMISSION,
+        by=BY_ADMISSION,
         logs=f"moved WHERE status = '{Status.QUEUED}'",
         answer=f"SELECT {_ALL_BUT_SENT}, {revoked_by('moved')} AS revoked_by FROM moved",
     )
@@ -366,7 +366,7 @@ END = text(
             OFFSET 0 FOR UPDATE) AS found
         WHERE held = 'dependency' AND from_status IN ({listed(WAITING)})
         LIMIT :batch""",
-        actor=BY_ADMISSION,
+        by=BY_ADMISSION,
         kept="CAST(:kept AS jsonb)",
     )
 )

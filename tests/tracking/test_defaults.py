@@ -23,7 +23,7 @@ DECISIVE = ("limits", "scope", "owner", "organization_id", "organization", "acto
 
 # Those that take less when nothing is said.
 NARROWER = {
-    "tracking.jobs.submit": "a job may depend on its owner's own",
+    "tracking.jobs.submit.submit": "a job may depend on its owner's own",
 }
 
 

@@ -206,7 +206,7 @@ ADMIT = text(
         locked="""SELECT id, status AS from_status FROM jobs
         WHERE id IN (SELECT id FROM first) AND hold = 'organization_limit'
         FOR UPDATE SKIP LOCKED""",
-        actor=BY_ADMISSION,
+        by=BY_ADMISSION,
         answer="SELECT * FROM moved ORDER BY priority DESC, created_at, id",
     )
 )
@@ -278,7 +278,7 @@ def _lift(which: str) -> Any:
         FROM found JOIN lines USING (organization_id)""",
             guard="held IS DISTINCT FROM next",
             returning="jobs.*, locked.from_status, locked.held",
-            actor=BY_ADMISSION,
+            by=BY_ADMISSION,
         )
     )
 
@@ -313,7 +313,7 @@ CANCEL_DEPENDENTS = text(
         to=Status.CANCELLED,
         out_of=WAITING,
         returning="jobs.*, locked.from_status, locked.broken",
-        actor=BY_ADMISSION,
+        by=BY_ADMISSION,
     )
 )
 
@@ -324,7 +324,7 @@ HOLD_BACK = text(
             dispatched_at = NULL""",
         "jsonb_build_object('hold', hold)",
         find=f"id = :id AND dispatch = :dispatch AND hold IS NULL AND status IN ({listed(WAITING)})",
-        actor=BY_ADMISSION,
+        by=BY_ADMISSION,
         logs="moved WHERE hold IS NOT NULL",
     )
 )
@@ -348,7 +348,7 @@ def _back_in_line(locked: str, *, given: str = "", reason: str = "NULL", dispatc
             given=given,
             locked=locked,
             guard=f"from_status IN ({listed(WAITING)})",
-            actor=BY_ADMISSION,
+            by=BY_ADMISSION,
         )
     )
 

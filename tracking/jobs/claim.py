@@ -102,7 +102,7 @@ CLAIM = for_driver(
         to=Status.RUNNING,
         guard=f"""from_dispatch = :dispatch AND job_type = coalesce(CAST(:job_type AS text), job_type)
           AND held IS NULL AND NOT {is_paused("jobs")} AND NOT {is_broken("jobs")}""",
-        actor="worker",
+        by="worker",
         returning=f"jobs.id, {_ATTEMPT}, status, priority, worker, from_status, queue",
         answer=f"SELECT id, {_ATTEMPT}, {leaves_place('moved')} AS leaves_place FROM moved",
     )

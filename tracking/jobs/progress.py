@@ -64,7 +64,7 @@ REPORT = text(
             "moved CROSS JOIN told ORDER BY place",
             Event.PROGRESS,
             "point - 'detail'",
-            actor="worker",
+            by="worker",
             kept="CASE WHEN jsonb_typeof(point -> 'detail') <> 'null'"
             " THEN jsonb_build_object('detail', point -> 'detail') ELSE '{}' END",
             at="greatest(started_at, clock_timestamp() - ago)",
