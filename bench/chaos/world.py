@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,7 +128,7 @@ def open_world(broker: str, ledger: Ledger, *, imports: str = "", crashes: bool 
         command = ["-m", "celeriac", "api", "--fd", str(listener.fileno())]
         sender = {**environment, **({VARIABLE: SENDER_CRASHES} if crashes else {})}
         world.api = _program(world, "api", command, sender, keep=(listener.fileno(),))
-        world.producer = _program(world, "producer", ["-m", "bench.chaos.producer"], sender)
+        world.producer = _program(world, "producer", ["-m", "bench.chaos.producer"], sender, ready=_minds_sigterm)
         stack.callback(world.api.stop)
         stack.callback(world.producer.stop)
         world.api.start()
@@ -213,6 +213,13 @@ def _worker(world: World, number: int, environment: Mapping[str, str]) -> Member
     return _program(world, f"worker{number}", command, environment, node=name)
 
 
+def _minds_sigterm(pid: int) -> bool:
+    """Whether a process has its own handler for SIGTERM: before that it would die of it."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught, 16) >> (signal.SIGTERM - 1) & 1)
+
+
 def _program(
     world: World,
     name: str,
@@ -220,6 +227,7 @@ def _program(
     environment: Mapping[str, str],
     *,
     keep: tuple[int, ...] = (),
+    ready: Callable[[int], bool] = always,
     node: str = "",
 ) -> Member:
     surroundings = {**clean_environment(), **environment}
@@ -228,5 +236,5 @@ def _program(
         line = [sys.executable, *command]
         return spawn(line, death_signal=signal.SIGKILL, environment=surroundings, keep=keep)
 
-    part = Part(name=name, launch=launch, steps=NO_STEPS, ready=always, patience=PATIENCE)
+    part = Part(name=name, launch=launch, steps=NO_STEPS, ready=ready, patience=PATIENCE)
     return Member(part, world.directory / f"{name}.log", world.ledger.surprise, node=node)
