@@ -31,6 +31,8 @@ SHARED = Path("/var/lib/celeriac")  # programs and clusters when root starts us
 ROLE = "celeriac"  # an ordinary role: row-level security binds it, COPY TO PROGRAM does not exist for it
 SOCKET = ".s.PGSQL.5432"
 LONGEST_SOCKET = 103  # bytes of a socket's path: 103 on macOS, 107 on Linux (unix(7))
+# Where a socket directory with a short path may lie; _make_socket_directory checks whose it is.
+SHORT_PLACES = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
 
 # Fast shutdown: clients are cut, a checkpoint is written. SIGTERM would wait for clients that never leave.
 # SIGQUIT leaves the work to the next start, which recovers from the log; SIGKILL would leave shared memory behind.
@@ -199,7 +201,8 @@ def _short_enough(directory: Path) -> Path:
     if len(os.fsencode(directory / SOCKET)) <= LONGEST_SOCKET:
         return directory
     key = hashlib.sha256(os.fsencode(directory)).hexdigest()[:16]
-    return Path(f"/tmp/celeriac-{os.geteuid()}-{key}")  # noqa: S108  _make_socket_directory checks whose it is
+    usable = [place for place in SHORT_PLACES if os.access(place, os.W_OK | os.X_OK)]
+    return Path(usable[0] if usable else SHORT_PLACES[0], f"celeriac-{os.geteuid()}-{key}")
 
 
 def _make_socket_directory(cluster: Cluster) -> None:
