@@ -136,7 +136,7 @@ def fault_of_worker(error: BaseException) -> Fault | None:
 
 
 def _reason_of(error: OSError) -> tuple[Exit, str] | None:
-    if error.errno in UNREACHABLE:
+    if error.errno in UNREACHABLE or error.errno is None:  # py-amqp's own, of a connection that the broker has cut
         return Exit.AWAY, "the broker is away"
     return (Exit.FAILED, NO_ROOM) if error.errno in USED_UP else None
 
