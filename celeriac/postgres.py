@@ -32,7 +32,7 @@ ROLE = "celeriac"  # an ordinary role: row-level security binds it, COPY TO PROG
 SOCKET = ".s.PGSQL.5432"
 LONGEST_SOCKET = 103  # bytes of a socket's path: 103 on macOS, 107 on Linux (unix(7))
 # Where a socket directory with a short path may lie; _make_socket_directory checks whose it is.
-SHORT_PLACES = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108
+SHORT_PLACES = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - checked, as said above
 
 # Fast shutdown: clients are cut, a checkpoint is written. SIGTERM would wait for clients that never leave.
 # SIGQUIT leaves the work to the next start, which recovers from the log; SIGKILL would leave shared memory behind.

@@ -15,10 +15,10 @@ from celeriac import packages
 packages.claim("api")  # uvicorn's further processes begin here
 
 from api.app import create_app  # noqa: E402 - now that `api` is ours
-from api.connections import Connection  # noqa: E402
-from celeriac.processes import StartError  # noqa: E402
-from tracking.logs import configure_logging  # noqa: E402
-from tracking.settings import settings  # noqa: E402
+from api.connections import Connection  # noqa: E402 - as above
+from celeriac.processes import StartError  # noqa: E402 - as above
+from tracking.logs import configure_logging  # noqa: E402 - as above
+from tracking.settings import settings  # noqa: E402 - as above
 
 GRACE = 5  # seconds that open requests have at the end; a live stream would hold the process for ever
 

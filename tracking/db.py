@@ -131,7 +131,7 @@ def outage(error: BaseException) -> Outage | None:
     """
     if isinstance(error, PoolTimeoutError):
         return Outage.BUSY
-    cause = error.orig if isinstance(error, DBAPIError) else error
+    cause = cause_of(error)
     if not isinstance(cause, psycopg.Error):
         return None
     code = cause.sqlstate or ""

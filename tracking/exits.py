@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 import psycopg
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from tracking.db import Outage, outage
+from tracking.db import Outage, cause_of, outage
 from tracking.errors import ConfigurationError
 
 LONGEST = 300  # characters of what a server says
@@ -49,7 +48,7 @@ def fault_of(error: BaseException) -> Fault | None:
         return Fault(Exit.MISUSED, one_line(str(error)))
     if isinstance(error, PoolTimeoutError):
         return Fault(Exit.AWAY, f"the database is away: {Outage.BUSY.value}")
-    cause = error.orig if isinstance(error, DBAPIError) else error
+    cause = cause_of(error)
     return _fault_of_database(error, cause) if isinstance(cause, psycopg.Error) else None
 
 

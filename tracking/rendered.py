@@ -13,7 +13,7 @@ from sqlalchemy import TextClause
 
 import tracking
 from tracking.admission.functions import FUNCTIONS
-from tracking.sql import DriverSql
+from tracking.sql import PARAMETER, DriverSql
 
 FILE = Path(__file__).with_name("rendered.sql")
 HEAD = """\
@@ -21,7 +21,6 @@ HEAD = """\
 -- Made by `make sql`. A parameter is a variable of psql: \\set id 019aa0f3-7c1e-7d5a-9f57-3a1f6a0c9d11
 """
 STATEMENT = re.compile(r"\s*(WITH|SELECT|INSERT|UPDATE|DELETE)\b")
-PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
 
 
 def statements() -> Iterator[tuple[str, str]]:

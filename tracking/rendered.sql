@@ -1322,14 +1322,15 @@ UNION SELECT job_type FROM pauses WHERE job_type IS NOT NULL;
 SELECT EXISTS (SELECT FROM jobs WHERE organization_id = :'organization_id' AND job_type = :'job_type');
 
 -- reads/seen.py ORGANIZATIONS
-WITH RECURSIVE having_jobs AS (
-    (SELECT organization_id FROM jobs ORDER BY organization_id LIMIT 1)
+WITH RECURSIVE lines AS (
+    (SELECT organization_id FROM jobs WHERE true ORDER BY organization_id LIMIT 1)
     UNION ALL
-    SELECT (SELECT organization_id FROM jobs WHERE organization_id > having_jobs.organization_id
+    SELECT (SELECT organization_id FROM jobs
+            WHERE true AND organization_id > lines.organization_id
             ORDER BY organization_id LIMIT 1)
-    FROM having_jobs WHERE organization_id IS NOT NULL
+    FROM lines WHERE lines.organization_id IS NOT NULL
 )
-SELECT organization_id FROM having_jobs WHERE organization_id IS NOT NULL;
+SELECT organization_id FROM lines WHERE organization_id IS NOT NULL;
 
 -- retention.py _KINDS
 WITH RECURSIVE kinds AS (

@@ -17,6 +17,8 @@ SCOPE = "organization_id = :organization_id AND (CAST(:user_id AS text) IS NULL 
 
 ACTOR = "CAST(:actor AS text)"
 
+PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")  # not a cast, `::`, nor a time of day
+
 
 def move(
     event: Event | str,
@@ -115,7 +117,7 @@ class DriverSql(str):
 
 def for_driver(sql: str) -> DriverSql:
     """The same SQL with its parameters written as psycopg wants them: `:name` becomes `%(name)s`."""
-    return DriverSql(re.sub(r"(?<![:\w]):([a-z_]+)", r"%(\1)s", sql))
+    return DriverSql(PARAMETER.sub(r"%(\1)s", sql))
 
 
 def record(row: Row[Any] | Any, **known: Any) -> JobRecord:

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Row, text
 
 from tracking import groups
 from tracking.admission.holds import ACTOR, BY_ADMISSION, Limits
-from tracking.admission.rule import FIRST_HOLD, is_followed, let_through
+from tracking.admission.rule import FIRST_HOLD, IS_GATED, is_followed, let_through
 from tracking.jobs.submit import columns, revoked_by, submission, unless_revoked
 from tracking.jobs.submit import submit as accept
 from tracking.models import UNCALLED, Failure, JobRecord, JsonObject, NewJob, Scope, Submitted
@@ -280,11 +280,9 @@ _ALL_BUT_SENT = ", ".join(name for name in jobs.c.keys() if name not in {"payloa
 
 _RUNS = f"(from_status IN ({listed(WAITING)}) OR why = '{UNCALLED}')"
 
-_HELD = "hold IN ('paused', 'circuit')"
-
 CALL = text(
     move(
-        f"CASE WHEN from_status <> '{Status.QUEUED}' THEN '{Event.RETRIED}' WHEN {_HELD} THEN '{Event.HELD}'"
+        f"CASE WHEN from_status <> '{Status.QUEUED}' THEN '{Event.RETRIED}' WHEN {IS_GATED} THEN '{Event.HELD}'"
         f" ELSE '{Event.DUE}' END",
         f"""follows = NULL, follows_group = NULL, job_type = asked.job_type, queue = asked.queue,
             priority = :priority, max_retries = :max_retries, payload = :payload, delivery = :delivery,
@@ -299,7 +297,7 @@ CALL = text(
             error_message = CASE WHEN {_RUNS} THEN NULL ELSE jobs.error_message END,
             cancel_requested_at = CASE WHEN {_RUNS} THEN NULL ELSE jobs.cancel_requested_at END,
             completed_at = CASE WHEN {_RUNS} THEN NULL ELSE jobs.completed_at END""",
-        f"jsonb_build_object('hold', CASE WHEN {_HELD} THEN hold ELSE held END)",
+        f"jsonb_build_object('hold', CASE WHEN {IS_GATED} THEN hold ELSE held END)",
         find="""id = :id AND organization_id = :organization_id
           AND (follows = ANY(CAST(:by AS uuid[])) OR follows_group = ANY(CAST(:by_groups AS text[])))""",
         read="hold AS held, error_type AS why",

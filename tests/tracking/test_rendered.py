@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 from sqlalchemy import text
 
 from tracking.db import Database
 from tracking.rendered import FILE, rendered, statements
-from tracking.sql import move
+from tracking.sql import PARAMETER, move
 from tracking.states import Event, Status
 
 STATEMENTS = dict(statements())
-PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")
 
 
 def test_rendered_sql_is_what_the_code_sends() -> None:

@@ -16,6 +16,7 @@ from sqlalchemy import Connection, delete, text
 
 from tracking.admission.rule import (
     ALIVE,
+    IS_GATED,
     LINES,
     SENT,
     first_in_line,
@@ -132,7 +133,7 @@ def hold_back(connection: Connection, fence: Fence) -> JobRecord | None:
 
     If that is over by now, the job is to be sent again. None when this dispatch of it does not wait.
     """
-    row = connection.execute(HOLD_BACK, {"id": fence.job_id, "dispatch": fence.dispatch}).first()
+    row = connection.execute(HOLD_BACK, fence.parameters).first()
     return record(row) if row is not None else None
 
 
@@ -225,8 +226,6 @@ GIVE_WAY = text(
 )
 
 
-_LINES = lines_of("hold = 'organization_limit'")
-
 WITH_ROOM = text(
     f"""
     WITH RECURSIVE lines AS (
@@ -258,13 +257,12 @@ OVERBOOKED = text(
 # The rule is asked before the UPDATE: in its condition it has the planner read the whole table. Whether others stand in
 # line is looked up once for each organization, not for each job.
 def _lift(which: str) -> Any:
-    held = "hold IN ('paused', 'circuit')"
     return text(
         move(
-            f"CASE WHEN {held} THEN '{Event.HELD}' ELSE '{Event.DUE}' END",
+            f"CASE WHEN {IS_GATED} THEN '{Event.HELD}' ELSE '{Event.DUE}' END",
             """hold = next, dispatched_at = NULL, sent_priority = NULL,
             dispatch = dispatch + CASE held WHEN 'backoff' THEN 1 ELSE 0 END""",
-            f"jsonb_build_object('hold', CASE WHEN {held} THEN hold ELSE held END)",
+            f"jsonb_build_object('hold', CASE WHEN {IS_GATED} THEN hold ELSE held END)",
             given=f"""found AS (
         SELECT * FROM jobs
         WHERE {which}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, TextClause, text
+from sqlalchemy import Connection, Row, TextClause, text
 
 from tracking.errors import IllegalMove, JobNotFound
 from tracking.models import Cancelled, Fence, Scope, StoppingBody
@@ -55,12 +55,17 @@ def _cancelled(row: Any) -> Cancelled:
     return Cancelled(record(row), was_running=row.from_status == Status.RUNNING)
 
 
-def _why_not(connection: Connection, job_id: UUID, scope: Scope) -> JobNotFound | IllegalMove:
-    known = connection.execute(IN_SCOPE, {"id": job_id, **scope.parameters}).first()
+def refused_row(job_id: UUID, known: Row[Any] | None) -> Row[Any]:
+    """What is known of a job that a verb did not change. Raises JobNotFound, or IllegalMove while it is stopping."""
     if known is None:
-        return JobNotFound()
+        raise JobNotFound
     if known.stopping:
-        return IllegalMove(f"the job {job_id} was cancelled and its body is still stopping", retry_after=2)
+        raise IllegalMove(f"the job {job_id} was cancelled and its body is still stopping", retry_after=2)
+    return known
+
+
+def _why_not(connection: Connection, job_id: UUID, scope: Scope) -> IllegalMove:
+    known = refused_row(job_id, connection.execute(IN_SCOPE, {"id": job_id, **scope.parameters}).first())
     return IllegalMove(f"the job {job_id} is {known.status}: it is finished and cannot be cancelled")
 
 

@@ -8,7 +8,8 @@ from sqlalchemy import Connection, text
 
 from tracking.admission.holds import Limits
 from tracking.admission.rule import is_uncalled, next_hold
-from tracking.errors import IllegalMove, JobNotFound
+from tracking.errors import IllegalMove
+from tracking.jobs.cancel import refused_row
 from tracking.models import JobRecord, Scope
 from tracking.sql import ACTOR, SCOPE, move, record
 from tracking.states import Event, Status, sources
@@ -35,12 +36,8 @@ def retry(
     return record(row)
 
 
-def _why_not(connection: Connection, job_id: UUID, scope: Scope) -> JobNotFound | IllegalMove:
-    known = connection.execute(IN_SCOPE, {"id": job_id, **scope.parameters}).first()
-    if known is None:
-        return JobNotFound()
-    if known.stopping:
-        return IllegalMove(f"the job {job_id} was cancelled and its body is still stopping", retry_after=2)
+def _why_not(connection: Connection, job_id: UUID, scope: Scope) -> IllegalMove:
+    known = refused_row(job_id, connection.execute(IN_SCOPE, {"id": job_id, **scope.parameters}).first())
     if known.why_uncalled is not None:
         return IllegalMove(f"the job {job_id} was never called; retry what it waited for: {known.why_uncalled}")
     if known.status in sources(Event.RETRIED):

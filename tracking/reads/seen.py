@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
+from tracking.admission.rule import lines_of
+
 
 def job_types(connection: Connection) -> set[str]:
     """The types of all jobs that are kept, and of all pauses."""
@@ -41,13 +43,7 @@ HAS_JOB_TYPE = text(
     "SELECT EXISTS (SELECT FROM jobs WHERE organization_id = :organization_id AND job_type = :job_type)"
 )
 ORGANIZATIONS = text(
-    """
-    WITH RECURSIVE having_jobs AS (
-        (SELECT organization_id FROM jobs ORDER BY organization_id LIMIT 1)
-        UNION ALL
-        SELECT (SELECT organization_id FROM jobs WHERE organization_id > having_jobs.organization_id
-                ORDER BY organization_id LIMIT 1)
-        FROM having_jobs WHERE organization_id IS NOT NULL
-    )
-    SELECT organization_id FROM having_jobs WHERE organization_id IS NOT NULL"""
+    f"""
+    WITH RECURSIVE {lines_of("true")}
+    SELECT organization_id FROM lines WHERE organization_id IS NOT NULL"""
 )
