@@ -19,8 +19,8 @@ from bench.report import Report, machine_facts, render, to_json, to_markdown
 from bench.servers import Broker, Servers, find_rabbitmq, postgres_version, private_servers
 from bench.sides import SIDES
 from bench.throughput import measure
-from celeriac.processes import StartError
 from tracking.errors import ConfigurationError
+from tracking.exits import StartError
 
 RABBITMQ_URL = "amqp://guest:guest@127.0.0.1:5672//"
 BEGIN, END = "<!-- results -->\n", "<!-- end of results -->\n"

@@ -23,8 +23,8 @@ from bench.launch import program, say_nothing
 from bench.servers import Broker, Servers, delete_queues
 from bench.sides import CONCURRENCY, TRACKED
 from bench.witness import MARK
+from celeriac.embedded.supervisor import Supervisor
 from celeriac.preconditions import listen
-from celeriac.supervisor import Supervisor
 
 WARM_UP = 20  # jobs
 PAUSE = (0.03, 0.1)  # seconds between two jobs: idle again, and not in step with anything that polls

@@ -7,8 +7,8 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from celeriac.processes import Steps, spawn
-from celeriac.supervisor import Part, always
+from celeriac.embedded.processes import Steps, spawn
+from celeriac.embedded.supervisor import Part, always
 
 PATIENCE = 60.0  # seconds for a start, a filling or an answer on a busy machine
 NO_STEPS: Steps = ()  # killed at once: whatever they had to do has been checked, and a polite end takes Celery 2 s

@@ -14,9 +14,9 @@ import psutil
 from kombu import Connection
 from sqlalchemy import URL, NullPool, create_engine, make_url, text
 
-from celeriac import postgres, valkey
-from celeriac.processes import own_directory
-from celeriac.supervisor import Supervisor
+from celeriac.embedded import postgres, valkey
+from celeriac.embedded.processes import own_directory
+from celeriac.embedded.supervisor import Supervisor
 from tracking.db import migrate
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -21,8 +21,8 @@ from bench.cpu import read_busy, read_cpu
 from bench.launch import PATIENCE, clean_environment, program, say_nothing
 from bench.servers import Broker, Servers, delete_queues
 from bench.sides import Side
-from celeriac.processes import run
-from celeriac.supervisor import Supervisor
+from celeriac.embedded.processes import run
+from celeriac.embedded.supervisor import Supervisor
 
 WARM_UP = 100  # jobs; both children have connected then, and the driver has prepared its statements
 QUIET = 0.3  # seconds after the last body in which outcomes and acknowledgements are still paid for, on all sides

@@ -19,7 +19,7 @@ def main() -> None:
         signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     packages.claim("api")
     sys.path.append(str(Path.cwd()))  # CELERIAC_IMPORTS may name modules of the project that we are called from
-    from celeriac.cli import command  # noqa: PLC0415 - now that `api` is ours
+    from celeriac.commands.cli import command  # noqa: PLC0415 - now that `api` is ours
 
     command(prog_name="celeriac")
 

@@ -16,7 +16,7 @@ packages.claim("api")  # uvicorn's further processes begin here
 
 from api.app import create_app  # noqa: E402 - now that `api` is ours
 from api.connections import Connection  # noqa: E402 - as above
-from celeriac.processes import StartError  # noqa: E402 - as above
+from tracking.exits import StartError  # noqa: E402 - as above
 from tracking.logs import configure_logging  # noqa: E402 - as above
 from tracking.settings import settings  # noqa: E402 - as above
 

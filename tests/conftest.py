@@ -15,7 +15,7 @@ import pytest
 from kombu import Connection
 from sqlalchemy import make_url
 
-from celeriac.processes import own_directory
+from celeriac.embedded.processes import own_directory
 from tests.live import Platform, fork_server
 from tests.servers import (
     DATABASE,

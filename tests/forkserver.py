@@ -45,7 +45,7 @@ MODULES = (
         "celery.worker.strategy",
         "celery.fixups.django",
     ),
-    *("redis", "kombu.transport.redis", "httpx", "xlsxwriter", "celeriac.cli"),
+    *("redis", "kombu.transport.redis", "httpx", "xlsxwriter", "celeriac.commands.cli"),
     *("uvicorn.loops.auto", "uvicorn.lifespan.on"),
 )
 

@@ -16,9 +16,9 @@ import psutil
 from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
-from celeriac import postgres, valkey
-from celeriac.processes import hold, own_directory
-from celeriac.supervisor import Supervisor
+from celeriac.embedded import postgres, valkey
+from celeriac.embedded.processes import hold, own_directory
+from celeriac.embedded.supervisor import Supervisor
 from tracking.db import migrate
 from tracking.errors import ConfigurationError
 

@@ -34,6 +34,14 @@ class Exit(IntEnum):
     AWAY = 3  # a server is away: it may work when it is back
 
 
+class StartError(Exception):
+    """A part of the platform did not start. `status`: what this process ends with for it."""
+
+    def __init__(self, message: str, status: Exit = Exit.FAILED) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """Why a process cannot go on: the status that says so, and one line that names what is wrong and how to mend it."""
@@ -43,9 +51,11 @@ class Fault:
 
 
 def fault_of(error: BaseException) -> Fault | None:
-    """What an error of a setting or of the database means; None for every other."""
+    """What an error of a start, of a setting or of the database means; None for every other."""
     if isinstance(error, ConfigurationError):
         return Fault(Exit.MISUSED, one_line(str(error)))
+    if isinstance(error, StartError):
+        return Fault(error.status, one_line(str(error)))
     if isinstance(error, PoolTimeoutError):
         return Fault(Exit.AWAY, f"the database is away: {Outage.BUSY.value}")
     cause = cause_of(error)

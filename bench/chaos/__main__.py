@@ -21,8 +21,8 @@ from bench.chaos.faults import FAULTS
 from bench.chaos.report import Report, render, to_markdown
 from bench.chaos.run import run
 from bench.chaos.world import World
-from celeriac.processes import StartError
 from tracking.errors import ConfigurationError
+from tracking.exits import StartError
 
 BEGIN, END = "<!-- results -->\n", "<!-- end of results -->\n"
 BROKERS = ("redis", "rabbitmq")

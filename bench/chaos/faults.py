@@ -21,7 +21,7 @@ from bench.chaos.members import Member
 from bench.chaos.proxy import Mode, Proxy
 from bench.chaos.witness import Line, open_bodies, read_lines
 from bench.chaos.world import LEASE, World
-from celeriac.processes import wait_until
+from celeriac.embedded.processes import wait_until
 from tracking.schema import jobs
 from tracking.states import Status
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import psutil
 
-from celeriac.processes import end, kill_session, wait_until
-from celeriac.supervisor import Part
+from celeriac.embedded.processes import end, kill_session, wait_until
+from celeriac.embedded.supervisor import Part
 
 LAST_WORDS = 2.0  # seconds to wait for what a dead process has said; its children may hold the pipe open
 CRASHED = re.compile(r"^crash point (\S+) pid=(\d+)$", re.MULTILINE)

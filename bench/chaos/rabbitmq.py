@@ -12,8 +12,8 @@ from uuid import uuid4
 from kombu import Connection
 
 from bench.launch import clean_environment
-from celeriac.processes import Steps, free_port, spawn
-from celeriac.supervisor import Part
+from celeriac.embedded.processes import Steps, free_port, spawn
+from celeriac.embedded.supervisor import Part
 
 # Debian's program of the same name on the PATH becomes another user, and keeps its data where that user's are.
 PLACES = ("/usr/lib/rabbitmq/bin", "/usr/lib/rabbitmq/sbin", "/opt/rabbitmq/sbin")

@@ -20,7 +20,7 @@ from bench.chaos.ledger import Ledger
 from bench.chaos.load import load
 from bench.chaos.proxy import Mode
 from bench.chaos.world import LEASE, World, open_world
-from celeriac.processes import wait_until
+from celeriac.embedded.processes import wait_until
 from tracking.schema import jobs
 from tracking.states import ACTIVE, Event, Status
 

@@ -26,10 +26,10 @@ from bench.chaos.members import Member, Watch
 from bench.chaos.proxy import Proxy, Upstream, to_port, to_socket
 from bench.launch import NO_STEPS, PATIENCE, clean_environment
 from bench.servers import make_database
-from celeriac import postgres, valkey
+from celeriac.embedded import postgres, valkey
+from celeriac.embedded.processes import own_directory, spawn, wait_until
+from celeriac.embedded.supervisor import Part, always
 from celeriac.preconditions import listen
-from celeriac.processes import own_directory, spawn, wait_until
-from celeriac.supervisor import Part, always
 from tracking.crashpoints import CLAIMED, FINISHED, PUBLISHED, SETTLED, SUBMITTED, VARIABLE
 from tracking.db import Database, migrate
 from tracking.schema import workers

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from celeriac.answers import Job
+from celeriac.client.answers import Job
 from celeriac.demo.workload import Accepted
 from tracking.values import in_milliseconds
 

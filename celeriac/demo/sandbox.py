@@ -12,10 +12,11 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from celeriac import postgres
-from celeriac.processes import StartError, Steps, last_line, spawn
-from celeriac.supervisor import Part
+from celeriac.embedded import postgres
+from celeriac.embedded.processes import Steps, last_line, spawn
+from celeriac.embedded.supervisor import Part
 from tracking.errors import ConfigurationError
+from tracking.exits import StartError
 
 READY = "Celeriac is ready: "
 READY_WITHIN = 150.0  # seconds; `up` itself gives up earlier, with a reason

@@ -14,7 +14,7 @@ from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
 
-from celeriac.answers import Job, JobStatus, Stats
+from celeriac.client.answers import Job, JobStatus, Stats
 
 FRAMES_PER_SECOND = 10
 QUIET = 2.0  # seconds between two plain lines

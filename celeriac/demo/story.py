@@ -14,8 +14,8 @@ from uuid import UUID
 
 from rich.console import RenderableType
 
-from celeriac.answers import Job, JobStatus, Stats
 from celeriac.client import ApiError, Client
+from celeriac.client.answers import Job, JobStatus, Stats
 from celeriac.demo import workload
 from celeriac.demo.comparison import Row, compared_columns, differences, read_rows, surprises, waits
 from celeriac.demo.sandbox import Sandbox
@@ -32,9 +32,9 @@ from celeriac.demo.screen import (
     waits_table,
 )
 from celeriac.demo.workload import Accepted
-from celeriac.processes import StartError
-from celeriac.supervisor import Supervisor
+from celeriac.embedded.supervisor import Supervisor
 from tracking.errors import ConfigurationError
+from tracking.exits import StartError
 from tracking.states import Status
 
 EQUAL, NOT_EQUAL, INTERRUPTED = 0, 1, 130

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from sqlalchemy import make_url
 
-from celeriac.processes import free_port
+from celeriac.embedded.processes import free_port
 from tests.api.calling import Api, Caller
 from tests.api.describing import hold_to_description
 from tests.live import Platform, eventually

@@ -18,9 +18,9 @@ from fastapi import FastAPI
 from sqlalchemy import NullPool, create_engine, text
 
 from api import problems
-from celeriac import postgres
-from celeriac.processes import own_directory
-from celeriac.supervisor import Supervisor
+from celeriac.embedded import postgres
+from celeriac.embedded.processes import own_directory
+from celeriac.embedded.supervisor import Supervisor
 from tests.api.calling import Api, Caller, problem
 from tests.api.conftest import serving
 from tests.live import eventually

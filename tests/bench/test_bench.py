@@ -16,7 +16,7 @@ import pytest
 from bench.latency import percentile
 from bench.report import Report, Target, targets, to_markdown
 from bench.throughput import Round
-from celeriac.processes import wait_until
+from celeriac.embedded.processes import wait_until
 from tests.commands import python
 
 TINY = ("--broker", "valkey", "--jobs", "20", "--rounds", "1", "--samples", "3", "--log-level", "WARNING")

@@ -26,7 +26,7 @@ from bench.chaos.faults import FAULTS, Deaths, Deck, Fault
 from bench.chaos.proxy import Mode, Proxy, to_port, to_socket
 from bench.chaos.run import Blow, recovery
 from bench.chaos.witness import Line, open_bodies
-from celeriac.postgres import SOCKET
+from celeriac.embedded.postgres import SOCKET
 from tests.commands import python
 from tests.live import Platform
 from tracking.crashpoints import CLAIMED, FINISHED, PUBLISHED, SETTLED, SUBMITTED, VARIABLE, parse

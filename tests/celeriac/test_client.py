@@ -17,8 +17,7 @@ from sqlalchemy import make_url
 
 from api.schemas import answers as contract
 from api.schemas import explanation, job_types, organization
-from celeriac import answers
-from celeriac.client import ApiError, Client
+from celeriac.client import ApiError, Client, answers
 from tests.api.calling import Api, Caller
 from tests.api.conftest import Servers, serving
 from tracking import jobs

@@ -14,7 +14,6 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from celeriac import client
 from celeriac.client import ApiError, Client
 
 BROKEN = (503, {"Retry-After": "0"}, b'{"code": "overloaded", "title": "Too many", "detail": "", "status": 503}')
@@ -144,12 +143,11 @@ def test_closed_port_is_unreachable() -> None:
     assert str(raised.value).startswith(f"The API gave no answer: {url}/v1/jobs/stats: ")
 
 
-def test_silent_server_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has its seconds for an answer."""
-    monkeypatch.setattr(client, "ANSWER_TIMEOUT", 0.3)
+def test_silent_server_is_given_up() -> None:
+    """A server that accepts a connection and says nothing is unreachable after the client's `timeout`."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        with Client(url, "t", patience=0) as asking, pytest.raises(ApiError, match=r"\(unreachable\)$"):
+        with Client(url, "t", patience=0, timeout=0.3) as asking, pytest.raises(ApiError, match=r"\(unreachable\)$"):
             asking.stats()
 
 

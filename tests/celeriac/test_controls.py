@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from celeriac.cli import command
+from celeriac.commands.cli import command
 from tests.holding import limited
 from tests.live import Platform
 from tests.servers import Servers

@@ -15,8 +15,8 @@ from click.testing import CliRunner
 from kombu import Connection
 from sqlalchemy import create_engine, make_url, text
 
-from celeriac.cli import command
-from celeriac.program import STATUSES
+from celeriac.commands.cli import command
+from celeriac.commands.program import STATUSES
 from tests.commands import PROGRAM, Ended, python, run
 from tests.live import Platform, eventually
 from tests.servers import Servers, new_database

@@ -23,14 +23,14 @@ import psutil
 import pytest
 from click.testing import CliRunner
 
-from celeriac import postgres
-from celeriac.answers import Job
-from celeriac.cli import command
+from celeriac.client.answers import Job
+from celeriac.commands.cli import command
 from celeriac.demo import workload
 from celeriac.demo.comparison import differences, read_rows, surprises, waits
 from celeriac.demo.sandbox import clean
 from celeriac.demo.workload import Accepted
-from celeriac.processes import wait_until
+from celeriac.embedded import postgres
+from celeriac.embedded.processes import wait_until
 from tracking.states import Status
 
 ROOT = Path(__file__).parents[2]

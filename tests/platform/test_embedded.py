@@ -21,14 +21,15 @@ import redis
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.pool import NullPool
 
-from celeriac import postgres, valkey
-from celeriac.postgres import Cluster
-from celeriac.processes import StartError, end, hold, own_directory, spawn, wait_until
-from celeriac.supervisor import Part, Supervisor
-from celeriac.valkey import Broker
+from celeriac.embedded import postgres, valkey
+from celeriac.embedded.postgres import Cluster
+from celeriac.embedded.processes import end, hold, own_directory, spawn, wait_until
+from celeriac.embedded.supervisor import Part, Supervisor
+from celeriac.embedded.valkey import Broker
 from tests.forkserver import Forked
 from tests.live import fork_server
 from tracking.errors import ConfigurationError
+from tracking.exits import StartError
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="root alone runs servers as somebody else")
 

@@ -20,7 +20,7 @@ from sqlalchemy import make_url
 
 from bench.chaos import rabbitmq
 from bench.chaos.proxy import Mode, Proxy, to_port, to_socket
-from celeriac.processes import kill_session, own_directory
+from celeriac.embedded.processes import kill_session, own_directory
 from tests.api.calling import Api
 from tests.api.conftest import serving
 from tests.bare import BARE, adopted, letter_of

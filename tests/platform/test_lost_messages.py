@@ -16,8 +16,8 @@ from kombu import Connection
 from redis import Redis
 from redis.exceptions import RedisError
 
-from celeriac import valkey
-from celeriac.processes import own_directory
+from celeriac.embedded import valkey
+from celeriac.embedded.processes import own_directory
 from tests.live import Platform, eventually
 
 ONE_RUN = ["created", "started", "completed"]

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from celeriac.embedded.processes import spawn, wait_until
+from celeriac.embedded.supervisor import Interrupted, Part, Supervisor
 from celeriac.preconditions import listen, require_secret
-from celeriac.processes import StartError, spawn, wait_until
-from celeriac.supervisor import Interrupted, Part, Supervisor
 from tests.live import is_alive
 from tracking.errors import ConfigurationError
+from tracking.exits import StartError
 from tracking.settings import Settings
 
 SLEEP = "import time; print('awake'); time.sleep(60)"

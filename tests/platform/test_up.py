@@ -23,9 +23,9 @@ import pytest
 from click.testing import CliRunner
 
 from api.secrets import signing_secret
-from celeriac import postgres
-from celeriac.cli import command
-from celeriac.processes import hold, wait_until
+from celeriac.commands.cli import command
+from celeriac.embedded import postgres
+from celeriac.embedded.processes import hold, wait_until
 from tests.commands import Ended, run_in
 from tests.live import eventually, is_alive
 from tracking.settings import Settings

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from celeriac.cli import command
+from celeriac.commands.cli import command
 from tests.live import Platform
 from tracking.settings import Settings
 

@@ -146,7 +146,7 @@ class Absent:
         if name.partition(".")[0] in sys.argv[1:]:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Absent)
-import celeriac.cli, celeriac.web, tasks, celery.bin.celery, flower.command, kombu.transport.redis
+import celeriac.commands.cli, celeriac.web, tasks, celery.bin.celery, flower.command, kombu.transport.redis
 """
 
 

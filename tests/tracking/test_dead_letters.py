@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 from sqlalchemy import text
 
-from celeriac import letters
-from celeriac.letters import dumped, escaped
+from celeriac.commands import letters
+from celeriac.commands.letters import dumped, escaped
 from tasks.worker import dead_letters as setting_aside
 from tests.commands import Ended, run
 from tests.handling import workplace

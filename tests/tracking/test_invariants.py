@@ -16,8 +16,8 @@ from rich.console import Console
 from sqlalchemy import NullPool, create_engine, make_url, text
 from sqlalchemy.exc import InternalError
 
-from celeriac import operations
-from celeriac.cli import command
+from celeriac.commands import operations
+from celeriac.commands.cli import command
 from tests.holding import Platform, fill, limited
 from tests.tracked import HOUR, SITUATIONS, Tracked, wish
 from tracking import jobs

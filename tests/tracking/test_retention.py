@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from sqlalchemy import Connection, event, text, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from celeriac.cli import command
+from celeriac.commands.cli import command
 from tasks.leader import pruning
 from tests.live import Platform, eventually
 from tests.servers import Servers

@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError
 
-from celeriac import diagram
 from tests.properties import UNHURRIED
 from tests.tracked import ACME, HOUR, KINDS, LEASE_TIMEOUT, SITUATIONS, Tracked, check_job, reap, wish
-from tracking import jobs, revocations, states
+from tracking import diagram, jobs, revocations, states
 from tracking.admission import holds
 from tracking.admission.holds import UNLIMITED
 from tracking.errors import IllegalMove
@@ -119,7 +118,7 @@ def test_every_state_is_active_or_finished() -> None:
 
 
 def test_the_documented_diagram_is_drawn_from_the_state_machine() -> None:
-    """docs/states.md is what `python -m celeriac.diagram` writes."""
+    """docs/states.md is what `python -m tracking.diagram` writes."""
     assert diagram.DOCUMENT.read_text(encoding="utf-8") == diagram.document()
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
+from celeriac.commands.program import Program
 from celeriac.preconditions import listen, require_database, require_imports, require_secret, require_servers
-from celeriac.program import Program
 from tracking.errors import InvalidValue
 from tracking.exits import Exit
 from tracking.logs import configure_logging
@@ -70,7 +70,7 @@ def up(host: str, port: int, data_dir: str | None, concurrency: int) -> None:
     # The environment, not an argument: the parts, and what they import, read the same setting.
     os.environ["CELERIAC_DATA_DIR"] = str(Path(data_dir or settings().data_dir).absolute())
     settings.cache_clear()
-    from celeriac.up import run_platform
+    from celeriac.embedded.up import run_platform
 
     run_platform(settings(), host, port, concurrency)
 
@@ -116,7 +116,7 @@ def worker(queues: tuple[str, ...], concurrency: int | None, name: str | None) -
     require_servers(settings())
     require_imports(settings())
     configure_logging(settings())
-    from celeriac.working import run_worker
+    from celeriac.commands.worker import run_worker
 
     return run_worker(queues, concurrency, name)
 
@@ -135,7 +135,7 @@ def migrate() -> None:
 @click.option("--show", "letter_id", type=click.IntRange(1, 2**63 - 1), metavar="ID", help="One, with its body.")
 def dead_letters(limit: int, letter_id: int | None) -> None:
     """List the messages that no worker could run."""
-    from celeriac.letters import print_letter, print_newest
+    from celeriac.commands.letters import print_letter, print_newest
 
     configure_logging(settings())
     if letter_id is None:
@@ -158,7 +158,7 @@ def demo(jobs: int) -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
 def verify(timeout: int, *, as_json: bool) -> Exit:
     """Check on the live database, read-only, what must always be true of jobs; exits with 1 unless it is."""
-    from celeriac.operations import run_verify
+    from celeriac.commands.operations import run_verify
 
     return Exit.FINE if run_verify(timeout, as_json=as_json) else Exit.FAILED
 
@@ -167,7 +167,7 @@ def verify(timeout: int, *, as_json: bool) -> Exit:
 @click.option("--dry-run", is_flag=True, help="Only say what would go.")
 def prune(*, dry_run: bool) -> None:
     """Remove the finished jobs that are older than the settings keep them; the workers do so by themselves."""
-    from celeriac.operations import run_prune
+    from celeriac.commands.operations import run_prune
 
     run_prune(dry_run=dry_run)
 
@@ -177,7 +177,7 @@ def prune(*, dry_run: bool) -> None:
 @click.argument("limit", required=False, metavar="[N|default]")
 def limit(organization: str, limit: str | None) -> None:
     """Show or set how many jobs of an organization execute at once; 0 is any number."""
-    from celeriac.controls import set_limit, show_limit
+    from celeriac.commands.controls import set_limit, show_limit
 
     if limit is not None:
         set_limit(organization, _limit(limit))
@@ -195,7 +195,7 @@ def _selection(run: Callable[..., None]) -> Callable[..., None]:
 @click.option("--reason", type=Name(), help="Shown to everybody whose jobs wait.")
 def pause(job_type: str | None, organization: str | None, reason: str | None, *, everything: bool) -> None:
     """From now on let no such job start; what runs goes on."""
-    from celeriac.controls import pause_jobs
+    from celeriac.commands.controls import pause_jobs
 
     _require_selection(job_type, organization, everything=everything)
     pause_jobs(organization, job_type, reason)
@@ -205,7 +205,7 @@ def pause(job_type: str | None, organization: str | None, reason: str | None, *,
 @_selection
 def resume(job_type: str | None, organization: str | None, *, everything: bool) -> None:
     """End the pause that was made with the same options; the workers send the jobs within a second."""
-    from celeriac.controls import resume_jobs
+    from celeriac.commands.controls import resume_jobs
 
     _require_selection(job_type, organization, everything=everything)
     resume_jobs(organization, job_type)
@@ -223,7 +223,7 @@ def resume(job_type: str | None, organization: str | None, *, everything: bool) 
 @click.option("--expires", default="1h", show_default=True, help="Lifetime: a number and s, m, h or d; up to 366d.")
 def token(organization: str, user: str, permissions: tuple[str, ...], expires: str, *, admin: bool) -> None:
     """Print a token for the API, signed with the secret that the API has."""
-    from celeriac.tokens import make_token
+    from celeriac.commands.tokens import make_token
 
     seconds = _seconds(expires)
     click.echo(make_token(settings(), organization, user, permissions, seconds=seconds, admin=admin))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
-from celeriac import registered
-from celeriac.operations import connected
+from celeriac.commands import registered
+from celeriac.commands.operations import connected
 from tracking.admission import holds, organizations, pauses
 from tracking.admission.holds import Limits
 from tracking.db import Connection

@@ -1,4 +1,4 @@
-"""`python -m celeriac.diagram`: docs/states.md, drawn from the state machine itself."""
+"""`python -m tracking.diagram`: docs/states.md, drawn from the state machine itself."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FIRST_STATUS = Status.QUEUED
 TEXT = """\
 # The states of a job
 
-<!-- Written by `python -m celeriac.diagram` from tracking/states.py: change it there. -->
+<!-- Written by `python -m tracking.diagram` from tracking/states.py: change it there. -->
 
 A job is in exactly one of these states, and goes from one to another only along the arrows. Every statement that moves
 a job is guarded by the states that it may start from, and the tests try each of them on each state: what is not drawn

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import redis
 
-from celeriac.processes import Steps, end_orphan, free_port, spawn, write_private
-from celeriac.supervisor import Part
+from celeriac.embedded.processes import Steps, end_orphan, free_port, spawn, write_private
+from celeriac.embedded.supervisor import Part
 from tracking.errors import ConfigurationError
 
 # SIGTERM writes the log's last second and ends; Valkey waits for no client.

@@ -14,8 +14,8 @@ from typing import Self
 
 import click
 
-from celeriac.processes import POLL, StartError, Steps, end, kill_session
-from tracking.exits import Exit
+from celeriac.embedded.processes import POLL, Steps, end, kill_session
+from tracking.exits import Exit, StartError
 
 LONGEST_PAUSE = 10.0  # seconds between two starts of a part that keeps dying
 CALM = 60.0  # seconds alive after which an earlier death is forgotten

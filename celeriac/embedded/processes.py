@@ -14,21 +14,13 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from celeriac import tether
+from celeriac.embedded import tether
 from tracking.errors import ConfigurationError
-from tracking.exits import Exit
+from tracking.exits import StartError
 
 POLL = 0.05  # seconds between two looks at something that is expected soon
 
 Steps = Sequence[tuple[signal.Signals, float]]  # signals, each with the seconds to wait for its effect
-
-
-class StartError(Exception):
-    """A part of the platform did not start. `status`: what this process ends with for it."""
-
-    def __init__(self, message: str, status: Exit = Exit.FAILED) -> None:
-        super().__init__(message)
-        self.status = status
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import click
 
-from celeriac import postgres, valkey
+from celeriac.embedded import postgres, valkey
+from celeriac.embedded.processes import Steps, hold, own_directory, spawn, write_private
+from celeriac.embedded.supervisor import Part, Supervisor, nothing
 from celeriac.preconditions import listen, require_secret
-from celeriac.processes import Steps, hold, own_directory, spawn, write_private
-from celeriac.supervisor import Part, Supervisor, nothing
 from tracking.settings import QUEUES, SERVERS_FILE, Settings
 
 READY_WITHIN = 120.0  # seconds

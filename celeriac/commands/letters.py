@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from celeriac.operations import connected
+from celeriac.commands.operations import connected
 from tracking import dead_letters
 from tracking.dead_letters import DeadLetter
 

@@ -8,7 +8,7 @@ import click
 from celery.signals import setup_logging
 from celery.utils.nodenames import gethostname, nodename
 
-from celeriac import registered
+from celeriac.commands import registered
 from tasks.app import app
 from tracking.exits import Exit
 

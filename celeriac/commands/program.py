@@ -8,7 +8,6 @@ from typing import Any, NoReturn
 
 import click
 
-from celeriac.processes import StartError
 from tracking.errors import ConfigurationError
 from tracking.exits import Exit, Fault, fault_of, one_line
 from tracking.settings import settings
@@ -69,8 +68,6 @@ def _write_statuses(formatter: click.HelpFormatter) -> None:
 def _judged(error: Exception) -> Fault:
     if isinstance(error, click.ClickException):
         return Fault(Exit.MISUSED, _usage(error))
-    if isinstance(error, StartError):
-        return Fault(error.status, one_line(str(error)))
     return fault_of(error) or Fault(
         Exit.FAILED, f"a fault of its own, {type(error).__name__}: CELERIAC_DEBUG=true shows where"
     )

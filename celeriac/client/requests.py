@@ -1,4 +1,4 @@
-"""A small typed client of the HTTP API: create, watch, explain, list, cancel and retry jobs, download exports."""
+"""The requests of the client: repeated while the server cannot answer, their answers read into frozen values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import httpx
 import pydantic
 
-from celeriac.answers import Answer, Created, Explanation, Job, JobStatus, JobType, JobTypes, Moved, Page, Stats
+from celeriac.client.answers import Answer, Created, Explanation, Job, JobStatus, JobType, JobTypes, Moved, Page, Stats
 from tracking.states import Status
 
 ANSWER_TIMEOUT = 10.0  # seconds to connect, and between two pieces of an answer
@@ -69,15 +69,16 @@ class Client:
     """The API at `url`, called with `token`; may be shared by threads.
 
     Reads and creates are repeated for `patience` seconds while the server cannot be reached or says 503: a create
-    always carries an idempotency key, so that its repetition is the same job. Everything raises ApiError.
+    always carries an idempotency key, so that its repetition is the same job. `timeout`: seconds to connect, and
+    between two pieces of an answer. Everything raises ApiError.
     """
 
-    def __init__(self, url: str, token: str, *, patience: float = PATIENCE) -> None:
+    def __init__(self, url: str, token: str, *, patience: float = PATIENCE, timeout: float = ANSWER_TIMEOUT) -> None:
         self._patience = patience
         self._http = httpx.Client(
             base_url=url,
             headers={"Authorization": f"Bearer {token}"},
-            timeout=ANSWER_TIMEOUT,
+            timeout=timeout,
             mounts={f"all://{host}": None for host in DIRECT},
         )
 

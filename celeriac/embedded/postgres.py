@@ -23,8 +23,8 @@ from importlib import metadata, util
 from pathlib import Path
 from urllib.parse import quote
 
-from celeriac.processes import Account, Steps, end_orphan, hold, run, spawn, write_private
-from celeriac.supervisor import Part
+from celeriac.embedded.processes import Account, Steps, end_orphan, hold, run, spawn, write_private
+from celeriac.embedded.supervisor import Part
 from tracking.errors import ConfigurationError
 
 SHARED = Path("/var/lib/celeriac")  # programs and clusters when root starts us

@@ -9,7 +9,7 @@ import click
 import jwt
 
 from api.secrets import SECRET_FILE, signing_secret
-from celeriac import registered
+from celeriac.commands import registered
 from tracking.errors import ConfigurationError
 from tracking.settings import Settings
 

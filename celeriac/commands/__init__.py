@@ -1,0 +1,1 @@
+"""What `celeriac` can be told to do."""

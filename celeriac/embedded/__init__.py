@@ -1,0 +1,1 @@
+"""A whole platform on one machine: its servers and parts, started, watched and ended."""
