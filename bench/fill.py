@@ -22,7 +22,7 @@ def fill_tracked(queue: str, count: int) -> None:
     from tasks.broker.dispatcher import Publisher  # noqa: PLC0415 - as above
     from tasks.calls import new_job  # noqa: PLC0415 - as above
     from tracking import jobs  # noqa: PLC0415 - as above
-    from tracking.admission.holds import Limits  # noqa: PLC0415 - as above
+    from tracking.admission.rule import Limits  # noqa: PLC0415 - as above
     from tracking.db import database  # noqa: PLC0415 - as above
 
     publisher, limits = Publisher(app), Limits.configured()

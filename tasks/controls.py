@@ -6,8 +6,8 @@ import structlog
 
 from tasks.broker.dispatcher import dispatcher
 from tasks.catalog import handler
-from tracking.admission import holds, pauses
-from tracking.admission.holds import Limits
+from tracking.admission import line, pauses
+from tracking.admission.rule import Limits
 from tracking.db import Connection, database
 from tracking.reads import seen
 
@@ -43,9 +43,9 @@ def set_limit(organization_id: str, concurrency: int | None, *, actor: str) -> N
     """Let this many jobs of an organization execute at once: 0 = any number, None = as many as by default."""
     with database().begin() as connection:
         if concurrency is None:
-            back = holds.reset_limit(connection, organization_id, Limits.configured())
+            back = line.reset_limit(connection, organization_id, Limits.configured())
         else:
-            back = holds.set_limit(connection, organization_id, concurrency, actor=actor)
+            back = line.set_limit(connection, organization_id, concurrency, actor=actor)
     log.warning(
         "organization.limited", organization=organization_id, limit=concurrency, actor=actor, back_in_line=len(back)
     )

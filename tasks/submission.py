@@ -14,7 +14,7 @@ from tasks import calls
 from tasks.broker.dispatcher import dispatcher
 from tasks.broker.messages import celery_id
 from tracking import jobs, successors
-from tracking.admission.holds import Limits
+from tracking.admission.rule import Limits
 from tracking.crashpoints import SUBMITTED, crash_point
 from tracking.db import database
 from tracking.identifiers import job_id_of

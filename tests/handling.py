@@ -6,12 +6,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 from uuid import UUID, uuid4
 
+from pydantic import BaseModel
+
 from tasks.exports.reporting import catalogue
-from tracking import jobs
-from tracking.admission.holds import UNLIMITED
+from tracking import acting_as, jobs
+from tracking.admission.rule import UNLIMITED
 from tracking.db import Database, database
 from tracking.models import Claim, Failure, Fence, NewJob, Outcome, Owner
 from tracking.settings import settings
@@ -63,3 +66,9 @@ def peak_memory() -> int:
     """The most memory that this process has had, in bytes; `getrusage` would include that of whoever started it."""
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+
+
+def call(handler: Any, payload: BaseModel, organization: str = "acme") -> dict[str, Any]:
+    """The result of a handler, called as a plain function."""
+    with acting_as(organization, "u1"):
+        return handler(payload)  # type: ignore[no-any-return]

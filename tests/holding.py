@@ -16,8 +16,8 @@ from sqlalchemy import Connection, select, text
 from tasks.broker import admitting
 from tests.tracked import ACME, LEASE_TIMEOUT, Tracked, new_job
 from tracking import jobs
-from tracking.admission import circuits, holds, pauses
-from tracking.admission.holds import Limits
+from tracking.admission import circuits, holds, line, pauses
+from tracking.admission.rule import Limits
 from tracking.db import Database
 from tracking.models import Failure, JobRecord, Owner, Scope
 from tracking.schema import IN_FLIGHT
@@ -71,12 +71,12 @@ class Platform:
     def admit(self, organization_id: str = "acme", batch: int = 100) -> list[UUID]:
         """Give the free slots of an organization away."""
         with self.pool.begin() as connection:
-            return [job.id for job in holds.admit(connection, organization_id, self.limits, batch)]
+            return [job.id for job in line.admit(connection, organization_id, self.limits, batch)]
 
     def set_limit(self, concurrency: int, organization_id: str = "acme") -> list[UUID]:
         """Give an organization a limit of its own; the jobs that go back into the line."""
         with self.pool.begin() as connection:
-            return [job.id for job in holds.set_limit(connection, organization_id, concurrency, actor="admin")]
+            return [job.id for job in line.set_limit(connection, organization_id, concurrency, actor="admin")]
 
     def turn(self) -> list[UUID]:
         """What the leader lets through in one turn that looks at everything."""
@@ -85,7 +85,7 @@ class Platform:
             admitting.take_back_unserved()
             admitting.take_back_crowd()
             admitting.take_back_excess()
-            return [job.id for job in holds.in_turns([job for look in looks for job in look()])]
+            return [job.id for job in line.in_turns([job for look in looks for job in look()])]
 
     def lift_all_but(self, job: JobRecord) -> None:
         """Lift whatever is over, but let no job through that is in line, and leave this one as it is."""

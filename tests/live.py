@@ -27,8 +27,9 @@ from sqlalchemy import select
 from tests.forkserver import Forked, ForkServer
 from tracking.crashpoints import VARIABLE
 from tracking.db import Database
-from tracking.models import HistoryEntry, JobRecord
+from tracking.models import JobRecord
 from tracking.reads import lists
+from tracking.reads.answers import HistoryEntry
 from tracking.schema import jobs, workers
 
 PRODUCER = """

@@ -15,22 +15,11 @@ from sqlalchemy import Connection, func, select, text, update
 from tests.servers import Servers, new_database
 from tracking import jobs, workers
 from tracking.admission import holds
-from tracking.admission.holds import UNLIMITED
+from tracking.admission.rule import UNLIMITED
 from tracking.db import Database
-from tracking.models import (
-    Attempt,
-    Claim,
-    Failure,
-    Fence,
-    HistoryEntry,
-    JobRecord,
-    NewJob,
-    Outcome,
-    Owner,
-    Scope,
-    Settled,
-)
+from tracking.models import Attempt, Claim, Failure, Fence, JobRecord, NewJob, Outcome, Owner, Scope, Settled
 from tracking.reads import lists
+from tracking.reads.answers import HistoryEntry
 from tracking.schema import history
 from tracking.schema import jobs as table
 from tracking.sql import record

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any, TypedDict
 from uuid import UUID
 
-from tracking.states import Event, Hold, OutcomeKind, Status
+from tracking.states import Hold, OutcomeKind, Status
 
 JsonObject = Mapping[str, Any]
 
@@ -356,80 +356,3 @@ class StoppingBody:
     fence: Fence
     requested_for: timedelta
     seen_for: timedelta | None
-
-
-@dataclass(frozen=True, slots=True)
-class HistoryEntry:
-    """One row of `history`."""
-
-    id: int
-    job_id: UUID
-    event: Event
-    from_status: Status | None
-    to_status: Status
-    attempt: int
-    dispatch: int
-    actor: str
-    detail: dict[str, Any]
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class AttemptRecord:
-    """One attempt of a job, put together from its history; `outcome` None while it runs."""
-
-    attempt: int
-    dispatch: int
-    worker: str
-    started_at: datetime
-    completed_at: datetime | None = None
-    outcome: Event | None = None
-    error_type: str | None = None
-    error_message: str | None = None
-    traceback: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """A page of a list. `next_cursor` None means that nothing follows; `total` None with a cursor."""
-
-    jobs: Sequence[JobRecord]
-    total: int | None
-    next_cursor: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """Counts of jobs; the finished ones are of the window. Ages and durations in the database's time.
-
-    `pending`: sent, or in line for a slot; `scheduled`: due later. What waits for another job, a pause or a circuit
-    is neither: it counts in `held`, `total_active` and `total`.
-    """
-
-    total: int
-    total_active: int
-    pending: int
-    scheduled: int
-    running: int
-    retrying: int
-    completed: int
-    failed: int
-    cancelled: int
-    held: int
-    oldest_pending_age: timedelta | None
-    average_duration: timedelta | None
-
-
-@dataclass(frozen=True, slots=True)
-class Filters:
-    """What a list is narrowed to; None and () narrow nothing. `search` looks in type, messages and id."""
-
-    statuses: Sequence[Status] = ()
-    job_type: str | None = None
-    project_id: str | None = None
-    user_id: str | None = None
-    created_from: datetime | None = None
-    created_to: datetime | None = None
-    completed_from: datetime | None = None
-    completed_to: datetime | None = None
-    search: str | None = None

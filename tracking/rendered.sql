@@ -179,148 +179,6 @@ LIMIT 1) AS candidate
 )
 SELECT DISTINCT probe_id FROM tries;
 
--- admission/holds.py LOCK
-SELECT pg_advisory_xact_lock(:'lines', hashtext(:'organization_id'));
-
--- admission/holds.py ADMIT
-WITH RECURSIVE
-queues AS (
-    (SELECT queue FROM jobs WHERE organization_id = :'organization_id' AND hold = 'organization_limit'
-     ORDER BY queue LIMIT 1)
-    UNION ALL
-    SELECT next.queue FROM queues CROSS JOIN LATERAL (
-        SELECT queue FROM jobs
-        WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND jobs.queue > queues.queue
-        ORDER BY queue LIMIT 1) AS next
-), rooms AS (
-    SELECT queue, room_in(:'organization_id', queues.queue, :'limit', :'lease_timeout') AS room,
-           ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
-                 WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY each) AS shared
-    FROM (SELECT queue FROM queues ) AS queues
-    WHERE (queues.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
-            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) OR coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) = 0
-), candidates AS (
-    SELECT room, coalesce(nullif(shared, '{}'), ARRAY[rooms.queue]) AS shared, candidate.*
-    FROM rooms CROSS JOIN LATERAL (
-        SELECT id, queue, priority, created_at FROM jobs AS waiting
-        WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND waiting.queue = rooms.queue
-          AND true
-        ORDER BY priority DESC, created_at, id
-        LIMIT greatest(0, least(:'batch', room))) AS candidate
-), first AS (
-    SELECT id, queue, place, shared FROM (
-        SELECT *, row_number() OVER (PARTITION BY shared ORDER BY priority DESC, created_at, id) AS place
-        FROM candidates) AS placed
-    WHERE place <= room
-    ORDER BY priority DESC, created_at, id
-    LIMIT least(:'batch', CASE WHEN coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) = 0 THEN :'batch' ELSE
-                        greatest(0, coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) - (SELECT count(*) FROM jobs WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping))) END)
-), locked AS (
-    SELECT id, status AS from_status FROM jobs
-    WHERE id IN (SELECT id FROM first) AND hold = 'organization_limit'
-    FOR UPDATE SKIP LOCKED
-), moved AS (
-    UPDATE jobs
-    SET hold = nullif(CASE
-    WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.attempt = 0 AND EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
-                 WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
-    WHEN jobs.due_at > clock_timestamp()
-        THEN CASE jobs.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
-    WHEN EXISTS (SELECT FROM pauses
-                   WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
-                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type) THEN 'paused'
-    WHEN EXISTS (SELECT FROM circuits AS broken
-                   WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
-                     AND broken.organization_id IN (jobs.organization_id, '')
-                     AND broken.probe_id IS DISTINCT FROM jobs.id) THEN 'circuit'
-    WHEN true THEN 'organization_limit'
-END, 'organization_limit'), dispatched_at = NULL,
-        sent_priority = CASE WHEN (SELECT is_contended(:'organization_id')) THEN 0 ELSE priority END, updated_at = clock_timestamp()
-    FROM locked
-    WHERE jobs.id = locked.id
-    RETURNING jobs.*, locked.from_status
-), logged AS (
-    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
-    SELECT id, organization_id, user_id, job_type, CASE WHEN hold IS NULL THEN 'due' ELSE 'held' END,
-           from_status, status, attempt, dispatch, 'admission',
-           jsonb_strip_nulls(jsonb_build_object('hold', coalesce(hold, 'organization_limit'))) || '{}', NULL, clock_timestamp()
-    FROM moved
-)
-SELECT * FROM moved ORDER BY priority DESC, created_at, id;
-
--- admission/holds.py GIVE_WAY
-WITH RECURSIVE
-queues AS (
-    (SELECT queue FROM jobs WHERE organization_id = :'organization_id' AND hold = 'organization_limit'
-     ORDER BY queue LIMIT 1)
-    UNION ALL
-    SELECT next.queue FROM queues CROSS JOIN LATERAL (
-        SELECT queue FROM jobs
-        WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND jobs.queue > queues.queue
-        ORDER BY queue LIMIT 1) AS next
-), rooms AS (
-    SELECT queue, room_in(:'organization_id', queues.queue, :'limit', :'lease_timeout') AS room,
-           ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
-                 WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY each) AS shared
-    FROM (SELECT queue FROM queues ) AS queues
-    WHERE (queues.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
-            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) OR coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) = 0
-), candidates AS (
-    SELECT room, coalesce(nullif(shared, '{}'), ARRAY[rooms.queue]) AS shared, candidate.*
-    FROM rooms CROSS JOIN LATERAL (
-        SELECT id, queue, priority, created_at FROM jobs AS waiting
-        WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND waiting.queue = rooms.queue
-          AND true
-        ORDER BY priority DESC, created_at, id
-        LIMIT greatest(0, least(:'batch', room))) AS candidate
-), first AS (
-    SELECT id, queue, place, shared FROM (
-        SELECT *, row_number() OVER (PARTITION BY shared ORDER BY priority DESC, created_at, id) AS place
-        FROM candidates) AS placed
-    WHERE place <= room
-    ORDER BY priority DESC, created_at, id
-    LIMIT least(:'batch', CASE WHEN coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) = 0 THEN :'batch' ELSE
-                        greatest(0, coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) - (SELECT count(*) FROM jobs WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping))) END)
-)
-SELECT coalesce(bool_or(give_way(:'organization_id', head.queue, head.priority)), false)
-FROM rooms CROSS JOIN LATERAL (
-    SELECT jobs.queue, jobs.priority FROM jobs
-    WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND jobs.queue = rooms.queue
-    ORDER BY priority DESC, created_at, id LIMIT 1) AS head
-WHERE head.priority > 0;
-
--- admission/holds.py WITH_ROOM
-WITH RECURSIVE lines AS (
-    (SELECT organization_id, queue FROM jobs WHERE hold = 'organization_limit'
-     ORDER BY organization_id, queue LIMIT 1)
-    UNION ALL
-    SELECT next.* FROM lines CROSS JOIN LATERAL (
-        SELECT organization_id, queue FROM jobs
-        WHERE hold = 'organization_limit'
-          AND (jobs.organization_id, jobs.queue) > (lines.organization_id, lines.queue)
-        ORDER BY organization_id, queue LIMIT 1) AS next
-)
-SELECT DISTINCT organization_id FROM lines WHERE ((lines.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
-            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) AND room_in(lines.organization_id, lines.queue, :'limit', :'lease_timeout') > 0);
-
--- admission/holds.py OVERBOOKED
-WITH RECURSIVE lines AS (
-    (SELECT organization_id FROM jobs WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) ORDER BY organization_id LIMIT 1)
-    UNION ALL
-    SELECT (SELECT organization_id FROM jobs
-            WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND organization_id > lines.organization_id
-            ORDER BY organization_id LIMIT 1)
-    FROM lines WHERE lines.organization_id IS NOT NULL
-)
-SELECT organization_id FROM lines
-WHERE organization_id IS NOT NULL AND coalesce((SELECT concurrency FROM organizations WHERE id = lines.organization_id), CAST(:'limit' AS int)) > 0
-  AND coalesce((SELECT concurrency FROM organizations WHERE id = lines.organization_id), CAST(:'limit' AS int)) < (SELECT count(*) FROM jobs WHERE organization_id = lines.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping))
-  AND EXISTS (SELECT FROM jobs
-              WHERE jobs.organization_id = lines.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping)
-                AND jobs.status IN ('queued', 'retrying'));
-
 -- admission/holds.py LIFT_DUE
 WITH RECURSIVE found AS (
     SELECT * FROM jobs
@@ -513,12 +371,154 @@ WITH locked AS (
 )
 SELECT * FROM moved;
 
--- admission/holds.py SET_LIMIT
+-- admission/line.py LOCK
+SELECT pg_advisory_xact_lock(:'lines', hashtext(:'organization_id'));
+
+-- admission/line.py ADMIT
+WITH RECURSIVE
+queues AS (
+    (SELECT queue FROM jobs WHERE organization_id = :'organization_id' AND hold = 'organization_limit'
+     ORDER BY queue LIMIT 1)
+    UNION ALL
+    SELECT next.queue FROM queues CROSS JOIN LATERAL (
+        SELECT queue FROM jobs
+        WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND jobs.queue > queues.queue
+        ORDER BY queue LIMIT 1) AS next
+), rooms AS (
+    SELECT queue, room_in(:'organization_id', queues.queue, :'limit', :'lease_timeout') AS room,
+           ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
+                 WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY each) AS shared
+    FROM (SELECT queue FROM queues ) AS queues
+    WHERE (queues.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) OR coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) = 0
+), candidates AS (
+    SELECT room, coalesce(nullif(shared, '{}'), ARRAY[rooms.queue]) AS shared, candidate.*
+    FROM rooms CROSS JOIN LATERAL (
+        SELECT id, queue, priority, created_at FROM jobs AS waiting
+        WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND waiting.queue = rooms.queue
+          AND true
+        ORDER BY priority DESC, created_at, id
+        LIMIT greatest(0, least(:'batch', room))) AS candidate
+), first AS (
+    SELECT id, queue, place, shared FROM (
+        SELECT *, row_number() OVER (PARTITION BY shared ORDER BY priority DESC, created_at, id) AS place
+        FROM candidates) AS placed
+    WHERE place <= room
+    ORDER BY priority DESC, created_at, id
+    LIMIT least(:'batch', CASE WHEN coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) = 0 THEN :'batch' ELSE
+                        greatest(0, coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) - (SELECT count(*) FROM jobs WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping))) END)
+), locked AS (
+    SELECT id, status AS from_status FROM jobs
+    WHERE id IN (SELECT id FROM first) AND hold = 'organization_limit'
+    FOR UPDATE SKIP LOCKED
+), moved AS (
+    UPDATE jobs
+    SET hold = nullif(CASE
+    WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.attempt = 0 AND EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
+                 WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+    WHEN jobs.due_at > clock_timestamp()
+        THEN CASE jobs.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
+    WHEN EXISTS (SELECT FROM pauses
+                   WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
+                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type) THEN 'paused'
+    WHEN EXISTS (SELECT FROM circuits AS broken
+                   WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
+                     AND broken.organization_id IN (jobs.organization_id, '')
+                     AND broken.probe_id IS DISTINCT FROM jobs.id) THEN 'circuit'
+    WHEN true THEN 'organization_limit'
+END, 'organization_limit'), dispatched_at = NULL,
+        sent_priority = CASE WHEN (SELECT is_contended(:'organization_id')) THEN 0 ELSE priority END, updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id
+    RETURNING jobs.*, locked.from_status
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, CASE WHEN hold IS NULL THEN 'due' ELSE 'held' END,
+           from_status, status, attempt, dispatch, 'admission',
+           jsonb_strip_nulls(jsonb_build_object('hold', coalesce(hold, 'organization_limit'))) || '{}', NULL, clock_timestamp()
+    FROM moved
+)
+SELECT * FROM moved ORDER BY priority DESC, created_at, id;
+
+-- admission/line.py GIVE_WAY
+WITH RECURSIVE
+queues AS (
+    (SELECT queue FROM jobs WHERE organization_id = :'organization_id' AND hold = 'organization_limit'
+     ORDER BY queue LIMIT 1)
+    UNION ALL
+    SELECT next.queue FROM queues CROSS JOIN LATERAL (
+        SELECT queue FROM jobs
+        WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND jobs.queue > queues.queue
+        ORDER BY queue LIMIT 1) AS next
+), rooms AS (
+    SELECT queue, room_in(:'organization_id', queues.queue, :'limit', :'lease_timeout') AS room,
+           ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
+                 WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY each) AS shared
+    FROM (SELECT queue FROM queues ) AS queues
+    WHERE (queues.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) OR coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) = 0
+), candidates AS (
+    SELECT room, coalesce(nullif(shared, '{}'), ARRAY[rooms.queue]) AS shared, candidate.*
+    FROM rooms CROSS JOIN LATERAL (
+        SELECT id, queue, priority, created_at FROM jobs AS waiting
+        WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND waiting.queue = rooms.queue
+          AND true
+        ORDER BY priority DESC, created_at, id
+        LIMIT greatest(0, least(:'batch', room))) AS candidate
+), first AS (
+    SELECT id, queue, place, shared FROM (
+        SELECT *, row_number() OVER (PARTITION BY shared ORDER BY priority DESC, created_at, id) AS place
+        FROM candidates) AS placed
+    WHERE place <= room
+    ORDER BY priority DESC, created_at, id
+    LIMIT least(:'batch', CASE WHEN coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) = 0 THEN :'batch' ELSE
+                        greatest(0, coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) - (SELECT count(*) FROM jobs WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping))) END)
+)
+SELECT coalesce(bool_or(give_way(:'organization_id', head.queue, head.priority)), false)
+FROM rooms CROSS JOIN LATERAL (
+    SELECT jobs.queue, jobs.priority FROM jobs
+    WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND jobs.queue = rooms.queue
+    ORDER BY priority DESC, created_at, id LIMIT 1) AS head
+WHERE head.priority > 0;
+
+-- admission/line.py WITH_ROOM
+WITH RECURSIVE lines AS (
+    (SELECT organization_id, queue FROM jobs WHERE hold = 'organization_limit'
+     ORDER BY organization_id, queue LIMIT 1)
+    UNION ALL
+    SELECT next.* FROM lines CROSS JOIN LATERAL (
+        SELECT organization_id, queue FROM jobs
+        WHERE hold = 'organization_limit'
+          AND (jobs.organization_id, jobs.queue) > (lines.organization_id, lines.queue)
+        ORDER BY organization_id, queue LIMIT 1) AS next
+)
+SELECT DISTINCT organization_id FROM lines WHERE ((lines.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) AND room_in(lines.organization_id, lines.queue, :'limit', :'lease_timeout') > 0);
+
+-- admission/line.py OVERBOOKED
+WITH RECURSIVE lines AS (
+    (SELECT organization_id FROM jobs WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) ORDER BY organization_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT organization_id FROM jobs
+            WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND organization_id > lines.organization_id
+            ORDER BY organization_id LIMIT 1)
+    FROM lines WHERE lines.organization_id IS NOT NULL
+)
+SELECT organization_id FROM lines
+WHERE organization_id IS NOT NULL AND coalesce((SELECT concurrency FROM organizations WHERE id = lines.organization_id), CAST(:'limit' AS int)) > 0
+  AND coalesce((SELECT concurrency FROM organizations WHERE id = lines.organization_id), CAST(:'limit' AS int)) < (SELECT count(*) FROM jobs WHERE organization_id = lines.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping))
+  AND EXISTS (SELECT FROM jobs
+              WHERE jobs.organization_id = lines.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping)
+                AND jobs.status IN ('queued', 'retrying'));
+
+-- admission/line.py SET_LIMIT
 INSERT INTO organizations (id, concurrency, changed_by) VALUES (:'organization_id', :'concurrency', :'actor')
 ON CONFLICT (id) DO UPDATE
 SET concurrency = excluded.concurrency, changed_by = excluded.changed_by, changed_at = clock_timestamp();
 
--- admission/holds.py TAKE_BACK_UNSERVED
+-- admission/line.py TAKE_BACK_UNSERVED
 WITH RECURSIVE lines AS (
     (SELECT organization_id FROM jobs WHERE hold = 'organization_limit' ORDER BY organization_id LIMIT 1)
     UNION ALL
@@ -550,7 +550,7 @@ WITH RECURSIVE lines AS (
 )
 SELECT * FROM moved;
 
--- admission/holds.py TAKE_BACK_CROWD
+-- admission/line.py TAKE_BACK_CROWD
 WITH RECURSIVE lines AS (
     (SELECT organization_id FROM jobs WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying') ORDER BY organization_id LIMIT 1)
     UNION ALL
@@ -592,7 +592,7 @@ WITH RECURSIVE lines AS (
 )
 SELECT * FROM moved;
 
--- admission/holds.py BACK_IN_LINE
+-- admission/line.py BACK_IN_LINE
 WITH locked AS (
     SELECT id, status AS from_status FROM jobs
     WHERE organization_id = :'organization_id' AND hold IS NULL AND status IN ('queued', 'retrying')

@@ -18,8 +18,7 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Row, text
 
 from tracking import groups
-from tracking.admission.holds import ACTOR, BY_ADMISSION, Limits
-from tracking.admission.rule import FIRST_HOLD, IS_GATED, is_followed, let_through
+from tracking.admission.rule import ACTOR, BY_ADMISSION, FIRST_HOLD, IS_GATED, Limits, is_followed, let_through
 from tracking.jobs.submit import columns, revoked_by, submission, unless_revoked
 from tracking.jobs.submit import submit as accept
 from tracking.models import UNCALLED, Failure, JobRecord, JsonObject, NewJob, Scope, Submitted

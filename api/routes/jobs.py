@@ -18,7 +18,7 @@ from api.schemas.explanation import Explanation
 from api.strict import StrictRoute
 from tasks import submission
 from tasks.catalog import handler, offered
-from tracking.admission.holds import Limits
+from tracking.admission.rule import Limits
 from tracking.errors import UnknownDependency
 from tracking.models import Submitted
 from tracking.reads import explain, lists

@@ -14,7 +14,7 @@ from api.schemas.organization import Organization
 from api.strict import StrictRoute
 from tasks import controls
 from tracking.admission import organizations, pauses
-from tracking.admission.holds import Limits
+from tracking.admission.rule import Limits
 
 router = APIRouter(prefix="/v1", tags=["organization"], route_class=StrictRoute)
 

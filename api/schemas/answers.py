@@ -12,8 +12,9 @@ from pydantic.alias_generators import to_camel
 
 from api.problems import CODES
 from api.schemas.fields import Milliseconds, Payload, Percent, Priority
-from tracking.models import HistoryEntry, JobRecord, Page, Stats, Submitted
+from tracking.models import JobRecord, Submitted
 from tracking.reads import lists
+from tracking.reads.answers import HistoryEntry, Page, Stats
 from tracking.states import FINISHED, Event, Hold, Status, can_cancel, can_retry
 from tracking.values import Instant
 

@@ -26,7 +26,8 @@ from api.schemas.fields import (
     Window,
     Words,
 )
-from tracking.models import Filters, Wishes
+from tracking.models import Wishes
+from tracking.reads.answers import Filters
 from tracking.settings import MOST_AT_ONCE
 from tracking.states import STATUS_WORDS
 from tracking.values import MOST_DEPENDENCIES

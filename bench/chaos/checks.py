@@ -15,7 +15,7 @@ from sqlalchemy import select
 from bench.chaos.journal import read_journal
 from bench.chaos.witness import Line, read_lines
 from bench.chaos.world import LIMIT, World
-from tracking.admission.holds import Limits
+from tracking.admission.rule import Limits
 from tracking.reads import invariants
 from tracking.schema import history, jobs
 from tracking.states import FINISHED, Event, Status

@@ -6,8 +6,8 @@ import click
 
 from celeriac.commands import registered
 from celeriac.commands.operations import connected
-from tracking.admission import holds, organizations, pauses
-from tracking.admission.holds import Limits
+from tracking.admission import line, organizations, pauses
+from tracking.admission.rule import Limits
 from tracking.db import Connection
 from tracking.errors import ConfigurationError
 from tracking.reads import seen
@@ -31,9 +31,9 @@ def set_limit(organization_id: str, concurrency: int | None) -> None:
     """Set it; 0 = any number, None = as by default."""
     with connected(TIMEOUT) as database, database.begin() as connection:
         if concurrency is None:
-            holds.reset_limit(connection, organization_id, Limits.configured())
+            line.reset_limit(connection, organization_id, Limits.configured())
         else:
-            holds.set_limit(connection, organization_id, concurrency, actor=OPERATOR)
+            line.set_limit(connection, organization_id, concurrency, actor=OPERATOR)
 
 
 def pause_jobs(organization_id: str | None, job_type: str | None, reason: str | None) -> None:

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tracking.admission.holds import Limits
+from tracking.admission.rule import Limits
 from tracking.db import Database
 from tracking.reads.invariants import Finding, verify
 from tracking.retention import Kind, Policy, prune

@@ -21,7 +21,7 @@ from tasks.broker.messages import celery_id
 from tasks.encoding import from_plain
 from tasks.failures import alone
 from tracking import groups, successors
-from tracking.admission.holds import Limits
+from tracking.admission.rule import Limits
 from tracking.db import Connection, SQLAlchemyError, database
 from tracking.errors import IdempotencyConflict, InvalidValue, UnknownDependency
 from tracking.identifiers import job_id_of

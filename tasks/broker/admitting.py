@@ -8,8 +8,8 @@ from uuid import UUID
 import structlog
 
 from tasks.failures import alone
-from tracking.admission import circuits, holds
-from tracking.admission.holds import Limits
+from tracking.admission import circuits, holds, line
+from tracking.admission.rule import Limits
 from tracking.db import Connection, database
 from tracking.models import JobRecord
 from tracking.states import Hold
@@ -83,7 +83,7 @@ def probes() -> list[JobRecord]:
 def take_back_unserved() -> None:
     """Put jobs of queues that nobody serves back in line: they would hold slots."""
     with database().autocommit() as connection:
-        taken_back = holds.take_back_unserved(connection, _limits(), BATCH)
+        taken_back = line.take_back_unserved(connection, _limits(), BATCH)
     for job in taken_back:
         log.warning("job.unserved", job_id=str(job.id), queue=job.queue)
 
@@ -91,7 +91,7 @@ def take_back_unserved() -> None:
 def take_back_crowd() -> None:
     """Put back in line what was sent beyond the slots of the workers, but one job of each organization."""
     with database().autocommit() as connection:
-        taken_back = holds.take_back_crowd(connection, _limits(), BATCH)
+        taken_back = line.take_back_crowd(connection, _limits(), BATCH)
     for job in taken_back:
         log.info("job.taken_back", job_id=str(job.id), queue=job.queue)
 
@@ -99,7 +99,7 @@ def take_back_crowd() -> None:
 def take_back_excess() -> None:
     """Put back in line what was sent beyond a limit."""
     with database().autocommit() as connection:
-        organizations = list(holds.overbooked(connection, _limits()))
+        organizations = list(line.overbooked(connection, _limits()))
     for organization_id in organizations:
         with alone("limit.failed", organization=organization_id):
             _take_back_excess(organization_id, _limits())
@@ -119,14 +119,14 @@ def _taking_turns(lifted: Sequence[JobRecord]) -> list[JobRecord]:
 
 def _with_room() -> set[str]:
     with database().autocommit() as connection:
-        return set(holds.with_room(connection, _limits()))
+        return set(line.with_room(connection, _limits()))
 
 
 def _dispatchable(lifted: Iterable[JobRecord], organizations: set[str]) -> list[JobRecord]:
     """Those that wait for nothing more, and the first in the lines of these and the lifted jobs' organizations."""
     lifted = list(lifted)
     lines = organizations | {job.organization_id for job in lifted if job.hold is Hold.ORGANIZATION_LIMIT}
-    return holds.in_turns([*(job for job in lifted if job.hold is None), *_admitted(lines)])
+    return line.in_turns([*(job for job in lifted if job.hold is None), *_admitted(lines)])
 
 
 def _admitted(organizations: set[str]) -> list[JobRecord]:
@@ -143,13 +143,13 @@ def _admitted(organizations: set[str]) -> list[JobRecord]:
 
 def _admit(organization_id: str, most: int) -> list[JobRecord]:
     with alone("line.failed", organization=organization_id), database().begin() as connection:
-        return holds.admit(connection, organization_id, _limits(), BATCH, most)
+        return line.admit(connection, organization_id, _limits(), BATCH, most)
     return []
 
 
 def _take_back_excess(organization_id: str, limits: Limits) -> None:
     with database().begin() as connection:
-        taken_back = holds.take_back_excess(connection, organization_id, limits)
+        taken_back = line.take_back_excess(connection, organization_id, limits)
     log.warning("limit.exceeded", organization=organization_id, taken_back=[str(job.id) for job in taken_back[:10]])
 
 

@@ -15,10 +15,11 @@ import psutil
 
 from tests.api.handlers import PERMISSION
 from tracking import jobs
-from tracking.admission.holds import UNLIMITED
+from tracking.admission.rule import UNLIMITED
 from tracking.db import Database
-from tracking.models import Claim, Failure, Fence, HistoryEntry, JobRecord, NewJob, Outcome, Owner, Progress, Scope
+from tracking.models import Claim, Failure, Fence, JobRecord, NewJob, Outcome, Owner, Progress, Scope
 from tracking.reads import lists
+from tracking.reads.answers import HistoryEntry
 
 ORDINARY = ("jobs.create_jobs", "jobs.view_jobs", "jobs.cancel_jobs", "jobs.retry_jobs")
 MANAGING = ("jobs.manage_jobs", "jobs.manage_platform")

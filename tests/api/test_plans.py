@@ -14,11 +14,12 @@ from sqlalchemy import Connection, event, text
 
 from tracking import groups, jobs, retention
 from tracking.admission import holds, organizations
-from tracking.admission.holds import Limits
+from tracking.admission.rule import Limits
 from tracking.db import Database
 from tracking.jobs.settle import ABANDONED_STOPS, ORPHANS
-from tracking.models import Filters, Scope
+from tracking.models import Scope
 from tracking.reads import explain, lists
+from tracking.reads.answers import Filters
 from tracking.retention import Policy
 from tracking.settings import settings
 from tracking.states import Status

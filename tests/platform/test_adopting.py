@@ -17,7 +17,7 @@ from tests.messages import Forged, send, task_headers
 from tests.servers import Servers, new_database
 from tests.tracked import new_job
 from tracking import jobs
-from tracking.admission.holds import UNLIMITED
+from tracking.admission.rule import UNLIMITED
 from tracking.models import Owner
 
 FOLLOWED = {"a chain": 7, "a chain, protocol 1": 7, "a link": 7, "a group": 7}  # what another job results in

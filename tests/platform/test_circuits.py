@@ -18,7 +18,7 @@ from tasks.exports.reporting import ReportFailed
 from tasks.handlers.data_processing import UnknownColumn
 from tasks.webhooks.delivery import DeliveryDelayed, DeliveryRefused
 from tests.live import Platform, eventually
-from tests.tasks.test_handlers import receiving
+from tests.receiving import receiving
 from tracking.admission import circuits
 
 Call = tuple[str, list[Any], dict[str, Any], dict[str, Any]]

@@ -13,7 +13,7 @@ import pytest
 
 from tests.live import Platform
 from tests.servers import Servers, new_database
-from tracking.admission.holds import UNLIMITED
+from tracking.admission.rule import UNLIMITED
 from tracking.models import JobRecord
 from tracking.reads.invariants import verify
 

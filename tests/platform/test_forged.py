@@ -12,7 +12,7 @@ from tasks.broker.messages import DISPATCH_HEADER
 from tests.live import Platform, eventually
 from tests.messages import Forged, send, task_headers
 from tracking import jobs
-from tracking.admission.holds import UNLIMITED
+from tracking.admission.rule import UNLIMITED
 from tracking.models import NewJob, Owner
 
 ELSEWHERE = "elsewhere"  # a queue that no worker takes jobs from: only the forged message of a job arrives

@@ -13,7 +13,7 @@ from tests.live import Platform, eventually
 from tests.servers import Servers, new_database
 from tests.tracked import new_job
 from tracking import jobs
-from tracking.admission.holds import UNLIMITED
+from tracking.admission.rule import UNLIMITED
 from tracking.models import Attempt, Claim, Fence, Scope
 from tracking.schema import workers
 

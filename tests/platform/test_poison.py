@@ -17,7 +17,7 @@ from tasks.broker.transport import UNREADABLE
 from tests.live import Platform, eventually
 from tests.messages import Envelope, Forged, push, send, send_at, task_headers
 from tracking import dead_letters, jobs
-from tracking.admission.holds import UNLIMITED
+from tracking.admission.rule import UNLIMITED
 from tracking.dead_letters import DeadLetter
 from tracking.models import NewJob, Owner
 

@@ -16,7 +16,7 @@ from tests.platform.test_cancel import RETRY, receipt, start_nap
 from tests.servers import Servers, new_database
 from tests.tracked import ACME, HOUR, Tracked, new_job, outcome
 from tracking import jobs, revocations
-from tracking.admission.holds import UNLIMITED
+from tracking.admission.rule import UNLIMITED
 from tracking.identifiers import job_id_of
 from tracking.models import Claim, JobRecord
 

@@ -24,8 +24,9 @@ from tests.tracked import ACME, Tracked, empty, own_pool
 from tracking import jobs
 from tracking.db import Database
 from tracking.errors import InvalidValue
-from tracking.models import Attempt, Fence, Filters, NewJob, Owner, Progress
+from tracking.models import Attempt, Fence, NewJob, Owner, Progress
 from tracking.reads import lists
+from tracking.reads.answers import Filters
 from tracking.values import (
     DETAIL_BYTES,
     MAX_DEPTH,

@@ -23,7 +23,7 @@ from tasks.persistence import DatabaseAway, Recorder, persist
 from tests.live import eventually
 from tests.tracked import new_job
 from tracking import jobs
-from tracking.admission.holds import UNLIMITED
+from tracking.admission.rule import UNLIMITED
 from tracking.db import Database
 from tracking.models import Submitted
 from tracking.reads import lists

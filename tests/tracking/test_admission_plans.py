@@ -13,8 +13,8 @@ import pytest
 from sqlalchemy import Connection, text
 
 from tests.api.test_plans import FILL_HISTORY, _plans, _scanning
-from tracking.admission import circuits, holds, organizations
-from tracking.admission.holds import Limits
+from tracking.admission import circuits, holds, line, organizations
+from tracking.admission.rule import Limits
 from tracking.db import Database
 from tracking.jobs.claim import CLAIM
 from tracking.jobs.settle import SUCCEED
@@ -60,13 +60,13 @@ def looks() -> Iterator[tuple[str, Callable[[Connection], Any]]]:
     yield "lift dependents of one", partial(holds.lift_dependents, **batch, job_id=SOME)
     yield "cancel dependents of all", partial(holds.cancel_dependents, batch=100)
     yield "cancel dependents of one", partial(holds.cancel_dependents, batch=100, job_id=SOME)
-    yield "with room", partial(holds.with_room, limits=FIVE)
-    yield "admit", partial(holds.admit, organization_id="org-4", **batch)
-    yield "admit into gates", partial(holds.admit, organization_id="org-1", **batch)
-    yield "overbooked", partial(holds.overbooked, limits=FIVE)
-    yield "take back excess", partial(holds.take_back_excess, organization_id="org-1", limits=FIVE)
-    yield "take back unserved", partial(holds.take_back_unserved, **batch)
-    yield "set limit", partial(holds.set_limit, organization_id="org-2", concurrency=3, actor="admin")
+    yield "with room", partial(line.with_room, limits=FIVE)
+    yield "admit", partial(line.admit, organization_id="org-4", **batch)
+    yield "admit into gates", partial(line.admit, organization_id="org-1", **batch)
+    yield "overbooked", partial(line.overbooked, limits=FIVE)
+    yield "take back excess", partial(line.take_back_excess, organization_id="org-1", limits=FIVE)
+    yield "take back unserved", partial(line.take_back_unserved, **batch)
+    yield "set limit", partial(line.set_limit, organization_id="org-2", concurrency=3, actor="admin")
     yield "hold back", partial(holds.hold_back, fence=Fence(SOME, 1))
     yield "judge", circuits.judge
     yield "probe", partial(circuits.probe, limits=FIVE)

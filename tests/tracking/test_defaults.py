@@ -15,7 +15,7 @@ import tasks
 import tracking
 from tests.tracked import Tracked, new_job
 from tracking import jobs
-from tracking.admission.holds import UNLIMITED, Limits
+from tracking.admission.rule import UNLIMITED, Limits
 from tracking.errors import UnknownDependency
 from tracking.models import Owner, Scope
 

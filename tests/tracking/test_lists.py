@@ -17,8 +17,9 @@ from tests.tracked import ACME, HOUR, SITUATIONS, Tracked, empty, ids
 from tracking import jobs
 from tracking.db import Database
 from tracking.errors import InvalidValue
-from tracking.models import Filters, JobRecord, Outcome, Owner, Page
+from tracking.models import JobRecord, Outcome, Owner
 from tracking.reads import lists
+from tracking.reads.answers import Filters, Page
 from tracking.schema import jobs as table
 from tracking.states import FINISHED, Status
 

@@ -18,7 +18,7 @@ from tests.tracked import Tracked
 from tests.tracking.test_migrations import SCRIPTS
 from tracking import retention
 from tracking.admission import holds
-from tracking.admission.holds import UNLIMITED
+from tracking.admission.rule import UNLIMITED
 from tracking.db import Database, migrate
 from tracking.reads import invariants
 from tracking.schema import jobs, metadata

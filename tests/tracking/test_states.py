@@ -15,7 +15,7 @@ from tests.properties import UNHURRIED
 from tests.tracked import ACME, HOUR, KINDS, LEASE_TIMEOUT, SITUATIONS, Tracked, check_job, reap, wish
 from tracking import diagram, jobs, revocations, states
 from tracking.admission import holds
-from tracking.admission.holds import UNLIMITED
+from tracking.admission.rule import UNLIMITED
 from tracking.errors import IllegalMove
 from tracking.models import JobRecord, Outcome, Progress
 from tracking.schema import jobs as table

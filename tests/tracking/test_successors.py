@@ -13,7 +13,7 @@ from sqlalchemy import event
 from tests.tracked import ACME, Tracked, check_rows, new_job
 from tracking import groups, successors
 from tracking.admission import holds
-from tracking.admission.holds import UNLIMITED
+from tracking.admission.rule import UNLIMITED
 from tracking.db import Database
 from tracking.errors import IllegalMove
 from tracking.models import Failure, JobRecord, NewJob

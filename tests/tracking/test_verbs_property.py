@@ -22,7 +22,7 @@ from tests.properties import ON_ONE_DATABASE
 from tests.tracked import ACME, HOUR, KINDS, LEASE_TIMEOUT, Tracked, check_job, empty, new_job, reap, wish
 from tracking import jobs, successors
 from tracking.admission import holds
-from tracking.admission.holds import UNLIMITED
+from tracking.admission.rule import UNLIMITED
 from tracking.db import Database
 from tracking.errors import IdempotencyConflict, IllegalMove
 from tracking.models import Attempt, Claim, Fence, JobRecord, Outcome, Progress, Refusal

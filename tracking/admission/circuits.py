@@ -16,8 +16,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, func, or_, select, text
 
-from tracking.admission.holds import Limits
-from tracking.admission.rule import EVERYBODY, has_room, is_broken, is_paused
+from tracking.admission.rule import EVERYBODY, Limits, has_room, is_broken, is_paused
 from tracking.schema import circuits
 
 SEVERAL = 2  # organizations with an open circuit, from which on it is no matter of one of them

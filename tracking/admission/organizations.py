@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, text
 
-from tracking.admission.holds import Limits
-from tracking.admission.rule import limit_of
+from tracking.admission.rule import Limits, limit_of
 from tracking.schema import IN_FLIGHT
 
 

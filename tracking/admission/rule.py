@@ -10,9 +10,17 @@ Each function spells one question about the row of `jobs` that goes by the name 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Self
+
 from tracking.schema import IN_FLIGHT
+from tracking.settings import settings
 from tracking.sql import listed
 from tracking.states import WAITING
+
+ACTOR = "admission"
+BY_ADMISSION = f"'{ACTOR}'"
 
 LINES = 0x63656C65  # "cele": the space of our locks, of which each organization has one; any constant will do
 
@@ -25,6 +33,30 @@ SENT = f"{IN_FLIGHT} AND hold IS NULL AND status IN ({listed(WAITING)})"
 IS_GATED = "hold IN ('paused', 'circuit')"
 
 ALIVE = "workers.seen_at > clock_timestamp() - CAST(:lease_timeout AS interval)"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many jobs of one organization may execute at once, unless it has a number of its own; 0 = any number.
+
+    A worker that was silent for `lease_timeout` offers no slots.
+    """
+
+    concurrency: int
+    lease_timeout: timedelta = timedelta(seconds=20)
+
+    @classmethod
+    def configured(cls) -> Self:
+        """What the settings say."""
+        return cls(settings().organization_limit, timedelta(seconds=settings().lease_timeout))
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """As the statements want them."""
+        return {"limit": self.concurrency, "lease_timeout": self.lease_timeout}
+
+
+UNLIMITED = Limits(0)
 
 
 def is_paused(job: str) -> str:

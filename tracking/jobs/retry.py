@@ -6,8 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from tracking.admission.holds import Limits
-from tracking.admission.rule import is_uncalled, next_hold
+from tracking.admission.rule import Limits, is_uncalled, next_hold
 from tracking.errors import IllegalMove
 from tracking.jobs.cancel import refused_row
 from tracking.models import JobRecord, Scope

@@ -9,8 +9,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, text
 
-from tracking.admission.holds import Limits
-from tracking.admission.rule import FIRST_HOLD, let_through
+from tracking.admission.rule import FIRST_HOLD, Limits, let_through
 from tracking.db import run
 from tracking.errors import IdempotencyConflict, InvalidValue, UnknownDependency
 from tracking.jobs.cancel import cancel_dispatch

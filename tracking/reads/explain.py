@@ -10,8 +10,7 @@ from sqlalchemy import Connection, func, literal, select, text
 
 from tracking import successors, workers
 from tracking.admission import circuits, organizations, pauses, turns
-from tracking.admission.holds import Limits
-from tracking.admission.rule import blocked_by, is_before, is_served, next_hold
+from tracking.admission.rule import Limits, blocked_by, is_before, is_served, next_hold
 from tracking.errors import JobNotFound
 from tracking.models import JobRecord, Scope
 from tracking.reads import lists, reasons

@@ -12,11 +12,11 @@ from typing import Any
 from sqlalchemy import Connection, Uuid, column, func, select, text
 from sqlalchemy.exc import OperationalError
 
-from tracking.admission.holds import Limits
-from tracking.admission.rule import ALIVE, has_room, is_broken, is_paused, limit_of
+from tracking.admission.rule import ALIVE, Limits, has_room, is_broken, is_paused, limit_of
 from tracking.db import Database, is_too_slow
-from tracking.models import Scope, Stats
+from tracking.models import Scope
 from tracking.reads import lists
+from tracking.reads.answers import Stats
 from tracking.schema import jobs
 from tracking.states import ACTIVE, FINISHED, MOVES, Event, Status
 

@@ -26,7 +26,8 @@ from sqlalchemy import (
 )
 
 from tracking.errors import InvalidValue, JobNotFound
-from tracking.models import AttemptRecord, Fence, Filters, HistoryEntry, JobRecord, Page, Scope, Stats
+from tracking.models import Fence, JobRecord, Scope
+from tracking.reads.answers import AttemptRecord, Filters, HistoryEntry, Page, Stats
 from tracking.schema import history, jobs
 from tracking.sql import record
 from tracking.states import ACTIVE, Event, Hold, Status

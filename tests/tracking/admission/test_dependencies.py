@@ -11,7 +11,7 @@ from sqlalchemy import text
 from tests.holding import GLOBEX, Platform
 from tests.tracked import HOUR, Tracked, new_job, wish
 from tracking import jobs
-from tracking.admission.holds import UNLIMITED
+from tracking.admission.rule import UNLIMITED
 from tracking.db import Database
 from tracking.errors import InvalidValue, UnknownDependency
 from tracking.models import JobRecord, Refusal, Scope

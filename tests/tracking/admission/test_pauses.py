@@ -14,7 +14,7 @@ from tasks.worker.upkeep import Sending
 from tests.holding import GLOBEX, Platform
 from tests.tracked import HOUR, Tracked, ids, wish
 from tracking import jobs
-from tracking.admission import holds
+from tracking.admission import line
 from tracking.db import Database
 from tracking.models import Refusal
 from tracking.states import Status
@@ -107,7 +107,7 @@ def test_a_long_line_that_is_paused_steps_aside_in_bounded_steps(two: Platform, 
     two.pause("acme", "paused")
     two.set_limit(3)
     with pool.begin() as connection:
-        holds.admit(connection, "acme", two.limits, 10)
+        line.admit(connection, "acme", two.limits, 10)
     assert len(two.in_line()) == 20
 
 

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from tests.holding import GLOBEX, Platform, fill, limited
 from tests.tracked import HOUR, Tracked, ids, outcome, reap, wish
 from tracking import jobs, workers
-from tracking.admission import holds
+from tracking.admission import holds, line
 from tracking.db import Database
 from tracking.models import JobRecord, Refusal
 
@@ -244,7 +244,7 @@ def test_the_platforms_limit_may_be_given_back(two: Platform, pool: Database) ->
     two.set_limit(5)
     made = two.submit_many(5)
     with pool.begin() as connection:
-        holds.reset_limit(connection, "acme", two.limits)
+        line.reset_limit(connection, "acme", two.limits)
     assert two.in_flight() == ids(made[:2])
 
 

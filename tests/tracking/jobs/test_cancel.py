@@ -17,7 +17,7 @@ from tests.tracked import (
 )
 from tracking import jobs
 from tracking.admission import holds
-from tracking.admission.holds import UNLIMITED
+from tracking.admission.rule import UNLIMITED
 from tracking.errors import IllegalMove, JobNotFound
 from tracking.models import (
     Owner,

@@ -10,7 +10,7 @@ import pytest
 from tests.tracked import HOUR, LEASE_TIMEOUT, Tracked, reap, wish
 from tracking import acting_as, groups, jobs, workers
 from tracking.admission import holds
-from tracking.admission.holds import UNLIMITED
+from tracking.admission.rule import UNLIMITED
 from tracking.models import (
     Fence,
     Owner,

@@ -12,7 +12,7 @@ from hypothesis import given
 from tests.properties import JSON, ON_ONE_DATABASE
 from tests.tracked import HOUR, KINDS, Tracked, new_job, outcome
 from tracking import jobs
-from tracking.admission.holds import UNLIMITED
+from tracking.admission.rule import UNLIMITED
 from tracking.db import Database
 from tracking.models import (
     Changes,

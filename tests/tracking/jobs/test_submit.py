@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from tests.properties import JSON, ON_ONE_DATABASE, TEXTS
 from tests.tracked import HOUR, Tracked, new_job
 from tracking import jobs
-from tracking.admission.holds import UNLIMITED
+from tracking.admission.rule import UNLIMITED
 from tracking.db import Database
 from tracking.errors import IdempotencyConflict
 from tracking.models import (

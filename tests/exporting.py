@@ -1,0 +1,114 @@
+"""Exports made and read by tests: by the handler, or at once with the rows that a test wants."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import openpyxl
+import pytest
+
+from tasks import Job
+from tasks.exports.files import drafting, open_export
+from tasks.exports.formats import FORMATS
+from tasks.handlers.export_report import ExportReport, export_report
+from tasks.progress import JobCancelled
+from tests.handling import add_job
+from tracking import acting_as
+from tracking.db import Database
+
+DAY = 86_400
+
+
+def add_export(
+    pool: Database,
+    rows: Sequence[Sequence[Any]] = ((1, "Bonn"),),
+    *,
+    form: str = "csv",
+    organization: str = "acme",
+    outcome: str | None = "succeeded",
+    days_old: float = 0,
+) -> str:
+    """The name of a file that a job of this organization has made."""
+    return add_file(add_job(pool, organization, outcome=outcome), rows, form=form, days_old=days_old)
+
+
+def add_file(job_id: UUID, rows: Sequence[Sequence[Any]], *, form: str = "csv", days_old: float = 0) -> str:
+    """The name of a file of the first attempt of this job, with the columns id and city."""
+    with drafting(job_id, 1, form) as draft:
+        writer = FORMATS[form].writer(draft.file, ["id", "city"], draft.directory)
+        writer.write([[FORMATS[form].cell(value) for value in row] for row in rows])
+        writer.finish()
+        writer.close()
+        draft.finish()
+        draft.publish()
+    os.utime(draft.export.path, (time.time() - days_old * DAY,) * 2)
+    return draft.export.name
+
+
+def content(result: dict[str, Any]) -> str:
+    """What is in the file that a result speaks of."""
+    found = open_export(result["downloadUrl"].removeprefix("/v1/exports/"))
+    assert found is not None
+    return found[1].read_bytes().decode()
+
+
+NUMBERS = """--: report Numbers, and a text for each.
+--: parameter rows integer = 3
+--: parameter divisor integer = 1
+SELECT n, -n AS negative, md5(n::text) AS text, '=' || n AS formula,
+       timestamptz '2026-01-02 03:04:05Z' + n * interval '1 s' AS at, n / :divisor AS quotient
+FROM generate_series(1, :rows) AS n
+WHERE :organization <> ''
+"""
+
+
+def export(report_type: str = "jobs", form: str = "csv", organization: str = "acme", **filters: Any) -> dict[str, Any]:
+    """The result of the handler, called as a plain function."""
+    with acting_as(organization, "u1"):
+        payload = ExportReport.model_validate({"reportType": report_type, "format": form, "filters": filters})
+        return dict(export_report(payload))
+
+
+def file_of(result: dict[str, Any]) -> Path:
+    """The file that a result speaks of."""
+    found = open_export(result["downloadUrl"].removeprefix("/v1/exports/"))
+    assert found is not None
+    return found[1]
+
+
+def records(path: Path) -> list[dict[str, Any]]:
+    """The records of an export of any format; of csv every value is text."""
+    if path.suffix == ".json":
+        return list(json.loads(path.read_bytes()))
+    if path.suffix == ".csv":
+        return list(csv.DictReader(io.StringIO(path.read_text(), newline="")))
+    book = openpyxl.load_workbook(io.BytesIO(path.read_bytes()))
+    names, *rows = book.worksheets[0].iter_rows(values_only=True)
+    book.close()
+    return [dict(zip(map(str, names), row, strict=True)) for row in rows]
+
+
+def record_reports(monkeypatch: pytest.MonkeyPatch, cancel_at: str = "") -> list[dict[str, Any]]:
+    """What the body reports from now on; it is cancelled when it says `cancel_at`."""
+    news: list[dict[str, Any]] = []
+
+    def report(_: Job, **item: Any) -> None:
+        news.append(item)
+        if cancel_at and item.get("message") == cancel_at:
+            raise JobCancelled
+
+    monkeypatch.setattr(Job, "_report", report)
+    return news
+
+
+def everything_in(directory: Path) -> list[str]:
+    """The paths of all files below a directory."""
+    return sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file())

@@ -1,0 +1,116 @@
+"""The files of exports: complete or not there, readable by us alone, and found by their own names only."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tasks.exports.files import DRAFTS, ExportNotFound, drafting, export_of, open_export
+from tests.exporting import everything_in, export, file_of
+from tests.handling import add_job
+from tracking.db import Database
+
+
+def test_only_we_can_read_exports(place: Path) -> None:
+    """Files 0600 in directories 0700."""
+    path = file_of(export("numbers"))
+    modes = [stat.S_IMODE(entry.stat().st_mode) for entry in (path, place, place / DRAFTS, place.parent)]
+    assert modes == [0o600, 0o700, 0o700, 0o700]
+
+
+def test_a_directory_that_is_there_keeps_its_mode(place: Path) -> None:
+    """We loosen and tighten only what we make."""
+    place.mkdir(parents=True)
+    place.chmod(0o750)
+    export("numbers")
+    assert stat.S_IMODE(place.stat().st_mode) == 0o750
+
+
+def test_what_a_killed_worker_left_is_removed_by_the_next_attempt(place: Path) -> None:
+    """Drafts of the same job only: another job may be writing."""
+    mine, other = uuid4(), uuid4()
+    for job_id in (mine, other):
+        (place / DRAFTS / f"{job_id}-1.csv.x").mkdir(parents=True)
+    with drafting(mine, 2, "csv"):
+        assert sorted(path.name for path in (place / DRAFTS).glob("*-1.csv.x")) == [f"{other}-1.csv.x"]
+
+
+def test_a_file_has_its_name_only_when_it_is_complete(place: Path) -> None:
+    """Until it is published nobody can ask for it."""
+    job_id = uuid4()
+    with drafting(job_id, 1, "csv") as draft:
+        draft.file.write(b"x")
+        draft.finish()
+        assert open_export(f"{job_id}-1.csv") is None
+        assert draft.publish() == 1
+    assert open_export(f"{job_id}-1.csv") == (job_id, place / f"{job_id}-1.csv")
+
+
+def test_a_later_attempt_replaces_the_file_of_an_earlier_one(place: Path) -> None:
+    """A worker may die between publishing and telling; its file is nobody's result."""
+    job_id = uuid4()
+    for attempt in (1, 2):
+        with drafting(job_id, attempt, "csv") as draft:
+            draft.publish()
+    assert everything_in(place) == [f"{job_id}-2.csv"]
+
+
+HOSTILE_NAMES = [
+    "",
+    ".",
+    "..",
+    ".drafts",
+    "../secret",
+    "../../etc/passwd",
+    "/etc/passwd",
+    "{id}-1.csv/",
+    "./{id}-1.csv",
+    "../exports/{id}-1.csv",
+    "..%2fexports%2f{id}-1.csv",
+    "{id}-1.csv\x00",
+    "{id}-1.csv\n",
+    "{id}-1.exe",
+    "{id}-\u0661.csv",
+    "{id}-1.CSV",
+    "x{id}-1.csv",
+    "{id}-1.csv.bak",
+    "{id}-" + "1" * 300 + ".csv",
+]
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_only_the_servers_own_names_lead_to_a_file(name: str, place: Path) -> None:
+    """No path, no other spelling, nothing beside the exports."""
+    job_id = uuid4()
+    with drafting(job_id, 1, "csv") as draft:
+        draft.publish()
+    (place.parent / "secret").write_text("secret")
+    assert open_export(f"{job_id}-1.csv") is not None
+    assert open_export(name.format(id=job_id)) is None
+
+
+def test_a_link_is_not_an_export(place: Path, tmp_path: Path) -> None:
+    """Nor is a directory of a right name."""
+    place.mkdir(parents=True)
+    link, directory = uuid4(), uuid4()
+    (place / f"{link}-1.csv").symlink_to(tmp_path / "numbers.sql")
+    (place / f"{directory}-1.csv").mkdir()
+    assert [open_export(f"{name}-1.csv") for name in (link, directory, uuid4())] == [None, None, None]
+
+
+@pytest.mark.parametrize(
+    ("organization", "outcome", "attempt"),
+    [("globex", "succeeded", 1), ("acme", "failed", 1), ("acme", "succeeded", 2)],
+)
+def test_only_the_accepted_file_of_ones_own_job_is_found(
+    organization: str, outcome: str, attempt: int, place: Path, database: Database
+) -> None:
+    """Another organization's is as if it were not there; so is what a failed or overtaken attempt left."""
+    job_id = add_job(database, organization, outcome=outcome)
+    with drafting(job_id, attempt, "csv") as draft:
+        draft.publish()
+    with pytest.raises(ExportNotFound):
+        export_of("acme", f"{job_id}-{attempt}.csv")

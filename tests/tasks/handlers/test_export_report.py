@@ -1,0 +1,195 @@
+"""export_report: from a payload to a complete file, in six steps, in constant memory."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from tasks.catalog import handler
+from tasks.exports.files import DRAFTS
+from tasks.exports.formats import FORMATS
+from tasks.handlers.export_report import ExportReport, export_report
+from tasks.progress import JobCancelled
+from tests.commands import python
+from tests.exporting import everything_in, export, file_of, record_reports, records
+from tests.handling import add_job
+from tracking.db import Database
+from tracking.errors import OwnerMissing
+
+
+def test_an_unknown_report_type_is_refused_with_the_known_ones(place: Path) -> None:
+    """So that the caller can choose one of them."""
+    with pytest.raises(ValidationError, match="unknown report type; known: jobs, usage, numbers"):
+        ExportReport(report_type="profit")
+
+
+@pytest.mark.parametrize(
+    ("payload", "place_of_error"),
+    [
+        ({"reportType": "jobs", "format": "pdf"}, ("format",)),
+        ({"reportType": "jobs", "colour": 1}, ("colour",)),
+        ({"reportType": "jobs", "filters": {"colour": 1}}, ("filters", "colour")),
+        ({"reportType": "jobs", "filters": {"organization": "globex"}}, ("filters", "organization")),
+        ({"reportType": "jobs", "filters": {"createdFrom": "soon"}}, ("filters", "createdFrom")),
+        ({"reportType": "jobs", "filters": {"createdFrom": "2026-02-01", "createdTo": "2026-01-01"}}, ("filters",)),
+        ({"reportType": "jobs", "filters": []}, ("filters",)),
+        ({"reportType": ["jobs"]}, ("reportType",)),
+        ({"reportType": "jobs", "filters": {"totalAmount": 5}}, ()),
+        ({"reportType": "jobs", "filters": {"jobType": "5 EUR"}}, ()),
+    ],
+)
+def test_a_wrong_payload_is_refused_with_the_place(
+    payload: dict[str, Any], place_of_error: tuple[str, ...], place: Path
+) -> None:
+    """Unknown fields and filters, wrong types, an impossible period, monetary values."""
+    with pytest.raises(ValidationError) as refused:
+        ExportReport.model_validate(payload)
+    assert refused.value.errors()[0]["loc"] == place_of_error
+
+
+def test_a_payload_survives_the_way_through_json(place: Path) -> None:
+    """What is in the row is read back as the same payload."""
+    payload = ExportReport.model_validate({"reportType": "jobs", "filters": {"createdFrom": "2026-01-02"}})
+    dumped = payload.model_dump(mode="json", by_alias=True)
+    assert dumped["filters"]["createdFrom"] == "2026-01-02T00:00:00Z"
+    assert ExportReport.model_validate_json(json.dumps(dumped)) == payload
+
+
+def test_the_schema_of_the_payload_names_the_reports_and_their_filters(place: Path) -> None:
+    """A form can be made from it."""
+    properties = ExportReport.model_json_schema()["properties"]
+    assert properties["reportType"]["enum"] == ["jobs", "usage", "numbers"]
+    numbers = next(model for model in properties["filters"]["anyOf"] if model["title"] == "numbers")
+    assert numbers["description"] == "Numbers, and a text for each."
+    assert set(numbers["properties"]) == {"rows", "divisor"}
+
+
+def test_a_call_without_an_organization_is_refused(place: Path) -> None:
+    """A plain call works for the enclosing acting_as block."""
+    with pytest.raises(OwnerMissing, match="acting_as"):
+        export_report(ExportReport(report_type="jobs"))
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_result_tells_of_the_file(form: str, place: Path) -> None:
+    """Exactly the members of the contract, and each of them true."""
+    result = export("numbers", form, rows=1234)
+    assert list(result) == ["downloadUrl", "fileSize", "recordCount", "generatedAt", "format", "reportType"]
+    path = file_of(result)
+    assert result["fileSize"] == path.stat().st_size
+    assert result["recordCount"] == len(records(path)) == 1234
+    assert (result["reportType"], result["format"]) == ("numbers", form)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", result["generatedAt"])
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_formulas_are_neutralised_and_negative_numbers_are_numbers(form: str, place: Path) -> None:
+    """In json and xlsx a formula is only a text: a cell of xlsx has a type."""
+    first = records(file_of(export("numbers", form)))[0]
+    assert first["formula"] == ("'=1" if form == "csv" else "=1")
+    assert first["negative"] == ("-1" if form == "csv" else -1)
+    assert first["at"] == (datetime(2026, 1, 2, 3, 4, 6) if form == "xlsx" else "2026-01-02T03:04:06.000Z")  # noqa: DTZ001
+
+
+def test_a_hostile_message_of_a_job_reaches_no_spreadsheet(place: Path, database: Database) -> None:
+    """What a user wrote into a job is text in the report of jobs."""
+    add_job(database, "acme", message="=cmd|' /C calc'!A0")
+    add_job(database, "acme", message='a;=HYPERLINK("http://x.example")')
+    found = [record["message"] for record in records(file_of(export("jobs")))]
+    assert found == ["'=cmd|' /C calc'!A0", 'a;\'=HYPERLINK("http://x.example")']
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_an_export_holds_nothing_of_another_organization(form: str, place: Path, database: Database) -> None:
+    """The organization comes from the job's owner."""
+    own = add_job(database, "acme")
+    add_job(database, "globex", message="canary")
+    found = records(file_of(export("jobs", form)))
+    assert [record["id"] for record in found] == [str(own)]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_report_without_rows_is_a_valid_file(form: str, place: Path) -> None:
+    """With zero records."""
+    result = export("numbers", form, rows=0)
+    assert (result["recordCount"], records(file_of(result))) == (0, [])
+
+
+def test_the_six_steps_reach_their_percentages(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Validate 20, Query 40, Process 60, Format 80, Generate 95, Finalize; 100 comes with the success."""
+    news = record_reports(monkeypatch)
+    export("numbers", rows=1200)
+    steps = [(item["current_step"], item["total_steps"], item["message"]) for item in news if "current_step" in item]
+    names = ("Validate", "Query", "Process", "Format", "Generate", "Finalize")
+    assert steps == [(number, 6, name) for number, name in enumerate(names, start=1)]
+    assert handler("export_report").steps == names
+    following = [*news[1:], {"current_step": 7}]
+    ends = [item["percent"] for item, after in zip(news, following, strict=True) if "current_step" in after]
+    assert ends == [20, 40, 60, 80, 95, 99]
+
+
+def test_progress_counts_rows_and_never_falls(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Process cannot know how many will come; Format can."""
+    news = record_reports(monkeypatch)
+    export("numbers", rows=1200)
+    percents = [item["percent"] for item in news if "percent" in item]
+    assert percents == sorted(percents)
+    messages = [item["message"] for item in news if item.get("detail")]
+    assert messages == [
+        "Process: 500 rows",
+        "Process: 1,000 rows",
+        "Process: 1,200 rows",
+        "Format: 500 of 1,200 rows",
+        "Format: 1,000 of 1,200 rows",
+        "Format: 1,200 of 1,200 rows",
+    ]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_failed_export_leaves_nothing_behind(form: str, place: Path) -> None:
+    """Here the database fails in the middle of the rows."""
+    with pytest.raises(Exception, match="division by zero"):
+        export("numbers", form, rows=5000, divisor=0)
+    assert everything_in(place) == []
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("message", ["Process: 1,000 rows", "Format: 1,000 of 1,200 rows"])
+def test_a_cancelled_export_leaves_nothing_behind(
+    form: str, message: str, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every batch of rows is a point to stop at."""
+    record_reports(monkeypatch, cancel_at=message)
+    with pytest.raises(JobCancelled):
+        export("numbers", form, rows=1200)
+    assert everything_in(place) == []
+    assert list((place / DRAFTS).iterdir()) == []
+
+
+MEASURE = """
+import sys
+from tasks.handlers.export_report import ExportReport, export_report
+from tests.commands import python
+from tests.handling import peak_memory
+from tracking import acting_as
+with acting_as("acme", "u1"):
+    for rows in map(int, sys.argv[2:]):
+        payload = {"reportType": "numbers", "format": sys.argv[1], "filters": {"rows": rows}}
+        export_report(ExportReport.model_validate(payload))
+        print(peak_memory())
+"""
+
+
+@pytest.mark.parametrize(("form", "rows"), [("csv", 40_000), ("json", 40_000), ("xlsx", 10_000)])
+def test_memory_does_not_grow_with_the_rows(form: str, rows: int, place: Path) -> None:
+    """Many rows take less than 5 MB more than 2,000 do; in memory they would be 10 MB and more."""
+    done = python("-c", MEASURE, form, "2000", str(rows))
+    assert done.status == 0, done.err
+    few, many = map(int, done.out.split())
+    assert many - few < 5_000_000

@@ -1,0 +1,125 @@
+"""Webhooks: what is sent, what an answer means, and when one is no longer waited for."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from contextlib import suppress
+
+import pytest
+
+from tasks.handlers.notification import notification
+from tasks.webhooks.delivery import DeliveryDelayed, DeliveryRefused, deliver
+from tests.handling import call
+from tests.receiving import Receiver, note
+
+
+def test_a_webhook_gets_the_message_and_the_jobs_id_as_key(receiver: Receiver) -> None:
+    """The key is the same at every attempt, so that the receiver can take the message once."""
+    url = f"http://127.0.0.1:{receiver.port}/hook?token=secret"
+    result = call(notification, note(url, message="Ready", data={"exportId": "e1"}))
+    assert result == {"channel": "webhook", "receiver": "127.0.0.1", "status": 204}
+    ((path, headers, body),) = receiver.requests
+    assert path == "/hook?token=secret"
+    assert headers["idempotency-key"] == body.pop("jobId")
+    assert body == {"organizationId": "acme", "subject": "Done", "message": "Ready", "data": {"exportId": "e1"}}
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 599])
+def test_a_receiver_that_cannot_take_it_now_is_asked_again(status: int, receiver: Receiver) -> None:
+    """The handler is retried on ConnectionError; the error tells no more than the host."""
+    receiver.status = status
+    with pytest.raises(DeliveryDelayed) as delayed:
+        call(notification, note(f"http://127.0.0.1:{receiver.port}/secret"))
+    assert isinstance(delayed.value, ConnectionError)
+    assert str(delayed.value) == f"127.0.0.1 answered {status}"
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 307, 308, 400, 401, 404, 410])
+def test_a_refusal_is_final_and_no_redirect_is_followed(status: int, receiver: Receiver) -> None:
+    """A redirect could lead into the private network."""
+    receiver.status = status
+    with pytest.raises(DeliveryRefused, match=f"answered {status}"):
+        call(notification, note(f"http://127.0.0.1:{receiver.port}/"))
+    assert len(receiver.requests) == 1
+
+
+def test_a_receiver_that_is_away_is_asked_again(receiver: Receiver) -> None:
+    """Nobody listens there."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        with pytest.raises(DeliveryDelayed, match="cannot be reached: ConnectError"):
+            deliver(f"http://127.0.0.1:{unused.getsockname()[1]}/", {}, idempotency_key="1")
+
+
+def test_a_receiver_that_never_answers_is_given_up(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every wait has an end."""
+    monkeypatch.setattr("tasks.webhooks.delivery.SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(DeliveryDelayed, match="ReadTimeout"):
+        deliver(f"http://127.0.0.1:{silent.getsockname()[1]}/", {}, idempotency_key="1")
+
+
+def test_a_receiver_that_drips_is_given_up_at_the_deadline(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes in time, and all of them never do."""
+    monkeypatch.setattr("tasks.webhooks.delivery.SECONDS", 0.5)
+
+    def drip() -> None:
+        connection, _ = dripping.accept()
+        with connection, suppress(OSError):
+            for byte in b"HTTP/1.1 200 OK\r\n" + b"X: x\r\n" * 1000:
+                connection.sendall(bytes([byte]))
+                stopped.wait(0.1)
+
+    stopped = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as dripping:
+        thread = threading.Thread(target=drip)
+        thread.start()
+        begun = time.monotonic()
+        with pytest.raises(DeliveryDelayed, match="ReadTimeout"):
+            deliver(f"http://127.0.0.1:{dripping.getsockname()[1]}/", {}, idempotency_key="1")
+        assert time.monotonic() - begun < 2
+        stopped.set()
+        thread.join(5)
+
+
+def test_an_endless_answer_is_not_read(receiver: Receiver) -> None:
+    """64 KiB of it are enough; what its headers do not hold is no answer."""
+
+    def pour() -> None:
+        connection, _ = pouring.accept()
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\n")
+            while True:
+                connection.sendall(b"X: x\r\n" * 1000)
+
+    with socket.create_server(("127.0.0.1", 0)) as pouring:
+        thread = threading.Thread(target=pour)
+        thread.start()
+        with pytest.raises(DeliveryDelayed):
+            deliver(f"http://127.0.0.1:{pouring.getsockname()[1]}/", {}, idempotency_key="1")
+        thread.join(5)
+
+
+def test_a_slow_name_server_is_given_up_at_the_deadline(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look-up has no time-out of its own."""
+    monkeypatch.setattr("tasks.webhooks.delivery.SECONDS", 0.2)
+    answered = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(10) and [])
+    with pytest.raises(DeliveryDelayed, match=r"(Connect|Read)Timeout"):  # a busy machine may notice it a moment later
+        deliver("http://hook.test/", {}, idempotency_key="1")
+    answered.set()
+
+
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("7", 7), ("999999999999999999999", 3600), ("Wed, 01 Jan 2020 00:00:00 GMT", 0),
+     ("Fri, 31 Dec 9999 23:59:59 GMT", 3600),
+     ("-1", None), ("soon", None), ("\u0661", None), ("", None)],
+)  # fmt: skip
+def test_the_receiver_may_say_when_to_come_again(written: str, seconds: float | None, receiver: Receiver) -> None:
+    """In seconds or as a date, at most an hour."""
+    receiver.status, receiver.retry_after = 429, written.encode("utf-8").decode("latin-1")
+    with pytest.raises(DeliveryDelayed) as delayed:
+        call(notification, note(f"http://127.0.0.1:{receiver.port}/"))
+    assert delayed.value.retry_after == seconds

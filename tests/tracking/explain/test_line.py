@@ -1,0 +1,233 @@
+"""Why a job in line, or at the broker, does not run: who stands before it, and who has the slots."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from tests.explaining import GLOBEX_SCOPE, U1, asked, kinds, known, mark_sent, only
+from tests.holding import GLOBEX, Platform, fill, limited
+from tests.properties import ON_ONE_DATABASE
+from tests.tracked import HOUR, Tracked, empty
+from tracking import workers
+from tracking.db import Database
+from tracking.models import JobRecord, Owner, Scope
+from tracking.reads.explain import MOST_NAMED, explain
+from tracking.reads.reasons import (
+    InLine,
+    Lifting,
+    Sent,
+    Unsent,
+)
+from tracking.schema import organizations
+from tracking.states import Hold
+
+
+def test_a_job_in_line_is_told_its_place_and_who_has_the_slots(platform: Platform) -> None:
+    """5 of 5, the five holders, and n-th."""
+    holders = platform.start(5)
+    waiting = platform.submit_many(3)
+    reason = only(platform.tracked, waiting[2])
+    assert reason == InLine(5, 5, 3, [job.id for job in holders])
+
+
+def test_a_more_urgent_job_stands_before_it_in_line(platform: Platform) -> None:
+    """However late it came."""
+    platform.start(5)
+    early = platform.submit()
+    urgent = platform.submit(priority=9)
+    assert [only(platform.tracked, job).place for job in (urgent, early)] == [1, 2]
+
+
+def test_a_job_that_nobody_would_run_stands_before_nobody(platform: Platform) -> None:
+    """It is passed over when slots are given away, so it does not count."""
+    platform.start(5)
+    platform.submit_many(3, queue="nobody's", priority=9)
+    assert only(platform.tracked, platform.submit()).place == 1
+
+
+def test_the_next_in_line_for_a_free_slot_is_not_told_to_wait(platform: Platform) -> None:
+    """The next look lets it through: "0 of 1 are taken; 1st in line" is no reason."""
+    holders = platform.start(5)
+    waiting = platform.submit_many(2)
+    platform.tracked.end(holders[0])
+    assert only(platform.tracked, waiting[0]) == Lifting(Hold.ORGANIZATION_LIMIT)
+    reason = only(platform.tracked, waiting[1])
+    assert (reason.taken, reason.limit, reason.place) == (4, 5, 2)
+
+
+def test_those_in_line_whom_something_else_stops_stand_before_nobody(platform: Platform) -> None:
+    """They step aside when it is their turn."""
+    holders = platform.start(5)
+    paused = platform.submit_many(3, job_type="paused", priority=9)
+    job = platform.submit()
+    platform.pause("acme", "paused")
+    assert only(platform.tracked, job).place == 1
+    platform.tracked.end(holders[0])
+    assert kinds(platform.tracked, job) == ["lifting"]
+    assert kinds(platform.tracked, paused[0]) == ["paused"]
+
+
+def test_of_those_in_line_that_something_else_stops_too_the_first_is_next(platform: Platform) -> None:
+    """When that is over for all of them, there is one slot."""
+    holders = platform.start(5)
+    first, second = platform.submit_many(2, job_type="paused")
+    platform.pause("acme", "paused")
+    platform.tracked.end(holders[0])
+    assert kinds(platform.tracked, first) == ["paused"]
+    assert kinds(platform.tracked, second) == ["organization_limit", "paused"]
+
+
+def test_a_limit_that_was_lifted_is_no_reason(platform: Platform) -> None:
+    """The whole line is about to be sent."""
+    platform.start(5)
+    job = platform.submit()
+    platform.tracked.connection.execute(organizations.insert().values(id="acme", concurrency=0, changed_by="admin"))
+    assert only(platform.tracked, job) == Lifting(Hold.ORGANIZATION_LIMIT)
+
+
+def test_what_a_job_meets_after_its_hold_is_told_although_its_row_does_not_say_so_yet(platform: Platform) -> None:
+    """Its time has come, and meanwhile its type was paused, or all slots were taken."""
+    paused, late = platform.submit(delay=HOUR, job_type="paused"), platform.submit(delay=HOUR)
+    platform.start(5)
+    platform.pause("acme", "paused")
+    for job in (paused, late):
+        platform.tracked.make_due(job)
+    assert kinds(platform.tracked, paused) == ["paused"]
+    assert kinds(platform.tracked, late) == ["organization_limit"]
+    platform.turn()
+    assert platform.holds([paused, late]) == ["paused", "organization_limit"]
+
+
+def test_holders_of_another_user_are_counted_and_not_named(platform: Platform) -> None:
+    """All of them to somebody who sees the organization."""
+    mine = platform.start(2)
+    others = platform.start(3, owner=Owner("acme", "u2"))
+    job = platform.submit()
+    assert (only(platform.tracked, job, U1).taken, only(platform.tracked, job, U1).holders) == (5, [j.id for j in mine])
+    assert set(only(platform.tracked, job).holders) == {holder.id for holder in (*mine, *others)}
+
+
+def test_nothing_of_another_organization_counts_in_a_line(platform: Platform) -> None:
+    """Neither its holders nor its line."""
+    for _ in range(4):
+        platform.tracked.register_worker()
+    platform.start(5, owner=GLOBEX)
+    platform.submit_many(3, owner=GLOBEX, priority=9)
+    platform.start(5)
+    reason = only(platform.tracked, platform.submit())
+    assert (reason.taken, reason.place, len(reason.holders)) == (5, 1, 5)
+
+
+def test_a_job_that_waits_for_busy_workers_is_told_so(pool: Database, tracked: Tracked) -> None:
+    """Its organization has slots to spare; when one of the jobs before it starts, it is its turn."""
+    tracked.register_worker()
+    platform = limited(pool, tracked, 5)
+    platform.start(2)
+    sent, *waiting = platform.submit_many(3)
+    reason = only(tracked, waiting[1])
+    assert (reason.limit, reason.taken, reason.place, reason.is_full) == (5, 3, 2, False)
+    tracked.start(sent)
+    assert kinds(tracked, waiting[0]) == ["lifting"]
+    assert platform.turn() == [waiting[0].id]
+
+
+def test_a_job_that_lets_another_organization_go_first_is_not_told_to_be_sent(pool: Database, tracked: Tracked) -> None:
+    """Two slots are free and two of its organization are in line, but so is somebody else's."""
+    tracked.register_worker()
+    platform = limited(pool, tracked, 2)
+    fill(tracked, 1, hold="organization_limit")
+    fill(tracked, 2, hold="organization_limit", organization_id="globex")
+    first, second = (tracked.get(job_id) for job_id in platform.in_line("globex"))
+    assert asked(tracked, first, GLOBEX_SCOPE, 2).reasons[0].kind == "lifting"
+    reason = asked(tracked, second, GLOBEX_SCOPE, 2).reasons[0]
+    assert reason == InLine(limit=2, taken=0, place=2, holders=[])
+    platform.turn()
+    assert platform.holds([first, second]) == [None, "organization_limit"]
+
+
+@settings(ON_ONE_DATABASE, max_examples=15)
+@example(lines=[(1, 1, 0)], concurrency=1)  # alone and without a limit: the workers may be as busy as they are
+@given(
+    lines=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 9), st.sampled_from((0, 3, 7, None))), max_size=4),
+    concurrency=st.integers(1, 12),
+)
+def test_about_to_be_sent_is_said_of_those_that_the_next_look_at_the_lines_sends(
+    pool: Database, lines: list[tuple[int, int, int | None]], concurrency: int
+) -> None:
+    """However many organizations there are, with so many sent, so many in line, and a limit of its own or 5."""
+    empty(pool)
+    with pool.autocommit() as connection:
+        tracked = Tracked(connection)
+        platform = limited(pool, tracked, 5)
+        workers.beat(connection, uuid4(), name="w", pid=1, queues=["default"], concurrency=concurrency)
+        for name, (sent, in_line, limit) in zip(("acme", "Globex", "été", "日本"), lines, strict=False):
+            if limit is not None:
+                platform.set_limit(limit, name)
+            fill(tracked, sent, organization_id=name)
+            fill(tracked, in_line, organization_id=name, hold="organization_limit")
+        said = {job.id for job in tracked.all() if job.hold and _first_reason(platform, job) == "lifting"}
+        assert said == set(platform.look_at_the_lines())
+
+
+def _first_reason(platform: Platform, job: JobRecord) -> str:
+    scope = Scope(job.organization_id, None)
+    return explain(platform.tracked.connection, job.id, scope, platform.limits).reasons[0].kind
+
+
+def test_not_more_than_twenty_holders_are_named(pool: Database, tracked: Tracked) -> None:
+    """All are counted."""
+    platform = limited(pool, tracked, MOST_NAMED + 1)
+    platform.start(MOST_NAMED + 1)
+    job = platform.submit()
+    reason = asked(tracked, job, limit=MOST_NAMED + 1).reasons[1]
+    assert isinstance(reason, InLine)
+    assert (reason.taken, len(reason.holders)) == (MOST_NAMED + 1, MOST_NAMED)
+
+
+def test_a_queue_without_a_living_worker_matters_more_than_the_line(platform: Platform) -> None:
+    """A slot would not help."""
+    platform.start(5)
+    job = platform.submit(queue="nobody's")
+    assert kinds(platform.tracked, job) == ["no_worker", "organization_limit"]
+
+
+def test_a_job_that_the_broker_has_not_confirmed_is_on_its_way(platform: Platform) -> None:
+    """Since it was accepted."""
+    job = platform.submit()
+    assert only(platform.tracked, job) == Unsent("default", job.updated_at)
+
+
+def test_a_sent_job_is_told_its_place_in_the_queue(platform: Platform) -> None:
+    """By priority, then in the order of sending; of its own organization, and no other queue."""
+    tracked = platform.tracked
+    first, second = (mark_sent(tracked, tracked.submit()) for _ in range(2))
+    mark_sent(tracked, tracked.submit(queue="maintenance"))
+    urgent = mark_sent(tracked, tracked.submit(priority=5))
+    tracked.submit(priority=9)  # not sent yet
+    assert [only(tracked, job).place for job in (urgent, first, second)] == [1, 2, 3]
+    assert only(tracked, first) == Sent("default", 2, 3, known(first.dispatched_at))
+
+
+def test_nothing_of_another_organization_counts_in_a_queue(platform: Platform) -> None:
+    """However much it has sent, and however urgent that is."""
+    tracked = platform.tracked
+    for priority in range(10):
+        mark_sent(tracked, tracked.submit(owner=GLOBEX, priority=priority))
+    assert only(tracked, mark_sent(tracked, tracked.submit())).place == 1
+
+
+def test_a_sent_job_whose_queue_nobody_consumes_is_told_so(tracked: Tracked) -> None:
+    """Also when a worker was there and has died."""
+    job = mark_sent(tracked, tracked.submit())
+    tracked.register_worker(seen=HOUR)
+    assert kinds(tracked, job) == ["no_worker"]
+
+
+def test_a_sent_job_of_a_paused_type_is_told_of_the_pause_first(platform: Platform) -> None:
+    """The worker will not start it."""
+    job = mark_sent(platform.tracked, platform.submit())
+    platform.pause(job_type="count_words")
+    assert kinds(platform.tracked, job) == ["paused", "queue"]

@@ -1,0 +1,1 @@
+"""Verbs against verbs on real threads: exactly one winner each time, and the rows tell no lie afterwards."""

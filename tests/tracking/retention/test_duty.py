@@ -1,0 +1,84 @@
+"""Who removes: the leader, a batch at a turn, or an operator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+import pytest
+from click.testing import CliRunner
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from celeriac.commands.cli import command
+from tasks.leader import pruning
+from tests.aged import DAY, ENDS, aged
+from tests.tracked import SITUATIONS, Tracked
+from tracking import retention
+from tracking.db import Database, database
+from tracking.retention import Policy, Pruned
+from tracking.settings import settings
+
+
+@pytest.fixture
+def configured(pool: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Platform code works on the database of this module."""
+    database.cache_clear()
+    settings.cache_clear()
+    monkeypatch.setenv("DATABASE_URL", pool.engine.url.render_as_string(hide_password=False))
+    yield
+    database().close()
+    monkeypatch.undo()
+    database.cache_clear()
+    settings.cache_clear()
+
+
+@pytest.mark.usefixtures("configured")
+def test_the_leader_removes_a_batch_at_a_turn(tracked: Tracked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the next one at the next turn, until nothing is old."""
+    monkeypatch.setattr(pruning, "BATCH", 2)
+    for _ in range(5):
+        aged(tracked, "succeeded", 31 * DAY)
+    leader = pruning.Pruning()
+    left = [(leader.jobs(), len(tracked.all())) for _ in range(3)]
+    assert left == [(True, 3), (True, 1), (False, 0)]
+
+
+@pytest.mark.usefixtures("configured")
+def test_the_leader_tries_fewer_when_many_take_too_long(tracked: Tracked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The duty says that it failed, and a job with a long history goes in the end."""
+    sizes: list[int] = []
+
+    def slow(_connection: Connection, _policy: Policy, *, limit: int) -> Pruned:
+        sizes.append(limit)
+        if limit > 50:
+            _connection.execute(text("SELECT set_config('statement_timeout', '20ms', true)"))
+            _connection.execute(text("SELECT pg_sleep(1)"))
+        return Pruned({}, 0, 0, more=len(sizes) < 5)
+
+    monkeypatch.setattr(retention, "prune", slow)
+    leader = pruning.Pruning()
+    for _ in range(6):
+        with suppress(SQLAlchemyError):
+            leader.jobs()
+    assert sizes == [200, 100, 50, 50, 50, 200]
+
+
+@pytest.mark.usefixtures("configured")
+def test_the_command_says_what_it_would_remove_and_removes_it(tracked: Tracked) -> None:
+    """By status and type; then nothing is left to remove."""
+    for situation in SITUATIONS:
+        tracked.put_into(situation)
+    for situation, kept in ENDS:
+        aged(tracked, situation, kept + DAY)
+    aged(tracked, "failed", 91 * DAY, job_type="export")
+    lines = [["1", "cancelled", "count_words"], ["1", "failed", "count_words"], ["1", "failed", "export"]]
+    lines.append(["1", "succeeded", "count_words"])
+    would, did, again = (CliRunner().invoke(command, ["prune", *option]) for option in (["--dry-run"], [], []))
+    assert [result.exit_code for result in (would, did, again)] == [0, 0, 0]
+    *counted, conclusion = would.output.splitlines()
+    assert ([line.split() for line in counted], conclusion) == (lines, "Would remove 4 jobs and 0 groups.")
+    *counted, conclusion = did.output.splitlines()
+    assert ([line.split() for line in counted], conclusion) == (lines, "Removed 4 jobs and 0 groups.")
+    assert again.output == "Removed 0 jobs and 0 groups.\n"
+    assert len(tracked.all()) == len(SITUATIONS)
