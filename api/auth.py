@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol
 
 import jwt
 from fastapi import Request, Security
@@ -27,6 +28,7 @@ VIEW_ALL = "jobs.view_all"
 MANAGE_JOBS = "jobs.manage_jobs"
 MANAGE_PLATFORM = "jobs.manage_platform"  # of operators: it reaches beyond the organization
 
+MOST_VERIFIED = 4096  # tokens that a process remembers
 REQUIRED_CLAIMS = ("sub", "org", "permissions", "exp", "iat", "iss", "aud")
 
 
@@ -95,17 +97,17 @@ class SharedSecret:
 
     def __init__(self, secret: str, settings: Settings) -> None:
         self._secret = secret
-        self._settings = settings
+        self._verified = _Verified(["HS256"], settings)
 
     async def principal(self, token: str) -> Principal:
-        return _principal(token, self._secret, ["HS256"], self._settings)
+        return self._verified.principal(token, self._secret)
 
 
 class PublicKeys:
     """Tokens signed with one of the keys that an address lists (RS256, ES256)."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        self._verified = _Verified(["RS256", "ES256"], settings)
         self._keys = PublicKeySet(settings.jwks_url.get_secret_value())
 
     async def principal(self, token: str) -> Principal:
@@ -118,7 +120,7 @@ class PublicKeys:
             key = None
         if key is None:
             raise unauthorized(Code.TOKEN_INVALID, "No known key has signed this token.")
-        return _principal(token, key, ["RS256", "ES256"], self._settings)
+        return self._verified.principal(token, key)
 
 
 def unauthorized(code: Code, detail: str) -> Problem:
@@ -150,9 +152,40 @@ class _Claims(BaseModel):
     iat: int | float
 
 
-def _principal(token: str, key: Any, algorithms: list[str], settings: Settings) -> Principal:
+class _Known(NamedTuple):
+    key: Any
+    expires: int  # seconds since the epoch, as PyJWT reads `exp`
+    principal: Principal
+
+
+class _Verified:
+    """Tokens that were checked, with their principals: the caller who polls sends the same one each time.
+
+    A token is checked anew when it expires, and when its key is another object: keys were fetched since.
+    """
+
+    def __init__(self, algorithms: list[str], settings: Settings) -> None:
+        self._algorithms = algorithms
+        self._settings = settings
+        self._known: dict[str, _Known] = {}
+
+    def principal(self, token: str, key: Any) -> Principal:
+        """Whom a token names that this key has signed. Raises the 401 problem."""
+        known = self._known.pop(token, None)
+        if known is not None and known.key is key and time.time() < known.expires:
+            self._known[token] = known  # the last to be forgotten
+            return known.principal
+        claims = _claims(token, key, self._algorithms, self._settings)
+        principal = Principal(claims.org, claims.sub, frozenset(claims.permissions))
+        if len(self._known) >= MOST_VERIFIED:
+            del self._known[next(iter(self._known))]  # the one used longest ago
+        self._known[token] = _Known(key, int(claims.exp), principal)
+        return principal
+
+
+def _claims(token: str, key: Any, algorithms: list[str], settings: Settings) -> _Claims:
     try:
-        claims = _Claims.model_validate(
+        return _Claims.model_validate(
             jwt.decode(
                 token,
                 key,
@@ -170,4 +203,3 @@ def _principal(token: str, key: Any, algorithms: list[str], settings: Settings) 
         raise unauthorized(Code.TOKEN_INVALID, f"{type(error).__name__}.") from None
     except ValidationError as error:
         raise unauthorized(Code.TOKEN_INVALID, f"The claim {error.errors()[0]['loc'][0]} is not valid.") from None
-    return Principal(claims.org, claims.sub, frozenset(claims.permissions))
