@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-# The pauses and circuits once more, as the tables say it and not as the platform does.
 PAUSED = """
     EXISTS (SELECT FROM pauses
             WHERE (pauses.organization_id IS NULL OR pauses.organization_id = held.organization_id)

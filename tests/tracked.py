@@ -167,10 +167,10 @@ class Tracked:
         earlier = table.c.updated_at - timedelta(minutes=1)
         self.connection.execute(update(table).where(table.c.id == job.id).values(updated_at=earlier))
 
-    def register_worker(self, seen: timedelta = timedelta(0)) -> UUID:
+    def register_worker(self, seen: timedelta = timedelta(0), concurrency: int = 2) -> UUID:
         """The lease of a worker whose last heartbeat was that long ago."""
         lease = uuid4()
-        workers.beat(self.connection, lease, name="worker-1", pid=1, queues=["default"], concurrency=2)
+        workers.beat(self.connection, lease, name="worker-1", pid=1, queues=["default"], concurrency=concurrency)
         self.age_heartbeat(lease, seen)
         return lease
 

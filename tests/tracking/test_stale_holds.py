@@ -13,6 +13,10 @@ from tests.verifying import a_worker_runs_them, an_hour_passes, broken
 from tracking.db import Database
 from tracking.models import JobRecord
 
+NO_ROOM = """
+    CREATE OR REPLACE FUNCTION room_in(of_organization text, of_queue text, platform_limit int, silence interval)
+    RETURNS int LANGUAGE sql STABLE AS 'SELECT 0'"""
+
 
 def in_line(two: Platform) -> JobRecord:
     """A job that a slot is free for."""
@@ -87,3 +91,17 @@ def test_a_job_that_waits_with_a_reason_is_not_caught(pool: Database, tracked: T
     a_worker_runs_them(tracked)
     assert broken(pool, two.limits) == {}
     assert len([hold for hold in two.holds() if hold is not None]) == 5
+
+
+def test_a_mistake_in_the_rule_is_caught(database: Database) -> None:
+    """The check counts the slots by itself: a rule that finds none free, nor anything over, does not convince it."""
+    with database.autocommit() as connection:
+        tracked = Tracked(connection)
+        two = limited(database, tracked, 2)
+        waiting = in_line(two)
+        an_hour_passes(tracked)
+        a_worker_runs_them(tracked)
+        connection.execute(text(NO_ROOM))
+        two.turn()
+        assert tracked.get(waiting.id).hold == "organization_limit"
+    assert broken(database, two.limits) == {"held": 1}

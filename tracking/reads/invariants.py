@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Uuid, column, func, select, text
 from sqlalchemy.exc import OperationalError
 
-from tracking.admission.rule import ALIVE, Limits, has_room, is_broken, is_paused, limit_of
+from tracking.admission.rule import Limits
 from tracking.db import Database, is_too_slow
 from tracking.models import Scope
 from tracking.reads import lists
@@ -254,22 +254,53 @@ TIMES = """
     FROM (SELECT job_id, at, lag(at) OVER (PARTITION BY job_id ORDER BY id) AS before FROM history) AS steps
     WHERE at < before"""
 
+# From here on the rules of admission once more, as the tables say them and not as tracking.admission does: whoever has
+# made a mistake there is to be found out here.
+_ALIVE = "workers.seen_at > clock_timestamp() - CAST(:lease_timeout AS interval)"
+_LONG_AGO = "now() - interval '1 minute'"
+
 # What was started before the limit was last changed may go on.
-LIMIT = f"""
+LIMIT = """
     SELECT job_id
     FROM (SELECT id AS job_id, organization_id, started_at, count(*) OVER (PARTITION BY organization_id) AS executing
           FROM jobs WHERE status = 'running' OR stopping) AS bodies
-    WHERE {limit_of("bodies.organization_id")} > 0 AND executing > {limit_of("bodies.organization_id")}
-      AND started_at > coalesce((SELECT changed_at FROM organizations WHERE id = organization_id), '-infinity')"""
-
-_LONG_AGO = "now() - interval '1 minute'"
+    LEFT JOIN organizations ON organizations.id = organization_id
+    WHERE executing > nullif(coalesce(concurrency, CAST(:limit AS int)), 0)
+      AND started_at > coalesce(changed_at, '-infinity')"""
 
 # While somebody is let through every other minute, there is nothing wrong with a long line. Without a worker that has
 # lived for a minute nobody lifts holds, and nobody would run what they hold.
+#
+# `open`: the lines whose first job could be sent. A living worker consumes their queue, less of the organization's jobs
+# are sent, running or stopping than its limit says, and its workers have a free slot; or the organization has nothing
+# there that waits; or it has no limit, and no other organization has something that waits.
 HELD = f"""
+    WITH living AS MATERIALIZED (
+        SELECT queues, concurrency, started_at FROM workers WHERE {_ALIVE}
+    ), taken AS MATERIALIZED (
+        SELECT organization_id, queue, hold IS NULL AND status IN ('queued', 'retrying') AS waits
+        FROM jobs WHERE hold IS NULL AND status IN ('queued', 'retrying') OR status = 'running' OR stopping
+    ), lines AS MATERIALIZED (
+        SELECT waiting.*, coalesce(organizations.concurrency, CAST(:limit AS int)) AS most, slots, shared
+        FROM (SELECT DISTINCT organization_id, queue FROM jobs WHERE hold = 'organization_limit') AS waiting
+        LEFT JOIN organizations ON organizations.id = waiting.organization_id
+        CROSS JOIN LATERAL (
+            SELECT (SELECT sum(concurrency) FROM living WHERE waiting.queue = ANY(queues)) AS slots,
+                   ARRAY(SELECT unnest(queues) FROM living WHERE waiting.queue = ANY(queues)) AS shared) AS served
+    ), open AS (
+        SELECT organization_id, queue FROM lines
+        WHERE slots IS NOT NULL
+          AND (most = 0 OR most > (SELECT count(*) FROM taken WHERE taken.organization_id = lines.organization_id))
+          AND (slots > (SELECT count(*) FROM taken WHERE taken.queue = ANY(shared))
+               OR NOT EXISTS (SELECT FROM taken WHERE waits AND taken.organization_id = lines.organization_id
+                                                  AND taken.queue = ANY(shared))
+               OR most = 0
+                  AND NOT EXISTS (SELECT FROM taken WHERE waits AND taken.organization_id <> lines.organization_id)
+                  AND NOT EXISTS (SELECT FROM lines AS other WHERE other.organization_id <> lines.organization_id))
+    )
     SELECT id AS job_id FROM jobs AS held
     WHERE hold IS NOT NULL AND updated_at < {_LONG_AGO}
-      AND EXISTS (SELECT FROM workers WHERE {ALIVE} AND started_at < {_LONG_AGO})
+      AND EXISTS (SELECT FROM living WHERE started_at < {_LONG_AGO})
       AND CASE hold
           WHEN 'dependency' THEN (
               SELECT bool_and(dependency.status IS NOT DISTINCT FROM 'succeeded' AND completed_at < {_LONG_AGO})
@@ -282,10 +313,17 @@ HELD = f"""
                          WHERE member.group_id = held.follows_group AND member.status IN ('failed', 'cancelled')
                            AND member.completed_at < {_LONG_AGO}
                            AND member.follows_group IS DISTINCT FROM held.follows_group)
-          WHEN 'paused' THEN NOT {is_paused("held")}
-          WHEN 'circuit' THEN NOT {is_broken("held")}
+          WHEN 'paused' THEN NOT EXISTS (
+              SELECT FROM pauses
+              WHERE (pauses.organization_id IS NULL OR pauses.organization_id = held.organization_id)
+                AND (pauses.job_type IS NULL OR pauses.job_type = held.job_type))
+          WHEN 'circuit' THEN NOT EXISTS (
+              SELECT FROM circuits
+              WHERE circuits.job_type = held.job_type AND circuits.key = held.circuit_key
+                AND circuits.organization_id IN ('', held.organization_id)
+                AND (circuits.probe_id IS NULL OR circuits.probe_id <> held.id))
           WHEN 'organization_limit' THEN
-              {has_room("held")}
+              (held.organization_id, held.queue) IN (SELECT organization_id, queue FROM open)
               AND NOT EXISTS (SELECT FROM organizations WHERE id = held.organization_id AND changed_at > {_LONG_AGO})
               AND NOT EXISTS (SELECT FROM workers WHERE started_at > {_LONG_AGO})
           ELSE due_at < {_LONG_AGO}
@@ -303,8 +341,8 @@ BODIES = f"""
           FROM jobs WHERE status = 'running' AND started_at < {_LONG_AGO}) AS claimed
     LEFT JOIN workers USING (lease)
     WHERE bodies > concurrency
-       OR (workers.lease IS NULL OR NOT {ALIVE})
-          AND EXISTS (SELECT FROM workers WHERE {ALIVE} AND started_at < {_LONG_AGO})"""
+       OR (workers.lease IS NULL OR NOT {_ALIVE})
+          AND EXISTS (SELECT FROM workers WHERE {_ALIVE} AND started_at < {_LONG_AGO})"""
 
 CHECKS = (
     Check("created_once", 1, "Every job was created exactly once.", partial(_broken_jobs, sql=CREATED_ONCE)),
