@@ -19,6 +19,7 @@ from tracking.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
+LONGEST = 400  # lines
 LOCKS = ("build", "production", "everything")
 # Written so that this file does not hold what it looks for.
 REGISTRY_HOST = re.compile(r"(?:pypi|pythonhosted|npmjs|yarnpkg)\.(?:org|com|io)", re.IGNORECASE)
@@ -93,6 +94,16 @@ def _allowed(schema: dict[str, Any]) -> str:
     if low is None:
         return ""
     return f"{low} or more" if high is None else f"{low} to {high}"
+
+
+def test_no_file_is_longer_than_400_lines() -> None:
+    """Of the product, the bench and the tests: what is longer is about more than one thing."""
+    sources = [path for path in tracked_files() if path.suffix == ".py"]
+    assert [f"{path.relative_to(ROOT)}: {lines}" for path in sources if (lines := _lines(path)) > LONGEST] == []
+
+
+def _lines(path: Path) -> int:
+    return path.read_bytes().count(b"\n")
 
 
 @pytest.mark.parametrize("lock", LOCKS)

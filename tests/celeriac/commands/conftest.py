@@ -1,0 +1,42 @@
+"""The settings and the directory of each test; a port that is closed, and a place for handlers."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tracking.settings import settings
+
+
+@pytest.fixture(autouse=True)
+def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nobody waits for a server, nothing of this session is changed, and logging is as it was afterwards."""
+    monkeypatch.setenv("CELERIAC_START_PATIENCE", "0")
+    monkeypatch.setenv("CELERIAC_DATA_DIR", str(tmp_path / "data"))
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+    logging.captureWarnings(capture=False)
+    root.handlers[:], root.level = handlers, level
+
+
+@pytest.fixture(scope="module")
+def closed() -> Iterator[int]:
+    """A port that nobody listens on."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        yield int(unused.getsockname()[1])
+
+
+@pytest.fixture
+def handlers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The place of a module with handlers, in the current directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CELERIAC_IMPORTS", "handlers_of_mine")
+    return tmp_path / "handlers_of_mine.py"

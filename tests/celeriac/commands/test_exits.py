@@ -1,0 +1,135 @@
+"""Whatever goes wrong with a command is an exit status that a supervisor can trust, and one line."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, make_url, text
+
+from celeriac.commands.cli import command
+from celeriac.commands.program import STATUSES
+from tests.commands import PROGRAM, python
+from tests.exiting import BRIEF, COMMANDS, SECRET, WITHOUT_SETTINGS, check, ended, failing
+from tests.servers import Servers, new_database
+from tracking.exits import Exit
+
+WRONG_SETTINGS = {
+    "unknown": ("CELERIAC_POOL_SIZ", "3", "CELERIAC_POOL_SIZ is not a setting: did you mean CELERIAC_POOL_SIZE?"),
+    "value": ("CELERIAC_HEARTBEAT", "often", "CELERIAC_HEARTBEAT: Input should be a valid number"),
+    "dialect": ("DATABASE_URL", f"mysql://root:{SECRET}@127.0.0.1/d", "DATABASE_URL: mysql:// is not supported"),
+    "driver": ("DATABASE_URL", f"postgresql+psycopg2://u:{SECRET}@h/d", "DATABASE_URL: postgresql+psycopg2:// is"),
+    "port": ("DATABASE_URL", f"postgresql://u:{SECRET}@h:99999/d", "DATABASE_URL: its port is not a number"),
+    "broker": ("BROKER_URL", f"kafka://u:{SECRET}@h", "BROKER_URL: kafka:// is not supported; supported: amqp://"),
+}
+
+
+@pytest.fixture(scope="module")
+def read_only(servers: Servers) -> Iterator[str]:
+    """A database with the newest schema in which nothing can be changed."""
+    with new_database(servers) as url:
+        owner = make_url(url).set(username="postgres")
+        engine = create_engine(owner, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(f"ALTER DATABASE {owner.database} SET default_transaction_read_only = on"))
+        engine.dispose()
+        yield url
+
+
+def test_every_command_is_in_the_table() -> None:
+    """A new one has to say how it ends."""
+    assert COMMANDS.keys() | WITHOUT_SETTINGS == command.commands.keys()
+
+
+@pytest.mark.parametrize("fault", WRONG_SETTINGS)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_wrong_setting_is_status_2(name: str, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And one line that names the variable."""
+    variable, value, line = WRONG_SETTINGS[fault]
+    monkeypatch.setenv(variable, value)
+    end = failing(*COMMANDS[name])
+    check(end, Exit.MISUSED, line)
+    assert end.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("wrong", [*WRONG_SETTINGS, "handlers"])
+def test_celerys_own_command_tells_a_wrong_setting_alike(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line and status 2 from `celery -A tasks worker`, not the traceback of a fault."""
+    handlers = ("CELERIAC_IMPORTS", "nowhere", "CELERIAC_IMPORTS: there is no module 'nowhere'")
+    variable, value, line = {**WRONG_SETTINGS, "handlers": handlers}[wrong]
+    monkeypatch.setenv(variable, value)
+    end = python(str(Path(PROGRAM).with_name("celery")), "-A", "tasks", "worker")
+    check(end, Exit.MISUSED, line)
+    assert end.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, *WITHOUT_SETTINGS])
+def test_a_wrong_argument_is_status_2(name: str) -> None:
+    """And one line that names the command's help."""
+    end = failing(name, "--nonsense")
+    check(end, Exit.MISUSED, "No such option")
+    assert end.err.endswith(f"{name} --help`.\n")
+    assert end.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", [*BRIEF, "worker", "up"])
+def test_a_database_that_is_away_is_status_3(name: str, closed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The API is not here: it starts, and answers 503 until the database is there."""
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://u:{SECRET}@127.0.0.1:{closed}/d")
+    check(ended(name), Exit.AWAY, "the database is away: ")
+
+
+@pytest.mark.parametrize("name", [*BRIEF, "worker", "api"])
+def test_a_database_that_does_not_exist_is_status_2(
+    name: str, servers: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing comes back by waiting."""
+    monkeypatch.setenv("CELERIAC_START_PATIENCE", "60")
+    monkeypatch.setenv("DATABASE_URL", servers.database("nobody_made_it"))
+    check(ended(name), Exit.MISUSED, 'database "nobody_made_it" does not exist')
+
+
+@pytest.mark.parametrize("name", sorted({*BRIEF, "worker", "api"} - {"migrate"}))
+def test_a_database_without_a_schema_is_status_2(name: str, servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the command that makes one."""
+    monkeypatch.setenv("DATABASE_URL", servers.database("postgres"))
+    check(ended(name), Exit.MISUSED, "run `celeriac migrate`")
+
+
+def test_a_database_with_an_older_schema_is_status_2(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the first statement that misses something."""
+    engine = create_engine(database_url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '0005'"))
+    engine.dispose()
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    check(ended("api"), Exit.MISUSED, "the schema is not the newest (0005, not 0")
+
+
+@pytest.mark.parametrize("name", ["limit", "pause", "worker"])
+def test_a_read_only_database_is_status_3_for_what_writes(
+    name: str, read_only: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As during a fail-over."""
+    monkeypatch.setenv("DATABASE_URL", read_only)
+    check(ended(name), Exit.AWAY, "it takes no writes")
+
+
+@pytest.mark.parametrize("arguments", [("verify",), ("dead-letters",), ("limit", "acme"), ("migrate",)])
+def test_what_only_reads_is_content_with_a_read_only_database(
+    arguments: tuple[str, ...], read_only: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-by can be asked."""
+    monkeypatch.setenv("DATABASE_URL", read_only)
+    assert failing(*arguments).status == Exit.FINE
+
+
+@pytest.mark.parametrize("name", command.commands)
+def test_help_tells_the_exit_statuses(name: str) -> None:
+    """Each command's own help does."""
+    end = failing(name, "--help")
+    assert end.status == Exit.FINE
+    for status, meaning in STATUSES.items():
+        assert re.search(rf"^ +{int(status)} +{re.escape(meaning)}$", end.out, re.MULTILINE)
