@@ -45,7 +45,7 @@ class Messages(AMQP):
 
     def _retry_publish(self, publish: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         # Celery calls this for the successors of a task that has just returned, and for nothing else.
-        return succession.collect(lambda: publish(*args, **kwargs))
+        return succession.collect(publish, *args, **kwargs)
 
 
 class Handlers(TaskRegistry):

@@ -2,44 +2,45 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Unpack
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 from uuid import UUID
 
-from celery import Celery, current_task
-from celery.app.amqp import AMQP
-from celery.app.task import Context, Task
+from celery import Celery
+from celery.app.task import Task
 from celery.utils.functional import maybe_list
 from uuid_utils.compat import uuid7
 
 from tasks import canvases, current
-from tasks.arguments import PASSING, Arguments, arguments_of, arguments_to_payload, from_outside, payload_to_arguments
-from tasks.broker.messages import DISPATCH_HEADER, OWN_ID, PROPERTIES
-from tasks.encoding import from_plain, to_header, to_headers, to_plain
+from tasks.arguments import PASSING, arguments_of, arguments_to_payload, from_outside, payload_to_arguments
+from tasks.broker.messages import OWN_ID
+from tasks.delivery import CANVAS_LIMITS, DELIVERED_OPTIONS, delivered
+from tasks.encoding import from_plain, to_plain
 from tasks.options import check_options
 from tracking.errors import InvalidValue, OwnerMissing
 from tracking.identifiers import job_id_of
-from tracking.models import Attempt, Changes, JsonObject, NewJob, Owner, Wishes
+from tracking.models import Attempt, Changes, Failure, JsonObject, NewJob, Owner, Wishes
 from tracking.ownership import current_owner
 from tracking.settings import settings
 from tracking.values import (
     MAX_DEPTH,
     MESSAGE_BYTES,
     MOST_DEPENDENCIES,
-    check_headers,
     check_json,
     check_moment,
     check_name,
     check_seconds,
     check_segment,
     check_text,
+    storable_text,
 )
 
 if TYPE_CHECKING:
     from tasks.attempt.job import Job
+
+Kept = TypeVar("Kept")
 
 MAX_RETRIES_LIMIT = 1_000_000  # what Celery's max_retries=None, "for ever", becomes
 DEFAULT_MAX_RETRIES = 3
@@ -47,33 +48,7 @@ PRIORITIES = range(10)
 # What is handed on from one job to the next is no payload of a caller's: it holds results, each within its own limits,
 # as arguments. All that goes with a message must stay below the 16 MiB that RabbitMQ 4 takes by default.
 HANDED_ON = {"max_bytes": 8 * 2**20, "max_depth": MAX_DEPTH + 8}
-CANVAS_LIMITS = {"max_bytes": 4 * 2**20, "max_depth": 4 * MAX_DEPTH}
 MOST_KEPT = 1020  # bytes of a name that stays in the row: the 255 characters of the API, of four bytes each
-
-# Options of Celery's that a message is built from again at every dispatch (celery.app.amqp, as_task_v2).
-DELIVERED_OPTIONS = (
-    "link",
-    "link_error",
-    "chain",
-    "chord",
-    "time_limit",
-    "soft_time_limit",
-    "expires",
-    "reply_to",
-    "shadow",
-    "replaced_task_nesting",
-    "ignore_result",
-)
-
-# What the platform adds to a message's headers, and what an earlier version has added.
-OUR_HEADERS = frozenset({DISPATCH_HEADER, "job_id"})
-# What Celery's protocol and its context of a running task call their own, and these.
-RESERVED_HEADERS = frozenset(
-    {name for name in dir(Context) if not name.startswith("__")}
-    | set(inspect.signature(AMQP.as_task_v2).parameters)
-    | OUR_HEADERS
-    | {"id", "task", "lang", "group", "timelimit", "origin", "stamps", "compression"}
-)
 
 
 def new_job(
@@ -108,7 +83,7 @@ def new_job(
         payload=arguments.payload,
         priority=priority,
         max_retries=_max_retries(options.get("max_retries"), handler),
-        delivery={**_delivery(options, arguments), **_own_id(task_id)},
+        delivery={**delivered(options, arguments), **_own_id(task_id)},
         project_id=_project(options.get("project")) or (parent.project_id if parent else None),
         metadata=check_json(options.get("metadata") or {}, "metadata"),
         message=_message(options.get("message")),
@@ -130,6 +105,50 @@ def new_job(
     return _with_successors(app, job, steps) if steps else job
 
 
+def refused(
+    app: Celery,
+    name: str,
+    args: Any,
+    kwargs: Any,
+    *,
+    task_id: str | None,
+    options: dict[str, Any],
+    failure: Failure,
+    bodies: Iterable[tuple[str, Mapping[str, Any]]] = (),
+) -> NewJob:
+    """What can be kept of a call that is not accepted, for a row that says why. Raises OwnerMissing."""
+    now = running_now(app)
+    parent = now.attempt if now is not None else None
+    given = _given(options)
+    errbacks = {name: given[name] for name in ("link_error",) if name in given}
+    owner = _owner({}, parent)
+    job = NewJob(
+        id=_or_else(uuid7(), lambda: _identifier(task_id)),
+        owner=_or_else(owner, lambda: _owner(given, parent)),
+        job_type=storable_text(name, MOST_KEPT),
+        queue=app.conf.task_default_queue,
+        payload=_or_else({}, lambda: check_json(arguments_to_payload(args, kwargs).payload, "payload")),
+        delivery=_or_else({}, lambda: {**delivered(errbacks, None), **_own_id(task_id)}),
+        parent_id=_or_else(None, lambda: _parent_id(given.get("parent_id"), parent)),
+        root_id=_or_else(None, lambda: _named(given.get("root_id"))) or (parent.root_id if parent else None),
+        group_id=_or_else(None, lambda: check_name(given["group_id"], "group_id")),
+        begins=tuple(group_id for group_id, _ in bodies),
+        joins=now is not None and task_id in now.joining,
+        refused=failure,
+    )
+    chain = canvases.after(job.id, given.get("chain") or ())
+    return _or_else(
+        job, lambda: _with_successors(app, job, [*chain, *(step for each in bodies for step in canvases.body(*each))])
+    )
+
+
+def _or_else(otherwise: Kept, make: Callable[[], Kept]) -> Kept:
+    try:
+        return make()
+    except Exception:  # noqa: BLE001 - of a call that is refused anything may be wrong, and nothing else is lost with it
+        return otherwise
+
+
 def accept(handler: Job, payload: JsonObject, owner: Owner, **wishes: Unpack[Wishes]) -> NewJob:
     """The job that somebody outside of Celery asks a handler for. Raises pydantic.ValidationError or InvalidValue.
 
@@ -149,7 +168,7 @@ def accept(handler: Job, payload: JsonObject, owner: Owner, **wishes: Unpack[Wis
             payload=arguments.payload,
             priority=_priority(defaults.get("priority")),
             max_retries=_max_retries(None, handler),
-            delivery=_delivery(defaults, arguments),
+            delivery=delivered(defaults, arguments),
             circuit_key=handler.circuit_of(arguments.payload),
         ),
         **said,
@@ -213,7 +232,7 @@ def changes(app: Celery, name: str, args: Any, kwargs: Any, asked: current.Asked
     handler: Any = app.tasks.get(name)
     arguments = arguments_of(handler, args, kwargs, HANDED_ON) if asked.has_arguments else None
     delivery: dict[str, Any] = {each: None for each in asked.options if each in DELIVERED_OPTIONS}
-    delivery |= _delivery(named, None)
+    delivery |= delivered(named, None)
     if arguments is not None:
         delivery[PASSING] = arguments.passing
     moved = {"queue", "exchange", "routing_key"} & named.keys()
@@ -322,55 +341,3 @@ def _queue(app: Celery, options: dict[str, Any], name: str, arguments: tuple[Any
     routed = app.amqp.router.route(wishes, options.get("route_name") or name, *arguments, handler)
     queue = routed.get("queue")
     return check_name(str(getattr(queue, "name", queue) or app.conf.task_default_queue), "the queue's name")
-
-
-def _expiry(value: Any) -> datetime:
-    if isinstance(value, str | datetime):
-        return check_moment(value, "expires")
-    return datetime.now(UTC) + check_seconds(value, "expires")
-
-
-def _own_headers(headers: Any) -> Any:
-    """The headers without those that Celery copies from the running task when it sends another in its place."""
-    copied = getattr(current_task.request, "headers", None) if current_task else None
-    if not copied or not isinstance(headers, Mapping):
-        return headers
-    return {name: value for name, value in headers.items() if name not in RESERVED_HEADERS or copied.get(name) != value}
-
-
-def _delivery(options: Mapping[str, Any], arguments: Arguments | None) -> dict[str, Any]:
-    kept = {name: options[name] for name in DELIVERED_OPTIONS if options.get(name)}
-    if options.get("expires") is not None:
-        kept["expires"] = options["expires"]  # 0 has a meaning, too
-    if arguments is not None and arguments.passing is not None:
-        kept[PASSING] = arguments.passing
-    kept |= {name: maybe_list(kept[name]) for name in ("link", "link_error") if name in kept}
-    if "expires" in kept:
-        kept["expires"] = _expiry(kept["expires"]).isoformat()
-    for name in ("time_limit", "soft_time_limit"):
-        if name in kept:
-            check_seconds(kept[name], name)
-    for name in ("reply_to", "shadow"):
-        if name in kept:
-            check_name(kept[name], name)
-    kept |= {name: check_name(str(options[name]), name) for name in PROPERTIES if options.get(name)}
-    plain: dict[str, Any] = {**to_plain(kept), **_headers(options)}
-    known = {"chain"} if isinstance(options.get("chain"), canvases.Rest) else set()
-    check_json(
-        {name: value for name, value in plain.items() if name not in known}, "the task's options", **CANVAS_LIMITS
-    )
-    return plain
-
-
-def _headers(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The headers and stamps, as messages have them."""
-    encoded: dict[str, Any] = {}
-    headers = to_headers(_own_headers(options.get("headers") or {}))
-    if headers:
-        encoded["headers"] = check_headers(headers, "headers", RESERVED_HEADERS)
-    stamped = maybe_list(options.get("stamped_headers"))
-    if stamped:
-        stamps = {stamp: options[stamp] for stamp in stamped if stamp in options}
-        check_headers(to_headers(stamps), "the stamps", RESERVED_HEADERS)
-        encoded |= {"stamped_headers": list(stamped), "stamps": to_header(stamps)}
-    return encoded

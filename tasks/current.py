@@ -10,7 +10,7 @@ from celery.exceptions import Retry
 
 from tasks import threads
 from tasks.progress import Reporter
-from tracking.models import Attempt, Changes, Failure, Fence, NewJob
+from tracking.models import Attempt, Changes, Fence, NewJob
 
 ATTRIBUTE = "running"
 
@@ -32,10 +32,10 @@ class Running:
 
     `successors` (chain, link) wait here for the attempt's outcome; `retry` is what the body asked for with it,
     `changes` what that means for the row, and `again` Celery's word for it: from then on the attempt ends with a retry;
-    `uncalled` is why a successor could not be called; `replacement` is what runs in the job's place, and `joining` are
-    the ids of further members of its chord; `since` is when its message reached this process, on the monotonic clock;
-    `settled`: its outcome is in the row, or nobody expects one any more; `is_over`: its body has ended, though one of
-    its threads may not have.
+    `uncalled` is a successor that Celery could not make a call of; `replacement` is what runs in the job's place, and
+    `joining` are the ids of further members of its chord; `since` is when its message reached this process, on the
+    monotonic clock; `settled`: its outcome is in the row, or nobody expects one any more; `is_over`: its body has
+    ended, though one of its threads may not have.
     """
 
     attempt: Attempt
@@ -45,7 +45,7 @@ class Running:
     retry: Asked | None = None
     again: Retry | None = None
     changes: Changes = field(default_factory=Changes)
-    uncalled: Failure | None = None
+    uncalled: NewJob | None = None
     replacement: list[NewJob] | None = None
     joining: set[str] = field(default_factory=set)
     settled: bool = False

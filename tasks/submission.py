@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 from uuid import UUID
 
 from celery import Celery
+from celery.exceptions import SoftTimeLimitExceeded
 
 from tasks import calls
 from tasks.broker.dispatcher import dispatcher
@@ -16,12 +17,15 @@ from tasks.broker.messages import celery_id
 from tracking import jobs, successors
 from tracking.admission.rule import Limits
 from tracking.crashpoints import SUBMITTED, crash_point
-from tracking.db import database
+from tracking.db import SQLAlchemyError, database
 from tracking.identifiers import job_id_of
-from tracking.models import JobRecord, NewJob, Scope, Submitted
+from tracking.models import Failure, JobRecord, NewJob, Scope, Submitted
 from tracking.states import FINISHED, Hold
 
+Judge = Callable[[Exception], Failure]
+
 _collected: ContextVar[list[NewJob] | None] = ContextVar("collected", default=None)
+_judge: ContextVar[Judge | None] = ContextVar("judge", default=None)
 _bodies: ContextVar[tuple[tuple[str, Mapping[str, Any]], ...]] = ContextVar("bodies", default=())
 
 
@@ -41,21 +45,41 @@ def send(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | None,
         # Task.retry sends the running task again: its row will wait for the new time, see signals.py.
         now.changes = calls.changes(app, name, args, kwargs, now.retry)
         return str(task_id)
-    bodies, _ = _bodies.get(), _bodies.set(())
-    job = calls.new_job(
-        app,
-        name,
-        args,
-        kwargs,
-        task_id=task_id,
-        options=options,
-        is_handed_on=collected is not None,
-        bodies=bodies,
-    )
+    try:
+        job = calls.new_job(
+            app,
+            name,
+            args,
+            kwargs,
+            task_id=task_id,
+            options=options,
+            is_handed_on=collected is not None,
+            bodies=_bodies.get(),
+        )
+    except Exception as error:  # noqa: BLE001 - raised again unless its row will tell it
+        return celery_id(keep_refused(app, name, args, kwargs, task_id=task_id, options=options, error=error))
+    _bodies.set(())
     if collected is not None:
         collected.append(job)
         return celery_id(job)
     return celery_id(submit(calls.with_successors(app, job), whole_organization(job)).job)
+
+
+def keep_refused(
+    app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | None, options: dict[str, Any], error: Exception
+) -> NewJob:
+    """Collect a call that is refused, so that its row fails with the reason, and what is sent beside it is sent.
+
+    Raises `error` unless the calls of this block are collected with their refusals.
+    """
+    collected, judge = _collected.get(), _judge.get()
+    bodies, _ = _bodies.get(), _bodies.set(())
+    if collected is None or judge is None or isinstance(error, SoftTimeLimitExceeded | SQLAlchemyError):
+        raise error
+    failure = judge(error)
+    job = calls.refused(app, name, args, kwargs, task_id=task_id, options=options, failure=failure, bodies=bodies)
+    collected.append(job)
+    return job
 
 
 def whole_organization(job: NewJob) -> Scope:
@@ -92,13 +116,17 @@ def dispatch(job: JobRecord) -> None:
 
 
 @contextmanager
-def collecting(into: list[NewJob]) -> Iterator[list[NewJob]]:
-    """Collect the jobs that are sent within the block instead of submitting them."""
-    token = _collected.set(into)
+def collecting(into: list[NewJob], judge: Judge | None = None) -> Iterator[list[NewJob]]:
+    """Collect the jobs that are sent within the block instead of submitting them.
+
+    `judge`: what is said of a call that is refused, which is collected as well; None: it raises.
+    """
+    token, judging = _collected.set(into), _judge.set(judge)
     try:
         yield into
     finally:
         _collected.reset(token)
+        _judge.reset(judging)
 
 
 def expect_body(group_id: str, body: Mapping[str, Any]) -> None:

@@ -56,7 +56,8 @@ class NewJob:
 
     One that `follows` a job, or a canvas group, is called with its result; see tracking.successors. `successors`: those
     that follow this one, and what follows them. `begins`: the groups of which it is the first member that is sent, each
-    the header of a chord. `joins`: it is a further member of a chord that runs already.
+    the header of a chord. `joins`: it is a further member of a chord that runs already. `refused`: why its call cannot
+    be accepted; its row fails with that.
     """
 
     id: UUID
@@ -86,6 +87,7 @@ class NewJob:
     successors: Sequence[NewJob] = ()
     begins: Sequence[str] = ()
     joins: bool = False
+    refused: Failure | None = None
 
 
 class Wishes(TypedDict, total=False):

@@ -1332,6 +1332,36 @@ WITH RECURSIVE lines AS (
 )
 SELECT organization_id FROM lines WHERE organization_id IS NOT NULL;
 
+-- reads/waiting.py MEMBERS
+SELECT id FROM jobs
+WHERE group_id = :'group_id' AND follows_group IS DISTINCT FROM :'group_id'
+ORDER BY group_index, id;
+
+-- reads/waiting.py ARE_WAITING
+SELECT (EXISTS (SELECT FROM jobs AS waiting WHERE waiting.follows = jobs.id AND waiting.hold = 'dependency')
+                OR EXISTS (SELECT FROM jobs AS waiting
+                           WHERE waiting.follows_group = jobs.group_id AND waiting.hold = 'dependency')) FROM jobs WHERE id = :'id' AND status IN ('succeeded', 'failed', 'cancelled');
+
+-- reads/waiting.py LEFT_BEHIND
+SELECT ended.id FROM jobs AS waiting JOIN jobs AS ended ON ended.id = waiting.follows
+WHERE waiting.hold = 'dependency' AND ended.status IN ('succeeded', 'failed', 'cancelled')
+UNION
+SELECT ended.id
+FROM (SELECT DISTINCT follows_group FROM jobs WHERE hold = 'dependency' AND follows_group IS NOT NULL) AS waiting
+JOIN jobs AS ended ON ended.group_id = waiting.follows_group
+WHERE ended.status IN ('failed', 'cancelled')
+  AND ended.follows_group IS DISTINCT FROM waiting.follows_group
+LIMIT :'batch';
+
+-- reads/waiting.py INCOMPLETE_HEADERS
+SELECT DISTINCT body.follows_group FROM jobs AS body
+WHERE body.hold = 'dependency' AND body.follows_group IS NOT NULL
+  AND body.created_at < clock_timestamp() - CAST(:'age' AS interval)
+  AND NOT EXISTS (SELECT FROM jobs AS member
+                  WHERE member.group_id = body.follows_group AND member.status IN ('queued', 'running', 'retrying')
+                    AND member.follows_group IS DISTINCT FROM body.follows_group)
+LIMIT :'batch';
+
 -- retention.py _KINDS
 WITH RECURSIVE kinds AS (
     (SELECT job_type, status FROM jobs WHERE completed_at IS NOT NULL ORDER BY job_type, status LIMIT 1)
@@ -1424,6 +1454,10 @@ WITH asked AS (
     FROM created WHERE is_new)
 SELECT * FROM created WHERE is_new;
 
+-- successors.py KNOWN
+SELECT coalesce(organization_id = :'organization_id'
+          AND (follows = ANY(CAST(:'by' AS uuid[])) OR follows_group = ANY(CAST(:'by_groups' AS text[]))), false) AS is_planned FROM jobs WHERE id = :'id';
+
 -- successors.py CALL
 WITH locked AS (
     SELECT id, status AS from_status, hold AS held, error_type AS why FROM jobs WHERE id = :'id' AND organization_id = :'organization_id'
@@ -1492,16 +1526,6 @@ SELECT *,
         WHERE job_id = jobs.id AND to_status = jobs.status ORDER BY history.id DESC LIMIT 1) AS exception
 FROM jobs WHERE id = :'id' AND status IN ('succeeded', 'failed', 'cancelled');
 
--- successors.py MEMBERS
-SELECT id FROM jobs
-WHERE group_id = :'group_id' AND follows_group IS DISTINCT FROM :'group_id'
-ORDER BY group_index, id;
-
--- successors.py ARE_WAITING
-SELECT (EXISTS (SELECT FROM jobs AS waiting WHERE waiting.follows = jobs.id AND waiting.hold = 'dependency')
-                OR EXISTS (SELECT FROM jobs AS waiting
-                           WHERE waiting.follows_group = jobs.group_id AND waiting.hold = 'dependency')) FROM jobs WHERE id = :'id' AND status IN ('succeeded', 'failed', 'cancelled');
-
 -- successors.py FOLLOWERS
 SELECT id FROM jobs
 WHERE follows_group = :'group_id' AND hold = 'dependency' AND id IS DISTINCT FROM CAST(:'id' AS uuid)
@@ -1539,23 +1563,3 @@ WITH RECURSIVE doomed AS (
     FROM moved
 )
 SELECT * FROM moved;
-
--- successors.py LEFT_BEHIND
-SELECT ended.id FROM jobs AS waiting JOIN jobs AS ended ON ended.id = waiting.follows
-WHERE waiting.hold = 'dependency' AND ended.status IN ('succeeded', 'failed', 'cancelled')
-UNION
-SELECT ended.id
-FROM (SELECT DISTINCT follows_group FROM jobs WHERE hold = 'dependency' AND follows_group IS NOT NULL) AS waiting
-JOIN jobs AS ended ON ended.group_id = waiting.follows_group
-WHERE ended.status IN ('failed', 'cancelled')
-  AND ended.follows_group IS DISTINCT FROM waiting.follows_group
-LIMIT :'batch';
-
--- successors.py INCOMPLETE_HEADERS
-SELECT DISTINCT body.follows_group FROM jobs AS body
-WHERE body.hold = 'dependency' AND body.follows_group IS NOT NULL
-  AND body.created_at < clock_timestamp() - CAST(:'age' AS interval)
-  AND NOT EXISTS (SELECT FROM jobs AS member
-                  WHERE member.group_id = body.follows_group AND member.status IN ('queued', 'running', 'retrying')
-                    AND member.follows_group IS DISTINCT FROM body.follows_group)
-LIMIT :'batch';

@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, Row, text
+from uuid_utils.compat import uuid7
 
 from tracking import groups
-from tracking.admission.rule import ACTOR, BY_ADMISSION, FIRST_HOLD, IS_GATED, Limits, is_followed, let_through
-from tracking.jobs.submit import columns, revoked_by, submission, unless_revoked
+from tracking.admission.rule import ACTOR, BY_ADMISSION, FIRST_HOLD, IS_GATED, Limits, let_through
+from tracking.errors import UnknownDependency
+from tracking.jobs.submit import columns, revoked_by, submission, unknown_dependencies, unless_revoked
 from tracking.jobs.submit import submit as accept
 from tracking.models import UNCALLED, Failure, JobRecord, JsonObject, NewJob, Scope, Submitted
 from tracking.schema import jobs
 from tracking.sql import listed, logged, move, record
-from tracking.states import ACTIVE, FINISHED, WAITING, Event, Status
+from tracking.states import FINISHED, WAITING, Event, Status
 from tracking.values import MESSAGE_BYTES, bounded
 
 BATCH = 500  # rows in one statement: none may take long
@@ -74,15 +75,12 @@ def call(connection: Connection, job: NewJob, limits: Limits, by: Collection[UUI
     """Give a planned job its arguments and what follows it, and let it run; `by`: the job or group that it followed.
 
     One that had ended with its predecessor runs after all; one that somebody has cancelled stays cancelled. None when
-    there is no such row, or it has been called before.
+    there is no such row, or it has been called before. Raises UnknownDependency or InvalidValue as `jobs.submit` does.
     """
-    parameters = {
-        **submission(job),
-        **limits.parameters,
-        "by": [each for each in by if isinstance(each, UUID)],
-        "by_groups": [each for each in by if isinstance(each, str)],
-    }
-    row = connection.execute(CALL, parameters).first()
+    unknown = unknown_dependencies(connection, job, Scope(job.owner.organization_id, None))
+    if unknown:
+        raise UnknownDependency(f"there is no job {unknown[0]} to depend on", job_ids=unknown)
+    row = connection.execute(CALL, {**submission(job), **limits.parameters, **_followed(by)}).first()
     if row is None:
         return None
     _accompany(connection, job)
@@ -131,37 +129,25 @@ def end_bodies(connection: Connection, group_id: str, failure: Failure) -> list[
     return _end(connection, bodies, Status.FAILED, failure)
 
 
+def refuse(connection: Connection, job: NewJob, failure: Failure, by: Collection[UUID | str]) -> list[Ended]:
+    """Fail a job that cannot be accepted, and what waits for it; `by`: the job or group that it was to follow.
+
+    The row that was planned for it says so, or else a new one, under another id when its own is taken.
+    """
+    known = connection.execute(
+        KNOWN, {"id": job.id, "organization_id": job.owner.organization_id, **_followed(by)}
+    ).first()
+    if known is None or not known.is_planned:
+        job = replace(job, id=job.id if known is None else uuid7(), follows=job.parent_id)
+        plan(connection, [job])
+    _accompany(connection, job)
+    return [*_end(connection, [job.id], Status.FAILED, failure, calls=False), *end_refused(connection, job, failure)]
+
+
 def end_refused(connection: Connection, job: NewJob, failure: Failure) -> list[Ended]:
     """Fail what waits for a job that was not accepted: its own successors, and the bodies of its group."""
     bodies = end_bodies(connection, job.group_id, failure) if job.group_id is not None else []
     return [*_end(connection, [each.id for each in job.successors], Status.FAILED, failure, calls=False), *bodies]
-
-
-def incomplete_headers(connection: Connection, age: timedelta, batch: int) -> list[str]:
-    """Groups of which no member is left to end, and whose bodies have waited for `age`: not all members were sent.
-
-    Or one of them was no new job: its signature had been frozen, and sent in another canvas before.
-    """
-    return list(connection.execute(INCOMPLETE_HEADERS, {"age": age, "batch": batch}).scalars())
-
-
-def awaited(connection: Connection, job: JobRecord) -> list[UUID]:
-    """The jobs whose results a job will be called with; none when it was, or is no successor."""
-    if job.follows is not None:
-        return [job.follows]
-    if job.follows_group is None:
-        return []
-    return list(connection.execute(MEMBERS, {"group_id": job.follows_group}).scalars())
-
-
-def are_waiting(connection: Connection, job_id: UUID) -> bool:
-    """Whether a job is over that others still wait for, itself or as a member of its group."""
-    return bool(connection.execute(ARE_WAITING, {"id": job_id}).scalar())
-
-
-def left_behind(connection: Connection, batch: int) -> list[UUID]:
-    """Jobs that are over and have successors that still wait for them."""
-    return list(connection.execute(LEFT_BEHIND, {"batch": batch}).scalars())
 
 
 def _accompany(connection: Connection, job: NewJob) -> None:
@@ -171,6 +157,14 @@ def _accompany(connection: Connection, job: NewJob) -> None:
     for joined in (each.group_id for each in (job, *job.successors) if each.joins):
         if joined is not None:
             groups.grow(connection, joined)
+
+
+def _followed(by: Collection[UUID | str]) -> dict[str, Any]:
+    """The jobs and groups in `by` as the statements want them."""
+    return {
+        "by": [each for each in by if isinstance(each, UUID)],
+        "by_groups": [each for each in by if isinstance(each, str)],
+    }
 
 
 def _end_chain(connection: Connection, culprit: Row[Any]) -> list[Ended]:
@@ -277,6 +271,11 @@ PLAN = text(
 # What the caller has just sent does not come back: what is left of a long chain takes longer than all the rest.
 _ALL_BUT_SENT = ", ".join(name for name in jobs.c.keys() if name not in {"payload", "delivery"})  # noqa: SIM118 - SQLAlchemy's public name
 
+_IS_PLANNED = """organization_id = :organization_id
+          AND (follows = ANY(CAST(:by AS uuid[])) OR follows_group = ANY(CAST(:by_groups AS text[])))"""
+
+KNOWN = text(f"SELECT coalesce({_IS_PLANNED}, false) AS is_planned FROM jobs WHERE id = :id")
+
 _RUNS = f"(from_status IN ({listed(WAITING)}) OR why = '{UNCALLED}')"
 
 CALL = text(
@@ -297,8 +296,7 @@ CALL = text(
             cancel_requested_at = CASE WHEN {_RUNS} THEN NULL ELSE jobs.cancel_requested_at END,
             completed_at = CASE WHEN {_RUNS} THEN NULL ELSE jobs.completed_at END""",
         f"jsonb_build_object('hold', CASE WHEN {IS_GATED} THEN hold ELSE held END)",
-        find="""id = :id AND organization_id = :organization_id
-          AND (follows = ANY(CAST(:by AS uuid[])) OR follows_group = ANY(CAST(:by_groups AS text[])))""",
+        find=f"id = :id AND {_IS_PLANNED}",
         read="hold AS held, error_type AS why",
         beside="""(SELECT CAST(:id AS uuid) AS id, CAST(:organization_id AS text) AS organization_id,
                              'queued' AS status, 0 AS attempt, CAST(:priority AS int) AS priority,
@@ -322,15 +320,6 @@ CULPRIT = text(
             WHERE job_id = jobs.id AND to_status = jobs.status ORDER BY history.id DESC LIMIT 1) AS exception
     FROM jobs WHERE id = :id AND status IN ({listed(FINISHED)})"""
 )
-
-MEMBERS = text(
-    """
-    SELECT id FROM jobs
-    WHERE group_id = :group_id AND follows_group IS DISTINCT FROM :group_id
-    ORDER BY group_index, id"""
-)
-
-ARE_WAITING = text(f"""SELECT {is_followed("jobs")} FROM jobs WHERE id = :id AND status IN ({listed(FINISHED)})""")
 
 FOLLOWERS = text(
     """
@@ -366,28 +355,4 @@ END = text(
         by=BY_ADMISSION,
         kept="CAST(:kept AS jsonb)",
     )
-)
-
-LEFT_BEHIND = text(
-    f"""
-    SELECT ended.id FROM jobs AS waiting JOIN jobs AS ended ON ended.id = waiting.follows
-    WHERE waiting.hold = 'dependency' AND ended.status IN ({listed(FINISHED)})
-    UNION
-    SELECT ended.id
-    FROM (SELECT DISTINCT follows_group FROM jobs WHERE hold = 'dependency' AND follows_group IS NOT NULL) AS waiting
-    JOIN jobs AS ended ON ended.group_id = waiting.follows_group
-    WHERE ended.status IN ('{Status.FAILED}', '{Status.CANCELLED}')
-      AND ended.follows_group IS DISTINCT FROM waiting.follows_group
-    LIMIT :batch"""
-)
-
-INCOMPLETE_HEADERS = text(
-    f"""
-    SELECT DISTINCT body.follows_group FROM jobs AS body
-    WHERE body.hold = 'dependency' AND body.follows_group IS NOT NULL
-      AND body.created_at < clock_timestamp() - CAST(:age AS interval)
-      AND NOT EXISTS (SELECT FROM jobs AS member
-                      WHERE member.group_id = body.follows_group AND member.status IN ({listed(ACTIVE)})
-                        AND member.follows_group IS DISTINCT FROM body.follows_group)
-    LIMIT :batch"""
 )

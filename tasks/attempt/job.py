@@ -20,6 +20,7 @@ from tasks import calls, current, submission
 from tasks.arguments import is_call
 from tasks.attempt import tracing
 from tasks.attempt.exceptions import PayloadError, is_of_arguments, rejection
+from tasks.broker.messages import celery_id
 from tasks.current import Asked
 from tasks.options import check_options
 from tasks.payloads import completed, unsendable
@@ -119,6 +120,18 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
         return persist(
             lambda: _is_current(attempt), patience=ANSWER_PATIENCE, defer_interrupt=True, job_id=str(attempt.job_id)
         )
+
+    def apply_async(
+        self, args: Any = None, kwargs: Any = None, task_id: str | None = None, *more: Any, **options: Any
+    ) -> Any:
+        """Celery's; what follows a job and does not fit the handler's signature gets a row that says so."""
+        try:
+            return super().apply_async(args, kwargs, task_id, *more, **options)
+        except TypeError as error:
+            kept = submission.keep_refused(
+                self.app, self.name, args, kwargs, task_id=task_id, options=options, error=error
+            )
+            return self.AsyncResult(celery_id(kept))
 
     def retry(  # noqa: PLR0917 - Celery's signature
         self,

@@ -27,6 +27,7 @@ from tracking.errors import IdempotencyConflict, InvalidValue, UnknownDependency
 from tracking.identifiers import job_id_of
 from tracking.models import UNCALLED, Failure, JobRecord, NewJob, Outcome, Owner, Settled
 from tracking.ownership import acting_as
+from tracking.reads import waiting
 from tracking.states import Status
 from tracking.successors import Ended
 from tracking.values import MESSAGE_BYTES, storable_text
@@ -39,18 +40,21 @@ HEADER_PATIENCE = timedelta(hours=1)  # since the submit of a body; then nobody 
 INCOMPLETE = Failure("ChordError", "its header was never sent completely")
 
 
-def collect(publish: Callable[[], Any]) -> Any:
-    """Let Celery send successors of the running task: they wait for its outcome, and what cannot be sent fails then."""
+def collect(publish: Callable[..., Any], *args: Any, **options: Any) -> Any:
+    """Let Celery send successors of the running task: they wait for its outcome, and what cannot be sent fails then.
+
+    `publish` is a method of their signature.
+    """
     now = current.of(current_task.request)
-    with submission.collecting(now.successors if now is not None else []):
+    with submission.collecting(now.successors if now is not None else [], _failure):
         try:
-            return publish()
+            return publish(*args, **options)
         except (SoftTimeLimitExceeded, SQLAlchemyError):
             raise
         except Exception as error:
             if now is None:
                 raise
-            now.uncalled = _failure(error)
+            now.uncalled = _uncalled(publish.__self__, error)  # type: ignore[attr-defined]
             log.exception("successor.uncallable")
             return None
 
@@ -70,7 +74,7 @@ def follow(
     if settled.status is Status.SUCCEEDED:
         called = submit(connection, now.successors, by=[job_id])
         if now.uncalled is not None:
-            _errbacks_of(successors.end_uncalled(connection, job_id, now.uncalled))
+            called += _end_uncalled(connection, job_id, now.uncalled)
         return called + (_complete_chord(connection, request, now) if request.chord and now.attempt.group_id else [])
     if outcome.kind == "replaced":
         return submit(connection, now.replacement or [], by=[job_id])
@@ -90,7 +94,7 @@ def end_elsewhere(connection: Connection, settled: Settled) -> list[JobRecord]:
 def ended_with(job_id: UUID) -> list[JobRecord]:
     """End what waited for a job whose end is in its row already; returns the errbacks of those."""
     with database().autocommit() as connection:
-        if not successors.are_waiting(connection, job_id):
+        if not waiting.are_waiting(connection, job_id):
             return []
     with database().begin() as connection:
         return submit(connection, _end_successors(connection, job_id))
@@ -107,7 +111,7 @@ def submit(connection: Connection, collected: Iterable[NewJob], by: Collection[U
 def left_behind() -> list[JobRecord]:
     """End the successors that nobody has called as a crash came between, or somebody else; returns the errbacks."""
     with database().autocommit() as connection:
-        ended = list(successors.left_behind(connection, BATCH))
+        ended = list(waiting.left_behind(connection, BATCH))
     found: list[JobRecord] = []
     for job_id in ended:
         with alone("successors.failed", job_id=str(job_id)):
@@ -118,7 +122,7 @@ def left_behind() -> list[JobRecord]:
 def of_incomplete_headers() -> list[JobRecord]:
     """End the bodies whose headers were never sent completely; returns the errbacks."""
     with database().autocommit() as connection:
-        incomplete = list(successors.incomplete_headers(connection, HEADER_PATIENCE, BATCH))
+        incomplete = list(waiting.incomplete_headers(connection, HEADER_PATIENCE, BATCH))
     found: list[JobRecord] = []
     for group_id in incomplete:
         with alone("headers.failed", group_id=group_id):
@@ -136,19 +140,22 @@ def _end(connection: Connection, request: Any, outcome: Outcome, settled: Settle
 
 def _submit_one(connection: Connection, job: NewJob, limits: Limits, by: Collection[UUID | str]) -> list[JobRecord]:
     """The job that was called or accepted; the errbacks instead when it was refused; nothing when it was before."""
-    called = successors.call(connection, job, limits, by) if by else None
-    if called is not None:
-        return [called]
+    if job.refused is not None:
+        return submit(connection, _refused(connection, job, job.refused, by))
     try:
+        called = successors.call(connection, job, limits, by) if by else None
+        if called is not None:
+            return [called]
         job = calls.with_successors(process.app(), job)
         submitted = successors.submit(connection, job, limits, scope=submission.whole_organization(job))
     except (IdempotencyConflict, InvalidValue, UnknownDependency) as error:
-        return submit(connection, _refused(connection, job, _failure(error)))
+        return submit(connection, _refused(connection, job, _failure(error), by))
     if submitted.created:
         return [submitted.job]
     if submitted.job.root_id == (job.root_id or job.id):
         return []
-    return submit(connection, _refused(connection, job, _end_of_other_canvas(connection, submitted.job)))
+    failure = _end_of_other_canvas(connection, submitted.job)
+    return submit(connection, _errbacks_of_refused(job, failure, successors.end_refused(connection, job, failure)))
 
 
 def _end_of_other_canvas(connection: Connection, job: JobRecord) -> Failure:
@@ -159,11 +166,34 @@ def _end_of_other_canvas(connection: Connection, job: JobRecord) -> Failure:
     return _failure(IdempotencyConflict(f"the id {job.id} was used in another canvas"))
 
 
-def _refused(connection: Connection, job: NewJob, failure: Failure) -> list[NewJob]:
-    """End what was to follow a successor that gets no row, for this reason; returns its errbacks and theirs."""
+def _refused(connection: Connection, job: NewJob, failure: Failure, by: Collection[UUID | str]) -> list[NewJob]:
+    """Write that a successor was not accepted, for this reason; returns its errbacks, and those of what followed it."""
     log.error("successor.refused", job_id=str(job.id), job_type=job.job_type, error=failure.type)
-    ended = successors.end_refused(connection, job, failure)
+    return _errbacks_of_refused(job, failure, successors.refuse(connection, job, failure, by))
+
+
+def _errbacks_of_refused(job: NewJob, failure: Failure, ended: Sequence[Ended]) -> list[NewJob]:
     return [*_called_of(job, job.owner, job.delivery.get("link_error"), failure.exception or {}), *_errbacks_of(ended)]
+
+
+def _uncalled(sent: Any, error: Exception) -> NewJob:
+    """What is left of a signature that Celery could not make calls of."""
+    return calls.refused(
+        process.app(),
+        sent.task,
+        sent.args,
+        sent.kwargs,
+        task_id=sent.options.get("task_id"),
+        options=sent.options,
+        failure=_failure(error),
+    )
+
+
+def _end_uncalled(connection: Connection, job_id: UUID, uncalled: NewJob) -> list[JobRecord]:
+    """Fail what still waits for a job that has succeeded; when nothing did, a row of its own tells the reason."""
+    failure = uncalled.refused or Failure(UNCALLED, "")
+    ended = successors.end_uncalled(connection, job_id, failure)
+    return submit(connection, _errbacks_of(ended) if ended else [uncalled])
 
 
 def _complete_chord(connection: Connection, request: Any, now: current.Running) -> list[JobRecord]:
@@ -172,7 +202,7 @@ def _complete_chord(connection: Connection, request: Any, now: current.Running) 
     results = groups.results(connection, group_id)
     if results is None:
         return []
-    with submission.collecting([]) as collected:
+    with submission.collecting([], _failure) as collected:
         try:
             signature(request.chord, app=process.app()).delay(from_plain(results))
         except (SoftTimeLimitExceeded, SQLAlchemyError):
@@ -223,7 +253,7 @@ def _errbacks(request: Any, outcome: Outcome) -> list[NewJob]:
 
 def _called(request: Any, exception: Any, traceback: str | None) -> list[NewJob]:
     backend: Any = process.app().backend
-    with submission.collecting([]) as collected:
+    with submission.collecting([], _failure) as collected:
         try:
             backend.call_errbacks(request, backend.exception_to_python(exception), traceback)
         except (SoftTimeLimitExceeded, SQLAlchemyError):

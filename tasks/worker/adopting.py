@@ -17,6 +17,7 @@ import pydantic
 import structlog
 
 from tasks import calls, process, submission
+from tasks.delivery import OUR_HEADERS, RESERVED_HEADERS
 from tasks.options import KNOWN
 from tasks.worker import dead_letters
 from tasks.worker.answering import Answers
@@ -122,7 +123,7 @@ class Call:
         # The arguments of Celery's own tasks are signatures, too.
         signatures = [embedded, args, kwargs] if self.headers.task.startswith("celery.") else [embedded]
         for stamp in self.headers.stamped_headers or ():
-            if stamp in calls.RESERVED_HEADERS or stamp in KNOWN:
+            if stamp in RESERVED_HEADERS or stamp in KNOWN:
                 raise InvalidValue(f"it must not have a stamp of the name {stamp!r}")
         named = _options_of_ours(signatures)
         if named is not None:
@@ -174,7 +175,7 @@ def first_fault(error: pydantic.ValidationError) -> str:
 
 def foreign_headers(headers: Mapping[str, Any], fields: Mapping[str, Any]) -> tuple[ForeignHeaders, dict[str, Any]]:
     """What a call says besides its arguments, and what else its sender has put into the headers."""
-    celery = calls.RESERVED_HEADERS - calls.OUR_HEADERS
+    celery = RESERVED_HEADERS - OUR_HEADERS
     others = {
         name: value for name, value in headers.items() if name not in celery and not name.startswith(BROKERS_HEADERS)
     }

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from tasks import Job, current
 from tasks.attempt.job import _percent, _share_of_steps
-from tasks.calls import RESERVED_HEADERS, new_job
+from tasks.calls import new_job
+from tasks.delivery import RESERVED_HEADERS
 from tasks.progress import Reporter
 from tests.properties import UNHURRIED
 from tests.servers import Servers

@@ -17,7 +17,7 @@ from tracking.admission.rule import UNLIMITED
 from tracking.db import Database
 from tracking.errors import IllegalMove
 from tracking.models import Failure, JobRecord, NewJob
-from tracking.reads import explain, lists
+from tracking.reads import explain, lists, waiting
 from tracking.states import Hold, Status
 
 
@@ -246,14 +246,14 @@ def test_the_sweep_finds_what_was_left_behind(tracked: Tracked) -> None:
     member = plan(tracked, new_job(follows_group="g"), group_id="g")
     tracked.submit(group_id="g")
     chain(tracked, 2)
-    assert successors.left_behind(tracked.connection, 10) == []
+    assert waiting.left_behind(tracked.connection, 10) == []
     tracked.fail(tracked.start(head))
     tracked.fail(tracked.start(member))
-    found = successors.left_behind(tracked.connection, 10)
+    found = waiting.left_behind(tracked.connection, 10)
     assert set(found) == {head.id, member.id}
     for job_id in found:
         successors.end(tracked.connection, job_id)
-    assert successors.left_behind(tracked.connection, 10) == []
+    assert waiting.left_behind(tracked.connection, 10) == []
 
 
 def test_the_body_of_a_header_with_a_member_of_another_canvas_fails(tracked: Tracked) -> None:
@@ -262,7 +262,7 @@ def test_the_body_of_a_header_with_a_member_of_another_canvas_fails(tracked: Tra
     member = plan(tracked, new_job(follows_group="g"), group_id="g")
     tracked.end(tracked.start(member))
     assert groups.results(tracked.connection, "g") is None
-    assert successors.incomplete_headers(tracked.connection, timedelta(0), 10) == ["g"]
+    assert waiting.incomplete_headers(tracked.connection, timedelta(0), 10) == ["g"]
 
 
 def test_the_body_of_a_header_that_was_never_sent_completely_fails(tracked: Tracked) -> None:
@@ -271,10 +271,10 @@ def test_the_body_of_a_header_that_was_never_sent_completely_fails(tracked: Trac
     member = plan(tracked, body, group_id="g")
     hour = timedelta(hours=1)
     none = timedelta(0)
-    assert successors.incomplete_headers(tracked.connection, none, 10) == []
+    assert waiting.incomplete_headers(tracked.connection, none, 10) == []
     tracked.end(tracked.start(member))
-    assert successors.incomplete_headers(tracked.connection, hour, 10) == []
-    assert successors.incomplete_headers(tracked.connection, none, 10) == ["g"]
+    assert waiting.incomplete_headers(tracked.connection, hour, 10) == []
+    assert waiting.incomplete_headers(tracked.connection, none, 10) == ["g"]
     ended = successors.end_bodies(tracked.connection, "g", Failure("ChordError", "never sent"))
     assert [each.job.id for each in ended] == [body.id]
 

@@ -26,7 +26,7 @@ def submit(connection: Connection, job: NewJob, limits: Limits, *, scope: Scope 
     other arguments, UnknownDependency when it depends on a job outside of `scope` (None: its owner's own), and
     InvalidValue when it depends on itself.
     """
-    unknown = _unknown_dependencies(connection, job, scope or Scope(job.owner.organization_id, job.owner.user_id))
+    unknown = unknown_dependencies(connection, job, scope or Scope(job.owner.organization_id, job.owner.user_id))
     if not unknown:
         row = run(connection, SUBMIT, {**submission(job), **limits.parameters})
         if row is not None:
@@ -94,7 +94,8 @@ def _identity(job: NewJob) -> dict[str, Any]:
     return {name: given[name] for name in names}
 
 
-def _unknown_dependencies(connection: Connection, job: NewJob, scope: Scope) -> Sequence[UUID]:
+def unknown_dependencies(connection: Connection, job: NewJob, scope: Scope) -> Sequence[UUID]:
+    """What the job depends on and is not in `scope`. Raises InvalidValue when it depends on itself."""
     if not job.depends_on:
         return ()
     if job.id in job.depends_on:

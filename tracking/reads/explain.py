@@ -8,12 +8,12 @@ from uuid import UUID
 
 from sqlalchemy import Connection, func, literal, select, text
 
-from tracking import successors, workers
+from tracking import workers
 from tracking.admission import circuits, organizations, pauses, turns
 from tracking.admission.rule import Limits, blocked_by, is_before, is_served, next_hold
 from tracking.errors import JobNotFound
 from tracking.models import JobRecord, Scope
-from tracking.reads import lists, reasons
+from tracking.reads import lists, reasons, waiting
 from tracking.reads.reasons import Awaited, Reason
 from tracking.schema import IN_FLIGHT
 from tracking.sql import SCOPE, listed
@@ -97,7 +97,7 @@ def _line(
 
 
 def _dependency(connection: Connection, job: JobRecord, scope: Scope) -> Iterator[Reason]:
-    awaited = successors.awaited(connection, job)
+    awaited = waiting.awaited(connection, job)
     if not awaited and job.attempt == 0:  # else it has started, so they were fulfilled
         awaited = job.depends_on
     if not awaited:
