@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
@@ -17,6 +18,7 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from tracking.errors import ConfigurationError
 from tracking.settings import Settings, settings
 
 # What those who have a connection, or want one, may see of SQLAlchemy: nobody else imports it.
@@ -43,6 +45,8 @@ __all__ = [
 
 HEAD_START = 0.5  # seconds: a server that is there ends a statement that is too slow before we take it for silent
 MIGRATION_LOCK = 0x63656C65  # "cele"; any constant will do, it only has to be ours
+MIGRATION_PATIENCE = 3600.0  # seconds to wait for another process that migrates
+MIGRATION_POLL = 0.2  # seconds between two looks whether it is done
 
 
 class Outage(Enum):
@@ -184,17 +188,34 @@ def takes_writes(connection: Connection) -> bool:
 
 
 def migrate(url: str) -> None:
-    """Bring the schema to the newest version; safe to run from several processes at once."""
+    """Bring the schema to the newest version; safe to run from several processes at once.
+
+    Raises ConfigurationError when another one has been at it for MIGRATION_PATIENCE seconds.
+    """
     from alembic import command  # noqa: PLC0415 - an eighth of the time that every process takes to start,
     from alembic.config import Config  # noqa: PLC0415 - and one in a thousand migrates
 
     with create_engine(url, poolclass=NullPool).connect() as connection:
-        connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": MIGRATION_LOCK})
-        connection.commit()
+        _lock_migrations(connection)
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+
+
+def _lock_migrations(connection: Connection) -> None:
+    """Be the one who migrates, for as long as the session lasts.
+
+    By asking again and again: who waits within a statement has a snapshot, and whoever builds an index CONCURRENTLY
+    waits for the end of each.
+    """
+    deadline = time.monotonic() + MIGRATION_PATIENCE
+    while not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": MIGRATION_LOCK}).scalar():
+        connection.commit()
+        if time.monotonic() > deadline:
+            raise ConfigurationError("another process has been migrating this database for an hour")
+        time.sleep(MIGRATION_POLL)
+    connection.commit()
 
 
 def run(connection: Connection, sql: str, parameters: dict[str, Any]) -> Any:

@@ -899,7 +899,7 @@ SELECT * FROM jobs
 WHERE status IN ('queued', 'retrying') AND hold IS NULL AND dispatched_at IS NULL
   AND (status = 'queued' AND started_at IS NOT NULL
        OR updated_at <= clock_timestamp() - CAST(:'age' AS interval))
-ORDER BY updated_at
+ORDER BY created_at
 LIMIT :'limit';
 
 -- jobs/dispatch.py MARK_DISPATCHED

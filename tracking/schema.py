@@ -37,6 +37,15 @@ def _one_of(column: str, values: type[Status | Hold] | tuple[str, ...]) -> str:
     return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
 
 
+def _vacuumed_after(dead_rows: int) -> dict[str, str]:
+    """Have a table vacuumed after so many dead rows, and without pauses: the default waits for a fifth of all rows."""
+    return {
+        "autovacuum_vacuum_scale_factor": "0",
+        "autovacuum_vacuum_threshold": str(dead_rows),
+        "autovacuum_vacuum_cost_delay": "0",
+    }
+
+
 IS_ACTIVE = text(_one_of("status", ACTIVE))
 IS_WAITING = _one_of("status", WAITING)
 # A job that holds one of its organization's slots: it was sent or runs, or it was cancelled and its body still runs.
@@ -110,8 +119,8 @@ jobs = Table(
     CheckConstraint("status <> 'running' OR started_at IS NOT NULL", name="jobs_started_when_running"),
     CheckConstraint("started_at >= created_at", name="jobs_started_after_created"),
     CheckConstraint("completed_at >= created_at AND completed_at >= started_at", name="jobs_completed_after_started"),
-    # list; list of one user, one project, one type, one status
-    Index("jobs_by_organization", "organization_id", "created_at", "id"),
+    # list, and list of one type; list of one user, of one project, of what failed or was cancelled
+    Index("jobs_listed", "organization_id", "created_at", "id", postgresql_include=["job_type"]),
     Index("jobs_by_user", "organization_id", "user_id", "created_at", "id"),
     Index(
         "jobs_by_project",
@@ -121,9 +130,24 @@ jobs = Table(
         "id",
         postgresql_where=text("project_id IS NOT NULL"),
     ),
-    Index("jobs_by_type", "organization_id", "job_type", "created_at", "id"),
+    Index(
+        "jobs_ended_badly",
+        "organization_id",
+        "status",
+        "created_at",
+        "id",
+        postgresql_where=text(_one_of("status", (Status.FAILED, Status.CANCELLED))),
+    ),
     # recent and stats: what is active stays small however long the history is
-    Index("jobs_active", "organization_id", "created_at", "id", postgresql_where=IS_ACTIVE),
+    Index(
+        "jobs_unfinished",
+        "organization_id",
+        text("priority DESC"),
+        "created_at",
+        "id",
+        postgresql_include=["status", "hold"],
+        postgresql_where=IS_ACTIVE,
+    ),
     # recent, stats of the last hour, history
     Index("jobs_finished", "organization_id", "completed_at", "id", postgresql_where=text("completed_at IS NOT NULL")),
     # the same key of the same user is the same job
@@ -135,11 +159,12 @@ jobs = Table(
         unique=True,
         postgresql_where=text("idempotency_key IS NOT NULL"),
     ),
-    # upkeep: what is due, what was accepted but never sent, whose worker may be dead
+    # upkeep: what is due, what was accepted but never sent, whose worker may be dead. Not by updated_at: no change of a
+    # row whose index has a changed column is HOT, not even of a row that is not in the index.
     Index("jobs_due", "due_at", postgresql_where=text("hold IN ('schedule', 'backoff')")),
     Index(
-        "jobs_undispatched",
-        "updated_at",
+        "jobs_unsent",
+        "created_at",
         postgresql_where=text(f"{IS_WAITING} AND hold IS NULL AND dispatched_at IS NULL"),
     ),
     # admission: who holds a slot of the organization, who is in line for one, what waits for other jobs or for a gate
@@ -171,7 +196,7 @@ jobs = Table(
     # chords: the members of one group, and retention: is one of them still to succeed
     Index("jobs_by_group", "group_id", "status", postgresql_where=text("group_id IS NOT NULL")),
     # Rows change a few times and then rest: leave room on the page for their next versions.
-    postgresql_with={"fillfactor": "80"},
+    postgresql_with={"fillfactor": "80", **_vacuumed_after(20_000)},
 )
 
 # No foreign key to jobs: it would lock the job's row a second time at each insert, and every row here is
@@ -228,6 +253,7 @@ workers = Table(
     Column("concurrency", Integer, nullable=False),
     Column("started_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
     Column("seen_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
+    postgresql_with=_vacuumed_after(200),
 )
 
 groups = Table(

@@ -170,6 +170,6 @@ def test_numbers_become_task_ids_again(database: Database, config: Config) -> No
         command.downgrade(config, "0015")
         kept = connection.execute(text("SELECT task_id FROM history ORDER BY id")).scalars().all()
         current = connection.execute(text("SELECT task_id FROM jobs")).scalar_one()
-        command.upgrade(config, "head")
+        command.upgrade(config, "0016")
     assert kept == [job.id, job.id, job.id, current]
     assert current != job.id

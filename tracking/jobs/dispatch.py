@@ -72,7 +72,7 @@ UNDISPATCHED = text(
     WHERE status IN ({listed(WAITING)}) AND hold IS NULL AND dispatched_at IS NULL
       AND (status = '{Status.QUEUED}' AND started_at IS NOT NULL
            OR updated_at <= clock_timestamp() - CAST(:age AS interval))
-    ORDER BY updated_at
+    ORDER BY created_at
     LIMIT :limit"""
 )
 

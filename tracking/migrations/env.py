@@ -6,6 +6,9 @@ from alembic import context
 
 from tracking.schema import metadata
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+# A transaction for each: what builds an index CONCURRENTLY ends the one that it is in.
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=metadata, transaction_per_migration=True
+)
 with context.begin_transaction():
     context.run_migrations()
