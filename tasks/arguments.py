@@ -71,7 +71,7 @@ def arguments_of(handler: Job | None, args: Any, kwargs: Any, limits: Mapping[st
         sole, needed = handler.signature_read.sole, handler.takes_payload
         arguments = arguments_to_payload(args, kwargs, parameter=sole, takes_payload=needed)
         if handler.payload_model is not None:
-            arguments = _validated(handler, arguments)
+            arguments = _validated(handler, arguments, is_read=_is_model(handler, args, kwargs))
     check_json(as_json(arguments.payload), "payload", **limits)
     return arguments
 
@@ -109,7 +109,13 @@ def is_call(payload: Mapping[str, Any]) -> bool:
     return payload.keys() == {"args", "kwargs"}
 
 
-def _validated(handler: Job, arguments: Arguments) -> Arguments:
+def _is_model(handler: Job, args: Any, kwargs: Any) -> bool:
+    given = [*(args or ()), *(kwargs or {}).values()]
+    return len(given) == 1 and type(given[0]) is handler.payload_model
+
+
+def _validated(handler: Job, arguments: Arguments, *, is_read: bool) -> Arguments:
+    """The same call with its payload as the one argument; `is_read`: `as_sent` has validated that already."""
     payload: Any = from_plain(arguments.payload)
     if arguments.passing is None and is_call(payload):
         if len(payload["args"]) + len(payload["kwargs"]) != 1:
@@ -117,7 +123,8 @@ def _validated(handler: Job, arguments: Arguments) -> Arguments:
         payload = [*payload["args"], *payload["kwargs"].values()][0]
     elif arguments.passing == "named" and not handler.takes_payload:
         return arguments
-    return arguments_to_payload([handler.validate_payload(payload)], None, takes_payload=True)
+    whole = payload if is_read else handler.validate_payload(payload)
+    return arguments_to_payload([whole], None, takes_payload=True)
 
 
 def _whole(payload: dict[str, Any], *, takes_payload: bool) -> Arguments:

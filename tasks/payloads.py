@@ -5,6 +5,7 @@ from __future__ import annotations
 import types
 import typing
 from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import pydantic
@@ -49,17 +50,12 @@ def as_sent(model: pydantic.BaseModel) -> dict[str, Any]:
 def completed(model: type[pydantic.BaseModel], sent: Mapping[str, Any]) -> dict[str, Any]:
     """What was sent, with the defaults of what was left out. Raises pydantic.ValidationError.
 
-    Only the worker sees what the validators make of it. A default stays out when the validators, which do not see
-    defaults, would make something else of it in the worker.
+    Only the worker sees what the validators make of it. A default stays out when the worker would read something else:
+    validators and serializers of a model's own do not see defaults, and JSON does not know every type.
     """
     valid = model.model_validate(sent)
-    filled = _filled(sent, valid, _dumped(valid))
-    if filled == sent:
-        return dict(sent)
-    try:
-        return filled if model.model_validate(filled) == valid else dict(sent)
-    except pydantic.ValidationError:
-        return dict(sent)
+    filled: dict[str, Any] = _filled(sent, valid, _dumped(valid))
+    return filled
 
 
 def unsendable(model: type[pydantic.BaseModel]) -> str | None:
@@ -121,12 +117,41 @@ def _filled(sent: Any, valid: Any, dumped: Any) -> Any:
 
 def _filled_model(sent: Mapping[str, Any], valid: pydantic.BaseModel, dumped: Mapping[str, Any]) -> dict[str, Any]:
     filled = dict(sent)
-    for name, field in type(valid).model_fields.items():
-        alias = field.serialization_alias or name
+    for name, reader in _plain_fields(type(valid)).items():
+        alias, value = type(valid).model_fields[name].serialization_alias or name, getattr(valid, name)
         if name not in valid.model_fields_set:
-            if alias in dumped:
+            if alias in dumped and _is_read_as(value, reader, dumped[alias]):
                 filled[alias] = dumped[alias]
             continue
         for key in {name, alias} & filled.keys():
-            filled[key] = _filled(filled[key], getattr(valid, name), dumped.get(alias))
+            filled[key] = _filled(filled[key], value, dumped.get(alias))
     return filled
+
+
+def _is_read_as(value: Any, reader: pydantic.TypeAdapter[Any], plain: Any) -> bool:
+    try:
+        return bool(reader.validate_python(plain) == value)
+    except pydantic.ValidationError:
+        return False
+
+
+@cache
+def _plain_fields(model: type[pydantic.BaseModel]) -> dict[str, pydantic.TypeAdapter[Any]]:
+    """The fields that no function of the model's own reads or writes, and how a worker reads each."""
+    own = model.__pydantic_decorators__
+    if own.model_validators or own.root_validators or own.model_serializers:
+        return {}
+    functions: list[Any] = [*own.field_validators.values(), *own.validators.values(), *own.field_serializers.values()]
+    touched = {name for function in functions for name in function.info.fields}
+    plain = {} if "*" in touched else {name: each for name, each in model.model_fields.items() if name not in touched}
+    return {name: _reader(model, field) for name, field in plain.items()}
+
+
+def _reader(model: type[pydantic.BaseModel], field: FieldInfo) -> pydantic.TypeAdapter[Any]:
+    annotated: Any = field.annotation
+    for each in field.metadata:
+        annotated = typing.Annotated[annotated, each]
+    try:
+        return pydantic.TypeAdapter(annotated, config=model.model_config)
+    except pydantic.PydanticUserError:  # a model has a configuration of its own
+        return pydantic.TypeAdapter(annotated)

@@ -38,6 +38,65 @@ class Doubled(BaseModel):
         return 2 * value
 
 
+calls_of_validator: list[int] = []
+
+
+class Counted(BaseModel):
+    """A payload that notes each validation."""
+
+    number: int
+    more: int = 1
+    when: date = pydantic.Field(default_factory=lambda: date(2026, 1, 1))
+
+    @pydantic.field_validator("number")
+    @classmethod
+    def counted(cls, value: int) -> int:
+        """The same."""
+        calls_of_validator.append(value)
+        return value
+
+
+class Untyped(BaseModel):
+    """A payload with a default that JSON does not know, in a field that does not say what it is."""
+
+    number: int
+    when: Any = date(2026, 1, 1)
+
+
+class Stripped(BaseModel):
+    """A payload whose texts are stripped, but not its defaults."""
+
+    model_config = pydantic.ConfigDict(str_strip_whitespace=True)
+
+    number: int
+    text: str = " a "
+
+
+class Cleaned(BaseModel):
+    """A payload that is changed as a whole."""
+
+    number: int
+    more: int = 1
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def cleaned(cls, value: Any) -> Any:
+        """Twice as much of what was sent."""
+        return {**value, "more": 2 * value["more"]} if "more" in value else value
+
+
+class Serialized(BaseModel):
+    """A payload that writes a field in its own way."""
+
+    number: int
+    more: int = 1
+
+    @pydantic.field_serializer("more")
+    def serialized(self, value: int) -> str:
+        """One more."""
+        return str(value + 1)
+
+
 class Inner(BaseModel):
     """A part of a payload."""
 
@@ -89,6 +148,31 @@ def test_the_row_keeps_what_was_sent_and_defaults(app: JobApp) -> None:
     assert sent.payload == {"number": 2}  # the default would be doubled in the worker: it makes its own
     args, kwargs = payload_to_arguments(sent.payload, None, takes_payload=True)
     assert app.tasks["doubled"](*args, **kwargs) == [4, 1]
+
+
+@pytest.mark.parametrize("sent", [{"number": 2}, Counted(number=2)], ids=["a dict", "an instance"])
+def test_a_producer_validates_a_payload_once(app: JobApp, sent: Any) -> None:
+    """Validators of a payload run once before it is sent, also when its defaults are filled in."""
+
+    @app.task(bind=True, pydantic=True, name="counted")
+    def counted(self: Job, payload: Counted) -> None: ...
+
+    calls_of_validator.clear()
+    assert row(app, "counted", [sent]).payload == {"number": 2, "more": 1, "when": "2026-01-01"}
+    assert calls_of_validator == [2]
+
+
+@pytest.mark.parametrize("model", [Untyped, Stripped, Cleaned, Serialized])
+def test_a_default_that_a_worker_would_read_as_something_else_is_left_out(app: JobApp, model: type[BaseModel]) -> None:
+    """A default stays out of the row when its JSON, a configuration, a validator or a serializer would change it."""
+
+    def handle(self: Job, payload: Any) -> None: ...
+
+    handle.__annotations__["payload"] = model
+    app.task(bind=True, pydantic=True, name="handle")(handle)
+    sent = row(app, "handle", [{"number": 2}]).payload
+    assert sent == {"number": 2}
+    assert model.model_validate(sent) == model.model_validate({"number": 2})
 
 
 def test_defaults_are_kept_at_any_depth(app: JobApp) -> None:
