@@ -181,6 +181,9 @@ class JobList(Answered):
 
     jobs: list[Job]
     total: int | None = Field(default=None, exclude_if=_is_none)
+    total_is_capped: bool | None = Field(
+        default=None, exclude_if=_is_none, description="There are more jobs than `total`: only a cursor goes on."
+    )
     page: int | None = Field(default=None, exclude_if=_is_none)
     page_size: int
     total_pages: int | None = Field(default=None, exclude_if=_is_none)
@@ -192,6 +195,7 @@ class JobList(Answered):
         return cls(
             jobs=[Job.of(job) for job in page.jobs],
             total=page.total,
+            total_is_capped=None if page.total is None else page.total_is_capped,
             page=number,
             page_size=size,
             total_pages=None if page.total is None else -(-page.total // size),

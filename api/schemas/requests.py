@@ -28,11 +28,12 @@ from api.schemas.fields import (
 )
 from tracking.models import Wishes
 from tracking.reads.answers import Filters
+from tracking.reads.lists import MOST_COUNTED
 from tracking.settings import MOST_AT_ONCE
 from tracking.states import STATUS_WORDS
 from tracking.values import MOST_DEPENDENCIES
 
-LAST_PAGE = 10_000  # further reading costs the database more and more: that is what cursors are for
+LAST_PAGE = MOST_COUNTED  # of one job each
 
 
 class Asked(BaseModel):
@@ -125,7 +126,12 @@ class LimitRequest(Asked):
 class ProjectListQuery(Asked):
     """Which jobs of a project, and which page of them."""
 
-    page: int = Field(default=1, ge=1, le=LAST_PAGE, description="Not looked at when there is a cursor.")
+    page: int = Field(
+        default=1,
+        ge=1,
+        le=LAST_PAGE,
+        description=f"Pages end at {MOST_COUNTED:,} jobs; a cursor goes on. Not looked at when there is a cursor.",
+    )
     cursor: Cursor | None = Field(default=None, description="Instead of page: what follows; empty: the first ones.")
     page_size: Limit = 50
     status: Annotated[list[StatusWord], Listed, Field(max_length=len(STATUS_WORDS))] = []
@@ -134,6 +140,7 @@ class ProjectListQuery(Asked):
     created_from: GivenInstant | None = None
     created_to: GivenInstant | None = Field(default=None, description="Not included.")
     q: Words | None = Field(default=None, description="In the type, the messages and the id.")
+    ids: Annotated[list[UUID], Listed, Field(max_length=100)] = []
 
     def filters(self, project_id: str | None) -> Filters:
         """The filters of `tracking`."""
@@ -145,6 +152,7 @@ class ProjectListQuery(Asked):
             created_from=self.created_from,
             created_to=self.created_to,
             search=self.q,
+            ids=self.ids,
         )
 
 

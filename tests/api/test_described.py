@@ -118,10 +118,10 @@ MAKERS: dict[str, Callable[[Description, dict[str, Any]], st.SearchStrategy[Any]
 
 
 def parameters(description: Description, operation: Mapping[str, Any], place: str) -> st.SearchStrategy[dict[str, Any]]:
-    """The parameters in the path, the query or the headers, which can hold no other text than ASCII's."""
+    """The parameters in the path, the query or the headers: these hold ASCII, no space at an end (RFC 9110 §5.5)."""
     found = [each for each in operation.get("parameters", ()) if each["in"] == place]
     if place == "header":
-        found = [{**each, "schema": {"pattern": r"^[ -~]*\Z", **each["schema"]}} for each in found]
+        found = [{**each, "schema": {"pattern": r"^([!-~]([ -~]*[!-~])?)?\Z", **each["schema"]}} for each in found]
     return made_object(
         description,
         {

@@ -160,6 +160,17 @@ def test_a_list_is_newest_first_with_its_total(caller: Caller) -> None:
     body = caller.get("/v1/jobs", page=2, pageSize=2).json()
     assert ids(body["jobs"]) == [created[2], created[1]]
     assert (body["total"], body["page"], body["pageSize"], body["totalPages"]) == (5, 2, 2, 3)
+    assert body["totalIsCapped"] is False
+
+
+def test_known_jobs_are_listed_at_once(caller: Caller) -> None:
+    """`ids` takes up to 100 of them, with commas or one by one."""
+    wanted = [str(caller.job().id) for _ in range(3)]
+    caller.job()
+    for given in (",".join(wanted), wanted):
+        assert sorted(ids(caller.get("/v1/jobs", ids=given).json()["jobs"])) == sorted(wanted)
+    problem(caller.get("/v1/jobs", ids=",".join([wanted[0]] * 101)), 422, "invalid_request")
+    problem(caller.get("/v1/jobs", ids="nonsense"), 422, "invalid_request")
 
 
 @pytest.mark.parametrize(

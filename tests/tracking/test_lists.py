@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, event
+from sqlalchemy import Connection, event, text
 
 from tests.properties import ON_ONE_DATABASE
 from tests.tracked import ACME, HOUR, SITUATIONS, Tracked, empty, ids
@@ -20,10 +20,15 @@ from tracking.errors import InvalidValue
 from tracking.models import JobRecord, Outcome, Owner
 from tracking.reads import lists
 from tracking.reads.answers import Filters, Page
+from tracking.reads.lists import MOST_COUNTED
 from tracking.schema import jobs as table
 from tracking.states import FINISHED, Status
 
 MINUTE = timedelta(minutes=1)
+MANY = """
+    INSERT INTO jobs (id, organization_id, user_id, job_type, status, queue, max_retries, created_at)
+    SELECT gen_random_uuid(), 'acme', 'u1', 'noop', 'queued', 'default', 3, now() - n * interval '1 second'
+    FROM generate_series(1, :rows) AS n"""
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 
@@ -50,6 +55,24 @@ def test_a_page_hands_over_to_the_deep_reading(tracked: Tracked) -> None:
     assert (list(rest.jobs), rest.total, rest.next_cursor) == (made[2:], None, None)
 
 
+def test_numbered_pages_end_where_the_count_does_and_the_cursor_goes_on(tracked: Tracked) -> None:
+    """Of 10,020 jobs 10,000 are counted and on numbered pages; page after page by cursor, nothing is left out."""
+    tracked.connection.execute(text(MANY), {"rows": MOST_COUNTED + 20})
+    straddling, behind = (lists.page(tracked.connection, ACME, number=number, size=96) for number in (105, 200))
+    assert (straddling.total, straddling.total_is_capped) == (MOST_COUNTED, True)
+    assert (len(straddling.jobs), list(behind.jobs)) == (MOST_COUNTED - 104 * 96, [])
+    assert behind.next_cursor == straddling.next_cursor
+    rest = lists.after(tracked.connection, ACME, cursor=straddling.next_cursor, size=96)
+    assert (len(rest.jobs), rest.next_cursor) == (20, None)
+
+
+def test_a_full_count_is_not_capped(tracked: Tracked) -> None:
+    """Of exactly 10,000 jobs the total is exact, and the last page has no cursor."""
+    tracked.connection.execute(text(MANY), {"rows": MOST_COUNTED})
+    last = lists.page(tracked.connection, ACME, number=100, size=100)
+    assert (last.total, last.total_is_capped, len(last.jobs), last.next_cursor) == (MOST_COUNTED, False, 100, None)
+
+
 FILTERED: list[tuple[Filters, dict[str, Any], dict[str, Any]]] = [
     (Filters(job_type="sync"), {"job_type": "sync"}, {"job_type": "cleanup"}),
     (Filters(project_id="p1"), {"project_id": "p1"}, {"project_id": None}),
@@ -68,6 +91,14 @@ def test_a_filter_keeps_what_matches(
     page = lists.page(tracked.connection, ACME, filters, number=1, size=10)
     assert (ids(page.jobs), page.total) == ([wanted.id], 1)
     assert ids(lists.after(tracked.connection, ACME, filters, cursor=None, size=10).jobs) == [wanted.id]
+
+
+def test_known_jobs_are_listed_by_their_ids(tracked: Tracked) -> None:
+    """Of the ids that are asked for, those that are not there or not in sight are left out."""
+    wanted, _unwanted = [tracked.submit() for _ in range(2)], tracked.submit()
+    hidden = tracked.submit(owner=Owner("globex", "u1"))
+    asked = Filters(ids=[*ids(wanted), hidden.id, UUID(int=1)])
+    assert set(ids(lists.page(tracked.connection, ACME, asked, number=1, size=10).jobs)) == set(ids(wanted))
 
 
 @given(wanted=st.sets(st.sampled_from(Status)))

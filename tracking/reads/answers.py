@@ -45,11 +45,15 @@ class AttemptRecord:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page of a list. `next_cursor` None means that nothing follows; `total` None with a cursor."""
+    """A page of a list. `next_cursor` None means that nothing follows; `total` None with a cursor.
+
+    `total_is_capped`: there are more jobs than `total`, at which numbered pages end; the cursor goes on.
+    """
 
     jobs: Sequence[JobRecord]
     total: int | None
     next_cursor: str | None
+    total_is_capped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,3 +91,4 @@ class Filters:
     completed_from: datetime | None = None
     completed_to: datetime | None = None
     search: str | None = None
+    ids: Sequence[UUID] = ()
