@@ -51,7 +51,7 @@ class Principal:
         return Owner(self.organization, self.user)
 
     def must_have(self, permission: str | None) -> None:
-        """Raise the 403 problem unless they have this permission; None is had by everyone."""
+        """Raise the 403 problem unless the caller has this permission; None needs no permission."""
         if permission is not None and permission not in self.permissions:
             raise Problem(Code.PERMISSION_MISSING, f"The permission {permission} is needed.")
 

@@ -1,4 +1,4 @@
-"""A connection of the HTTP server: it ends when its client keeps it waiting, and there are only so many of them."""
+"""The HTTP server's connections: their number is bounded, and one whose client keeps it waiting is closed."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_response_complete(self) -> None:
-        """The client's turn again: to read the answer's rest before the connection closes, or to ask for more."""
+        """Wait for the client again: it has to read the rest of the answer, or to send its next request."""
         super().on_response_complete()
         self.waits_since = self.loop.time()
         if self.transport.is_closing():
             self._reading.start()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Nothing more was asked for."""
+        """Close a connection on which no further request came."""
         super().timeout_keep_alive_handler()
         self._reading.start()
 
@@ -88,9 +88,9 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def _make_room(self) -> None:
-        """End the connection that has kept us waiting longest, first one that has never asked for anything.
+        """Close the connection that has kept the server waiting longest; those that never sent a request come first.
 
-        When all are at work, it is this one that hears that there are too many.
+        When all are at work, this one gets the mark of a connection too many.
         """
         waiting = [other for other in self.connections if other is not self and getattr(other, "is_waiting", False)]
         if not waiting:
@@ -110,7 +110,7 @@ class _Deadline:
         self._timer: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin to count, if it does not yet."""
+        """Start the deadline, unless it runs already."""
         if self._timer is None:
             self._timer = self._connection.loop.call_later(self._patience, self.expire)
 
@@ -124,7 +124,7 @@ class _Deadline:
 
 
 class _ReadDeadline(_Deadline):
-    """The one of a client that is to read: begins anew while it does."""
+    """The deadline of a client that is to read its answer; it starts again whenever the client has read a part."""
 
     _unread = 0
 

@@ -13,7 +13,7 @@ REFERENCE = "#/components/schemas/{model}"
 BODY_TYPE = "application/json"
 
 # Any JSON within the limits, for payloads and metadata; their depth and size are no matter of a schema. It stands where
-# validators look and generators of clients, some of which stop at a schema that contains itself, do not.
+# validators look and generators of clients do not: some of these fail on a recursive schema.
 INNER = REFERENCE.format(model="NewJob") + "/$defs/JsonValue"
 JSON_VALUE: dict[str, Any] = {
     "anyOf": [

@@ -1,4 +1,4 @@
-"""What every request and every answer have in common: an id, a log line, safe headers, readable bytes, an end."""
+"""What all requests and answers have in common: an id, a log line, safe headers, a readable address, a size limit."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Envelope:
 
 
 class _Answer:
-    """The way out: adds the headers that every answer has."""
+    """Sends the answer, with the headers that every answer has."""
 
     def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
@@ -102,7 +102,7 @@ def _counted(receive: Receive) -> Receive:
 
 
 def _require_readable(scope: Scope) -> None:
-    """Refuse escapes in the address that are not UTF-8 or stand for NUL: nothing below has to think of them."""
+    """Refuse an address with escapes that are no UTF-8 or stand for NUL, so that no route has to handle them."""
     for part in (_path(scope), scope["query_string"]):
         try:
             decoded = unquote_to_bytes(part).decode()

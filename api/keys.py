@@ -1,4 +1,4 @@
-"""The public keys that check tokens, fetched from an address: nobody waits for them who does not need a new one."""
+"""The public keys that check tokens, fetched from an address; only a token with an unknown key waits for a fetch."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tasks.webhooks.dialling import Dialler
 
 PATIENCE = 3.0  # seconds for the whole answer, to its last byte
 LARGEST = 128 * 1024  # bytes of it, and of what comes before it
-LIFESPAN = 300.0  # seconds; then the keys are fetched anew behind the back of those who use them
+LIFESPAN = 300.0  # seconds; then the keys are fetched again in the background
 LONGEST = 3600.0  # seconds that keys are used while their server fails
 UNKNOWN_PAUSE = 30.0  # seconds after a fetch in which a key id that is not among its keys counts as unknown
 FAILURE_PAUSE = 5.0  # seconds without another try after one has failed
@@ -37,7 +37,7 @@ class KeysUnavailable(Exception):
 
 
 class PublicKeySet:
-    """Keys by their ids. Of one event loop; at most one fetch is on its way at any time, in a thread of its own."""
+    """Keys by their ids, for one event loop; at most one fetch runs at any time, in a thread of its own."""
 
     def __init__(self, url: str) -> None:
         self._url = url

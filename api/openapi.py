@@ -1,4 +1,4 @@
-"""What the description of the API says beyond types: the answers that are no, and the headers that matter."""
+"""What the OpenAPI description says beyond types: error answers, and the headers that matter."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Responses = dict[int | str, dict[str, Any]]
 
 
 class DescribedApi(FastAPI):
-    """FastAPI, with a description that generators of clients and of requests can take by its word."""
+    """FastAPI with an OpenAPI description that is exact enough to generate clients and requests from."""
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:

@@ -1,4 +1,4 @@
-"""How the API says no: RFC 9457 problems, each with a stable code that docs/errors.md explains."""
+"""Error answers: RFC 9457 problems, each with a stable code that docs/errors.md explains."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One way to say no: its HTTP status, and a title that never changes."""
+    """One kind of error: its HTTP status, and a title that never changes."""
 
     status: HTTPStatus
     title: str
@@ -72,7 +72,7 @@ CODES = tuple(str(code) for code in Code)
 
 
 class Problem(HTTPException):
-    """An answer that is no: raised anywhere below a route. `extra` holds further members of the body."""
+    """An error answer, raised anywhere below a route. `extra` holds further members of the body."""
 
     def __init__(
         self,

@@ -41,7 +41,7 @@ HANDLERS = ("export_report", "data_processing", "notification", "cleanup", "sync
 
 
 class Messages(AMQP):
-    """Celery's messages; what a finished task sends on (chain, link) is kept for the commit of its outcome."""
+    """Celery's messages; what a finished task sends on (chain, link) is held back for the commit of its outcome."""
 
     def _retry_publish(self, publish: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         # Celery calls this for the successors of a task that has just returned, and for nothing else.
@@ -49,7 +49,7 @@ class Messages(AMQP):
 
 
 class Handlers(TaskRegistry):
-    """The tasks of the app, whichever way they come: each is a Job, which most know nothing of."""
+    """The tasks of the app, however they are registered: each becomes a Job when it is."""
 
     def __setitem__(self, name: str, task: Any) -> None:
         """Keep a task. Raises ConfigurationError when no job of it could be served."""

@@ -19,10 +19,13 @@ Before = UUID | str | None
 
 
 class Rest(list[Any]):
-    """What is left of a running task's chain: it was checked as a whole when it was sent, and is not at each link."""
+    """What is left of a running task's chain.
+
+    It was checked as a whole when it was sent, so that no link checks it again.
+    """
 
     def __getitem__(self, place: Any) -> Any:
-        """A link, or the rest without some."""
+        """One link, or a slice, which is a Rest as well."""
         found = super().__getitem__(place)
         return Rest(found) if isinstance(place, slice) else found
 
@@ -66,7 +69,7 @@ def _sequence(signatures: Iterable[Signature], before: Before, errbacks: Sequenc
 
 
 def _one(signature: Signature, before: Before, errbacks: Sequence[Any], steps: list[Step]) -> Before:
-    """Note what stands in a signature; returns what its own successors wait for."""
+    """Add the steps of a signature; returns what its own successors wait for."""
     options, kwargs = signature["options"], signature["kwargs"]
     errbacks = (*errbacks, *(maybe_list(options.get("link_error")) or ()))
     kind = signature.get("subtask_type")

@@ -48,7 +48,7 @@ failures = Failures()
 
 @contextmanager
 def alone(event: str, **ids: object) -> Iterator[None]:
-    """What the database refuses for one row, or one organization, is told as `event`, and costs no other its turn."""
+    """Log as `event` what the database refuses for one row or one organization, and go on with the others."""
     try:
         yield
     except DBAPIError as error:

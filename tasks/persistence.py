@@ -1,4 +1,4 @@
-"""Writing what happened, whatever the database is doing: a verb is repeated until it has been answered."""
+"""Writes that survive an outage: a verb is repeated until the database has answered."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ class Reporter:
 
 
 class _Milestones:
-    """Those of an attempt that nobody has written yet, and where its body is."""
+    """The milestones of an attempt that nobody has written yet, and the step at which its body is."""
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock

@@ -1,4 +1,4 @@
-"""What the database will never take: told by its reason, without the statement and the values that it quotes."""
+"""Writes that the database refuses for good: the reason, without the statement and the values that it quotes."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def _watch() -> None:
 
 
 def _known() -> Running | None:
-    """The same, or _UNKNOWN."""
+    """The attempt of this thread, or _UNKNOWN."""
     told = _current.get()
     if told is not _UNTOLD:
         return told

@@ -204,10 +204,10 @@ def migrate(url: str) -> None:
 
 
 def _lock_migrations(connection: Connection) -> None:
-    """Be the one who migrates, for as long as the session lasts.
+    """Take the lock of the migrations for this session, by polling. Raises ConfigurationError.
 
-    By asking again and again: who waits within a statement has a snapshot, and whoever builds an index CONCURRENTLY
-    waits for the end of each.
+    A session that waits inside a statement holds a snapshot, and CREATE INDEX CONCURRENTLY waits for every older
+    snapshot to end.
     """
     deadline = time.monotonic() + MIGRATION_PATIENCE
     while not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": MIGRATION_LOCK}).scalar():

@@ -60,7 +60,7 @@ def forget(connection: Connection, group_id: str) -> None:
 
 
 def lock(connection: Connection, group_id: str) -> None:
-    """Let one member of the group settle at a time until the transaction ends, so that one of them is the last."""
+    """Let one member of the group settle at a time until the transaction ends: exactly one of them is the last."""
     connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(group_id, 0))))
 
 

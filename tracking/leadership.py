@@ -1,4 +1,4 @@
-"""The lock of the one worker that leads; it is the session's, and gone with it."""
+"""The advisory lock of the leading worker: it belongs to a database session, and ends with it."""
 
 from __future__ import annotations
 

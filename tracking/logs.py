@@ -96,7 +96,7 @@ def _rendering(settings: Settings) -> list[structlog.typing.Processor]:
 
 
 def _keep_on_one_line(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """What a client sent may not look like a line of its own."""
+    """Escape line breaks: text from a client must not look like a log line of its own."""
     text = str(event["event"])
     event["event"] = text if text.isprintable() else text.translate(CONTROL)
     return event

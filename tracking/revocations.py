@@ -1,7 +1,7 @@
 """Cancelling by remote control: the jobs that Celery names by an id, or by stamps on their messages.
 
-Nobody's scope limits it: whoever reaches the broker is an operator. What no job is known for yet is remembered for a
-while, as Celery's workers do, and looked for when a job is submitted.
+No scope applies: whoever reaches the broker is an operator. A revocation that matches no job yet is kept for some
+hours, as in Celery's workers, and applied to a job that is submitted meanwhile.
 """
 
 from __future__ import annotations

@@ -236,7 +236,7 @@ def settings() -> Settings:
 
 
 def refuse_unknown(environment: Mapping[str, str]) -> None:
-    """Raise ConfigurationError for a variable with our prefix that nothing reads: what it was to set, it does not."""
+    """Raise ConfigurationError for a variable with our prefix that no setting reads: it would be ignored in silence."""
     known = {_variable(field) for field in Settings.model_fields} | READ_ELSEWHERE
     for name, value in sorted(environment.items()):
         if name.upper().startswith(PREFIX) and name.upper() not in known and not _is_of_a_service(name, value):
@@ -244,7 +244,9 @@ def refuse_unknown(environment: Mapping[str, str]) -> None:
 
 
 def _suggestion(name: str, known: Iterable[str]) -> str:
-    by_end = {variable.removeprefix(PREFIX): variable for variable in known}  # what all have in common says nothing
+    by_end = {
+        variable.removeprefix(PREFIX): variable for variable in known
+    }  # compared without the prefix, which all have in common
     close = difflib.get_close_matches(name.removeprefix(PREFIX), by_end, n=1)
     return f": did you mean {by_end[close[0]]}?" if close else ": docs/configuration.md lists them"
 

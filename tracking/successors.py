@@ -35,9 +35,10 @@ NOT_CALLED = Failure("NotCalled", "the job that it follows has succeeded and cal
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """A job that ended without a word of its body; `exception` as Celery keeps one.
+    """A job that ended before its body could say how; `exception` in the form of Celery's result backends.
 
-    `calls_errbacks`: it had begun, or is the body of a chord whose header had begun.
+    `calls_errbacks`: whether its errbacks are called. They are when it had begun, or when it is the body of a chord
+    whose header had begun.
     """
 
     job: JobRecord
@@ -59,8 +60,9 @@ def submit(connection: Connection, job: NewJob, limits: Limits, *, scope: Scope)
 def plan(connection: Connection, planned: Sequence[NewJob]) -> list[JobRecord]:
     """Write the rows of jobs that follow others; returns the new ones.
 
-    A row that exists stays as it is, unless it is of a job that is being replaced, and waits now for another one, or it
-    follows a group whose id was not known or has changed: Celery makes a new one for a chord in the body of another.
+    An existing row stays as it is, with two exceptions. Its job is being replaced, and waits for another job now. Or
+    the id of the group that it follows was not known, or has changed: Celery gives a chord in the body of another one a
+    new id.
     """
     created: list[JobRecord] = []
     for start in range(0, len(planned), BATCH):
@@ -151,7 +153,7 @@ def end_refused(connection: Connection, job: NewJob, failure: Failure) -> list[E
 
 
 def _accompany(connection: Connection, job: NewJob) -> None:
-    """Write what comes with a job that was accepted: the rows of its successors, and what its groups must know."""
+    """Write what comes with an accepted job: the rows of its successors, and the members that its groups wait for."""
     groups.begin(connection, job.begins)
     plan(connection, job.successors)
     for joined in (each.group_id for each in (job, *job.successors) if each.joins):
@@ -191,9 +193,9 @@ def _end_bodies(connection: Connection, culprit: Row[Any]) -> list[Ended]:
 def _end(
     connection: Connection, roots: Sequence[UUID], status: Status, failure: Failure, *, calls: bool = True
 ) -> list[Ended]:
-    """End what waits for these jobs in the end, and those of them that wait themselves: the bodies of a chord.
+    """End all jobs that wait for one of `roots`, directly or through others, and those roots that wait themselves.
 
-    `calls`: whether the latter have their errbacks called.
+    A root that waits is the body of a chord; `calls`: whether its errbacks are called.
     """
     exception = failure.exception or _exception(failure.type, failure.message)
     parameters = {

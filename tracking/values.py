@@ -181,7 +181,7 @@ def bounded(text: str, max_bytes: int) -> str:
 
 
 def _plain(value: Any, max_depth: int) -> bytes | None:
-    """The text of JSON with which nothing is wrong, most of it told by C code; None when that has to be looked into."""
+    """The JSON text of a valid value, found by C code alone; None when the value needs a closer look."""
     try:
         text = _text(value, allow_nan=False)
         data = text.encode()
@@ -196,7 +196,7 @@ def _text(value: Any, *, allow_nan: bool = True) -> str:
 
 
 def _is_shallow(value: Any, depth: int) -> bool:
-    """Whether all keys are text, and nothing lies deeper than `depth`; False when neither is sure."""
+    """Whether all keys are text and nothing is nested deeper than `depth`; False when that is not certain."""
     if depth == 0:
         return False
     if isinstance(value, dict):
@@ -254,7 +254,7 @@ def _check_inner_names(value: Any, name: str) -> None:
 
 
 class _Room:
-    """How many more values may be made: a small object may refer to itself many times."""
+    """How many more values may be copied: an object that contains itself several times would grow without end."""
 
     def __init__(self, values: int) -> None:
         self.left = values

@@ -35,7 +35,7 @@ def _milliseconds(value: Any) -> Any:
 
 
 def _checked(check: Callable[[Any, str], Any]) -> AfterValidator:
-    """What refuses a value with the words of `check`, which is told the name of the field."""
+    """A validator that refuses a value with the message of `check`, which is told the name of the field."""
 
     def checked(value: Any, info: ValidationInfo) -> Any:
         try:

@@ -81,7 +81,7 @@ def prepare(app: Celery, record: JobRecord) -> tuple[Any, dict[str, Any]]:
 def called(attempt: Attempt, *, takes_payload: bool) -> dict[str, Any]:
     """The call that an attempt's row describes, as Celery's context of a running task has it.
 
-    Raises ValueError for a value of which nobody can make again what was sent.
+    Raises ValueError for a value that cannot be decoded.
     """
     delivery = attempt.delivery
     args, kwargs = payload_to_arguments(attempt.payload, delivery.get(PASSING), takes_payload=takes_payload)

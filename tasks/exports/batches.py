@@ -12,7 +12,7 @@ BYTES = 4 * 1024 * 1024  # a batch ends with the row that reaches it
 
 
 def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """The rows, in order, at most ROWS at once and no more after BYTES."""
+    """The rows in order, at most ROWS in a batch; a batch ends with the row that brings it to BYTES."""
     batch: list[Row] = []
     size = 0
     for row in rows:
@@ -26,5 +26,5 @@ def batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
 
 
 def weight(row: Sequence[Any]) -> int:
-    """About how many bytes a row takes: its texts; what else there is, is small."""
+    """About how many bytes a row takes in memory: those of its texts, since all other values are small."""
     return sum(len(value) for value in row if isinstance(value, str | bytes))

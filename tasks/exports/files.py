@@ -67,7 +67,7 @@ class Export:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """An export being written: `file` is binary and seekable, `directory` is for whatever else that takes."""
+    """An export that is being written: `file` is binary and seekable, `directory` is for temporary files."""
 
     export: Export
     directory: Path
@@ -111,7 +111,7 @@ def drafting(job_id: UUID, attempt: int, suffix: str) -> Iterator[Draft]:
 def open_export(name: str) -> tuple[UUID, Path] | None:
     """The job that made the export of this name, and its file; None when there is none, whatever the name says.
 
-    Whose it is is the caller's question.
+    The caller checks whose job it is.
     """
     export = _find(name)
     return (export.job_id, export.path) if export else None
@@ -127,7 +127,7 @@ def export_of(organization: str, name: str) -> Export:
 
 
 def exports() -> Iterator[Export]:
-    """All export files, of all organizations, by name."""
+    """All export files of all organizations, sorted by name."""
     directory = settings().exports
     for path in sorted(directory.iterdir()) if directory.is_dir() else ():
         export = _find(path.name)

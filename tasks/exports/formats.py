@@ -67,7 +67,7 @@ class CsvWriter:
         """The last line is the end of the file."""
 
     def close(self) -> None:
-        """It took nothing."""
+        """Do nothing: this writer holds nothing but the file."""
 
 
 def _line(row: Sequence[str | None]) -> bytes:
@@ -102,7 +102,7 @@ class JsonWriter:
         self._file.write(b"[]\n" if self._before == b"[\n" else b"\n]\n")
 
     def close(self) -> None:
-        """It took nothing."""
+        """Do nothing: this writer holds nothing but the file."""
 
 
 class XlsxWriter:

@@ -27,7 +27,7 @@ def load_exactly(connection: psycopg.Connection[Any]) -> None:
 
 
 class _Text(Loader):
-    """The text as it is. A subclass names what it means; a text that means nothing to it stays one."""
+    """The database's text, unchanged; a subclass converts the texts whose meaning it knows."""
 
     meaning: Callable[[str], Any] = str
 

@@ -1,4 +1,4 @@
-"""Which of the shipped reports can be had: asked of their database when somebody wants one, never at an import."""
+"""Which of the shipped reports are available: asked of their database at the first need, never at an import."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def unavailable() -> Mapping[str, str]:
 
 
 class _Offer:
-    """What a database lacks; one thread asks for all callers, and what it last said holds until it says more."""
+    """What the reports' database lacks. One thread asks for all callers; its last answer holds until the next one."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

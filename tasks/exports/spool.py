@@ -1,4 +1,4 @@
-"""Rows between two steps: on the disk, so that their number does not matter."""
+"""A temporary file for the rows between two steps, so that any number of them fits."""
 
 from __future__ import annotations
 

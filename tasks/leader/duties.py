@@ -24,7 +24,7 @@ AT_ONCE = 6  # duties, each with a connection to the database at most: the other
 class Duty:
     """`work` is called `interval` seconds after its last end, or `breath` seconds when it says that there is more.
 
-    What it raises is told, and changes nothing of that.
+    An exception of it is logged, and changes nothing of these times.
     """
 
     name: str

@@ -19,8 +19,8 @@ from sqlalchemy import Connection, func, or_, select, text
 from tracking.admission.rule import EVERYBODY, Limits, has_room, is_broken, is_paused
 from tracking.schema import circuits
 
-SEVERAL = 2  # organizations with an open circuit, from which on it is no matter of one of them
-FORGOTTEN_AFTER = timedelta(days=1)  # with nobody left to try
+SEVERAL = 2  # organizations with an open circuit, from which on the circuit for all opens
+FORGOTTEN_AFTER = timedelta(days=1)  # of a circuit that no waiting job could probe
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +70,9 @@ def judge(connection: Connection) -> list[str]:
 def probe(connection: Connection, limits: Limits) -> list[UUID]:
     """For each circuit that has been open long enough, name the job that may try; returns these jobs.
 
-    It is one that nothing else holds: not paused, and its organization has a free slot. Of a circuit for all, the
-    organizations take turns. Within one the job that has tried least often is next, then the most urgent: one that
-    fails by itself, whatever the others would do, is not the only one to try.
+    Nothing else holds that job: it is not paused, and its organization has a free slot. For the circuit for all, the
+    organizations take turns. Within one, the job with the fewest attempts is next, then the most urgent: so a job that
+    always fails is not the only one to try.
     """
     return list(connection.execute(PROBE, limits.parameters).scalars())
 
@@ -106,7 +106,8 @@ TRIP = text(
     RETURNING circuits.*, false AS is_half_open"""
 )
 
-# Only when a circuit opens: once a job of anybody has succeeded, those that are open still are a matter of their own.
+# Only when a circuit opens: after the first success of any job, circuits that are still open do not open the one for
+# all again.
 SPREAD = text(
     f"""
     INSERT INTO circuits (job_type, organization_id, key, failures, pause, probe_at)
@@ -127,8 +128,8 @@ _COUNTS = """EXISTS (SELECT FROM history
                        AND history.circuit_key IS NOT NULL)"""
 
 # A probe that was cancelled or removed, failed by its own fault, or has to wait for something else, has not tried:
-# another one may, at once. For its slot it waits a moment, between the lifting of its hold and the giving away of
-# slots.
+# another one may, at once. A probe normally spends a moment in the organization's line; only after some seconds there
+# is it given up.
 JUDGE = text(
     f"""
     WITH judged AS (
@@ -179,7 +180,7 @@ _CANDIDATES = f"""
              held.attempt, held.priority DESC, held.created_at, held.id
     LIMIT 1"""
 
-# While a circuit for all is open, those of the organizations have no probes of their own: one that tries does for both.
+# While the circuit for all is open, only that one has a probe: it decides for its organization's circuit as well.
 PROBE = text(
     f"""
     WITH named AS (

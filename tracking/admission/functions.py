@@ -1,7 +1,8 @@
-"""The rule's functions in the database: they count after they have locked, and cost a verb no round trip.
+"""The rule's functions in the database: they lock and count in one round trip.
 
-A statement that waited for a lock would count what there was before. Whoever changes one of them writes a migration
-that makes it anew: the migrations hold copies.
+Lock and count must be two statements: in READ COMMITTED a statement keeps the snapshot that it took before it waited
+for the lock, and would not see the slot that was taken meanwhile. Whoever changes a function writes a migration that
+creates it again, because the migrations hold copies.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from tracking.states import Event
 
 _ALIVE = "workers.seen_at > clock_timestamp() - silence"
 
-# One probe of an index on either side of the organization, however much it has itself.
+# Two index probes for each question, for the names before the organization's and after it: its own rows are not read.
 IS_CONTENDED = f"""
 CREATE OR REPLACE FUNCTION is_contended(of_organization text) RETURNS boolean
 LANGUAGE plpgsql STABLE AS $$
@@ -23,9 +24,9 @@ BEGIN
         OR EXISTS (SELECT FROM jobs WHERE {SENT} AND organization_id > of_organization);
 END $$"""
 
-# Its limit, and of the slots of the workers of that queue those that nobody has been sent to; but one job of each
-# organization may always wait there. Before a first worker lives, the limit alone counts. The table of the workers is
-# read once: a row that beats every few seconds has many versions.
+# The smaller of two numbers: what is left of the organization's limit, and the slots of the queue's workers that no job
+# was sent for. One job of each organization may always wait there. Before the first worker lives, the limit alone
+# counts. The workers are read once: a row that is updated every few seconds has many versions.
 ROOM_IN = f"""
 CREATE OR REPLACE FUNCTION room_in(of_organization text, of_queue text, platform_limit int, silence interval)
 RETURNS int LANGUAGE plpgsql STABLE AS $$
@@ -59,8 +60,8 @@ BEGIN
     RETURN least(own, room);
 END $$"""
 
-# The message of the job that gives way is still with the broker. With an older dispatch it is refused at the claim: the
-# place that it had in the order of arrival is given away.
+# The message of the job that gives way is still with the broker. A new dispatch number makes the claim refuse it: its
+# place in the order of arrival belongs to another job now.
 GIVE_WAY = f"""
 CREATE OR REPLACE FUNCTION give_way(of_organization text, of_queue text, of_priority int) RETURNS boolean
 LANGUAGE plpgsql VOLATILE AS $$

@@ -45,9 +45,8 @@ def admit(
 ) -> list[JobRecord]:
     """Give the free slots of an organization to the first in its line; returns those jobs, ready to be dispatched.
 
-    Wants a transaction of its own. Looks at some `batch` of them at most, for others wait for the lock, and lets
-    `most` of them through. When there is no slot, a job that was sent and has not started gives way to one that is
-    more urgent.
+    Wants a transaction of its own. Looks at `batch` jobs at most, because others wait for the lock, and lets `most`
+    through at most. Without a free slot, a job that was sent and has not started gives way to a more urgent one.
     """
     lock_line(connection, organization_id)
     admitted: list[JobRecord] = []
@@ -72,7 +71,7 @@ def with_room(connection: Connection, limits: Limits) -> list[str]:
 def take_back_crowd(connection: Connection, limits: Limits, batch: int) -> list[JobRecord]:
     """Put what was sent to a queue beyond its workers' free slots back into the line, but one job of each organization.
 
-    So much is there after workers have gone, and when others come to one that was alone and has no limit.
+    That happens after workers have gone, and when other organizations come beside one that was alone and has no limit.
     """
     return _records(connection, TAKE_BACK_CROWD, limits, batch=batch)
 
@@ -222,7 +221,7 @@ _EXCESS = f"""
                                              WHERE {ALIVE} AND surplus.queue = ANY(workers.queues))))
     - (SELECT sum(concurrency) FROM workers WHERE {ALIVE} AND surplus.queue = ANY(workers.queues))"""
 
-# Of each organization the least urgent and newest first, and of whoever has most there.
+# From the organization that has most there, and of its jobs the least urgent and newest first.
 TAKE_BACK_CROWD = _back_in_line(
     f"""SELECT id, status AS from_status FROM jobs
         WHERE {SENT} AND id IN (SELECT id FROM crowd JOIN excess USING (queue) WHERE turn <= number LIMIT :batch)

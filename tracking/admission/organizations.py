@@ -25,7 +25,7 @@ class Organization:
 
 
 def get(connection: Connection, organization_id: str, limits: Limits) -> Organization:
-    """An organization, which need not have been heard of."""
+    """An organization; one without any job or limit of its own has the platform's limit, and nothing in its line."""
     parameters = {"organization_id": organization_id, **limits.parameters}
     return Organization(**connection.execute(GET, parameters).one()._mapping)  # noqa: SLF001 - a public name
 

@@ -29,7 +29,7 @@ class Pause:
 
     @property
     def shown_by(self) -> str | None:
-        """Who the organization may know that it was; None: an operator, whose name is nobody else's business."""
+        """The name of who has paused, as the organization may see it; None: an operator, whose name is not shown."""
         return None if self.everywhere else self.paused_by
 
 

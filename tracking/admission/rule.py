@@ -29,7 +29,7 @@ EVERYBODY = ""  # instead of an organization: the circuit for all of them
 # With the broker, and not started.
 SENT = f"{IN_FLIGHT} AND hold IS NULL AND status IN ({listed(WAITING)})"
 
-# Held by what an operator, or the failures of others, can end at any time.
+# Held by a gate, which an operator or the success of another job can open at any time.
 IS_GATED = "hold IN ('paused', 'circuit')"
 
 ALIVE = "workers.seen_at > clock_timestamp() - CAST(:lease_timeout AS interval)"

@@ -67,7 +67,7 @@ def _waiting(
 
 
 def _first(hold: Hold | None, blocked: str | None) -> Sequence[str]:
-    """The kinds of reasons that matter before all others. A slot, and a message, are nothing without a worker."""
+    """The kinds of reasons that come before all others: without a worker neither a slot nor a message helps."""
     if blocked == Hold.ORGANIZATION_LIMIT:
         return ("no_worker", blocked)
     if blocked is not None:
@@ -189,7 +189,7 @@ UNFINISHED = text(
     ORDER BY number"""
 )
 
-# Of its own organization: how much the others send is none of its business.
+# Only jobs of its own organization count: how much others send is not shown.
 BEFORE_IN_QUEUE = text(
     f"""
     SELECT count(*) FROM jobs

@@ -254,8 +254,8 @@ TIMES = """
     FROM (SELECT job_id, at, lag(at) OVER (PARTITION BY job_id ORDER BY id) AS before FROM history) AS steps
     WHERE at < before"""
 
-# From here on the rules of admission once more, as the tables say them and not as tracking.admission does: whoever has
-# made a mistake there is to be found out here.
+# From here on the rules of admission are written a second time, from the tables and without tracking.admission, so that
+# a mistake there shows here.
 _ALIVE = "workers.seen_at > clock_timestamp() - CAST(:lease_timeout AS interval)"
 _LONG_AGO = "now() - interval '1 minute'"
 

@@ -204,7 +204,7 @@ def stats(
 def timeline(connection: Connection, job_id: UUID) -> Sequence[HistoryEntry]:
     """A job's history, oldest first: its last thousand reports, and its last thousand rows of any other kind.
 
-    Who may see the job is the caller's question.
+    The caller checks who may see the job.
     """
     last = select(history).where(history.c.job_id == job_id).order_by(history.c.id.desc()).limit(TIMELINE_LIMIT)
     reports, others = last.where(history.c.event == Event.PROGRESS), last.where(history.c.event != Event.PROGRESS)

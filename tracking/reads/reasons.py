@@ -170,7 +170,7 @@ class Unserved(Told):
 
 @dataclass(frozen=True, slots=True, config=JSON)
 class Lifting(Told):
-    """What it waited for is over, or will never come; upkeep has yet to see that."""
+    """What the job waited for has ended, or will never happen; the leading worker has not acted on it yet."""
 
     kind: Literal["lifting"] = field(default="lifting", init=False, kw_only=True)
     hold: Hold

@@ -1,4 +1,4 @@
-"""Which job types and organizations the rows know: what else a name could mean is a slip of the keyboard."""
+"""Which job types and organizations have rows: any other name is probably misspelt."""
 
 from __future__ import annotations
 
