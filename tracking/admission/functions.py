@@ -88,16 +88,23 @@ BEGIN
     RETURN FOUND;
 END $$"""
 
-# Several organizations are served in the order of arrival; alone, one has the broker's priorities for itself.
+_IS_BEHIND = """EXISTS (SELECT FROM jobs
+               WHERE organization_id = of_organization AND hold = 'organization_limit' AND queue = of_queue
+                 AND priority >= of_priority)"""
+
+# Several organizations are served in the order of arrival; alone, one has the broker's priorities for itself. Who joins
+# a line takes no lock, for which the organization's other submits would wait until the commit; a line that is emptied
+# at that moment is found by the leader's next look.
 SENT_LEVEL = f"""
 CREATE OR REPLACE FUNCTION sent_level(of_organization text, of_queue text, of_priority int, platform_limit int,
                                       silence interval)
 RETURNS int LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
+    IF {_IS_BEHIND} THEN
+        RETURN NULL;
+    END IF;
     PERFORM pg_advisory_xact_lock({LINES}, hashtext(of_organization));
-    IF EXISTS (SELECT FROM jobs
-               WHERE organization_id = of_organization AND hold = 'organization_limit' AND queue = of_queue
-                 AND priority >= of_priority) THEN
+    IF {_IS_BEHIND} THEN
         RETURN NULL;
     END IF;
     IF room_in(of_organization, of_queue, platform_limit, silence) < 1

@@ -9,9 +9,11 @@ from datetime import timedelta
 from sqlalchemy import text
 
 from tests.holding import GLOBEX, Platform, fill, limited
-from tests.tracked import HOUR, Tracked
+from tests.tracked import HOUR, Tracked, new_job
+from tracking import jobs
 from tracking.admission.functions import FUNCTIONS
 from tracking.db import Database
+from tracking.states import Hold
 
 # the rule
 
@@ -106,6 +108,15 @@ def test_eight_threads_give_each_slot_away_once(pool: Database, tracked: Tracked
     given = [job_id for answer in answers for job_id in answer]
     assert len(given) == len(set(given)) == 28
     assert [len(seven.in_flight(f"org-{number}")) for number in range(4)] == [7] * 4
+
+
+def test_who_joins_a_line_waits_for_nobody(two: Platform, pool: Database) -> None:
+    """While a submit of the same organization is not yet committed, another one joins the line that is there."""
+    two.submit_many(3)
+    with pool.begin() as slow, pool.begin() as other:
+        jobs.submit(slow, new_job(priority=9), two.limits)  # may overtake: it has the lock of the line until its commit
+        other.execute(text("SET LOCAL lock_timeout = '500ms'"))
+        assert jobs.submit(other, new_job(), two.limits).job.hold is Hold.ORGANIZATION_LIMIT
 
 
 def test_the_function_in_the_database_is_the_rule_of_today(pool: Database) -> None:
