@@ -98,20 +98,20 @@ def is_full(port: int) -> bool:
     ids=["nothing", "a letter", "half a line", "half a head", "half a header", "an empty line", "a length", "another"],
 )
 def test_a_head_that_is_never_complete_ends_the_connection(port: int, data: bytes) -> None:
-    """However little or much of it came."""
+    """A connection whose request head is never complete is closed, however much of the head came."""
     with connected(port, data) as client:
         assert PATIENCE / 2 < seconds_until_closed(client) < LATE
 
 
 def test_a_head_that_comes_byte_by_byte_ends_the_connection(port: int) -> None:
-    """A byte is no new patience; neither in the first request nor in the next."""
+    """A head that comes byte by byte gets no new deadline, in the first request or in a later one."""
     for first in (b"", COMPLETE):
         with connected(port, first + HEAD + b"X-Long: ") as client:
             assert seconds_until_closed(client, lambda: client.sendall(b"a")) < LATE
 
 
 def test_a_head_without_end_ends_the_connection(port: int) -> None:
-    """At 64 KiB, not when memory is full."""
+    """A head of more than 64 KiB ends its connection."""
     with connected(port, HEAD) as client:
         began = time.monotonic()
         assert seconds_until_closed(client, lambda: client.sendall(b"X-A: " + b"b" * 32_000 + b"\r\n")) < LATE
@@ -119,14 +119,14 @@ def test_a_head_without_end_ends_the_connection(port: int) -> None:
 
 
 def test_a_body_that_nobody_wants_is_not_waited_for(port: int) -> None:
-    """The answer does not depend on it; afterwards the client has to come to its next head."""
+    """An answer does not wait for a body that no route reads; then the client must begin its next head."""
     with connected(port, b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n") as client:
         assert client.recv(12) == b"HTTP/1.1 200"
         assert seconds_until_closed(client, lambda: client.sendall(b"a")) < LATE
 
 
 def test_an_idle_connection_is_closed(port: int) -> None:
-    """After its last answer; until then it may be used."""
+    """A connection is closed some seconds after its last answer, and can be used until then."""
     with connected(port, COMPLETE) as client:
         assert client.recv(12) == b"HTTP/1.1 200"
         time.sleep(PATIENCE / 2)
@@ -138,7 +138,7 @@ def test_an_idle_connection_is_closed(port: int) -> None:
 
 @pytest.mark.parametrize("more", [b"", b"Connection: close\r\n"], ids=["to be used again", "for once"])
 def test_an_answer_that_nobody_reads_ends_the_connection(port: int, more: bytes) -> None:
-    """Also when the application has handed out all of it."""
+    """A client that does not read its answer is cut off, also after the application has written all of it."""
     with connected(port, b"GET /large HTTP/1.1\r\nHost: x\r\n" + more + b"\r\n") as client:
         time.sleep(3 * PATIENCE)
         read = 0
@@ -148,7 +148,7 @@ def test_an_answer_that_nobody_reads_ends_the_connection(port: int, more: bytes)
 
 
 def test_an_answer_that_is_read_slowly_arrives(port: int) -> None:
-    """Longer than any patience, as long as it goes on."""
+    """An answer that is read slowly but steadily arrives whole, however long that takes."""
     read = 0
     with connected(port, b"GET /large HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n") as client:
         began = time.monotonic()
@@ -160,7 +160,7 @@ def test_an_answer_that_is_read_slowly_arrives(port: int) -> None:
 
 
 def test_many_connections_that_wait_keep_nobody_out(port: int) -> None:
-    """A new one takes the place of the one that has kept the server waiting longest."""
+    """A new connection takes the place of the one that has kept the server waiting longest."""
     with ExitStack() as stack:
         waiting = [stack.enter_context(connected(port, HEAD)) for _ in range(5)]
         for _ in range(3):
@@ -174,7 +174,7 @@ def test_many_connections_that_wait_keep_nobody_out(port: int) -> None:
 
 
 def test_connections_at_work_are_not_ended_for_others(port: int) -> None:
-    """One more than there may be is served with a mark, by which the API refuses it."""
+    """When all connections are at work, one more is served with a mark by which the API refuses it."""
     with ExitStack() as stack:
         working = [stack.enter_context(connected(port, b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")) for _ in range(5)]
         eventually(lambda: is_full(port), within=LATE / 2)
@@ -191,7 +191,7 @@ def small(api_database_url: str, api_broker_url: str, tmp_path_factory: pytest.T
 
 
 def test_the_api_is_served_over_such_connections(small: Api) -> None:
-    """A crowd that never finishes its heads keeps no caller out."""
+    """Many clients that never finish their heads keep no other caller out."""
     with ExitStack() as stack:
         for _ in range(30):
             stack.enter_context(connected(httpx.URL(small.url).port or 80, HEAD))
@@ -199,7 +199,7 @@ def test_the_api_is_served_over_such_connections(small: Api) -> None:
 
 
 def test_the_api_says_when_all_its_connections_are_at_work(small: Api) -> None:
-    """503, and the connection ends; health is answered all the same. A body that never comes has its own patience."""
+    """With all connections at work the API answers 503 and closes; health checks are answered all the same."""
     caller = small.caller()
     head = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: {caller.headers['Authorization']}\r\n"
     half = f"{head}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{".encode()

@@ -33,7 +33,7 @@ def timed(caller: Caller, path: str) -> tuple[int, str | None, float]:
 
 
 def test_a_silent_database_is_503_within_five_seconds_for_everyone(behind_a_relay: tuple[Api, Relay]) -> None:
-    """With connections that were open, with new ones, and for more callers than there are connections."""
+    """A silent database is 503 within 5 s, on old and new connections, for more callers than connections."""
     api, relay = behind_a_relay
     caller = api.caller()
     with ThreadPoolExecutor(30) as threads:

@@ -141,7 +141,7 @@ def bodies(description: Description, operation: Mapping[str, Any]) -> st.SearchS
 
 
 def test_every_operation_is_tried(description: Description) -> None:
-    """A new one has to be named above."""
+    """Every operation of the description is among those that these tests call."""
     assert sorted(operation["operationId"] for operation in description.operations.values()) == sorted(OPERATIONS)
 
 
@@ -163,7 +163,7 @@ def resumed(api: Api) -> Iterator[None]:
 def test_what_the_description_allows_is_not_refused(
     api: Api, description: Description, name: str, data: st.DataObject
 ) -> None:
-    """Never 400 or 422 but for what is there already; the answer, checked by the client, is as described."""
+    """No request that the description allows is answered with 400 or 422, and all answers are as described."""
     method, path, operation = find(description, name)
     caller = api.caller()
     for parameter, value in data.draw(parameters(description, operation, "path")).items():
@@ -198,7 +198,7 @@ LIMITS: dict[str, Any] = {
 
 @pytest.mark.parametrize("fields", LIMITS.values(), ids=LIMITS.keys())
 def test_a_job_at_the_limits_is_accepted(caller: Caller, description: Description, fields: dict[str, Any]) -> None:
-    """The description allows it, and so does the server."""
+    """A create at every limit that the description allows is accepted."""
     description.validate({"$ref": "#/components/schemas/NewJob"}, {"jobType": "open", **fields})
     assert caller.create(**fields).status_code == 202
 
@@ -217,7 +217,7 @@ def test_a_job_at_the_limits_is_accepted(caller: Caller, description: Descriptio
 def test_a_query_at_the_limits_is_answered(
     caller: Caller, description: Description, path: str, query: dict[str, Any]
 ) -> None:
-    """As described."""
+    """A list query at every limit of the description is answered as described."""
     for parameter in description.operations["GET", path]["parameters"]:
         if parameter["name"] in query:
             description.validate(parameter["schema"], query[parameter["name"]])
@@ -225,7 +225,7 @@ def test_a_query_at_the_limits_is_answered(
 
 
 def test_where_a_cursor_leads_no_page_is_looked_at(caller: Caller) -> None:
-    """Both may be sent."""
+    """A list query may hold both cursor and page; then the page number is ignored."""
     for _ in range(3):
         caller.job()
     first = caller.get("/v1/jobs", cursor="", pageSize=2).json()
@@ -234,7 +234,7 @@ def test_where_a_cursor_leads_no_page_is_looked_at(caller: Caller) -> None:
 
 
 def test_all_finished_jobs_can_be_counted(caller: Caller) -> None:
-    """However long ago they ended."""
+    """The window `all` counts every finished job, however long ago it ended."""
     caller.job("succeeded")
     assert caller.get("/v1/jobs/stats", window="all").json()["completed"] == 1
 
@@ -253,7 +253,7 @@ def is_nullable(schema: Mapping[str, Any]) -> bool:
 
 
 def test_a_field_is_either_optional_or_nullable(description: Description) -> None:
-    """Of requests and answers: what may be missing need not be null as well, and what is always there may be null."""
+    """In the description no field is both optional and nullable."""
     for name, schema in schemas(description):
         for field, of_field in schema.get("properties", {}).items():
             assert field in schema.get("required", ()) or not is_nullable(of_field), (name, field)
@@ -261,7 +261,7 @@ def test_a_field_is_either_optional_or_nullable(description: Description) -> Non
 
 
 def test_no_parameter_is_null(description: Description) -> None:
-    """A query has no such thing; a body that is optional is left out."""
+    """In the description no query parameter is nullable, and an optional body can be left out."""
     for key, operation in description.operations.items():
         for parameter in operation.get("parameters", ()):
             assert not is_nullable(parameter["schema"]), (key, parameter["name"])
@@ -270,13 +270,13 @@ def test_no_parameter_is_null(description: Description) -> None:
 
 
 def test_what_is_optional_may_be_null_all_the_same(caller: Caller) -> None:
-    """Clients that send every field are understood."""
+    """A request that sends null for each optional field is accepted."""
     nothing: dict[str, Any] = dict.fromkeys(("priority", "maxRetries", "scheduledAt", "projectId", "message"))
     assert caller.create(**nothing).status_code == 202
 
 
 def test_every_time_of_an_answer_is_a_date_time(description: Description) -> None:
-    """So that clients have a type for it."""
+    """In the description every time of an answer has the format date-time."""
     for name, schema in schemas(description):
         for field, of_field in schema.get("properties", {}).items():
             if field.endswith(("At", "Until")) or field in ("at", "since", "timestamp"):
@@ -285,19 +285,19 @@ def test_every_time_of_an_answer_is_a_date_time(description: Description) -> Non
 
 
 def test_the_codes_of_problems_are_listed(description: Description) -> None:
-    """All there are; each answer of these tests is held to that by the client."""
+    """The description lists all codes of problems, and no other."""
     assert description.document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"] == list(CODES)
 
 
 def test_the_types_of_jobs_are_listed(caller: Caller, description: Description) -> None:
-    """Those that can be created here; another one is refused."""
+    """The description lists the job types that can be created here; any other one is refused."""
     listed = description.document["components"]["schemas"]["NewJob"]["properties"]["jobType"]["enum"]
     assert listed == [each["jobType"] for each in caller.get("/v1/job-types").json()["jobTypes"]]
     problem(caller.create("internal"), 422, "unknown_job_type")
 
 
 def test_an_answer_that_is_not_as_described_is_noticed(description: Description) -> None:
-    """The check of all other tests can fail."""
+    """The check against the description fails for an answer that differs from it."""
     request = httpx.Request("GET", "http://api/livez")
     for wrong in (httpx.Response(200, json={"status": "fine"}), httpx.Response(418, json={}), httpx.Response(200)):
         wrong.request = request

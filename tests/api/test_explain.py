@@ -19,7 +19,7 @@ def explained(caller: Caller, job_id: object) -> dict[str, Any]:
 
 
 def test_a_job_in_line_is_explained_as_in_the_description(caller: Caller) -> None:
-    """The fields of the example in the OpenAPI description, and the five holders."""
+    """A job in line is explained with the fields of the description's example and its five holders."""
     holders = [caller.job("running") for _ in range(5)]
     waiting = [caller.create().json()["jobId"] for _ in range(3)][-1]
     body = explained(caller, waiting)
@@ -33,7 +33,7 @@ def test_a_job_in_line_is_explained_as_in_the_description(caller: Caller) -> Non
 
 
 def test_the_sentence_is_that_of_the_first_reason(caller: Caller) -> None:
-    """Which is the hold."""
+    """The explanation's sentence is that of its first reason, which is the hold."""
     job = caller.job(scheduled_at=None, delay=None, queue="nobody's")
     body = explained(caller, job.id)
     assert body["sentence"] == body["reasons"][0]["sentence"] == "No living worker consumes the queue nobody's."
@@ -41,7 +41,7 @@ def test_the_sentence_is_that_of_the_first_reason(caller: Caller) -> None:
 
 @pytest.mark.parametrize("state", ["queued", "running", "retrying", "succeeded", "failed", "cancelled"])
 def test_a_job_in_every_state_is_explained(caller: Caller, state: str) -> None:
-    """With its own kind when it runs or has ended."""
+    """A job that runs or has ended is explained with the kind of reason of that state."""
     body = explained(caller, caller.job(state).id)
     kind = "no_worker" if state in ("queued", "retrying") else state
     assert kind in [reason["kind"] for reason in body["reasons"]]
@@ -49,7 +49,7 @@ def test_a_job_in_every_state_is_explained(caller: Caller, state: str) -> None:
 
 
 def test_a_cancel_is_explained_by_whom_and_why(caller: Caller) -> None:
-    """As the request said."""
+    """A cancelled job is explained with who cancelled it and the reason of the request."""
     job = caller.job()
     caller.post(f"/v1/jobs/{job.id}/cancel", {"reason": "not needed"})
     (reason,) = explained(caller, job.id)["reasons"]
@@ -57,7 +57,7 @@ def test_a_cancel_is_explained_by_whom_and_why(caller: Caller) -> None:
 
 
 def test_nothing_of_another_organization_or_user_is_shown(api: Api) -> None:
-    """Their holders, dependencies and pauses are in no answer."""
+    """An explanation shows no holder, dependency or pause of another organization or user."""
     mine = api.caller(user="u-mine")
     other_user = mine.but(user="u-other")
     stranger = api.caller(user="u-stranger")
@@ -71,7 +71,7 @@ def test_nothing_of_another_organization_or_user_is_shown(api: Api) -> None:
 
 
 def test_somebody_elses_job_is_not_explained(caller: Caller) -> None:
-    """404, as if it did not exist."""
+    """Explaining another organization's job is 404, as for a job that does not exist."""
     job = caller.job()
     for other in (caller.but(user="u2"), caller.api.caller()):
         problem(other.get(f"/v1/jobs/{job.id}/explain"), 404, "job_not_found")

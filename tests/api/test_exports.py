@@ -36,7 +36,7 @@ def write(caller: Caller, name: str, content: bytes = b"x") -> Path:
     ],
 )
 def test_an_export_is_downloaded_as_a_file_of_its_kind(caller: Caller, suffix: str, media_type: str) -> None:
-    """An attachment under its name, that no browser takes for something else."""
+    """A download is an attachment with its file name and media type."""
     name = exported(caller, suffix=suffix, content=b"\x00\xff" * 100_000)
     response = caller.get(f"/v1/exports/{name}")
     assert (response.status_code, response.content) == (200, b"\x00\xff" * 100_000)
@@ -46,14 +46,14 @@ def test_an_export_is_downloaded_as_a_file_of_its_kind(caller: Caller, suffix: s
 
 
 def test_the_result_of_a_job_leads_to_its_file(caller: Caller) -> None:
-    """Its downloadUrl is the address."""
+    """The downloadUrl of a job's result is the address of its file."""
     name = exported(caller)
     url = caller.get(f"/v1/jobs/{UUID(name[:36])}").json()["result"]["downloadUrl"]
     assert caller.get(url).content == b"a,b\r\n"
 
 
 def test_what_is_not_there_not_theirs_or_not_a_result_looks_the_same(caller: Caller) -> None:
-    """No export, its file gone, another user's, another organization's, of an attempt that was overtaken."""
+    """Missing, foreign and overtaken exports are all the same 404."""
     gone = exported(caller)
     (caller.api.exports / gone).unlink()
     overtaken = write(caller, exported(caller).replace("-1.csv", "-2.csv")).name
@@ -72,7 +72,7 @@ def test_what_is_not_there_not_theirs_or_not_a_result_looks_the_same(caller: Cal
     ["x.csv", ".drafts", "passwd", "{}-1.exe", "{}-1.csv.bak", "{}-\N{ARABIC-INDIC DIGIT ONE}.csv", "{}-1.csv%0a"],
 )
 def test_only_names_that_the_server_makes_lead_to_files(caller: Caller, name: str) -> None:
-    """Even if there were such a file."""
+    """A name that the server does not make is 404, even if such a file exists."""
     name = name.format(exported(caller)[:36])
     if "%" not in name and name != ".drafts":
         write(caller, name)
@@ -80,7 +80,7 @@ def test_only_names_that_the_server_makes_lead_to_files(caller: Caller, name: st
 
 
 def test_a_link_is_not_followed(caller: Caller, tmp_path: Path) -> None:
-    """Wherever it leads."""
+    """A symbolic link in the directory of exports is not followed, wherever it leads."""
     name = exported(caller)
     path = caller.api.exports / name
     path.unlink()

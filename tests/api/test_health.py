@@ -35,7 +35,7 @@ def become(api: Api, **expected: str) -> None:
 def test_jobs_are_accepted_without_a_worker_and_the_answer_tells_of_it(
     database_url: str, database: Database, api_broker_url: str, tmp_path: Path
 ) -> None:
-    """An API that is taken out of service then could not explain why nothing runs."""
+    """Without a worker /readyz is 200, says so, and jobs are accepted."""
     with serving(database_url, api_broker_url, tmp_path) as running:
         become(running, database="ok", worker="none", broker="ok")
         assert running.client.get("/readyz").status_code == 200
@@ -50,7 +50,7 @@ def test_jobs_are_accepted_without_a_worker_and_the_answer_tells_of_it(
 def test_jobs_are_accepted_without_a_broker_and_the_answer_tells_of_it(
     database_url: str, tmp_path: Path, broker_url: str
 ) -> None:
-    """They go out when it is back."""
+    """Without a broker /readyz is 200 and says so; jobs go out when it is back."""
     with serving(database_url, broker_url, tmp_path) as lonely:
         become(lonely, database="ok", broker="away")
         assert lonely.client.get("/readyz").status_code == 200
@@ -58,7 +58,7 @@ def test_jobs_are_accepted_without_a_broker_and_the_answer_tells_of_it(
 
 
 def test_every_broker_is_asked_over_one_connection(api: Api, rabbitmq_url: str, tmp_path: Path) -> None:
-    """Also RabbitMQ; the connection that asks is not one for each question."""
+    """Readiness asks a broker, RabbitMQ too, over one connection that it keeps."""
     with serving(str(api.database.engine.url.render_as_string(hide_password=False)), rabbitmq_url, tmp_path) as running:
         become(running, broker="ok")
         before = set(_broker_sockets(running))
@@ -68,7 +68,7 @@ def test_every_broker_is_asked_over_one_connection(api: Api, rabbitmq_url: str, 
 
 
 def test_without_its_database_the_platform_is_not_ready(tmp_path: Path) -> None:
-    """503 with Retry-After; the process lives."""
+    """Without a database /readyz is 503 with Retry-After, and /livez answers."""
     with serving(NO_DATABASE, NO_BROKER, tmp_path) as broken:
         become(broken, database="away", worker="unknown", broker="away")
         response = broken.client.get("/readyz")
@@ -88,7 +88,7 @@ def silent_broker() -> Iterator[Silent]:
 def test_a_silent_broker_keeps_nobody_waiting_and_gets_one_connection(
     api_database_url: str, tmp_path: Path, silent_broker: Silent, scheme: str
 ) -> None:
-    """However many ask, at once and again; each answer comes at once, and the process grows no threads."""
+    """With a silent broker any number of /readyz calls are answered at once, and no threads pile up."""
     url = f"{scheme}://127.0.0.1:{silent_broker.port}/"
     with serving(api_database_url, url, tmp_path) as api, ThreadPoolExecutor(20) as threads:
         eventually(lambda: silent_broker.accepted, what="a connection to the broker")

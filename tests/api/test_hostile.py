@@ -73,13 +73,13 @@ NOT_ALLOWED = {
 
 @pytest.mark.parametrize("body", NOT_JSON.values(), ids=NOT_JSON.keys())
 def test_what_is_not_json_is_refused(caller: Caller, body: bytes) -> None:
-    """400; an empty body lacks what is required."""
+    """A body that is not JSON is 400; an empty one lacks the required fields."""
     problem(caller.send(body), *((400, "malformed_json") if body else (422, "invalid_request")))
 
 
 @pytest.mark.parametrize("body", NOT_ALLOWED.values(), ids=NOT_ALLOWED.keys())
 def test_json_outside_the_limits_is_refused(caller: Caller, body: bytes) -> None:
-    """422 with a short answer; nothing is written."""
+    """JSON outside of the limits is answered with a short 422, and nothing is written."""
     response = caller.send(body)
     problem(response, 422, "invalid_request")
     assert len(response.content) < 10_000
@@ -92,14 +92,14 @@ def test_json_outside_the_limits_is_refused(caller: Caller, body: bytes) -> None
     ids=["depth", "integers", "size"],
 )
 def test_json_at_the_limits_is_taken_and_comes_back(caller: Caller, payload: bytes) -> None:
-    """Exactly as it was sent."""
+    """JSON at the limits is accepted and comes back exactly as it was sent."""
     job_id = caller.send(with_payload(payload)).json()["jobId"]
     assert caller.get(f"/v1/jobs/{job_id}").json()["payload"] == json.loads(payload)
 
 
 @pytest.mark.parametrize("chunked", [True, False])
 def test_a_body_of_30_mb_is_refused_and_not_kept(api: Api, caller: Caller, *, chunked: bool) -> None:
-    """413, whether it says its length or not; the server does not grow by it."""
+    """A body of 30 MB, with or without a length, is 413, and the server's memory does not grow by it."""
     caller.create()
     before = api.process.memory_info().rss
     peak = before
@@ -117,7 +117,7 @@ def test_a_body_of_30_mb_is_refused_and_not_kept(api: Api, caller: Caller, *, ch
 
 
 def test_a_length_that_is_a_lie_does_no_harm(caller: Caller) -> None:
-    """More is announced than sent, then the client goes: nothing is written, the server lives."""
+    """After a body shorter than its Content-Length nothing is written, and the server lives."""
     head = "POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n"
     with _connection(caller.api) as raw:
         raw.sendall(f"{head}Authorization: {caller.headers['Authorization']}\r\n\r\n{{".encode())
@@ -125,7 +125,7 @@ def test_a_length_that_is_a_lie_does_no_harm(caller: Caller) -> None:
 
 
 def test_slow_bodies_keep_nobody_waiting(api: Api, caller: Caller) -> None:
-    """More clients that never finish than the server works on at a time: others are served at once."""
+    """More clients with unfinished bodies than there are turns keep no other request waiting."""
     head = "POST /v1/jobs HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n"
     slow = [_connection(api) for _ in range(40)]
     try:
@@ -141,18 +141,18 @@ def test_slow_bodies_keep_nobody_waiting(api: Api, caller: Caller) -> None:
     "media_type", ["text/plain", "application/x-www-form-urlencoded", "application/xml", "", "json"]
 )
 def test_another_media_type_is_refused(caller: Caller, media_type: str) -> None:
-    """415."""
+    """A body of another media type than JSON is 415."""
     problem(caller.send(b'{"jobType": "open"}', Content_Type=media_type), 415, "unsupported_media_type")
 
 
 def test_a_compressed_body_is_refused(caller: Caller) -> None:
-    """415: nobody unpacks what nobody can measure."""
+    """A compressed body is 415, because its real size cannot be bounded."""
     problem(caller.send(b'{"jobType": "open"}', Content_Encoding="gzip"), 415, "unsupported_media_type")
 
 
 @pytest.mark.parametrize("media_type", ["application/json", "application/json; charset=utf-8", "Application/JSON"])
 def test_json_is_recognised(caller: Caller, media_type: str) -> None:
-    """With parameters, and in any case."""
+    """The media type of JSON is recognised with parameters and in any case."""
     assert caller.send(b'{"jobType": "open"}', Content_Type=media_type).status_code == 202
 
 
@@ -189,7 +189,7 @@ def test_json_is_recognised(caller: Caller, media_type: str) -> None:
     ],
 )
 def test_a_hostile_address_is_refused(caller: Caller, path: str, status: int) -> None:
-    """4xx, and a problem."""
+    """A hostile address is answered with a 4xx problem."""
     response = caller.api.client.get(path, headers=caller.headers)
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/problem+json"
@@ -199,7 +199,7 @@ def test_a_hostile_address_is_refused(caller: Caller, path: str, status: int) ->
     "words", ["%", "_", "\\", "%_\\", "'; DROP TABLE jobs; --", "\U0001f96c", "/%", "\ufffd", "\x01"]
 )
 def test_any_words_can_be_looked_for(caller: Caller, words: str) -> None:
-    """And find nothing where they are not."""
+    """A search takes any text, and finds nothing where no job contains it."""
     caller.job()
     assert caller.get("/v1/jobs", q=words).json()["total"] == 0
 
@@ -207,7 +207,7 @@ def test_any_words_can_be_looked_for(caller: Caller, words: str) -> None:
 @pytest.mark.parametrize("name", ["Authorization", "Idempotency-Key", "If-None-Match", "X-Request-Id", "Content-Type"])
 @pytest.mark.parametrize("value", [b"\xff\xfe", b"\xc3\xa9", b"x" * 4000, b"%00", b"'\"<>;--", b"W/", b",,,,"])
 def test_a_hostile_header_does_no_harm(caller: Caller, name: str, value: bytes) -> None:
-    """At most a 4xx."""
+    """A hostile header is answered with a 4xx at most."""
     headers = as_bytes({**caller.headers, "Content-Type": "application/json", name: value})
     job_id = caller.job().id
     posted = caller.api.client.post("/v1/jobs", content=b'{"jobType": "open"}', headers=headers)
@@ -218,7 +218,7 @@ def test_a_hostile_header_does_no_harm(caller: Caller, name: str, value: bytes) 
 
 @pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "HEAD"])
 def test_another_method_is_refused(caller: Caller, method: str) -> None:
-    """405 that names what is allowed."""
+    """An unsupported method is 405, and Allow names the supported ones."""
     response = caller.api.client.request(method, "/v1/jobs", headers=caller.headers)
     assert (response.status_code, response.headers["allow"]) == (405, "GET, POST")
 
@@ -242,7 +242,7 @@ requests = st.fixed_dictionaries(
 @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(body=requests | values)
 def test_no_json_makes_the_server_fail(api: Api, body: Any) -> None:
-    """Accepted or refused, whatever the fields say."""
+    """Generated JSON bodies are accepted or refused, and never a server error."""
     response = api.caller("fuzz").send(json.dumps(body).encode())
     assert response.status_code in (202, 400, 422), response.text
 
@@ -250,7 +250,7 @@ def test_no_json_makes_the_server_fail(api: Api, body: Any) -> None:
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(name=st.sampled_from(["page", "pageSize", "status", "cursor", "createdFrom", "q", "jobType", "x"]), value=texts)
 def test_no_query_makes_the_server_fail(api: Api, name: str, value: str) -> None:
-    """Answered or refused, whatever is asked."""
+    """Generated queries are answered or refused, and never a server error."""
     response = api.caller("fuzz").api.client.get(f"/v1/jobs?{name}={quote(value)}", headers=api.caller("fuzz").headers)
     assert response.status_code in (200, 400, 422), response.text
 
@@ -258,7 +258,7 @@ def test_no_query_makes_the_server_fail(api: Api, name: str, value: str) -> None
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(path=st.text(string.printable.replace("#", "").replace("?", ""), max_size=60) | texts)
 def test_no_path_makes_the_server_fail(api: Api, path: str) -> None:
-    """Not even below the routes that there are."""
+    """Generated paths, also below known routes, are never a server error."""
     for prefix in ("/", "/v1/jobs/", "/v1/exports/", "/v1/projects/"):
         response = api.client.get(f"{prefix}{quote(path, safe='/')}", headers=api.caller("fuzz").headers)
         assert response.status_code < 500, response.text
@@ -270,6 +270,6 @@ def _connection(api: Api) -> socket.socket:
 
 
 def test_the_server_has_survived_all_of_this(api: Api) -> None:
-    """It is still the same process."""
+    """After all hostile requests the server is still the same process."""
     assert api.process.status() != psutil.STATUS_ZOMBIE
     assert api.client.get("/healthz").status_code == 200

@@ -145,7 +145,7 @@ HOSTILE: dict[str, Answer] = {
 
 @pytest.mark.parametrize("answer", HOSTILE.values(), ids=HOSTILE.keys())
 def test_a_server_of_keys_that_does_harm_is_503_in_time(answer: Answer) -> None:
-    """For twenty callers at once it is asked once, and after that left alone for a while."""
+    """A harmful key server is asked once for twenty callers, who get 503, and then left alone for a while."""
     with answering(answer) as server:
         verifier = auth.verifier(settings(jwks_url=server.url))
 
@@ -163,7 +163,7 @@ def test_a_server_of_keys_that_does_harm_is_503_in_time(answer: Answer) -> None:
 
 
 def test_a_redirect_is_not_followed() -> None:
-    """Where keys come from is the operator's choice."""
+    """A redirect of the key server is not followed."""
     with keys_at({"keys": [published(RSA_KEY, "r")]}) as (good, asked):
         head = f"HTTP/1.1 302 Found\r\nLocation: {good}\r\nContent-Length: 0\r\n\r\n"
         with answering(sent(head.encode())) as server:
@@ -172,14 +172,14 @@ def test_a_redirect_is_not_followed() -> None:
 
 
 def test_usable_keys_count_whatever_stands_beside_them() -> None:
-    """A newer kind of key takes none away."""
+    """A key of an unknown kind in the set takes no usable key away."""
     mixed = json.dumps({"keys": [1, {"kty": "new"}, published(RSA_KEY, "r")]}).encode()
     with answering(body(mixed)) as server:
         assert verify(auth.verifier(settings(jwks_url=server.url)), TOKEN).user == "u1"
 
 
 def test_known_keys_are_used_at_once_while_their_server_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only a token whose key is unknown has to wait for it; keys too old to be trusted are not used."""
+    """While the key server hangs, only tokens with an unknown key wait; keys that are too old are not used."""
     good = True
 
     def answer(server: Server, connection: socket.socket) -> None:
@@ -212,7 +212,7 @@ def test_known_keys_are_used_at_once_while_their_server_hangs(monkeypatch: pytes
 
 
 def test_a_key_that_is_new_is_found_and_one_that_is_withdrawn_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After the pauses, which are no longer than they say."""
+    """New keys are found and withdrawn keys dropped after the documented pauses."""
     monkeypatch.setattr(keys, "UNKNOWN_PAUSE", 0.0)
     listed = [published(RSA_KEY, "r")]
 
@@ -228,7 +228,7 @@ def test_a_key_that_is_new_is_found_and_one_that_is_withdrawn_is_not(monkeypatch
 
 
 def test_everything_that_needs_no_new_key_goes_on(api_database_url: str, api_broker_url: str, tmp_path: Path) -> None:
-    """Sixty requests wait for keys that do not come: health, readiness and refusals are answered at once."""
+    """While sixty requests wait for keys, health checks and refusals are answered at once."""
     with answering(HOSTILE["a body byte by byte"]) as server:
         environment = {"CELERIAC_JWT_SECRET": "", "CELERIAC_JWKS_URL": server.url}
         with (

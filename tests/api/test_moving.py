@@ -12,7 +12,7 @@ from tests.api.calling import EVERYTHING, Caller, problem
 
 @pytest.mark.parametrize("state", ["queued", "running", "retrying"])
 def test_an_active_job_can_be_cancelled(caller: Caller, state: str) -> None:
-    """The row says so, and history says who and why."""
+    """A cancel of an active job is in its row, and history says who asked and why."""
     job = caller.job(state)
     response = caller.post(f"/v1/jobs/{job.id}/cancel", {"reason": "not needed"})
     assert (response.status_code, response.json()) == (
@@ -25,7 +25,7 @@ def test_an_active_job_can_be_cancelled(caller: Caller, state: str) -> None:
 
 @pytest.mark.parametrize("state", ["succeeded", "failed", "cancelled"])
 def test_a_finished_job_cannot_be_cancelled(caller: Caller, state: str) -> None:
-    """409, and nothing changes."""
+    """Cancelling a finished job is 409 and changes nothing."""
     job = caller.job(state)
     problem(caller.post(f"/v1/jobs/{job.id}/cancel"), 409, "illegal_move")
     assert caller.find(job.id) == job
@@ -33,7 +33,7 @@ def test_a_finished_job_cannot_be_cancelled(caller: Caller, state: str) -> None:
 
 @pytest.mark.parametrize("state", ["failed", "cancelled"])
 def test_a_failed_or_cancelled_job_can_be_retried(caller: Caller, state: str) -> None:
-    """It is queued again under a fresh task id."""
+    """A retry queues a failed or cancelled job again under a new dispatch number."""
     job = caller.job(state)
     response = caller.post(f"/v1/jobs/{job.id}/retry")
     assert (response.status_code, response.json()) == (
@@ -47,14 +47,14 @@ def test_a_failed_or_cancelled_job_can_be_retried(caller: Caller, state: str) ->
 
 @pytest.mark.parametrize("state", ["queued", "running", "retrying", "succeeded"])
 def test_no_other_job_can_be_retried(caller: Caller, state: str) -> None:
-    """409, and nothing changes."""
+    """Retrying a job that has not failed and was not cancelled is 409 and changes nothing."""
     job = caller.job(state)
     problem(caller.post(f"/v1/jobs/{job.id}/retry", {"force": True}), 409, "illegal_move")
     assert caller.find(job.id).status == state
 
 
 def test_force_lifts_the_limit_of_retries(caller: Caller) -> None:
-    """Without it, 409 says how."""
+    """A retry beyond maxRetries is 409, which says that `force` allows it."""
     job = caller.job("failed", max_retries=0)
     body = problem(caller.post(f"/v1/jobs/{job.id}/retry"), 409, "illegal_move")
     assert "force" in body["detail"]
@@ -62,7 +62,7 @@ def test_force_lifts_the_limit_of_retries(caller: Caller) -> None:
 
 
 def test_a_cancelled_job_whose_body_still_stops_has_to_be_waited_for(caller: Caller) -> None:
-    """409 with Retry-After; the status says that it cannot be retried yet."""
+    """Retrying a job that is still stopping is 409 with Retry-After, and canRetry is false."""
     job = caller.job("running")
     caller.post(f"/v1/jobs/{job.id}/cancel")
     response = caller.post(f"/v1/jobs/{job.id}/retry")
@@ -74,14 +74,14 @@ def test_a_cancelled_job_whose_body_still_stops_has_to_be_waited_for(caller: Cal
 @pytest.mark.parametrize("move", ["cancel", "retry"])
 @pytest.mark.parametrize("body", [{"more": 1}, {"force": "yes"}, {"reason": 5}, {"reason": "x" * 1001}, []])
 def test_a_move_takes_only_what_it_knows(caller: Caller, move: str, body: object) -> None:
-    """422, and nothing changes."""
+    """A cancel or retry with an unknown field is 422 and changes nothing."""
     job = caller.job("cancelled" if move == "retry" else "queued")
     problem(caller.post(f"/v1/jobs/{job.id}/{move}", body), 422, "invalid_request")
     assert caller.find(job.id) == job
 
 
 def test_retrying_needs_the_handlers_own_permission(caller: Caller) -> None:
-    """jobs.retry_jobs alone does not retry a guarded job; cancelling it needs no more than jobs.cancel_jobs."""
+    """Retrying a guarded job needs its handler's permission; cancelling it needs only jobs.cancel_jobs."""
     job = caller.job("failed", job_type="guarded")
     limited = caller.but(permissions=("jobs.retry_jobs", "jobs.cancel_jobs"))
     problem(limited.post(f"/v1/jobs/{job.id}/retry"), 403, "permission_missing")
@@ -90,19 +90,19 @@ def test_retrying_needs_the_handlers_own_permission(caller: Caller) -> None:
 
 
 def test_a_job_without_a_handler_cannot_be_retried(caller: Caller) -> None:
-    """Nobody knows which permission that would take, and nobody could run it."""
+    """A job whose handler is unknown here cannot be retried, since its permission is unknown too."""
     problem(caller.post(f"/v1/jobs/{caller.job('failed', job_type='gone').id}/retry"), 422, "unknown_job_type")
 
 
 @pytest.mark.parametrize("move", ["cancel", "retry"])
 def test_what_nobody_has_cannot_be_moved(caller: Caller, move: str) -> None:
-    """404."""
+    """Cancelling or retrying a job that does not exist is 404."""
     problem(caller.post(f"/v1/jobs/{uuid4()}/{move}"), 404, "job_not_found")
 
 
 @pytest.mark.parametrize(("move", "state"), [("cancel", "queued"), ("retry", "failed")])
 def test_the_whole_organizations_jobs_can_be_moved_with_view_all(caller: Caller, move: str, state: str) -> None:
-    """Another user's job is 404 without it."""
+    """Another user's job can be moved with jobs.view_all, and is 404 without it."""
     job = caller.job(state)
     other = caller.but(user="u2")
     problem(other.post(f"/v1/jobs/{job.id}/{move}"), 404, "job_not_found")
@@ -112,7 +112,7 @@ def test_the_whole_organizations_jobs_can_be_moved_with_view_all(caller: Caller,
 
 @pytest.mark.parametrize(("move", "state"), [("cancel", "queued"), ("retry", "failed")])
 def test_of_fifty_moves_at_once_one_succeeds(caller: Caller, move: str, state: str) -> None:
-    """The others are 409."""
+    """Of fifty simultaneous cancels or retries one succeeds, and the others are 409."""
     job = caller.job(state, max_retries=100)
     with ThreadPoolExecutor(10) as threads:
         statuses = list(threads.map(lambda _: caller.post(f"/v1/jobs/{job.id}/{move}").status_code, range(50)))

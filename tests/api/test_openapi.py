@@ -28,19 +28,19 @@ def operations(description: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def test_it_has_the_version_of_the_package(description: dict[str, Any]) -> None:
-    """Not one of its own."""
+    """The API description has the version of the package."""
     assert description["info"]["version"] == version("celeriac")
 
 
 def test_every_operation_needs_the_bearer_token(description: dict[str, Any]) -> None:
-    """A JWT."""
+    """Every operation of the description needs a JWT as bearer token."""
     assert description["components"]["securitySchemes"]["HTTPBearer"]["bearerFormat"] == "JWT"
     for name, operation in operations(description).items():
         assert operation["security"] == [{"HTTPBearer": []}], name
 
 
 def test_every_operation_says_how_it_says_no(description: dict[str, Any]) -> None:
-    """Problems, with the media type that they have, and nothing of the framework's own form."""
+    """Every operation describes its errors as problem+json, and none in the framework's own form."""
     assert set(description["components"]["schemas"]["Problem"]["required"]) >= {"type", "title", "status", "code"}
     assert "HTTPValidationError" not in description["components"]["schemas"]
     for name, operation in operations(description).items():
@@ -53,11 +53,11 @@ def test_every_operation_says_how_it_says_no(description: dict[str, Any]) -> Non
 
 
 def test_every_operation_is_explained(description: dict[str, Any]) -> None:
-    """In a sentence."""
+    """Every operation of the description has a sentence that explains it."""
     assert all(operation["description"].endswith(".") for operation in operations(description).values())
 
 
 def test_the_example_of_a_new_job_is_accepted(description: dict[str, Any], caller: Caller) -> None:
-    """As it stands."""
+    """The description's example of a new job is accepted as it stands."""
     for example in description["components"]["schemas"]["NewJob"]["examples"]:
         assert caller.post("/v1/jobs", example).status_code == 202

@@ -130,7 +130,7 @@ def check_that_only_reads_are_answered(caller: Caller, waiting: Any, failed: Any
 
 @pytest.mark.parametrize(("change", "back"), READ_ONLY.values(), ids=READ_ONLY.keys())
 def test_a_database_that_takes_no_writes_is_read_and_says_so(caller: Caller, change: str, back: str) -> None:
-    """Whatever makes it read-only; afterwards all is as before."""
+    """A read-only database serves reads, answers writes with its own code, and recovers."""
     waiting, failed = caller.job().id, caller.job("failed").id
     with altered(caller.api, change, back):
         check_that_only_reads_are_answered(caller, waiting, failed)
@@ -138,7 +138,7 @@ def test_a_database_that_takes_no_writes_is_read_and_says_so(caller: Caller, cha
 
 
 def test_a_statement_that_takes_too_long_has_a_code_of_its_own(caller: Caller) -> None:
-    """Reads and writes alike: the database is there, and answers what needs no such wait."""
+    """A statement over its time limit is query_too_slow, and other requests are served."""
     waiting, failed = caller.job().id, caller.job("failed").id
     with caller.api.database.begin() as connection, ThreadPoolExecutor(5) as threads:
         connection.execute(text("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE"))
@@ -157,7 +157,7 @@ def test_a_statement_that_takes_too_long_has_a_code_of_its_own(caller: Caller) -
 
 
 def test_no_room_for_another_connection_is_an_outage(caller: Caller) -> None:
-    """As when other programs have taken them all."""
+    """A database without a free connection is answered with 503."""
     with altered(
         caller.api,
         "ALTER DATABASE {name} CONNECTION LIMIT 0",
@@ -169,7 +169,7 @@ def test_no_room_for_another_connection_is_an_outage(caller: Caller) -> None:
 
 
 def test_a_connection_that_is_killed_at_work_is_an_outage(caller: Caller) -> None:
-    """The client learns that it may ask again."""
+    """A connection that is killed at work is answered with 503 and Retry-After."""
     job = caller.job()
     with caller.api.database.begin() as blocking, ThreadPoolExecutor(1) as threads:
         blocking.execute(text("LOCK TABLE jobs IN ACCESS EXCLUSIVE MODE"))
@@ -185,7 +185,7 @@ def test_a_connection_that_is_killed_at_work_is_an_outage(caller: Caller) -> Non
 
 
 def test_a_pool_without_a_free_connection_is_too_many_requests(database_url: str) -> None:
-    """The database is there; the process asks too much of it."""
+    """A pool without a free connection is overloaded, not database_unavailable."""
     configuration = settings().model_copy(update={"connect_timeout": 1})
     pool = Database(database_url, configuration, pool_size=1)
     app = FastAPI()
@@ -208,7 +208,7 @@ def test_a_pool_without_a_free_connection_is_too_many_requests(database_url: str
 
 
 def test_a_standby_is_read_and_a_restart_is_survived(api_broker_url: str, tmp_path: Path) -> None:
-    """A primary, then nothing, then the same cluster as a standby, then promoted: one API process all the time."""
+    """One API process survives a primary, an outage, a standby and its promotion."""
     directory = own_directory(tmp_path / "cluster")
     cluster = postgres.open_cluster(directory)
     url = cluster.url.replace("postgresql:", "postgresql+psycopg:")

@@ -124,7 +124,7 @@ def filled(database_url: str) -> Iterator[Database]:
 
 
 def test_no_read_scans_the_tables(filled: Database) -> None:
-    """Whatever the filters."""
+    """No read of the API scans a table, whatever its filters."""
     with filled.autocommit() as connection:
         page = lists.page(connection, USER, number=1, size=10)
         assert page.next_cursor is not None
@@ -133,7 +133,7 @@ def test_no_read_scans_the_tables(filled: Database) -> None:
 
 
 def test_no_explanation_scans_the_tables(filled: Database) -> None:
-    """Wherever the job is."""
+    """No explanation scans a table, whatever the job waits for."""
     with filled.autocommit() as connection:
         plans = {name: _plans(connection, read) for name, read in explanations(connection)}
     assert len(plans) == 8
@@ -141,7 +141,7 @@ def test_no_explanation_scans_the_tables(filled: Database) -> None:
 
 
 def test_no_look_of_upkeep_scans_the_tables(filled: Database) -> None:
-    """They run all day."""
+    """No statement of upkeep scans a table."""
     with filled.autocommit() as connection:
         plans = {name: _plans(connection, look) for name, look in upkeep()}
     assert _scanning(plans) == {}

@@ -21,13 +21,13 @@ NO_DATABASE = "postgresql://postgres@127.0.0.1:1/none"
 
 
 def test_every_code_is_documented_with_its_status_and_no_other_is() -> None:
-    """docs/errors.md has a row for each, in the order of their definition."""
+    """docs/errors.md has a row for each code, in the order of their definition, and no other."""
     rows = re.findall(r"^\| `(\w+)` \| (\d+) \|", DOCUMENT.read_text(), re.MULTILINE)
     assert rows == [(str(code), str(int(code.value.status))) for code in Code]
 
 
 def test_a_problem_has_the_members_of_rfc_9457(caller: Caller) -> None:
-    """type, title, status, detail; and our code and errors."""
+    """A problem has type, title, status and detail, and our code and errors."""
     body = problem(caller.create(priority=10), 422, "invalid_request")
     assert body == {
         "type": "urn:celeriac:error:invalid_request",
@@ -43,13 +43,13 @@ def test_a_problem_has_the_members_of_rfc_9457(caller: Caller) -> None:
     ("path", "status", "code"), [("/nothing", 404, "not_found"), ("/healthz", 405, "method_not_allowed")]
 )
 def test_the_frameworks_own_errors_are_problems_too(caller: Caller, path: str, status: int, code: str) -> None:
-    """An unknown route, another method."""
+    """Unknown routes and unsupported methods are answered with problems."""
     problem(caller.post(path), status, code)
 
 
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/jobs?page=0", "/nothing", "/healthz", "/openapi.json"])
 def test_every_answer_has_safe_headers_and_an_id(caller: Caller, path: str) -> None:
-    """Nothing is guessed, framed or stored; yes and no alike."""
+    """Every answer has headers against sniffing, framing and storing, and an id."""
     headers = caller.api.client.get(path, headers=caller.headers).headers
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["x-frame-options"] == "DENY"
@@ -58,7 +58,7 @@ def test_every_answer_has_safe_headers_and_an_id(caller: Caller, path: str) -> N
 
 
 def test_a_client_may_choose_the_id_and_the_log_has_it(caller: Caller) -> None:
-    """One line a request, with method, path and status; never the query, a token or a payload."""
+    """The log has one line a request, with its id, method, path and status, and no query, token or payload."""
     request_id, canary = f"id-{uuid4()}", f"canary{uuid4().hex}"
     response = caller.post(
         f"/v1/jobs?canary={canary}", {"jobType": "open", "payload": {"a": canary}}, headers={"X-Request-Id": request_id}
@@ -76,13 +76,13 @@ def test_a_client_may_choose_the_id_and_the_log_has_it(caller: Caller) -> None:
 
 @pytest.mark.parametrize("given", ["", "a b", "x" * 129, "ü"])
 def test_an_id_that_could_spoil_the_log_is_replaced(caller: Caller, given: str) -> None:
-    """By one of our own."""
+    """A request id with characters that could spoil the log is replaced by a new one."""
     response = caller.api.client.get("/healthz", headers=as_bytes({"X-Request-Id": given}))
     assert re.fullmatch(r"[0-9a-f]{32}", response.headers["x-request-id"])
 
 
 def test_a_path_cannot_forge_a_line_of_the_log(caller: Caller) -> None:
-    """Line breaks stay escaped."""
+    """Line breaks in a path stay escaped in the log."""
     canary = uuid4().hex
     caller.api.client.get(f"/%0a2026-01-01%20forged%20{canary}")
     eventually(lambda: canary in caller.api.log.read_text(), what="a line of the log")
@@ -90,7 +90,7 @@ def test_a_path_cannot_forge_a_line_of_the_log(caller: Caller) -> None:
 
 
 def test_connections_that_the_database_has_dropped_are_replaced_unnoticed(caller: Caller) -> None:
-    """A restart between two reads: the next read is answered."""
+    """After a restart of the database the next read is answered."""
     job = caller.job()
     caller.get(f"/v1/jobs/{job.id}")
     with caller.api.database.autocommit() as connection:
@@ -104,7 +104,7 @@ def test_connections_that_the_database_has_dropped_are_replaced_unnoticed(caller
 
 
 def test_without_its_database_the_server_starts_and_says_so(api_broker_url: str, tmp_path: Path) -> None:
-    """503 with Retry-After for every route that needs it, within five seconds; the process is alive."""
+    """Without a database the server starts, and answers 503 with Retry-After within 5 s."""
     with serving(NO_DATABASE, api_broker_url, tmp_path) as broken:
         caller = broken.caller()
         job = f"/v1/jobs/{uuid4()}"
@@ -125,7 +125,7 @@ def test_without_its_database_the_server_starts_and_says_so(api_broker_url: str,
 def test_a_defect_is_a_problem_that_tells_nothing_but_where_to_look(
     database_url: str, database: Database, api_broker_url: str, tmp_path: Path
 ) -> None:
-    """No trace, no SQL, no message: only the id of the request, which the log has with the trace."""
+    """An internal error shows only the id of the request, under which the log has the trace."""
     with serving(database_url, api_broker_url, tmp_path) as broken:
         with database.autocommit() as connection:
             connection.execute(text("ALTER TABLE jobs RENAME TO gone"))

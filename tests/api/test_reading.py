@@ -38,12 +38,12 @@ def ids(found: list[dict[str, Any]]) -> list[str]:
 
 
 def test_a_job_has_exactly_the_fields_of_the_contract(caller: Caller) -> None:
-    """No more, no less."""
+    """The JSON of a job has exactly the fields of the contract."""
     assert caller.get(f"/v1/jobs/{caller.job().id}").json().keys() == JOB_FIELDS
 
 
 def test_a_finished_job_tells_its_times_and_its_result(caller: Caller) -> None:
-    """UTC with milliseconds and Z; the duration in ms."""
+    """A finished job has its result, UTC times with milliseconds, and its duration in ms."""
     body = caller.get(f"/v1/jobs/{caller.job('succeeded', result={'n': 1}).id}").json()
     for name in ("createdAt", "startedAt", "completedAt", "updatedAt"):
         assert INSTANT.fullmatch(body[name]), name
@@ -53,14 +53,14 @@ def test_a_finished_job_tells_its_times_and_its_result(caller: Caller) -> None:
 
 
 def test_a_retrying_job_tells_when_it_runs_again(caller: Caller) -> None:
-    """And the error so far."""
+    """A retrying job has its nextRetryAt and its last error."""
     body = caller.get(f"/v1/jobs/{caller.job('retrying').id}").json()
     assert INSTANT.fullmatch(body["nextRetryAt"])
     assert (body["status"], body["hold"], body["errorMessage"]) == ("retrying", "backoff", "broken")
 
 
 def test_attempts_and_history_are_included_when_asked_for(caller: Caller) -> None:
-    """Each attempt with its worker, times and error; the timeline in order."""
+    """`include` adds each attempt with its worker, times and error, and the timeline in order."""
     body = caller.get(f"/v1/jobs/{caller.job('failed').id}", include="attempts,history").json()
     assert body.keys() == {*JOB_FIELDS, "attempts", "history"}
     attempt = body["attempts"][0]
@@ -73,7 +73,7 @@ def test_attempts_and_history_are_included_when_asked_for(caller: Caller) -> Non
 
 @pytest.mark.parametrize("params", [{"include": "all"}, {"include": ""}, {"more": "1"}])
 def test_asking_a_job_for_what_there_is_not_is_refused(caller: Caller, params: dict[str, Any]) -> None:
-    """Unknown includes and unknown parameters."""
+    """Unknown includes and unknown parameters are refused."""
     problem(caller.get(f"/v1/jobs/{caller.job().id}", **params), 422, "invalid_request")
 
 
@@ -89,20 +89,20 @@ def test_asking_a_job_for_what_there_is_not_is_refused(caller: Caller, params: d
     ],
 )
 def test_the_status_says_what_can_be_done(caller: Caller, state: str, *, can_cancel: bool, can_retry: bool) -> None:
-    """As the table of states has it."""
+    """CanCancel and canRetry are those of the table of states."""
     body = caller.get(f"/v1/jobs/{caller.job(state).id}/status").json()
     assert body.keys() == {"job", "progress", "progressDetail", "canCancel", "canRetry"}
     assert (body["job"]["status"], body["canCancel"], body["canRetry"]) == (state, can_cancel, can_retry)
 
 
 def test_a_failed_job_without_a_retry_left_cannot_be_retried(caller: Caller) -> None:
-    """Without force."""
+    """CanRetry is false for a failed job without a retry left."""
     job = caller.job("failed", max_retries=0)
     assert caller.get(f"/v1/jobs/{job.id}/status").json()["canRetry"] is False
 
 
 def test_the_status_tells_the_progress(caller: Caller) -> None:
-    """The number that pollers read; and steps, percentage, message and detail."""
+    """The status has the progress as a number, and its steps, percentage, message and detail."""
     job = caller.job("running")
     caller.report(job, percent=40, message="Query data", detail={"rows": 7}, current_step=2, total_steps=6)
     status = caller.get(f"/v1/jobs/{job.id}/status").json()
@@ -125,7 +125,7 @@ def test_the_status_tells_the_progress(caller: Caller) -> None:
     ],
 )
 def test_the_status_says_when_to_ask_again(caller: Caller, state: str, seconds: str | None, *, old: bool) -> None:
-    """2 s at first, 5 s running, 10 s waiting, never when finished."""
+    """Retry-After is 2 s at first, 5 s while running, 10 s while waiting, and absent when finished."""
     job = caller.job(state)
     if old:
         age(caller, job, timedelta(seconds=11))
@@ -133,7 +133,7 @@ def test_the_status_says_when_to_ask_again(caller: Caller, state: str, seconds: 
 
 
 def test_an_unchanged_status_is_not_sent_again(caller: Caller) -> None:
-    """304 without a body for every form of If-None-Match that names it."""
+    """An unchanged status is 304 without a body for every form of If-None-Match that names its tag."""
     path = f"/v1/jobs/{caller.job('running').id}/status"
     tag = caller.get(path).headers["etag"]
     for given in (tag, f'"other", {tag}', tag.removeprefix("W/"), "*"):
@@ -143,7 +143,7 @@ def test_an_unchanged_status_is_not_sent_again(caller: Caller) -> None:
 
 
 def test_a_changed_status_has_another_tag(caller: Caller) -> None:
-    """After progress as after an end."""
+    """The tag of a status changes with progress and with the end."""
     job = caller.job("running")
     path = f"/v1/jobs/{job.id}/status"
     tags = [caller.get(path).headers["etag"]]
@@ -155,7 +155,7 @@ def test_a_changed_status_has_another_tag(caller: Caller) -> None:
 
 
 def test_a_list_is_newest_first_with_its_total(caller: Caller) -> None:
-    """Pages are numbered from 1."""
+    """A list is newest first with its total, and its pages count from 1."""
     created = [str(caller.job().id) for _ in range(5)]
     body = caller.get("/v1/jobs", page=2, pageSize=2).json()
     assert ids(body["jobs"]) == [created[2], created[1]]
@@ -191,7 +191,7 @@ def test_known_jobs_are_listed_at_once(caller: Caller) -> None:
     ids=lambda value: str(sorted(value)) if isinstance(value, set) else str(value),  # a set has no order to rely on
 )
 def test_a_list_can_be_narrowed(caller: Caller, params: dict[str, Any], expected: set[str]) -> None:
-    """By status, type, project, user, time and words."""
+    """A list can be narrowed by status, type, project, user, time and words."""
     for state in STATES:
         caller.job(state, job_type=f"type-{state}", project_id=f"project-{state}")
     body = caller.get("/v1/jobs", **params).json()
@@ -200,7 +200,7 @@ def test_a_list_can_be_narrowed(caller: Caller, params: dict[str, Any], expected
 
 
 def test_words_are_taken_literally(caller: Caller) -> None:
-    """% and _ are no patterns, and a backslash is a backslash."""
+    """A search takes %, _ and a backslash literally."""
     for message in ("100%", "100x", "a_b", "axb", "c\\d", "cd"):
         caller.job(message=message)
     for words in ("100%", "a_b", "c\\d"):
@@ -209,7 +209,7 @@ def test_words_are_taken_literally(caller: Caller) -> None:
 
 
 def test_a_user_filter_does_not_widen_what_is_seen(caller: Caller) -> None:
-    """Another user's jobs stay hidden without jobs.view_all, and are shown with it."""
+    """A filter by user shows another user's jobs only with jobs.view_all."""
     other = caller.but(user="u2")
     job = other.job()
     assert caller.get("/v1/jobs", userId="u2").json()["jobs"] == []
@@ -239,12 +239,12 @@ def test_a_user_filter_does_not_widen_what_is_seen(caller: Caller) -> None:
     ids=str,
 )
 def test_a_list_query_that_means_nothing_is_refused(caller: Caller, params: dict[str, Any]) -> None:
-    """422 instead of a guess."""
+    """A list query without a meaning is 422."""
     problem(caller.get("/v1/jobs", **params), 422, "invalid_request")
 
 
 def test_pages_by_cursor_are_the_set_while_others_insert(caller: Caller) -> None:
-    """Every job that was there at the beginning is read once."""
+    """Reading by cursor shows each job that was there at the beginning once, while others are inserted."""
     there = {str(caller.job().id) for _ in range(60)}
     done = threading.Event()
 
@@ -269,7 +269,7 @@ def test_pages_by_cursor_are_the_set_while_others_insert(caller: Caller) -> None
 
 
 def test_a_numbered_page_says_where_reading_by_cursor_goes_on(caller: Caller) -> None:
-    """Its nextCursor is the following page; the last page has none."""
+    """The nextCursor of a numbered page leads to the next page, and the last page has none."""
     created = [str(caller.job().id) for _ in range(3)]
     first = caller.get("/v1/jobs", pageSize=2).json()
     rest = caller.get("/v1/jobs", pageSize=2, cursor=first["nextCursor"]).json()
@@ -278,7 +278,7 @@ def test_a_numbered_page_says_where_reading_by_cursor_goes_on(caller: Caller) ->
 
 
 def test_recent_jobs_are_the_active_then_the_just_finished(caller: Caller) -> None:
-    """More urgent first; then oldest first while active, newest first when finished; none older than an hour."""
+    """Recent jobs are active ones, then those of the last hour, in the order of the contract."""
     old = caller.job("succeeded")
     age(caller, old, timedelta(minutes=61))
     order = [
@@ -295,7 +295,7 @@ def test_recent_jobs_are_the_active_then_the_just_finished(caller: Caller) -> No
 
 
 def test_counts_equal_a_group_by_of_the_rows(caller: Caller) -> None:
-    """For every state, however many."""
+    """The counts of stats equal a GROUP BY of the rows for every state."""
     for number, state in enumerate(STATES, start=1):
         for _ in range(number):
             caller.job(state)
@@ -313,7 +313,7 @@ def test_counts_equal_a_group_by_of_the_rows(caller: Caller) -> None:
 
 
 def test_finished_jobs_are_counted_over_the_window(caller: Caller) -> None:
-    """An hour, or as long as asked for; ages and durations in ms."""
+    """Stats count finished jobs over an hour or the given window; ages and durations are in ms."""
     age(caller, caller.job("succeeded"), timedelta(minutes=90))
     age(caller, caller.job("queued"), timedelta(minutes=2))
     assert caller.get("/v1/jobs/stats").json()["completed"] == 0
@@ -325,12 +325,12 @@ def test_finished_jobs_are_counted_over_the_window(caller: Caller) -> None:
 
 @pytest.mark.parametrize("window", ["PT0S", "-PT1H", "P91D", "soon", "P" + "9" * 30 + "D", "1e400", "NaN"])
 def test_a_window_without_sense_is_refused(caller: Caller, window: str) -> None:
-    """Longer than nothing, at most 90 days."""
+    """A window must be longer than nothing and at most 90 days."""
     problem(caller.get("/v1/jobs/stats", window=window), 422, "invalid_request")
 
 
 def test_the_history_is_what_finished_last_first(caller: Caller) -> None:
-    """In the shape of the contract, page by page."""
+    """The history lists what finished last first, page by page, in the shape of the contract."""
     finished = [caller.job(state, payload={"n": 1}) for state in ("succeeded", "failed", "cancelled")]
     caller.job("running")
     first = caller.get("/v1/jobs/history", limit=2).json()
@@ -346,7 +346,7 @@ def test_the_history_is_what_finished_last_first(caller: Caller) -> None:
 
 
 def test_the_history_can_be_narrowed(caller: Caller) -> None:
-    """By type, status and time of the end."""
+    """The history can be narrowed by type, status and time of the end."""
     job = caller.job("failed", job_type="a")
     caller.job("succeeded", job_type="b")
     narrowed = [caller.get("/v1/jobs/history", type="a"), caller.get("/v1/jobs/history", status="failed")]
@@ -362,7 +362,7 @@ def test_the_history_can_be_narrowed(caller: Caller) -> None:
     [("pending", "queued"), ("processing", "running"), ("completed", "succeeded"), ("error", "failed")],
 )
 def test_filters_take_the_words_of_the_older_systems(caller: Caller, word: str, state: str) -> None:
-    """Wherever there is a filter by status; answers use our own."""
+    """Every filter by status takes the older systems' words, and answers use ours."""
     wanted = [str(caller.job(each, project_id="p").id) for each in STATES if each == state]
     for _ in range(2):
         caller.job("cancelled", project_id="p")
@@ -378,7 +378,7 @@ def test_filters_take_the_words_of_the_older_systems(caller: Caller, word: str, 
 
 
 def test_a_projects_jobs_and_counts_are_its_own(caller: Caller) -> None:
-    """The same reads, for one project."""
+    """The reads of a project show its jobs only."""
     job = caller.job(project_id="p 1 ü")
     caller.job("running", project_id="p2")
     caller.job()
@@ -389,7 +389,7 @@ def test_a_projects_jobs_and_counts_are_its_own(caller: Caller) -> None:
 
 
 def test_job_types_describe_what_can_be_created(caller: Caller) -> None:
-    """The schema of the payload, the permission, the steps and the retry policy."""
+    """A job type has the schema of its payload, its permission, its steps and its retry policy."""
     types = {entry["jobType"]: entry for entry in caller.get("/v1/job-types").json()["jobTypes"]}
     guarded = types["guarded"]
     assert guarded["payloadSchema"]["properties"]["kind"]["enum"] == ["small", "large"]
@@ -400,6 +400,6 @@ def test_job_types_describe_what_can_be_created(caller: Caller) -> None:
 
 @pytest.mark.parametrize("tail", ["", "/status", "/explain"])
 def test_what_is_not_there_is_404_and_what_is_no_id_is_422(caller: Caller, tail: str) -> None:
-    """An id that nobody has, and text that is none."""
+    """An unknown id is 404, and text that is no id is 422."""
     problem(caller.get(f"/v1/jobs/{uuid4()}{tail}"), 404, "job_not_found")
     problem(caller.get(f"/v1/jobs/nonsense{tail}"), 422, "invalid_request")

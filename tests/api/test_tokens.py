@@ -49,7 +49,7 @@ def unsigned(header: dict[str, Any], body: dict[str, Any], signature: str = "") 
 
 
 def test_a_valid_token_is_taken(api: Api) -> None:
-    """Whatever the case of `Bearer`."""
+    """A valid token is accepted, whatever the case of `Bearer`."""
     assert ask(api, f"Bearer {api.token()}").status_code == 200
     assert ask(api, f"bearer {api.token()}").status_code == 200
 
@@ -90,7 +90,7 @@ def test_every_claim_is_required(api: Api, claim: str) -> None:
     ids=str,
 )
 def test_a_claim_of_another_kind_is_refused(api: Api, claim: str, value: Any) -> None:
-    """401, never a guess."""
+    """A claim of a wrong type is 401."""
     body = claims(**{claim: value})
     if claim == "iss":  # PyJWT does not sign such a one
         token = jwt.api_jws.encode(json.dumps(body).encode(), api.secret, "HS256")
@@ -102,12 +102,12 @@ def test_a_claim_of_another_kind_is_refused(api: Api, claim: str, value: Any) ->
 
 
 def test_an_expired_token_says_so(api: Api) -> None:
-    """It has a code of its own, because the client can help it."""
+    """An expired token has an error code of its own."""
     problem(ask(api, f"Bearer {api.token(exp=int(time.time()) - 1)}"), 401, "token_expired")
 
 
 def test_only_the_one_algorithm_is_taken(api: Api) -> None:
-    """Not `none`, not a longer hash, not another family of keys; nothing that the token itself names."""
+    """Tokens with `none`, a longer hash or another family of keys are refused, whatever they name."""
     pem = RSA_KEY.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
@@ -129,7 +129,7 @@ def test_only_the_one_algorithm_is_taken(api: Api) -> None:
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Basic dTpw", "Token x"])
 def test_without_a_bearer_token_it_is_asked_for(api: Api, header: str) -> None:
-    """401 with the challenge of RFC 6750, which names no error when nothing was sent."""
+    """A request without a token is 401 with the challenge of RFC 6750, which names no error."""
     response = ask(api, header)
     problem(response, 401, "token_missing")
     assert response.headers["www-authenticate"] == 'Bearer realm="celeriac"'
@@ -137,14 +137,14 @@ def test_without_a_bearer_token_it_is_asked_for(api: Api, header: str) -> None:
 
 @pytest.mark.parametrize("token", ["x", "a.b", "a.b.c", "....", "é", "x" * 5000, "e30.e30.e30", "bnVsbA.bnVsbA."])
 def test_what_is_no_token_is_refused(api: Api, token: str) -> None:
-    """However broken."""
+    """A broken token is 401, however it is broken."""
     sent = as_bytes({"Authorization": f"Bearer {token}".encode("latin-1")})
     response = api.client.get("/v1/jobs", headers=sent)
     problem(response, 401, "token_invalid")
 
 
 def test_nothing_is_read_from_whom_nobody_knows(caller: Caller) -> None:
-    """A body that could not be parsed does not matter without a token."""
+    """Without a valid token a body that could not be parsed is not read."""
     response = caller.api.client.post("/v1/jobs", content=b"{", headers={"Content-Type": "application/json"})
     problem(response, 401, "token_missing")
 
@@ -212,7 +212,7 @@ def public_keys() -> Iterator[auth.Verifier]:
 
 @pytest.mark.parametrize(("key", "kid", "algorithm"), [(RSA_KEY, "r", "RS256"), (EC_KEY, "e", "ES256")])
 def test_published_keys_are_used(public_keys: auth.Verifier, key: Any, kid: str, algorithm: str) -> None:
-    """RS256 and ES256; the claims are checked as with a secret."""
+    """Tokens with RS256 and ES256 are checked by the published keys, claims as with a secret."""
     principal = verify(public_keys, jwt.encode(claims(), key, algorithm, {"kid": kid}))
     assert (principal.organization, principal.user) == ("acme", "u1")
     expired = jwt.encode(claims(exp=1), key, algorithm, {"kid": kid})
@@ -220,7 +220,7 @@ def test_published_keys_are_used(public_keys: auth.Verifier, key: Any, kid: str,
 
 
 def test_a_public_key_is_no_secret(public_keys: auth.Verifier) -> None:
-    """HS256 with the public key as its secret, the other family's key id, no key id, an unknown one, no signature."""
+    """Tokens are refused that misuse a public key, its id or the algorithm."""
     public = RSA_KEY.public_key().public_bytes(
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
@@ -242,7 +242,7 @@ def test_a_public_key_is_no_secret(public_keys: auth.Verifier) -> None:
 
 
 def test_a_short_rsa_key_is_refused() -> None:
-    """Also when it is published."""
+    """A published RSA key that is too short is not used."""
     short = rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - that is the point
     with pytest.warns(jwt.InsecureKeyLengthWarning):
         token = jwt.encode(claims(), short, "RS256", {"kid": "s"})
@@ -251,7 +251,7 @@ def test_a_short_rsa_key_is_refused() -> None:
 
 
 def test_keys_are_fetched_once() -> None:
-    """Not for every token, and not for every unknown key id."""
+    """Keys are not fetched for every token, nor for every unknown key id."""
     with keys_at({"keys": [published(RSA_KEY, "r")]}) as (url, server):
         verifier = auth.verifier(settings(jwks_url=url))
         for _ in range(5):
@@ -264,7 +264,7 @@ def test_keys_are_fetched_once() -> None:
     ("answer", "status"), [({"keys": []}, 500), (b"<html>", 200), (["keys"], 200), ({"keys": []}, 200)]
 )
 def test_without_keys_nobody_is_let_in_and_nobody_is_blamed(answer: object, status: int) -> None:
-    """503, and the failing server is left alone for a while."""
+    """Without keys tokens are answered with 503, and the key server is left alone for a while."""
     with keys_at(answer, status=status) as (url, server):
         verifier = auth.verifier(settings(jwks_url=url))
         token = jwt.encode(claims(), RSA_KEY, "RS256", {"kid": "r"})
@@ -273,7 +273,7 @@ def test_without_keys_nobody_is_let_in_and_nobody_is_blamed(answer: object, stat
 
 
 def test_a_server_of_keys_that_is_not_there_is_503() -> None:
-    """Like one that fails."""
+    """Tokens are answered with 503 while nobody listens at the key server's address."""
     verifier = auth.verifier(settings(jwks_url="http://127.0.0.1:1/keys"))
     assert refusal(verifier, jwt.encode(claims(), RSA_KEY, "RS256", {"kid": "r"})) == "keys_unavailable"
 
@@ -288,6 +288,6 @@ def test_a_server_of_keys_that_is_not_there_is_503() -> None:
     ids=str,
 )
 def test_keys_that_cannot_be_trusted_stop_the_start(values: dict[str, Any]) -> None:
-    """A weak secret, a sample, two kinds of keys at once."""
+    """A weak secret, a sample secret, or two kinds of keys stop the start."""
     with pytest.raises(ConfigurationError):
         auth.verifier(settings(**values))

@@ -17,7 +17,7 @@ def finished(caller: Caller, job_id: str) -> bool:
 
 
 def test_an_export_is_ordered_watched_and_downloaded(database_url: str, api_broker_url: str, tmp_path: Path) -> None:
-    """Its rows are the jobs that the API lists; another organization sees neither job nor file."""
+    """The file of an export holds the jobs that the API lists, and no other organization sees it."""
     with serving(database_url, api_broker_url, tmp_path) as api:
         exports = {"CELERIAC_EXPORTS_DIR": str(api.exports)}
         with Platform(database_url, api_broker_url, tmp_path, **exports) as platform:

@@ -36,7 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any], 
 
 
 def test_a_run_prints_its_tables_and_targets(run: tuple[str, dict[str, Any], str]) -> None:
-    """The three sides, the latency, and each target with its verdict."""
+    """A bench run prints its three sides, the latency, and each target with its verdict."""
     printed, _, _ = run
     for words in ("Celery, bare", "db+postgresql", "Celeriac, tracked", "Latency", "≥ 2.5", "≤ 25"):
         assert words in printed
@@ -44,7 +44,7 @@ def test_a_run_prints_its_tables_and_targets(run: tuple[str, dict[str, Any], str
 
 
 def test_a_run_measures_each_side_in_turn(run: tuple[str, dict[str, Any], str]) -> None:
-    """One round each of positive figures; the database is counted where there is one."""
+    """A round measures each side once, with positive figures, and counts the database where there is one."""
     _, found, _ = run
     rounds = found["rounds"]["Valkey"]
     assert [(each["side"], each["jobs"]) for each in rounds] == [("bare", 20), ("results", 20), ("tracked", 20)]
@@ -57,7 +57,7 @@ def test_a_run_measures_each_side_in_turn(run: tuple[str, dict[str, Any], str]) 
 
 
 def test_a_body_starts_after_its_post_was_sent(run: tuple[str, dict[str, Any], str]) -> None:
-    """As many latencies as were asked for, in milliseconds."""
+    """The bench measures as many latencies as asked for, in milliseconds."""
     _, found, _ = run
     (latency,) = found["latencies"]
     assert len(latency["answered"]) == len(latency["started"]) == 3
@@ -65,7 +65,7 @@ def test_a_body_starts_after_its_post_was_sent(run: tuple[str, dict[str, Any], s
 
 
 def test_results_replace_the_old_ones_in_a_document(run: tuple[str, dict[str, Any], str]) -> None:
-    """What stands around them stays."""
+    """New results replace the old ones in a document, and what stands around them stays."""
     _, found, docs = run
     assert docs.startswith("before\n<!-- results -->\n")
     assert docs.endswith("<!-- end of results -->\nafter\n")
@@ -89,7 +89,7 @@ def started(tmp_path: Path) -> Iterator[psutil.Process]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_no_process(started: psutil.Process, number: signal.Signals) -> None:
-    """Ctrl-C or a polite kill in the middle of a round ends the servers and the workers too."""
+    """Ctrl-C or SIGTERM during a round ends the servers and workers of the bench."""
     family = _children(started)
     started.send_signal(number)
     assert wait_until(lambda: not _alive(started), 60)
@@ -97,7 +97,7 @@ def test_an_interrupted_run_leaves_no_process(started: psutil.Process, number: s
 
 
 def test_ratios_are_taken_within_each_alternation() -> None:
-    """A machine that slows down between two rounds changes no ratio."""
+    """The bench takes ratios within each round: a machine that slows down later changes none."""
     rounds = [
         Round(side, 10, rate * speed, {"worker": cpu / speed}, 0.0)
         for speed in (1.0, 0.25, 0.5)
@@ -108,7 +108,7 @@ def test_ratios_are_taken_within_each_alternation() -> None:
 
 
 def test_a_target_says_whether_it_is_reached() -> None:
-    """Up to and including a most, from a least on."""
+    """A target is reached up to and including a maximum, or from a minimum on."""
     assert Target("", measured=10, wanted=10, at_most=True).reached
     assert not Target("", measured=10.1, wanted=10, at_most=True).reached
     assert Target("", measured=0.4, wanted=0.4).reached
@@ -116,7 +116,7 @@ def test_a_target_says_whether_it_is_reached() -> None:
 
 
 def test_a_missing_broker_is_named_with_its_reason() -> None:
-    """Nobody takes half a run for a whole one."""
+    """A bench run without one of the brokers names it with the reason."""
     machine = dict.fromkeys(
         ("processor", "memory", "system", "python", "celery", "kombu", "sqlalchemy", "psycopg", "load before"), "x"
     )
@@ -125,7 +125,7 @@ def test_a_missing_broker_is_named_with_its_reason() -> None:
 
 
 def test_percentiles_of_a_hundred_values() -> None:
-    """p50 is the middle, p99 is near the end."""
+    """The p50 of a hundred values is the middle, and the p99 near the end."""
     values = [float(value) for value in range(101)]
     assert (percentile(values, 50), percentile(values, 99)) == (50.0, 99.0)
 

@@ -40,7 +40,7 @@ SEND = (
 
 
 def test_a_run_on_a_broken_platform_fails_and_names_the_promise() -> None:
-    """A late success of a cancelled job is accepted: no move that is allowed."""
+    """A chaos run fails and names the promise when a late success of a cancelled job is accepted."""
     settings = {
         "CHAOS_MINUTES": "0.25",
         "CHAOS_BROKER": "redis",
@@ -55,7 +55,7 @@ def test_a_run_on_a_broken_platform_fails_and_names_the_promise() -> None:
 
 
 def test_an_unknown_fault_is_refused() -> None:
-    """With the names of all that there are."""
+    """An unknown fault is refused with the names of all known ones."""
     done = CliRunner().invoke(main, ["--faults", "an earthquake"])
     assert done.exit_code == 2
     assert "'an earthquake' is none of" in done.stderr
@@ -107,13 +107,13 @@ def _connect(proxy: Proxy) -> socket.socket:
 
 
 def test_a_proxy_passes_on_what_both_sides_say(proxy: Proxy) -> None:
-    """Question and answer."""
+    """An open proxy passes on question and answer."""
     with _connect(proxy) as connection:
         assert _ask(connection) == ANSWER
 
 
 def test_a_black_hole_takes_connections_and_delivers_later(proxy: Proxy) -> None:
-    """Nothing comes as long as it is one, for old connections and for new ones."""
+    """A black-holed proxy delivers nothing, on old or new connections, until it is open again."""
     with _connect(proxy) as old:
         assert _ask(old) == ANSWER
         proxy.switch(Mode.BLACK_HOLE)
@@ -129,7 +129,7 @@ def test_a_black_hole_takes_connections_and_delivers_later(proxy: Proxy) -> None
 
 
 def test_a_refusing_proxy_ends_connections_and_takes_none(proxy: Proxy) -> None:
-    """Until it is open again, on the same port."""
+    """A refusing proxy closes its connections and takes none, until it is open again on the same port."""
     with _connect(proxy) as connection:
         assert _ask(connection) == ANSWER
         proxy.switch(Mode.REFUSE)
@@ -143,7 +143,7 @@ def test_a_refusing_proxy_ends_connections_and_takes_none(proxy: Proxy) -> None:
 
 
 def test_a_reset_ends_the_connections_that_there_are(proxy: Proxy) -> None:
-    """The next one passes."""
+    """A reset of the proxy ends its connections, and the next one passes."""
     with _connect(proxy) as connection:
         assert _ask(connection) == ANSWER
         proxy.reset()
@@ -154,7 +154,7 @@ def test_a_reset_ends_the_connections_that_there_are(proxy: Proxy) -> None:
 
 
 def test_a_cut_ends_a_connection_in_the_midst_of_an_answer(proxy: Proxy) -> None:
-    """Half of it comes, and then the end."""
+    """A cut of the proxy delivers half of an answer, and then the end."""
     with _connect(proxy) as connection:
         assert _ask(connection) == ANSWER
         proxy.cut()
@@ -163,7 +163,7 @@ def test_a_cut_ends_a_connection_in_the_midst_of_an_answer(proxy: Proxy) -> None
 
 @pytest.mark.parametrize("mode", ["autocommit", "transaction"])
 def test_a_commit_can_happen_without_its_reply(database_url: str, mode: str) -> None:
-    """The client sees a broken connection; the row is there."""
+    """When the proxy drops the reply of a COMMIT, the client sees a broken connection, and the row is there."""
     url = make_url(database_url)
     sockets = str(url.query["host"])
     direct = create_engine(url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
@@ -191,7 +191,7 @@ def _nothing(_world: Any, _rng: Random) -> None:
 
 
 def test_the_same_seed_draws_the_same_faults() -> None:
-    """Each once before any comes again."""
+    """The same seed draws the same faults, each once before any comes again."""
     decks = [Deck(FAULTS, Random(3)) for _ in range(2)]
     first, second = ([deck.draw(set()) for _ in FAULTS] for deck in decks)
     assert first == second
@@ -199,7 +199,7 @@ def test_the_same_seed_draws_the_same_faults() -> None:
 
 
 def test_no_fault_is_drawn_for_what_is_broken_already() -> None:
-    """It waits in the deck, and nothing is drawn when all would have to wait."""
+    """A fault for a part that is broken already waits in the deck."""
     deck = Deck([Fault("one", "api", _nothing), Fault("two", "broker", _nothing)], Random(0))
     assert deck.draw({"api", "broker"}) is None
     drawn = deck.draw({"api"})
@@ -213,7 +213,7 @@ def _line(what: str, attempt: int, at: float, job: Any) -> Line:
 
 
 def test_recovery_from_a_death_is_the_next_start_of_its_job() -> None:
-    """Not any other job's, and not an attempt from before."""
+    """Recovery from a death is measured to the next start of the same job."""
     job = uuid4()
     lines = [_line("start", 1, 5.0, job), _line("start", 1, 11.0, uuid4()), _line("start", 2, 30.5, job)]
     blow = Blow(FAULTS[0], 9.0, 10.0, Deaths(10.0, ((job, 1),)))
@@ -222,13 +222,13 @@ def test_recovery_from_a_death_is_the_next_start_of_its_job() -> None:
 
 
 def test_recovery_from_anything_else_is_the_next_outcome() -> None:
-    """After the fault's end."""
+    """Recovery from any other fault is measured from its end to the next outcome of a job."""
     ends = [SimpleNamespace(event="completed", at=datetime.fromtimestamp(at, UTC)) for at in (9.0, 12.5, 14.0)]
     assert recovery(Blow(FAULTS[0], 8.0, 10.0), State([], ends, [])) == 2.5
 
 
 def test_an_organization_over_its_limit_is_found() -> None:
-    """Two at once are; two one after the other are not, even without a gap."""
+    """The chaos check finds two overlapping executions above the limit, and none in succession."""
     began = datetime.now(UTC)
 
     def entry(event: str, seconds: float, source: str, target: str) -> Any:
@@ -245,7 +245,7 @@ def test_an_organization_over_its_limit_is_found() -> None:
 
 
 def test_crash_points_are_read_with_their_probabilities() -> None:
-    """None given is certainty; what is no point is refused."""
+    """A crash point without a probability is certain, and an unknown one is refused."""
     assert parse(f"{CLAIMED}:0.25, {SETTLED}") == {CLAIMED: 0.25, SETTLED: 1.0}
     for wrong in ("nowhere:1", f"{CLAIMED}:often"):
         with pytest.raises(ConfigurationError, match=VARIABLE):
@@ -253,7 +253,7 @@ def test_crash_points_are_read_with_their_probabilities() -> None:
 
 
 def test_a_job_survives_whatever_crash_point_kills_its_sender(platform: Platform) -> None:
-    """Its row was committed: the worker's upkeep sends what nobody knows to be sent, and the job runs once."""
+    """A job whose sender dies at any crash point after the commit is sent by upkeep and runs once."""
     for point in (SUBMITTED, PUBLISHED):
         sender = subprocess.run(
             [sys.executable, "-c", SEND],
@@ -271,7 +271,7 @@ def test_a_job_survives_whatever_crash_point_kills_its_sender(platform: Platform
 
 
 def test_a_job_survives_whatever_crash_point_kills_its_process(platform: Platform) -> None:
-    """Before its body, after it, and after its outcome is written: it ends, once."""
+    """A job whose process dies at any crash point around its body ends once."""
     points = (CLAIMED, FINISHED, SETTLED)
     platform.environment[VARIABLE] = ",".join(f"{point}:0.3" for point in points)
     platform.start_worker()

@@ -82,12 +82,12 @@ def meanwhile(act: Callable[[], None], *, after: float = 0.3) -> Iterator[None]:
     ],
 )
 def test_answers_have_the_fields_of_the_contract(ours: type[answers.Answer], theirs: type[contract.Answered]) -> None:
-    """What the API answers and what the client reads are one vocabulary; only a create's fixed message is left out."""
+    """The client's answers have the fields that the API answers, but for a create's fixed message."""
     assert set(ours.model_fields) == set(theirs.model_fields) - ({"message"} if theirs is contract.Created else set())
 
 
 def test_create_carries_all_its_fields(calling: Client) -> None:
-    """What create is given is in the job that get returns."""
+    """Every field that the client's create is given is in the job that the API returns."""
     created = calling.create(
         "open", {"a": 1}, priority=7, max_retries=2, project_id="p", message="soon", metadata={"for": "me"}
     )
@@ -97,24 +97,24 @@ def test_create_carries_all_its_fields(calling: Client) -> None:
 
 
 def test_create_again_under_its_key_is_the_same_job(calling: Client) -> None:
-    """The caller's idempotency key is the API's."""
+    """A create under an earlier request's key is that request's job."""
     first, second = (calling.create("open", {}, idempotency_key="42") for _ in range(2))
     assert first.job_id == second.job_id
 
 
 def test_creates_without_a_key_are_different_jobs(calling: Client) -> None:
-    """The key that the client makes is a new one for each call."""
+    """The client makes a new key for each create without one."""
     assert calling.create("open", {}).job_id != calling.create("open", {}).job_id
 
 
 def test_jobs_are_read_across_pages(caller: Caller, calling: Client) -> None:
-    """All pages put together are all jobs, newest first, each once."""
+    """The client's jobs() reads all pages: all jobs, newest first, each once."""
     made = [caller.job().id for _ in range(5)]
     assert [job.id for job in calling.jobs(page_size=2)] == made[::-1]
 
 
 def test_jobs_are_read_page_by_page(caller: Caller, calling: Client) -> None:
-    """Who stops after the first page has not asked for the second one."""
+    """The client asks for the second page only when the first one was read."""
     for _ in range(3):
         caller.job()
     asked: list[httpx.Request] = []
@@ -125,7 +125,7 @@ def test_jobs_are_read_page_by_page(caller: Caller, calling: Client) -> None:
 
 
 def test_jobs_are_filtered(caller: Caller, calling: Client) -> None:
-    """By status, type, project, user and time, as the API does it."""
+    """The client's jobs() filters by status, type, project, user and time."""
     wanted = caller.job("running", project_id="p")
     caller.job("failed", project_id="p")
     caller.job("running")
@@ -142,7 +142,7 @@ def test_jobs_are_filtered(caller: Caller, calling: Client) -> None:
 
 
 def test_stats_count(caller: Caller, calling: Client) -> None:
-    """Of everything, of one project, and of a window of time."""
+    """The client's stats() counts over everything, one project, or a window of time."""
     caller.job("succeeded", project_id="a b/c")
     caller.job("cancelled")
     caller.job("running")
@@ -151,14 +151,14 @@ def test_stats_count(caller: Caller, calling: Client) -> None:
 
 
 def test_stats_of_a_project(caller: Caller, calling: Client) -> None:
-    """Its jobs only, whatever characters its name has."""
+    """The client's stats() of a project counts its jobs only, whatever characters its name has."""
     caller.job("succeeded", project_id="50 % ü?")
     caller.job("succeeded")
     assert calling.stats(project_id="50 % ü?").completed == 1
 
 
 def test_a_job_may_depend_on_others(caller: Caller, calling: Client) -> None:
-    """And is explained: the reason's own fields have the names of the API."""
+    """The client creates a job with dependencies and explains it in the API's own fields."""
     first = caller.job()
     job_id = calling.create("open", depends_on=[first.id]).job_id
     assert calling.get(job_id).depends_on == (first.id,)
@@ -169,20 +169,20 @@ def test_a_job_may_depend_on_others(caller: Caller, calling: Client) -> None:
 
 
 def test_job_types_name_their_steps(calling: Client) -> None:
-    """With the permission that each asks for."""
+    """The client's job_types() has the steps and permission of each type."""
     kinds = {kind.job_type: kind for kind in calling.job_types()}
     assert (kinds["guarded"].steps, kinds["guarded"].permission) == (("Look", "Do"), "tests.guarded")
 
 
 def test_cancel_ends_a_job(caller: Caller, calling: Client) -> None:
-    """The answer is its new status."""
+    """The client's cancel() returns the new status."""
     job = caller.job()
     assert calling.cancel(job.id, reason="enough") is Status.CANCELLED
     assert caller.find(job.id).status == "cancelled"
 
 
 def test_illegal_move_is_an_error_with_its_code(caller: Caller, calling: Client) -> None:
-    """The problem's code, title, detail and status are in the error."""
+    """An illegal move raises an ApiError with the problem's code, title, detail and status."""
     job = caller.job("succeeded")
     with pytest.raises(ApiError) as raised:
         calling.cancel(job.id)
@@ -192,7 +192,7 @@ def test_illegal_move_is_an_error_with_its_code(caller: Caller, calling: Client)
 
 
 def test_retry_queues_a_failed_job(caller: Caller, calling: Client) -> None:
-    """`force` lifts the limit of its retries."""
+    """The client's retry() queues a failed job, and `force` lifts the limit of its retries."""
     job = caller.job("failed", max_retries=0)
     with pytest.raises(ApiError, match="illegal_move"):
         calling.retry(job.id)
@@ -200,33 +200,33 @@ def test_retry_queues_a_failed_job(caller: Caller, calling: Client) -> None:
 
 
 def test_unknown_job_is_an_error(calling: Client) -> None:
-    """With the title of docs/errors.md."""
+    """An unknown job raises an ApiError with the title of docs/errors.md."""
     with pytest.raises(ApiError, match=r"^There is no such job.*\(job_not_found\)$"):
         calling.get(uuid4())
 
 
 def test_invalid_payload_names_the_field(calling: Client) -> None:
-    """`errors` says what is wrong with which field."""
+    """The errors of an ApiError say what is wrong with which field."""
     with pytest.raises(ApiError) as raised:
         calling.create("guarded", {"kind": "huge"})
     assert [entry["field"] for entry in raised.value.errors] == ["payload.kind"]
 
 
 def test_wrong_token_is_an_error(api: Api) -> None:
-    """401 is not temporary: it is raised at once."""
+    """A 401 is raised at once and not repeated."""
     with Client(api.url, "nonsense") as stranger, pytest.raises(ApiError, match="token_invalid"):
         stranger.stats()
 
 
 def test_wait_returns_the_job_at_its_end(caller: Caller, calling: Client) -> None:
-    """However it ends; here it succeeds while we wait."""
+    """The client's wait() returns a job that ends meanwhile."""
     job = caller.job("running")
     with meanwhile(lambda: settle(caller, job.id)):
         assert calling.wait(job.id, within=20, every=0.05).status is Status.SUCCEEDED
 
 
 def test_wait_follows_the_servers_pace(caller: Caller, calling: Client) -> None:
-    """Without a pace of the caller's own the next look is after `Retry-After`, which is 2 s for a young job."""
+    """The client's wait() looks again after the server's Retry-After."""
     job = caller.job("running")
     began = time.monotonic()
     with meanwhile(lambda: settle(caller, job.id)):
@@ -235,7 +235,7 @@ def test_wait_follows_the_servers_pace(caller: Caller, calling: Client) -> None:
 
 
 def test_wait_has_a_deadline(caller: Caller, calling: Client) -> None:
-    """Then the error says in which state the job is; the job goes on."""
+    """The client's wait() raises at its deadline with the job's state, and the job goes on."""
     job = caller.job("running")
     began = time.monotonic()
     with pytest.raises(ApiError, match=f"{job.id} is running after 0.5 s \\(too_late\\)$"):
@@ -245,7 +245,7 @@ def test_wait_has_a_deadline(caller: Caller, calling: Client) -> None:
 
 
 def test_watch_tells_each_change_once(caller: Caller, calling: Client) -> None:
-    """The status now, then one for each change of the row, the last one is the end."""
+    """The client's watch() gives the status now and after each change, and the end last."""
     job = caller.job("running")
     seen = []
     for status in calling.watch(job.id, within=20, every=0.02):
@@ -258,7 +258,7 @@ def test_watch_tells_each_change_once(caller: Caller, calling: Client) -> None:
 
 
 def test_download_fetches_the_file(caller: Caller, calling: Client, tmp_path: Path) -> None:
-    """Byte by byte, and nothing else is left beside it."""
+    """The client's download() writes the file byte by byte and leaves nothing beside it."""
     name, content = exported(caller)
     target = tmp_path / "report.csv"
     target.write_text("of yesterday")
@@ -267,7 +267,7 @@ def test_download_fetches_the_file(caller: Caller, calling: Client, tmp_path: Pa
 
 
 def test_failed_download_leaves_the_old_file(calling: Client, tmp_path: Path) -> None:
-    """What was there before stays as it was."""
+    """A failed download leaves the old file as it was."""
     target = tmp_path / "report.csv"
     target.write_text("of yesterday")
     with pytest.raises(ApiError, match="export_not_found"):

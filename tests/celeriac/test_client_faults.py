@@ -78,7 +78,7 @@ def created(job_id: UUID) -> tuple[int, dict[str, str], bytes]:
 
 
 def test_create_is_repeated_under_one_key() -> None:
-    """A 503 is no answer: the same request goes out again, with the same idempotency key."""
+    """The client repeats a create that was answered with 503 under the same idempotency key."""
     job_id = uuid4()
     with scripted(BROKEN, BROKEN, created(job_id)) as server, Client(server.url, "t") as asking:
         assert asking.create("open").job_id == job_id
@@ -87,7 +87,7 @@ def test_create_is_repeated_under_one_key() -> None:
 
 
 def test_retry_after_of_a_503_is_waited() -> None:
-    """Not a moment earlier, and not much later."""
+    """The client repeats a request after the Retry-After of a 503, not earlier and not much later."""
     busy = (503, {"Retry-After": "1"}, BROKEN[2])
     began = time.monotonic()
     with scripted(busy, created(uuid4())) as server, Client(server.url, "t") as asking:
@@ -96,7 +96,7 @@ def test_retry_after_of_a_503_is_waited() -> None:
 
 
 def test_patience_ends() -> None:
-    """A server that stays unavailable is given up in time, with its own words."""
+    """The client gives a server that stays unavailable up in time, with the server's own words."""
     began = time.monotonic()
     with (
         scripted(BROKEN) as server,
@@ -109,7 +109,7 @@ def test_patience_ends() -> None:
 
 
 def test_longer_retry_after_than_patience_is_not_waited() -> None:
-    """The error is raised at once and says how long to wait."""
+    """The client raises at once when Retry-After is longer than its patience."""
     busy = (503, {"Retry-After": "60"}, BROKEN[2])
     with (
         scripted(busy) as server,
@@ -122,7 +122,7 @@ def test_longer_retry_after_than_patience_is_not_waited() -> None:
 
 @pytest.mark.parametrize("move", ["cancel", "retry"])
 def test_moves_are_not_repeated(move: str) -> None:
-    """A second cancel or retry would be answered otherwise than the first."""
+    """The client does not repeat a cancel or a retry."""
     with (
         scripted(BROKEN) as server,
         Client(server.url, "t") as asking,
@@ -133,7 +133,7 @@ def test_moves_are_not_repeated(move: str) -> None:
 
 
 def test_closed_port_is_unreachable() -> None:
-    """One clear line that names the address, without a status."""
+    """A closed port raises one line that names the address, without a status."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
@@ -162,7 +162,7 @@ def test_silent_server_is_given_up() -> None:
     ],
 )
 def test_strange_answer_is_an_error(answer: tuple[int, dict[str, str], bytes]) -> None:
-    """Another server, a page of a proxy, a redirect: one line that says what came from where."""
+    """An answer that is not of this API is one line that says what came from where."""
     with scripted(answer) as server, Client(server.url, "t") as asking, pytest.raises(ApiError) as raised:
         asking.stats()
     assert (raised.value.code, raised.value.status) == ("unknown_answer", answer[0])
@@ -170,7 +170,7 @@ def test_strange_answer_is_an_error(answer: tuple[int, dict[str, str], bytes]) -
 
 
 def test_slow_download_is_given_up(tmp_path: Path) -> None:
-    """A drip that never stops long enough for a time-out still ends, and leaves nothing behind."""
+    """A download that drips ends at its deadline and leaves nothing behind."""
     with (
         scripted((200, {}, bytes(1000)), pause=0.05) as server,
         Client(server.url, "t") as asking,
@@ -181,7 +181,7 @@ def test_slow_download_is_given_up(tmp_path: Path) -> None:
 
 
 def test_cut_download_is_an_error(tmp_path: Path) -> None:
-    """Half a file is no file."""
+    """A download that is cut is an error, and leaves no file."""
     cut = (200, {"Content-Length": "1000"}, b"half")
     with (
         scripted(cut) as server,
@@ -193,7 +193,7 @@ def test_cut_download_is_an_error(tmp_path: Path) -> None:
 
 
 def test_token_stays_at_home(tmp_path: Path) -> None:
-    """An address of another server is refused before anything is sent."""
+    """A download from another server's address is refused before the token is sent."""
     with (
         scripted((200, {}, b"x")) as server,
         Client("http://127.0.0.1:9", "t") as asking,
@@ -204,7 +204,7 @@ def test_token_stays_at_home(tmp_path: Path) -> None:
 
 
 def test_loopback_needs_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A proxy of the environment is for other machines."""
+    """The client does not use the environment's proxy for loopback addresses."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("ALL_PROXY", "http://127.0.0.1:9")
     job_id = uuid4()

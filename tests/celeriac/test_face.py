@@ -68,7 +68,7 @@ def python(
 
 
 def test_every_name_can_be_imported() -> None:
-    """Those that are announced are those that have a place, and no other."""
+    """Every name that `celeriac` announces can be imported, and no other has a place."""
     assert sorted(name for names in celeriac.PLACES.values() for name in names) == sorted(celeriac.__all__)
     assert set(handlers.__all__) >= {*HANDLERS}
     for name in celeriac.__all__:
@@ -79,7 +79,7 @@ def test_every_name_can_be_imported() -> None:
 
 
 def test_the_import_alone_loads_nothing_of_the_platform(tmp_path: Path) -> None:
-    """The command, and a program that only might send a job, start without Celery and SQLAlchemy."""
+    """`import celeriac` loads neither Celery nor SQLAlchemy."""
     code = "import sys, celeriac; print({'tasks', 'tracking', 'celery', 'sqlalchemy', 'pydantic'} & set(sys.modules))"
     done = python("-c", code, within=tmp_path)
     assert (done.stdout, done.stderr) == ("set()\n", "")
@@ -89,7 +89,7 @@ def test_the_import_alone_loads_nothing_of_the_platform(tmp_path: Path) -> None:
 def test_a_handler_is_declared_and_called_without_any_server_or_setting(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    """In a directory that cannot be written to, as a unit test may be run."""
+    """A handler can be declared and called without servers, settings or a writable directory."""
     (tmp_path / "test_resize.py").write_text(HANDLER + CALL)
     tmp_path.chmod(0o555)
     done = python("-B", "test_resize.py", within=tmp_path, environment=environment)

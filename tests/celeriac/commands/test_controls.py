@@ -43,7 +43,7 @@ def lines(*arguments: str) -> list[list[str]]:
 
 
 def test_limit_shows_what_an_organization_may_and_does(pool: Database, tracked: Tracked) -> None:
-    """Without a number it changes nothing."""
+    """`celeriac limit` without a number shows the limit and changes nothing."""
     platform = limited(pool, tracked, 5)
     platform.start(5)
     platform.submit_many(2)
@@ -51,7 +51,7 @@ def test_limit_shows_what_an_organization_may_and_does(pool: Database, tracked: 
 
 
 def test_limit_gives_an_organization_its_own_and_takes_it_back() -> None:
-    """0 is any number."""
+    """`celeriac limit` sets a limit, 0 for any number, and resets it."""
     assert lines("limit", "acme", "20")[0] == ["limit", "20", "(its own limit)"]
     assert lines("limit", "acme", "0")[0] == ["limit", "none", "(its own limit)"]
     assert lines("limit", "acme", "default")[0] == ["limit", "5", "(by default)"]
@@ -59,7 +59,7 @@ def test_limit_gives_an_organization_its_own_and_takes_it_back() -> None:
 
 @pytest.mark.parametrize("limit", ["-1", "x", "100001", "1.5", "", "\uff15"])
 def test_what_is_no_limit_is_refused(limit: str) -> None:
-    """With the sentence that says what is."""
+    """`celeriac limit` refuses a value that is no limit, and says what is one."""
     result = celeriac("limit", "--", "acme", limit)
     assert (result.exit_code, "is no number up to 100000, nor default" in result.output) == (2, True)
 
@@ -76,7 +76,7 @@ def test_what_is_no_limit_is_refused(limit: str) -> None:
 def test_pause_holds_what_was_named_until_the_same_is_resumed(
     tracked: Tracked, options: list[str], held: tuple[str | None, str | None], said: str
 ) -> None:
-    """And says whether that changed anything."""
+    """`celeriac pause` and `resume` with the same options hold and release, and say whether that changed anything."""
     assert celeriac("pause", *options, "--reason", "moving").stdout == f"{said}: paused.\n"
     (pause,) = pauses.of(tracked.connection, "acme")
     assert (pause.organization_id, pause.job_type, pause.paused_by, pause.reason) == (*held, "operator", "moving")
@@ -88,7 +88,7 @@ def test_pause_holds_what_was_named_until_the_same_is_resumed(
 
 @pytest.mark.parametrize("verb", ["pause", "resume"])
 def test_a_slip_in_a_job_type_is_refused(verb: str, tracked: Tracked) -> None:
-    """With what was meant; a pause of such a type would do nothing, and say that it did."""
+    """`celeriac pause` refuses an unknown job type, and suggests what was meant."""
     result = celeriac(verb, "--job-type", "exprot_report")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr == (
@@ -98,27 +98,27 @@ def test_a_slip_in_a_job_type_is_refused(verb: str, tracked: Tracked) -> None:
 
 
 def test_types_of_jobs_without_a_handler_here_can_be_paused(tracked: Tracked) -> None:
-    """They are handled elsewhere, or by another program; waiting, running, or over."""
+    """`celeriac pause` takes a type without a handler here that has jobs in any state."""
     tracked.submit(job_type="of_another_program")
     assert celeriac("pause", "--job-type", "of_another_program").exit_code == 0
     assert celeriac("pause", "--job-type", "of_anotherprogram").exit_code == 2
 
 
 def test_an_organization_without_jobs_is_told_of() -> None:
-    """It is no mistake, and may be one."""
+    """`celeriac pause` accepts an organization without jobs, and says that it has none."""
     result = celeriac("limit", "acme", "7")
     assert (result.exit_code, result.stderr) == (0, "celeriac: note: no job of 'acme' was seen yet\n")
 
 
 def test_an_organization_that_looks_like_another_one_is_told_of(tracked: Tracked) -> None:
-    """Of those that have jobs."""
+    """`celeriac pause` suggests an organization with jobs whose name is similar."""
     tracked.submit()
     assert celeriac("pause", "--organization", "acmee").stderr.endswith(": did you mean 'acme'?\n")
     assert celeriac("pause", "--organization", "acme").stderr == ""
 
 
 def test_all_types_and_organizations_of_the_rows_are_found(tracked: Tracked) -> None:
-    """Whatever the job's status, and however many there are of each."""
+    """All types and organizations of the rows are found, whatever the status or number of their jobs."""
     for number in range(30):
         job = tracked.submit(job_type=f"type{number % 7}", owner=Owner(f"org{number % 11}", "u1"))
         if number % 3:
@@ -130,7 +130,7 @@ def test_all_types_and_organizations_of_the_rows_are_found(tracked: Tracked) -> 
 @pytest.mark.parametrize("verb", ["pause", "resume"])
 @pytest.mark.parametrize("options", [[], ["--everything", "--organization", "acme"]])
 def test_which_jobs_has_to_be_said(verb: str, options: list[str]) -> None:
-    """Everything is not what one gets by saying nothing."""
+    """`celeriac pause` without a job type or organization is wrong use."""
     result = celeriac(verb, *options)
     assert (result.exit_code, "Say which jobs" in result.output) == (2, True)
 
@@ -138,7 +138,7 @@ def test_which_jobs_has_to_be_said(verb: str, options: list[str]) -> None:
 def test_workers_find_what_was_resumed_by_themselves(
     database_url: str, servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The command tells nobody; running jobs are not touched by a pause, later ones do not start."""
+    """After `celeriac resume` workers find the jobs by themselves; a pause leaves running jobs alone."""
     monkeypatch.setenv("DATABASE_URL", database_url)
     settings.cache_clear()
     with Platform(database_url, servers.valkey_url, tmp_path) as platform:

@@ -39,14 +39,14 @@ def read_only(servers: Servers) -> Iterator[str]:
 
 
 def test_every_command_is_in_the_table() -> None:
-    """A new one has to say how it ends."""
+    """Every command is in the table of exit statuses of these tests."""
     assert COMMANDS.keys() | WITHOUT_SETTINGS == command.commands.keys()
 
 
 @pytest.mark.parametrize("fault", WRONG_SETTINGS)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_wrong_setting_is_status_2(name: str, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And one line that names the variable."""
+    """A wrong setting ends every command with status 2 and one line that names the variable."""
     variable, value, line = WRONG_SETTINGS[fault]
     monkeypatch.setenv(variable, value)
     end = failing(*COMMANDS[name])
@@ -56,7 +56,7 @@ def test_a_wrong_setting_is_status_2(name: str, fault: str, monkeypatch: pytest.
 
 @pytest.mark.parametrize("wrong", [*WRONG_SETTINGS, "handlers"])
 def test_celerys_own_command_tells_a_wrong_setting_alike(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line and status 2 from `celery -A tasks worker`, not the traceback of a fault."""
+    """`celery -A tasks worker` ends a wrong setting with one line and status 2."""
     handlers = ("CELERIAC_IMPORTS", "nowhere", "CELERIAC_IMPORTS: there is no module 'nowhere'")
     variable, value, line = {**WRONG_SETTINGS, "handlers": handlers}[wrong]
     monkeypatch.setenv(variable, value)
@@ -67,7 +67,7 @@ def test_celerys_own_command_tells_a_wrong_setting_alike(wrong: str, monkeypatch
 
 @pytest.mark.parametrize("name", [*COMMANDS, *WITHOUT_SETTINGS])
 def test_a_wrong_argument_is_status_2(name: str) -> None:
-    """And one line that names the command's help."""
+    """A wrong argument ends every command with status 2 and one line that names its help."""
     end = failing(name, "--nonsense")
     check(end, Exit.MISUSED, "No such option")
     assert end.err.endswith(f"{name} --help`.\n")
@@ -76,7 +76,7 @@ def test_a_wrong_argument_is_status_2(name: str) -> None:
 
 @pytest.mark.parametrize("name", [*BRIEF, "worker", "up"])
 def test_a_database_that_is_away_is_status_3(name: str, closed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The API is not here: it starts, and answers 503 until the database is there."""
+    """A database that is away ends every command but the API with status 3."""
     monkeypatch.setenv("DATABASE_URL", f"postgresql://u:{SECRET}@127.0.0.1:{closed}/d")
     check(ended(name), Exit.AWAY, "the database is away: ")
 
@@ -85,7 +85,7 @@ def test_a_database_that_is_away_is_status_3(name: str, closed: int, monkeypatch
 def test_a_database_that_does_not_exist_is_status_2(
     name: str, servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing comes back by waiting."""
+    """A database that does not exist ends every command with status 2."""
     monkeypatch.setenv("CELERIAC_START_PATIENCE", "60")
     monkeypatch.setenv("DATABASE_URL", servers.database("nobody_made_it"))
     check(ended(name), Exit.MISUSED, 'database "nobody_made_it" does not exist')
@@ -93,13 +93,13 @@ def test_a_database_that_does_not_exist_is_status_2(
 
 @pytest.mark.parametrize("name", sorted({*BRIEF, "worker", "api"} - {"migrate"}))
 def test_a_database_without_a_schema_is_status_2(name: str, servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the command that makes one."""
+    """A database without a schema ends every command with status 2, and names `celeriac migrate`."""
     monkeypatch.setenv("DATABASE_URL", servers.database("postgres"))
     check(ended(name), Exit.MISUSED, "run `celeriac migrate`")
 
 
 def test_a_database_with_an_older_schema_is_status_2(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before the first statement that misses something."""
+    """An older schema ends every command with status 2 before its first statement."""
     engine = create_engine(database_url, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0005'"))
@@ -112,7 +112,7 @@ def test_a_database_with_an_older_schema_is_status_2(database_url: str, monkeypa
 def test_a_read_only_database_is_status_3_for_what_writes(
     name: str, read_only: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As during a fail-over."""
+    """A read-only database ends the commands that write with status 3."""
     monkeypatch.setenv("DATABASE_URL", read_only)
     check(ended(name), Exit.AWAY, "it takes no writes")
 
@@ -121,14 +121,14 @@ def test_a_read_only_database_is_status_3_for_what_writes(
 def test_what_only_reads_is_content_with_a_read_only_database(
     arguments: tuple[str, ...], read_only: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stand-by can be asked."""
+    """The commands that only read succeed on a read-only database."""
     monkeypatch.setenv("DATABASE_URL", read_only)
     assert failing(*arguments).status == Exit.FINE
 
 
 @pytest.mark.parametrize("name", command.commands)
 def test_help_tells_the_exit_statuses(name: str) -> None:
-    """Each command's own help does."""
+    """The help of every command tells its exit statuses."""
     end = failing(name, "--help")
     assert end.status == Exit.FINE
     for status, meaning in STATUSES.items():

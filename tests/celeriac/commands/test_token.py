@@ -11,7 +11,7 @@ from tracking.exits import Exit
 
 
 def test_no_directory_gets_a_secret_from_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`celeriac token` makes none: nobody would check tokens with it."""
+    """`celeriac token` makes no secret, since no API would know it."""
     for name in ("DATABASE_URL", "BROKER_URL", "CELERIAC_JWT_SECRET"):
         monkeypatch.delenv(name)
     check(ended("token"), Exit.MISUSED, "there is no secret to sign with: set CELERIAC_JWT_SECRET")
@@ -19,13 +19,13 @@ def test_no_directory_gets_a_secret_from_a_token(tmp_path: Path, monkeypatch: py
 
 
 def test_tokens_of_an_issuer_come_from_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The API would refuse ours."""
+    """`celeriac token` refuses when the API takes the tokens of an issuer."""
     monkeypatch.setenv("CELERIAC_JWKS_URL", "https://keys.invalid/keys")
     check(ended("token"), Exit.MISUSED, "get a token from that issuer")
 
 
 def test_a_permission_that_nothing_asks_for_is_warned_of() -> None:
-    """The token is made all the same: another installation may ask for it."""
+    """`celeriac token` warns of an unknown permission and makes the token all the same."""
     end = ended("token", "--permission", "jobs.veiw_jobs", "--permission", "reports.export_reports")
     first, second = end.err.splitlines()
     assert (end.status, end.out.count(".")) == (Exit.FINE, 2)
@@ -40,5 +40,5 @@ def test_a_permission_that_nothing_asks_for_is_warned_of() -> None:
     "options", [("--expires", "367d"), ("--organization", ""), ("--user", "x" * 300), ("--expires", "-1h")]
 )
 def test_claims_that_make_no_sense_are_refused(options: tuple[str, str]) -> None:
-    """The API would refuse them too, or believe them for a lifetime."""
+    """`celeriac token` refuses claims that the API would refuse, and lifetimes beyond a year."""
     check(ended("token", *options), Exit.MISUSED, options[0])

@@ -45,7 +45,7 @@ def spoil(database: Database) -> JobRecord:
 
 @pytest.mark.usefixtures("configured")
 def test_the_command_leaves_with_0_when_all_is_well(database: Database) -> None:
-    """Without a terminal each check is a plain line."""
+    """`celeriac verify` exits 0 when all is well, with a plain line for each check without a terminal."""
     with database.autocommit() as connection:
         live_through_everything(Tracked(connection), 1)
     result = run("verify")
@@ -56,7 +56,7 @@ def test_the_command_leaves_with_0_when_all_is_well(database: Database) -> None:
 
 @pytest.mark.usefixtures("configured")
 def test_the_command_leaves_with_1_when_something_is_broken(database: Database) -> None:
-    """And names the job; the checks after it are made all the same."""
+    """`celeriac verify` exits 1 and names the job when a check is broken; later checks are made too."""
     job = spoil(database)
     result = run("verify")
     assert result.exit_code == 1
@@ -68,7 +68,7 @@ def test_the_command_leaves_with_1_when_something_is_broken(database: Database) 
 
 @pytest.mark.usefixtures("configured")
 def test_the_command_leaves_with_1_when_something_could_not_be_checked(database: Database) -> None:
-    """Exit 0 means: checked, and well."""
+    """`celeriac verify` exits 1 when a check did not finish."""
     with database.begin() as connection:
         connection.execute(text("LOCK TABLE groups, jobs IN ACCESS EXCLUSIVE MODE"))
         connection.execute(text("SET LOCAL statement_timeout = 0"))
@@ -82,7 +82,7 @@ def test_the_command_leaves_with_1_when_something_could_not_be_checked(database:
 
 @pytest.mark.usefixtures("configured")
 def test_json_says_the_same(database: Database) -> None:
-    """For programs."""
+    """`celeriac verify --json` tells what the plain lines tell."""
     job = spoil(database)
     result = run("verify", "--json")
     assert result.exit_code == 1
@@ -100,7 +100,7 @@ def test_json_says_the_same(database: Database) -> None:
 
 @pytest.mark.usefixtures("configured")
 def test_a_terminal_gets_a_table(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With every check and the same exit code."""
+    """`celeriac verify` on a terminal shows a table with every check, and the same exit status."""
     job = spoil(database)
     monkeypatch.setattr(operations, "Console", lambda: Console(force_terminal=True, width=80))
     result = run("verify")

@@ -15,13 +15,13 @@ from tracking.exits import Exit
 
 @pytest.mark.parametrize("scheme", ["redis://:", "amqp://guest:"])
 def test_a_broker_that_is_away_is_status_3(scheme: str, closed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only a worker needs it: the rows of the others wait."""
+    """A broker that is away ends `celeriac worker`, and no other command, with status 3."""
     monkeypatch.setenv("BROKER_URL", f"{scheme}{SECRET}@127.0.0.1:{closed}/")
     check(ended("worker"), Exit.AWAY, "the broker is away: ")
 
 
 def test_a_broker_that_refuses_us_is_status_2(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A wrong password, at once."""
+    """A broker that refuses the password ends `celeriac worker` with status 2 at once."""
     wrong = make_url(broker_url).set(password=SECRET).render_as_string(hide_password=False)
     monkeypatch.setenv("CELERIAC_START_PATIENCE", "60")
     monkeypatch.setenv("BROKER_URL", wrong)
@@ -39,7 +39,7 @@ BROKEN = {
 
 @pytest.mark.parametrize(("name", "fault"), [*(("worker", fault) for fault in BROKEN), ("api", "raising")])
 def test_handlers_that_cannot_be_imported_are_status_2(name: str, fault: str, handlers: Path) -> None:
-    """The line names the module, and the place in it."""
+    """Handlers that cannot be imported are status 2, and the line names the module and the place."""
     code, line = BROKEN[fault]
     if code is not None:
         handlers.write_text(code)
@@ -47,7 +47,7 @@ def test_handlers_that_cannot_be_imported_are_status_2(name: str, fault: str, ha
 
 
 def test_debug_shows_where_an_error_comes_from(handlers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """For whoever wrote the handlers."""
+    """`celeriac --debug` shows the traceback of an error."""
     handlers.write_text("raise ValueError('no such disk')\n")
     monkeypatch.setenv("CELERIAC_DEBUG", "true")
     end = ended("worker")
@@ -92,7 +92,7 @@ FATAL = {
 def test_a_worker_that_cannot_go_on_is_status_1(
     fault: str, handlers: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A supervisor that reads 0 leaves it at that."""
+    """A worker that cannot go on ends with status 1."""
     code, line = FATAL[fault]
     handlers.write_text(code)
     monkeypatch.setenv("DATABASE_URL", database_url)
@@ -104,7 +104,7 @@ def test_a_worker_that_cannot_go_on_is_status_1(
 def test_a_queue_that_was_made_otherwise_is_status_2(
     rabbitmq_url: str, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As by a Celery without priorities, on the same virtual host."""
+    """A queue that exists with other arguments ends `celeriac worker` with status 2."""
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("BROKER_URL", rabbitmq_url)
     with Connection(rabbitmq_url) as connection:
