@@ -71,6 +71,11 @@ CREATE OR REPLACE FUNCTION sent_level(of_organization text, of_queue text, of_pr
                                       silence interval)
 RETURNS int LANGUAGE plpgsql VOLATILE AS $$
 BEGIN
+    IF EXISTS (SELECT FROM jobs
+               WHERE organization_id = of_organization AND hold = 'organization_limit' AND queue = of_queue
+                 AND priority >= of_priority) THEN
+        RETURN NULL;
+    END IF;
     PERFORM pg_advisory_xact_lock(1667591269, hashtext(of_organization));
     IF EXISTS (SELECT FROM jobs
                WHERE organization_id = of_organization AND hold = 'organization_limit' AND queue = of_queue

@@ -98,7 +98,7 @@ def test_a_handler_is_declared_and_called_without_any_server_or_setting(
 
 
 def test_a_handlers_module_is_typed(tmp_path: Path) -> None:
-    """mypy, strict, sees the types of the payload, of the result and of `self`, and finds no fault of ours."""
+    """mypy, strict, sees the types of a handler's payload, result and `self`, and finds no fault of ours."""
     module = tmp_path / "images.py"
     wrong = textwrap.dedent("""
         add_up("a")
@@ -124,7 +124,7 @@ def test_a_handlers_module_is_typed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", packages.NEEDED)
 def test_another_module_of_the_name_is_refused_in_one_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That names its file."""
+    """A foreign module of one of our names is refused in one line that names its file."""
     other = ModuleType(name)
     other.__file__ = f"/srv/shop/{name}.py"
     monkeypatch.setitem(sys.modules, name, other)

@@ -72,7 +72,7 @@ def adopting(servers: Servers, broker_url: str, tmp_path_factory: pytest.TempPat
 
 @pytest.mark.parametrize("what", CALLS)
 def test_a_call_becomes_a_job_of_the_default_organization(adopting: Platform, what: str) -> None:
-    """It runs as it would on plain Celery, and so does what follows from it."""
+    """An adopted call, and what follows from it, runs as on plain Celery, for the default organization."""
     before = {job.id for job in adopting.jobs()}
     task_id = send_bare(adopting, CALLS[what])
     job = adopting.wait_for(adopted(adopting, task_id).id)
@@ -86,7 +86,7 @@ def test_a_call_becomes_a_job_of_the_default_organization(adopting: Platform, wh
 
 
 def test_what_a_message_says_of_itself_is_in_the_row(adopting: Platform) -> None:
-    """As if it had been called with these options here."""
+    """The row of an adopted message has its options, as if it had been called with them here."""
     job = adopting.wait_for(
         adopted(adopting, send_bare(adopting, CALLS["limits, headers, a priority and a shadow"])).id
     )
@@ -98,14 +98,14 @@ def test_what_a_message_says_of_itself_is_in_the_row(adopting: Platform) -> None
 @pytest.mark.parametrize("protocol", [1, 2])
 @pytest.mark.parametrize("option", ["countdown=3600", "eta='2999-01-01T00:00:00'"])
 def test_a_call_for_later_waits_in_its_row(adopting: Platform, option: str, protocol: int) -> None:
-    """Not in the memory of a worker."""
+    """An adopted call with an eta waits in its row, not in the memory of a worker."""
     call = f"bare.conf.task_protocol = {protocol}\n" + SEND.format(f"'add', (1, 2), {option}")
     job = adopted(adopting, send_bare(adopting, call))
     assert (job.status, job.hold, job.scheduled_at is not None) == ("queued", "schedule", True)
 
 
 def test_what_follows_has_its_row_from_the_adoption_on(adopting: Platform) -> None:
-    """And ends with what it follows."""
+    """The successors of an adopted call have rows from the adoption on, and end with it."""
     before = {job.id for job in adopting.jobs()}
     task_id = send_bare(adopting, "(add(1, 2).set(task_id=given, countdown=3600) | add(4)).apply_async()")
     job = adopted(adopting, task_id)
@@ -117,7 +117,7 @@ def test_what_follows_has_its_row_from_the_adoption_on(adopting: Platform) -> No
 
 @pytest.mark.parametrize("protocol", [1, 2])
 def test_a_call_that_has_expired_is_cancelled_with_that_reason(adopting: Platform, protocol: int) -> None:
-    """It does not run."""
+    """An adopted call that has expired does not run, and is cancelled with that reason."""
     call = f"bare.conf.task_protocol = {protocol}\n" + SEND.format("'add', (1, 2), expires='2020-01-01T00:00:00'")
     job = adopting.wait_for(adopted(adopting, send_bare(adopting, call)).id)
     assert (job.status, job.attempt) == ("cancelled", 0)
@@ -126,7 +126,7 @@ def test_a_call_that_has_expired_is_cancelled_with_that_reason(adopting: Platfor
 
 @pytest.mark.parametrize("kind", IDS)
 def test_whatever_celery_calls_a_task_names_its_job(adopting: Platform, kind: str) -> None:
-    """Its result is found under that id, and it can be revoked by it."""
+    """The id that the sender of an adopted call knows finds its result and revokes it."""
     task_id = IDS[kind](uuid4())
     job = adopted(adopting, send_bare(adopting, SEND.format("'add', (1, 2), countdown=3600"), task_id))
     ask = "import json; from tasks import app; result = app.AsyncResult(json.loads(stdin))\n"
@@ -135,7 +135,7 @@ def test_whatever_celery_calls_a_task_names_its_job(adopting: Platform, kind: st
 
 
 def test_the_same_message_again_is_the_same_job(adopting: Platform) -> None:
-    """Whatever has become of it meanwhile; it was delivered twice, or sent twice."""
+    """An adopted message that is delivered or sent twice is one job, whatever became of that."""
     task_id = str(uuid4())
     for _ in range(3):
         send_bare(adopting, SEND.format("'add', (1, 2)"), task_id)
@@ -146,7 +146,7 @@ def test_the_same_message_again_is_the_same_job(adopting: Platform) -> None:
 
 
 def test_another_message_of_the_same_id_is_set_aside(adopting: Platform) -> None:
-    """It is not silently the first one."""
+    """A message with the id of an adopted one and another content is a dead letter."""
     task_id = send_bare(adopting, SEND.format("'add', (1, 2)"))
     done = adopting.wait_for(adopted(adopting, task_id).id)
     send_bare(adopting, SEND.format("'add', (3, 4)"), task_id)
@@ -156,7 +156,7 @@ def test_another_message_of_the_same_id_is_set_aside(adopting: Platform) -> None
 
 @pytest.mark.parametrize("owner", ["acme", "adopted"])
 def test_a_message_with_the_id_of_a_job_that_was_submitted_changes_nothing(adopting: Platform, owner: str) -> None:
-    """Of whichever organization; it does not run it, and does not end it."""
+    """A foreign message with the id of a submitted job neither runs nor ends it."""
     job = new_job(owner=Owner(owner, "u1"), job_type="add", queue="elsewhere", payload={"args": [1, 2], "kwargs": {}})
     with adopting.database.autocommit() as connection:
         before = jobs.submit(connection, job, UNLIMITED).job
@@ -167,7 +167,7 @@ def test_a_message_with_the_id_of_a_job_that_was_submitted_changes_nothing(adopt
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_no_job_can_be_made_of_is_set_aside(adopting: Platform, what: str) -> None:
-    """With the reason."""
+    """A message that cannot be adopted is a dead letter with the reason."""
     call, reason = REFUSED[what]
     before = len(adopting.jobs())
     task_id = send_bare(adopting, call)
@@ -177,7 +177,7 @@ def test_what_no_job_can_be_made_of_is_set_aside(adopting: Platform, what: str) 
 
 @pytest.mark.parametrize("value", [{"organization": "acme"}, {"user": "u9", "organization": "acme"}])
 def test_headers_that_name_an_owner_are_headers_like_any_other(adopting: Platform, value: dict[str, str]) -> None:
-    """The owner is the default organization."""
+    """Headers of a foreign message do not decide its owner: that is the default organization."""
     task_id = str(uuid4())
     send(adopting.broker_url, Forged(task_headers("add", task_id, **value), b"[[1, 2], {}, {}]"))
     job = adopting.wait_for(adopted(adopting, task_id).id)
@@ -185,7 +185,7 @@ def test_headers_that_name_an_owner_are_headers_like_any_other(adopting: Platfor
 
 
 def test_a_message_that_names_a_job_nobody_knows_is_never_adopted(adopting: Platform) -> None:
-    """Forged, or of a job that is gone: our header says that it was submitted here."""
+    """A message with our header whose job is unknown is not adopted."""
     job_id = str(uuid4())
     send(adopting.broker_url, Forged(task_headers("add", job_id, dispatch=1), b"[[1, 2], {}, {}]"))
     assert "it is of a job that does not exist" in letter_of(adopting, job_id).reason
@@ -193,7 +193,7 @@ def test_a_message_that_names_a_job_nobody_knows_is_never_adopted(adopting: Plat
 
 
 def test_a_message_of_the_version_before_is_set_aside(adopting: Platform) -> None:
-    """Its job is sent anew; to adopt the message would run the job twice."""
+    """A message of the version before is a dead letter, since its job is sent anew."""
     job_id, task_id = str(uuid4()), str(uuid4())
     send(adopting.broker_url, Forged(task_headers("add", task_id, job_id=job_id), b"[[1, 2], {}, {}]"))
     assert "sent by an earlier version of the platform" in letter_of(adopting, task_id).reason
@@ -201,7 +201,7 @@ def test_a_message_of_the_version_before_is_set_aside(adopting: Platform) -> Non
 
 
 def test_a_program_in_a_process_of_its_own_is_understood(adopting: Platform) -> None:
-    """With kombu's own transport, whose priorities on Redis are the other way around."""
+    """A program with kombu's own transport is understood, with its reversed priorities on Redis."""
     code = BARE.replace("json.loads(stdin)", repr(task_id := str(uuid4()))) + SEND.format("'add', (1, 2), priority=3")
     subprocess.run([sys.executable, "-c", code], env=adopting.environment, check=True, timeout=30)
     job = adopting.wait_for(adopted(adopting, task_id).id)

@@ -43,7 +43,7 @@ def receipt(platform: Platform, job_id: UUID) -> str:
 
 
 def test_a_running_job_is_interrupted_within_two_seconds(running: Platform) -> None:
-    """The revocation raises in the body; history says that it was interrupted, and when."""
+    """A cancel interrupts a running body within two seconds, and history says when."""
     job_id = start_nap(running)
     running.run(CANCEL, str(job_id))
     cancelled = running.job(job_id)
@@ -53,7 +53,7 @@ def test_a_running_job_is_interrupted_within_two_seconds(running: Platform) -> N
 
 
 def test_a_running_job_that_ignores_the_interruption_stops_at_its_next_step(running: Platform) -> None:
-    """The next report of progress finds out."""
+    """A body that ignores the interruption ends at its next report of progress."""
     job_id = running.submit("deaf", payload={"seconds": 20, "steps": 2})
     running.wait_for(job_id, "running")
     running.run(CANCEL, str(job_id))
@@ -61,7 +61,7 @@ def test_a_running_job_that_ignores_the_interruption_stops_at_its_next_step(runn
 
 
 def test_a_body_that_returns_all_the_same_has_finished_first(running: Platform) -> None:
-    """Its result is refused."""
+    """The result of a cancelled body that returns is refused, and history says "finished first"."""
     job_id = running.submit("deaf", payload={"seconds": 3})
     running.wait_for(job_id, "running")
     running.run(CANCEL, str(job_id))
@@ -70,7 +70,7 @@ def test_a_body_that_returns_all_the_same_has_finished_first(running: Platform) 
 
 
 def test_a_cancel_of_which_nobody_tells_the_worker_interrupts_the_body_too(running: Platform) -> None:
-    """Whoever cancelled could not reach the broker; the worker looks for itself."""
+    """A worker that was not told of a cancel finds it in the row and interrupts the body."""
     job_id = start_nap(running)
     with Platform(running.environment["DATABASE_URL"], "redis://127.0.0.1:9/0", running.directory) as absent:
         absent.run(CANCEL, str(job_id))
@@ -79,7 +79,7 @@ def test_a_cancel_of_which_nobody_tells_the_worker_interrupts_the_body_too(runni
 
 @pytest.mark.parametrize(("by", "how"), [("SIGUSR1", "interrupted"), ("SIGTERM", "killed")])
 def test_a_job_revoked_by_remote_control_is_recorded_as_cancelled(running: Platform, by: str, how: str) -> None:
-    """As Flower's buttons do it; SIGTERM, its default, ends the process of the job, too."""
+    """A job that is revoked with terminate, by SIGTERM as well, is cancelled in its row."""
     job_id = start_nap(running)
     running.run(REVOKE.format(signal=by), str(job_id))
     running.wait_for(job_id, "cancelled", within=10)
@@ -88,7 +88,7 @@ def test_a_job_revoked_by_remote_control_is_recorded_as_cancelled(running: Platf
 
 
 def test_an_interruption_that_meets_another_job_does_not_harm_it(running: Platform, tmp_path: Path) -> None:
-    """Celery signals the process, not the job: a job that nobody cancelled runs again."""
+    """A job that is interrupted in another one's place runs again."""
     witness = tmp_path / "started"
     job_id = running.submit("nap", payload={"seconds": 2, "witness": str(witness)})
     eventually(witness.exists, what="the start of the body")
@@ -100,7 +100,7 @@ def test_an_interruption_that_meets_another_job_does_not_harm_it(running: Platfo
 
 
 def test_a_retried_job_runs_although_the_worker_remembers_its_revocation(running: Platform) -> None:
-    """Celery's would drop its message."""
+    """A job that was revoked and then retried runs on the same worker."""
     job_id = running.submit("nap", payload={"seconds": 3})
     running.wait_for(job_id, "running")
     running.run(CANCEL, str(job_id))
@@ -112,12 +112,12 @@ def test_a_retried_job_runs_although_the_worker_remembers_its_revocation(running
 
 
 def test_an_interrupted_child_takes_the_next_job(running: Platform) -> None:
-    """The interruption ends a body, not the process."""
+    """A worker process whose body was interrupted runs the next job."""
     assert running.wait_for(running.submit("count_words", payload={"words": ["a"]})).status == "succeeded"
 
 
 def test_a_message_whose_job_nobody_knows_is_not_run(running: Platform) -> None:
-    """A forged message, or one of a job that is gone: plain Celery would run it."""
+    """A message whose job has no row is not run."""
     running.run(
         "from celery import Celery; from tasks import app\n"
         "Celery.send_task(app, 'add', (1, 2), task_id=stdin, queue='default', headers={'dispatch': 1})",

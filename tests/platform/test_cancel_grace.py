@@ -14,7 +14,7 @@ GRACE = 2.0
 
 
 def test_a_body_that_will_not_end_is_killed_after_the_grace_period(platform: Platform) -> None:
-    """And only that: the job of the process next to it goes on."""
+    """A cancelled body that does not end is killed after the grace period; its neighbour's job goes on."""
     platform.start_worker(CELERIAC_CANCEL_GRACE=str(GRACE))
     neighbour = platform.submit("nap", payload={"seconds": 8})
     job_id = platform.submit("deaf", payload={"seconds": 60})
@@ -29,7 +29,7 @@ def test_a_body_that_will_not_end_is_killed_after_the_grace_period(platform: Pla
 
 
 def test_a_body_of_which_only_the_row_says_that_it_is_cancelled_is_killed_as_well(platform: Platform) -> None:
-    """Nobody has told the worker."""
+    """A body whose cancel stands in the row alone is killed after the grace period as well."""
     platform.start_worker(concurrency=1, CELERIAC_CANCEL_GRACE=str(GRACE))
     job_id = platform.submit("deaf", payload={"seconds": 60})
     platform.wait_for(job_id, "running")
@@ -39,7 +39,7 @@ def test_a_body_of_which_only_the_row_says_that_it_is_cancelled_is_killed_as_wel
 
 
 def test_a_process_that_was_interrupted_once_can_be_lost_like_any_other(platform: Platform, tmp_path: Path) -> None:
-    """Billiard would take its later death for the end of that interruption, and Celery the next job for revoked."""
+    """A crash of a process that was interrupted before is recorded as lost, not as revoked."""
     platform.start_worker(concurrency=1)
     cancelled = start_nap(platform)
     [child] = psutil.Process(platform.worker_pid).children()

@@ -9,7 +9,7 @@ from tests.platform.test_cancel import cancel_row
 
 
 def test_a_job_cancelled_while_no_worker_was_up_never_runs(platform: Platform, tmp_path: Path) -> None:
-    """The claim finds the cancel in the row, whatever the broker still holds."""
+    """A job that was cancelled before any worker was up never starts."""
     witness = tmp_path / "witness"
     job_id = platform.submit("nap", payload={"seconds": 0, "witness": str(witness)})
     cancel_row(platform, job_id)

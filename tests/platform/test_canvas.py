@@ -52,5 +52,5 @@ def plain(servers: Servers) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", CANVASES)
 def test_a_canvas_gives_what_plain_celery_gives(name: str, plain: dict[str, Any], ours: dict[str, Any]) -> None:
-    """The value, its shape and type; or the class and arguments of the exception, and the state."""
+    """A canvas gives plain Celery's value and types, or its exception and state."""
     assert ours[name] == (TYPED[name] if name in TYPED else plain[name])

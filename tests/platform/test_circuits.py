@@ -75,12 +75,12 @@ BUILT_IN: list[tuple[str, BaseException, bool]] = [
 
 @pytest.mark.parametrize(("name", "error", "blamed"), BUILT_IN)
 def test_a_handler_says_which_errors_are_its_payloads_fault(name: str, error: BaseException, blamed: bool) -> None:  # noqa: FBT001 - of the table
-    """And which say something about its type."""
+    """payload_errors and blames_payload decide which errors are the payload's fault."""
     assert handler(name).blames_payload(error) is blamed
 
 
 def test_a_payload_that_cannot_be_called_with_is_at_fault_and_the_same_error_of_a_body_is_not() -> None:
-    """Told apart by whether the body had begun."""
+    """A TypeError is the payload's fault only when it was raised before the body began."""
     of_body = raised(handler("test_circuits.typed").run, {"number": 1})
     assert isinstance(of_body, ValidationError)
     assert not handler("test_circuits.typed").blames_payload(of_body)
@@ -112,24 +112,24 @@ KEYS: list[tuple[str, dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("name", "payload", "key"), KEYS)
 def test_a_handler_names_the_circuit_of_a_payload(name: str, payload: dict[str, Any], key: str) -> None:
-    """Nothing that may be a secret."""
+    """The built-in handlers name circuits by host or report type, and by nothing secret."""
     assert handler(name).circuit_of(payload) == key
 
 
 @pytest.mark.parametrize("named", [None, 7, "x" * 10_000, "a\x00b", "\ud800", b"\xff"])
 def test_whatever_a_handler_names_can_be_stored(named: Any) -> None:
-    """At most 255 bytes."""
+    """A circuit key is cut to 255 bytes that the database can store."""
     key = handler("test_circuits.named").circuit_of({"key": named})
     assert (len(key.encode()) <= 255, "\x00" in key) == (True, False)
 
 
 def test_a_handler_that_cannot_name_its_circuit_has_that_of_its_type() -> None:
-    """Its job is no reason to stop."""
+    """A circuit_key that raises leaves the job in the circuit of its type."""
     assert handler("test_circuits.named").circuit_of({}) == ""
 
 
 def test_only_failures_that_say_something_of_the_type_open_a_circuit(platform: Platform) -> None:
-    """Raised by the handler, with a retry, before the body; then those of the service open the one of its host."""
+    """Failures by the payload's fault open no circuit, and those of the service open the one of its host."""
     platform.start_worker(concurrency=2)
     wrong: list[Call] = [
         ("picky", [], {"what": what, "host": "a"}, {}) for what in ("order", "payload", "again") for _ in range(3)
@@ -150,7 +150,7 @@ def test_only_failures_that_say_something_of_the_type_open_a_circuit(platform: P
 
 
 def test_five_mistakes_of_a_caller_and_two_dead_receivers_stop_nobody_else(platform: Platform) -> None:
-    """An export that does not exist is the caller's mistake; a receiver that is away has a circuit of its own."""
+    """A caller's mistakes open no circuit, and a dead receiver opens only its own."""
     platform.environment["CELERIAC_WEBHOOKS_PRIVATE"] = "true"
     platform.start_worker(concurrency=2)
     missing = {"export": "00000000-0000-0000-0000-000000000000-1.csv"}

@@ -42,14 +42,14 @@ def classes(servers: Servers, broker_url: str, tmp_path_factory: pytest.TempPath
     ],
 )
 def test_a_task_of_any_class_is_a_job(classes: Platform, name: str, args: list[Any], result: Any) -> None:
-    """It is claimed, run once and settled like every other."""
+    """A task of any class is claimed, run once and settled like every other job."""
     job = classes.wait_for(classes.submit(name, *args, organization="o", user="u"))
     assert (job.status, job.result) == ("succeeded", result), job.error_message
     assert classes.events(job.id).count("started") == 1 + job.retry_count
 
 
 def test_all_of_them_are_jobs_in_this_process() -> None:
-    """Whichever way they were registered, with what their own class says before what Job says."""
+    """However they were registered, class tasks are Jobs, and their own class goes before Job."""
     known = {name: task for name, task in app.tasks.items() if name.startswith("classes.")}
     assert len(known) == 7
     assert all(isinstance(task, Job) for task in known.values())
@@ -58,7 +58,7 @@ def test_all_of_them_are_jobs_in_this_process() -> None:
 
 
 def test_a_task_with_celerys_base_is_offered_like_any_other() -> None:
-    """The list of job types does not break on it."""
+    """A task with Celery's own base class is in the list of job types."""
     handler = handlers()["classes.plain"]
     assert handler.payload_schema()["required"] == ["x"]
     assert handler.retry_policy()["maxRetries"] == 3
@@ -74,7 +74,7 @@ class Patient(Task):  # type: ignore[type-arg]  # of any signature
 
 @pytest.mark.parametrize("register", [app.register_task, app.tasks.register])
 def test_a_class_has_the_same_policy_by_either_way_into_the_registry(register: Callable[[Any], Any]) -> None:
-    """What the row and the list of types say is what Celery's own retry does."""
+    """The retry policy of a class task is Celery's, in its row and in the list of types."""
     name = f"classes.{uuid4()}"
     register(type("Named", (Patient,), {"name": name}))
     task: Any = app.tasks[name]
@@ -103,7 +103,7 @@ class Between(Job):
     ids=["Task itself", "no task", "another request", "another request in the registry"],
 )
 def test_what_cannot_be_served_is_refused_when_it_is_registered(register: Any, reason: str) -> None:
-    """In one line that names it."""
+    """A task that cannot be a Job is refused at its registration in one line that names it."""
     with pytest.raises(ConfigurationError, match=reason) as refused:
         register()
     assert "\n" not in str(refused.value)

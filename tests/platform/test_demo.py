@@ -154,13 +154,13 @@ def _as_nobody() -> tuple[str, ...]:
 
 
 def test_demo_succeeds_whatever_the_environment(finished: Run) -> None:
-    """Servers and settings of the caller, of Celery and of libpq, and proxies, are none of its business."""
+    """The demo ignores servers, settings and proxies of the caller's environment."""
     assert finished.end() == 0, finished.printed
     assert f"Equal: {JOBS} rows of the file and {JOBS} jobs of the API" in finished.printed
 
 
 def test_demo_prints_the_first_lines_of_the_csv(finished: Run) -> None:
-    """The names of the columns and five jobs, the first one the export that others work on."""
+    """The demo prints the column names of its csv and five jobs, the first one the export of the others."""
     lines = finished.printed.splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("id,jobType,status,"))
     assert [line.count(",") for line in lines[start : start + 6]] == [17] * 6
@@ -168,12 +168,12 @@ def test_demo_prints_the_first_lines_of_the_csv(finished: Run) -> None:
 
 
 def test_demo_without_a_terminal_draws_nothing(finished: Run) -> None:
-    """A log of CI gets lines, no escape codes."""
+    """Without a terminal the demo prints plain lines without escape codes."""
     assert "\x1b" not in finished.printed
 
 
 def test_demo_leaves_nothing(finished: Run) -> None:
-    """No directory, no database outside of it, nothing in the caller's directory."""
+    """The demo leaves no directory, no database, and nothing in the caller's directory."""
     assert (finished.leftovers(), list(finished.directory.iterdir())) == ([], [finished.temporary])
 
 
@@ -187,7 +187,7 @@ story.read_rows = forged"""
 
 
 def test_demo_on_a_terminal_draws_and_a_file_that_differs_in_one_cell_is_a_failure(tmp_path: Path) -> None:
-    """Bars that move, in place; then exit 1 with the job, the column and both values."""
+    """On a terminal the demo draws; a wrong cell is exit 1 with job, column and values."""
     (tmp_path / "tmp").mkdir()
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
@@ -220,7 +220,7 @@ def read_terminal(descriptor: int) -> str:
 
 
 def test_interrupted_demo_leaves_nothing(tmp_path: Path) -> None:
-    """While jobs are being created and run: exit 130, one line, no process, no directory."""
+    """A demo that is interrupted while jobs run exits 130 with one line, and leaves nothing."""
     run = Run(tmp_path, LONG_DEMO)
     run.wait_for(" finished")
     family = run.family()
@@ -233,7 +233,7 @@ def test_interrupted_demo_leaves_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_demo_interrupted_while_it_starts_leaves_nothing(tmp_path: Path, number: signal.Signals) -> None:
-    """Also before anything answers, and when it is ended, or its terminal closed."""
+    """A demo that is ended while it starts leaves nothing."""
     run = Run(tmp_path)
     run.wait_for("Starting a platform")
     family = run.family()
@@ -243,7 +243,7 @@ def test_demo_interrupted_while_it_starts_leaves_nothing(tmp_path: Path, number:
 
 
 def test_killed_demo_takes_its_processes_along(tmp_path: Path) -> None:
-    """Kill -9 cannot remove files, but nothing goes on running."""
+    """After kill -9 of the demo none of its processes runs on."""
     run = Run(tmp_path)
     run.wait_for("A platform is ready")
     family = run.family()
@@ -257,7 +257,7 @@ def test_killed_demo_takes_its_processes_along(tmp_path: Path) -> None:
 
 
 def test_demo_whose_platform_dies_says_so(tmp_path: Path) -> None:
-    """Exit 1, the last lines of the platform, one reason; nothing left."""
+    """A demo whose platform dies exits 1 with the reason and its last lines."""
     run = Run(tmp_path, LONG_DEMO)
     run.wait_for(" created")
     family = run.family()
@@ -274,7 +274,7 @@ def test_demo_whose_platform_dies_says_so(tmp_path: Path) -> None:
 
 
 def test_platform_that_does_not_start_is_told(tmp_path: Path) -> None:
-    """Exit 1 with its own words, nothing left."""
+    """A demo whose platform does not start exits 1 with its words."""
     run = Run(tmp_path, patched("sandbox.clean = lambda given: {**given, 'CELERIAC_HEARTBEAT': 'often'}"))
     assert (run.end(), run.leftovers()) == (1, [])
     assert "platform ended (exit status 2): celeriac: CELERIAC_HEARTBEAT: " in run.printed.splitlines()[-1]
@@ -284,19 +284,19 @@ def test_platform_that_does_not_start_is_told(tmp_path: Path) -> None:
 
 
 def test_demo_is_a_command() -> None:
-    """`celeriac demo` is what `python -m celeriac.demo` runs; fewer than ten jobs would show nothing."""
+    """`celeriac demo` runs celeriac.demo, and refuses fewer than ten jobs."""
     assert CliRunner().invoke(command, ["demo", "--help"]).exit_code == 0
     refused = CliRunner().invoke(command, ["demo", "--jobs", "9"])
     assert (refused.exit_code, "9 is not in the range" in refused.output) == (2, True)
 
 
 def test_clean_environment() -> None:
-    """What is nobody's setting stays."""
+    """The demo's environment keeps variables that are no setting of its programs."""
     assert clean({**FOREIGN, "PATH": "/bin", "LANG": "C"}).keys() == {"PATH", "LANG", "HTTP_PROXY", "ALL_PROXY"}
 
 
 def test_requests_are_mixed() -> None:
-    """Several types, every priority, and of three hundred a few that fail or are cancelled on purpose."""
+    """The demo mixes types and priorities, and a few of three hundred jobs fail or are cancelled on purpose."""
     asked = list(workload.requests(299, "/v1/exports/x.csv"))
     assert len(asked) == 299
     assert {request.priority for request in asked} == set(range(10))
@@ -331,7 +331,7 @@ def row(of: Job, **cells: str) -> dict[str, str]:
 
 
 def test_rows_that_say_the_same_have_no_differences() -> None:
-    """Ids, words, numbers, nothing, and times in milliseconds."""
+    """Equal ids, words, numbers, nulls and times in file and API are no difference."""
     first, second = job(), job(priority=9)
     assert differences([row(first), row(second)], [first, second]) == []
 
@@ -348,7 +348,7 @@ def test_rows_that_say_the_same_have_no_differences() -> None:
     ],
 )
 def test_other_cell_is_a_difference(column: str, cell: str) -> None:
-    """The line names the job, the column and what the file says."""
+    """A differing cell is reported with the job, the column and both values."""
     only = job()
     found = differences([row(only, **{column: cell})], [only])
     assert len(found) == 1
@@ -356,7 +356,7 @@ def test_other_cell_is_a_difference(column: str, cell: str) -> None:
 
 
 def test_other_number_or_order_of_rows_is_a_difference() -> None:
-    """A row too few, one too many, none at all, or two that changed places."""
+    """A missing, surplus or moved row of the demo's file is a difference."""
     first, second = job(), job()
     assert differences([row(first)], [first, second]) == ["the file has 1 rows, the API 2 jobs"]
     assert differences([row(first), row(second)], [first]) == ["the file has 2 rows, the API 1 jobs"]
@@ -365,7 +365,7 @@ def test_other_number_or_order_of_rows_is_a_difference() -> None:
 
 
 def test_lost_unasked_and_unexpected_jobs_are_told() -> None:
-    """What was accepted is there, nothing else is, and all ended as they should."""
+    """The demo reports lost jobs, unknown jobs and unexpected ends."""
     good, failed, unasked = job(), job(status=Status.FAILED, error_message="broken"), job()
     lost = uuid4()
     accepted = [Accepted(name, Status.SUCCEEDED) for name in (good.id, failed.id, lost)]
@@ -378,14 +378,14 @@ def test_lost_unasked_and_unexpected_jobs_are_told() -> None:
 
 
 def test_waits_are_medians_by_priority() -> None:
-    """In seconds, the most urgent first; what never started did not wait for anything."""
+    """The demo's waits are medians in seconds by priority, of jobs that have started."""
     began = job().created_at
     jobs = [job(priority=1, started_at=began + timedelta(seconds=wait)) for wait in (1, 2, 9)]
     assert waits([*jobs, job(priority=9), job(priority=0, started_at=None)]) == [(9, 0.0), (1, 2.0)]
 
 
 def test_ragged_file_is_a_difference(tmp_path: Path) -> None:
-    """A row that is too short is not taken for one with empty cells."""
+    """A row with missing cells in the demo's file is a difference."""
     only = job(hold=None)
     path = tmp_path / "jobs.csv"
     path.write_text(f"id,status,hold\r\n{only.id},succeeded\r\n")

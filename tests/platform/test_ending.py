@@ -15,7 +15,7 @@ from tracking.exits import Exit
 
 
 def test_two_workers_of_one_name_live_side_by_side(platform: Platform) -> None:
-    """The second one takes a name of its own, so that neither ends the other nor hears what is meant for it."""
+    """The second worker of a name takes another one, and both live on."""
     quick = ("--without-mingle", "--without-gossip", "-l", "INFO", "-c", "1")
     names = []
     for number, options in enumerate([(), ("-n", "mine@here"), ("-n", "mine@here")]):
@@ -37,7 +37,7 @@ def _name_of_ready_worker(platform: Platform, log: str) -> str:
 def test_what_was_told_to_stop_is_status_0(
     name: str, number: signal.Signals, tmp_path: Path, database_url: str, servers: Servers
 ) -> None:
-    """Whoever asked for it sees that it was done; SIGTERM of a worker is in test_shutdown.py."""
+    """A part of the platform that is told to stop ends with status 0."""
     ready = {"worker": " ready", "api": "Application startup complete"}[name]
     with Platform(database_url, servers.valkey_url, tmp_path) as platform:
         process = platform.start("celeriac", *COMMANDS[name], log="it.log")
@@ -50,7 +50,7 @@ def test_what_was_told_to_stop_is_status_0(
 def test_what_is_told_to_stop_while_it_starts_is_status_0(
     name: str, tmp_path: Path, database_url: str, servers: Servers
 ) -> None:
-    """From the first moment on that it can hear: its imports alone take a second."""
+    """A part that is told to stop while it starts ends with status 0."""
     with Platform(database_url, servers.valkey_url, tmp_path) as platform:
         process = platform.start("celeriac", *COMMANDS[name], log="it.log", warm=False)
         eventually(lambda: _catches(process.pid, signal.SIGTERM), what="its first line")

@@ -192,7 +192,7 @@ def table(
 
 @pytest.mark.parametrize("end", ENDS, ids=lambda end: end.name)
 def test_an_attempt_ends_with_its_true_reason(table: Table, end: End) -> None:
-    """Status, type, message and number of bodies are those of what happened, whatever happened."""
+    """Whatever a body does, its attempt ends with the true status, type, message and number of bodies."""
     if table.pool not in end.pools:
         pytest.skip("needs a process of its own")
     job = table.jobs[end.name]
@@ -204,19 +204,19 @@ def test_an_attempt_ends_with_its_true_reason(table: Table, end: End) -> None:
 
 
 def test_the_worker_has_survived_them_all(table: Table) -> None:
-    """Its main process is the one that was started, and it still runs jobs."""
+    """After all kinds of ends the worker's main process is the same and runs jobs."""
     assert psutil.Process(table.platform.worker_pid).is_running()
     assert table.platform.wait_for(table.platform.submit("noop", organization="ends", user="u")).status == "succeeded"
 
 
 def test_every_promise_holds_afterwards(table: Table) -> None:
-    """As `celeriac verify` tells it."""
+    """After all kinds of ends `celeriac verify` finds nothing."""
     broken = [each for each in verify(table.platform.database, limits=UNLIMITED) if not each.holds]
     assert not broken
 
 
 def test_the_next_body_after_a_requeue_knows_that_it_is_not_the_first(table: Table) -> None:
-    """`delivery_info["redelivered"]`, as a broker says it."""
+    """The body after a requeue sees `delivery_info["redelivered"]`."""
     job = table.jobs["end-requeue"]
     assert table.redelivered.count(str(job.id)) == 2
     assert table.redelivered.count(str(table.jobs["end-retry_raised"].id)) == 0

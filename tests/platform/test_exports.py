@@ -26,7 +26,7 @@ submission.cancel(UUID(stdin), Scope("acme", None), actor="u1")
 
 
 def test_a_worker_exports_and_its_row_tells_the_result(platform: Platform, tmp_path: Path) -> None:
-    """From the message to the file, on each broker."""
+    """A worker makes an export on each broker, and the row has its result."""
     platform.environment |= write_report(tmp_path, "numbers", NUMBERS)
     platform.start_worker()
     payload = {"reportType": "numbers", "format": "json", "filters": {"rows": 700}}
@@ -39,7 +39,7 @@ def test_a_worker_exports_and_its_row_tells_the_result(platform: Platform, tmp_p
 
 
 def test_every_step_of_a_quick_export_is_in_its_history(platform: Platform) -> None:
-    """However short it was: its start and its end, each with a time of its own; 100 is the success."""
+    """History has the start and end of every step of a quick export, each with its own time."""
     platform.start_worker()
     job_id = platform.submit("export_report", payload={"reportType": "jobs"}, organization="acme", user="u1")
     job = platform.wait_for(job_id)
@@ -55,7 +55,7 @@ def test_every_step_of_a_quick_export_is_in_its_history(platform: Platform) -> N
 
 
 def test_a_running_export_is_cancelled_within_two_seconds(platform: Platform, tmp_path: Path) -> None:
-    """While the database works on it; nothing stays on the disk."""
+    """A cancel ends an export while the database works on it, and leaves nothing on the disk."""
     platform.environment |= write_report(tmp_path, "slow", "--: report Slow.\nSELECT pg_sleep(60), :organization")
     platform.start_worker()
     job_id = platform.submit("export_report", payload={"reportType": "slow"}, organization="acme", user="u1")

@@ -99,7 +99,7 @@ def nap(platform: Platform, witness: Path, seconds: float) -> UUID:
 def test_jobs_are_accepted_in_the_usual_time_without_a_broker(
     behind_broker_proxy: tuple[Platform, Api, Proxy], mode: Mode
 ) -> None:
-    """They run when it is back, those of the API and those of a producer."""
+    """Without a broker jobs are accepted in the usual time, and run when it is back."""
     platform, api, proxy = behind_broker_proxy
     platform.start_worker()
     caller = api.caller()
@@ -122,7 +122,7 @@ def _seconds_of_a_create(caller: Any) -> float:
 
 
 def test_the_same_message_ten_times_runs_one_body(platform: Platform, tmp_path: Path) -> None:
-    """Whichever of four processes gets it first; the others are refused and counted."""
+    """Of ten copies of a message one body runs; the others are refused and counted."""
     platform.start_worker()
     platform.start_worker()
     witness = tmp_path / "starts"
@@ -137,7 +137,7 @@ def test_the_same_message_ten_times_runs_one_body(platform: Platform, tmp_path: 
 def test_a_message_that_becomes_visible_again_runs_no_second_body(
     servers: Any, database_url: str, tmp_path: Path
 ) -> None:
-    """Redis hands a message out again when its visibility time-out has passed, although its worker lives."""
+    """A message that Redis hands out again after its visibility time-out runs no second body."""
     _empty(servers.valkey_url)
     with Platform(database_url, servers.valkey_url, tmp_path) as platform:
         platform.start_worker()
@@ -154,7 +154,7 @@ def test_a_message_that_becomes_visible_again_runs_no_second_body(
 
 
 def test_the_jobs_of_a_killed_worker_run_elsewhere(platform: Platform, tmp_path: Path) -> None:
-    """Its main process and its children are killed at once; it was the leader, too."""
+    """The jobs of a killed worker that led run on another one."""
     lively = {"CELERIAC_LEASE_TIMEOUT": "3", "CELERIAC_HEARTBEAT": "0.5"}
     first = platform.start_worker(concurrency=1, **lively)
     witness = tmp_path / "starts"
@@ -174,7 +174,7 @@ def test_the_jobs_of_a_killed_worker_run_elsewhere(platform: Platform, tmp_path:
 def test_an_outcome_is_written_when_the_database_is_back(
     behind_database_proxy: tuple[Platform, Proxy], tmp_path: Path, mode: Mode
 ) -> None:
-    """The body goes on; the next one does not start without a claim; the worker keeps its process and its broker."""
+    """During an outage of the database a body runs on, and its outcome is written afterwards."""
     platform, proxy = behind_database_proxy
     pid = platform.worker_pid
     first, second = tmp_path / "first", tmp_path / "second"
@@ -196,7 +196,7 @@ def test_an_outcome_is_written_when_the_database_is_back(
 def test_claims_and_outcomes_whose_commit_was_not_confirmed_count_once(
     behind_database_proxy: tuple[Platform, Proxy], tmp_path: Path
 ) -> None:
-    """The reply is lost after the commit; the worker asks again and gets the same answer."""
+    """Claims and outcomes whose commit was not confirmed are repeated and count once."""
     platform, proxy = behind_database_proxy
     witness = tmp_path / "starts"
     for _ in range(6):
@@ -210,7 +210,7 @@ def test_claims_and_outcomes_whose_commit_was_not_confirmed_count_once(
 def test_a_create_whose_commit_was_not_confirmed_is_repeated_with_its_key(
     database_url: str, servers: Any, tmp_path: Path
 ) -> None:
-    """The same key leads to the same job, whether the first answer was lost or not."""
+    """A create whose commit was not confirmed is the same job when it is repeated with its key."""
     with database_behind(database_url) as (url, proxy), serving(url, servers.valkey_url, tmp_path) as api:
         caller = api.caller()
         for number in range(5):
@@ -225,7 +225,7 @@ def test_a_create_whose_commit_was_not_confirmed_is_repeated_with_its_key(
 
 
 def test_a_frozen_leader_is_replaced(platform: Platform, tmp_path: Path) -> None:
-    """A stopped process keeps its connection; its job runs elsewhere, and it claims nothing when it goes on."""
+    """Another worker takes over from a frozen leader and runs its job."""
     lively = {"CELERIAC_LEASE_TIMEOUT": "3", "CELERIAC_HEARTBEAT": "0.5"}
     leader = platform.start_worker(concurrency=1, **lively)
     witness = tmp_path / "starts"
@@ -245,7 +245,7 @@ def test_a_frozen_leader_is_replaced(platform: Platform, tmp_path: Path) -> None
 
 
 def test_the_outcome_of_a_worker_that_was_frozen_is_refused(platform: Platform, tmp_path: Path) -> None:
-    """Its body goes on under the same Celery id while another worker runs the job's next dispatch."""
+    """The outcome of a worker that was frozen for longer than its lease is refused."""
     lively = {"CELERIAC_LEASE_TIMEOUT": "3", "CELERIAC_HEARTBEAT": "0.5"}
     first = platform.start_worker(concurrency=1, **lively)
     witness = tmp_path / "starts"
@@ -310,7 +310,7 @@ def rabbit(node: rabbitmq.Node) -> Iterator[Rabbit]:
 def test_a_killed_rabbitmq_loses_no_job(
     database_url: str, node: rabbitmq.Node, tmp_path: Path, *, remembers: bool
 ) -> None:
-    """Whether it comes back with its messages or without: each job runs once, and the worker lives through it."""
+    """After a crash of RabbitMQ, with its messages or without, each job runs once."""
     environment = {"CELERIAC_RESEND_AFTER": "2", "CELERIAC_ORGANIZATION_LIMIT": "0"}
     with rabbit(node) as server, Platform(database_url, node.url, tmp_path, **environment) as platform:
         server.start()
@@ -333,7 +333,7 @@ def test_a_killed_rabbitmq_loses_no_job(
 def test_a_rabbitmq_that_will_not_wait_for_an_acknowledgement_costs_nothing(
     database_url: str, node: rabbitmq.Node, tmp_path: Path
 ) -> None:
-    """A job longer than its `consumer_timeout`: the worker lives, there are one body and one outcome, the next runs."""
+    """A job longer than RabbitMQ's consumer_timeout has one body and one outcome."""
     with (node.home / "rabbitmq.conf").open("a") as configuration:
         configuration.write("consumer_timeout = 3000\n")
     (node.home / "env.conf").write_text('SERVER_ADDITIONAL_ERL_ARGS="-rabbit channel_tick_interval 1000"\n')
@@ -354,7 +354,7 @@ def test_a_rabbitmq_that_will_not_wait_for_an_acknowledgement_costs_nothing(
 def test_no_message_without_a_job_is_lost_while_the_database_is_away(
     database_url: str, broker_url: str, tmp_path: Path, adopt: str
 ) -> None:
-    """The worker holds no more messages than it has processes, and acknowledges none."""
+    """While the database is away foreign messages stay unacknowledged."""
     _empty(broker_url)
     ids = [str(uuid4()) for _ in range(20)]
     with (

@@ -45,7 +45,7 @@ def _answers(client: httpx.Client) -> bool:
 def test_flower_sees_the_jobs_and_its_revocation_is_recorded(
     running: Platform, flower: httpx.Client, tmp_path: Path
 ) -> None:
-    """Its API lists a job under its id without the payload; terminating one there cancels the row."""
+    """Flower lists a job under its id without the payload, and its terminate cancels the row."""
     job_id = running.submit("nap", payload={"seconds": 30, "witness": str(tmp_path / "canary-of-this-payload")})
     eventually(lambda: _task(flower, str(job_id)).get("state") == "STARTED", what="the job in Flower")
     task = _task(flower, str(job_id))
@@ -59,7 +59,7 @@ def test_flower_sees_the_jobs_and_its_revocation_is_recorded(
 def test_flower_shows_one_task_for_a_job_that_was_retried(
     running: Platform, flower: httpx.Client, tmp_path: Path
 ) -> None:
-    """Under the job's id, whatever became of its first attempts."""
+    """Flower shows one task, under the job's id, for all attempts of a job."""
     job = running.wait_for(running.submit("identified", str(tmp_path / "ids"), 2))
     eventually(lambda: _task(flower, str(job.id)).get("state") == "SUCCESS", what="the end of the job in Flower")
     listed = flower.get("/api/tasks", params={"taskname": "identified"}).json()
@@ -67,7 +67,7 @@ def test_flower_shows_one_task_for_a_job_that_was_retried(
 
 
 def test_flower_counts_the_messages_of_every_priority(running: Platform, flower: httpx.Client) -> None:
-    """Queue lengths need the broker's scheme and, on Redis, all ten lists."""
+    """Flower counts the messages of all ten priorities on Redis."""
     if running.broker_url.startswith("amqp"):
         pytest.skip("needs RabbitMQ's management API")
     busy = running.submit_all([("nap", [], {"payload": {"seconds": 30}}, {}) for _ in range(2)])

@@ -12,7 +12,7 @@ from tests.live import Platform
 
 @pytest.mark.parametrize("what", CALLS)
 def test_nothing_is_adopted_unless_that_is_wished_for(running: Platform, what: str) -> None:
-    """The message is set aside, whole, with the way to have it adopted; it does not run."""
+    """Without CELERIAC_ADOPT a foreign message is a dead letter that says how to adopt it."""
     task_id = send_bare(running, CALLS[what])
     letter = letter_of(running, task_id)
     assert "with CELERIAC_ADOPT=true such messages become jobs" in letter.reason
@@ -24,7 +24,7 @@ def test_nothing_is_adopted_unless_that_is_wished_for(running: Platform, what: s
 
 @pytest.mark.parametrize("kind", IDS)
 def test_a_letter_has_the_id_that_the_sender_knows(running: Platform, kind: str) -> None:
-    """Whatever it is."""
+    """A dead letter has the id that its sender gave the message."""
     task_id = IDS[kind](uuid4())
     send_bare(running, SEND.format("'add', (1, 2), countdown=3600"), task_id)
     assert letter_of(running, task_id).task_name == "add"

@@ -48,7 +48,7 @@ def _refusals(running: Platform, job_id: UUID) -> list[str]:
 
 @pytest.mark.parametrize("task", ["noop", "fail"])
 def test_a_message_of_another_type_is_refused_and_counted(running: Platform, task: str) -> None:
-    """The job goes on waiting, and its own message will run it."""
+    """A message of another type than its job's is refused, and the job's own message runs it."""
     job_id = _job(running)
     _forge(running, job_id, task)
     eventually(lambda: _refusals(running, job_id) == ["other type"], what="the refusal")
@@ -56,7 +56,7 @@ def test_a_message_of_another_type_is_refused_and_counted(running: Platform, tas
 
 
 def test_a_message_of_a_task_that_nobody_knows_fails_no_job_of_another_type(running: Platform) -> None:
-    """It is set aside."""
+    """A message of an unknown type is a dead letter, and fails no job of another type."""
     job_id = _job(running)
     _forge(running, job_id, "nobody")
     _forge(running, job_id, "noop")
@@ -65,7 +65,7 @@ def test_a_message_of_a_task_that_nobody_knows_fails_no_job_of_another_type(runn
 
 
 def test_another_payload_is_not_run(running: Platform) -> None:
-    """The message starts the job, which computes what its row says."""
+    """A message with another payload starts the job with the payload of its row."""
     job_id = _job(running)
     _forge(running, job_id)
     assert running.wait_for(job_id).result == 3
@@ -76,7 +76,7 @@ def test_another_payload_is_not_run(running: Platform) -> None:
 def test_nothing_follows_that_only_the_message_says(
     running: Platform, embedded: dict[str, Any], arguments: list[Any]
 ) -> None:
-    """Neither from the success of the job nor from its failure; nobody gets another's name in this way."""
+    """Links and errbacks that stand in a message alone are not called."""
     job_id = _job(running, payload={"args": arguments, "kwargs": {}}, max_retries=0)
     _forge(running, job_id, body=[[1, 2], {}, embedded], group="g", organization="acme", user="intruder")
     running.wait_for(job_id)
@@ -85,7 +85,7 @@ def test_nothing_follows_that_only_the_message_says(
 
 
 def test_a_message_cannot_let_a_job_expire(running: Platform) -> None:
-    """Its own message still runs it."""
+    """A forged expired message does not end the job, which its own message runs."""
     job_id = _job(running)
     _forge(running, job_id, expires="2020-01-01T00:00:00+00:00")
     _forge(running, job_id, "noop")
@@ -94,7 +94,7 @@ def test_a_message_cannot_let_a_job_expire(running: Platform) -> None:
 
 
 def test_a_body_sees_nothing_of_the_message_but_its_own_row(running: Platform) -> None:
-    """Retries, group and headers are the row's, too."""
+    """The retries, group and headers that a body sees are those of its row."""
     job_id = _job(running, job_type="context_of", payload={}, delivery={"passing": "named", "headers": {"mine": 1}})
     forged = {"retries": 7, "group": "g", "root_id": "r", "parent_id": "p", "mine": 2, "other": 3}
     _forge(running, job_id, "context_of", [[], {}, {}], **forged)

@@ -9,7 +9,7 @@ from tests.live import Platform
 
 
 def test_the_handlers_run_in_a_worker(platform: Platform, tmp_path: Path) -> None:
-    """An export, its processing, the copy of both, a note and a clean-up, on their queues."""
+    """The five built-in handlers run in a worker, on their queues."""
     (tmp_path / "mirror").mkdir()
     platform.environment["CELERIAC_SYNC_DIR"] = str(tmp_path / "mirror")
     platform.start_worker()

@@ -58,7 +58,7 @@ def call(name: str, payload: dict[str, Any] | None = None, **options: Any) -> An
 
 
 def test_a_freed_slot_is_taken_at_once(platform: Platform) -> None:
-    """By the process in which the job ended, not at the next look of the leader, which is half a minute away here."""
+    """A freed slot is filled by the process whose job ended, not at the leader's next look."""
     limit(platform, 1)
     platform.start_worker(concurrency=2, **SLOW_SWEEP)
     ids = platform.submit_all([call("noop") for _ in range(40)])
@@ -74,7 +74,7 @@ def test_a_freed_slot_is_taken_at_once(platform: Platform) -> None:
 
 
 def test_the_only_job_of_an_organization_is_the_next_to_start(limited: Platform) -> None:
-    """Whatever line another one has: that line is not with the broker."""
+    """The single job of an organization is the next to start, however long another one's line is."""
     limit(limited, 100)
     with limited.database.autocommit() as connection:
         fill(Tracked(connection), 1000, hold="organization_limit", job_type="nap", payload='{"seconds": 0.3}')
@@ -88,7 +88,7 @@ def test_the_only_job_of_an_organization_is_the_next_to_start(limited: Platform)
 
 
 def test_floods_at_all_priorities_let_another_organization_have_its_turn(limited: Platform) -> None:
-    """Its single job starts after at most as many others as there are slots and organizations, by the history."""
+    """A single job starts after at most as many others as there are slots and organizations."""
     limit(limited, 5)
     limited.start_worker(concurrency=2)
     floods = [f"flood-{number}" for number in range(3)]
@@ -119,7 +119,7 @@ OVERTAKEN = """
 
 
 def test_no_more_bodies_run_at_once_than_the_limit_says(limited: Platform) -> None:
-    """With four processes, by the intervals of the history; another organization has slots of its own."""
+    """By the intervals of the history no organization runs more bodies than its limit."""
     limited.start_worker(concurrency=4)
     short = {"seconds": 0.05}
     ids = limited.submit_all([call("nap", short, organization=of) for _ in range(12) for of in ("acme", "globex")])
@@ -130,7 +130,7 @@ def test_no_more_bodies_run_at_once_than_the_limit_says(limited: Platform) -> No
 
 
 def test_a_job_starts_after_those_that_it_depends_on(limited: Platform) -> None:
-    """A chain of three, without waiting for the leader; what depends on a failure never starts."""
+    """Dependent jobs start in turn without the leader, and not after a failure."""
     limited.start_worker(concurrency=2, **SLOW_SWEEP)
     first = limited.submit("nap", payload={"seconds": 0.5})
     second = limited.submit("noop", depends_on=[str(first)])
@@ -146,7 +146,7 @@ def test_a_job_starts_after_those_that_it_depends_on(limited: Platform) -> None:
 
 
 def test_a_circuit_opens_holds_and_closes(limited: Platform, tmp_path: Path) -> None:
-    """The first two jobs fail and are burned, the others wait; when the fault is mended, a probe lets them through."""
+    """Two failures open a circuit, the other jobs wait, and a probe lets them through."""
     fault = tmp_path / "fault"
     fault.touch()
     limited.start_worker(concurrency=1)
@@ -162,7 +162,7 @@ def test_a_circuit_opens_holds_and_closes(limited: Platform, tmp_path: Path) -> 
 
 
 def test_a_pause_holds_what_waits_and_its_end_lets_it_go(limited: Platform) -> None:
-    """Running jobs end; what was sent is refused at its claim and comes back."""
+    """A pause refuses sent jobs at their claim, and the resume sends them again."""
     limited.start_worker(concurrency=1)
     running = limited.submit("nap", payload={"seconds": 1})
     limited.wait_for(running, "running")
@@ -180,7 +180,7 @@ def test_a_pause_holds_what_waits_and_its_end_lets_it_go(limited: Platform) -> N
 
 
 def test_a_slot_is_not_lost_with_the_process_that_used_it(limited: Platform, tmp_path: Path) -> None:
-    """Kill -9: the job keeps its slot and runs again, and the line moves on after it."""
+    """A job whose process is killed keeps its slot and runs again, and the line moves on after it."""
     limit(limited, 1)
     limited.start_worker(concurrency=2)
     killed = limited.submit("die", payload={"witness": str(tmp_path / "starts")})
@@ -192,7 +192,7 @@ def test_a_slot_is_not_lost_with_the_process_that_used_it(limited: Platform, tmp
 
 
 def test_a_killed_worker_takes_no_slot_with_it(limited: Platform) -> None:
-    """Main process and all: its lease runs out, its job is repeated, everybody gets a turn."""
+    """After kill -9 of a worker its jobs run again, and every organization gets its turn."""
     limit(limited, 1)
     patience = {"CELERIAC_LEASE_TIMEOUT": "2", "CELERIAC_HEARTBEAT": "0.5"}
     limited.environment |= patience
@@ -207,7 +207,7 @@ def test_a_killed_worker_takes_no_slot_with_it(limited: Platform) -> None:
 
 
 def test_the_cancel_of_a_running_job_lets_the_next_one_start(limited: Platform) -> None:
-    """As soon as its body is over, and not before."""
+    """After the cancel of a running job the next one starts when its body is over."""
     limit(limited, 1)
     limited.start_worker(concurrency=2)
     running = limited.submit("nap", payload={"seconds": 30})

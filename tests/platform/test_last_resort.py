@@ -49,7 +49,7 @@ def claimed_by_nobody(platform: Platform) -> UUID:
 
 
 def test_a_row_that_nobody_runs_is_given_to_somebody(pool: Platform) -> None:
-    """Within ten seconds, counted as a loss, and the job runs."""
+    """A running row without a body is released within ten seconds, counted as a loss, and runs."""
     job_id = claimed_by_nobody(pool)
     job = pool.wait_for(job_id, "succeeded", within=20)
     assert (job.attempt, job.losses) == (2, 1)
@@ -60,7 +60,7 @@ def test_a_row_that_nobody_runs_is_given_to_somebody(pool: Platform) -> None:
 
 
 def test_a_body_that_runs_on_is_left_alone(pool: Platform) -> None:
-    """However often the worker looks."""
+    """A job whose body runs is not released, however often its worker looks."""
     began = time.monotonic()
     ids = [pool.submit("nap", payload={"seconds": LONGER_THAN_TWO_LOOKS}) for _ in range(2)]
     ended = [pool.wait_for(job_id, within=60) for job_id in ids]
@@ -69,7 +69,7 @@ def test_a_body_that_runs_on_is_left_alone(pool: Platform) -> None:
 
 
 def test_the_worker_says_how_many_bodies_it_can_run(pool: Platform) -> None:
-    """In its row, as `verify` reads it."""
+    """The row of a worker has the number of bodies that it can run."""
 
     def concurrency() -> int:
         with pool.database.autocommit() as connection:

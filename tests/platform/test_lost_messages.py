@@ -70,7 +70,7 @@ def _lose_one_elsewhere(platform: Platform) -> None:
 
 
 def test_jobs_whose_queue_was_purged_run_once_each(platform: Platform) -> None:
-    """The rows are there, and upkeep finds fewer messages than rows."""
+    """After a purge of its queue each waiting job is sent again and runs once."""
     job_ids = _submit(platform, "noop", 20)
     _purge(platform, "default")
     platform.start_worker(CELERIAC_RESEND_AFTER="1")
@@ -80,7 +80,7 @@ def test_jobs_whose_queue_was_purged_run_once_each(platform: Platform) -> None:
 
 
 def test_a_backlog_that_the_broker_still_has_is_not_sent_again(platform: Platform) -> None:
-    """However long it waits."""
+    """Jobs whose messages the broker still has are not sent again, however long they wait."""
     sent = {job_id: platform.job(job_id).dispatched_at for job_id in _submit(platform, "noop", 20)}
     platform.start_worker(queues="elsewhere", CELERIAC_RESEND_AFTER="1")
     _lose_one_elsewhere(platform)
@@ -89,7 +89,7 @@ def test_a_backlog_that_the_broker_still_has_is_not_sent_again(platform: Platfor
 
 
 def test_only_as_many_messages_are_sent_again_as_are_missing(platform: Platform) -> None:
-    """Nobody can say which, so it is the oldest; the others are refused where they come twice."""
+    """As many jobs as messages are missing are sent again, and copies are refused."""
     job_ids = _submit(platform, "noop", 10)
     _take(platform, 4)
     worker = platform.start_worker(queues="elsewhere", CELERIAC_RESEND_AFTER="1")
@@ -103,7 +103,7 @@ def test_only_as_many_messages_are_sent_again_as_are_missing(platform: Platform)
 
 
 def test_messages_that_a_worker_holds_behind_a_long_job_are_sent_at_most_once_more(platform: Platform) -> None:
-    """A broker does not count them as ready. The second message of a job is refused."""
+    """A message that a worker holds is sent at most once more, and the copy is refused."""
     platform.start_worker("--prefetch-multiplier", "4", concurrency=1, CELERIAC_RESEND_AFTER="1")
     long = platform.submit("nap", payload={"seconds": 6})
     platform.wait_for(long, "running")
@@ -156,7 +156,7 @@ def forgetful(tmp_path: Path) -> Iterator[Forgetful]:
 
 
 def test_a_broker_that_comes_back_empty_loses_no_job(database_url: str, forgetful: Forgetful, tmp_path: Path) -> None:
-    """Neither those that waited nor the one that ran, and a worker lives through it."""
+    """After a broker came back empty, all jobs run, and a worker lives through it."""
     with Platform(
         database_url, forgetful.url, tmp_path, CELERIAC_RESEND_AFTER="1", CELERIAC_ORGANIZATION_LIMIT="0"
     ) as platform:

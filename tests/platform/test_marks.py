@@ -142,22 +142,22 @@ def sent(servers: Servers, broker_url: str, tmp_path_factory: pytest.TempPathFac
 
 @pytest.mark.parametrize("door", [*AS_RESULT, "API", "API, a model", "API, options"])
 def test_it_arrives_as_it_was_sent(sent: Sent, door: str) -> None:
-    """The handler that returns what it got returns this."""
+    """A handler gets a payload that looks like kombu's marks as it was sent."""
     assert sent.results(door) == FORMS
 
 
 def test_headers_and_stamps_arrive_as_they_were_sent(sent: Sent) -> None:
-    """Although kombu decodes them on Redis, and not on RabbitMQ."""
+    """Headers and stamps that look like marks arrive unchanged on both brokers."""
     assert sent.results("headers") == {form: [value, value] for form, value in FORMS.items()}
 
 
 def test_the_results_of_a_chord_arrive_as_they_were_returned(sent: Sent) -> None:
-    """In their list."""
+    """Results that look like marks reach the body of a chord unchanged."""
     assert sent.results("the results of a chord") == {form: [value] for form, value in FORMS.items()}
 
 
 def test_what_is_linked_gets_it(sent: Sent) -> None:
-    """The child's own argument."""
+    """A linked task gets a result that looks like a mark unchanged."""
     sent.results("a link")
     with sent.platform.database.autocommit() as connection:
         found = {row.parent_id: row.id for row in connection.execute(select(jobs.c.parent_id, jobs.c.id))}
@@ -166,7 +166,7 @@ def test_what_is_linked_gets_it(sent: Sent) -> None:
 
 
 def test_reports_and_metadata_are_answered_as_they_were_given(sent: Sent) -> None:
-    """By the row and by the API."""
+    """Progress and metadata that look like marks are answered unchanged."""
     sent.results("progress")
     reported = {form: sent.answer("progress", form, "/status") for form in FORMS}
     assert {form: answer["progressDetail"]["detail"] for form, answer in reported.items()} == FORMS
@@ -175,7 +175,7 @@ def test_reports_and_metadata_are_answered_as_they_were_given(sent: Sent) -> Non
 
 
 def test_the_api_answers_with_the_payload_that_it_was_sent(sent: Sent) -> None:
-    """And with the result."""
+    """The API answers with payload and result unchanged when they look like marks."""
     sent.results("API")
     answers = {form: sent.answer("API", form) for form in FORMS}
     assert {form: (answer["payload"], answer["result"]) for form, answer in answers.items()} == {
@@ -188,7 +188,7 @@ def test_the_api_answers_with_the_payload_that_it_was_sent(sent: Sent) -> None:
 
 
 def test_celerys_own_result_is_what_was_returned(sent: Sent) -> None:
-    """`get()` decodes nothing either."""
+    """`AsyncResult.get()` returns a result that looks like a mark unchanged."""
     ids = sent.ids["by position"]
     got = json.loads(sent.platform.run(ASK, json.dumps(list(ids.values()))))
     assert {form: got[job_id] for form, job_id in ids.items()} == FORMS
@@ -210,7 +210,7 @@ TYPED = st.recursive(VALUES, _nested, max_leaves=12)
 @UNHURRIED
 @given(TYPED)
 def test_every_value_comes_back_from_its_plain_form(value: Any) -> None:
-    """By our own reading and by kombu's."""
+    """Both we and kombu read every value back from its plain form."""
     plain = to_plain(value)
     assert from_plain(plain) == value
     assert loads(json.dumps(plain)) == value
@@ -219,14 +219,14 @@ def test_every_value_comes_back_from_its_plain_form(value: Any) -> None:
 @UNHURRIED
 @given(MARKS)
 def test_json_is_shown_as_it_was_sent(value: Any) -> None:
-    """Nothing in it is a mark."""
+    """The row shows JSON that looks like a mark as it was sent."""
     assert as_json(to_plain(value)) == value
 
 
 @UNHURRIED
 @given(TYPED, st.integers(0, 3))
 def test_a_header_comes_back_however_often_a_broker_decodes_and_encodes_it(value: Any, times: int) -> None:
-    """Redis does so once, and at each redelivery once more; RabbitMQ never."""
+    """A header survives any number of decodings by a broker."""
     header = to_header(value)
     for _ in range(times):
         header = loads(dumps(header))
@@ -234,6 +234,6 @@ def test_a_header_comes_back_however_often_a_broker_decodes_and_encodes_it(value
 
 
 def test_the_names_of_headers_stay_as_they_are() -> None:
-    """Also such as look like marks; what is no mapping is left for the check to refuse."""
+    """Names of headers that look like marks stay as they are."""
     assert to_headers(mark("datetime", "x")) == mark("datetime", "x")
     assert to_headers([1]) == [1]

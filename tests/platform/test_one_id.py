@@ -72,18 +72,18 @@ def retried(running: Platform, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 
 def test_every_attempt_has_the_same_id(retried: dict[str, Any]) -> None:
-    """A file that is named by it is found again."""
+    """`self.request.id` is the same in every attempt."""
     assert set(retried["ids"]) == {retried["job"]}
 
 
 def test_the_attempts_of_a_job_that_was_lost_have_the_same_id(running: Platform, tmp_path: Path) -> None:
-    """A worker died, and another one took over."""
+    """`self.request.id` is the same after the loss of a worker."""
     job = running.wait_for(running.submit("die", payload={"witness": str(tmp_path / "ids")}))
     assert set(_witness(tmp_path / "ids", 2)) == {str(job.id)}
 
 
 def test_the_attempts_of_a_job_that_was_retried_by_hand_have_the_same_id(running: Platform, tmp_path: Path) -> None:
-    """A person asked for it."""
+    """`self.request.id` is the same after a retry by hand."""
     job_id = running.submit("identified", str(tmp_path / "ids"), 9, max_retries=0)
     running.wait_for(job_id, "failed")
     running.run(RETRY.replace("actor='u1'", "actor='u1', force=True"), str(job_id))
@@ -91,13 +91,13 @@ def test_the_attempts_of_a_job_that_was_retried_by_hand_have_the_same_id(running
 
 
 def test_a_result_is_found_under_the_id_of_any_attempt(running: Platform, retried: dict[str, Any]) -> None:
-    """Whatever the handler has told others."""
+    """AsyncResult finds the job under the id that any attempt has seen."""
     states = {running.run(ASK + "print(result.state)", json.dumps(each)).strip() for each in retried["ids"]}
     assert states == {"SUCCESS"}
 
 
 def test_an_errback_after_a_retry_is_told_an_id_that_leads_somewhere(running: Platform, tmp_path: Path) -> None:
-    """Celery calls it with the id of the last attempt."""
+    """An errback after a retry gets an id under which AsyncResult finds the job."""
     job_id = running.submit("identified", str(tmp_path / "ids"), 9, max_retries=1, link_error=REMEMBER)
     running.wait_for(job_id, "failed")
     [errback] = eventually(lambda: [job for job in running.jobs() if job.job_type == "remember" and job.result])
@@ -105,13 +105,13 @@ def test_an_errback_after_a_retry_is_told_an_id_that_leads_somewhere(running: Pl
 
 
 def test_the_events_of_a_job_are_those_of_one_task(running: Platform, tmp_path: Path) -> None:
-    """Flower, which is made of them, lists one."""
+    """Celery's events of a job, through all attempts, are those of one task."""
     told = json.loads(running.run(EVENTS, json.dumps([str(tmp_path / "ids"), 1])))
     assert told["seen"] == [told["job"]]
 
 
 def test_a_text_of_ones_own_names_the_job(running: Platform) -> None:
-    """Celery takes any; it is the id of the result, too."""
+    """A task_id that is no UUID finds the job's result."""
     code = (
         "import json; from tasks import app\nresult = app.tasks['add'].apply_async((1, 2), task_id=json.loads(stdin))\n"
     )
@@ -122,7 +122,7 @@ def test_a_text_of_ones_own_names_the_job(running: Platform) -> None:
 
 
 def test_a_text_of_ones_own_names_the_job_in_each_attempt(running: Platform, tmp_path: Path) -> None:
-    """Its errback is told the same."""
+    """A task_id that is no UUID is the id in each attempt, and of the errback."""
     named = f"the job of {tmp_path.name}"
     send = "import json; from tasks import app\nname, witness, errback = json.loads(stdin)\n"
     send += "app.send_task('identified', (witness, 9), task_id=name, max_retries=1, link_error=errback)"
@@ -134,7 +134,7 @@ def test_a_text_of_ones_own_names_the_job_in_each_attempt(running: Platform, tmp
 
 
 def test_texts_name_the_members_of_a_canvas(running: Platform, tmp_path: Path) -> None:
-    """Each is found by its own, and the rows know whose child they are."""
+    """Members of a canvas with text ids are found by them, and rows name their parents."""
     first, last = f"first of {tmp_path.name}", f"last of {tmp_path.name}"
     code = (
         "import json; from tasks import app; from tests.sample_handlers import add\nfirst, last = json.loads(stdin)\n"
@@ -148,7 +148,7 @@ def test_texts_name_the_members_of_a_canvas(running: Platform, tmp_path: Path) -
 
 
 def test_an_id_that_no_row_can_keep_is_refused(running: Platform) -> None:
-    """In one line, before anything is written."""
+    """A task_id that no row can keep is refused in one line before anything is written."""
     code = "import json; from tasks import app\ntry:\n    app.send_task('noop', task_id=json.loads(stdin))\n"
     for named in ("x" * 256, "a\x00b"):
         told = running.run(code + "except Exception as error:\n    print(type(error).__name__)", json.dumps(named))
@@ -156,7 +156,7 @@ def test_an_id_that_no_row_can_keep_is_refused(running: Platform) -> None:
 
 
 def test_what_waits_in_its_row_is_known_and_what_nobody_has_submitted_is_not(running: Platform) -> None:
-    """Celery's state is PENDING for both, as on plain Celery; the name and the queue of the task tell them apart."""
+    """Of a PENDING result, name and queue tell a waiting job from an unknown id."""
     ask = ASK + "print(json.dumps([result.state, result.name, result.queue]))"
     waiting, unknown = running.submit("add", 1, 2, countdown=3600), uuid4()
     assert json.loads(running.run(ask, json.dumps(str(waiting)))) == ["PENDING", "add", "default"]
@@ -165,14 +165,14 @@ def test_what_waits_in_its_row_is_known_and_what_nobody_has_submitted_is_not(run
 
 
 def test_a_result_knows_the_jobs_that_its_body_sent(running: Platform) -> None:
-    """As on plain Celery."""
+    """`AsyncResult.children` has the jobs that the body sent."""
     job = running.wait_for(running.submit("parent", 2))
     told = running.run(ASK + "print(json.dumps([each.id for each in result.children]))", json.dumps(str(job.id)))
     assert json.loads(told) == job.result
 
 
 def test_a_failed_result_has_its_traceback_and_exception(running: Platform) -> None:
-    """And the job's own."""
+    """A failed AsyncResult has the traceback and the exception."""
     job = running.wait_for(running.submit("fail", "of no use"))
     ask = ASK + "print(json.dumps([result.state, repr(result.info), result.traceback]))"
     state, info, traceback = json.loads(running.run(ask, json.dumps(str(job.id))))
@@ -181,7 +181,7 @@ def test_a_failed_result_has_its_traceback_and_exception(running: Platform) -> N
 
 
 def test_a_rejected_result_raises_what_was_raised(running: Platform) -> None:
-    """The class of Celery's own, which a caller catches."""
+    """`get()` of a rejected job raises Celery's Reject."""
     job = running.wait_for(running.submit("rejecting"))
     ask = (
         ASK
@@ -191,7 +191,7 @@ def test_a_rejected_result_raises_what_was_raised(running: Platform) -> None:
 
 
 def test_a_running_result_has_the_progress_of_its_body(running: Platform) -> None:
-    """What `update_state` said last."""
+    """`AsyncResult.info` of a running job is what update_state said last."""
     job_id = running.submit("updating", {"current": 3, "total": 4})
     ask = ASK + "print(json.dumps([result.state, result.info]))"
     wanted = ["STARTED", {"current": 3, "total": 4}]
@@ -201,7 +201,7 @@ def test_a_running_result_has_the_progress_of_its_body(running: Platform) -> Non
 
 
 def test_whoever_waits_for_a_result_looks_often_at_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A quick job's result is there after a few milliseconds, not after half a second."""
+    """`get()` returns a quick job's result within milliseconds."""
     pauses: list[float] = []
     looks = iter(["PENDING", "PENDING", "STARTED", "SUCCESS"])
     monkeypatch.setattr("tasks.backend.time.sleep", pauses.append)

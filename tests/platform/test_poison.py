@@ -166,7 +166,7 @@ def rabbitmq_platform(running: Platform) -> Platform:
 
 @pytest.mark.parametrize("what", MESSAGES)
 def test_a_malformed_message_is_set_aside_and_fails_its_job(running: Platform, what: str) -> None:
-    """The job says why; the letter has the message."""
+    """A malformed message is a dead letter and fails its job with the reason."""
     make, reason = MESSAGES[what]
     job_id = _waiting_job(running, "nobody" if "unknown task" in what else "noop")
     message = make(str(job_id))
@@ -181,7 +181,7 @@ def test_a_malformed_message_is_set_aside_and_fails_its_job(running: Platform, w
 
 @pytest.mark.parametrize("what", NO_ID)
 def test_a_message_that_names_no_job_is_set_aside(running: Platform, what: str) -> None:
-    """There is nobody to tell."""
+    """A malformed message that names no job is a dead letter."""
     letter = _set_aside(running, lambda: send(running.broker_url, NO_ID[what]))
     assert (letter.task_id, letter.body) == (None, NO_ID[what].body)
     assert "its headers are not those of a task" in letter.reason
@@ -190,7 +190,7 @@ def test_a_message_that_names_no_job_is_set_aside(running: Platform, what: str) 
 
 @pytest.mark.parametrize("what", ENVELOPES)
 def test_a_broken_envelope_is_set_aside_and_fails_its_job(redis_platform: Platform, what: str) -> None:
-    """Kombu would have taken it off the list and raised; it is kept as it was."""
+    """A broken envelope in Redis is kept as a dead letter and fails its job."""
     job_id = _waiting_job(redis_platform)
     item = ENVELOPES[what](str(job_id))
     letter = _set_aside(redis_platform, lambda: push(redis_platform.broker_url, item))
@@ -201,7 +201,7 @@ def test_a_broken_envelope_is_set_aside_and_fails_its_job(redis_platform: Platfo
 
 @pytest.mark.parametrize("what", ITEMS)
 def test_an_item_that_is_no_message_is_set_aside(redis_platform: Platform, what: str) -> None:
-    """Whatever was pushed."""
+    """Any item in a Redis list that is no message is a dead letter."""
     letter = _set_aside(redis_platform, lambda: push(redis_platform.broker_url, ITEMS[what]))
     assert (letter.task_id, letter.size) == (None, len(ITEMS[what]))
     assert letter.body == ITEMS[what][: dead_letters.BODY_BYTES]
@@ -210,7 +210,7 @@ def test_an_item_that_is_no_message_is_set_aside(redis_platform: Platform, what:
 
 @pytest.mark.parametrize("what", ITEMS)
 def test_remote_control_that_cannot_be_read_is_passed_over(redis_platform: Platform, what: str) -> None:
-    """Anybody may publish; kombu would raise, and end the worker."""
+    """Unreadable remote control does not end the worker."""
     with Redis.from_url(redis_platform.broker_url) as client:
         assert client.publish("/0.celery.pidbox", ITEMS[what]) == 1, "the worker listens"
     assert _goes_on(redis_platform)
@@ -218,7 +218,7 @@ def test_remote_control_that_cannot_be_read_is_passed_over(redis_platform: Platf
 
 @pytest.mark.parametrize("what", UNDECODABLE)
 def test_properties_that_cannot_be_decoded_are_set_aside(rabbitmq_platform: Platform, what: str) -> None:
-    """RabbitMQ delivers them; amqp would break the connection, for ever."""
+    """A RabbitMQ message whose properties cannot be decoded is a dead letter."""
     letter = _set_aside(rabbitmq_platform, lambda: UNDECODABLE[what](rabbitmq_platform.broker_url))
     assert (letter.content_type, letter.body) == (UNREADABLE, GOOD)
     assert "its envelope cannot be read" in letter.reason
@@ -226,13 +226,13 @@ def test_properties_that_cannot_be_decoded_are_set_aside(rabbitmq_platform: Plat
 
 
 def test_an_empty_message_with_such_properties_is_set_aside(rabbitmq_platform: Platform) -> None:
-    """It has no frame but this one."""
+    """An empty RabbitMQ message with undecodable properties is a dead letter."""
     letter = _set_aside(rabbitmq_platform, lambda: send_at(rabbitmq_platform.broker_url, 2**62, b""))
     assert (letter.content_type, letter.body) == (UNREADABLE, b"")
 
 
 def test_a_malformed_message_does_not_harm_a_job_that_runs(running: Platform) -> None:
-    """Its name is on the message, but somebody else works on it in good order."""
+    """A malformed message that names a running job does not end it."""
     job_id = running.submit("nap", payload={"seconds": 1})
     running.wait_for(job_id, "running")
     _set_aside(running, lambda: send(running.broker_url, Forged(_task(str(job_id)), b"42")))
@@ -240,7 +240,7 @@ def test_a_malformed_message_does_not_harm_a_job_that_runs(running: Platform) ->
 
 
 def test_no_header_that_quotes_the_arguments_is_kept(running: Platform) -> None:
-    """They are in the body, and there alone; of an object only its type is kept."""
+    """A dead letter keeps no header that quotes the arguments."""
     headers = task_headers("nobody", str(uuid4()), argsrepr=CANARY, kwargsrepr=CANARY, stamps={"a": CANARY})
     letter = _set_aside(running, lambda: send(running.broker_url, Forged(headers, GOOD)))
     assert CANARY not in json.dumps(letter.headers)
@@ -248,7 +248,7 @@ def test_no_header_that_quotes_the_arguments_is_kept(running: Platform) -> None:
 
 
 def test_many_malformed_messages_take_no_place_of_a_good_one(running: Platform) -> None:
-    """More than the worker may hold unacknowledged."""
+    """More malformed messages than a worker may hold do not keep good ones from it."""
     known = len(_letters(running))
     for number in range(40):
         send(running.broker_url, Forged(task_headers("noop", {"number": number}), GOOD))
@@ -257,14 +257,14 @@ def test_many_malformed_messages_take_no_place_of_a_good_one(running: Platform) 
 
 
 def test_nothing_is_left_unacknowledged(redis_platform: Platform) -> None:
-    """What was set aside does not come back after the visibility time-out."""
+    """What was set aside is acknowledged and does not come back."""
     with Redis.from_url(redis_platform.broker_url) as client:
         eventually(lambda: client.hlen("unacked") == 0, what="the acknowledgements")
 
 
 @pytest.mark.parametrize(("name", "error"), [("exhaust", "MemoryError"), ("recurse", "RecursionError")])
 def test_a_job_that_takes_all_memory_or_stack_fails_alone(running: Platform, name: str, error: str) -> None:
-    """Stock Celery shuts the worker down at the first; both are ordinary failures here, once each."""
+    """A MemoryError or RecursionError fails its job once, and the worker lives."""
     job = running.wait_for(running.submit(name))
     assert (job.status, job.error_type) == ("failed", error)
     assert running.events(job.id) == ["created", "started", "failed"]
@@ -272,13 +272,13 @@ def test_a_job_that_takes_all_memory_or_stack_fails_alone(running: Platform, nam
 
 
 def test_the_main_process_is_the_one_that_was_started(running: Platform) -> None:
-    """After all of this, with both of its processes at work."""
+    """After all poison the worker's main process is the same, with both of its processes at work."""
     assert _goes_on(running)
     assert running.workers() == 1
 
 
 def test_no_payload_is_in_the_log(running: Platform) -> None:
-    """Also not of what could not be read."""
+    """No payload is in the log, also of messages that could not be read."""
     log = running.log()
     assert "message.set_aside" in log
     assert CANARY not in log

@@ -10,7 +10,7 @@ from tests.live import Platform, eventually
 
 
 def test_more_urgent_jobs_start_first_in_the_same_order_on_every_broker(platform: Platform, tmp_path: Path) -> None:
-    """0-9, higher first, unset is 0, first come first served within one priority."""
+    """On every broker jobs start by priority 9 to 0, unset is 0, then in order of arrival."""
     platform.environment["CELERIAC_ORGANIZATION_LIMIT"] = "0"  # the order is the broker's alone
     witness = tmp_path / "order"
     priorities = [*range(10), None, None, *range(9, -1, -1), 0, 9]

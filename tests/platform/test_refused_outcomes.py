@@ -49,7 +49,7 @@ def refusing(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.mark.parametrize("code", CODES)
 def test_a_result_that_is_refused_fails_the_job_with_the_reason(refusing: Platform, code: str) -> None:
-    """One body, one end; the values that the database quotes stay out of it."""
+    """A result that the database refuses fails the job once, with the reason and without its values."""
     job = refusing.wait_for(refusing.submit("hostile.echo", f"refuse:{code}"))
     assert (job.status, job.error_type) == ("failed", errors.lookup(code).__name__)
     assert job.error_message == "its outcome 'succeeded' could not be written: not here"
@@ -58,7 +58,7 @@ def test_a_result_that_is_refused_fails_the_job_with_the_reason(refusing: Platfo
 
 @pytest.mark.parametrize("code", CODES)
 def test_a_failure_whose_details_are_refused_keeps_its_own_reason(refusing: Platform, code: str) -> None:
-    """Only the traceback is missing."""
+    """A failure whose traceback the database refuses keeps its own type and message."""
     job = refusing.wait_for(refusing.submit("hostile.fail", f"refuse:{code}"))
     assert (job.status, job.error_type, job.error_message) == ("failed", "ValueError", f"refuse:{code}")
     assert refusing.events(job.id) == ["created", "started", "failed"]
@@ -66,14 +66,14 @@ def test_a_failure_whose_details_are_refused_keeps_its_own_reason(refusing: Plat
 
 @pytest.mark.parametrize("code", CODES)
 def test_a_retry_that_is_refused_fails_the_job_with_the_reason(refusing: Platform, code: str) -> None:
-    """It does not run for ever."""
+    """A retry that the database refuses fails the job with the reason."""
     job = refusing.wait_for(refusing.submit("hostile.again", f"refuse:{code}"))
     assert job.status == "failed"
     assert job.error_message == "its outcome 'retry' could not be written: not here"
 
 
 def test_no_value_is_in_the_log(refusing: Platform) -> None:
-    """Nor is any statement."""
+    """The log of a refused outcome holds neither values nor the statement."""
     log = refusing.log()
     assert "outcome.unwritable" in log
     assert "a secret" not in log
@@ -91,7 +91,7 @@ def test_no_value_is_in_the_log(refusing: Platform) -> None:
     ],
 )
 def test_a_refusal_is_told_by_its_reason(error: Exception, type_name: str, message: str) -> None:
-    """Without the statement."""
+    """A refusal of the database is told by its reason, without the statement."""
     reason = reason_of(error)
     assert reason.type == type_name
     assert message in reason.message
@@ -99,7 +99,7 @@ def test_a_refusal_is_told_by_its_reason(error: Exception, type_name: str, messa
 
 
 def test_what_is_written_instead_is_storable() -> None:
-    """Also of a failure that is not."""
+    """What is written instead of a refused outcome can always be stored."""
     outcome = Outcome(Fence(uuid4(), 1), "failed", "w", 1, failure=Failure("E\x00", "\ud800", "x", {"a": "\x00"}))
     instead = instead_of(outcome, ValueError("no"))
     assert instead.failure == Failure("E\N{REPLACEMENT CHARACTER}", "?")

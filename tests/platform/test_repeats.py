@@ -75,7 +75,7 @@ def _message(dispatch: int, job_id: UUID = JOB) -> Any:
 @pytest.mark.parametrize("dispatch", [1, 2])
 @pytest.mark.usefixtures("held")
 def test_a_dispatch_that_its_worker_has_or_had_is_refused(desk: Desk, dispatch: int) -> None:
-    """It never becomes a request."""
+    """A dispatch that its worker has or had is refused before it becomes a request."""
     desk.repeats.take(_message(dispatch))
     assert (len(desk.refused), desk.run, desk.later) == (1, [], [])
 
@@ -84,7 +84,7 @@ def test_a_dispatch_that_its_worker_has_or_had_is_refused(desk: Desk, dispatch: 
 def test_the_next_dispatch_waits_until_its_worker_is_done_with_this_one(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A moment, as a rule."""
+    """The next dispatch of a job waits until its worker is done with the current one."""
     message = _message(3)
     desk.repeats.take(message)
     desk.look_again()
@@ -97,7 +97,7 @@ def test_the_next_dispatch_waits_until_its_worker_is_done_with_this_one(
 
 @pytest.mark.usefixtures("held")
 def test_the_next_dispatch_goes_back_to_the_broker_in_the_end(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another worker may run it while this one is stuck."""
+    """A next dispatch that waited too long goes back to the broker."""
     now = [100.0]
     monkeypatch.setattr("tasks.worker.repeats.time.monotonic", lambda: now[0])
     message = _message(3)
@@ -111,7 +111,7 @@ def test_the_next_dispatch_goes_back_to_the_broker_in_the_end(desk: Desk, monkey
 
 @pytest.mark.usefixtures("held")
 def test_a_message_of_another_job_is_run(desk: Desk) -> None:
-    """Whatever else the worker has."""
+    """A message of another job is run, whatever else the worker has."""
     message = _message(1, uuid4())
     desk.repeats.take(message)
     assert desk.run == [message]
@@ -119,7 +119,7 @@ def test_a_message_of_another_job_is_run(desk: Desk) -> None:
 
 @pytest.mark.parametrize("number", [0, -1, DISPATCHES[-1] + 1, True, "1", 1.0, None])
 def test_a_number_that_no_dispatch_can_have_makes_no_message_ours(number: Any) -> None:
-    """Its sender knows nothing of rows."""
+    """A message with an impossible dispatch number is a foreign one."""
     assert fence_of(str(JOB), {DISPATCH_HEADER: number}) is None
     assert fence_of(str(JOB), {DISPATCH_HEADER: DISPATCHES[-1]}) == Fence(JOB, DISPATCHES[-1])
 
@@ -149,7 +149,7 @@ def _in_second_dispatch(running: Platform) -> UUID:
 
 
 def test_a_message_that_comes_again_while_its_body_runs_is_refused_and_told(running: Platform) -> None:
-    """The body goes on, and its worker still knows it."""
+    """A copy of a running job's message is refused and recorded; the body goes on."""
     job_id = running.submit("nap", payload={"seconds": 2})
     running.wait_for(job_id, "running")
     _again(running, job_id, 1)
@@ -161,7 +161,7 @@ def test_a_message_that_comes_again_while_its_body_runs_is_refused_and_told(runn
 
 
 def test_a_message_of_an_older_dispatch_is_refused_and_told(running: Platform) -> None:
-    """It was late."""
+    """A message of an older dispatch is refused, and history tells it."""
     job_id = _in_second_dispatch(running)
     _again(running, job_id, 1)
     eventually(lambda: _refusals(running, job_id), what="the refusal")
@@ -170,7 +170,7 @@ def test_a_message_of_an_older_dispatch_is_refused_and_told(running: Platform) -
 
 
 def test_an_interruption_of_an_older_dispatch_leaves_the_body_alone(running: Platform) -> None:
-    """It was on its way when the job was retried."""
+    """An interruption of an older dispatch leaves the current body alone."""
     job_id = _in_second_dispatch(running)
     running.run(INTERRUPT, json.dumps({"task_id": str(job_id), "dispatch": 1}))
     assert running.job(job_id).status == "running"
@@ -180,7 +180,7 @@ def test_an_interruption_of_an_older_dispatch_leaves_the_body_alone(running: Pla
 
 
 def test_a_worker_finds_a_job_by_its_id_in_each_attempt(running: Platform) -> None:
-    """`inspect query_task`, as `celery control` and Flower ask."""
+    """`inspect query_task` finds a job by its id in each attempt."""
     job_id = _in_second_dispatch(running)
     [[where, told]] = json.loads(running.run(QUERY, str(job_id)))
     assert (where, told["id"], told["name"]) == ("active", str(job_id), "nap")
@@ -189,7 +189,7 @@ def test_a_worker_finds_a_job_by_its_id_in_each_attempt(running: Platform) -> No
 
 
 def test_an_own_text_names_a_job_for_remote_control_too(running: Platform, tmp_path: Path) -> None:
-    """What a person has chosen is what a person types."""
+    """Remote control finds a job by a task_id that is no UUID."""
     named = f"report of {tmp_path.name}"
     send_it = "import json; from tasks import app\nname, witness = json.loads(stdin)\n"
     running.run(

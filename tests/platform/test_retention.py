@@ -13,7 +13,7 @@ from tracking.reads import lists
 
 
 def test_a_worker_removes_old_jobs_by_itself(database_url: str, servers: Servers, tmp_path: Path) -> None:
-    """Nobody has to ask; young ones stay."""
+    """A worker removes old jobs by itself and keeps young ones."""
     with Platform(database_url, servers.valkey_url, tmp_path) as platform:
         with platform.database.autocommit() as connection:
             tracked = Tracked(connection)

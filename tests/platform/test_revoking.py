@@ -91,7 +91,7 @@ def alone(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.mark.parametrize("state", WAITING)
 @pytest.mark.parametrize("way", CLIENT)
 def test_a_revocation_is_in_the_row_when_the_call_returns(alone: Platform, way: str, state: str) -> None:
-    """There is no worker that could hear of it."""
+    """A revoke is in the row when the call returns, without any worker."""
     job = WAITING[state](alone)
     alone.run(OURS + CLIENT[way], json.dumps([str(job.id)]))
     assert alone.job(job.id).status == "cancelled"
@@ -101,7 +101,7 @@ def test_a_revocation_is_in_the_row_when_the_call_returns(alone: Platform, way: 
 
 
 def test_a_finished_job_is_left_as_it_is(alone: Platform) -> None:
-    """And what does not match."""
+    """A revoke changes neither finished jobs nor others than it names."""
     job, other = _held(alone), _held(alone)
     alone.run(OURS + CLIENT["its stamp"], json.dumps([str(job.id)]))
     before = alone.history(job.id)
@@ -117,7 +117,7 @@ def test_a_finished_job_is_left_as_it_is(alone: Platform) -> None:
 def test_an_id_that_was_revoked_before_its_job_was_submitted_is_remembered(
     alone: Platform, name: Callable[[UUID], str]
 ) -> None:
-    """As Celery's workers do; the job's retry by hand is another matter."""
+    """A job whose id was revoked before its submit is cancelled, and a retry by hand runs it."""
     given = name(uuid4())
     alone.run(OURS + CLIENT["one id"], json.dumps([given]))
     job = _stamped(alone, job_id_of(given))
@@ -128,7 +128,7 @@ def test_an_id_that_was_revoked_before_its_job_was_submitted_is_remembered(
 
 
 def test_a_stamp_that_was_revoked_before_is_remembered(alone: Platform) -> None:
-    """Of every job that is submitted later, also in a canvas."""
+    """Jobs that are submitted with a stamp that was revoked are cancelled, also in a canvas."""
     stamp = str(uuid4())
     alone.run(OURS + "app.control.revoke_by_stamped_headers({'colour': ids})", json.dumps([stamp]))
     send = "signature = app.signature('add', (1, 2)); signature.stamp(colour={})\nprint(signature.apply_async().id)"
@@ -137,7 +137,7 @@ def test_a_stamp_that_was_revoked_before_is_remembered(alone: Platform) -> None:
 
 
 def test_what_is_remembered_is_forgotten_in_time(tracked: Tracked) -> None:
-    """After three hours, as in Celery's workers."""
+    """A revocation without a job is forgotten after three hours."""
     job = new_job()
     revocations.revoke(tracked.connection, [job.id], actor="flower", reason="revoked")
     assert revocations.forget(tracked.connection) == 0
@@ -146,7 +146,7 @@ def test_what_is_remembered_is_forgotten_in_time(tracked: Tracked) -> None:
 
 
 def test_a_worker_that_writes_late_does_not_cancel_what_was_retried_since(tracked: Tracked) -> None:
-    """The database was away for it, or it heard of the revocation after another worker."""
+    """A revocation that is written late does not cancel a job that was retried since."""
     job = tracked.put_into("failed")
     time.sleep(0.01)
     jobs.retry(tracked.connection, job.id, ACME, actor="u1", limits=UNLIMITED)
@@ -158,14 +158,14 @@ def test_a_worker_that_writes_late_does_not_cancel_what_was_retried_since(tracke
 
 
 def test_what_the_platform_has_to_say_is_not_in_a_program_s_output(alone: Platform) -> None:
-    """It may be read by another one; threads of ours have their say at any time."""
+    """Log lines of ours never go to a program's stdout."""
     code = "import structlog; from tasks import app; structlog.get_logger('tasks').warning('heard')"
     assert alone.run(code) == ""
     assert "heard" in alone.log("producer.log")
 
 
 def test_nobody_waits_for_a_broker_that_is_away(alone: Platform) -> None:
-    """The row says it; the workers look for themselves."""
+    """A revoke does not wait for a broker that is away."""
     job = _held(alone)
     with Platform(alone.environment["DATABASE_URL"], "redis://127.0.0.1:9/0", alone.directory) as absent:
         absent.run(OURS + CLIENT["terminate"], json.dumps([str(job.id)]), timeout=3)
@@ -184,7 +184,7 @@ def test_nobody_waits_for_a_broker_that_is_away(alone: Platform) -> None:
     ],
 )
 def test_what_cannot_be_kept_is_refused(alone: Platform, call: str) -> None:
-    """Before anything is written or sent."""
+    """A revoke with an id that cannot be kept is refused before anything is written or sent."""
     refusal = "try:\n    {}\nexcept Exception as error:\n    print(type(error).__name__)"
     assert alone.run(OURS + refusal.format(call), "[]").strip() == "InvalidValue"
 
@@ -195,7 +195,7 @@ def test_what_cannot_be_kept_is_refused(alone: Platform, call: str) -> None:
 @pytest.mark.parametrize("state", ["held", "retrying"])
 @pytest.mark.parametrize("way", STOCK)
 def test_a_worker_writes_what_stock_celery_revokes(running: Platform, way: str, state: str) -> None:
-    """No worker has the job: it waits in its row."""
+    """A worker writes the revocation by stock Celery of a job that waits in its row."""
     job = WAITING[state](running)
     running.run(BARE + STOCK[way], json.dumps([str(job.id)]))
     running.wait_for(job.id, "cancelled", within=5)
@@ -204,7 +204,7 @@ def test_a_worker_writes_what_stock_celery_revokes(running: Platform, way: str, 
 
 @pytest.mark.parametrize("code", [OURS + CLIENT["one id"], BARE + STOCK["one id"], BARE + STOCK["terminate"]])
 def test_a_running_job_is_interrupted(running: Platform, code: str) -> None:
-    """Whether or not the caller asks to terminate it: a cancelled job's body does not go on."""
+    """A revoke interrupts a running job, with terminate or without."""
     job_id = start_nap(running)
     running.run(code, json.dumps([str(job_id)]))
     running.wait_for(job_id, "cancelled", within=5)
@@ -212,7 +212,7 @@ def test_a_running_job_is_interrupted(running: Platform, code: str) -> None:
 
 
 def test_a_job_that_is_retried_after_its_revocation_runs(running: Platform) -> None:
-    """No worker's memory stands in its way."""
+    """A job that is retried after its revocation runs."""
     job_id = running.submit("noop", countdown=3600)
     for code in (OURS + CLIENT["one id"], BARE + STOCK["one id"]):
         running.run(code, json.dumps([str(job_id)]))
@@ -223,7 +223,7 @@ def test_a_job_that_is_retried_after_its_revocation_runs(running: Platform) -> N
 
 
 def test_workers_answer_as_celery_s(running: Platform) -> None:
-    """Whoever waits for their answers reads them."""
+    """Workers answer a revoke as Celery's do."""
     ask = "print([list(each.values())[0]['ok'] for each in app.control.{}])"
     stamp = "{'a': ['b']}"
     answers = {
@@ -237,7 +237,7 @@ def test_workers_answer_as_celery_s(running: Platform) -> None:
 
 
 def test_workers_tell_what_they_were_told_to_revoke(running: Platform) -> None:
-    """Which decides nothing: the row does."""
+    """`inspect revoked` lists the ids that workers were told to revoke."""
     job_id = running.submit("noop", countdown=3600)
     told = running.run(
         OURS + CLIENT["a result that waits for answers"] + "\nprint(list(app.control.inspect().revoked().values()))",
@@ -247,7 +247,7 @@ def test_workers_tell_what_they_were_told_to_revoke(running: Platform) -> None:
 
 
 def test_a_question_does_not_overtake_a_revocation_before_it(running: Platform) -> None:
-    """Whose call does not wait for the broker; jobs are on their way to it in front of it."""
+    """A question to the workers does not overtake a revocation before it."""
     job_id = running.submit("noop", countdown=3600)
     told = running.run(
         OURS + "jobs = [app.send_task('noop') for _ in range(20)]\napp.AsyncResult(ids[0]).revoke()\n"
@@ -263,13 +263,13 @@ def test_a_question_does_not_overtake_a_revocation_before_it(running: Platform) 
 )
 @pytest.mark.parametrize("command", ["revoke", "terminate", "revoke_by_stamped_headers", "interrupt"])
 def test_a_command_with_nonsense_harms_nobody(running: Platform, command: str, arguments: str) -> None:
-    """Anybody may broadcast."""
+    """A remote-control command with nonsense does no harm to a worker."""
     running.run(BARE + f"bare.control.broadcast({command!r}, {arguments})", "[]")
     assert running.wait_for(running.submit("noop")).status == "succeeded"
 
 
 def test_what_has_expired_was_not_revoked_by_remote_control(running: Platform) -> None:
-    """It says so."""
+    """A job that has expired says so, and not that it was revoked."""
     job = running.wait_for(running.submit("noop", expires=-1.0))
     end = running.history(job.id)[-1]
     assert (job.status, end.detail["reason"]) == ("cancelled", "expired")
@@ -277,7 +277,7 @@ def test_what_has_expired_was_not_revoked_by_remote_control(running: Platform) -
 
 
 def test_a_job_on_a_worker_of_threads_is_stopped_at_its_next_step(servers: Servers, tmp_path: Path) -> None:
-    """There is no process to send a signal to."""
+    """A revoked job in a pool of threads stops at its next step."""
     with new_database(servers) as url, Platform(url, servers.valkey_url, tmp_path) as platform:
         worker = platform.start_worker("-P", "threads")
         job_id = platform.submit("nap", payload={"seconds": 2, "steps": 10})

@@ -26,7 +26,7 @@ print("it went on")
 
 
 def test_a_stopped_worker_finishes_its_job_and_leaves(platform: Platform) -> None:
-    """SIGTERM: nothing new is claimed, exit 0, no row of the worker stays."""
+    """After SIGTERM a worker finishes its job, claims nothing, exits 0 and leaves no row of its own."""
     worker = platform.start_worker(concurrency=1)
     job_id = platform.submit("nap", payload={"seconds": 2})
     platform.wait_for(job_id, "running")
@@ -39,7 +39,7 @@ def test_a_stopped_worker_finishes_its_job_and_leaves(platform: Platform) -> Non
 
 
 def test_the_jobs_of_a_killed_worker_run_again_elsewhere(platform: Platform) -> None:
-    """By kill -9, of the main process and its children: the lease runs out, whatever the broker thinks."""
+    """After kill -9 of a worker its jobs run elsewhere when its lease has run out."""
     first = platform.start_worker(concurrency=1, CELERIAC_LEASE_TIMEOUT="3", CELERIAC_HEARTBEAT="0.5")
     job_id = platform.submit("nap", payload={"seconds": 5})
     platform.wait_for(job_id, "running")
@@ -53,7 +53,7 @@ def test_the_jobs_of_a_killed_worker_run_again_elsewhere(platform: Platform) -> 
 
 
 def test_a_job_accepted_while_the_broker_was_away_is_sent_by_upkeep(platform: Platform) -> None:
-    """Its producer is gone; the row is not."""
+    """A job that was accepted without a broker is sent by upkeep after its producer has gone."""
     port_of_nobody = "redis://127.0.0.1:9/0"
     absent = Platform(platform.environment["DATABASE_URL"], port_of_nobody, platform.directory)
     with absent:
@@ -64,7 +64,7 @@ def test_a_job_accepted_while_the_broker_was_away_is_sent_by_upkeep(platform: Pl
 
 
 def test_a_job_that_outlives_the_grace_period_is_handed_back(platform: Platform) -> None:
-    """Not lost, not failed: another worker runs it, and nothing of the first one stays."""
+    """A job that outlives the grace period is handed back and runs on another worker."""
     first = platform.start_worker(concurrency=2, CELERIAC_SHUTDOWN_GRACE="1")
     children = psutil.Process(first.pid).children(recursive=True)
     job_id = platform.submit("linger", payload={"seconds": 60})
@@ -77,7 +77,7 @@ def test_a_job_that_outlives_the_grace_period_is_handed_back(platform: Platform)
 
 
 def test_a_second_sigterm_ends_the_grace_period(platform: Platform) -> None:
-    """Somebody is in a hurry."""
+    """A second SIGTERM ends the grace period."""
     worker = platform.start_worker(concurrency=1)
     job_id = platform.submit("nap", payload={"seconds": 30})
     platform.wait_for(job_id, "running")
@@ -89,12 +89,12 @@ def test_a_second_sigterm_ends_the_grace_period(platform: Platform) -> None:
 
 
 def test_a_second_signal_may_interrupt_the_first_one_anywhere() -> None:
-    """Also where Celery holds the lock of what it sends then: the worker would wait for itself for ever."""
+    """A second signal may interrupt the handler of the first one anywhere without a deadlock."""
     assert python("-c", INTERRUPTED, within=20).out == "it went on\n"
 
 
 def test_a_cold_shutdown_hands_back_too(platform: Platform) -> None:
-    """SIGQUIT, or the second Ctrl-C."""
+    """SIGQUIT, or a second Ctrl-C, hands the worker's jobs back."""
     first = platform.start_worker(concurrency=1)
     job_id = platform.submit("linger", payload={"seconds": 60})
     platform.wait_for(job_id, "running")
@@ -105,7 +105,7 @@ def test_a_cold_shutdown_hands_back_too(platform: Platform) -> None:
 
 
 def test_a_body_that_is_cancelled_while_the_worker_stops_is_ended(platform: Platform) -> None:
-    """No remote control reaches it any more."""
+    """A body that is cancelled while its worker stops is ended."""
     worker = platform.start_worker(concurrency=1)
     job_id = start_nap(platform)
     worker.send_signal(signal.SIGTERM)

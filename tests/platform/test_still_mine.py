@@ -22,7 +22,7 @@ ATTEMPT = Attempt(Fence(uuid4(), 1), 1, Owner("acme", "u1"), None, "doubting", 0
 
 
 def test_a_cancelled_attempt_is_not_the_jobs_any_more(running: Platform, tmp_path: Path) -> None:
-    """Known from the row alone: nobody has interrupted the body."""
+    """`still_mine` is false after a cancel, from the row alone."""
     job_id = running.submit("doubting", str(witness := tmp_path / "answers"))
     running.wait_for(job_id, "running")
     assert not witness.exists(), "until then it was"
@@ -32,7 +32,7 @@ def test_a_cancelled_attempt_is_not_the_jobs_any_more(running: Platform, tmp_pat
 
 
 def test_an_attempt_whose_worker_was_given_up_is_not_the_jobs_any_more(running: Platform, tmp_path: Path) -> None:
-    """The body lives on although its lease was lost; the next attempt is the one."""
+    """`still_mine` is false in a body whose worker's lease was lost."""
     job_id = running.submit("doubting", str(witness := tmp_path / "answers"))
     running.wait_for(job_id, "running")
     with running.database.autocommit() as connection:
@@ -43,12 +43,12 @@ def test_an_attempt_whose_worker_was_given_up_is_not_the_jobs_any_more(running: 
 
 
 def test_a_plain_call_is_always_mine() -> None:
-    """There is no job that somebody could take away."""
+    """`still_mine` is true in a plain call of the handler."""
     assert app.tasks["doubting"].still_mine() is True  # type: ignore[attr-defined]  # tasks.attempt.job.Job
 
 
 def test_without_the_database_there_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both answers could be wrong."""
+    """`still_mine` raises DatabaseAway while the database is away."""
     monkeypatch.setattr(job, "ANSWER_PATIENCE", 0.1)
     task = app.tasks["doubting"]
     task.push_request()

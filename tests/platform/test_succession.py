@@ -43,7 +43,7 @@ def by_hand(platform: Platform, verb: str, job_id: UUID) -> None:
 
 
 def test_the_id_of_a_chain_is_known_at_once_and_ends_with_a_cancel(platform: Platform) -> None:
-    """`queued`, held by its dependency; its predecessor is cancelled by a person, in another process."""
+    """The last job of a chain is queued from the submit on, and cancelled with its predecessor."""
     first, last = ask(
         platform,
         "result = chain(text.si().set(countdown=600), text.si(), text.si()).delay()\n"
@@ -58,7 +58,7 @@ def test_the_id_of_a_chain_is_known_at_once_and_ends_with_a_cancel(platform: Pla
 
 
 def test_a_retry_by_hand_lets_the_successors_run_after_all(platform: Platform, tmp_path: Path) -> None:
-    """Once each."""
+    """After a retry by hand of a failed job its successors run once each."""
     path = tmp_path / "file"
     first, last = ask(
         platform,
@@ -74,7 +74,7 @@ def test_a_retry_by_hand_lets_the_successors_run_after_all(platform: Platform, t
 
 
 def test_a_successor_that_cannot_be_called_fails_alone(platform: Platform) -> None:
-    """With the reason; its predecessor has succeeded, and what follows it fails with it."""
+    """A successor that cannot be called fails with the reason, and its predecessor has succeeded."""
     first, second, third = ask(
         platform,
         "result = chain(text.si(), number.s(), text.si()).delay()\n"
@@ -87,7 +87,7 @@ def test_a_successor_that_cannot_be_called_fails_alone(platform: Platform) -> No
 
 
 def test_results_that_are_too_long_for_a_body_fail_the_body(platform: Platform) -> None:
-    """Every member has succeeded."""
+    """Results that are too long together fail the body of a chord, and no member."""
     *members, body = ask(
         platform,
         "result = chord([text.s(950_000)] * 9, count.s()).delay()\n"
@@ -105,7 +105,7 @@ def test_results_that_are_too_long_for_a_body_fail_the_body(platform: Platform) 
 def test_an_end_that_the_body_did_not_see_ends_the_chord_and_calls_its_errback(
     platform: Platform, end: str, tmp_path: Path
 ) -> None:
-    """Its process died, or ran out of time."""
+    """A chord whose member died or ran out of time fails and calls its errback."""
     path = tmp_path / "note"
     member, last = ask(
         platform,
@@ -122,7 +122,7 @@ def test_an_end_that_the_body_did_not_see_ends_the_chord_and_calls_its_errback(
 def test_a_job_that_did_not_see_its_end_has_its_own_errbacks_called(
     platform: Platform, end: str, tmp_path: Path
 ) -> None:
-    """As one that raises."""
+    """The errbacks of a job that died or ran out of time are called."""
     path = tmp_path / "note"
     options = f"link_error=note.s(path={str(path)!r}), time_limit=1"
     [job_id] = ask(platform, f"ids = [{end}.apply_async({'(30,)' if end == 'sleep' else '()'}, {options}).id]")
@@ -131,7 +131,7 @@ def test_a_job_that_did_not_see_its_end_has_its_own_errbacks_called(
 
 
 def test_a_signature_that_was_frozen_once_runs_once(platform: Platform) -> None:
-    """In the canvas that it was sent with first; the other one's outcomes are true all the same."""
+    """A signature that was frozen once runs once, in the canvas that it was sent with first."""
     first, second, shared = ask(
         platform,
         "shared = text.si(5)\nshared.freeze()\n"
@@ -144,7 +144,7 @@ def test_a_signature_that_was_frozen_once_runs_once(platform: Platform) -> None:
 
 
 def test_what_follows_waits_for_a_retry_that_was_asked_for_without_an_exception(platform: Platform) -> None:
-    """The first attempt has returned; its value counts for nothing, and the successor is called once."""
+    """A successor is called once, after the retry that a body asked for without an exception."""
     first, last = ask(
         platform, "result = chain(return_and_retry.si(), text.s()).delay(); ids = [result.parent.id, result.id]"
     )
@@ -177,25 +177,25 @@ def retried(platform: Platform, options: dict[str, Any], **arguments: Any) -> Jo
 def test_an_option_of_a_retry_is_one_of_the_next_attempt(
     platform: Platform, options: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    """As the worker sees it."""
+    """Options of `self.retry` are those of the next attempt, as its worker sees it."""
     job = retried(platform, options)
     assert {name: job.result[name] for name in expected} == expected
 
 
 def test_a_soft_time_limit_of_a_retry_ends_the_next_attempt(platform: Platform) -> None:
-    """It had none before."""
+    """A soft time limit of `self.retry` ends the next attempt."""
     job = retried(platform, {"soft_time_limit": 1}, seconds=20)
     assert (job.status, job.error_type, job.attempt) == ("failed", "SoftTimeLimitExceeded", 2)
 
 
 def test_a_retry_that_expires_before_it_is_due_does_not_run(platform: Platform) -> None:
-    """Like any job that expires."""
+    """A retry that expires before it is due does not run."""
     job = retried(platform, {"expires": 0.2, "countdown": 1})
     assert (job.status, job.attempt) == ("cancelled", 1)
 
 
 def test_a_limit_of_a_retry_goes_before_the_handlers_own(platform: Platform) -> None:
-    """A smaller one ends the job at once, a larger one lets it go on."""
+    """max_retries of `self.retry` goes before the handler's own, smaller or larger."""
     assert retried(platform, {"max_retries": 0}).error_type == "ValueError"
     job = retried(platform, {"max_retries": 5}, times=5)
     assert (job.status, job.result["retries"], job.max_retries) == ("succeeded", 5, 5)
@@ -203,7 +203,7 @@ def test_a_limit_of_a_retry_goes_before_the_handlers_own(platform: Platform) -> 
 
 @pytest.mark.parametrize("option", ["countdown", "eta"])
 def test_a_retry_waits_as_long_as_it_says(platform: Platform, option: str) -> None:
-    """In the row."""
+    """A retry waits in its row as long as countdown or eta say."""
     job = retried(platform, {option: 1.5})
     moves = [entry for entry in platform.history(job.id) if entry.event in ("failed", "started")]
     _, failed, started = moves

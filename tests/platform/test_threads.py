@@ -34,7 +34,7 @@ def pool(
 
 
 def test_a_thread_works_for_the_job_of_the_body_that_started_it(pool: Platform) -> None:
-    """However it was started: its questions are answered, its reports arrive, what it sends has the job's owner."""
+    """A thread of a body asks, reports and sends for that body's job."""
     asked = {way: pool.submit("threads.ask", way, **OPTIONS) for way in WAYS}
     for way, job_id in asked.items():
         job = pool.wait_for(job_id)
@@ -46,14 +46,14 @@ def test_a_thread_works_for_the_job_of_the_body_that_started_it(pool: Platform) 
 
 
 def test_a_thread_that_nobody_knows_is_told_so(pool: Platform) -> None:
-    """Whatever it asks or sends."""
+    """A thread that was not started by Python's threading raises UnknownThread."""
     job = pool.wait_for(pool.submit("threads.unknown", **OPTIONS))
     assert job.result == ["UnknownThread"] * 3
 
 
 @pytest.mark.parametrize("way", ["a thread of a thread", "an executor of all bodies", "asyncio"])
 def test_a_thread_hears_of_a_cancel(pool: Platform, way: str, tmp_path: Path) -> None:
-    """From the row."""
+    """A thread of a body hears of the job's cancel from the row."""
     witness = tmp_path / "witness"
     job_id = pool.submit("threads.watch", way, str(witness), **OPTIONS)
     pool.wait_for(job_id, "running")
@@ -64,7 +64,7 @@ def test_a_thread_hears_of_a_cancel(pool: Platform, way: str, tmp_path: Path) ->
 
 
 def test_a_thread_that_outlives_its_body_works_for_no_later_one(pool: Platform, tmp_path: Path) -> None:
-    """Although its process runs another body by then, of the same handler; what it sends is still its owner's."""
+    """A thread that outlives its body does not work for the next body of its process."""
     go, witness = tmp_path / "go", tmp_path / "witness"
     first = pool.submit("threads.leave", str(go), str(witness), **OPTIONS)
     assert pool.wait_for(first).status == "succeeded"

@@ -78,7 +78,7 @@ def taken(platform: Platform) -> Platform:
 
 
 def test_what_cannot_be_sent_fails_alone_and_the_others_run(taken: Platform) -> None:
-    """Sent by the leader, in one batch over all organizations."""
+    """In the leader's batch over all organizations an unsendable job fails alone."""
     healthy = [_insert(taken, f"before-{number}") for number in range(3)]
     hostile = {name: _insert(taken, "hostile", **_columns(name)) for name in HOSTILE}
     healthy += [_insert(taken, f"after-{number}") for number in range(3)]
@@ -116,7 +116,7 @@ print(len(records))
 
 
 def test_a_batch_goes_out_but_for_what_cannot_be_sent(taken: Platform) -> None:
-    """At once, by the same process, whatever stands first; what is suspected rests before it is tried again."""
+    """A batch goes out at once but for what cannot be sent, which rests before it is tried again."""
     hostile = [_insert(taken, "hostile", **_columns(name)) for name in HOSTILE if _refused_by(name, taken.broker_url)]
     healthy = [_insert(taken, f"org-{number}") for number in range(5)]
     taken.run(DISPATCH, "3")
@@ -138,13 +138,13 @@ def record(tracked: Tracked) -> JobRecord:
 
 
 def test_a_message_in_good_order_is_none_of_the_rows_fault(record: JobRecord) -> None:
-    """For either broker."""
+    """A message in good order passes the examination for either broker."""
     examine(app, record, is_amqp=True)
     examine(app, record, is_amqp=False)
 
 
 def test_what_stands_in_the_way_is_told(record: JobRecord) -> None:
-    """In words, without the values."""
+    """The reason of an unsendable message is told in words, without values."""
     object.__setattr__(record, "queue", "q" * 256)
     with pytest.raises(Unsendable, match=r"^the name of its queue is longer than 255 bytes$"):
         examine(app, record, is_amqp=True)
@@ -156,7 +156,7 @@ def test_what_stands_in_the_way_is_told(record: JobRecord) -> None:
 
 @pytest.mark.parametrize("error", [FrameError(), AccessRefused(), ResponseError("WRONGTYPE"), ConnectionResetError()])
 def test_what_a_message_can_cause_is_held_against_it(error: Exception) -> None:
-    """When it was alone."""
+    """An error that a message can cause counts against it when it was sent alone."""
     assert may_be_its_fault(error)
     assert may_be_its_fault(RedisConnectionError("Connection closed by server."))
 
@@ -165,12 +165,12 @@ def test_what_a_message_can_cause_is_held_against_it(error: Exception) -> None:
     "error", [TimeoutError(), ConnectionForced(reply_code=320), OutOfMemoryError(), ReadOnlyError()]
 )
 def test_what_is_the_brokers_own_trouble_is_not(error: Exception) -> None:
-    """A broker that is full, silent or being stopped refuses every message."""
+    """An error of a broker that is full, silent or being stopped counts against no message."""
     assert not may_be_its_fault(error)
 
 
 def test_a_message_is_given_up_after_so_many_times_with_growing_rests(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And forgotten once it went out."""
+    """A message is given up after four errors with growing rests, and acquitted once it went out."""
     now = [100.0]
     monkeypatch.setattr("tasks.broker.unsendable.time.monotonic", lambda: now[0])
     suspects, fence, other = Suspects(), Fence(uuid4(), 1), Fence(uuid4(), 1)
@@ -188,7 +188,7 @@ def test_a_message_is_given_up_after_so_many_times_with_growing_rests(monkeypatc
 
 
 def test_the_number_of_suspects_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest is forgotten."""
+    """Beyond their bound the oldest suspected message is forgotten."""
     monkeypatch.setattr(unsendable, "MOST", 3)
     suspects, ids = Suspects(), [Fence(uuid4(), 1) for _ in range(5)]
     for each in ids:
@@ -220,7 +220,7 @@ print(json.dumps([line for line in lines if line["event"].startswith("dispatch."
 
 
 def test_a_queue_that_refuses_messages_is_logged_when_it_begins_and_when_it_is_over(platform: Platform) -> None:
-    """Not at each look, nor for each message; what was refused waits in its row."""
+    """The refusal of a full queue is logged at its beginning and its end only."""
     if not platform.broker_url.startswith("amqp"):
         pytest.skip("only RabbitMQ has queues that refuse messages")
     host = make_url(platform.broker_url).database or "/"

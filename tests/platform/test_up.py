@@ -147,18 +147,18 @@ def address_of(up: Up) -> str:
 
 
 def test_up_is_ready_when_it_says_so(up: Up) -> None:
-    """The printed address answers /readyz with 200."""
+    """When `up` prints its address, /readyz answers 200 there."""
     assert is_ready(address_of(up))
 
 
 def test_up_shows_no_password(up: Up) -> None:
-    """Nothing that it or its parts print holds the broker's password."""
+    """Nothing that `up` or its parts print holds the broker's password."""
     password = json.loads((up.data_dir / "valkey" / "access.json").read_text())[1]
     assert not [line for line in up.printed if password in line]
 
 
 def test_lines_of_parts_bear_their_names(up: Up) -> None:
-    """Each part's lines are told apart."""
+    """Each line of a part's output bears the part's name."""
     assert {line.split("|")[0].strip() for line in up.printed if "|" in line} >= {
         "postgres",
         "migrate",
@@ -168,7 +168,7 @@ def test_lines_of_parts_bear_their_names(up: Up) -> None:
 
 
 def test_the_worker_consumes_from_the_broker_of_the_data_directory(up: Up) -> None:
-    """And from no other one that runs on this machine."""
+    """The worker of `up` consumes from the broker of its data directory."""
     port = json.loads((up.data_dir / "valkey" / "access.json").read_text())[0]
     connected = "Connected to redis://"
     eventually(lambda: [line for line in up.printed if connected in line], what="the worker's connection")
@@ -185,12 +185,12 @@ def test_token_opens_the_api(up: Up) -> None:
 
 
 def test_other_commands_find_the_servers(up: Up) -> None:
-    """A command in the same directory uses the embedded servers."""
+    """A command in the directory of a running `up` uses its servers."""
     assert up.run("migrate").status == 0
 
 
 def test_second_up_is_one_line(up: Up) -> None:
-    """The data directory is taken: exit 2, one line."""
+    """A second `up` on the same data directory exits 2 with one line."""
     second = up.run("up", "--port", "0")
     assert (second.status, second.out) == (2, "")
     assert second.err == f"celeriac: {up.data_dir} is in use by another `celeriac up`\n"
@@ -198,7 +198,7 @@ def test_second_up_is_one_line(up: Up) -> None:
 
 @pytest.mark.parametrize("part", ["celeriac api", "celeriac worker", "valkey-server", "postgres -D"])
 def test_killed_part_comes_back(up: Up, part: str) -> None:
-    """After kill -9 of any part there is a new process, and the platform is ready at the same address."""
+    """After kill -9 of any part `up` starts it again, at the same address."""
     killed = up.part(part)
     assert killed
     os.kill(killed, signal.SIGKILL)
@@ -206,7 +206,7 @@ def test_killed_part_comes_back(up: Up, part: str) -> None:
 
 
 def test_kill_leaves_nothing_and_the_next_up_has_the_data(tmp_path: Path) -> None:
-    """Kill -9 takes every process along; the next `up` starts, knows the same tokens, and SIGTERM leaves nothing."""
+    """Kill -9 of `up` takes every process along, and the next `up` has the data and the secret."""
     first = Up(tmp_path)
     try:
         first.wait()
@@ -228,7 +228,7 @@ def test_kill_leaves_nothing_and_the_next_up_has_the_data(tmp_path: Path) -> Non
 
 
 def test_up_without_root(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """An ordinary user's `up` is ready, keeps all its data in its directory, loosens no mode, and ends by Ctrl-C."""
+    """An ordinary user's `up` is ready, keeps its data in its directory, and ends by Ctrl-C."""
     directory = tmp_path_factory.mktemp("ordinary")
     prefix: tuple[str, ...] = ()
     if os.geteuid() == 0:
@@ -250,7 +250,7 @@ def test_up_without_root(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 def test_urls_replace_both_servers(tmp_path: Path, database_url: str, servers: object) -> None:
-    """With both URLs no server is started, and none is announced to other commands."""
+    """With both URLs `up` starts no server, and announces none."""
     secret = os.environ["CELERIAC_JWT_SECRET"]
     broker_url = os.environ["BROKER_URL"]
     up = Up(tmp_path, CELERIAC_JWT_SECRET=secret, DATABASE_URL=database_url, BROKER_URL=broker_url)
@@ -261,7 +261,7 @@ def test_urls_replace_both_servers(tmp_path: Path, database_url: str, servers: o
 
 
 def test_up_with_a_database_that_is_down_is_one_line_more(tmp_path: Path) -> None:
-    """It does not start half a platform: exit 3, the last line says why, nothing is left."""
+    """`up` with a database that is down exits 3 with the reason, and leaves nothing."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"postgresql://postgres@127.0.0.1:{closed.getsockname()[1]}/x"
@@ -294,7 +294,7 @@ def test_token_carries_what_was_asked_for(alone: Up) -> None:
 
 
 def test_admin_has_the_handlers_permissions(alone: Up) -> None:
-    """`--admin` is every permission in the organization, without any server running."""
+    """`celeriac token --admin` has every permission in the organization, without a server."""
     signing_secret(Settings(data_dir=alone.data_dir, database_url="", jwt_secret=""))  # type: ignore[arg-type]
     token = alone.run("token", "--organization", "acme", "--user", "u1", "--admin").out
     claims = jwt.decode(token.strip(), options={"verify_signature": False})
@@ -305,21 +305,21 @@ def test_admin_has_the_handlers_permissions(alone: Up) -> None:
 
 @pytest.mark.parametrize("lifetime", ["1", "h", "0s", "-1h", "1.5h", "\uff11h", "99999999999d"])
 def test_lifetime_is_checked(lifetime: str) -> None:
-    """A lifetime is a positive whole number and a unit."""
+    """The lifetime of a token must be a positive whole number with a unit."""
     asked = CliRunner().invoke(command, ["token", "--organization=acme", "--user=u1", f"--expires={lifetime}"])
     assert (asked.exit_code, "is not like 30m, 1h or 7d" in asked.output) == (2, True)
 
 
 @pytest.mark.parametrize("part", ["api", "worker", "migrate"])
 def test_part_without_servers_is_one_line(alone: Up, part: str) -> None:
-    """Without URLs and without a running `up` a part says what is missing, without a traceback."""
+    """A part without URLs and without a running `up` says in one line what is missing."""
     ended = alone.run(part, *(("--port", "0") if part == "api" else ()))
     assert (ended.status, ended.out, ended.err.count("\n")) == (2, "", 1)
     assert ended.err.startswith("celeriac: DATABASE_URL is not set")
 
 
 def test_wrong_setting_is_one_line(alone: Up) -> None:
-    """A wrong setting stops the start with one line that names it."""
+    """A wrong setting stops `up` with one line that names it."""
     alone.environment["CELERIAC_HEARTBEAT"] = "often"
     ended = alone.run("up")
     assert (ended.status, ended.err.count("\n")) == (2, 1)

@@ -86,7 +86,7 @@ def shop(tmp_path: Path) -> Path:
 
 
 def test_the_wheel_is_typed_and_holds_nothing_else(installed: Installed) -> None:
-    """Four packages with their markers, and Celery's configuration."""
+    """The wheel holds four typed packages and celeryconfig.py."""
     (wheel,) = installed.programs.parents[1].glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     ours = {"api", "celeriac", "celeryconfig.py", "tasks", "tracking"}
@@ -97,14 +97,14 @@ def test_the_wheel_is_typed_and_holds_nothing_else(installed: Installed) -> None
 
 
 def test_handlers_are_called_beside_modules_of_our_names(installed: Installed, shop: Path) -> None:
-    """Which nobody imports; Celery's settings are ours."""
+    """Handlers run beside a user's modules with our names, under our settings of Celery."""
     (shop / "main.py").write_text(HANDLER + CALL + "print(app.conf.result_backend)\n")
     done = installed.run("python", "main.py", within=shop)
     assert (done.stdout, done.stderr) == ("called\ntasks.backend:RowBackend\n", "")
 
 
 def test_a_program_keeps_an_api_of_its_own(installed: Installed, shop: Path) -> None:
-    """Ours is for the commands alone."""
+    """A program's own `api` module stays importable, since ours is used by the commands alone."""
     (shop / "api" / "__init__.py").write_text("")
     (shop / "api" / "routes.py").write_text("ROUTES = ['/orders']")
     (shop / "main.py").write_text(API_OF_THE_USER)
@@ -114,7 +114,7 @@ def test_a_program_keeps_an_api_of_its_own(installed: Installed, shop: Path) -> 
 
 @pytest.mark.parametrize("command", [("celeriac",), ("python", "-m", "celeriac")], ids=" ".join)
 def test_the_commands_take_our_packages(installed: Installed, shop: Path, command: tuple[str, ...]) -> None:
-    """A token of every permission: the secret of the API, and what all handlers ask for."""
+    """The commands use our packages beside a user's modules of the same names."""
     token = ("token", "--organization", "acme", "--user", "u1", "--admin")
     done = installed.run(*command, *token, within=shop, **SETTINGS, CELERIAC_IMPORTS="images", PYTHONPATH=str(shop))
     assert (done.stderr, done.stdout.count(".")) == ("", 2)
@@ -122,7 +122,7 @@ def test_the_commands_take_our_packages(installed: Installed, shop: Path, comman
 
 @pytest.mark.parametrize("name", ["tasks", "tracking"])
 def test_a_module_that_was_imported_first_is_refused_by_its_file(installed: Installed, shop: Path, name: str) -> None:
-    """As by `celery -A tasks` in a directory that has a tasks.py of its own."""
+    """A user's module of our name that was imported first is refused with its file."""
     (shop / f"{name}.py").write_text("from celeriac import app")
     done = installed.run("python", "-c", f"import {name}", within=shop)
     assert done.returncode == 1
@@ -133,7 +133,7 @@ def test_a_module_that_was_imported_first_is_refused_by_its_file(installed: Inst
 
 
 def test_our_tasks_refuse_a_tracking_of_the_user(installed: Installed, shop: Path) -> None:
-    """`celery -A tasks` looks in the current directory first, and finds the user's; `-A celeriac` does not."""
+    """`celery -A tasks` refuses a user's `tracking`; `celery -A celeriac` does not meet it."""
     (shop / "tasks.py").unlink()
     (shop / "tracking.py").write_text("")
     done = installed.run("python", "-m", "celery", "-A", "tasks", "report", within=shop, **SETTINGS)
@@ -146,7 +146,7 @@ def test_our_tasks_refuse_a_tracking_of_the_user(installed: Installed, shop: Pat
 @pytest.mark.parametrize("name", ["tasks", "api.orders"])
 @pytest.mark.parametrize("part", ["worker", "api"])
 def test_handlers_in_a_module_of_our_name_are_refused(installed: Installed, shop: Path, name: str, part: str) -> None:
-    """They would never be served."""
+    """CELERIAC_IMPORTS with a module of our name stops the start."""
     done = installed.run("celeriac", part, within=shop, **SETTINGS, CELERIAC_IMPORTS=f"images,{name}")
     top = name.partition(".")[0]
     place = shop / ("tasks.py" if top == "tasks" else "api/__init__.py")
@@ -159,7 +159,7 @@ def test_handlers_in_a_module_of_our_name_are_refused(installed: Installed, shop
 def test_a_worker_runs_jobs_beside_modules_of_our_names(
     installed: Installed, shop: Path, database_url: str, servers: Servers
 ) -> None:
-    """As a service would start it, and a producer in the same directory."""
+    """A worker and a producer run in a directory with modules of our names."""
     environment = {
         "DATABASE_URL": database_url,
         "BROKER_URL": f"{servers.valkey_url[:-1]}7",

@@ -9,7 +9,7 @@ from tests.live import Platform, eventually
 
 
 def test_a_typed_handler_runs_and_its_result_is_in_the_row(running: Platform) -> None:
-    """Payload in, result out, both camelCase JSON; one created row before, one completed row after."""
+    """A typed handler's payload and result are camelCase JSON in the row, with two history rows."""
     job = running.wait_for(running.submit("count_words", payload={"words": ["a", "b"]}, priority=3))
     assert (job.status, job.result, job.attempt, job.priority, job.progress) == (
         "succeeded",
@@ -22,7 +22,7 @@ def test_a_typed_handler_runs_and_its_result_is_in_the_row(running: Platform) ->
 
 
 def test_every_step_is_told_however_quickly_the_job_ends(running: Platform) -> None:
-    """Progress is written at most four times a second; what was not written yet comes with the end."""
+    """Steps that end before the next write of progress are in the history."""
     job = running.wait_for(running.submit("nap", payload={"seconds": 0.01, "steps": 5}))
     assert (job.message, job.current_step, job.total_steps, job.progress) == ("nap 5", 5, 5, 100)
     told = [entry.detail for entry in running.history(job.id) if "percentage" in entry.detail]
@@ -31,7 +31,7 @@ def test_every_step_is_told_however_quickly_the_job_ends(running: Platform) -> N
 
 
 def test_a_failing_attempt_waits_in_the_row_and_runs_again(running: Platform) -> None:
-    """Celery's own autoretry_for and retry_backoff, with each attempt's error kept."""
+    """With autoretry_for a failed attempt waits in the row with its error and runs again."""
     job_id = running.submit("flaky", payload={"failures": 1})
     waiting = running.wait_for(job_id, "retrying")
     assert (waiting.hold, waiting.retry_count, waiting.error_message) == ("backoff", 1, "failure 1")
@@ -44,7 +44,7 @@ def test_a_failing_attempt_waits_in_the_row_and_runs_again(running: Platform) ->
 
 
 def test_the_jobs_own_max_retries_replaces_the_handlers(running: Platform) -> None:
-    """MaxRetries 0 fails at the first error; the handler's own limit of 2 holds for the next job."""
+    """A job's own max_retries of 0 fails at the first error, and changes no later job."""
     assert running.wait_for(running.submit("flaky", payload={"failures": 9}, max_retries=0)).attempt == 1
     job = running.wait_for(running.submit("flaky", payload={"failures": 2}))
     assert (job.status, job.attempt) == ("succeeded", 3)
@@ -69,7 +69,7 @@ print(json.dumps({
 
 
 def test_canvas_is_tracked_and_async_results_answer_from_the_rows(running: Platform) -> None:
-    """Chain, group, chord and link_error leave a row each, parents are linked, owners inherited."""
+    """Chain, group, chord and link_error leave rows with parents and owners."""
     answer = json.loads(running.run(CANVAS))
     assert (answer["chain"], answer["group"], answer["chord"]) == (13, [0, 2, 4], 20)
     assert (answer["status"], answer["failed"], answer["error"]) == ("SUCCESS", "FAILURE", "ValueError('x')")
@@ -90,7 +90,7 @@ print(chain(add.s(1, 2), flaky.s()).delay().parent.id)
 
 
 def test_a_successor_that_cannot_be_called_fails_with_that_reason(running: Platform) -> None:
-    """A chain ends in neither silence nor a half: here the next handler does not take what the first returned."""
+    """A chain's step that does not take the result before it fails with that reason."""
     first = running.wait_for(UUID(running.run(BROKEN_CHAIN).strip()))
     assert first.status == "succeeded", "what it did is done"
     [second] = [other for other in running.jobs() if other.parent_id == first.id]
@@ -100,7 +100,7 @@ def test_a_successor_that_cannot_be_called_fails_with_that_reason(running: Platf
 
 
 def test_a_handler_submits_follow_up_jobs_in_its_owners_name(running: Platform) -> None:
-    """Children carry the parent's id, organization and user."""
+    """A job that a handler sends has its parent, organization and user."""
     parent = running.wait_for(running.submit("parent", 2, organization="acme", user="u7"))
     children = [job for job in running.jobs() if job.parent_id == parent.id]
     assert [str(child.id) for child in children] == parent.result
@@ -109,14 +109,14 @@ def test_a_handler_submits_follow_up_jobs_in_its_owners_name(running: Platform) 
 
 
 def test_a_result_that_is_not_json_fails_the_job_with_that_reason(running: Platform) -> None:
-    """No row succeeds with a result that nobody can read."""
+    """A result that is not JSON fails the job with that reason."""
     job = running.wait_for(running.submit("odd_result"))
     assert job.status == "failed"
     assert "Unable to serialize unknown type" in str(job.error_message)
 
 
 def test_an_unknown_job_type_fails_with_that_reason(running: Platform) -> None:
-    """No handler = a failed job that says so."""
+    """A job of a type without a handler fails with that reason."""
     job = running.wait_for(running.submit("nobody_knows", payload={"a": 1}))
     assert (job.status, job.attempt) == ("failed", 0)
     assert job.error_message == "no handler is registered for 'nobody_knows'"

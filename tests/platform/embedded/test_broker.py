@@ -14,24 +14,24 @@ from tests.embedded import Servers, connected, started
 
 
 def test_broker_wants_its_password(running: Servers) -> None:
-    """Without the password nothing is answered."""
+    """The embedded broker answers nothing without its password."""
     with redis.Redis(port=running.broker.port) as stranger, pytest.raises(redis.AuthenticationError):
         stranger.ping()
 
 
 def test_brokers_password_is_not_on_its_command_line(running: Servers) -> None:
-    """Other users see command lines; neither that nor the environment holds the password."""
+    """Neither command line nor environment of the embedded broker holds its password."""
     assert running.broker.password not in json.dumps([running.valkey.cmdline(), running.valkey.environ()])
 
 
 def test_broker_listens_on_loopback_alone(running: Servers) -> None:
-    """No other machine can connect."""
+    """The embedded broker listens on loopback alone."""
     found = running.valkey.net_connections("inet")
     assert {connection.laddr.ip for connection in found if connection.status == "LISTEN"} == {"127.0.0.1"}
 
 
 def test_messages_survive_kill(data_dir: Path) -> None:
-    """What was pushed right before kill -9 is there after the next start, on the same port."""
+    """A message pushed right before kill -9 of the broker is there after its next start, on the same port."""
     broker = valkey.open_broker(data_dir)
     with started(valkey.part(broker)) as server, connected(broker) as client:
         client.lpush("queue", "message")
@@ -42,7 +42,7 @@ def test_messages_survive_kill(data_dir: Path) -> None:
 
 
 def test_broker_takes_another_port_when_its_own_is_taken(data_dir: Path) -> None:
-    """A program that took the port meanwhile does not stop the start."""
+    """The embedded broker takes another port when its own was taken meanwhile."""
     first = valkey.open_broker(data_dir)
     with socket.create_server(("127.0.0.1", first.port)):
         assert valkey.open_broker(data_dir).port != first.port

@@ -22,7 +22,7 @@ from tracking.exits import StartError
 
 
 def test_database_answers_as_an_ordinary_role(running: Servers) -> None:
-    """We connect without a password, and not as a superuser."""
+    """The embedded database is reached without a password, and not as a superuser."""
     assert ask(running.cluster, "SELECT current_user || current_setting('is_superuser')") == "celeriacoff"
 
 
@@ -37,26 +37,26 @@ def test_database_answers_as_an_ordinary_role(running: Servers) -> None:
     ],
 )
 def test_database_is_durable_unicode_and_not_on_the_network(running: Servers, expression: str, value: str) -> None:
-    """Commits reach the disk, text is Unicode, no address is listened on."""
+    """The embedded database flushes commits, stores Unicode and listens on no network address."""
     assert ask(running.cluster, f"SELECT {expression}") == value
 
 
 @as_root
 def test_root_does_not_run_the_database(running: Servers) -> None:
-    """Under root the server is `nobody`, with none of our environment."""
+    """Under root the database server runs as `nobody`, with none of our environment."""
     server = running.postgres
     assert (server.username(), set(server.environ()) - {"PATH", "LC_ALL"}) == ("nobody", set())
 
 
 @as_root
 def test_other_users_cannot_reach_the_database(running: Servers) -> None:
-    """Another user of the machine cannot enter the directory of the socket."""
+    """Other users of the machine cannot enter the directory of the database's socket."""
     assert "Permission denied" in psql_as(running.cluster, "daemon")
 
 
 @as_root
 def test_processes_of_the_servers_user_are_turned_away(running: Servers) -> None:
-    """Another process of `nobody` reaches the socket, and the server sees who it is."""
+    """The database turns another process of its own user `nobody` away."""
     assert "Peer authentication failed" in psql_as(running.cluster, "nobody")
 
 
@@ -79,7 +79,7 @@ def test_database_survives_kill(data_dir: Path) -> None:
 
 
 def test_server_started_again_has_the_same_url(data_dir: Path) -> None:
-    """The other parts go on with the URLs that they have when a server dies and comes back."""
+    """A database server that died and came back has the same URL."""
     cluster, broker = postgres.open_cluster(data_dir), valkey.open_broker(data_dir)
     with started(valkey.part(broker)):
         pass
@@ -120,7 +120,7 @@ def test_half_made_cluster_is_made_anew(data_dir: Path) -> None:
 
 
 def test_lock_of_a_number_that_is_another_process_by_now(data_dir: Path) -> None:
-    """A stale lock file names a live process that is not ours: the server starts and that process lives on."""
+    """With a stale lock file that names a foreign process the server starts, and that process lives on."""
     cluster = postgres.open_cluster(data_dir)
     other = spawn(["/bin/sleep", "60"], death_signal=signal.SIGKILL, environment=os.environ, account=cluster.account)
     (cluster.data / "postmaster.pid").write_text(f"{other.pid}\n{cluster.data}\n")
@@ -131,7 +131,7 @@ def test_lock_of_a_number_that_is_another_process_by_now(data_dir: Path) -> None
 
 
 def test_database_of_another_version_is_refused(data_dir: Path) -> None:
-    """An older cluster is one line, not a crash loop."""
+    """An embedded database of an older version is refused in one line."""
     (postgres.open_cluster(data_dir).data / "PG_VERSION").write_text("17\n")
     with pytest.raises(ConfigurationError, match="is of PostgreSQL 17, installed is"):
         postgres.open_cluster(data_dir)
@@ -147,7 +147,7 @@ def test_lost_database_is_not_replaced_by_an_empty_one(data_dir: Path) -> None:
 
 @as_root
 def test_record_cannot_lead_elsewhere(data_dir: Path) -> None:
-    """A data directory that names a path instead of a key is refused."""
+    """A data directory whose record is a path instead of a key is refused."""
     (data_dir / "postgres.home").write_text("../../etc")
     with pytest.raises(ConfigurationError, match="does not name a database"):
         postgres.open_cluster(data_dir)

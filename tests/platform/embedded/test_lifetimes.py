@@ -87,7 +87,7 @@ def test_servers_that_outlived_a_killed_parent_are_replaced(data_dir: Path, plat
 
 
 def test_directory_in_use_is_refused(data_dir: Path, platform: Callable[[], Forked]) -> None:
-    """A second `up` on the same data directory is one line."""
+    """A second `up` on the same data directory ends with one line."""
     platform()
     with pytest.raises(ConfigurationError, match=r"data is in use by another `celeriac up`$"), hold(data_dir):
         pass
