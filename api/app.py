@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from importlib.metadata import version
+from typing import Any
 
 import structlog
 from anyio.to_thread import current_default_thread_limiter
@@ -14,14 +15,15 @@ from starlette.concurrency import run_in_threadpool
 
 from api import problems
 from api.auth import verifier
+from api.connections import MOST
 from api.envelope import Envelope
 from api.openapi import DescribedApi, operation_id
 from api.readiness import Readiness
 from api.routes import exports, health, job_types, jobs, organization, projects
+from tasks.app import app as tasks
 from tasks.app import import_handlers
-from tasks.broker.dispatcher import dispatcher
-from tracking.db import database, ping
-from tracking.settings import settings
+from tasks.platform import Platform
+from tracking.db import ping
 
 SPARE_THREADS = 20  # besides one for each database connection: files
 WARM_CONNECTIONS = 4
@@ -37,9 +39,10 @@ Job ids are UUIDs. Somebody else's job is one that does not exist.
 log = structlog.get_logger(__name__)
 
 
-def create_app() -> FastAPI:
-    """The API under the settings of this process. Raises ConfigurationError for what cannot be served."""
-    import_handlers()
+def create_app(platform: Platform | None = None) -> FastAPI:
+    """The API of a platform; None: that of this process's app. Raises ConfigurationError for what cannot be served."""
+    platform = platform or tasks.platform
+    import_handlers(platform.settings)
     app = DescribedApi(
         title="Celeriac",
         version=version("celeriac"),
@@ -49,9 +52,10 @@ def create_app() -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=operation_id,
     )
-    app.state.verifier = verifier(settings())
-    app.state.readiness = Readiness(settings())
-    app.state.turns = asyncio.Semaphore(settings().pool_size)
+    app.state.platform = platform
+    app.state.verifier = verifier(platform.settings)
+    app.state.readiness = Readiness(platform)
+    app.state.turns = asyncio.Semaphore(platform.settings.pool_size)
     app.add_middleware(Envelope)
     problems.install(app)
     for part in (jobs, projects, job_types, organization, exports, health):
@@ -60,27 +64,23 @@ def create_app() -> FastAPI:
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    current_default_thread_limiter().total_tokens = settings().pool_size + SPARE_THREADS
+async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
+    platform: Platform = app.state.platform
+    current_default_thread_limiter().total_tokens = platform.settings.pool_size + SPARE_THREADS
     readiness: Readiness = app.state.readiness
     readiness.start()
-    await run_in_threadpool(_warm_up)
-    yield
+    await run_in_threadpool(_warm_up, platform)
+    yield {MOST: platform.settings.api_connections}
     await run_in_threadpool(readiness.stop)
-    await run_in_threadpool(_shut_down)
+    await run_in_threadpool(platform.close, LAST_WORDS)
 
 
-def _warm_up() -> None:
+def _warm_up(platform: Platform) -> None:
     """Open some connections, so that the first callers do not wait for them; without a database, start anyway."""
-    dispatcher()
+    platform.dispatcher  # noqa: B018 - it begins with its first use
     try:
         with ExitStack() as opened:
-            for _ in range(min(WARM_CONNECTIONS, settings().pool_size)):
-                ping(opened.enter_context(database().autocommit()))
+            for _ in range(min(WARM_CONNECTIONS, platform.settings.pool_size)):
+                ping(opened.enter_context(platform.database.autocommit()))
     except problems.UNAVAILABLE as error:
         log.warning("started without a database", error=type(error).__name__)
-
-
-def _shut_down() -> None:
-    dispatcher().close(LAST_WORDS)
-    database().close()

@@ -7,12 +7,11 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from tracking.settings import settings
-
 HEAD_PATIENCE = 10.0  # seconds from the first byte of a request, or the opening, until its head is complete
 READ_PATIENCE = 30.0  # seconds in which a client has to take LEAST_READ bytes of its answer
 LEAST_READ = 32 * 1024  # less than what is written between two pauses of asyncio
 LONGEST_HEAD = 64 * 1024  # bytes; the parser itself has no limit
+MOST = "most connections"  # in the state that the application gives the server when it begins
 FULL = "full"  # in the state of a request: its connection is one too many
 
 
@@ -38,7 +37,7 @@ class Connection(HttpToolsProtocol):
         """Begin to wait for the first head; when there are too many connections, in the place of another one."""
         super().connection_made(transport)
         self._head.start()
-        if len(self.connections) > settings().api_connections:
+        if len(self.connections) > self.app_state[MOST]:
             self._make_room()
 
     def data_received(self, data: bytes) -> None:

@@ -35,7 +35,7 @@ class DescribedApi(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            complete(super().openapi(), list(handlers()))
+            complete(super().openapi(), list(handlers(self.state.platform.app)))
         return super().openapi()
 
 

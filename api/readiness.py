@@ -10,9 +10,9 @@ from datetime import timedelta
 import structlog
 
 from tasks.broker.link import Link
+from tasks.platform import Platform
 from tracking import workers
 from tracking.db import Database, Outage, outage, takes_writes
-from tracking.settings import Settings
 
 INTERVAL = 1.0  # seconds between two looks
 SILENCE = 6.0  # seconds without the end of a look after which its server counts as silent
@@ -32,10 +32,11 @@ class Readiness:
     Two threads look, so that a broker that hangs does not hide the database; each has one connection of its own.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, platform: Platform) -> None:
+        settings = platform.settings
         self._database = Database(settings.database, settings, pool_size=1)
         self._lease_timeout = timedelta(seconds=settings.lease_timeout)
-        self._link = Link()
+        self._link = Link(platform.app)
         self._looks = (
             _Look(self._look_at_database, _without_database, {"database": "silent", "worker": UNKNOWN}),
             _Look(self._look_at_broker, _without_broker, {"broker": "silent"}),

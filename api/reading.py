@@ -1,36 +1,64 @@
-"""How routes read from `tracking`."""
+"""How routes reach what the API serves: its platform, and reads from `tracking`."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Annotated, Concatenate, ParamSpec, TypeVar
 
-from tracking.db import Connection, DBAPIError, database
+from fastapi import Depends, Request
+
+from tasks.platform import Platform
+from tracking.db import Connection, Database, DBAPIError
 
 AT_ONCE = 0.5  # seconds
 Parameters = ParamSpec("Parameters")
 Found = TypeVar("Found")
 
 
-def read(
-    query: Callable[Concatenate[Connection, Parameters], Found], *args: Parameters.args, **kwargs: Parameters.kwargs
-) -> Found:
-    """Run one of `tracking`'s queries: once more, when its pooled connection turns out to have died unnoticed.
+class Reading:
+    """Runs `tracking`'s queries: once more, when a pooled connection turns out to have died unnoticed.
 
     That shows at once; what took longer is a database in trouble, and the caller should hear of it.
     """
-    began = time.monotonic()
-    try:
-        return _run(query, *args, **kwargs)
-    except DBAPIError as error:
-        if not error.connection_invalidated or time.monotonic() - began > AT_ONCE:
-            raise
-        return _run(query, *args, **kwargs)
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def __call__(
+        self,
+        query: Callable[Concatenate[Connection, Parameters], Found],
+        *args: Parameters.args,
+        **kwargs: Parameters.kwargs,
+    ) -> Found:
+        """What the query finds."""
+        began = time.monotonic()
+        try:
+            return self._run(query, *args, **kwargs)
+        except DBAPIError as error:
+            if not error.connection_invalidated or time.monotonic() - began > AT_ONCE:
+                raise
+            return self._run(query, *args, **kwargs)
+
+    def _run(
+        self,
+        query: Callable[Concatenate[Connection, Parameters], Found],
+        *args: Parameters.args,
+        **kwargs: Parameters.kwargs,
+    ) -> Found:
+        with self._database.autocommit() as connection:
+            return query(connection, *args, **kwargs)
 
 
-def _run(
-    query: Callable[Concatenate[Connection, Parameters], Found], *args: Parameters.args, **kwargs: Parameters.kwargs
-) -> Found:
-    with database().autocommit() as connection:
-        return query(connection, *args, **kwargs)
+async def platform_of(request: Request) -> Platform:
+    """The platform that the application serves."""
+    platform: Platform = request.app.state.platform
+    return platform
+
+
+async def _reading(request: Request) -> Reading:
+    return Reading((await platform_of(request)).database)
+
+
+Served = Annotated[Platform, Depends(platform_of)]
+Read = Annotated[Reading, Depends(_reading)]

@@ -22,17 +22,16 @@ def fill_tracked(queue: str, count: int) -> None:
     from tasks.broker.dispatcher import Publisher  # noqa: PLC0415 - as above
     from tasks.calls import new_job  # noqa: PLC0415 - as above
     from tracking import jobs  # noqa: PLC0415 - as above
-    from tracking.admission.rule import Limits  # noqa: PLC0415 - as above
-    from tracking.db import database  # noqa: PLC0415 - as above
 
-    publisher, limits = Publisher(app), Limits.configured()
+    platform = app.platform
+    publisher = Publisher(platform)
     for start in range(0, count, BATCH):
         wanted = [
             new_job(app, "bench.noop", None, None, task_id=None, options={"queue": queue})
             for _ in range(min(BATCH, count - start))
         ]
-        with database().begin() as connection:
-            records = [jobs.submit(connection, job, limits).job for job in wanted]
+        with platform.database.begin() as connection:
+            records = [jobs.submit(connection, job, platform.limits).job for job in wanted]
         publisher.dispatch(records)
     publisher.close()
 

@@ -18,15 +18,17 @@ from celery.app.amqp import AMQP
 from celery.app.registry import TaskRegistry
 from celery.result import AsyncResult
 
-from tasks import process, submission
+from tasks import submission
 from tasks.attempt import succession
 from tasks.attempt.job import as_job
 from tasks.broker import transport
 from tasks.command_line import wrong_settings_told
+from tasks.current import Lease
+from tasks.platform import Platform
 from tasks.retries import read_policy
 from tasks.signatures import resolve_annotations
 from tracking.errors import ConfigurationError
-from tracking.settings import settings
+from tracking.settings import Settings, settings
 
 if TYPE_CHECKING:
     from celery.app.task import Task
@@ -43,9 +45,11 @@ HANDLERS = ("export_report", "data_processing", "notification", "cleanup", "sync
 class Messages(AMQP):
     """Celery's messages; what a finished task sends on (chain, link) is held back for the commit of its outcome."""
 
+    app: JobApp
+
     def _retry_publish(self, publish: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         # Celery calls this for the successors of a task that has just returned, and for nothing else.
-        return succession.collect(publish, *args, **kwargs)
+        return succession.collect(self.app, publish, *args, **kwargs)
 
 
 class Handlers(TaskRegistry):
@@ -64,13 +68,25 @@ class Handlers(TaskRegistry):
 
 
 class JobApp(Celery):
-    """A Celery app whose tasks are jobs."""
+    """A Celery app whose tasks are jobs.
+
+    `lease`: that of the worker which runs it in this process or has forked this process; None outside of a worker.
+    """
 
     finalized: bool
     task_cls = "tasks.attempt.job:Job"
     registry_cls = Handlers  # type: ignore[assignment]  # the stubs know its name only
     amqp_cls = "tasks.app:Messages"
     control_cls = "tasks.revoking:Control"
+    lease: Lease | None = None
+
+    @cached_property
+    def platform(self) -> Platform:
+        """What it works with: by the settings of this process, unless it was given another. Raises ConfigurationError.
+
+        Not before it is needed: who declares a handler and calls it may have no settings.
+        """
+        return Platform(self, settings())
 
     @cached_property
     def Worker(self) -> Any:  # noqa: N802 - Celery's name
@@ -108,7 +124,7 @@ class JobApp(Celery):
 
     def ended_with(self, job_id: UUID) -> list[JobRecord]:
         """End what waited for a job that is over; returns the errbacks that are to be sent."""
-        return succession.ended_with(job_id)
+        return succession.ended_with(self.platform, job_id)
 
     def finalize(self, auto: bool = False) -> None:  # noqa: FBT001, FBT002 - Celery's signature
         """Complete the app at its first use. A handler that cannot be imported stops whoever uses it."""
@@ -116,7 +132,7 @@ class JobApp(Celery):
             super().finalize(auto=auto)
             try:
                 with wrong_settings_told():
-                    import_handlers()
+                    import_handlers(self.platform.settings)
             except BaseException:
                 self.finalized = False
                 raise
@@ -178,19 +194,18 @@ transport.register()
 
 configuration = _own_configuration()
 app = JobApp("celeriac")
-process.serve(app)
 app.config_from_object("tasks.app:configuration")
 app.steps["worker"].add("tasks.worker.upkeep:Upkeep")
 
 
-def import_handlers() -> None:
+def import_handlers(configured: Settings) -> None:
     """Import the platform's handlers and the modules of CELERIAC_IMPORTS; each registers its tasks with the app.
 
     Raises ConfigurationError, one line that names the module and the place, when one of the latter cannot be imported.
     """
     for name in HANDLERS:
         importlib.import_module(f"tasks.handlers.{name}")
-    for module in settings().imports:
+    for module in configured.imports:
         try:
             importlib.import_module(module)
         except ConfigurationError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery import current_task, states
 from celery.backends.base import Backend, SyncBackendMixin
@@ -13,15 +13,18 @@ from celery.exceptions import TimeoutError as ResultTimeout
 from celery.result import GroupResult, result_from_tuple
 
 from tasks import current, submission
-from tasks.attempt import tracing
+from tasks.attempt import ending
 from tasks.broker.messages import celery_id
 from tasks.encoding import from_plain
+from tasks.platform import Platform
 from tracking import groups
-from tracking.db import database
 from tracking.identifiers import job_id_of
 from tracking.models import JobRecord
 from tracking.reads import lists
 from tracking.states import FINISHED, Status
+
+if TYPE_CHECKING:
+    from tasks.app import JobApp
 
 STATES = {
     Status.QUEUED: states.PENDING,
@@ -54,7 +57,7 @@ class RowBackend(Backend, SyncBackendMixin):
 
     def set_chord_size(self, group_id: str, chord_size: int) -> None:
         """Keep how many members must succeed before the body runs."""
-        with database().autocommit() as connection:
+        with self._platform.database.autocommit() as connection:
             groups.set_size(connection, group_id, chord_size)
 
     def add_to_chord(self, chord_id: str, result: Any) -> None:  # noqa: ARG002 - Celery's
@@ -75,8 +78,8 @@ class RowBackend(Backend, SyncBackendMixin):
         store_result: bool = True,  # noqa: FBT001, FBT002 - as above
         state: str = states.SUCCESS,  # noqa: ARG002 - as above
     ) -> None:
-        """Settle the attempt: Celery calls this before the hooks of the task. Raises attempts.UnkeepableResult."""
-        tracing.succeed(request, result, is_kept=store_result)
+        """Settle the attempt: Celery calls this before the hooks of the task. Raises UnkeepableResult."""
+        ending.succeed(self._platform, request, result, is_kept=store_result)
 
     def mark_as_failure(self, *args: Any, **options: Any) -> None:
         """Nothing: see the class."""
@@ -110,28 +113,33 @@ class RowBackend(Backend, SyncBackendMixin):
             time.sleep(pause)
             pause = min(2 * pause, interval)
 
+    @property
+    def _platform(self) -> Platform:
+        app: JobApp = self.app  # type: ignore[attr-defined]  # missing in the stubs
+        return app.platform
+
     def _get_task_meta_for(self, task_id: str) -> dict[str, Any]:
         job_id = job_id_of(str(task_id))
-        with database().autocommit() as connection:
+        with self._platform.database.autocommit() as connection:
             job = lists.find(connection, job_id)
             ended = job is not None and (job.status in FINISHED or job.status is Status.RETRYING)
             end = lists.last_move(connection, job_id, job.status) if job is not None and ended else None
         return self.meta_from_decoded(_meta(job, end.detail if end else {})) if job is not None else _unknown()
 
     def _save_group(self, group_id: str, result: Any) -> Any:
-        with database().autocommit() as connection:
+        with self._platform.database.autocommit() as connection:
             groups.save(connection, group_id, result.as_tuple())
         return result
 
     def _restore_group(self, group_id: str) -> dict[str, Any] | None:
-        with database().autocommit() as connection:
+        with self._platform.database.autocommit() as connection:
             saved = groups.restore(connection, group_id)
         if saved is None:
             return None
         return {"result": result_from_tuple(saved, self.app)}  # type: ignore[attr-defined]  # `app` is missing in the stubs
 
     def _delete_group(self, group_id: str) -> None:
-        with database().autocommit() as connection:
+        with self._platform.database.autocommit() as connection:
             groups.forget(connection, group_id)
 
     def _forget(self, task_id: str) -> None:

@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeVar, Unpack
 from uuid import UUID
 
-from celery import Celery
 from celery.app.task import Task
 from celery.utils.functional import maybe_list
 from uuid_utils.compat import uuid7
@@ -23,7 +22,6 @@ from tracking.errors import InvalidValue, OwnerMissing
 from tracking.identifiers import job_id_of
 from tracking.models import Attempt, Changes, Failure, JsonObject, NewJob, Owner, Wishes
 from tracking.ownership import current_owner
-from tracking.settings import settings
 from tracking.values import (
     MAX_DEPTH,
     MESSAGE_BYTES,
@@ -38,6 +36,7 @@ from tracking.values import (
 )
 
 if TYPE_CHECKING:
+    from tasks.app import JobApp
     from tasks.attempt.job import Job
 
 Kept = TypeVar("Kept")
@@ -52,7 +51,7 @@ MOST_KEPT = 1020  # bytes of a name that stays in the row: the 255 characters of
 
 
 def new_job(
-    app: Celery,
+    app: JobApp,
     name: str,
     args: Any,
     kwargs: Any,
@@ -77,7 +76,7 @@ def new_job(
     due_at, delay = _due(options.get("eta"), options.get("countdown"))
     job = NewJob(
         id=_identifier(task_id),
-        owner=_owner(options, parent),
+        owner=_owner(app, options, parent),
         job_type=check_name(name, "the job type"),
         queue=_queue(app, options, name, (args, kwargs), handler),
         payload=arguments.payload,
@@ -106,7 +105,7 @@ def new_job(
 
 
 def refused(
-    app: Celery,
+    app: JobApp,
     name: str,
     args: Any,
     kwargs: Any,
@@ -121,10 +120,10 @@ def refused(
     parent = now.attempt if now is not None else None
     given = _given(options)
     errbacks = {name: given[name] for name in ("link_error",) if name in given}
-    owner = _owner({}, parent)
+    owner = _owner(app, {}, parent)
     job = NewJob(
         id=_or_else(uuid7(), lambda: _identifier(task_id)),
-        owner=_or_else(owner, lambda: _owner(given, parent)),
+        owner=_or_else(owner, lambda: _owner(app, given, parent)),
         job_type=storable_text(name, MOST_KEPT),
         queue=app.conf.task_default_queue,
         payload=_or_else({}, lambda: check_json(arguments_to_payload(args, kwargs).payload, "payload")),
@@ -175,26 +174,26 @@ def accept(handler: Job, payload: JsonObject, owner: Owner, **wishes: Unpack[Wis
     )
 
 
-def with_successors(app: Celery, job: NewJob) -> NewJob:
+def with_successors(app: JobApp, job: NewJob) -> NewJob:
     """The same job with the rows of what follows it in its chain. Raises the errors of a bad request."""
     chain = job.delivery.get("chain")
     return job if not chain else _with_successors(app, job, canvases.after(job.id, from_plain(chain)))
 
 
-def _with_successors(app: Celery, job: NewJob, steps: Iterable[canvases.Step]) -> NewJob:
+def _with_successors(app: JobApp, job: NewJob, steps: Iterable[canvases.Step]) -> NewJob:
     now = running_now(app)
     joining = now.joining if now is not None else set()
     return replace(job, successors=[*job.successors, *(_successor(app, job, step, joining) for step in steps)])
 
 
-def running_now(app: Celery) -> current.Running | None:
+def running_now(app: JobApp) -> current.Running | None:
     """The attempt for which this thread works; None outside of a job. Raises UnknownThread."""
     task = app.current_worker_task
     now = current.of(task.request) if task is not None else None
     return now or current.anywhere()
 
 
-def _successor(app: Celery, job: NewJob, step: canvases.Step, joining: Collection[str]) -> NewJob:
+def _successor(app: JobApp, job: NewJob, step: canvases.Step, joining: Collection[str]) -> NewJob:
     """The row of a task that waits for its call: what is known of it now. Raises the errors of a bad request."""
     name, args, kwargs = (step.signature[part] for part in ("task", "args", "kwargs"))
     handler: Any = app.tasks.get(name)
@@ -226,7 +225,7 @@ def _successor(app: Celery, job: NewJob, step: canvases.Step, joining: Collectio
     )
 
 
-def changes(app: Celery, name: str, args: Any, kwargs: Any, asked: current.Asked) -> Changes:
+def changes(app: JobApp, name: str, args: Any, kwargs: Any, asked: current.Asked) -> Changes:
     """What a retry changes of its row: nothing but what the body named."""
     named = _given(asked.options)
     handler: Any = app.tasks.get(name)
@@ -259,11 +258,13 @@ def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if value is not None}
 
 
-def _owner(options: Mapping[str, Any], parent: Attempt | None) -> Owner:
+def _owner(app: JobApp, options: Mapping[str, Any], parent: Attempt | None) -> Owner:
     around = current_owner() or (parent.owner if parent else None)
     organization = options.get("organization") or (around.organization_id if around else None)
     user = options.get("user") or (around.user_id if around else None)
-    organization, user = organization or settings().default_organization, user or settings().default_user
+    if not organization or not user:
+        defaults = app.platform.settings
+        organization, user = organization or defaults.default_organization, user or defaults.default_user
     if not organization or not user:
         raise OwnerMissing
     return Owner(_kept(organization, "organization"), _kept(user, "user"))
@@ -336,7 +337,7 @@ def _dependencies(value: Any) -> tuple[UUID, ...]:
     return tuple(dict.fromkeys(_identifier(str(getattr(each, "id", each))) for each in given))
 
 
-def _queue(app: Celery, options: dict[str, Any], name: str, arguments: tuple[Any, Any], handler: Any) -> str:
+def _queue(app: JobApp, options: dict[str, Any], name: str, arguments: tuple[Any, Any], handler: Any) -> str:
     wishes: dict[str, Any] = {key: options[key] for key in ("queue", "exchange", "routing_key") if key in options}
     routed = app.amqp.router.route(wishes, options.get("route_name") or name, *arguments, handler)
     queue = routed.get("queue")

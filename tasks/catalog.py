@@ -1,22 +1,24 @@
-"""The job types that this process knows."""
+"""The job types that an app knows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
-from tasks.app import app
 from tasks.attempt.job import Job
 from tracking.errors import UnknownJobType
 
+if TYPE_CHECKING:
+    from tasks.app import JobApp
 
-def handlers() -> Mapping[str, Job]:
+
+def handlers(app: JobApp) -> Mapping[str, Job]:
     """The handlers that are offered to people, by job type."""
     known = ((name, task) for name, task in sorted(app.tasks.items()) if not name.startswith("celery."))
     return {name: cast("Job", task) for name, task in known if getattr(task, "is_offered", False)}
 
 
-def handler(job_type: str) -> Job:
+def handler(app: JobApp, job_type: str) -> Job:
     """The handler of a job type. Raises UnknownJobType."""
     task = app.tasks.get(job_type)
     if task is None or job_type.startswith("celery."):
@@ -24,7 +26,7 @@ def handler(job_type: str) -> Job:
     return cast("Job", task)
 
 
-def offered(job_type: str) -> Job:
+def offered(app: JobApp, job_type: str) -> Job:
     """The handler of a job type that people may create. Raises UnknownJobType."""
     task = app.tasks.get(job_type)
     if not getattr(task, "is_offered", False):

@@ -4,56 +4,59 @@ from __future__ import annotations
 
 import structlog
 
-from tasks.broker.dispatcher import dispatcher
 from tasks.catalog import handler
+from tasks.platform import Platform
 from tracking.admission import line, pauses
-from tracking.admission.rule import Limits
-from tracking.db import Connection, database
+from tracking.db import Connection
 from tracking.reads import seen
 
 log = structlog.get_logger(__name__)
 
 
-def pause(organization_id: str | None, job_type: str | None, *, actor: str, reason: str | None) -> None:
+def pause(
+    platform: Platform, organization_id: str | None, job_type: str | None, *, actor: str, reason: str | None
+) -> None:
     """From now on no such job starts; None stands for all. What is paused already stays so, as it was.
 
     Raises UnknownJobType.
     """
-    with database().autocommit() as connection:
-        _require_known(connection, organization_id, job_type)
+    with platform.database.autocommit() as connection:
+        _require_known(platform, connection, organization_id, job_type)
         pauses.pause(connection, organization_id=organization_id, job_type=job_type, actor=actor, reason=reason)
     log.warning("jobs.paused", organization=organization_id, job_type=job_type, actor=actor)
 
 
-def resume(organization_id: str | None, job_type: str | None, *, actor: str) -> None:
+def resume(platform: Platform, organization_id: str | None, job_type: str | None, *, actor: str) -> None:
     """End that pause, if there is one, and send what waited for it.
 
     Raises UnknownJobType, unless jobs of a type that nobody knows any more were paused.
     """
-    with database().autocommit() as connection:
+    with platform.database.autocommit() as connection:
         was_paused = pauses.resume(connection, organization_id=organization_id, job_type=job_type)
         if not was_paused:
-            _require_known(connection, organization_id, job_type)
+            _require_known(platform, connection, organization_id, job_type)
     if was_paused:
         log.warning("jobs.resumed", organization=organization_id, job_type=job_type, actor=actor)
-        dispatcher().resume()
+        platform.dispatcher.resume()
 
 
-def set_limit(organization_id: str, concurrency: int | None, *, actor: str) -> None:
+def set_limit(platform: Platform, organization_id: str, concurrency: int | None, *, actor: str) -> None:
     """Let this many jobs of an organization execute at once: 0 = any number, None = as many as by default."""
-    with database().begin() as connection:
+    with platform.database.begin() as connection:
         if concurrency is None:
-            back = line.reset_limit(connection, organization_id, Limits.configured())
+            back = line.reset_limit(connection, organization_id, platform.limits)
         else:
             back = line.set_limit(connection, organization_id, concurrency, actor=actor)
     log.warning(
         "organization.limited", organization=organization_id, limit=concurrency, actor=actor, back_in_line=len(back)
     )
-    dispatcher().resume(organization_id)
+    platform.dispatcher.resume(organization_id)
 
 
-def _require_known(connection: Connection, organization_id: str | None, job_type: str | None) -> None:
+def _require_known(
+    platform: Platform, connection: Connection, organization_id: str | None, job_type: str | None
+) -> None:
     """Raise UnknownJobType for a slip. Of a type that only other workers have, there is a job of the organization."""
     if job_type is None or seen.has_job_type(connection, job_type, organization_id):
         return
-    handler(job_type)
+    handler(platform.app, job_type)

@@ -1,10 +1,11 @@
-"""What a worker knows of the attempt that it runs now."""
+"""What a worker knows of itself, and of the attempt that it runs now."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from celery.exceptions import Retry
 
@@ -15,6 +16,17 @@ from tracking.models import Attempt, Changes, Fence, NewJob
 ATTRIBUTE = "running"
 
 _live: set[Fence] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The identity of a worker: one for each start, which the children inherit that its main process forks.
+
+    `soft_time_limit`: the seconds that it gives a body which has no such limit of its own; None: any time.
+    """
+
+    id: UUID
+    soft_time_limit: float | None
 
 
 @dataclass(frozen=True, slots=True)

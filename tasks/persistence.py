@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import random
 import threading
 import time
 from collections.abc import Callable
-from functools import cache
 from typing import TypeVar
 
 import structlog
@@ -109,12 +107,3 @@ class Recorder:
                 log.exception("recorder.write_failed")
             finally:
                 self._queue.task_done()
-
-
-@cache
-def recorder() -> Recorder:
-    """The recorder of this process; started at its first use."""
-    return Recorder()
-
-
-os.register_at_fork(after_in_child=recorder.cache_clear)

@@ -6,19 +6,21 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from celery.app.control import Control as CeleryControl
 from celery.utils.functional import maybe_list
 from celery.utils.nodenames import anon_nodename
 
-from tasks.broker.dispatcher import dispatcher
+from tasks.platform import Platform
 from tracking import revocations
-from tracking.db import database
 from tracking.errors import InvalidValue
 from tracking.identifiers import job_id_of
 from tracking.models import Cancelled
 from tracking.values import check_json, check_name
+
+if TYPE_CHECKING:
+    from tasks.app import JobApp
 
 COMMANDS = frozenset({"revoke", "terminate", "revoke_by_stamped_headers"})
 RECORDED = "recorded"  # argument of a broadcast command: the rows are cancelled already
@@ -65,19 +67,24 @@ class Control(CeleryControl):
         """
         if command not in COMMANDS or RECORDED in (arguments or {}):
             if options.get("reply") and self._was_handed_over:
-                self._was_handed_over = not dispatcher().flush(ORDER_PATIENCE)
+                self._was_handed_over = not self._platform.dispatcher.flush(ORDER_PATIENCE)
             return super().broadcast(command, arguments, *args, **options)
         asked = Revocation.asked(command, arguments or {})
-        cancel(asked, by=anon_nodename())
+        cancel(self._platform, asked, by=anon_nodename())
         arguments = {**(arguments or {}), RECORDED: True}
         if args or any(options.get(name) for name in ("reply", "connection", "channel", "pattern")):
             return super().broadcast(command, arguments, *args, **options)
         self._was_handed_over = True
-        dispatcher().broadcast(command, arguments, options.get("destination"))
+        self._platform.dispatcher.broadcast(command, arguments, options.get("destination"))
         return None
 
+    @property
+    def _platform(self) -> Platform:
+        app: JobApp = self.app  # type: ignore[assignment]  # of whose class this is
+        return app.platform
 
-def cancel(asked: Revocation, *, by: str, since: float | None = None) -> None:
+
+def cancel(platform: Platform, asked: Revocation, *, by: str, since: float | None = None) -> None:
     """Cancel the jobs, and have the bodies of running ones interrupted, unless the caller ends them.
 
     `since`: when it was asked for, on the monotonic clock; None: now. Raises SQLAlchemyError; may be repeated.
@@ -87,19 +94,19 @@ def cancel(asked: Revocation, *, by: str, since: float | None = None) -> None:
         "actor": f"remote control of {by}",
         "reason": "terminated" if asked.terminates else "revoked",
     }
-    with database().autocommit() as connection:
+    with platform.database.autocommit() as connection:
         cancelled = revocations.revoke(connection, [job_id_of(each) for each in asked.ids], **how, age=age)
         cancelled += revocations.revoke_stamped(connection, asked.stamps, **how, age=age)
     for each in cancelled:
-        follow(each, interrupt=not asked.terminates)
+        follow(platform, each, interrupt=not asked.terminates)
 
 
-def follow(cancelled: Cancelled, *, interrupt: bool = False) -> None:
+def follow(platform: Platform, cancelled: Cancelled, *, interrupt: bool = False) -> None:
     """Tell whom it concerns: the worker of the body, and the jobs that waited for this one."""
     job = cancelled.job
     if interrupt and cancelled.was_running:
-        dispatcher().interrupt(job)
-    dispatcher().follow(job.id, job.organization_id)
+        platform.dispatcher.interrupt(job)
+    platform.dispatcher.follow(job.id, job.organization_id)
 
 
 def _stamps(headers: Any) -> dict[str, tuple[Any, ...]]:

@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
-from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 
 from tasks import calls
-from tasks.broker.dispatcher import dispatcher
 from tasks.broker.messages import celery_id
+from tasks.platform import Platform
 from tracking import jobs, successors
-from tracking.admission.rule import Limits
 from tracking.crashpoints import SUBMITTED, crash_point
-from tracking.db import SQLAlchemyError, database
+from tracking.db import SQLAlchemyError
 from tracking.identifiers import job_id_of
 from tracking.models import Failure, JobRecord, NewJob, Scope, Submitted
 from tracking.states import FINISHED, Hold
+
+if TYPE_CHECKING:
+    from tasks.app import JobApp
 
 Judge = Callable[[Exception], Failure]
 
@@ -29,7 +30,7 @@ _judge: ContextVar[Judge | None] = ContextVar("judge", default=None)
 _bodies: ContextVar[tuple[tuple[str, Mapping[str, Any]], ...]] = ContextVar("bodies", default=())
 
 
-def send(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | None, options: dict[str, Any]) -> str:
+def send(app: JobApp, name: str, args: Any, kwargs: Any, *, task_id: str | None, options: dict[str, Any]) -> str:
     """Accept a job and hand its message to the dispatcher; returns Celery's id of the job.
 
     Within `collecting` the job is only collected: it is accepted together with the outcome of the running one.
@@ -42,7 +43,7 @@ def send(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | None,
         and collected is None
         and job_id_of(str(task_id)) == now.attempt.job_id
     ):
-        # Task.retry sends the running task again: its row will wait for the new time, see signals.py.
+        # Task.retry sends the running task again: its row will wait for the new time, from its outcome on.
         now.changes = calls.changes(app, name, args, kwargs, now.retry)
         return str(task_id)
     try:
@@ -62,11 +63,11 @@ def send(app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | None,
     if collected is not None:
         collected.append(job)
         return celery_id(job)
-    return celery_id(submit(calls.with_successors(app, job), whole_organization(job)).job)
+    return celery_id(submit(app.platform, calls.with_successors(app, job), whole_organization(job)).job)
 
 
 def keep_refused(
-    app: Celery, name: str, args: Any, kwargs: Any, *, task_id: str | None, options: dict[str, Any], error: Exception
+    app: JobApp, name: str, args: Any, kwargs: Any, *, task_id: str | None, options: dict[str, Any], error: Exception
 ) -> NewJob:
     """Collect a call that is refused, so that its row fails with the reason, and what is sent beside it is sent.
 
@@ -87,32 +88,31 @@ def whole_organization(job: NewJob) -> Scope:
     return Scope(job.owner.organization_id, None)
 
 
-def submit(job: NewJob, scope: Scope) -> Submitted:
+def submit(platform: Platform, job: NewJob, scope: Scope) -> Submitted:
     """Accept a job, which may depend on those of `scope`, then hand its message to the dispatcher.
 
     Raises IdempotencyConflict or InvalidValue.
     """
-    limits = Limits.configured()
     if job.successors or job.begins or job.joins:
-        with database().begin() as connection:
-            submitted = successors.submit(connection, job, limits, scope=scope)
+        with platform.database.begin() as connection:
+            submitted = successors.submit(connection, job, platform.limits, scope=scope)
     else:
-        with database().autocommit() as connection:
-            submitted = jobs.submit(connection, job, limits, scope=scope)
+        with platform.database.autocommit() as connection:
+            submitted = jobs.submit(connection, job, platform.limits, scope=scope)
     crash_point(SUBMITTED)
     if submitted.created:
-        dispatch(submitted.job)
+        dispatch(platform, submitted.job)
     return submitted
 
 
-def dispatch(job: JobRecord) -> None:
+def dispatch(platform: Platform, job: JobRecord) -> None:
     """Hand a job that was just accepted to the dispatcher: its message, or what its dependencies say by now."""
     if job.status in FINISHED:  # it was revoked before
-        dispatcher().follow(job.id, job.organization_id)
+        platform.dispatcher.follow(job.id, job.organization_id)
     elif job.hold is Hold.DEPENDENCY:
-        dispatcher().follow(job.depends_on[0], job.organization_id)
+        platform.dispatcher.follow(job.depends_on[0], job.organization_id)
     else:
-        dispatcher().send(job)
+        platform.dispatcher.send(job)
 
 
 @contextmanager
@@ -137,20 +137,20 @@ def expect_body(group_id: str, body: Mapping[str, Any]) -> None:
     _bodies.set((*_bodies.get(), (group_id, body)))
 
 
-def cancel(job_id: UUID, scope: Scope, *, actor: str, reason: str | None = None) -> JobRecord:
+def cancel(platform: Platform, job_id: UUID, scope: Scope, *, actor: str, reason: str | None = None) -> JobRecord:
     """End a job, and have its body interrupted if it runs. Raises JobNotFound or IllegalMove."""
-    with database().autocommit() as connection:
+    with platform.database.autocommit() as connection:
         cancelled = jobs.cancel(connection, job_id, scope, actor=actor, reason=reason)
     if cancelled.was_running:
-        dispatcher().interrupt(cancelled.job)
-    dispatcher().follow(job_id, cancelled.job.organization_id)
+        platform.dispatcher.interrupt(cancelled.job)
+    platform.dispatcher.follow(job_id, cancelled.job.organization_id)
     return cancelled.job
 
 
-def retry(job_id: UUID, scope: Scope, *, actor: str, force: bool = False) -> JobRecord:
+def retry(platform: Platform, job_id: UUID, scope: Scope, *, actor: str, force: bool = False) -> JobRecord:
     """Send a failed or cancelled job again. Raises JobNotFound or IllegalMove."""
-    with database().autocommit() as connection:
-        job = jobs.retry(connection, job_id, scope, actor=actor, force=force, limits=Limits.configured())
-    dispatcher().send(job)
-    dispatcher().follow(job_id, job.organization_id)
+    with platform.database.autocommit() as connection:
+        job = jobs.retry(connection, job_id, scope, actor=actor, force=force, limits=platform.limits)
+    platform.dispatcher.send(job)
+    platform.dispatcher.follow(job_id, job.organization_id)
     return job

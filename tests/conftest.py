@@ -30,6 +30,7 @@ from tests.servers import (
 )
 from tests.tracked import Tracked, empty, own_pool
 from tracking.db import Database
+from tracking.settings import settings
 
 RABBITMQ_URL = os.environ.get("RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672//")
 
@@ -65,6 +66,7 @@ def _start_servers(directory: Path) -> None:
         CELERIAC_DATA_DIR=str(directory),
         CELERIAC_JWT_SECRET=uuid4().hex + uuid4().hex,
     )
+    settings.cache_clear()  # read by the conftest of a directory that the command line names, which is imported first
     _servers.append(servers)
 
 
@@ -90,7 +92,7 @@ def database_url(servers: Servers) -> Iterator[str]:
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
     """A pool on the database of this test."""
-    pool = Database(database_url)
+    pool = Database(database_url, settings())
     yield pool
     pool.close()
 

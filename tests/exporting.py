@@ -15,7 +15,7 @@ from uuid import UUID
 import openpyxl
 import pytest
 
-from tasks import Job
+from tasks import Job, app
 from tasks.exports.files import drafting, open_export
 from tasks.exports.formats import FORMATS
 from tasks.handlers.export_report import ExportReport, export_report
@@ -42,7 +42,7 @@ def add_export(
 
 def add_file(job_id: UUID, rows: Sequence[Sequence[Any]], *, form: str = "csv", days_old: float = 0) -> str:
     """The name of a file of the first attempt of this job, with the columns id and city."""
-    with drafting(job_id, 1, form) as draft:
+    with drafting(app.platform.settings.exports, job_id, 1, form) as draft:
         writer = FORMATS[form].writer(draft.file, ["id", "city"], draft.directory)
         writer.write([[FORMATS[form].cell(value) for value in row] for row in rows])
         writer.finish()
@@ -55,9 +55,7 @@ def add_file(job_id: UUID, rows: Sequence[Sequence[Any]], *, form: str = "csv", 
 
 def content(result: dict[str, Any]) -> str:
     """What is in the file that a result speaks of."""
-    found = open_export(result["downloadUrl"].removeprefix("/v1/exports/"))
-    assert found is not None
-    return found[1].read_bytes().decode()
+    return file_of(result).read_bytes().decode()
 
 
 NUMBERS = """--: report Numbers, and a text for each.
@@ -79,7 +77,7 @@ def export(report_type: str = "jobs", form: str = "csv", organization: str = "ac
 
 def file_of(result: dict[str, Any]) -> Path:
     """The file that a result speaks of."""
-    found = open_export(result["downloadUrl"].removeprefix("/v1/exports/"))
+    found = open_export(app.platform.settings.exports, result["downloadUrl"].removeprefix("/v1/exports/"))
     assert found is not None
     return found[1]
 

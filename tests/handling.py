@@ -12,24 +12,28 @@ from uuid import UUID, uuid4
 
 from pydantic import BaseModel
 
+from tasks import app
 from tasks.exports.reporting import catalogue
+from tasks.platform import Platform
 from tracking import acting_as, jobs
 from tracking.admission.rule import UNLIMITED
-from tracking.db import Database, database
+from tracking.db import Database
 from tracking.models import Claim, Failure, Fence, NewJob, Outcome, Owner
 from tracking.settings import settings
 
 
 @contextmanager
 def workplace(database_url: str, directory: Path, **environment: str) -> Iterator[Path]:
-    """The settings of this process, for a while: another database, and directories below `directory`."""
+    """The settings of this process and its app, for a while: another database, and directories below `directory`."""
     own = {"DATABASE_URL": database_url, "CELERIAC_DATA_DIR": str(directory / "data"), **environment}
     with patch.dict(os.environ, own):
         _forget_settings()
+        before, app.platform = app.platform, Platform(app, settings())
         try:
-            yield settings().exports
+            yield app.platform.settings.exports
         finally:
-            database().close()
+            app.platform.close(timeout=5)
+            app.platform = before
     _forget_settings()
 
 
@@ -58,7 +62,6 @@ def add_job(
 
 def _forget_settings() -> None:
     settings.cache_clear()
-    database.cache_clear()
     catalogue.cache_clear()
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from unittest.mock import patch
 from uuid import UUID
 
 from sqlalchemy import Connection, select, text
 
-from tasks.broker import admitting
+from tasks.broker.admitting import Admission
 from tests.tracked import ACME, LEASE_TIMEOUT, Tracked, new_job
 from tracking import jobs
 from tracking.admission import circuits, holds, line, pauses
@@ -24,7 +21,6 @@ from tracking.schema import IN_FLIGHT
 from tracking.schema import jobs as table
 from tracking.states import WAITING, Hold, Status
 
-ONE_AT_A_TIME = threading.RLock()  # a patch is of the whole process
 GLOBEX = Owner("globex", "u1")
 MINUTE = timedelta(minutes=1)
 LIFTS = (holds.lift_due, holds.lift_gated, holds.lift_dependents)
@@ -80,12 +76,12 @@ class Platform:
 
     def turn(self) -> list[UUID]:
         """What the leader lets through in one turn that looks at everything."""
-        looks = (admitting.due, admitting.probes, admitting.undepending, admitting.ungated, admitting.next_in_line)
-        with self.configured():
-            admitting.take_back_unserved()
-            admitting.take_back_crowd()
-            admitting.take_back_excess()
-            return [job.id for job in line.in_turns([job for look in looks for job in look()])]
+        admission = self.admission
+        looks = (admission.due, admission.probes, admission.undepending, admission.ungated, admission.next_in_line)
+        admission.take_back_unserved()
+        admission.take_back_crowd()
+        admission.take_back_excess()
+        return [job.id for job in line.in_turns([job for look in looks for job in look()])]
 
     def lift_all_but(self, job: JobRecord) -> None:
         """Lift whatever is over, but let no job through that is in line, and leave this one as it is."""
@@ -106,28 +102,20 @@ class Platform:
 
     def look_at_the_lines(self) -> list[UUID]:
         """What the leader lets through when it looks at the lines alone."""
-        with self.configured():
-            return [job.id for job in admitting.next_in_line()]
+        return [job.id for job in self.admission.next_in_line()]
 
     def after(self, job: JobRecord) -> list[UUID]:
         """What is let through at once when something has happened to a job."""
-        with self.configured():
-            return [sent.id for sent in admitting.after(job.id, job.organization_id)]
+        return [sent.id for sent in self.admission.after(job.id, job.organization_id)]
 
     def refilled(self, job: JobRecord) -> list[UUID]:
         """What is let through at once when a job has started and left its place."""
-        with self.configured():
-            return [sent.id for sent in admitting.refilled(job.organization_id)]
+        return [sent.id for sent in self.admission.refilled(job.organization_id)]
 
-    @contextmanager
-    def configured(self) -> Iterator[None]:
-        """Within: what is let through is let through under these limits, on this database."""
-        with (
-            ONE_AT_A_TIME,
-            patch.object(admitting, "database", lambda: self.pool),
-            patch.object(admitting, "_limits", lambda: self.limits),
-        ):
-            yield
+    @property
+    def admission(self) -> Admission:
+        """What lets jobs through under these limits, on this database."""
+        return Admission(self.pool, self.limits)
 
     def pause(self, organization_id: str | None = None, job_type: str | None = None) -> bool:
         """Pause a type, an organization, or both."""

@@ -31,6 +31,7 @@ from tracking.models import JobRecord
 from tracking.reads import lists
 from tracking.reads.answers import HistoryEntry
 from tracking.schema import jobs, workers
+from tracking.settings import settings
 
 PRODUCER = """
 import json, sys
@@ -81,7 +82,7 @@ class Platform:
 
     def __init__(self, database_url: str, broker_url: str, directory: Path, **environment: str) -> None:
         self.broker_url = broker_url
-        self.database = Database(database_url)
+        self.database = Database(database_url, settings())
         self.directory = directory
         self.environment = {
             **os.environ,

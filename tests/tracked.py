@@ -22,6 +22,7 @@ from tracking.reads import lists
 from tracking.reads.answers import HistoryEntry
 from tracking.schema import history
 from tracking.schema import jobs as table
+from tracking.settings import settings
 from tracking.sql import record
 from tracking.states import FINISHED, MOVES, Event, OutcomeKind, Status, is_legal
 
@@ -52,7 +53,7 @@ STATUS_KEPT = (Event.PROGRESS, Event.DUE, Event.SEEN, Event.STOPPED, Event.DUPLI
 def own_pool(servers: Servers) -> Iterator[Database]:
     """A pool on a new database with the newest schema, dropped at the end."""
     with new_database(servers) as url:
-        pool = Database(url)
+        pool = Database(url, settings())
         yield pool
         pool.close()
 

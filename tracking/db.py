@@ -7,9 +7,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -19,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from tracking.errors import ConfigurationError
-from tracking.settings import Settings, settings
+from tracking.settings import Settings
 
 # What those who have a connection, or want one, may see of SQLAlchemy: nobody else imports it.
 __all__ = [
@@ -30,7 +31,6 @@ __all__ = [
     "PoolTimeoutError",
     "SQLAlchemyError",
     "cause_of",
-    "database",
     "is_away",
     "is_locked",
     "is_read_only",
@@ -42,6 +42,8 @@ __all__ = [
     "said_by",
     "takes_writes",
 ]
+
+_pools: WeakSet[Database] = WeakSet()
 
 HEAD_START = 0.5  # seconds: a server that is there ends a statement that is too slow before we take it for silent
 MIGRATION_LOCK = 0x63656C65  # "cele"; any constant will do, it only has to be ours
@@ -73,15 +75,17 @@ CLASSES = {"08": Outage.AWAY, "57": Outage.AWAY, "58": Outage.AWAY, "40": Outage
 
 
 class Database:
-    """A pool of connections. A verb that is one statement wants `autocommit`; several wants `begin`."""
+    """A pool of connections, empty after a fork. A verb that is one statement wants `autocommit`; several, `begin`.
 
-    def __init__(self, url: str, configuration: Settings | None = None, *, pool_size: int | None = None) -> None:
-        limits = configuration or settings()
+    The settings say how large it is and how long it waits; not where the database is.
+    """
+
+    def __init__(self, url: str, settings: Settings, *, pool_size: int | None = None) -> None:
         self.engine: Engine = create_engine(
             url,
-            pool_size=pool_size or limits.pool_size,
+            pool_size=pool_size or settings.pool_size,
             max_overflow=0,
-            pool_timeout=limits.connect_timeout,
+            pool_timeout=settings.connect_timeout,
             pool_pre_ping=False,  # a round trip for every statement; the verbs can be repeated instead
             pool_use_lifo=True,
             # Autocommit from the start, and nothing to undo when a connection comes back: switching and resetting cost
@@ -91,16 +95,17 @@ class Database:
             skip_autocommit_rollback=True,
             hide_parameters=True,  # payloads: they must not be quoted in errors and logs
             connect_args={
-                "connect_timeout": limits.connect_timeout,
-                "patience": limits.statement_timeout + HEAD_START,
+                "connect_timeout": settings.connect_timeout,
+                "patience": settings.statement_timeout + HEAD_START,
                 # milliseconds until unanswered data breaks the connection: a black-holed server must not hang us
-                "tcp_user_timeout": limits.statement_timeout * 1000,
-                "options": f"-c statement_timeout={limits.statement_timeout}s -c timezone=UTC",
+                "tcp_user_timeout": settings.statement_timeout * 1000,
+                "options": f"-c statement_timeout={settings.statement_timeout}s -c timezone=UTC",
                 "application_name": "celeriac",
             },
         )
         event.listen(self.engine, "do_connect", _connect)
         self._transactional = self.engine.execution_options(isolation_level="READ COMMITTED")
+        _pools.add(self)
 
     @contextmanager
     def autocommit(self) -> Iterator[Connection]:
@@ -120,12 +125,6 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
-
-
-@cache
-def database() -> Database:
-    """The tracking database of this process."""
-    return Database(settings().database)
 
 
 def outage(error: BaseException) -> Outage | None:
@@ -281,8 +280,8 @@ def _connect(_dialect: Any, _record: Any, arguments: Any, parameters: dict[str, 
 
 
 def _forget_after_fork() -> None:
-    if database.cache_info().currsize:
-        database().forget()
+    for pool in list(_pools):
+        pool.forget()
 
 
 os.register_at_fork(after_in_child=_forget_after_fork)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import APIRouter, Depends
 from fastapi.responses import FileResponse
@@ -11,7 +12,7 @@ from fastapi.responses import FileResponse
 from api import openapi
 from api.auth import Principal, requires
 from api.problems import Code, Problem
-from api.reading import read
+from api.reading import Read, Reading, Served
 from api.schemas import fields
 from api.strict import StrictRoute
 from tasks.catalog import handler
@@ -24,16 +25,17 @@ router = APIRouter(prefix=DOWNLOADS, tags=["exports"], route_class=StrictRoute)
 
 
 @router.get("/{name}", response_class=FileResponse, responses=openapi.EXPORT)
-def get_export(principal: Annotated[Principal, Depends(requires(None))], name: fields.Name) -> FileResponse:
+def get_export(
+    principal: Annotated[Principal, Depends(requires(None))], platform: Served, read: Read, name: fields.Name
+) -> FileResponse:
     """The file of an export that the caller sees; they need the permission of its handler."""
-    job, path = _find(principal, name)
-    principal.must_have(handler(job.job_type).permission)
+    job, path = _find(principal, read, open_export(platform.settings.exports, name), name)
+    principal.must_have(handler(platform.app, job.job_type).permission)
     return FileResponse(path, media_type=openapi.EXPORTED[path.suffix], filename=path.name)
 
 
-def _find(principal: Principal, name: str) -> tuple[JobRecord, Path]:
+def _find(principal: Principal, read: Reading, found: tuple[UUID, Path] | None, name: str) -> tuple[JobRecord, Path]:
     """The job and the file; one 404 for what is not there, not theirs, or left behind by an attempt that failed."""
-    found = open_export(name)
     try:
         job = read(lists.get, found[0], principal.scope) if found else None
     except JobNotFound:

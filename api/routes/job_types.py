@@ -8,7 +8,7 @@ from fastapi import APIRouter, Body, Path
 
 from api import openapi
 from api.auth import MANAGE_PLATFORM, Principal
-from api.reading import read
+from api.reading import Read, Reading, Served
 from api.routes.jobs import Viewer
 from api.routes.organization import Manager
 from api.schemas import fields, requests
@@ -25,31 +25,39 @@ JobType = Annotated[fields.Name, Path(alias="jobType")]
 
 
 @router.get("", responses=openapi.READ)
-def list_job_types(principal: Viewer) -> JobTypes:
+def list_job_types(principal: Viewer, platform: Served, read: Read) -> JobTypes:
     """Every type of jobs with what its handler takes, asks for, and does, and what keeps its jobs from starting."""
     organization = principal.organization
-    return JobTypes.of(handlers(), read(circuits.opened, organization), read(pauses.of, organization))
+    return JobTypes.of(handlers(platform.app), read(circuits.opened, organization), read(pauses.of, organization))
 
 
 @router.post("/{jobType}/pause", responses=openapi.TYPE_MANAGED)  # noqa: FAST003 - JobType is that parameter
 def pause_job_type(
-    principal: Manager, job_type: JobType, body: Annotated[requests.TypePauseRequest | None, Body()] = None
+    principal: Manager,
+    platform: Served,
+    read: Read,
+    job_type: JobType,
+    body: Annotated[requests.TypePauseRequest | None, Body()] = None,
 ) -> Pauses:
     """From now on no job of this type starts in the organization; what runs goes on. The answer is what holds now."""
     asked = body or requests.TypePauseRequest()
     whose = _whose(principal, everywhere=asked.everywhere)
-    controls.pause(whose, job_type, actor=principal.user, reason=asked.reason)
-    return _pauses(principal, job_type)
+    controls.pause(platform, whose, job_type, actor=principal.user, reason=asked.reason)
+    return _pauses(principal, read, job_type)
 
 
 @router.post("/{jobType}/resume", responses=openapi.TYPE_MANAGED)  # noqa: FAST003 - as above
 def resume_job_type(
-    principal: Manager, job_type: JobType, body: Annotated[requests.TypeResumeRequest | None, Body()] = None
+    principal: Manager,
+    platform: Served,
+    read: Read,
+    job_type: JobType,
+    body: Annotated[requests.TypeResumeRequest | None, Body()] = None,
 ) -> Pauses:
     """End that pause. The answer is what still holds, such as a pause of the organization."""
     whose = _whose(principal, everywhere=body is not None and body.everywhere)
-    controls.resume(whose, job_type, actor=principal.user)
-    return _pauses(principal, job_type)
+    controls.resume(platform, whose, job_type, actor=principal.user)
+    return _pauses(principal, read, job_type)
 
 
 def _whose(principal: Principal, *, everywhere: bool) -> str | None:
@@ -59,5 +67,5 @@ def _whose(principal: Principal, *, everywhere: bool) -> str | None:
     return None
 
 
-def _pauses(principal: Principal, job_type: str) -> Pauses:
+def _pauses(principal: Principal, read: Reading, job_type: str) -> Pauses:
     return Pauses.of(read(pauses.of, principal.organization, job_type))

@@ -12,13 +12,13 @@ from pydantic import ValidationError
 from api import openapi
 from api.auth import CANCEL_JOBS, CREATE_JOBS, RETRY_JOBS, VIEW_JOBS, Principal, requires
 from api.problems import MOST_ERRORS, Code, Problem, invalid
-from api.reading import read
+from api.reading import Read, Reading, Served
 from api.schemas import answers, fields, requests
 from api.schemas.explanation import Explanation
 from api.strict import StrictRoute
 from tasks import submission
 from tasks.catalog import handler, offered
-from tracking.admission.rule import Limits
+from tasks.platform import Platform
 from tracking.errors import UnknownDependency
 from tracking.models import Submitted
 from tracking.reads import explain, lists
@@ -32,44 +32,47 @@ JobId = Annotated[UUID, Path(alias="id")]
 @router.post("", status_code=202, responses=openapi.CREATED)
 def create_job(
     principal: Annotated[Principal, Depends(requires(CREATE_JOBS))],
+    platform: Served,
     new: requests.NewJob,
     response: Response,
     idempotency_key: Annotated[fields.IdempotencyKey | None, Header()] = None,
 ) -> answers.Created:
     """Accept a job. Once this has answered, the job is kept until it ends, whatever breaks in between."""
-    submitted = _submit(principal, new, idempotency_key)
+    submitted = _submit(platform, principal, new, idempotency_key)
     response.headers.update(answers.created_headers(submitted))
     return answers.Created.of(submitted.job)
 
 
 @router.get("", responses=openapi.READ)
-def list_jobs(principal: Viewer, query: Annotated[requests.ListQuery, Query()]) -> answers.JobList:
+def list_jobs(principal: Viewer, read: Read, query: Annotated[requests.ListQuery, Query()]) -> answers.JobList:
     """The jobs that the caller sees, newest first."""
-    return list_page(principal, query, project_id=query.project_id)
+    return list_page(principal, read, query, project_id=query.project_id)
 
 
 @router.get("/recent", responses=openapi.READ)
-def recent_jobs(principal: Viewer, query: Annotated[requests.RecentQuery, Query()]) -> answers.RecentJobs:
+def recent_jobs(principal: Viewer, read: Read, query: Annotated[requests.RecentQuery, Query()]) -> answers.RecentJobs:
     """Active jobs, then those finished in the last hour: more urgent first, then oldest active, newest finished."""
     found = read(lists.recent, principal.scope, limit=query.limit, job_type=query.type, status=query.status)
     return answers.RecentJobs.of(found)
 
 
 @router.get("/stats", responses=openapi.READ)
-def job_stats(principal: Viewer, query: Annotated[requests.StatsQuery, Query()]) -> answers.JobStats:
+def job_stats(principal: Viewer, read: Read, query: Annotated[requests.StatsQuery, Query()]) -> answers.JobStats:
     """Counts of active jobs, and of those that finished in the window."""
     return answers.JobStats.of(read(lists.stats, principal.scope, window=query.window))
 
 
 @router.get("/history", responses=openapi.READ)
-def job_history(principal: Viewer, query: Annotated[requests.HistoryQuery, Query()]) -> answers.History:
+def job_history(principal: Viewer, read: Read, query: Annotated[requests.HistoryQuery, Query()]) -> answers.History:
     """Finished jobs, last finished first."""
     page = read(lists.finished, principal.scope, query.filters, cursor=query.cursor or None, size=query.limit)
     return answers.History.of(page)
 
 
 @router.get("/{id}", responses=openapi.READ_ONE)  # noqa: FAST003 - JobId is that parameter
-def get_job(principal: Viewer, job_id: JobId, query: Annotated[requests.JobQuery, Query()]) -> answers.JobWithDetails:
+def get_job(
+    principal: Viewer, read: Read, job_id: JobId, query: Annotated[requests.JobQuery, Query()]
+) -> answers.JobWithDetails:
     """One job; its attempts and its timeline are included when asked for."""
     job = read(lists.get, job_id, principal.scope)
     timeline = read(lists.timeline, job_id) if query.include else ()
@@ -79,6 +82,7 @@ def get_job(principal: Viewer, job_id: JobId, query: Annotated[requests.JobQuery
 @router.get("/{id}/status", response_model=answers.JobStatus, responses=openapi.STATUS)  # noqa: FAST003 - as above
 def get_job_status(
     principal: Viewer,
+    read: Read,
     job_id: JobId,
     response: Response,
     if_none_match: Annotated[str, Header()] = "",
@@ -93,37 +97,45 @@ def get_job_status(
 
 
 @router.get("/{id}/explain", responses=openapi.READ_ONE)  # noqa: FAST003 - as above
-def explain_job(principal: Viewer, job_id: JobId) -> Explanation:
+def explain_job(principal: Viewer, platform: Served, read: Read, job_id: JobId) -> Explanation:
     """Why a job does not run, which worker runs it, or who or what ended it."""
-    found = read(explain.explain, job_id, principal.scope, Limits.configured())
+    found = read(explain.explain, job_id, principal.scope, platform.limits)
     return Explanation.of(found)
 
 
 @router.post("/{id}/cancel", responses=openapi.CANCELLED)
 def cancel_job(
     principal: Annotated[Principal, Depends(requires(CANCEL_JOBS))],
+    platform: Served,
     job_id: JobId,
     body: Annotated[requests.CancelRequest | None, Body()] = None,
 ) -> answers.Moved:
     """End a job that is not finished. From now on it does not start, and a result of its body does not count."""
     reason = body.reason if body else None
-    job = submission.cancel(job_id, principal.scope, actor=principal.user, reason=reason)
+    job = submission.cancel(platform, job_id, principal.scope, actor=principal.user, reason=reason)
     return answers.Moved(message="Job cancelled successfully", status=job.status)
 
 
 @router.post("/{id}/retry", responses=openapi.RETRIED)
 def retry_job(
     principal: Annotated[Principal, Depends(requires(RETRY_JOBS))],
+    platform: Served,
+    read: Read,
     job_id: JobId,
     body: Annotated[requests.RetryRequest | None, Body()] = None,
 ) -> answers.Moved:
     """Queue a failed or cancelled job again."""
-    principal.must_have(handler(read(lists.get, job_id, principal.scope).job_type).permission)
-    job = submission.retry(job_id, principal.scope, actor=principal.user, force=body is not None and body.force)
+    job = read(lists.get, job_id, principal.scope)
+    principal.must_have(handler(platform.app, job.job_type).permission)
+    job = submission.retry(
+        platform, job_id, principal.scope, actor=principal.user, force=body is not None and body.force
+    )
     return answers.Moved(message="Job retry initiated successfully", status=job.status)
 
 
-def list_page(principal: Principal, query: requests.ProjectListQuery, *, project_id: str | None) -> answers.JobList:
+def list_page(
+    principal: Principal, read: Reading, query: requests.ProjectListQuery, *, project_id: str | None
+) -> answers.JobList:
     """A page by number, or what follows a cursor."""
     filters, size = query.filters(project_id), query.page_size
     if query.cursor is None:
@@ -133,12 +145,12 @@ def list_page(principal: Principal, query: requests.ProjectListQuery, *, project
     return answers.JobList.of(page, number=None, size=size)
 
 
-def _submit(principal: Principal, new: requests.NewJob, idempotency_key: str | None) -> Submitted:
-    task = offered(new.job_type)
+def _submit(platform: Platform, principal: Principal, new: requests.NewJob, idempotency_key: str | None) -> Submitted:
+    task = offered(platform.app, new.job_type)
     principal.must_have(task.permission)
     try:
         job = task.accept(new.payload, principal.owner, **new.wishes(idempotency_key))
-        return submission.submit(job, principal.scope)
+        return submission.submit(platform, job, principal.scope)
     except ValidationError as error:
         raise invalid(error.errors(include_url=False, include_input=False), within="payload") from None
     except UnknownDependency as error:

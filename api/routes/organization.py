@@ -8,13 +8,13 @@ from fastapi import APIRouter, Body, Depends, Path
 
 from api import openapi
 from api.auth import MANAGE_JOBS, MANAGE_PLATFORM, Principal, requires
-from api.reading import read
+from api.reading import Read, Reading, Served
 from api.schemas import fields, requests
 from api.schemas.organization import Organization
 from api.strict import StrictRoute
 from tasks import controls
+from tasks.platform import Platform
 from tracking.admission import organizations, pauses
-from tracking.admission.rule import Limits
 
 router = APIRouter(prefix="/v1", tags=["organization"], route_class=StrictRoute)
 
@@ -23,36 +23,44 @@ Operator = Annotated[Principal, Depends(requires(MANAGE_PLATFORM))]
 
 
 @router.get("/organization", responses=openapi.READ)
-def get_organization(principal: Manager) -> Organization:
+def get_organization(principal: Manager, platform: Served, read: Read) -> Organization:
     """How many jobs of the organization may execute at once, how many do, and what is paused."""
-    return _organization(principal.organization)
+    return _organization(platform, read, principal.organization)
 
 
 @router.post("/organization/pause", responses=openapi.MANAGED)
 def pause_organization(
-    principal: Manager, body: Annotated[requests.PauseRequest | None, Body()] = None
+    principal: Manager,
+    platform: Served,
+    read: Read,
+    body: Annotated[requests.PauseRequest | None, Body()] = None,
 ) -> Organization:
     """From now on no job of the organization starts; what runs goes on."""
-    controls.pause(principal.organization, None, actor=principal.user, reason=body.reason if body else None)
-    return _organization(principal.organization)
+    reason = body.reason if body else None
+    controls.pause(platform, principal.organization, None, actor=principal.user, reason=reason)
+    return _organization(platform, read, principal.organization)
 
 
 @router.post("/organization/resume", responses=openapi.READ)
-def resume_organization(principal: Manager) -> Organization:
+def resume_organization(principal: Manager, platform: Served, read: Read) -> Organization:
     """End that pause; pauses of single types stay."""
-    controls.resume(principal.organization, None, actor=principal.user)
-    return _organization(principal.organization)
+    controls.resume(platform, principal.organization, None, actor=principal.user)
+    return _organization(platform, read, principal.organization)
 
 
 @router.put("/organizations/{organization}/limit", responses=openapi.MANAGED)
 def set_organization_limit(
-    principal: Operator, organization: Annotated[fields.Name, Path()], body: requests.LimitRequest
+    principal: Operator,
+    platform: Served,
+    read: Read,
+    organization: Annotated[fields.Name, Path()],
+    body: requests.LimitRequest,
 ) -> Organization:
     """Let this many jobs of an organization execute at once; what runs beyond it goes on."""
-    controls.set_limit(organization, body.limit, actor=principal.user)
-    return _organization(organization)
+    controls.set_limit(platform, organization, body.limit, actor=principal.user)
+    return _organization(platform, read, organization)
 
 
-def _organization(organization_id: str) -> Organization:
-    found = read(organizations.get, organization_id, Limits.configured())
+def _organization(platform: Platform, read: Reading, organization_id: str) -> Organization:
+    found = read(organizations.get, organization_id, platform.limits)
     return Organization.of(found, read(pauses.of, organization_id))

@@ -22,7 +22,7 @@ from celery import chain
 from bench.chaos import variables
 from bench.chaos.handlers import Work, deaf, flaky, quick, work
 from bench.chaos.journal import note, unanswered
-from tasks.broker.dispatcher import dispatcher
+from tasks import app
 from tracking.logs import configure_logging
 from tracking.ownership import acting_as
 from tracking.settings import settings
@@ -47,7 +47,7 @@ def main() -> None:
         _send(journal, entry, canaries)
         if over.wait(random.uniform(0, 2 * PAUSE)):
             break
-    dispatcher().close()
+    app.platform.dispatcher.close()
 
 
 def _send(journal: Path, entry: dict[str, Any], canaries: dict[str, str]) -> None:

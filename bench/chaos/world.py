@@ -147,7 +147,7 @@ def _servers(broker: str, directory: Path, ledger: Ledger, stack: ExitStack) -> 
     migrate(direct)
     database_proxy = stack.enter_context(Proxy(to_socket(str(cluster.sockets / postgres.SOCKET))))
     broker_proxy = stack.enter_context(Proxy(upstream))
-    pool = Database(direct)
+    pool = Database(direct, Settings())
     stack.callback(pool.close)
     return World(
         broker=broker,

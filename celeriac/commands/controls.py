@@ -11,6 +11,7 @@ from tracking.admission.rule import Limits
 from tracking.db import Connection
 from tracking.errors import ConfigurationError
 from tracking.reads import seen
+from tracking.settings import settings
 
 OPERATOR = "operator"
 TIMEOUT = 30  # seconds for each statement
@@ -19,7 +20,7 @@ TIMEOUT = 30  # seconds for each statement
 def show_limit(organization_id: str) -> None:
     """Print how many jobs of an organization may execute at once, do, and wait."""
     with connected(TIMEOUT) as database, database.autocommit() as connection:
-        found = organizations.get(connection, organization_id, Limits.configured())
+        found = organizations.get(connection, organization_id, Limits.configured(settings()))
         _note_unseen(connection, organization_id)
     whose = "by default" if found.is_default_limit else "its own limit"
     click.echo(f"limit      {found.limit or 'none'} ({whose})")
@@ -31,7 +32,7 @@ def set_limit(organization_id: str, concurrency: int | None) -> None:
     """Set it; 0 = any number, None = as by default."""
     with connected(TIMEOUT) as database, database.begin() as connection:
         if concurrency is None:
-            line.reset_limit(connection, organization_id, Limits.configured())
+            line.reset_limit(connection, organization_id, Limits.configured(settings()))
         else:
             line.set_limit(connection, organization_id, concurrency, actor=OPERATOR)
 

@@ -29,7 +29,7 @@ MARGIN = 10  # seconds that we wait for the database's own time-out
 def run_verify(timeout: int, *, as_json: bool) -> bool:
     """Check and print every invariant; `timeout` is in seconds and for each. True when all of them hold."""
     with connected(timeout + MARGIN) as database:
-        limits = Limits.configured()
+        limits = Limits.configured(settings())
         findings = verify(database, limits, timeout=timedelta(seconds=timeout))
         return _print_json(findings) if as_json else _print_table(findings)
 

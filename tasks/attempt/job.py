@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
 import pydantic
 import structlog
@@ -28,11 +28,13 @@ from tasks.persistence import persist
 from tasks.progress import JobCancelled
 from tasks.retries import RetryPolicy, read_policy
 from tasks.signatures import Signature
-from tracking.db import database
 from tracking.errors import ConfigurationError
 from tracking.models import Attempt, JsonObject, NewJob, Owner, Wishes
 from tracking.reads import lists
 from tracking.values import check_moment, check_seconds, storable_count, storable_json, storable_text
+
+if TYPE_CHECKING:
+    from tasks.app import JobApp
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +55,7 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
     count in no circuit, like PayloadError and those of Celery's `throws`.
     """
 
+    app: JobApp
     abstract = True
     acks_late = True
     Request = "tasks.worker.request:Request"
@@ -117,9 +120,13 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
         if now.is_over:
             return False
         attempt = now.attempt
-        return persist(
-            lambda: _is_current(attempt), patience=ANSWER_PATIENCE, defer_interrupt=True, job_id=str(attempt.job_id)
-        )
+        database = self.app.platform.database
+
+        def ask() -> bool:
+            with database.autocommit() as connection:
+                return lists.is_current(connection, attempt.fence, attempt.attempt)
+
+        return persist(ask, patience=ANSWER_PATIENCE, defer_interrupt=True, job_id=str(attempt.job_id))
 
     def apply_async(
         self, args: Any = None, kwargs: Any = None, task_id: str | None = None, *more: Any, **options: Any
@@ -326,11 +333,6 @@ def as_job(task: Any) -> Any:
         why = " ".join(str(error).split())
         raise ConfigurationError(f"the task {task.name!r} cannot be served: its class is no Job, and {why}") from None
     return task
-
-
-def _is_current(attempt: Attempt) -> bool:
-    with database().autocommit() as connection:
-        return lists.is_current(connection, attempt.fence, attempt.attempt)
 
 
 def _share(meta: Any) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
@@ -10,7 +11,7 @@ import structlog
 from tasks.failures import alone
 from tracking.admission import circuits, holds, line
 from tracking.admission.rule import Limits
-from tracking.db import Connection, database
+from tracking.db import Connection, Database
 from tracking.models import JobRecord
 from tracking.states import Hold
 
@@ -19,144 +20,130 @@ log = structlog.get_logger(__name__)
 BATCH = 500
 
 
-def after(job_id: UUID, organization_id: str) -> list[JobRecord]:
-    """The jobs that may be dispatched now that something has happened to this job of this organization."""
-    limits = _limits()
-    with database().autocommit() as connection:
-        lifted = [
-            *_judged(connection, limits),
-            *holds.lift_dependents(connection, limits, BATCH, job_id),
-        ]
-        cancelled = holds.cancel_dependents(connection, BATCH, job_id)
-    _log_cancelled(cancelled)
-    return _dispatchable(lifted, {organization_id})
+@dataclass(frozen=True)
+class Admission:
+    """Lets jobs of this database through, under these limits."""
 
+    database: Database
+    limits: Limits
 
-def refilled(organization_id: str) -> list[JobRecord]:
-    """The jobs that may be dispatched now that one of this organization has started."""
-    return _admitted({organization_id})
+    def after(self, job_id: UUID, organization_id: str) -> list[JobRecord]:
+        """The jobs that may be dispatched now that something has happened to this job of this organization."""
+        with self.database.autocommit() as connection:
+            lifted = [
+                *self._judged(connection),
+                *holds.lift_dependents(connection, self.limits, BATCH, job_id),
+            ]
+            cancelled = holds.cancel_dependents(connection, BATCH, job_id)
+        _log_cancelled(cancelled)
+        return self._dispatchable(lifted, {organization_id})
 
+    def refilled(self, organization_id: str) -> list[JobRecord]:
+        """The jobs that may be dispatched now that one of this organization has started."""
+        return self._admitted({organization_id})
 
-def resumed(organizations: Iterable[str]) -> list[JobRecord]:
-    """The jobs that may be dispatched now that a pause is over, or that these organizations have another limit."""
-    with database().autocommit() as connection:
-        lifted = holds.lift_gated(connection, _limits(), BATCH)
-    return _dispatchable(lifted, set(organizations))
+    def resumed(self, organizations: Iterable[str]) -> list[JobRecord]:
+        """The jobs that may be dispatched now that a pause is over, or that these organizations have another limit."""
+        with self.database.autocommit() as connection:
+            lifted = holds.lift_gated(connection, self.limits, BATCH)
+        return self._dispatchable(lifted, set(organizations))
 
+    def due(self) -> list[JobRecord]:
+        """The jobs that may be dispatched now that their time has come."""
+        with self.database.autocommit() as connection:
+            lifted = holds.lift_due(connection, self.limits, BATCH)
+        return self._taking_turns(lifted)
 
-def due() -> list[JobRecord]:
-    """The jobs that may be dispatched now that their time has come."""
-    with database().autocommit() as connection:
-        lifted = holds.lift_due(connection, _limits(), BATCH)
-    return _taking_turns(lifted)
+    def next_in_line(self) -> list[JobRecord]:
+        """The first in the lines of organizations that have room."""
+        return self._admitted(self._with_room())
 
+    def ungated(self) -> list[JobRecord]:
+        """The jobs whose pause is over or whose circuit is closed, and nobody said so."""
+        with self.database.autocommit() as connection:
+            lifted = holds.lift_gated(connection, self.limits, BATCH)
+        return self._taking_turns(lifted)
 
-def next_in_line() -> list[JobRecord]:
-    """The first in the lines of organizations that have room."""
-    return _admitted(_with_room())
+    def undepending(self) -> list[JobRecord]:
+        """The jobs whose dependencies have ended; those that can never run are cancelled."""
+        with self.database.autocommit() as connection:
+            _log_cancelled(holds.cancel_dependents(connection, BATCH))
+            lifted = holds.lift_dependents(connection, self.limits, BATCH)
+        return self._taking_turns(lifted)
 
+    def probes(self) -> list[JobRecord]:
+        """The jobs that wait no more as a circuit has closed; where one rests, the next probe is named."""
+        with self.database.autocommit() as connection:
+            lifted = self._judged(connection)
+            for probe in circuits.probe(connection, self.limits):
+                log.warning("circuit.probed", job_id=str(probe))
+        return self._taking_turns(lifted)
 
-def ungated() -> list[JobRecord]:
-    """The jobs whose pause is over or whose circuit is closed, and nobody said so."""
-    with database().autocommit() as connection:
-        lifted = holds.lift_gated(connection, _limits(), BATCH)
-    return _taking_turns(lifted)
+    def take_back_unserved(self) -> None:
+        """Put jobs of queues that nobody serves back in line: they would hold slots."""
+        with self.database.autocommit() as connection:
+            taken_back = line.take_back_unserved(connection, self.limits, BATCH)
+        for job in taken_back:
+            log.warning("job.unserved", job_id=str(job.id), queue=job.queue)
 
+    def take_back_crowd(self) -> None:
+        """Put back in line what was sent beyond the slots of the workers, but one job of each organization."""
+        with self.database.autocommit() as connection:
+            taken_back = line.take_back_crowd(connection, self.limits, BATCH)
+        for job in taken_back:
+            log.info("job.taken_back", job_id=str(job.id), queue=job.queue)
 
-def undepending() -> list[JobRecord]:
-    """The jobs whose dependencies have ended; those that can never run are cancelled."""
-    with database().autocommit() as connection:
-        _log_cancelled(holds.cancel_dependents(connection, BATCH))
-        lifted = holds.lift_dependents(connection, _limits(), BATCH)
-    return _taking_turns(lifted)
+    def take_back_excess(self) -> None:
+        """Put back in line what was sent beyond a limit."""
+        with self.database.autocommit() as connection:
+            organizations = list(line.overbooked(connection, self.limits))
+        for organization_id in organizations:
+            with alone("limit.failed", organization=organization_id):
+                self._take_back_excess(organization_id)
 
+    def _judged(self, connection: Connection) -> list[JobRecord]:
+        closed = circuits.judge(connection)
+        for job_type in closed:
+            log.warning("circuit.closed", job_type=job_type)
+        return holds.lift_gated(connection, self.limits, BATCH) if closed else []
 
-def probes() -> list[JobRecord]:
-    """The jobs that wait no more as a circuit has closed; where one rests, the next probe is named."""
-    with database().autocommit() as connection:
-        lifted = _judged(connection, _limits())
-        for probe in circuits.probe(connection, _limits()):
-            log.warning("circuit.probed", job_id=str(probe))
-    return _taking_turns(lifted)
+    def _taking_turns(self, lifted: Sequence[JobRecord]) -> list[JobRecord]:
+        """The same as `_dispatchable`, but a job that comes into a line is not served before the lines of others."""
+        comes_into_line = any(job.hold is Hold.ORGANIZATION_LIMIT for job in lifted)
+        return self._dispatchable(lifted, self._with_room() if comes_into_line else set())
 
+    def _with_room(self) -> set[str]:
+        with self.database.autocommit() as connection:
+            return set(line.with_room(connection, self.limits))
 
-def take_back_unserved() -> None:
-    """Put jobs of queues that nobody serves back in line: they would hold slots."""
-    with database().autocommit() as connection:
-        taken_back = line.take_back_unserved(connection, _limits(), BATCH)
-    for job in taken_back:
-        log.warning("job.unserved", job_id=str(job.id), queue=job.queue)
+    def _dispatchable(self, lifted: Iterable[JobRecord], organizations: set[str]) -> list[JobRecord]:
+        """Those that wait for nothing more, and the first in the lines of these and the lifted jobs' organizations."""
+        lifted = list(lifted)
+        lines = organizations | {job.organization_id for job in lifted if job.hold is Hold.ORGANIZATION_LIMIT}
+        return line.in_turns([*(job for job in lifted if job.hold is None), *self._admitted(lines)])
 
+    def _admitted(self, organizations: set[str]) -> list[JobRecord]:
+        """The first in the lines of these organizations; of several each gets one slot, then two more, and so on."""
+        admitted: list[JobRecord] = []
+        most = 1 if len(organizations) > 1 else BATCH
+        while organizations:
+            found = {organization_id: self._admit(organization_id, most) for organization_id in sorted(organizations)}
+            admitted += [job for jobs in found.values() for job in jobs]
+            organizations = {organization_id for organization_id, jobs in found.items() if len(jobs) == most < BATCH}
+            most = min(2 * most, BATCH)
+        return admitted
 
-def take_back_crowd() -> None:
-    """Put back in line what was sent beyond the slots of the workers, but one job of each organization."""
-    with database().autocommit() as connection:
-        taken_back = line.take_back_crowd(connection, _limits(), BATCH)
-    for job in taken_back:
-        log.info("job.taken_back", job_id=str(job.id), queue=job.queue)
+    def _admit(self, organization_id: str, most: int) -> list[JobRecord]:
+        with alone("line.failed", organization=organization_id), self.database.begin() as connection:
+            return line.admit(connection, organization_id, self.limits, BATCH, most)
+        return []
 
-
-def take_back_excess() -> None:
-    """Put back in line what was sent beyond a limit."""
-    with database().autocommit() as connection:
-        organizations = list(line.overbooked(connection, _limits()))
-    for organization_id in organizations:
-        with alone("limit.failed", organization=organization_id):
-            _take_back_excess(organization_id, _limits())
-
-
-def _judged(connection: Connection, limits: Limits) -> list[JobRecord]:
-    closed = circuits.judge(connection)
-    for job_type in closed:
-        log.warning("circuit.closed", job_type=job_type)
-    return holds.lift_gated(connection, limits, BATCH) if closed else []
-
-
-def _taking_turns(lifted: Sequence[JobRecord]) -> list[JobRecord]:
-    """The same as `_dispatchable`, but a job that comes into a line is not served before the lines of others."""
-    return _dispatchable(lifted, _with_room() if any(job.hold is Hold.ORGANIZATION_LIMIT for job in lifted) else set())
-
-
-def _with_room() -> set[str]:
-    with database().autocommit() as connection:
-        return set(line.with_room(connection, _limits()))
-
-
-def _dispatchable(lifted: Iterable[JobRecord], organizations: set[str]) -> list[JobRecord]:
-    """Those that wait for nothing more, and the first in the lines of these and the lifted jobs' organizations."""
-    lifted = list(lifted)
-    lines = organizations | {job.organization_id for job in lifted if job.hold is Hold.ORGANIZATION_LIMIT}
-    return line.in_turns([*(job for job in lifted if job.hold is None), *_admitted(lines)])
-
-
-def _admitted(organizations: set[str]) -> list[JobRecord]:
-    """The first in the lines of these organizations; of several each gets one slot, then two more, and so on."""
-    admitted: list[JobRecord] = []
-    most = 1 if len(organizations) > 1 else BATCH
-    while organizations:
-        found = {organization_id: _admit(organization_id, most) for organization_id in sorted(organizations)}
-        admitted += [job for jobs in found.values() for job in jobs]
-        organizations = {organization_id for organization_id, jobs in found.items() if len(jobs) == most < BATCH}
-        most = min(2 * most, BATCH)
-    return admitted
-
-
-def _admit(organization_id: str, most: int) -> list[JobRecord]:
-    with alone("line.failed", organization=organization_id), database().begin() as connection:
-        return line.admit(connection, organization_id, _limits(), BATCH, most)
-    return []
-
-
-def _take_back_excess(organization_id: str, limits: Limits) -> None:
-    with database().begin() as connection:
-        taken_back = line.take_back_excess(connection, organization_id, limits)
-    log.warning("limit.exceeded", organization=organization_id, taken_back=[str(job.id) for job in taken_back[:10]])
+    def _take_back_excess(self, organization_id: str) -> None:
+        with self.database.begin() as connection:
+            taken_back = line.take_back_excess(connection, organization_id, self.limits)
+        log.warning("limit.exceeded", organization=organization_id, taken_back=[str(job.id) for job in taken_back[:10]])
 
 
 def _log_cancelled(cancelled: Iterable[JobRecord]) -> None:
     for job in cancelled:
         log.warning("job.cancelled", job_id=str(job.id), reason=job.error_message)
-
-
-def _limits() -> Limits:
-    return Limits.configured()

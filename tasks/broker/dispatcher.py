@@ -8,25 +8,23 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from functools import cache
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import structlog
 from kombu import Connection, Producer
 
-from tasks import process, threads
-from tasks.broker import admitting
+from tasks import threads
 from tasks.broker.full_queues import FullQueues
 from tasks.broker.messages import celery_id, publish
 from tasks.broker.unsendable import Suspects, Unsendable, examine, fail, may_be_its_fault
 from tracking import jobs
 from tracking.crashpoints import PUBLISHED, crash_point
-from tracking.db import database
 
 if TYPE_CHECKING:
     from celery import Celery
 
+    from tasks.platform import Platform
     from tracking.models import Fence, JobRecord
 
 log = structlog.get_logger(__name__)
@@ -44,8 +42,9 @@ class Publisher:
     For one thread only.
     """
 
-    def __init__(self, app: Celery) -> None:
-        self._app = app
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._app = platform.app
         self._connection: Connection | None = None
         self._producer: Producer | None = None
         self._confirms: _Confirms | None = None
@@ -100,7 +99,7 @@ class Publisher:
     def _mark(self, confirmed: Sequence[Fence]) -> None:
         if confirmed:
             crash_point(PUBLISHED)
-            with database().autocommit() as connection:
+            with self._platform.database.autocommit() as connection:
                 jobs.mark_dispatched(connection, confirmed)
 
     def broadcast(self, command: str, arguments: dict[str, Any], destination: Sequence[str] | None) -> None:
@@ -154,8 +153,8 @@ class Publisher:
         return False
 
     def _fail(self, record: JobRecord, error: Exception) -> None:
-        if fail(record, error):
-            dispatcher().follow(record.id, record.organization_id)
+        if fail(self._platform.database, record, error):
+            self._platform.dispatcher.follow(record.id, record.organization_id)
 
     def _connect(self) -> Producer:
         if self._producer is None:
@@ -218,10 +217,14 @@ class _Confirms:
 
 
 class Dispatcher:
-    """A thread that sends what this process submits. What it cannot send waits in its row for upkeep."""
+    """A thread that sends what this process submits. What it cannot send waits in its row for upkeep.
 
-    def __init__(self, app: Celery) -> None:
-        self._publisher = Publisher(app)
+    When the process ends, it has EXIT_TIMEOUT to send the last of it.
+    """
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._publisher = Publisher(platform)
         self._queue: queue.Queue[JobRecord | Callable[[Publisher], None]] = queue.Queue(QUEUE_SIZE)
         self._closing = threading.Event()
         self._idle = threading.Event()
@@ -230,6 +233,8 @@ class Dispatcher:
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
         with threads.apart():
             self._thread.start()
+        self._process = os.getpid()
+        atexit.register(self._close_at_exit)
 
     def send(self, record: JobRecord) -> None:
         """Send a job that is not held. Never waits: with a full queue the row is sent by upkeep instead."""
@@ -238,15 +243,15 @@ class Dispatcher:
 
     def follow(self, job_id: UUID, organization_id: str) -> None:
         """Send what may run now that something has happened to this job: a slot is free, a dependency has ended."""
-        self._put(lambda publisher: publisher.dispatch(_followers(job_id, organization_id)))
+        self._put(lambda publisher: publisher.dispatch(self._followers(job_id, organization_id)))
 
     def refill(self, organization_id: str) -> None:
         """Send what may be sent now that a job of this organization has started."""
-        self._put(lambda publisher: publisher.dispatch(admitting.refilled(organization_id)))
+        self._put(lambda publisher: publisher.dispatch(self._platform.admission.refilled(organization_id)))
 
     def resume(self, *organizations: str) -> None:
         """Send what may run now that a pause is over, or that these organizations have another limit."""
-        self._put(lambda publisher: publisher.dispatch(admitting.resumed(organizations)))
+        self._put(lambda publisher: publisher.dispatch(self._platform.admission.resumed(organizations)))
 
     def interrupt(self, record: JobRecord) -> None:
         """Tell the worker of a cancelled job to interrupt its body: SIGUSR1 raises SoftTimeLimitExceeded in it."""
@@ -276,6 +281,14 @@ class Dispatcher:
         self.flush(timeout)
         self._closing.set()
         self._thread.join(timeout)
+        atexit.unregister(self._close_at_exit)
+
+    def _close_at_exit(self) -> None:
+        if os.getpid() == self._process:  # a forked child has no such thread
+            self.close()
+
+    def _followers(self, job_id: UUID, organization_id: str) -> list[JobRecord]:
+        return [*self._platform.app.ended_with(job_id), *self._platform.admission.after(job_id, organization_id)]
 
     def _put(self, item: JobRecord | Callable[[Publisher], None]) -> None:
         try:
@@ -323,15 +336,6 @@ class Dispatcher:
             self._closing.wait(self._pause)
 
 
-def _followers(job_id: UUID, organization_id: str) -> list[JobRecord]:
-    return [*process.app().ended_with(job_id), *admitting.after(job_id, organization_id)]
-
-
-def dispatcher() -> Dispatcher:
-    """The dispatcher of this process; started at its first use."""
-    return _dispatcher_of(process.app())
-
-
 def connect(app: Celery) -> Connection:
     """A connection to the broker on which no wait is longer than BROKER_TIMEOUT. Raises the broker's errors."""
     options: dict[str, Any] = dict(app.conf.broker_transport_options)
@@ -355,15 +359,3 @@ def close_quietly(connection: Connection | None, failure: str) -> None:
             connection.close()
     except Exception as error:  # noqa: BLE001 - a connection that is already broken cannot be closed better
         log.debug(failure, error=type(error).__name__)
-
-
-@cache
-def _dispatcher_of(app: Celery) -> Dispatcher:
-    started = Dispatcher(app)
-    owner = os.getpid()
-    atexit.register(lambda: started.close() if os.getpid() == owner else None)
-    return started
-
-
-# A forked child has neither the thread nor the right to the parent's socket.
-os.register_at_fork(after_in_child=_dispatcher_of.cache_clear)

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from celery import Celery
 from kombu import Connection
 
-from tasks import process
 from tasks.broker.dispatcher import close_quietly, connect
 
 
 class Link:
     """One connection, made anew after it broke. For one thread only."""
 
-    def __init__(self) -> None:
+    def __init__(self, app: Celery) -> None:
+        self._app = app
         self._connection: Connection | None = None
 
     def ask(self) -> None:
         """Ask the broker for a sign of life; no answer is waited for longer than BROKER_TIMEOUT. Raises its errors."""
         try:
             if self._connection is None:
-                self._connection = connect(process.app())
+                self._connection = connect(self._app)
             _ask(self._connection)
         except Exception:
             self.close()

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError, ResponseError
 from tasks.broker.messages import PROPERTIES, prepare
 from tasks.refusals import reason_of
 from tracking import jobs
-from tracking.db import SQLAlchemyError, database
+from tracking.db import Database, SQLAlchemyError
 from tracking.values import MAX_NAME, MESSAGE_BYTES, storable_text
 
 if TYPE_CHECKING:
@@ -100,11 +100,11 @@ class Suspects:
         self._known.pop(fence, None)
 
 
-def fail(record: JobRecord, error: Exception) -> bool:
+def fail(database: Database, record: JobRecord, error: Exception) -> bool:
     """Fail a job whose message cannot be sent, with the reason. False when it does not wait for that any more."""
     reason = reason_of(error)
     message = storable_text(f"its message cannot be sent: {reason.message}", MESSAGE_BYTES)
-    with database().autocommit() as connection:
+    with database.autocommit() as connection:
         failed = jobs.fail_waiting(
             connection, record.fence, actor="dispatcher", error_type=Unsendable.__name__, message=message
         )

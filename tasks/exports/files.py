@@ -21,10 +21,9 @@ from uuid import UUID
 
 from tasks.exports.formats import FORMATS, FormatName
 from tasks.payloads import BaseModel
-from tracking.db import DBAPIError, PoolTimeoutError, database, outage
+from tracking.db import Database, DBAPIError, PoolTimeoutError, outage
 from tracking.models import JobRecord
 from tracking.reads import lists
-from tracking.settings import settings
 from tracking.states import Status
 from tracking.values import Instant
 
@@ -84,61 +83,60 @@ class Draft:
         Path(self.file.name).replace(self.export.path)
         _sync_directory(self.export.path.parent)
         for path in self.export.path.parent.glob(f"{self.export.job_id}-*"):
-            other = _find(path.name)
+            other = _find(path.parent, path.name)
             if other is not None and other.attempt < self.export.attempt:
                 other.path.unlink(missing_ok=True)
         return size
 
 
 @contextmanager
-def drafting(job_id: UUID, attempt: int, suffix: str) -> Iterator[Draft]:
+def drafting(exports: Path, job_id: UUID, attempt: int, suffix: str) -> Iterator[Draft]:
     """A draft for an attempt's export; nothing of it stays after the block unless it was published.
 
     Drafts that a lost worker left behind for the same job are removed first.
     """
     name = f"{job_id}-{attempt}.{suffix}"
-    drafts = private_directory(settings().exports / DRAFTS)
+    drafts = private_directory(exports / DRAFTS)
     for abandoned in drafts.glob(f"{job_id}-*"):
         shutil.rmtree(abandoned, ignore_errors=True)  # its writer may be removing it too
     directory = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=drafts))
     try:
         with _private_file(directory / name) as file:
-            yield Draft(Export(settings().exports / name, job_id, attempt), directory, file)
+            yield Draft(Export(exports / name, job_id, attempt), directory, file)
     finally:
         shutil.rmtree(directory, ignore_errors=True)  # the next attempt or a cleanup job removes what is left
 
 
-def open_export(name: str) -> tuple[UUID, Path] | None:
+def open_export(directory: Path, name: str) -> tuple[UUID, Path] | None:
     """The job that made the export of this name, and its file; None when there is none, whatever the name says.
 
     The caller checks whose job it is.
     """
-    export = _find(name)
+    export = _find(directory, name)
     return (export.job_id, export.path) if export else None
 
 
-def export_of(organization: str, name: str) -> Export:
+def export_of(database: Database, directory: Path, organization: str, name: str) -> Export:
     """An organization's export by its name. Raises ExportNotFound, also for another organization's."""
-    export = _find(name)
-    job = job_of(export) if export else None
+    export = _find(directory, name)
+    job = job_of(database, export) if export else None
     if export is None or job is None or job.organization_id != organization or not is_valid(export, job):
         raise ExportNotFound(f"there is no export {name!r}")
     return export
 
 
-def exports() -> Iterator[Export]:
+def exports(directory: Path) -> Iterator[Export]:
     """All export files of all organizations, sorted by name."""
-    directory = settings().exports
     for path in sorted(directory.iterdir()) if directory.is_dir() else ():
-        export = _find(path.name)
+        export = _find(directory, path.name)
         if export is not None:
             yield export
 
 
-def job_of(export: Export) -> JobRecord | None:
+def job_of(database: Database, export: Export) -> JobRecord | None:
     """The job that made an export; None when its row is gone. Raises ConnectionError when the database is away."""
     try:
-        with database().autocommit() as connection:
+        with database.autocommit() as connection:
             return lists.find(connection, export.job_id)
     except (DBAPIError, PoolTimeoutError) as error:
         if outage(error) is None:
@@ -151,10 +149,10 @@ def is_valid(export: Export, job: JobRecord) -> bool:
     return job.status is Status.SUCCEEDED and job.attempt == export.attempt
 
 
-def remove_drafts(older_than: float) -> int:
+def remove_drafts(directory: Path, older_than: float) -> int:
     """Remove the drafts that nobody has written to for so many seconds. Returns how many."""
     removed = 0
-    for draft in (settings().exports / DRAFTS).glob("*"):
+    for draft in (directory / DRAFTS).glob("*"):
         if time.time() - _last_write(draft) > older_than:
             shutil.rmtree(draft, ignore_errors=True)
             removed += not draft.exists()
@@ -165,11 +163,11 @@ _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _NAME = re.compile(rf"(?P<job>{_UUID})-(?P<attempt>[0-9]{{1,9}})\.(?:{'|'.join(FORMATS)})", re.ASCII)
 
 
-def _find(name: str) -> Export | None:
+def _find(directory: Path, name: str) -> Export | None:
     found = _NAME.fullmatch(name)  # nothing else reaches the file system: no separator, no dots, no NUL
     if found is None:
         return None
-    path = settings().exports / name
+    path = directory / name
     try:
         mode = path.lstat().st_mode
     except FileNotFoundError:

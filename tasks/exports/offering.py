@@ -14,7 +14,7 @@ import structlog
 
 from tasks.exports.reportfile import ORGANIZATION, Report
 from tasks.exports.reporting import SHIPPED, Row, catalogue, connected
-from tracking.settings import settings
+from tracking.settings import Settings, settings
 
 log = structlog.get_logger(__name__)
 
@@ -30,10 +30,11 @@ def unavailable() -> Mapping[str, str]:
 
     Takes PATIENCE at most, also while that database is silent.
     """
-    if not settings().reports_url.get_secret_value():  # the platform's own: it has them, and may not be known yet
+    configured = settings()  # of this process: payloads are checked against the answer, see `catalogue`
+    if not configured.reports_url.get_secret_value():  # the platform's own: it has them, and may not be known yet
         return {}
-    own = settings().reports
-    return {} if own == settings().database else _offer_of(own).missing()
+    own = configured.reports
+    return {} if own == configured.database else _offer_of(own).missing(configured)
 
 
 class _Offer:
@@ -45,20 +46,20 @@ class _Offer:
         self._asked_until = float("-inf")
         self._missing: Mapping[str, str] = {}
 
-    def missing(self) -> Mapping[str, str]:
+    def missing(self, configured: Settings) -> Mapping[str, str]:
         """The reasons, by the names of reports."""
         with self._lock:
             if time.monotonic() >= self._asked_until:
                 self._asked_until = float("inf")
                 self._answered.clear()
-                threading.Thread(target=self._ask, name="offer-of-reports", daemon=True).start()
+                threading.Thread(target=self._ask, args=(configured,), name="offer-of-reports", daemon=True).start()
         self._answered.wait(PATIENCE)
         return self._missing
 
-    def _ask(self) -> None:
+    def _ask(self, configured: Settings) -> None:
         holds = FAILED_FOR
         try:
-            self._missing, holds = _lacking(), KNOWN_FOR
+            self._missing, holds = _lacking(configured), KNOWN_FOR
         except psycopg.Error as error:
             log.warning("reports.offer_unknown", error=type(error).__name__)
         finally:
@@ -66,9 +67,9 @@ class _Offer:
             self._answered.set()
 
 
-def _lacking() -> Mapping[str, str]:
+def _lacking(configured: Settings) -> Mapping[str, str]:
     missing = {}
-    with connected(PATIENCE) as connection:
+    with connected(configured, PATIENCE) as connection:
         for path in sorted(SHIPPED.glob("*.sql")):
             reason = _lack(connection, catalogue()[path.stem])
             if reason:

@@ -19,7 +19,7 @@ from tasks.exports.loading import load_exactly
 from tasks.exports.reportfile import ORGANIZATION, Report, ReportFilters, read_report
 from tracking.db import Outage, outage
 from tracking.errors import ConfigurationError
-from tracking.settings import settings
+from tracking.settings import Settings, settings
 
 Row = tuple[Any, ...]
 
@@ -33,8 +33,9 @@ class ReportFailed(Exception):
 
 @cache
 def catalogue() -> Mapping[str, Report]:
-    """All report types by name: the shipped ones and those of CELERIAC_REPORTS_DIR.
+    """All report types by name: the shipped ones and those of CELERIAC_REPORTS_DIR, as this process began with it.
 
+    Payloads are checked against them, and a model knows no app of which it could ask the settings.
     Raises ConfigurationError, one line that names the file and the line, when a report is wrong.
     """
     reports: dict[str, Report] = {}
@@ -57,14 +58,14 @@ class Rows:
 
 
 @contextmanager
-def running(report: Report, organization: str, filters: ReportFilters) -> Iterator[Rows]:
+def running(settings: Settings, report: Report, organization: str, filters: ReportFilters) -> Iterator[Rows]:
     """Run a report for an organization; entered when the first rows are here, and they are read within the block.
 
     Raises ConnectionError when the database cannot serve it now, ReportFailed when trying again will not help.
     """
     with (
-        _told_plainly(report),
-        connected(settings().reports_timeout) as connection,
+        _told_plainly(report, settings.reports_timeout),
+        connected(settings, settings.reports_timeout) as connection,
         connection.cursor(name=CURSOR) as cursor,
     ):
         cursor.execute(report.sql.encode(), {**filters.model_dump(), ORGANIZATION: organization})
@@ -118,9 +119,9 @@ def _report_files() -> Iterator[Path]:
 
 
 @contextmanager
-def connected(seconds: float) -> Iterator[psycopg.Connection[Row]]:
+def connected(settings: Settings, seconds: float) -> Iterator[psycopg.Connection[Row]]:
     """A connection to the database of the reports, in one read-only transaction, whose statements may take so long."""
-    with _connect() as connection:
+    with _connect(settings) as connection:
         connection.read_only = True
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         timeout = f"{round(1000 * seconds)}ms"
@@ -131,15 +132,15 @@ def connected(seconds: float) -> Iterator[psycopg.Connection[Row]]:
         except BaseException:
             # A cancelled job's exception may strike while the server works: tell it to stop, nobody will listen.
             if connection.info.transaction_status is TransactionStatus.ACTIVE:
-                connection.cancel_safe(timeout=settings().connect_timeout)
+                connection.cancel_safe(timeout=settings.connect_timeout)
             connection.close()
             raise
 
 
-def _connect() -> psycopg.Connection[Row]:
-    url = make_url(settings().reports)
+def _connect(settings: Settings) -> psycopg.Connection[Row]:
+    url = make_url(settings.reports)
     _, arguments = url.get_dialect()().create_connect_args(url)
-    waits = {"connect_timeout": settings().connect_timeout, "keepalives_idle": 30, "keepalives_count": 3}
+    waits = {"connect_timeout": settings.connect_timeout, "keepalives_idle": 30, "keepalives_count": 3}
     fixed = {"application_name": "celeriac report", "client_encoding": "UTF8"}
     return psycopg.connect(**{**waits, **fixed, **arguments})
 
@@ -158,12 +159,12 @@ _LIMITS = """
 
 
 @contextmanager
-def _told_plainly(report: Report) -> Iterator[None]:
+def _told_plainly(report: Report, timeout: int) -> Iterator[None]:
     """Errors without the SQL, its parameters or the server's address: they are shown to people."""
     try:
         yield
     except psycopg.errors.QueryCanceled as error:
-        raise ReportFailed(f"the report {report.name} took longer than {settings().reports_timeout} s") from error
+        raise ReportFailed(f"the report {report.name} took longer than {timeout} s") from error
     except psycopg.Error as error:
         if outage(error) in (Outage.AWAY, Outage.BUSY):  # every report is read-only by our doing
             raise ConnectionError(f"the database of the report {report.name} cannot be used now") from error

@@ -12,6 +12,7 @@ from pydantic import Field
 from tasks import BaseModel, Job, app
 from tasks.exports.files import Export, exports, is_valid, job_of, remove_drafts
 from tasks.handlers.identity import identity_of
+from tracking.models import JobRecord
 from tracking.states import FINISHED
 
 DAY = 86_400
@@ -56,18 +57,19 @@ REMOVED: tuple[Verdict, ...] = ("expired", "invalid", "orphaned")
 )
 def cleanup(self: Job, payload: CleanUp) -> CleanedUp:
     """Remove the organization's exports of a certain age, leftovers of failed ones, and what belongs to nobody."""
-    organization = identity_of(self).organization_id
+    organization, platform = identity_of(self).organization_id, self.app.platform
+    directory = platform.settings.exports
     counts: Counter[Verdict] = Counter()
     freed = 0
     with self.step("Exports", 1, of=2, percent=90):
-        for export in exports():
+        for export in exports(directory):
             with suppress(FileNotFoundError):  # another clean-up was faster
-                verdict = _judge(export, organization, payload.older_than_days * DAY)
+                verdict = _judge(export, job_of(platform.database, export), organization, payload.older_than_days * DAY)
                 freed += _remove(export) if verdict in REMOVED else 0
                 counts[verdict] += 1
             self.progress(0, f"{counts.total():,} files looked at")
     with self.step("Drafts", 2, of=2):
-        drafts = remove_drafts(older_than=DAY)
+        drafts = remove_drafts(directory, older_than=DAY)
     return CleanedUp(
         expired_exports=counts["expired"],
         invalid_exports=counts["invalid"],
@@ -78,9 +80,8 @@ def cleanup(self: Job, payload: CleanUp) -> CleanedUp:
     )
 
 
-def _judge(export: Export, organization: str, oldest: float) -> Verdict:
+def _judge(export: Export, job: JobRecord | None, organization: str, oldest: float) -> Verdict:
     age = time.time() - export.path.stat().st_mtime
-    job = job_of(export)
     if job is None:
         # Another installation may share the directory, so that what nobody here knows is given its time too.
         return "orphaned" if age > oldest else "foreign"

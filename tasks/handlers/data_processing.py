@@ -79,9 +79,13 @@ class UnknownColumn(Exception):
 def data_processing(self: Job, payload: ProcessData) -> ProcessedData:
     """Leave out incomplete and repeated records of an export, count the others by a column, and write them anew."""
     with self.step("Find the export", 1, of=3, percent=5):
-        who = identity_of(self)
-        source = export_of(who.organization_id, payload.export)
-    with drafting(who.job_id, who.attempt, payload.format) as draft, closing(_Tally(draft.directory)) as tally:
+        who, platform = identity_of(self), self.app.platform
+        directory = platform.settings.exports
+        source = export_of(platform.database, directory, who.organization_id, payload.export)
+    with (
+        drafting(directory, who.job_id, who.attempt, payload.format) as draft,
+        closing(_Tally(draft.directory)) as tally,
+    ):
         with self.step("Process its records", 2, of=3, percent=95):
             with open_records(source.path) as records:
                 _check_columns(payload, records)

@@ -110,12 +110,12 @@ def export_report(self: Job, payload: ExportReport) -> ExportResult:
     The database is let go after Process, when all rows are on the disk; only then the slower formats are written.
     """
     with self.step("Validate", 1, of=6, percent=20):
-        who = identity_of(self)
+        who, settings = identity_of(self), self.app.platform.settings
         report, form = catalogue()[payload.report_type], FORMATS[payload.format]
-    with drafting(who.job_id, who.attempt, payload.format) as draft, Spool(draft.directory) as spool:
+    with drafting(settings.exports, who.job_id, who.attempt, payload.format) as draft, Spool(draft.directory) as spool:
         with ExitStack() as database:
             with self.step("Query", 2, of=6, percent=40):
-                rows = database.enter_context(running(report, who.organization_id, payload.filters))
+                rows = database.enter_context(running(settings, report, who.organization_id, payload.filters))
             with self.step("Process", 3, of=6, percent=60):
                 _process(self, rows, form, spool)
         with closing(form.writer(draft.file, rows.columns, draft.directory)) as writer:

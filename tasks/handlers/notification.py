@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, HttpUrl, JsonValue, model_validator
@@ -14,7 +15,6 @@ from tasks.exports.files import private_directory
 from tasks.handlers.identity import Identity, identity_of
 from tasks.money import PayloadWithoutMoney
 from tasks.webhooks.delivery import DeliveryDelayed, DeliveryRefused, deliver, receiver
-from tracking.settings import settings
 from tracking.values import in_milliseconds
 
 LOG_FILE = "notifications.jsonl"
@@ -67,12 +67,13 @@ def receiver_of(payload: dict[str, Any]) -> str | None:
 )
 def notification(self: Job, payload: SendNotification) -> SentNotification:
     """Deliver a message. Every attempt carries the job's id as Idempotency-Key: the receiver can take it once."""
-    who = identity_of(self)
+    who, settings = identity_of(self), self.app.platform.settings
     with self.step("Deliver", 1, of=1):
         if payload.url is None:
-            return SentNotification(channel="log", receiver=_append(who, payload), status=None)
+            return SentNotification(channel="log", receiver=_append(settings.data_dir, who, payload), status=None)
         try:
-            status = deliver(str(payload.url), _body(who, payload), idempotency_key=str(who.job_id))
+            key, private = str(who.job_id), settings.webhooks_private
+            status = deliver(str(payload.url), _body(who, payload), idempotency_key=key, may_be_private=private)
         except DeliveryDelayed as error:
             if error.retry_after is None:
                 raise  # the back-off of the handler decides
@@ -90,11 +91,11 @@ def _body(who: Identity, payload: SendNotification) -> dict[str, Any]:
     }
 
 
-def _append(who: Identity, payload: SendNotification) -> str:
+def _append(directory: Path, who: Identity, payload: SendNotification) -> str:
     """A file of its own: the words of an organization have no place in the log lines of the platform."""
     moment = in_milliseconds(datetime.now(UTC))
     line = json.dumps({"at": moment, **_body(who, payload)}, ensure_ascii=False) + "\n"
-    path = private_directory(settings().data_dir) / LOG_FILE
+    path = private_directory(directory) / LOG_FILE
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     with os.fdopen(descriptor, "wb", buffering=0) as file:
         file.write(line.encode())  # in one write, so that lines of several workers do not mix

@@ -16,8 +16,8 @@ from pydantic import Field
 from tasks import BaseModel, Job, app
 from tasks.exports.files import Export, ExportNotFound, export_of, exports, is_valid, job_of, private_directory
 from tasks.handlers.identity import identity_of
+from tracking.db import Database
 from tracking.errors import ConfigurationError
-from tracking.settings import settings
 
 DAY = 86_400
 PARTIAL = ".partial-"
@@ -66,9 +66,10 @@ class CopyDamaged(OSError):
 def sync(self: Job, payload: SyncExports) -> Synced:
     """Copy the exports that are not at the destination yet; what is there already is compared by its checksum."""
     with self.step("Find", 1, of=2, percent=10):
-        organization = identity_of(self).organization_id
-        wanted = [export_of(organization, name) for name in payload.exports] or _all_of(organization)
-        directory = _destination(organization)
+        organization, platform = identity_of(self).organization_id, self.app.platform
+        source = platform.database, platform.settings.exports, organization
+        wanted = [export_of(*source, name) for name in payload.exports] or _all_of(*source)
+        directory = _destination(platform.settings.sync_dir, organization)
     copied: list[SyncedFile] = []
     copied_bytes = 0
     with self.step("Copy", 2, of=2):
@@ -87,18 +88,17 @@ def sync(self: Job, payload: SyncExports) -> Synced:
     )
 
 
-def _all_of(organization: str) -> list[Export]:
+def _all_of(database: Database, directory: Path, organization: str) -> list[Export]:
     owned = []
-    for export in exports():
-        job = job_of(export)
+    for export in exports(directory):
+        job = job_of(database, export)
         if job is not None and job.organization_id == organization and is_valid(export, job):
             owned.append(export)
     return owned
 
 
-def _destination(organization: str) -> Path:
+def _destination(root: Path | None, organization: str) -> Path:
     """The organization's own directory at the destination, whatever characters its id has."""
-    root = settings().sync_dir
     if root is None:
         raise ConfigurationError("CELERIAC_SYNC_DIR is not set: there is nowhere to copy exports to")
     if not root.is_dir():

@@ -13,10 +13,10 @@ from kombu import Connection as BrokerConnection
 
 from tasks.broker.dispatcher import close_quietly, connect
 from tasks.failures import failures
+from tasks.platform import Platform
 from tracking import jobs, workers
-from tracking.db import Connection, database
+from tracking.db import Connection
 from tracking.models import Fence
-from tracking.settings import settings
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +36,7 @@ class Resending:
 
     def __init__(self, worker: Any) -> None:
         self._worker = worker
+        self._platform: Platform = worker.app.platform
         self._broker: BrokerConnection | None = None
         self._suspects: frozenset[Fence] = frozenset()
         self._look_at = 0.0
@@ -44,7 +45,7 @@ class Resending:
         """Look if it is time; after an error of the database or the broker, which is raised, the next begins anew."""
         if time.monotonic() < self._look_at:
             return
-        interval, began = settings().resend_after / 2, time.monotonic()
+        interval, began = self._platform.settings.resend_after / 2, time.monotonic()
         try:
             self._look(timedelta(seconds=interval))
         except Exception:
@@ -61,7 +62,7 @@ class Resending:
 
     def _look(self, age: timedelta) -> None:
         suspects: list[Fence] = []
-        with database().autocommit() as connection:
+        with self._platform.database.autocommit() as connection:
             for queue, at in jobs.waiting_queues(connection, age):
                 try:
                     ready = self._ready(queue)
@@ -88,7 +89,7 @@ class Resending:
         if self._worker.app.conf.worker_disable_prefetch:
             return 0
         each = self._worker.prefetch_multiplier - 1  # -1: any number
-        alive = workers.live(connection, timedelta(seconds=settings().lease_timeout))
+        alive = workers.live(connection, timedelta(seconds=self._platform.settings.lease_timeout))
         return sum(worker.concurrency * each if each >= 0 else BATCH for worker in alive if queue in worker.queues)
 
     def _ready(self, queue: str) -> int:

@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import structlog
 
+from tasks.platform import Platform
 from tracking import dead_letters, retention
-from tracking.db import SQLAlchemyError, database
-from tracking.settings import settings
+from tracking.db import SQLAlchemyError
 
 log = structlog.get_logger(__name__)
 
@@ -21,25 +21,27 @@ class Pruning:
 
     INTERVAL = 60.0  # seconds between two looks for old jobs
 
-    def __init__(self) -> None:
-        self._batch = BATCH
+    def __init__(self, platform: Platform, batch: int = BATCH) -> None:
+        self._database = platform.database
+        self._policy = retention.Policy.configured(platform.settings)
+        self._most = self._batch = batch
 
     def jobs(self) -> bool:
         """Remove one batch of old jobs; whether there are more. After an error half as many are tried next time."""
         try:
-            with database().begin() as connection:
-                pruned = retention.prune(connection, retention.Policy.configured(settings()), limit=self._batch)
+            with self._database.begin() as connection:
+                pruned = retention.prune(connection, self._policy, limit=self._batch)
         except SQLAlchemyError:  # a long history may not go in time: fewer jobs will
             self._batch = max(1, self._batch // 2)
             raise
         if pruned.total or pruned.groups:
             log.info("retention.pruned", jobs=pruned.total, history=pruned.history, groups=pruned.groups)
         if not pruned.more:
-            self._batch = BATCH
+            self._batch = self._most
         return pruned.more
 
     def letters(self) -> None:
-        with database().begin() as connection:
+        with self._database.begin() as connection:
             removed = dead_letters.forget(connection, KEEP_LETTERS)
         if removed:
             log.info("retention.letters_pruned", letters=removed)

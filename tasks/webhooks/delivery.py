@@ -15,7 +15,6 @@ import httpx
 
 from tasks.webhooks.addresses import is_public
 from tasks.webhooks.dialling import Dialler, PrivateAddress
-from tracking.settings import settings
 
 SECONDS = 15.0  # for all of a delivery: looking up, connecting, sending, the answer
 LARGEST_ANSWER = 64 * 1024  # bytes that are read of an answer
@@ -39,8 +38,8 @@ class DeliveryRefused(Exception):
     """The message cannot be delivered to this address."""
 
 
-def deliver(url: str, body: Mapping[str, Any], *, idempotency_key: str) -> int:
-    """POST `body` as JSON, following no redirect; returns the 2xx status.
+def deliver(url: str, body: Mapping[str, Any], *, idempotency_key: str, may_be_private: bool = False) -> int:
+    """POST `body` as JSON, following no redirect; returns the 2xx status. Into a private network only if that may be.
 
     The same `idempotency_key` at every attempt lets the receiver take the message once. Raises DeliveryDelayed when it
     is worth another attempt (no connection, 408, 425, 429, 5xx), else DeliveryRefused. Neither quotes the
@@ -57,7 +56,7 @@ def deliver(url: str, body: Mapping[str, Any], *, idempotency_key: str) -> int:
         "Accept-Encoding": "identity",
         "Connection": "close",
     }
-    status, wish = _post(address, json.dumps(body, ensure_ascii=False).encode(), headers)
+    status, wish = _post(address, json.dumps(body, ensure_ascii=False).encode(), headers, may_be_private=may_be_private)
     if status in TRY_AGAIN or status in SERVER_ERRORS:
         raise DeliveryDelayed(f"{address.host} answered {status}", wish)
     if not httpx.codes.is_success(status):
@@ -70,9 +69,11 @@ def receiver(url: str) -> str:
     return httpx.URL(url).netloc.decode("ascii")
 
 
-def _post(url: httpx.URL, content: bytes, headers: Mapping[str, str]) -> tuple[int, float | None]:
+def _post(
+    url: httpx.URL, content: bytes, headers: Mapping[str, str], *, may_be_private: bool
+) -> tuple[int, float | None]:
     """The status, and the seconds that the receiver asks to wait."""
-    dialler = Dialler(SECONDS, LARGEST_ANSWER, lambda address: settings().webhooks_private or is_public(address))
+    dialler = Dialler(SECONDS, LARGEST_ANSWER, lambda address: may_be_private or is_public(address))
     # The authorities of SSL_CERT_FILE count, but no proxy of the environment: it would look the name up by itself.
     certificates = httpx.create_ssl_context()
     target = httpcore.URL(scheme=url.scheme, host=url.raw_host, port=url.port, target=url.raw_path)

@@ -8,24 +8,27 @@ unacknowledged, and as many as the worker may hold are all that it takes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import pydantic
 import structlog
 
-from tasks import calls, process, submission
+from tasks import calls, submission
 from tasks.delivery import OUR_HEADERS, RESERVED_HEADERS
 from tasks.options import KNOWN
+from tasks.platform import Platform
 from tasks.worker import dead_letters
 from tasks.worker.answering import Answers
 from tracking.db import DBAPIError, PoolTimeoutError, is_away, is_too_slow
 from tracking.errors import InvalidValue, TrackingError
 from tracking.identifiers import job_id_of
 from tracking.models import NewJob
-from tracking.settings import settings
+
+if TYPE_CHECKING:
+    from tasks.app import JobApp
 
 log = structlog.get_logger(__name__)
 
@@ -78,23 +81,24 @@ class Call:
     body: Body
     others: Mapping[str, Any]
 
-    def new_job(self, message: Any, queues: Container[Any]) -> NewJob:
+    def new_job(self, app: JobApp, message: Any) -> NewJob:
         """The job that it becomes, once. Raises InvalidValue, pydantic.ValidationError or ConfigurationError."""
         self._refuse_what_is_not_its_own()
-        (args, kwargs, _), asked, app = self.body, self.headers, process.app()
-        job = calls.new_job(app, asked.task, args, kwargs, task_id=asked.id, options=self._options(message, queues))
+        (args, kwargs, _), asked = self.body, self.headers
+        job = calls.new_job(app, asked.task, args, kwargs, task_id=asked.id, options=self._options(app, message))
         # The same message again is the same job, whatever has become of that meanwhile.
         key, fingerprint = f"message {asked.id}", _fingerprint(asked.task, message.body)
         return calls.with_successors(app, replace(job, idempotency_key=key, request_hash=fingerprint))
 
-    def _options(self, message: Any, queues: Container[Any]) -> dict[str, Any]:
+    def _options(self, app: JobApp, message: Any) -> dict[str, Any]:
         asked, embedded = self.headers, self.body[2] or {}
+        queues: Any = app.amqp.queues
         hard, soft = asked.timelimit or (None, None)
         queue = (message.delivery_info or {}).get("routing_key")
         return {
-            "organization": settings().default_organization,
-            "user": settings().default_user,
-            "queue": queue if queue in queues else None,
+            "organization": app.platform.settings.default_organization,
+            "user": app.platform.settings.default_user,
+            "queue": queue if queue in queues.consume_from else None,
             "priority": _priority(message.properties.get("priority")),
             "eta": asked.eta,
             "expires": asked.expires,
@@ -135,6 +139,7 @@ class Door:
 
     def __init__(self, consumer: Any, answers: Answers) -> None:
         self._consumer = consumer
+        self._platform: Platform = consumer.app.platform
         self._answers = answers
 
     def take(self, message: Any, call: Call) -> None:
@@ -143,15 +148,16 @@ class Door:
         self._answers.after(message, lambda: self._settle(message, call, receipt), job_id_of(call.headers.id))
 
     def _settle(self, message: Any, call: Call, receipt: UUID) -> None:
-        reason = NOT_ADOPTED if not settings().adopt else self._adopt(message, call)
+        reason = NOT_ADOPTED if not self._platform.settings.adopt else self._adopt(message, call)
         if reason is not None:
-            dead_letters.keep_foreign(message, call.headers, reason, worker=self._consumer.hostname, receipt=receipt)
+            about = {"worker": self._consumer.hostname, "receipt": receipt}
+            dead_letters.keep_foreign(self._platform, message, call.headers, reason, **about)
 
     def _adopt(self, message: Any, call: Call) -> str | None:
         """Why it cannot be adopted; None when it was, now or before."""
         try:
-            job = call.new_job(message, self._consumer.app.amqp.queues.consume_from)
-            submitted = submission.submit(job, submission.whole_organization(job))
+            job = call.new_job(self._consumer.app, message)
+            submitted = submission.submit(self._platform, job, submission.whole_organization(job))
         except (DBAPIError, PoolTimeoutError) as error:
             if is_away(error) or is_too_slow(error):
                 raise

@@ -9,8 +9,8 @@ from uuid import UUID
 import structlog
 from celery.utils.log import get_logger
 
-from tasks.persistence import DatabaseAway, persist, recorder
-from tracking.settings import settings
+from tasks.persistence import DatabaseAway, persist
+from tasks.platform import Platform
 
 log = structlog.get_logger(__name__)
 
@@ -20,10 +20,11 @@ class Answers:
 
     def __init__(self, consumer: Any) -> None:
         self._consumer = consumer
+        self._platform: Platform = consumer.app.platform
 
     def after(self, message: Any, write: Callable[[], object], job_id: UUID) -> None:
         """Have `write` called soon, and the message acknowledged then; with a full backlog it goes back."""
-        if not recorder().record(lambda: self._write(message, write, job_id)):
+        if not self._platform.recorder.record(lambda: self._write(message, write, job_id)):
             self.give_back(message)
 
     def give_back(self, message: Any) -> None:
@@ -32,7 +33,7 @@ class Answers:
 
     def _write(self, message: Any, write: Callable[[], object], job_id: UUID) -> None:
         try:
-            persist(write, patience=settings().claim_patience, job_id=str(job_id))
+            persist(write, patience=self._platform.settings.claim_patience, job_id=str(job_id))
         except DatabaseAway:
             log.warning("message.given_back", job_id=str(job_id))
             self.give_back(message)

@@ -21,7 +21,6 @@ from celery.worker.control import control_command, inspect_command, nok, ok  # t
 
 from tasks import revoking
 from tasks.broker.messages import DISPATCH_HEADER, fence_of
-from tasks.persistence import recorder
 from tasks.revoking import Revocation
 from tasks.worker.stopping import request_of
 from tracking.errors import InvalidValue
@@ -93,9 +92,9 @@ def _revoke(state: Any, command: str, arguments: Mapping[str, Any], signal: Any)
         signals.signum(signal or TERM_SIGNAME)
     except (InvalidValue, AttributeError, TypeError) as error:
         return dict(nok(f"cannot revoke: {error}"))
-    since, hostname = time.monotonic(), state.hostname
+    since, hostname, platform = time.monotonic(), state.hostname, state.app.platform
     if not arguments.get(revoking.RECORDED):
-        if not recorder().record(lambda: revoking.cancel(asked, by=hostname, since=since)):
+        if not platform.recorder.record(lambda: revoking.cancel(platform, asked, by=hostname, since=since)):
             return dict(nok("too much waits to be written: nothing was revoked"))
         log.info("revocation.heard", task_ids=asked.ids[:10], count=len(asked.ids), stamps=sorted(asked.stamps))
     _heard.update(asked.ids)

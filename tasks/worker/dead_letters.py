@@ -8,15 +8,12 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import structlog
-from kombu.utils import json as kombu_json
 
 from tasks.broker.messages import fence_of
-from tasks.persistence import persist, recorder
+from tasks.platform import Platform
 from tracking import dead_letters, jobs
-from tracking.db import database
 from tracking.dead_letters import BODY_BYTES, NewDeadLetter
 from tracking.models import Failure, Fence
-from tracking.settings import settings
 
 log = structlog.get_logger(__name__)
 
@@ -24,61 +21,37 @@ log = structlog.get_logger(__name__)
 BODIES_WAITING = 256
 
 
-def set_aside(message: Any, failure: Failure, *, worker: str, job_type: str | None = None) -> None:
+def set_aside(platform: Platform, message: Any, failure: Failure, *, worker: str, job_type: str | None = None) -> None:
     """Keep a message that was taken off its queue, soon and from another thread; `failure` is told to its job.
 
     `job_type`: a job of another type is not told: the message was forged.
     """
-    letter = _letter(message, failure.message, worker)
+    letter = _letter(platform, message, failure.message, worker)
     fence = fence_of(letter.task_id, message.headers)
     log.error("message.set_aside", job_id=str(fence.job_id) if fence else None, error=failure.type)
-    recorder().record(lambda: _keep(letter, fence, failure, job_type))
+    platform.recorder.record(lambda: _keep(platform, letter, fence, failure, job_type))
 
 
-def keep_foreign(message: Any, headers: Any, reason: str, *, worker: str, receipt: UUID) -> None:
+def keep_foreign(platform: Platform, message: Any, headers: Any, reason: str, *, worker: str, receipt: UUID) -> None:
     """Keep a message that is of no job. Raises SQLAlchemyError; the same receipt again changes nothing."""
-    letter = replace(_letter(message, reason, worker), receipt=receipt, task_name=headers.task, task_id=headers.id)
+    letter = _letter(platform, message, reason, worker)
+    letter = replace(letter, receipt=receipt, task_name=headers.task, task_id=headers.id)
     log.error("message.set_aside", job_id=None, error="ForeignMessage", receipt=str(receipt))
-    with database().autocommit() as connection:
+    with platform.database.autocommit() as connection:
         dead_letters.keep(connection, letter)
 
 
-def keep_unknown(context: Any) -> None:
-    """Keep the message of a job that does not exist, from the process that was to run it. Raises DatabaseAway."""
-    sent = [context.args, context.kwargs, {"callbacks": context.callbacks, "chain": context.chain}]
-    body = kombu_json.dumps(sent).encode()
-    headers = {**(context.headers or {}), "id": context.id, "root_id": context.root_id, "parent_id": context.parent_id}
-    delivery = context.delivery_info or {}
-    letter = NewDeadLetter(
-        receipt=uuid4(),
-        queue=str(delivery.get("routing_key") or ""),
-        worker=str(context.hostname),
-        reason="it is of a job that does not exist: of one that is gone, or forged",
-        task_name=_text(context.task),
-        task_id=_text(context.id),
-        content_type="application/json",
-        headers=dead_letters.shortened(headers),
-        body=body[:BODY_BYTES],
-        size=len(body),
-        redelivered=bool(delivery.get("redelivered")),
-    )
-
-    def keep() -> None:
-        with database().autocommit() as connection:
-            dead_letters.keep(connection, letter)
-
-    persist(keep, patience=settings().claim_patience)
-
-
-def _keep(letter: NewDeadLetter, fence: Fence | None, failure: Failure, job_type: str | None) -> None:
-    with database().begin() as connection:
+def _keep(
+    platform: Platform, letter: NewDeadLetter, fence: Fence | None, failure: Failure, job_type: str | None
+) -> None:
+    with platform.database.begin() as connection:
         dead_letters.keep(connection, letter)
         if fence is not None:
             told = {"actor": letter.worker, "error_type": failure.type, "message": failure.message}
             jobs.fail_waiting(connection, fence, **told, job_type=job_type)
 
 
-def _letter(message: Any, reason: str, worker: str) -> NewDeadLetter:
+def _letter(platform: Platform, message: Any, reason: str, worker: str) -> NewDeadLetter:
     headers = message.headers if isinstance(message.headers, Mapping) else {}
     delivery = message.delivery_info if isinstance(message.delivery_info, Mapping) else {}
     body = _bytes(message.body)
@@ -91,7 +64,7 @@ def _letter(message: Any, reason: str, worker: str) -> NewDeadLetter:
         task_id=_text(headers.get("id")),
         content_type=_text(message.content_type),
         headers=dead_letters.shortened(headers),
-        body=body[:BODY_BYTES] if recorder().backlog < BODIES_WAITING else None,
+        body=body[:BODY_BYTES] if platform.recorder.backlog < BODIES_WAITING else None,
         size=len(body),
         redelivered=bool(delivery.get("redelivered")),
     )

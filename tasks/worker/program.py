@@ -8,14 +8,13 @@ import socket
 import time
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import amqp
 import click
 import redis
 import structlog
 from billiard.exceptions import WorkerLostError
-from celery import Celery
 from celery.apps.worker import Worker as CeleryWorker
 from celery.exceptions import ImproperlyConfigured, WorkerShutdown, WorkerTerminate
 from celery.utils.nodenames import default_nodename
@@ -24,11 +23,14 @@ from kombu.exceptions import OperationalError
 
 from tasks.broker.dispatcher import connect
 from tasks.persistence import DatabaseAway
+from tasks.platform import Platform
 from tracking import workers
-from tracking.db import SQLAlchemyError, database
+from tracking.db import SQLAlchemyError
 from tracking.exits import Exit, Fault, fault_of, one_line
-from tracking.settings import settings
 from tracking.versions import require_newest
+
+if TYPE_CHECKING:
+    from tasks.app import JobApp
 
 log = structlog.get_logger(__name__)
 
@@ -67,17 +69,20 @@ class Worker(CeleryWorker):
     `exitcode` is one of `tracking.exits.Exit`: FINE when it was told to stop, by a signal or from afar.
     """
 
+    app: JobApp
     blueprint: Any
     hostname: str
 
-    def __init__(self, app: Celery | None = None, hostname: str | None = None, **options: Any) -> None:
-        super().__init__(app=app, hostname=free_name(hostname if _is_chosen() else None), **options)
+    def __init__(self, app: JobApp | None = None, hostname: str | None = None, **options: Any) -> None:
+        chosen = hostname if _is_chosen() else None
+        super().__init__(app=app, hostname=free_name((app or self.app).platform, chosen), **options)
 
     def start(self) -> None:
         """Run until it is told to stop or cannot go on."""
         try:
-            wait_for("database", _ask_database)
-            wait_for("broker", lambda: connect(self.app).close())
+            patience = self.app.platform.settings.start_patience
+            wait_for("database", patience, lambda: _ask_database(self.app.platform))
+            wait_for("broker", patience, lambda: connect(self.app).close())
             self.blueprint.start(self)
         except WorkerTerminate:
             self.terminate()
@@ -90,14 +95,14 @@ class Worker(CeleryWorker):
             self.stop(exitcode=_tell(error, self.hostname))
 
 
-def free_name(asked: str | None) -> str:
+def free_name(platform: Platform, asked: str | None) -> str:
     """A node name for a worker: what was asked for, with something of its own added where that is needed.
 
     Without it the second worker of a name would be ended by RabbitMQ, and on Redis take the other's remote controls.
     None asks for any name of this machine.
     """
     name = default_nodename(asked or "")
-    if asked is not None and name not in _names_in_use():
+    if asked is not None and name not in _names_in_use(platform):
         return name
     part, _, host = name.partition("@")
     unique = f"{part}-{secrets.token_hex(3)}@{host}"
@@ -106,9 +111,9 @@ def free_name(asked: str | None) -> str:
     return unique
 
 
-def wait_for(server: str, ask: Callable[[], None]) -> None:
-    """Ask until it answers, for CELERIAC_START_PATIENCE; raises what `ask` raises when waiting does not help."""
-    deadline = time.monotonic() + settings().start_patience
+def wait_for(server: str, patience: float, ask: Callable[[], None]) -> None:
+    """Ask until it answers, for so many seconds; raises what `ask` raises when waiting does not help."""
+    deadline = time.monotonic() + patience
     while True:
         try:
             ask()
@@ -156,16 +161,16 @@ def _is_chosen() -> bool:
     return context is None or context.get_parameter_source("hostname") is not ParameterSource.DEFAULT
 
 
-def _names_in_use() -> set[str]:
-    timeout = timedelta(seconds=settings().lease_timeout)
+def _names_in_use(platform: Platform) -> set[str]:
+    timeout = timedelta(seconds=platform.settings.lease_timeout)
     try:
-        with database().autocommit() as connection:
+        with platform.database.autocommit() as connection:
             return {worker.name for worker in workers.live(connection, timeout)}
     except SQLAlchemyError as error:  # the start will wait for the database, and say so
         log.warning("worker.names_unknown", error=type(error).__name__)
         return set()
 
 
-def _ask_database() -> None:
-    with database().autocommit() as connection:
+def _ask_database(platform: Platform) -> None:
+    with platform.database.autocommit() as connection:
         require_newest(connection)

@@ -9,10 +9,10 @@ import structlog
 from celery.concurrency.prefork import TaskPool
 
 from tasks import current
+from tasks.platform import Platform
 from tasks.worker import shutdown
-from tasks.worker.signals import lose
+from tasks.worker.losses import lose
 from tracking import jobs
-from tracking.db import database
 from tracking.identifiers import job_id_of
 from tracking.models import Failure, Fence, Outcome
 
@@ -30,6 +30,7 @@ class Reconciling:
 
     def __init__(self, worker: Any, lease: UUID) -> None:
         self._worker = worker
+        self._platform: Platform = worker.app.platform
         self._lease = lease
         self._missing: set[Fence] = set()
 
@@ -37,13 +38,13 @@ class Reconciling:
         """Look once. Raises SQLAlchemyError."""
         if shutdown.is_begun() or not self._worker.pool.active:
             return
-        with database().autocommit() as connection:
+        with self._platform.database.autocommit() as connection:
             in_rows = jobs.running(connection, self._lease)
         here = held(self._worker.pool)
         missing = {fence for fence in in_rows if fence.job_id not in here}
         for fence in missing & self._missing:
             log.error("attempt.unheld", job_id=str(fence.job_id), worker=self._worker.hostname)
-            lose(Outcome(fence, "lost", self._worker.hostname, failure=NOBODY))
+            lose(self._platform, Outcome(fence, "lost", self._worker.hostname, failure=NOBODY))
         self._missing = missing
 
 

@@ -14,9 +14,9 @@ import structlog
 from celery.worker import state
 
 from tasks.broker.messages import fence_of
+from tasks.platform import Platform
 from tasks.worker.answering import Answers
 from tracking import jobs
-from tracking.db import database
 from tracking.models import Fence
 
 log = structlog.get_logger(__name__)
@@ -33,6 +33,7 @@ class Repeats:
 
     def __init__(self, consumer: Any, answers: Answers, run: Callable[[Any], None]) -> None:
         self._consumer = consumer
+        self._platform: Platform = consumer.app.platform
         self._answers = answers
         self._run = run
 
@@ -57,14 +58,13 @@ class Repeats:
         repeated = Fence(held.job_id, _number(message))
         log.warning("message.repeated", job_id=str(held.job_id), dispatch=repeated.dispatch)
         worker = str(self._consumer.hostname)
-        self._answers.after(message, lambda: _log(repeated, held, worker), held.job_id)
+        self._answers.after(message, lambda: self._log(repeated, held, worker), held.job_id)
+
+    def _log(self, fence: Fence, held: Fence, worker: str) -> None:
+        with self._platform.database.autocommit() as connection:
+            jobs.refuse(connection, fence, held, worker=worker)
 
 
 def _number(message: Any) -> int:
     fence = fence_of(message.headers["id"], message.headers)
     return fence.dispatch if fence is not None else 0
-
-
-def _log(fence: Fence, held: Fence, worker: str) -> None:
-    with database().autocommit() as connection:
-        jobs.refuse(connection, fence, held, worker=worker)

@@ -15,11 +15,10 @@ from celery.worker import state
 from celery.worker.request import Request as CeleryRequest
 
 from tasks.broker.messages import fence_of
-from tasks.persistence import recorder
+from tasks.platform import Platform
 from tasks.worker import shutdown
-from tasks.worker.signals import settle_from_main
+from tasks.worker.losses import settle
 from tracking import jobs
-from tracking.db import database
 from tracking.models import Fence
 
 log = structlog.get_logger(__name__)
@@ -58,14 +57,15 @@ class Request(CeleryRequest):
         try:
             super().cancel(pool, SIGKILL, emit_retry)
         finally:  # whatever the handler's own on_retry does
+            platform: Platform = self.task.app.platform  # type: ignore[attr-defined]  # typed as Celery's own
             fence, hostname = self.fence, self.hostname
             if fence is not None:
-                recorder().record(lambda: _hand_back(fence, hostname))
+                platform.recorder.record(lambda: _hand_back(platform, fence, hostname))
 
     def on_timeout(self, soft: bool, timeout: float) -> None:  # noqa: FBT001 - Celery's signature
         """The job has used up its time. Celery calls hooks of the handler here before it tells anybody of the end."""
         if not soft:
-            settle_from_main(self.task, self._context, TimeLimitExceeded(timeout))  # type: ignore[attr-defined]
+            settle(self.task, self._context, TimeLimitExceeded(timeout))  # type: ignore[attr-defined]
         try:
             super().on_timeout(soft, timeout)
         except BaseException as error:  # noqa: BLE001 - a hook's; this is the process of all jobs
@@ -101,8 +101,8 @@ class Request(CeleryRequest):
         return result is not None and not result.ready()
 
 
-def _hand_back(fence: Fence, hostname: str) -> None:
-    with database().autocommit() as connection:
+def _hand_back(platform: Platform, fence: Fence, hostname: str) -> None:
+    with platform.database.autocommit() as connection:
         jobs.settle(connection, [shutdown.released(fence, hostname)])
 
 

@@ -15,11 +15,11 @@ from celery import signals
 from celery.concurrency.prefork import TaskPool
 
 from tasks.persistence import DatabaseAway, persist
+from tasks.platform import Platform
 from tasks.refusals import reason_of
 from tracking import jobs
-from tracking.db import Connection, DBAPIError, database, is_away
+from tracking.db import Connection, DBAPIError, is_away
 from tracking.models import Failure, Fence, Outcome
-from tracking.settings import settings
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +37,7 @@ class HandingBack:
 
     def __init__(self, worker: Any, lease: UUID) -> None:
         self._worker = worker
+        self._platform: Platform = worker.app.platform
         self._lease = lease
         self._ends: SimpleQueue[bool] = SimpleQueue()  # unlike an Event it may be used while a signal is handled
         self._earlier = count()  # requests; unlike `+=` not to be interrupted by the next signal half-way
@@ -59,7 +60,7 @@ class HandingBack:
 
     def _watch(self) -> None:
         try:
-            stopped = self._ends.get(timeout=settings().shutdown_grace)
+            stopped = self._ends.get(timeout=self._platform.settings.shutdown_grace)
         except Empty:
             stopped = False
         if not stopped:
@@ -77,7 +78,7 @@ class HandingBack:
             log.error("worker.handing_back_failed", worker=self._worker.hostname, error=type(error).__name__)  # noqa: TRY400 - no payloads in the log
 
     def _release(self) -> None:
-        with database().autocommit() as connection:
+        with self._platform.database.autocommit() as connection:
             for fence in jobs.running(connection, self._lease):
                 self._release_one(connection, fence)
 

@@ -12,13 +12,12 @@ import structlog
 from celery.concurrency.prefork import TaskPool
 from celery.worker import state
 
-from tasks.persistence import recorder
+from tasks.attempt.accepting import stopped
+from tasks.platform import Platform
 from tasks.worker.shutdown import kill
 from tracking import jobs
-from tracking.db import database
 from tracking.identifiers import job_id_of
 from tracking.models import Fence, StoppingBody
-from tracking.settings import settings
 
 log = structlog.get_logger(__name__)
 
@@ -33,19 +32,20 @@ class Stopping:
 
     def __init__(self, worker: Any, lease: UUID) -> None:
         self._worker = worker
+        self._platform: Platform = worker.app.platform
         self._lease = lease
 
     def turn(self) -> None:
         """Look once. Raises SQLAlchemyError."""
         if not isinstance(self._worker.pool, TaskPool):
             return
-        with database().autocommit() as connection:
+        with self._platform.database.autocommit() as connection:
             bodies = jobs.stopping(connection, self._lease)
         for body in bodies:
             in_event_loop(self._worker.hub, lambda body=body: self._end(body))  # type: ignore[misc]
 
     def _end(self, body: StoppingBody) -> None:
-        grace = timedelta(seconds=settings().cancel_grace)
+        grace = timedelta(seconds=self._platform.settings.cancel_grace)
         request = request_of(body.fence)
         if body.seen_for is None and request is not None and not request.is_revoked:
             request.terminate(self._worker.pool, signal="SIGUSR1")
@@ -57,9 +57,9 @@ class Stopping:
             self._worker.pool.maintain_pool()  # sees whom the last look has killed; Celery looks every five seconds
         pid = pid_of(self._worker.pool, fence.job_id)
         if pid is None:  # its process is gone, and nobody could say so
-            recorder().record(lambda: _stopped(fence, self._worker.hostname))
+            self._platform.recorder.record(lambda: stopped(self._platform, fence, self._worker.hostname, "worker lost"))
             return
-        log.warning("job.killed", job_id=str(fence.job_id), pid=pid, grace=settings().cancel_grace)
+        log.warning("job.killed", job_id=str(fence.job_id), pid=pid, grace=self._platform.settings.cancel_grace)
         kill(pid)
 
 
@@ -92,8 +92,3 @@ def in_event_loop(hub: Any, action: Callable[[], None]) -> None:
         hub.call_soon(once)
         done.wait(LOOP_PATIENCE)
     once()
-
-
-def _stopped(fence: Fence, actor: str) -> None:
-    with database().autocommit() as connection:
-        jobs.stopped(connection, fence, actor=actor, how="worker lost")

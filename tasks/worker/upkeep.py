@@ -15,24 +15,24 @@ from typing import Any
 import structlog
 from celery import bootsteps
 from celery.worker.components import Pool
+from uuid_utils.compat import uuid7
 
-from tasks.attempt import succession
-from tasks.broker import admitting
-from tasks.broker.dispatcher import Publisher, dispatcher
+from tasks.attempt.succession import SWEEP_INTERVAL, left_behind, of_incomplete_headers
+from tasks.broker.dispatcher import Publisher
+from tasks.current import Lease
 from tasks.failures import alone
 from tasks.leader.duties import Duties, Duty
 from tasks.leader.lost_messages import Resending
 from tasks.leader.pruning import Pruning
-from tasks.persistence import persist, recorder
-from tasks.worker import lease
+from tasks.persistence import persist
+from tasks.platform import Platform
+from tasks.worker.losses import settle_elsewhere
 from tasks.worker.reconciling import Reconciling
 from tasks.worker.shutdown import HandingBack
-from tasks.worker.signals import settle_elsewhere
 from tasks.worker.stopping import Stopping
 from tracking import jobs, leadership, workers
-from tracking.db import Connection, SQLAlchemyError, database, ping
+from tracking.db import Connection, SQLAlchemyError, ping
 from tracking.models import JobRecord, Outcome
-from tracking.settings import settings
 
 log = structlog.get_logger(__name__)
 
@@ -61,13 +61,15 @@ class Upkeep(bootsteps.StartStopStep):
     def __init__(self, worker: Any, **_: Any) -> None:
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._lease = lease.take(worker.soft_time_limit)
+        self._platform: Platform = worker.app.platform
+        self._lease = uuid7()
+        worker.app.lease = Lease(self._lease, worker.soft_time_limit)
         self._handing_back = HandingBack(worker, self._lease)
 
     def start(self, parent: Any) -> None:
         """Register the worker, then begin. Raises DatabaseAway without a database for CELERIAC_START_PATIENCE."""
         worker = parent
-        persist(lambda: self._beat(worker), patience=settings().start_patience, worker=worker.hostname)
+        persist(lambda: self._beat(worker), patience=self._platform.settings.start_patience, worker=worker.hostname)
         loops: dict[str, Callable[[], None]] = {
             "heartbeat": lambda: self._keep_beating(worker),
             "stopping": lambda: self._keep_turning("stopping", Stopping(worker, self._lease).turn, STOPPING_INTERVAL),
@@ -90,11 +92,11 @@ class Upkeep(bootsteps.StartStopStep):
         """Write what is left to write and take the worker off the list: what it still runs is released at once."""
         self._handing_back.end()
         self._stop.set()
-        recorder().flush(STOP_TIMEOUT)
+        self._platform.recorder.flush(STOP_TIMEOUT)
         for thread in self._threads:
             thread.join(STOP_TIMEOUT)
         try:
-            with database().autocommit() as connection:
+            with self._platform.database.autocommit() as connection:
                 workers.leave(connection, self._lease)
         except SQLAlchemyError as error:  # its lease will run out instead
             log.warning("worker.leave_failed", worker=parent.hostname, error=type(error).__name__)
@@ -104,7 +106,7 @@ class Upkeep(bootsteps.StartStopStep):
         self.stop(parent)
 
     def _keep_beating(self, worker: Any) -> None:
-        while not self._stop.wait(settings().heartbeat):
+        while not self._stop.wait(self._platform.settings.heartbeat):
             try:
                 self._beat(worker)
             except SQLAlchemyError as error:
@@ -118,7 +120,7 @@ class Upkeep(bootsteps.StartStopStep):
                 log.warning("turn.failed", turn=name, lease=str(self._lease), error=type(error).__name__)
 
     def _beat(self, worker: Any) -> None:
-        with database().autocommit() as connection:
+        with self._platform.database.autocommit() as connection:
             workers.beat(
                 connection,
                 self._lease,
@@ -134,28 +136,34 @@ class Leader:
 
     def __init__(self, worker: Any, stop: threading.Event) -> None:
         self._stop = stop
-        self._sending = Sending(worker.app)
+        self._platform: Platform = worker.app.platform
+        self._settings = self._platform.settings
+        self._sending = Sending(self._platform)
         self._resending = Resending(worker)
         self._duties = Duties(self.duties(), str(worker.hostname))
 
     def duties(self) -> list[Duty]:
         """All of them."""
-        sweep, now_and_then = settings().sweep_interval, GATES_INTERVAL
-        pruning = Pruning()
+        sweep, now_and_then = self._settings.sweep_interval, GATES_INTERVAL
+        platform, admission, pruning = self._platform, self._platform.admission, Pruning(self._platform)
         return [
-            Duty("due", sweep, lambda: self._let(admitting.due)),
-            Duty("next in line", sweep, lambda: self._let(admitting.next_in_line)),
+            Duty("due", sweep, lambda: self._let(admission.due)),
+            Duty("next in line", sweep, lambda: self._let(admission.next_in_line)),
             Duty("unsent", sweep, self._sending.unsent),
-            Duty("circuits", now_and_then, lambda: self._let(admitting.probes)),
-            Duty("pauses", now_and_then, lambda: self._let(admitting.ungated)),
-            Duty("dependencies", now_and_then, lambda: self._let(admitting.undepending)),
-            Duty("successors", succession.SWEEP_INTERVAL, lambda: self._let(succession.left_behind)),
-            Duty("headers", succession.SWEEP_INTERVAL, lambda: self._let(succession.of_incomplete_headers)),
-            Duty("unserved queues", now_and_then, admitting.take_back_unserved),
-            Duty("crowds", now_and_then, admitting.take_back_crowd),
-            Duty("limits", now_and_then, admitting.take_back_excess),
-            Duty(LOST_WORKERS, REAP_INTERVAL, _reap),
-            Duty("forgotten workers", FORGET_INTERVAL, _forget_workers),
+            Duty("circuits", now_and_then, lambda: self._let(admission.probes)),
+            Duty("pauses", now_and_then, lambda: self._let(admission.ungated)),
+            Duty("dependencies", now_and_then, lambda: self._let(admission.undepending)),
+            Duty("successors", SWEEP_INTERVAL, lambda: self._let(left_behind, platform)),
+            Duty(
+                "headers",
+                SWEEP_INTERVAL,
+                lambda: self._let(of_incomplete_headers, platform),
+            ),
+            Duty("unserved queues", now_and_then, admission.take_back_unserved),
+            Duty("crowds", now_and_then, admission.take_back_crowd),
+            Duty("limits", now_and_then, admission.take_back_excess),
+            Duty(LOST_WORKERS, REAP_INTERVAL, lambda: _reap(platform)),
+            Duty("forgotten workers", FORGET_INTERVAL, lambda: _forget_workers(platform)),
             Duty("lost messages", sweep, self._resending.turn),
             Duty("retention", pruning.INTERVAL, pruning.jobs, breath=sweep),
             Duty("retention of letters", pruning.INTERVAL, pruning.letters),
@@ -165,7 +173,7 @@ class Leader:
         """Stand for election until stopped; lead while the lock's connection lives."""
         while not self._stop.is_set():
             try:
-                with database().autocommit() as connection:
+                with self._platform.database.autocommit() as connection:
                     self._stand(connection)
             except SQLAlchemyError as error:
                 log.warning("upkeep.database_away", error=type(error).__name__)
@@ -179,7 +187,7 @@ class Leader:
             if leadership.try_to_lead(connection):
                 log.info("upkeep.leading")
                 try:
-                    leadership.lose_it_after(connection, max(LEADER_SILENCE, 4 * settings().sweep_interval))
+                    leadership.lose_it_after(connection, max(LEADER_SILENCE, 4 * self._settings.sweep_interval))
                     self._lead(connection)
                 finally:
                     self._duties.pause()
@@ -189,39 +197,40 @@ class Leader:
 
     def _lead(self, connection: Connection) -> None:
         # After an outage of the database every heartbeat is old: let the living be heard before the dead are counted.
-        self._duties.postpone(LOST_WORKERS, min(settings().lease_timeout, 2 * settings().heartbeat))
+        self._duties.postpone(LOST_WORKERS, min(self._settings.lease_timeout, 2 * self._settings.heartbeat))
         while not self._stop.is_set():
             ping(connection)  # raises when the session, and the lock with it, is gone
             self._duties.turn()
-            self._stop.wait(settings().sweep_interval)
+            self._stop.wait(self._settings.sweep_interval)
 
-    def _let(self, through: Callable[[], list[JobRecord]]) -> bool:
+    def _let(self, through: Callable[..., list[JobRecord]], *of: Any) -> bool:
         """Send what is let through; whether there may be more. While the broker is away, nothing leaves its line."""
         if self._sending.is_held_up:
             return False
-        records = through()
+        records = through(*of)
         for record in records:
-            dispatcher().send(record)
+            self._platform.dispatcher.send(record)
         return len(records) >= BATCH
 
 
 class Sending:
     """Sends what was accepted or admitted and has not reached the broker, on a connection of its own."""
 
-    def __init__(self, app: Any) -> None:
-        self._publisher = Publisher(app)
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._publisher = Publisher(platform)
         self._broker_back_at = 0.0
 
     @property
     def is_held_up(self) -> bool:
         """Whether the broker did not answer a moment ago, or has not taken yet what it was sent."""
-        return time.monotonic() < self._broker_back_at or dispatcher().backlog > BATCH
+        return time.monotonic() < self._broker_back_at or self._platform.dispatcher.backlog > BATCH
 
     def unsent(self) -> bool:
         """Send one batch; whether there may be more. Raises the broker's errors: the rows are found again."""
         if time.monotonic() < self._broker_back_at:
             return False
-        with database().autocommit() as connection:
+        with self._platform.database.autocommit() as connection:
             records = jobs.undispatched(connection, DISPATCH_GRACE, BATCH)
         try:
             self._publisher.dispatch(records)
@@ -237,21 +246,21 @@ class Sending:
         self._publisher.close()
 
 
-def _reap() -> None:
-    timeout = timedelta(seconds=settings().lease_timeout)
-    with database().autocommit() as connection:
+def _reap(platform: Platform) -> None:
+    timeout = timedelta(seconds=platform.settings.lease_timeout)
+    with platform.database.autocommit() as connection:
         running, stopping = jobs.orphans(connection, timeout, BATCH)
     for fence in running:
         with alone("worker.lost_refused", job_id=str(fence.job_id)):
-            for lost in settle_elsewhere(Outcome(fence, "lost", ACTOR)):
+            for lost in settle_elsewhere(platform, Outcome(fence, "lost", ACTOR)):
                 log.error("worker.lost", job_id=str(lost.job_id), status=str(lost.status))
     for fence in stopping:
-        with alone("worker.lost_refused", job_id=str(fence.job_id)), database().autocommit() as connection:
+        with alone("worker.lost_refused", job_id=str(fence.job_id)), platform.database.autocommit() as connection:
             jobs.stopped(connection, fence, actor=ACTOR, how="worker lost")
 
 
-def _forget_workers() -> None:
-    with database().autocommit() as connection:
+def _forget_workers(platform: Platform) -> None:
+    with platform.database.autocommit() as connection:
         workers.forget_dead(connection, FORGET_AFTER)
 
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -31,7 +30,12 @@ LATE = 5 * PATIENCE
 
 
 async def application(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers in the way that the path says."""
+    """Answers in the way that the path says; lets the server have five connections."""
+    if scope["type"] == "lifespan":
+        scope["state"][connections.MOST] = 5
+        for kind in ("startup", "shutdown"):
+            await receive()
+            await send({"type": f"lifespan.{kind}.complete"})
     if scope["type"] != "http":
         return
     full = "yes" if getattr(Request(scope).state, connections.FULL, False) else "no"
@@ -46,9 +50,8 @@ def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A server of such connections, at most five of them, in a thread."""
     monkeypatch.setattr(connections, "HEAD_PATIENCE", PATIENCE)
     monkeypatch.setattr(connections, "READ_PATIENCE", PATIENCE)
-    monkeypatch.setattr(connections, "settings", lambda: SimpleNamespace(api_connections=5))
     configuration = uvicorn.Config(
-        application, http=connections.Connection, lifespan="off", log_config=None, timeout_keep_alive=1
+        application, http=connections.Connection, lifespan="on", log_config=None, timeout_keep_alive=1
     )
     server = uvicorn.Server(configuration)
     with socket.create_server(("127.0.0.1", 0)) as listener:

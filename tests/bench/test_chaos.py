@@ -34,9 +34,7 @@ from tracking.errors import ConfigurationError
 
 PATIENCE = 300  # seconds that a short run may take on a busy machine; on a quiet one it takes 20
 ANSWER = b"b" * 1000
-SEND = (
-    "from tasks import app; from tasks.broker.dispatcher import dispatcher; app.send_task('noop'); dispatcher().close()"
-)
+SEND = "from tasks import app; app.send_task('noop'); app.platform.dispatcher.close()"
 
 
 def test_a_run_on_a_broken_platform_fails_and_names_the_promise() -> None:

@@ -59,7 +59,7 @@ def test_all_of_them_are_jobs_in_this_process() -> None:
 
 def test_a_task_with_celerys_base_is_offered_like_any_other() -> None:
     """A task with Celery's own base class is in the list of job types."""
-    handler = handlers()["classes.plain"]
+    handler = handlers(app)["classes.plain"]
     assert handler.payload_schema()["required"] == ["x"]
     assert handler.retry_policy()["maxRetries"] == 3
 

@@ -6,6 +6,7 @@ import json
 from itertools import groupby
 from pathlib import Path
 
+from tasks import app
 from tasks.catalog import handler
 from tests.exporting import NUMBERS, everything_in
 from tests.live import Platform, eventually
@@ -19,9 +20,9 @@ def write_report(directory: Path, name: str, content: str) -> dict[str, str]:
 
 CANCEL = """
 from uuid import UUID
-from tasks import submission
+from tasks import app, submission
 from tracking.models import Scope
-submission.cancel(UUID(stdin), Scope("acme", None), actor="u1")
+submission.cancel(app.platform, UUID(stdin), Scope("acme", None), actor="u1")
 """
 
 
@@ -46,7 +47,7 @@ def test_every_step_of_a_quick_export_is_in_its_history(platform: Platform) -> N
     told = [entry for entry in platform.history(job_id) if "percentage" in entry.detail]
     assert [p for p, _ in groupby(entry.detail["percentage"] for entry in told)] == [0, 20, 40, 60, 80, 95, 100]
     steps = {(entry.detail.get("current"), entry.detail.get("message")) for entry in told[:-1]}
-    assert steps >= set(enumerate(handler("export_report").steps, start=1))
+    assert steps >= set(enumerate(handler(app, "export_report").steps, start=1))
     times = [entry.at for entry in told]
     assert times == sorted(times)
     assert job.started_at is not None

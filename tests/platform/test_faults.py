@@ -34,8 +34,7 @@ from tasks import app
 from tasks.broker.dispatcher import connect
 from tasks.broker.messages import publish
 from tracking.reads import lists
-from tracking.db import database
-with database().autocommit() as connection:
+with app.platform.database.autocommit() as connection:
     job = lists.find(connection, UUID(stdin))
 with connect(app) as broker:
     producer = app.amqp.Producer(broker.default_channel, auto_declare=False)

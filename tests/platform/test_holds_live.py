@@ -19,9 +19,9 @@ from tracking.admission import pauses
 from tracking.schema import jobs
 
 SLOW_SWEEP = {"CELERIAC_SWEEP_INTERVAL": "30"}
-SUBMISSION = "from uuid import UUID; from tasks import submission; from tracking.models import Scope\n"
-CANCEL = SUBMISSION + "submission.cancel(UUID(stdin), Scope('default', None), actor='u1')"
-RESUME = "from tasks.broker.dispatcher import dispatcher; dispatcher().resume(); dispatcher().flush(10)"
+SUBMISSION = "from uuid import UUID; from tasks import app, submission; from tracking.models import Scope\n"
+CANCEL = SUBMISSION + "submission.cancel(app.platform, UUID(stdin), Scope('default', None), actor='u1')"
+RESUME = "from tasks import app; app.platform.dispatcher.resume(); app.platform.dispatcher.flush(10)"
 
 # From an end to the next start of the same organization, in milliseconds.
 REFILLS = """

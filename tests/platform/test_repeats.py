@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 from celery.worker import state
 
+from tasks import app
 from tasks.broker.messages import DISPATCH_HEADER, DISPATCHES, fence_of
 from tasks.worker import repeats
 from tasks.worker.repeats import Repeats
@@ -38,6 +39,7 @@ class Desk:
         self.refused: list[Any] = []
         self.given_back: list[Any] = []
         self.later: list[Callable[[], None]] = []
+        self.app = app
         self.hostname = "worker-1"
         self.timer = SimpleNamespace(call_after=self._call_after)
         answers: Any = SimpleNamespace(

@@ -16,8 +16,10 @@ INTERRUPTED = """
 import os, signal
 from uuid import uuid4
 from celery import signals
+from types import SimpleNamespace
+from tasks import app
 from tasks.worker.shutdown import HandingBack
-HandingBack(None, uuid4())
+HandingBack(SimpleNamespace(app=app), uuid4())
 signal.signal(signal.SIGTERM, lambda *_: signals.worker_shutting_down.send(sender="worker"))
 with signals.worker_shutting_down.lock:
     os.kill(os.getpid(), signal.SIGTERM)

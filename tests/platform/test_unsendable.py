@@ -105,10 +105,9 @@ from datetime import timedelta
 from tasks import app
 from tasks.broker.dispatcher import Publisher
 from tracking import jobs
-from tracking.db import database
-publisher = Publisher(app)
+publisher = Publisher(app.platform)
 for _ in range(json.loads(stdin)):
-    with database().autocommit() as connection:
+    with app.platform.database.autocommit() as connection:
         records = jobs.undispatched(connection, timedelta(0), 500)
     publisher.dispatch(records)
 print(len(records))
@@ -204,10 +203,9 @@ from structlog.testing import capture_logs
 from tasks import app
 from tasks.broker.dispatcher import Publisher, connect
 from tracking import jobs
-from tracking.db import database
-publisher = Publisher(app)
+publisher = Publisher(app.platform)
 def look():
-    with database().autocommit() as connection:
+    with app.platform.database.autocommit() as connection:
         publisher.dispatch(jobs.undispatched(connection, timedelta(0), 500))
 with capture_logs() as lines:
     for _ in range(3):

@@ -12,6 +12,7 @@ from uuid import UUID
 
 import pytest
 
+from tasks import app
 from tasks.catalog import handler
 from tasks.exports.files import open_export
 from tasks.exports.reporting import catalogue, running
@@ -56,7 +57,7 @@ def place(database_url: str, database: Database, tmp_path: Path) -> Iterator[Pat
         add_job(database, "acme", job_id=DOCUMENTED)
         with acting_as("acme", "u1"):
             result = dict(export_report(ExportReport(report_type="jobs")))
-        made = open_export(result["downloadUrl"].rpartition("/")[2])
+        made = open_export(exports, result["downloadUrl"].rpartition("/")[2])
         assert made is not None
         shutil.move(made[1], exports / f"{DOCUMENTED}-1.csv")
         yield exports
@@ -68,7 +69,7 @@ def test_an_example_runs_and_gives_what_the_page_shows(
 ) -> None:
     """The same members, of the same types; the receiver of the webhook is the only one that is not real."""
     monkeypatch.setattr("tasks.handlers.notification.deliver", lambda *_, **__: 204)
-    task = handler(job_type)
+    task = handler(app, job_type)
     assert task.payload_model is not None
     with acting_as("acme", "u1"):
         result = task(task.payload_model.model_validate(payload))
@@ -101,7 +102,7 @@ def test_the_page_lists_every_report_with_its_filters_and_columns(place: Path) -
         _, _, filters, columns, _ = row.split("|")
         report = catalogue()[name]
         assert re.findall(r"`(\w+)`", filters) == [field.alias for field in report.filters.model_fields.values()]
-        with running(report, "acme", report.filters()) as rows:
+        with running(app.platform.settings, report, "acme", report.filters()) as rows:
             assert re.findall(r"`(\w+)`", columns) == rows.columns
 
 
@@ -111,7 +112,7 @@ def test_the_page_lists_every_permission_and_number_of_retries() -> None:
     rows = re.findall(r"^\| `(\w+)` \| `([\w.]+)` \| `\w+` \|.*\((\d) times\)", page, re.MULTILINE)
     assert [row[0] for row in rows] == ["export_report", "data_processing", "notification", "cleanup", "sync"]
     for name, permission, retries in rows:
-        assert (handler(name).permission, handler(name).max_retries) == (permission, int(retries))
+        assert (handler(app, name).permission, handler(app, name).max_retries) == (permission, int(retries))
 
 
 def test_the_page_names_every_monetary_word() -> None:

@@ -1,8 +1,9 @@
-"""An app whose tasks are nobody else's."""
+"""Apps whose tasks are nobody else's."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -11,10 +12,10 @@ from celery import _state
 from tasks.app import JobApp
 
 
-@pytest.fixture
-def app() -> Iterator[JobApp]:
-    """An app of this test: its tasks are nobody else's."""
-    app = JobApp("calls", set_as_current=False)
+@contextmanager
+def own_app(name: str, **options: Any) -> Iterator[JobApp]:
+    """An app with Celery's `options`, whose tasks no later app gets."""
+    app = JobApp(name, set_as_current=False, **options)
     app.config_from_object("celeryconfig")
     app.finalized = True
     state: Any = _state  # the stubs leave it out
@@ -22,3 +23,10 @@ def app() -> Iterator[JobApp]:
     yield app
     app.close()
     state._on_app_finalizers.intersection_update(shared)  # by which Celery gives every later app its tasks
+
+
+@pytest.fixture
+def app() -> Iterator[JobApp]:
+    """An app of this test: its tasks are nobody else's."""
+    with own_app("calls") as app:
+        yield app

@@ -13,7 +13,7 @@ import pytest
 from tasks import BaseModel, Job
 from tasks.app import JobApp
 from tasks.arguments import PASSING, payload_to_arguments
-from tasks.attempt import succession
+from tasks.attempt.succession import Succession
 from tests.tracked import Tracked, new_job, outcome
 from tracking import jobs
 from tracking.admission.rule import UNLIMITED
@@ -287,14 +287,16 @@ def test_an_id_that_was_used_for_another_call_is_refused(app: JobApp, tracked: T
     assert len(tracked.all()) == 1
 
 
-def test_a_successor_whose_id_is_another_jobs_takes_no_outcome_with_it(tracked: Tracked, pool: Database) -> None:
+def test_a_successor_whose_id_is_another_jobs_takes_no_outcome_with_it(
+    app: JobApp, tracked: Tracked, pool: Database
+) -> None:
     """Its predecessor has ended, and what else follows from that is accepted."""
     taken, other = tracked.submit(), new_job()
     conflicting = new_job(id=taken.id, payload={"a": 2})
     running = tracked.start(tracked.submit())
     with pool.begin() as connection:
         jobs.settle(connection, [outcome(running, "succeeded")])
-        submitted = succession.submit(connection, [conflicting, other])
+        submitted = Succession(app.platform, connection).submit([conflicting, other])
     assert [job.id for job in submitted] == [other.id]
     assert tracked.get(running.id).status == "succeeded"
     assert tracked.get(taken.id).payload == {}

@@ -13,6 +13,7 @@ from celery import signals
 from celery.worker import state
 from kombu.message import Message
 
+from tasks import app
 from tasks.broker.messages import DISPATCH_HEADER
 from tasks.worker.consumer import Consumer
 from tests.messages import task_headers
@@ -26,6 +27,7 @@ class BrokerGone(OSError):
 def consumer(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A consumer without a worker, for the tasks `odd` and `cut off`, whose strategies raise."""
     consumer: Any = Consumer.__new__(Consumer)
+    consumer.app = app
     consumer.strategies = {"odd": Mock(side_effect=TypeError("odd")), "cut off": Mock(side_effect=BrokerGone)}
     consumer.connection_errors = (BrokerGone,)
     consumer.on_task_message = set()

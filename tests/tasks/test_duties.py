@@ -17,6 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
+from tasks import app
 from tasks.failures import MOST_KEYS, Failures
 from tasks.leader import duties
 from tasks.leader.duties import Duties, Duty
@@ -30,7 +31,8 @@ from tracking.db import Database
 from tracking.settings import Settings
 
 HANGING = threading.Event()
-NAMES = [duty.name for duty in Leader(Mock(), threading.Event()).duties()]
+WORKER = Mock(app=app)
+NAMES = [duty.name for duty in Leader(WORKER, threading.Event()).duties()]
 FAULTS: dict[str, Callable[[], bool | None]] = {
     "is too slow": lambda: _raise(DBAPIError("SELECT secret", {}, errors.QueryCanceled())),
     "meets a row that cannot be read": lambda: _raise(DBAPIError("SELECT secret", {}, errors.DataException())),
@@ -57,7 +59,7 @@ def _all_but(broken: str, fault: Callable[[], bool | None], done: Counter[str]) 
     def fulfil(name: str) -> Callable[[], bool | None]:
         return fault if name == broken else lambda: done.update([name])
 
-    leader = Leader(Mock(), threading.Event())
+    leader = Leader(WORKER, threading.Event())
     return Duties([Duty(duty.name, min(duty.interval, 0.05), fulfil(duty.name)) for duty in leader.duties()], "w")
 
 
@@ -161,7 +163,7 @@ def test_a_row_that_cannot_be_released_costs_no_other_its_release(
     tracked.connection.execute(text(sql))
     try:
         with workplace(url, tmp_path), capture_logs() as logs:
-            upkeep._reap()
+            upkeep._reap(app.platform)
     finally:
         tracked.connection.execute(text("ALTER TABLE jobs DROP CONSTRAINT refuse"))
     assert tracked.get(released.id).status == "queued"
@@ -180,7 +182,7 @@ def test_a_lost_job_fails_together_with_the_call_of_its_errbacks(
     tracked.connection.execute(text("ALTER TABLE jobs ADD CONSTRAINT refuse CHECK (job_type <> 'noop')"))
     with workplace(url, tmp_path, CELERIAC_MAX_LOSSES="1"):
         try:
-            upkeep._reap()
+            upkeep._reap(app.platform)
         finally:
             tracked.connection.execute(text("ALTER TABLE jobs DROP CONSTRAINT refuse"))
     assert [(job.id, job.status) for job in tracked.all()] == [(lost.id, "running")]

@@ -14,6 +14,7 @@ import openpyxl
 import pytest
 from openpyxl.utils.escape import unescape
 
+from tasks import app
 from tasks.exports.cells import CellTooLong
 from tasks.exports.files import open_export
 from tasks.exports.formulas import original
@@ -108,7 +109,7 @@ def export(name: str, form: str, **filters: Any) -> Path:
 
 def file_of(result: Any) -> Path:
     """The file that a result speaks of."""
-    found = open_export(result["downloadUrl"].removeprefix("/v1/exports/"))
+    found = open_export(app.platform.settings.exports, result["downloadUrl"].removeprefix("/v1/exports/"))
     assert found is not None
     return found[1]
 

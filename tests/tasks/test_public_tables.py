@@ -25,6 +25,7 @@ from openpyxl.utils.escape import unescape
 from psycopg import sql
 from sqlalchemy import make_url
 
+from tasks import app
 from tasks.exports.files import open_export
 from tasks.exports.formulas import original
 from tasks.handlers.export_report import ExportReport, export_report
@@ -121,7 +122,7 @@ def _type(texts: Sequence[str | None]) -> str:
 def _export(name: str, form: str) -> Path:
     with acting_as("acme", "u1"):
         result = export_report(ExportReport.model_validate({"reportType": name, "format": form}))
-    found = open_export(result["downloadUrl"].removeprefix("/v1/exports/"))  # type: ignore[index]
+    found = open_export(app.platform.settings.exports, result["downloadUrl"].removeprefix("/v1/exports/"))  # type: ignore[index]
     assert found is not None
     return found[1]
 

@@ -329,16 +329,6 @@ def test_a_full_backlog_drops_the_write_instead_of_waiting(monkeypatch: pytest.M
     assert written == ["kept"]
 
 
-def test_a_forked_child_has_a_recorder_of_its_own() -> None:
-    """The parent's thread does not exist in it."""
-    parents = persistence.recorder()
-    assert persistence.recorder() is parents
-    child = os.fork()
-    if child == 0:
-        os._exit(0 if persistence.recorder() is not parents else 1)
-    assert os.waitpid(child, 0)[1] == 0
-
-
 def test_the_warning_names_the_job_that_waits(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the kind of error, but nothing of its text."""
     log = CapturingLogger()

@@ -103,13 +103,11 @@ def test_a_long_body_and_long_headers_are_cut(database: Database) -> None:
 
 
 @pytest.mark.parametrize(("waiting", "body"), [(0, b"x"), (setting_aside.BODIES_WAITING, None)])
-def test_bodies_are_not_kept_in_memory_without_end(
-    monkeypatch: pytest.MonkeyPatch, waiting: int, body: bytes | None
-) -> None:
+def test_bodies_are_not_kept_in_memory_without_end(waiting: int, body: bytes | None) -> None:
     """A flood while the database is away: of later letters the rest alone waits for it."""
-    monkeypatch.setattr(setting_aside, "recorder", lambda: SimpleNamespace(backlog=waiting))
+    platform: Any = SimpleNamespace(recorder=SimpleNamespace(backlog=waiting))
     message = SimpleNamespace(headers={}, delivery_info={}, body=b"x", content_type="text/x")
-    letter = setting_aside._letter(message, "unreadable", "worker-1")
+    letter = setting_aside._letter(platform, message, "unreadable", "worker-1")
     assert (letter.body, letter.size) == (body, 1)
 
 

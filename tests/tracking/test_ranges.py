@@ -56,7 +56,7 @@ JOB = text(
 @pytest.fixture
 def older(database_url: str) -> Iterator[Database]:
     """A database of the version before."""
-    database = Database(database_url)
+    database = Database(database_url, settings())
     config = Config()
     config.set_main_option("script_location", SCRIPTS)
     with database.begin() as connection:

@@ -15,7 +15,7 @@ from datetime import timedelta
 from typing import Any, Self
 
 from tracking.schema import IN_FLIGHT
-from tracking.settings import settings
+from tracking.settings import Settings
 from tracking.sql import listed
 from tracking.states import WAITING
 
@@ -46,9 +46,9 @@ class Limits:
     lease_timeout: timedelta = timedelta(seconds=20)
 
     @classmethod
-    def configured(cls) -> Self:
+    def configured(cls, settings: Settings) -> Self:
         """What the settings say."""
-        return cls(settings().organization_limit, timedelta(seconds=settings().lease_timeout))
+        return cls(settings.organization_limit, timedelta(seconds=settings.lease_timeout))
 
     @property
     def parameters(self) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def test_processing_counts_and_keeps_the_good_records(source: str, form: str, pl
 def test_processing_an_export_without_records_makes_an_empty_one(place: Path, database: Database) -> None:
     """Its json cannot even say which columns it has."""
     job_id = add_job(database, "acme")
-    with drafting(job_id, 1, "json") as draft:
+    with drafting(place, job_id, 1, "json") as draft:
         draft.file.write(b"[]\n")
         draft.publish()
     result = call(data_processing, ProcessData(export=draft.export.name, required=("x",), format="json"))

@@ -34,26 +34,26 @@ def test_what_a_killed_worker_left_is_removed_by_the_next_attempt(place: Path) -
     mine, other = uuid4(), uuid4()
     for job_id in (mine, other):
         (place / DRAFTS / f"{job_id}-1.csv.x").mkdir(parents=True)
-    with drafting(mine, 2, "csv"):
+    with drafting(place, mine, 2, "csv"):
         assert sorted(path.name for path in (place / DRAFTS).glob("*-1.csv.x")) == [f"{other}-1.csv.x"]
 
 
 def test_a_file_has_its_name_only_when_it_is_complete(place: Path) -> None:
     """Until it is published nobody can ask for it."""
     job_id = uuid4()
-    with drafting(job_id, 1, "csv") as draft:
+    with drafting(place, job_id, 1, "csv") as draft:
         draft.file.write(b"x")
         draft.finish()
-        assert open_export(f"{job_id}-1.csv") is None
+        assert open_export(place, f"{job_id}-1.csv") is None
         assert draft.publish() == 1
-    assert open_export(f"{job_id}-1.csv") == (job_id, place / f"{job_id}-1.csv")
+    assert open_export(place, f"{job_id}-1.csv") == (job_id, place / f"{job_id}-1.csv")
 
 
 def test_a_later_attempt_replaces_the_file_of_an_earlier_one(place: Path) -> None:
     """A worker may die between publishing and telling; its file is nobody's result."""
     job_id = uuid4()
     for attempt in (1, 2):
-        with drafting(job_id, attempt, "csv") as draft:
+        with drafting(place, job_id, attempt, "csv") as draft:
             draft.publish()
     assert everything_in(place) == [f"{job_id}-2.csv"]
 
@@ -85,11 +85,11 @@ HOSTILE_NAMES = [
 def test_only_the_servers_own_names_lead_to_a_file(name: str, place: Path) -> None:
     """No path, no other spelling, nothing beside the exports."""
     job_id = uuid4()
-    with drafting(job_id, 1, "csv") as draft:
+    with drafting(place, job_id, 1, "csv") as draft:
         draft.publish()
     (place.parent / "secret").write_text("secret")
-    assert open_export(f"{job_id}-1.csv") is not None
-    assert open_export(name.format(id=job_id)) is None
+    assert open_export(place, f"{job_id}-1.csv") is not None
+    assert open_export(place, name.format(id=job_id)) is None
 
 
 def test_a_link_is_not_an_export(place: Path, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_link_is_not_an_export(place: Path, tmp_path: Path) -> None:
     link, directory = uuid4(), uuid4()
     (place / f"{link}-1.csv").symlink_to(tmp_path / "numbers.sql")
     (place / f"{directory}-1.csv").mkdir()
-    assert [open_export(f"{name}-1.csv") for name in (link, directory, uuid4())] == [None, None, None]
+    assert [open_export(place, f"{name}-1.csv") for name in (link, directory, uuid4())] == [None, None, None]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_only_the_accepted_file_of_ones_own_job_is_found(
 ) -> None:
     """Another organization's is as if it were not there; so is what a failed or overtaken attempt left."""
     job_id = add_job(database, organization, outcome=outcome)
-    with drafting(job_id, attempt, "csv") as draft:
+    with drafting(place, job_id, attempt, "csv") as draft:
         draft.publish()
     with pytest.raises(ExportNotFound):
-        export_of("acme", f"{job_id}-{attempt}.csv")
+        export_of(database, place, "acme", f"{job_id}-{attempt}.csv")

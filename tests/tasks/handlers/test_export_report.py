@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from tasks import app
 from tasks.catalog import handler
 from tasks.exports.files import DRAFTS
 from tasks.exports.formats import FORMATS
@@ -128,7 +129,7 @@ def test_the_six_steps_reach_their_percentages(place: Path, monkeypatch: pytest.
     steps = [(item["current_step"], item["total_steps"], item["message"]) for item in news if "current_step" in item]
     names = ("Validate", "Query", "Process", "Format", "Generate", "Finalize")
     assert steps == [(number, 6, name) for number, name in enumerate(names, start=1)]
-    assert handler("export_report").steps == names
+    assert handler(app, "export_report").steps == names
     following = [*news[1:], {"current_step": 7}]
     ends = [item["percent"] for item, after in zip(news, following, strict=True) if "current_step" in after]
     assert ends == [20, 40, 60, 80, 95, 99]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from unittest.mock import Mock, patch
+from unittest.mock import Mock
 from uuid import UUID
 
 import pytest
 
-from tasks.broker import admitting
-from tasks.worker import upkeep
 from tasks.worker.upkeep import Sending
 from tests.holding import GLOBEX, Platform
 from tests.tracked import HOUR, Tracked, ids, wish
@@ -120,11 +118,10 @@ def test_what_was_never_sent_is_sent_although_others_are_due(free: Platform, tra
     tracked.make_due(due)
     tracked.pass_a_minute(lost)
     sent: list[UUID] = []
-    with free.configured(), patch.object(upkeep, "database", lambda: pool):
-        sending = Sending(Mock())
-        sending._publisher = Mock()
-        sent += ids(admitting.due())
-        assert not sending.unsent()
+    sending = Sending(Mock(database=pool))
+    sending._publisher = Mock()
+    sent += ids(free.admission.due())
+    assert not sending.unsent()
     assert [*sent, *ids(sending._publisher.dispatch.call_args.args[0])] == [due.id, lost.id]
 
 

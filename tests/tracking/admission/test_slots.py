@@ -20,6 +20,7 @@ from tracking import jobs, workers
 from tracking.admission import holds, line
 from tracking.db import Database
 from tracking.models import JobRecord, Refusal
+from tracking.settings import settings
 
 # slots
 
@@ -52,7 +53,7 @@ def watching(two: Platform, pool: Database) -> Iterator[list[int]]:
 def test_a_hundred_submits_at_once_take_five_slots(pool: Database, tracked: Tracked) -> None:
     """At no instant more; the others are in line."""
     five = limited(pool, tracked, 5)
-    large = Database(pool.engine.url.render_as_string(hide_password=False), pool_size=20)
+    large = Database(pool.engine.url.render_as_string(hide_password=False), settings(), pool_size=20)
     with watching(five, pool) as seen, ThreadPoolExecutor(20) as threads:
         list(threads.map(lambda _: replace(five, pool=large).submit(), range(100)))
     large.close()

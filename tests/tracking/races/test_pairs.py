@@ -33,6 +33,7 @@ from tracking.admission.rule import UNLIMITED
 from tracking.db import Database
 from tracking.errors import IdempotencyConflict, IllegalMove
 from tracking.models import Attempt, Cancelled, Fence, JobRecord, Refusal, Submitted
+from tracking.settings import settings
 from tracking.states import FINISHED, Status
 
 
@@ -111,7 +112,7 @@ def test_retry_against_retry(racers: Racers, tracked: Tracked) -> None:
 def test_fifty_retries_at_once(pool: Database, tracked: Tracked) -> None:
     """Still one."""
     job = tracked.put_into("cancelled")
-    large = Database(pool.engine.url.render_as_string(hide_password=False), pool_size=50)
+    large = Database(pool.engine.url.render_as_string(hide_password=False), settings(), pool_size=50)
     with ThreadPoolExecutor(50) as threads:
         answers = Racers(large, threads).race(*[retry(job)] * 50)
     large.close()

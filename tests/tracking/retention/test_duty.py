@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -11,35 +12,29 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from celeriac.commands.cli import command
-from tasks.leader import pruning
+from tasks import app
+from tasks.leader.pruning import Pruning
 from tests.aged import DAY, ENDS, aged
+from tests.handling import workplace
 from tests.tracked import SITUATIONS, Tracked
 from tracking import retention
-from tracking.db import Database, database
+from tracking.db import Database
 from tracking.retention import Policy, Pruned
-from tracking.settings import settings
 
 
 @pytest.fixture
-def configured(pool: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def configured(pool: Database, tmp_path: Path) -> Iterator[None]:
     """Platform code works on the database of this module."""
-    database.cache_clear()
-    settings.cache_clear()
-    monkeypatch.setenv("DATABASE_URL", pool.engine.url.render_as_string(hide_password=False))
-    yield
-    database().close()
-    monkeypatch.undo()
-    database.cache_clear()
-    settings.cache_clear()
+    with workplace(pool.engine.url.render_as_string(hide_password=False), tmp_path):
+        yield
 
 
 @pytest.mark.usefixtures("configured")
-def test_the_leader_removes_a_batch_at_a_turn(tracked: Tracked, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_leader_removes_a_batch_at_a_turn(tracked: Tracked) -> None:
     """And the next one at the next turn, until nothing is old."""
-    monkeypatch.setattr(pruning, "BATCH", 2)
     for _ in range(5):
         aged(tracked, "succeeded", 31 * DAY)
-    leader = pruning.Pruning()
+    leader = Pruning(app.platform, batch=2)
     left = [(leader.jobs(), len(tracked.all())) for _ in range(3)]
     assert left == [(True, 3), (True, 1), (False, 0)]
 
@@ -57,7 +52,7 @@ def test_the_leader_tries_fewer_when_many_take_too_long(tracked: Tracked, monkey
         return Pruned({}, 0, 0, more=len(sizes) < 5)
 
     monkeypatch.setattr(retention, "prune", slow)
-    leader = pruning.Pruning()
+    leader = Pruning(app.platform)
     for _ in range(6):
         with suppress(SQLAlchemyError):
             leader.jobs()

@@ -1,0 +1,114 @@
+"""Writing how an attempt ended: the outcome, and what follows from it, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import structlog
+from celery.exceptions import SoftTimeLimitExceeded
+
+from tasks import submission
+from tasks.attempt.outcomes import End
+from tasks.attempt.succession import Succession
+from tasks.current import Running
+from tasks.persistence import DatabaseAway, persist
+from tasks.platform import Platform
+from tasks.refusals import instead_of
+from tracking import groups, jobs
+from tracking.admission import circuits
+from tracking.crashpoints import FINISHED, SETTLED, crash_point
+from tracking.models import Fence, JobRecord, Outcome, Settled
+
+log = structlog.get_logger(__name__)
+
+# What an outcome has led to: where its job is now, and the jobs that were accepted with it.
+Accepted = tuple[Settled, list[JobRecord]]
+
+
+def accept(platform: Platform, now: Running, end: End) -> None:
+    """Write how an attempt ended, and what follows from it, then send that.
+
+    Raises DatabaseAway when the database cannot be reached for an hour.
+    """
+    end = end.with_news(now.reporter.close())
+    outcome, job_id = end.outcome, str(now.attempt.job_id)
+    crash_point(FINISHED)
+    accepted = written(platform, outcome, lambda: _accepted(platform, end))
+    crash_point(SETTLED)
+    now.settled = True
+    if accepted is None:
+        persist(lambda: stopped(platform, outcome.fence, outcome.actor, end.how), job_id=job_id)
+        log.warning("outcome.refused", outcome=outcome.kind, how=end.how)
+        platform.dispatcher.follow(now.attempt.job_id, now.attempt.owner.organization_id)
+        return
+    settled, successors = accepted
+    log.info("job.ended", status=str(settled.status))
+    for successor in successors:
+        submission.dispatch(platform, successor)
+    follow(platform, [settled])
+    if outcome.kind in ("failed", "retry"):
+        handler = platform.app.tasks[now.attempt.job_type]
+        persist(lambda: trip(platform, handler, settled.job_id), job_id=job_id)
+
+
+def written(platform: Platform, outcome: Outcome, write: Callable[[], Accepted | None]) -> Accepted | None:
+    """What `write` makes of an outcome; when the database refuses that for good, the attempt fails with the reason."""
+    job_id = str(outcome.fence.job_id)
+    try:
+        return persist(write, job_id=job_id)
+    except (DatabaseAway, SoftTimeLimitExceeded):
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is: without an outcome the job would run for ever
+        instead = instead_of(outcome, error)
+        log.error("outcome.unwritable", job_id=job_id, outcome=outcome.kind, error=type(error).__name__)  # noqa: TRY400 - no payloads in the log
+        return persist(lambda: accept_alone(platform, instead), job_id=job_id)
+
+
+def accept_alone(platform: Platform, outcome: Outcome) -> Accepted | None:
+    """Write an outcome without what would follow from it; None when nobody expects it any more."""
+    with platform.database.autocommit() as connection:
+        settled = jobs.settle(connection, [outcome], max_losses=platform.settings.max_losses)
+    return (settled[0], []) if settled else None
+
+
+def stopped(platform: Platform, fence: Fence, actor: str, how: str) -> bool:
+    """Record that the body of a cancelled job is over. False when nobody waits for that."""
+    with platform.database.autocommit() as connection:
+        return jobs.stopped(connection, fence, actor=actor, how=how)
+
+
+def follow(platform: Platform, settled: Iterable[Settled]) -> None:
+    """Have sent what waited for these ends."""
+    for each in settled:
+        if each.is_awaited or each.is_followed:
+            platform.dispatcher.follow(each.job_id, each.organization_id)
+
+
+def trip(platform: Platform, handler: Any, job_id: UUID) -> None:
+    """Open the circuit of a job whose attempt has failed, if that was one too many in a row."""
+    if handler.circuit_failures <= 0:
+        return
+    pause = timedelta(seconds=handler.circuit_pause)
+    with platform.database.autocommit() as connection:
+        opened = circuits.trip(connection, job_id, failures=handler.circuit_failures, pause=pause)
+    if opened is not None:
+        log.error("circuit.opened", job_type=opened.job_type, organization=opened.organization_id)
+
+
+def _accepted(platform: Platform, end: End) -> Accepted | None:
+    """The outcome, and what follows from it, in one transaction; None when nobody expects it any more."""
+    if not end.may_be_followed:
+        return accept_alone(platform, end.outcome)
+    with platform.database.begin() as connection:
+        if end.request.chord and end.group_id:
+            groups.lock(connection, end.group_id)
+        settled = jobs.settle(connection, [end.outcome], max_losses=platform.settings.max_losses)
+        if not settled:
+            return None
+        followers = Succession(platform, connection).follow(end, settled[0])
+    is_left = settled[0].is_followed and not (end.request.chain or end.request.chord)
+    return replace(settled[0], is_followed=is_left), followers

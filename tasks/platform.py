@@ -1,0 +1,94 @@
+"""What the parts of an app share in a process: its settings, its database, and those who send and write for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
+
+from tasks.broker.admitting import Admission
+from tasks.broker.dispatcher import Dispatcher
+from tasks.persistence import Recorder
+from tracking.admission.rule import Limits
+from tracking.db import Database
+from tracking.settings import Settings
+
+if TYPE_CHECKING:
+    from tasks.app import JobApp
+
+Made = TypeVar("Made")
+
+
+class OfProcess(Generic[Made]):
+    """What each process makes for itself at its first use: a forked child has neither the threads nor the connections.
+
+    No lock: one that another thread holds while the process forks would stay locked in the child.
+    """
+
+    def __init__(self, make: Callable[[Any], Made]) -> None:
+        self._make = make
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = f"{name} of"
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+
+    @overload
+    def __get__(self, instance: object, owner: type) -> Made: ...
+
+    def __get__(self, instance: object | None, owner: type) -> Self | Made:
+        """The one of this process."""
+        if instance is None:
+            return self
+        made = self.made_for(instance)
+        if made is None:
+            made = self._make(instance)
+            vars(instance)[self._name] = (os.getpid(), made)
+        return made
+
+    def made_for(self, instance: object) -> Made | None:
+        """The one of this process, if it was used."""
+        process, made = vars(instance).get(self._name, (0, None))
+        return made if process == os.getpid() else None
+
+
+@dataclass(frozen=True, eq=False)
+class Platform:
+    """What an app works with. Nothing is connected before it is used; several, each with its app, do not meet."""
+
+    app: JobApp
+    settings: Settings
+
+    @cached_property
+    def database(self) -> Database:
+        """The tracking database. Raises ConfigurationError when the settings name none."""
+        return Database(self.settings.database, self.settings)
+
+    @cached_property
+    def limits(self) -> Limits:
+        return Limits.configured(self.settings)
+
+    @cached_property
+    def admission(self) -> Admission:
+        return Admission(self.database, self.limits)
+
+    @OfProcess
+    def dispatcher(self) -> Dispatcher:
+        """Who sends what this process submits."""
+        return Dispatcher(self)
+
+    @OfProcess
+    def recorder(self) -> Recorder:
+        """Who writes for the event loop of a worker's main process."""
+        return Recorder()
+
+    def close(self, timeout: float) -> None:
+        """Send what is left, for `timeout` seconds at most, and close the connections, as far as there are any."""
+        dispatcher = type(self).dispatcher.made_for(self)
+        if dispatcher is not None:
+            dispatcher.close(timeout)
+        if "database" in vars(self):
+            self.database.close()
