@@ -27,7 +27,7 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo up test check format bench chaos sql lock clean
+.PHONY: help setup demo up test check format bench scale chaos sql lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,9 @@ format: $(READY) ## Format the code and fix what can be fixed safely
 
 bench: $(READY) ## Measure Celeriac against bare Celery
 	.venv/bin/python -m bench $(ARGS)
+
+scale: $(READY) ## Measure reads, tenants beside each other and the leader's duties on 300,000 jobs of 1,000 organizations
+	.venv/bin/python -m bench.scale $(ARGS)
 
 chaos: $(READY) ## Break servers and processes under load for 3 minutes (CHAOS_MINUTES), and check every promise
 	.venv/bin/python -m bench.chaos $(ARGS)

@@ -53,7 +53,7 @@ def main(
     settings = {"jobs": jobs, "rounds": rounds, "samples": samples, "log_level": log_level, "arguments": _arguments()}
     report = Report(settings, machine_facts())
     try:
-        with private_servers() as servers, _progress(console) as progress:
+        with private_servers() as servers, progress_bars(console) as progress:
             report.servers["PostgreSQL"] = postgres_version(servers)
             for broker in _brokers(names, servers, report):
                 report.rounds[broker.name] = [
@@ -96,7 +96,7 @@ def _brokers(names: tuple[str, ...], servers: Servers, report: Report) -> Iterat
 
 
 @contextmanager
-def _progress(console: Console) -> Iterator[Callable[[str, int], Callable[[int], None]]]:
+def progress_bars(console: Console) -> Iterator[Callable[[str, int], Callable[[int], None]]]:
     """Shows one bar for what is measured now; its value is called with a description and a total for each new bar."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, refresh_per_second=2) as bars:

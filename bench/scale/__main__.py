@@ -1,0 +1,118 @@
+"""`python -m bench.scale`: fill a database, measure what grows with it, and say what is over its limit."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import text
+
+from bench.__main__ import progress_bars
+from bench.latency import percentile
+from bench.scale import duties
+from bench.scale.fill import Size, fill
+from bench.scale.reads import ROUTES, Answers, serving
+from bench.servers import private_servers
+from tracking.db import Database
+from tracking.errors import ConfigurationError
+from tracking.exits import Exit, StartError
+from tracking.settings import settings
+
+# Milliseconds, on a quiet machine of two processors.
+READ_LIMIT = 25.0  # median, alone
+BESIDE_LIMIT = 100.0  # p99, beside another tenant
+DUTY_LIMIT = 50.0  # median
+BYTES_LIMIT = 2400  # of a finished job and its history, with their indexes
+
+SIZE = """
+    SELECT pg_total_relation_size('jobs') AS jobs, pg_indexes_size('jobs') AS jobs_indexes,
+           pg_total_relation_size('history') AS history, pg_indexes_size('history') AS history_indexes"""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One measure against its limit; `failures` by status, of a read."""
+
+    what: str
+    value: float
+    unit: str
+    limit: float
+    failures: Mapping[int, int]
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether somebody was refused what is theirs; a limit that is missed may be the machine's fault."""
+        return any(status >= 500 for status in self.failures)
+
+
+@click.command()
+@click.option("--jobs", default=300_000, show_default=True, type=click.IntRange(1000), help="Finished jobs.")
+@click.option("--organizations", default=1000, show_default=True, type=click.IntRange(10))
+@click.option("--samples", default=15, show_default=True, type=click.IntRange(3), help="Of each read.")
+@click.option(
+    "--seconds", default=10.0, show_default=True, type=click.FloatRange(1), help="Of one tenant beside another."
+)
+@click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all measurements.")
+def main(*, jobs: int, organizations: int, samples: int, seconds: float, json_file: Path | None) -> None:
+    """Measure reads, tenants beside each other and the leader's duties on a large database.
+
+    PostgreSQL and Valkey are started for the run alone. Ends with 1 when a tenant was answered with a server error
+    because of another one's reads.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: whatever was started is ended
+    console = Console()
+    size = Size(jobs, organizations)
+    try:
+        lines = list(_measure(console, size, samples, seconds))
+    except (StartError, ConfigurationError, AssertionError) as error:
+        raise click.ClickException(str(error)) from None
+    console.print(_table(size, lines))
+    if json_file:
+        json_file.write_text(json.dumps([{**vars(line)} for line in lines], indent=2) + "\n")
+    sys.exit(Exit.FAILED if any(line.is_broken for line in lines) else Exit.FINE)
+
+
+def _measure(console: Console, size: Size, samples: int, seconds: float) -> Iterator[Line]:
+    with private_servers() as servers, progress_bars(console) as progress:
+        database = Database(servers.tracked_url, settings().model_copy(update={"statement_timeout": 600}))
+        fill(database, size, progress("Fill", size.jobs))
+        yield from _sizes(database, size)
+        for name, spent in duties.measure(database, progress("Duties of the leader", len(duties.looks()))).items():
+            yield Line(f"duty: {name}", spent, "ms", DUTY_LIMIT, {})
+        with serving(servers, database) as api:
+            for name, found in api.alone(samples, progress("Reads", len(ROUTES))).items():
+                yield _read(name, found, 50, READ_LIMIT)
+            progress("One tenant beside another", 1)
+            for name, found in api.beside(seconds).items():
+                yield _read(f"beside another tenant's worst: {name}", found, 99, BESIDE_LIMIT)
+        database.close()
+
+
+def _read(name: str, found: Answers, percent: int, limit: float) -> Line:
+    return Line(f"{name}, p{percent}", percentile(found.milliseconds, percent), "ms", limit, found.failures)
+
+
+def _sizes(database: Database, size: Size) -> Iterator[Line]:
+    with database.autocommit() as connection:
+        row = connection.execute(text(SIZE)).one()
+    yield Line("a finished job with its history", (row.jobs + row.history) / size.jobs, "bytes", BYTES_LIMIT, {})
+
+
+def _table(size: Size, lines: list[Line]) -> Table:
+    table = Table("measure", "", "limit", "", title=f"{size.jobs:,} jobs of {size.organizations:,} organizations")
+    for line in lines:
+        failures = ", ".join(f"{count} x {status}" for status, count in line.failures.items())
+        verdict = failures or ("" if line.value <= line.limit else "over")
+        table.add_row(line.what, f"{line.value:,.1f} {line.unit}", f"{line.limit:,.0f}", verdict)
+    return table
+
+
+if __name__ == "__main__":
+    main(prog_name="python -m bench.scale")

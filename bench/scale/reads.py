@@ -1,0 +1,168 @@
+"""How long each read of the API takes, alone and beside another tenant who reads the worst."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+import jwt
+from sqlalchemy import text
+
+from bench.launch import program, say_nothing
+from bench.scale.fill import LARGE, SMALL
+from bench.servers import Servers
+from celeriac.embedded.supervisor import Supervisor
+from celeriac.preconditions import listen
+from tracking.db import Database
+
+ANSWER = 30.0  # seconds that any answer may take here
+NOISY = 12  # clients of the tenant who reads the worst
+QUIET = 2  # clients of the other one
+
+# What a page, a poller or an operator asks for; `{last}`, `{first}`: of the large organization's line.
+ROUTES = {
+    "status": "/v1/jobs/{last}/status",
+    "job with its history": "/v1/jobs/{last}?include=attempts,history",
+    "list, page 1 with its total": "/v1/jobs",
+    "list, page 100": "/v1/jobs?page=100",
+    "list by cursor": "/v1/jobs?cursor=",
+    "list of failed": "/v1/jobs?status=failed",
+    "list of a type that failed": "/v1/jobs?status=failed&jobType=type-1",
+    "list of a project": "/v1/jobs?projectId=project-3",
+    "list of a user": "/v1/jobs?userId=user-3",
+    "list of a day": "/v1/jobs?createdFrom={day}&createdTo={today}",
+    "search": "/v1/jobs?q=zzz",
+    "recent": "/v1/jobs/recent",
+    "stats of an hour": "/v1/jobs/stats",
+    "stats of a day": "/v1/jobs/stats?window=P1D",
+    "history": "/v1/jobs/history",
+    "history of failed": "/v1/jobs/history?status=failed",
+    "explain, last in line": "/v1/jobs/{last}/explain",
+    "organization": "/v1/organization",
+}
+WORST = ("search", "list of failed", "list, page 1 with its total", "recent", "stats of a day")
+
+
+@dataclass
+class Answers:
+    """Milliseconds of the answers to one question, and the statuses of those that were none."""
+
+    milliseconds: list[float] = field(default_factory=list)
+    failures: dict[int, int] = field(default_factory=dict)
+
+    def ask(self, client: httpx.Client, path: str) -> None:
+        """Ask once."""
+        began = time.perf_counter()
+        response = client.get(path)
+        self.milliseconds.append(1000 * (time.perf_counter() - began))
+        if response.status_code != httpx.codes.OK:
+            self.failures[response.status_code] = self.failures.get(response.status_code, 0) + 1
+
+
+class Api:
+    """The API of a filled database; `paths` are ROUTES with their values."""
+
+    def __init__(self, url: str, secret: str, values: Mapping[str, str]) -> None:
+        self._url = url
+        self._secret = secret
+        self.paths = {name: path.format(**values) for name, path in ROUTES.items()}
+
+    def client(self, organization: str) -> httpx.Client:
+        """One who sees all of an organization."""
+        now = int(time.time())
+        claims: dict[str, Any] = {
+            "sub": "user-1",
+            "org": organization,
+            "permissions": ["jobs.view_jobs", "jobs.view_all", "jobs.manage_jobs"],
+            "iat": now,
+            "exp": now + 3600,
+            "iss": "celeriac",
+            "aud": "celeriac",
+        }
+        rights = {"Authorization": f"Bearer {jwt.encode(claims, self._secret, algorithm='HS256')}"}
+        return httpx.Client(base_url=self._url, headers=rights, timeout=ANSWER)
+
+    def alone(self, samples: int, show: Callable[[int], None]) -> dict[str, Answers]:
+        """Each route for the large organization, one question after the other."""
+        found = {}
+        with self.client(LARGE) as client:
+            for done, (name, path) in enumerate(self.paths.items()):
+                found[name] = Answers()
+                client.get(path)
+                for _ in range(samples):
+                    found[name].ask(client, path)
+                show(done + 1)
+        return found
+
+    def beside(self, seconds: float) -> dict[str, Answers]:
+        """The statuses, lists and stats of a small organization while the large one reads the worst."""
+        asked = ("list by cursor", "stats of an hour", "recent")
+        found = {name: Answers() for name in asked}
+        end = time.monotonic() + seconds
+        noise = [threading.Thread(target=self._disturb, args=(number, end)) for number in range(NOISY)]
+        quiet = [threading.Thread(target=self._keep_asking, args=(found, end)) for _ in range(QUIET)]
+        for thread in (*noise, *quiet):
+            thread.start()
+        for thread in (*noise, *quiet):
+            thread.join()
+        return found
+
+    def _disturb(self, number: int, end: float) -> None:
+        path = self.paths[WORST[number % len(WORST)]]
+        with self.client(LARGE) as client:
+            while time.monotonic() < end:
+                if client.get(path).status_code != httpx.codes.OK:
+                    time.sleep(0.05)  # an impatient client, not a flood
+
+    def _keep_asking(self, found: Mapping[str, Answers], end: float) -> None:
+        with self.client(SMALL) as client:
+            while time.monotonic() < end:
+                for name, answers in found.items():
+                    answers.ask(client, self.paths[name])
+
+
+@contextmanager
+def serving(servers: Servers, database: Database) -> Iterator[Api]:
+    """One API process on the filled database."""
+    secret = secrets.token_urlsafe(48)
+    environment = {
+        "DATABASE_URL": servers.tracked_url,
+        "BROKER_URL": servers.valkey.url,
+        "CELERIAC_DATA_DIR": str(servers.directory),
+        "CELERIAC_LOG_LEVEL": "WARNING",
+        "CELERIAC_JWT_SECRET": secret,
+    }
+    with listen("127.0.0.1", 0) as listener, Supervisor(show=say_nothing) as supervisor:
+        port, descriptor = listener.getsockname()[1], listener.fileno()
+        url = f"http://127.0.0.1:{port}"
+        command = [sys.executable, "-m", "celeriac", "api", "--fd", str(descriptor)]
+        log = servers.directory / "scale-api.log"
+        supervisor.start(program("api", command, environment, log, ready=lambda _: _is_ready(url), keep=[descriptor]))
+        yield Api(url, secret, _values(database))
+
+
+def _values(database: Database) -> dict[str, str]:
+    with database.autocommit() as connection:
+        row = connection.execute(text(LAST_IN_LINE), {"organization": LARGE}).one()
+    return {"last": str(row.id), "day": row.day, "today": row.today}
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return bool(httpx.get(f"{url}/readyz").json()["checks"]["database"] == "ok")
+    except httpx.TransportError:  # not yet serving
+        return False
+
+
+LAST_IN_LINE = """
+    SELECT id, to_char(now() AT TIME ZONE 'UTC' - interval '1 day', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS day,
+           to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS today
+    FROM jobs WHERE organization_id = :organization AND hold = 'organization_limit'
+    ORDER BY priority, created_at DESC, id DESC LIMIT 1"""
