@@ -41,13 +41,13 @@ def docker_instructions(name: str) -> list[str]:
 
 
 def test_the_services_are_the_production_shape() -> None:
-    """PostgreSQL, RabbitMQ, one migration, the API, two workers, Flower, and nothing else."""
+    """compose.yaml has PostgreSQL, RabbitMQ, one migration, the API, two workers and Flower, and no other service."""
     assert set(SERVICES) == {"database", "broker", "migrate", "api", *WORKERS, "flower"}
 
 
 @pytest.mark.parametrize("name", LONG_RUNNING)
 def test_every_long_running_service_has_a_health_check_with_a_deadline(name: str) -> None:
-    """A service that hangs is found unhealthy."""
+    """Every long-running service of compose.yaml has a health check with a deadline."""
     check = SERVICES[name]["healthcheck"]
     assert check["test"][0] in ("CMD", "CMD-SHELL")
     assert {"interval", "timeout", "retries", "start_period"} <= check.keys()
@@ -55,18 +55,18 @@ def test_every_long_running_service_has_a_health_check_with_a_deadline(name: str
 
 @pytest.mark.parametrize("name", LONG_RUNNING)
 def test_every_long_running_service_comes_back_after_a_crash(name: str) -> None:
-    """Compose restarts it, unless somebody stopped it."""
+    """Every long-running service restarts after a crash, unless somebody stopped it."""
     assert SERVICES[name]["restart"] == "unless-stopped"
 
 
 def test_the_migration_runs_once() -> None:
-    """`no` is quoted: bare, YAML reads it as false."""
+    """The migration's service has the restart policy `no`, quoted for YAML."""
     assert SERVICES["migrate"]["restart"] == "no"
 
 
 @pytest.mark.parametrize("name", ["api", *WORKERS, "flower"])
 def test_what_uses_the_tables_waits_for_the_migration_and_the_servers(name: str) -> None:
-    """No service of ours starts on an old schema or without its servers."""
+    """Services that use the tables wait for the migration and for their servers."""
     assert SERVICES[name]["depends_on"] == {
         "database": {"condition": "service_healthy"},
         "broker": {"condition": "service_healthy"},
@@ -75,20 +75,20 @@ def test_what_uses_the_tables_waits_for_the_migration_and_the_servers(name: str)
 
 
 def test_the_two_workers_serve_one_queue_each() -> None:
-    """Long maintenance never delays the work of users."""
+    """The two workers of compose.yaml serve one queue each."""
     queues = [SERVICES[name]["command"][SERVICES[name]["command"].index("--queues") + 1] for name in WORKERS]
     assert queues == ["default", "maintenance"]
 
 
 @pytest.mark.parametrize("name", WORKERS)
 def test_a_worker_may_finish_its_jobs_before_it_is_killed(name: str) -> None:
-    """More than Docker's ten seconds."""
+    """The workers of compose.yaml may take longer than Docker's ten seconds to stop."""
     assert SERVICES[name]["stop_grace_period"] == "5m"
 
 
 @pytest.mark.parametrize("name", [name for name in OURS if SERVICES[name]["command"][0] == "celeriac"])
 def test_every_command_is_one_that_celeriac_has(name: str) -> None:
-    """The subcommand exists and accepts the options that compose.yaml gives it."""
+    """Every command of compose.yaml exists and takes its options."""
     subcommand, *arguments = SERVICES[name]["command"][1:]
     with command.commands[subcommand].make_context(subcommand, arguments):
         pass
@@ -96,13 +96,13 @@ def test_every_command_is_one_that_celeriac_has(name: str) -> None:
 
 @pytest.mark.parametrize("name", WORKERS)
 def test_the_health_check_asks_the_worker_of_its_own_host(name: str) -> None:
-    """A worker's name is new at each start but for the host, which is the container; two of them share no host."""
+    """A worker's health check asks by a pattern with its own host."""
     assert '"*@{socket.gethostname()}"' in SERVICES[name]["healthcheck"]["test"][-1]
     assert '"matcher": "glob"' in SERVICES[name]["healthcheck"]["test"][-1]
 
 
 def test_a_worker_answers_what_the_health_check_asks(running: Platform) -> None:
-    """On both brokers: `broadcast` with a pattern is Celery's own, and documented nowhere."""
+    """A worker answers the health check's pattern on both brokers."""
     code = SERVICES[WORKERS[0]]["healthcheck"]["test"][-1].replace("timeout=5", "timeout=2")
     ask = "try: exec(code)\nexcept SystemExit as end: print(bool(end.code))"
     for host, fails in ((running.directory.name, "False"), ("elsewhere", "True")):
@@ -112,14 +112,14 @@ def test_a_worker_answers_what_the_health_check_asks(running: Platform) -> None:
 
 @pytest.mark.parametrize("name", LONG_RUNNING)
 def test_health_checks_in_python_are_python(name: str) -> None:
-    """A slip of the pen would make the service unhealthy for ever."""
+    """The health checks of compose.yaml that are Python can be parsed."""
     test = SERVICES[name]["healthcheck"]["test"]
     if test[1:3] == ["python", "-c"]:
         compile(test[3], name, "exec")
 
 
 def test_secrets_are_required_from_outside() -> None:
-    """Each secret is a variable without a default, and compose refuses to start without it."""
+    """Each secret of compose.yaml is a variable without a default."""
     for secret in SECRETS:
         uses = re.findall(rf"\$\{{{secret}([^}}]*)\}}", TEXT)
         assert uses
@@ -127,7 +127,7 @@ def test_secrets_are_required_from_outside() -> None:
 
 
 def test_no_secret_stands_in_the_file() -> None:
-    """Whatever is named like a secret, and every password in a URL, is a variable."""
+    """No secret and no password of a URL stands in compose.yaml."""
     for name in SERVICES:
         for key, value in environment(name).items():
             if re.search(r"PASS|SECRET|AUTH|TOKEN", key):
@@ -156,43 +156,43 @@ def test_the_secrets_stay_out_of_git_and_of_the_image() -> None:
 
 
 def test_only_the_api_knows_the_key_of_its_tokens() -> None:
-    """A worker that is taken over cannot make tokens."""
+    """Of all services only the API has the key of the tokens."""
     assert [name for name in SERVICES if "CELERIAC_JWT_SECRET" in environment(name)] == ["api"]
 
 
 def test_flower_asks_for_a_password() -> None:
-    """Flower can end jobs and workers, so it never runs open."""
+    """Flower runs with a password."""
     assert environment("flower")["FLOWER_BASIC_AUTH"] == "${FLOWER_BASIC_AUTH:?see .env.example}"
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_every_setting_in_the_environment_is_one_that_exists(name: str) -> None:
-    """A misspelt CELERIAC_ variable would be ignored in silence."""
+    """Every CELERIAC_ variable of compose.yaml is a setting."""
     ours = {key.removeprefix("CELERIAC_").lower() for key in environment(name) if key.startswith("CELERIAC_")}
     assert ours <= Settings.model_fields.keys()
 
 
 def test_data_outlives_its_container() -> None:
-    """Database, broker and exports lie on named volumes, at the paths where the images keep them."""
+    """Database, broker and exports lie on named volumes, at the paths of their images."""
     assert set(COMPOSE["volumes"]) == {"database", "broker", "exports"}
     assert mounts("database") == {"database": "/var/lib/postgresql"}
     assert mounts("broker") == {"broker": "/var/lib/rabbitmq"}
 
 
 def test_the_broker_keeps_its_name() -> None:
-    """RabbitMQ keeps its data by host name; without a fixed one a new container would start empty."""
+    """RabbitMQ has a fixed host name, under which it keeps its data."""
     assert SERVICES["broker"]["hostname"] == "broker"
 
 
 @pytest.mark.parametrize("name", ["api", *WORKERS])
 def test_workers_write_exports_where_the_api_reads_them(name: str) -> None:
-    """The volume lies where the image's settings look for exports."""
+    """API and workers mount the volume of exports where the image's settings look for them."""
     (path,) = re.findall(r"CELERIAC_EXPORTS_DIR=(\S+)", " ".join(docker_instructions("ENV")))
     assert mounts(name) == {"exports": path}
 
 
 def test_the_broker_bears_jobs_that_run_for_hours() -> None:
-    """RabbitMQ waits a day for an acknowledgement, not its default half hour."""
+    """RabbitMQ of compose.yaml waits a day for an acknowledgement."""
     (config,) = SERVICES["broker"]["configs"]
     assert config["target"].startswith("/etc/rabbitmq/conf.d/")
     timeout = re.search(r"^consumer_timeout = (\d+)$", COMPOSE["configs"][config["source"]]["content"], re.MULTILINE)
@@ -202,19 +202,19 @@ def test_the_broker_bears_jobs_that_run_for_hours() -> None:
 
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_ports_are_published_on_loopback_only(name: str) -> None:
-    """Nothing is reachable from the network before somebody decides so."""
+    """compose.yaml publishes ports on loopback only."""
     assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", []))
 
 
 @pytest.mark.parametrize("name", ["database", "broker"])
 def test_servers_are_pinned_to_a_version(name: str) -> None:
-    """The tag names a version: `latest` would change the data's format one day."""
+    """The images of servers are pinned to a version."""
     assert re.fullmatch(r"\w+:\d[\w.-]*", SERVICES[name]["image"])
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_our_containers_have_no_more_rights_than_they_need(name: str) -> None:
-    """No capability, no new privilege, a read-only root, and somewhere to write temporary files."""
+    """Our containers have no capability, no new privileges and a read-only root."""
     service = SERVICES[name]
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
@@ -224,14 +224,14 @@ def test_our_containers_have_no_more_rights_than_they_need(name: str) -> None:
 
 @pytest.mark.parametrize("name", OURS)
 def test_our_services_are_built_from_the_dockerfile(name: str) -> None:
-    """One image, built from this directory."""
+    """Our services share one image, built from this directory."""
     assert SERVICES[name]["build"] == "."
     assert SERVICES[name]["image"] == "celeriac"
     assert (ROOT / "Dockerfile").is_file()
 
 
 def test_the_image_holds_the_locked_production_dependencies() -> None:
-    """The lock is copied in and installed with its hashes, from wheels alone."""
+    """The image installs the production lock with its hashes, from wheels alone."""
     assert "requirements/production.lock requirements/" in docker_instructions("COPY")
     installs = [line for line in docker_instructions("RUN") if "requirements/production.lock" in line]
     assert len(installs) == 1
@@ -240,7 +240,7 @@ def test_the_image_holds_the_locked_production_dependencies() -> None:
 
 
 def test_everything_that_the_image_copies_exists_and_is_let_in() -> None:
-    """A file that is missing, or that .dockerignore keeps out, would fail the build."""
+    """Every file that the image copies exists and is let in by .dockerignore."""
     rules = (ROOT / ".dockerignore").read_text().splitlines()
     for instruction in docker_instructions("COPY"):
         if instruction.startswith("--from="):
@@ -252,12 +252,12 @@ def test_everything_that_the_image_copies_exists_and_is_let_in() -> None:
 
 
 def test_the_image_runs_as_an_ordinary_user() -> None:
-    """The last USER is a number other than root's, so that an orchestrator can check it."""
+    """The last USER of the image is a number other than root's."""
     assert int(docker_instructions("USER")[-1]) > 0
 
 
 def test_both_stages_start_from_one_pinned_python() -> None:
-    """The environment is built by the Python that later runs it: a minor version on a named Debian release."""
+    """Both stages of the image start from one pinned Python."""
     (image,) = re.findall(r"PYTHON_IMAGE=(\S+)", (ROOT / "Dockerfile").read_text())
     assert re.fullmatch(r"python:3\.\d+(\.\d+)?-slim-[a-z]+", image)
     assert docker_instructions("FROM") == ["${PYTHON_IMAGE} AS build", "${PYTHON_IMAGE}"]

@@ -48,7 +48,7 @@ def ended(process: Process) -> int:
 
 
 def test_a_fork_has_what_a_start_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Environment, directory, arguments, session, process group, files and signals."""
+    """A fork has the environment, directory, arguments, session, files and signals of a start."""
     monkeypatch.chdir(tmp_path)
     assert ended(fork(SHOW, tmp_path / "shown", MINE="1")) == 0
     shown = json.loads((tmp_path / "shown").read_text())
@@ -63,13 +63,13 @@ def test_a_fork_has_what_a_start_has(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize(("code", "expected"), CODES.items())
 def test_a_fork_ends_as_the_interpreter_does(tmp_path: Path, code: str, expected: int) -> None:
-    """With its exit code or by its signal, and after its exit handlers."""
+    """A fork ends with its exit code or signal, after its exit handlers."""
     assert ended(fork(f"import atexit; atexit.register(print, 'the end'); {code}", tmp_path / "log")) == expected
     assert ("the end" in (tmp_path / "log").read_text()) == (expected not in (-signal.SIGKILL, -signal.SIGTERM))
 
 
 def test_settings_are_those_of_the_start(tmp_path: Path) -> None:
-    """Two forks of one server with two brokers."""
+    """Two forks of one server have settings of their own."""
     code = "from tasks import app; print(app.conf.broker_url)"
     for number in ("1", "2"):
         process = fork(code, tmp_path / number, BROKER_URL=f"redis://127.0.0.1:1/{number}", PATH=os.environ["PATH"])
@@ -78,14 +78,14 @@ def test_settings_are_those_of_the_start(tmp_path: Path) -> None:
 
 
 def test_a_fork_imports_from_where_a_start_does(tmp_path: Path) -> None:
-    """The directory of the code for `-c`, so that modules of the directory are found."""
+    """A fork of `-c` imports modules of its directory."""
     assert ended(fork("import sys; print(repr(sys.path[0]), sys.executable)", tmp_path / "log")) == 0
     assert (tmp_path / "log").read_text().split() == ["''", sys.executable]
 
 
 @pytest.mark.parametrize("command", [("-c", "import sys; print(sys.argv[1:])"), ("-m", "shown")])
 def test_a_fork_gets_its_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, str]) -> None:
-    """Code as well as a module of the directory."""
+    """A fork gets its arguments, for code and for a module."""
     (tmp_path / "shown.py").write_text("import sys; print(sys.argv[1:])")
     monkeypatch.chdir(tmp_path)
     assert python(*command, "one", "two").out == "['one', 'two']\n"

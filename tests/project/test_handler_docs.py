@@ -67,7 +67,7 @@ def place(database_url: str, database: Database, tmp_path: Path) -> Iterator[Pat
 def test_an_example_runs_and_gives_what_the_page_shows(
     job_type: str, payload: dict[str, Any], shown: dict[str, Any] | None, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same members, of the same types; the receiver of the webhook is the only one that is not real."""
+    """The examples of docs/handlers.md run and give results of the shown members and types."""
     monkeypatch.setattr("tasks.handlers.notification.deliver", lambda *_, **__: 204)
     task = handler(app, job_type)
     assert task.payload_model is not None
@@ -82,12 +82,12 @@ def test_an_example_runs_and_gives_what_the_page_shows(
 
 @pytest.mark.parametrize("block", blocks("handlers.md", "python"))
 def test_a_python_example_of_the_handlers_page_runs(block: str, place: Path) -> None:
-    """As it is."""
+    """A Python example of docs/handlers.md runs as it is."""
     exec(block, {})  # noqa: S102 - our own page
 
 
 def test_the_python_example_of_the_exports_page_submits_a_job(platform: Platform) -> None:
-    """For the organization and user that it names."""
+    """The Python example of docs/exports.md submits a job for the organization and user that it names."""
     platform.run(blocks("exports.md", "python")[0])
     (job,) = platform.jobs()
     assert (job.job_type, job.organization_id, job.user_id) == ("export_report", "acme", "u1")
@@ -95,7 +95,7 @@ def test_the_python_example_of_the_exports_page_submits_a_job(platform: Platform
 
 
 def test_the_page_lists_every_report_with_its_filters_and_columns(place: Path) -> None:
-    """As the files declare them, in their order."""
+    """docs/exports.md lists every report with its filters and columns, as its file declares them."""
     page = (DOCS / "exports.md").read_text()
     for name in ("jobs", "usage"):
         row = next(line for line in page.splitlines() if line.startswith(f"| `{name}`"))
@@ -107,7 +107,7 @@ def test_the_page_lists_every_report_with_its_filters_and_columns(place: Path) -
 
 
 def test_the_page_lists_every_permission_and_number_of_retries() -> None:
-    """As the handlers declare them."""
+    """docs/handlers.md lists every handler's permission and retries, as it declares them."""
     page = (DOCS / "handlers.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \| `([\w.]+)` \| `\w+` \|.*\((\d) times\)", page, re.MULTILINE)
     assert [row[0] for row in rows] == ["export_report", "data_processing", "notification", "cleanup", "sync"]
@@ -116,7 +116,7 @@ def test_the_page_lists_every_permission_and_number_of_retries() -> None:
 
 
 def test_the_page_names_every_monetary_word() -> None:
-    """Plurals are left to the reader."""
+    """docs/handlers.md names every monetary word, but for plurals."""
     section = (DOCS / "handlers.md").read_text().partition("## No money")[2].lower()
     for word in MONETARY_WORDS:
         assert re.search(rf"\b{word.removesuffix('s').removesuffix('e')}", section)

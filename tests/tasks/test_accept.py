@@ -67,7 +67,7 @@ def _kept(job: NewJob) -> tuple[Any, ...]:
 @UNHURRIED
 @given(OBJECTS)
 def test_an_object_is_kept_as_from_a_call(payload: dict[str, Any]) -> None:
-    """Also one that looks like a call, or like a value that JSON lacks."""
+    """A payload over HTTP that looks like a call or a mark makes the same row as a Python call."""
     assert _kept(_accepted(of_an_object, payload)) == _kept(_called(of_an_object, payload))
     call = {"args": [payload], "kwargs": {}}
     assert _kept(_accepted(of_an_object, call)) == _kept(_called(of_an_object, call))
@@ -76,7 +76,7 @@ def test_an_object_is_kept_as_from_a_call(payload: dict[str, Any]) -> None:
 @UNHURRIED
 @given(JSON | MARKS)
 def test_a_typed_payload_is_kept_as_from_a_call(text: Any) -> None:
-    """With its defaults."""
+    """A typed payload over HTTP makes the same row as a Python call, with its defaults."""
     job = _accepted(of_a_model, {"text": text})
     assert job.payload["count"] == 1
     assert _kept(job) == _kept(_called(of_a_model, {"text": text}))
@@ -85,13 +85,13 @@ def test_a_typed_payload_is_kept_as_from_a_call(text: Any) -> None:
 @UNHURRIED
 @given(JSON | MARKS)
 def test_arguments_by_name_are_kept_as_from_a_call(text: Any) -> None:
-    """A text that is a date is one."""
+    """Arguments over HTTP make the same row as a Python call, with dates made of texts."""
     job = _accepted(of_arguments, {"day": "2026-01-31", "text": text})
     assert _kept(job) == _kept(_called(of_arguments, day=date(2026, 1, 31), text=text))
 
 
 def test_what_is_unsaid_is_as_the_handler_says() -> None:
-    """And what is said goes before it."""
+    """What a request does not say is as the handler declares it."""
     plain = _accepted(of_an_object, {"a": 1}, priority=None, max_retries=None)
     assert (plain.priority, plain.max_retries, plain.delivery) == (0, 2, {"soft_time_limit": 5})
     due, needed = datetime(2030, 1, 1, tzinfo=UTC), uuid4()
@@ -101,14 +101,14 @@ def test_what_is_unsaid_is_as_the_handler_says() -> None:
 
 
 def test_every_wish_is_a_field_of_a_new_job_and_every_field_of_a_request_is_a_wish() -> None:
-    """Under one name, from the request to the row."""
+    """A field of a create request has one name from the request to the row."""
     wishes = Wishes.__annotations__.keys()
     assert wishes <= {each.name for each in fields(NewJob)}
     assert requests.NewJob.model_fields.keys() - {"job_type", "payload"} <= wishes
 
 
 def test_a_wrong_payload_is_refused_before_anything_else() -> None:
-    """With pydantic's error, and an owner that cannot be kept with ours."""
+    """A wrong payload raises pydantic's error, and an impossible owner InvalidValue."""
     with pytest.raises(pydantic.ValidationError, match="count"):
         _accepted(of_a_model, {"count": "x"})
     with pytest.raises(InvalidValue, match="organization"):

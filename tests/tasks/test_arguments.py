@@ -140,7 +140,7 @@ def test_a_handler_is_called_as_it_would_be_by_plain_celery(
     kwargs: st.SearchStrategy[Any],
     data: st.DataObject,
 ) -> None:
-    """Whatever its signature, and whichever way the call is written."""
+    """A handler gets the arguments that plain Celery would give it, however the call is written."""
     positional, named = data.draw(args), data.draw(kwargs)
     plain = _bound(function, positional, named)
     assert _sent(function, positional, named) == plain
@@ -150,27 +150,27 @@ def test_a_handler_is_called_as_it_would_be_by_plain_celery(
 @UNHURRIED
 @given(OBJECTS)
 def test_one_object_is_the_payload_itself(payload: dict[str, Any]) -> None:
-    """By position or by the name `payload`: so that a filter on the row's payload finds it."""
+    """One object, by position or as `payload`, is the row's payload itself."""
     assert arguments_to_payload([payload], None).payload == payload
     assert arguments_to_payload(None, {"payload": payload}).payload == payload
 
 
 def test_no_arguments_are_an_empty_object() -> None:
-    """However that is written."""
+    """A call without arguments has an empty object as its payload."""
     assert arguments_to_payload(None, None, takes_payload=False) == Arguments({})
     assert arguments_to_payload([], {}, takes_payload=False) == Arguments({})
     assert arguments_to_payload((), None, takes_payload=False) == Arguments({})
 
 
 def test_an_object_that_looks_like_a_call_is_kept_apart() -> None:
-    """Or its handler would be called with what is within it."""
+    """An object with the keys args and kwargs is not taken for a call."""
     stored = arguments_to_payload([CALL], None)
     assert stored == Arguments(CALL, "object")
     assert payload_to_arguments(stored.payload, stored.passing, takes_payload=True) == ([CALL], {})
 
 
 def test_a_row_of_an_older_version_is_read_as_before() -> None:
-    """It says nothing of how its payload is passed."""
+    """A row that does not say how its payload is passed is read as before."""
     assert payload_to_arguments({"args": [1], "kwargs": {"y": 2}}, takes_payload=True) == ([1], {"y": 2})
     assert payload_to_arguments({}, takes_payload=True) == ([{}], {})
     assert payload_to_arguments({}, takes_payload=False) == ([], {})
@@ -178,7 +178,7 @@ def test_a_row_of_an_older_version_is_read_as_before() -> None:
 
 
 def test_a_model_is_its_json() -> None:
-    """In camelCase, as every client sends it."""
+    """A model's payload is its camelCase JSON."""
     words = Words(word_count=2)
     expected = {"wordCount": 2, "firstWord": ""}
     assert arguments_to_payload([words], None).payload == expected
@@ -190,7 +190,7 @@ def test_a_model_is_its_json() -> None:
     "value", [datetime(2026, 1, 2, 3, 4, 5, 6, UTC), date(2026, 1, 2), UUID(int=7), Decimal("1.50"), b"\x00\xff"]
 )
 def test_what_json_lacks_arrives_as_from_plain_celery(value: Any) -> None:
-    """The message of a row decodes to the same Python value."""
+    """Values that JSON lacks are decoded from a row's message to the same Python values."""
     stored = arguments_to_payload([value], {"at": value})
     args, kwargs = payload_to_arguments(stored.payload, stored.passing, takes_payload=True)
     message = kombu_json.loads(kombu_json.dumps([args, kwargs]))
@@ -199,13 +199,13 @@ def test_what_json_lacks_arrives_as_from_plain_celery(value: Any) -> None:
 
 @pytest.mark.parametrize("value", [object(), {"a": {1, object()}}, lambda: None])
 def test_what_is_not_json_is_refused(value: Any) -> None:
-    """Before anything is written."""
+    """Arguments that are no JSON are refused before anything is written."""
     with pytest.raises(InvalidValue, match=r"^the arguments are not JSON"):
         arguments_to_payload([value], None)
 
 
 def test_arguments_of_any_depth_are_refused_without_a_recursion_error() -> None:
-    """A hundred thousand levels, say."""
+    """Arguments nested a hundred thousand levels deep are refused without a RecursionError."""
     deep: Any = 1
     for _ in range(100_000):
         deep = [deep]

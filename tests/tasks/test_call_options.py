@@ -23,12 +23,12 @@ from tracking.errors import ConfigurationError, InvalidValue
 
 @pytest.mark.parametrize("name", sorted(CALL | MESSAGE | PUBLISH))
 def test_every_option_of_celerys_is_accepted(name: str) -> None:
-    """Those of the signatures, at least: what Celery takes today is in the table."""
+    """Every option in the signatures of Celery's calls is accepted."""
     assert name in KNOWN
 
 
 def test_the_table_is_complete() -> None:
-    """Compared with the signatures of the installed Celery and kombu."""
+    """The table of options has every parameter of the installed Celery and kombu."""
     signed = {
         name
         for function in (Celery.send_task, Task.apply_async, AMQP.as_task_v2, Producer.publish)
@@ -43,20 +43,20 @@ def test_the_table_is_complete() -> None:
     ("option", "meant"), [("project_id", "project"), ("organisation", "organization"), ("que", "queue")]
 )
 def test_an_unknown_option_is_refused_by_name(app: JobApp, option: str, meant: str) -> None:
-    """With what may be meant."""
+    """An unknown option is refused by its name, with what may be meant."""
     with pytest.raises(InvalidValue, match=f"'{option}'; did you mean '{meant}'"):
         row(app, "a", **{option: "x"})
 
 
 def test_stamps_are_options(app: JobApp) -> None:
-    """Whatever their names are."""
+    """A stamp of any name is accepted as an option."""
     job = row(app, "a", stamped_headers=["mark"], mark=["1"])
     assert job.delivery["stamps"] == {"mark": ["1"]}
 
 
 @pytest.mark.parametrize("project", ["a/b", "", ".", "..", 5])
 def test_a_project_that_no_path_can_name_is_refused(app: JobApp, project: Any) -> None:
-    """It could not be listed."""
+    """A project that no URL path can name is refused."""
     with pytest.raises(InvalidValue, match="project"):
         row(app, "a", project=project)
 
@@ -77,7 +77,7 @@ RETRIES: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("options", "changed"), RETRIES)
 def test_an_option_of_a_retry_is_a_change_of_the_row(app: JobApp, options: Any, changed: dict[str, Any]) -> None:
-    """And what is not named stays."""
+    """An option of `self.retry` changes the row, and what is not named stays."""
     changes = calls.changes(app, "a", [1], {}, Asked(options, has_arguments=False, max_retries=None))
     found = {name: getattr(changes, name) for name in ("payload", "delivery", "queue", "priority", "max_retries")}
     assert {name: value for name, value in found.items() if value is not None} == changed
@@ -102,7 +102,7 @@ POLICIES: list[tuple[dict[str, Any], dict[str, Any]]] = [
 def test_the_row_the_job_types_and_the_behaviour_agree(
     app: JobApp, options: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    """Whichever of Celery's options says it."""
+    """Row, job type and behaviour have one retry policy, whichever option says it."""
 
     @app.task(bind=True, name="handle", autoretry_for=(OSError,), **options)
     def handle(self: Job) -> None:
@@ -120,7 +120,7 @@ def test_the_row_the_job_types_and_the_behaviour_agree(
 
 
 def test_a_base_class_may_say_how_its_handlers_are_retried(app: JobApp) -> None:
-    """As in Celery; a handler's own options go before."""
+    """A base class says how its handlers are retried, and their own options go before."""
 
     class Patient(Job):
         abstract = True
@@ -136,6 +136,6 @@ def test_a_base_class_may_say_how_its_handlers_are_retried(app: JobApp) -> None:
 
 @pytest.mark.parametrize("options", [{"max_retries": -1}, {"max_retries": "3"}, {"retry_backoff": "x"}])
 def test_a_policy_that_is_none_is_refused_at_registration(app: JobApp, options: dict[str, Any]) -> None:
-    """Before any job fails of it."""
+    """A retry policy with a value that is no number is refused at registration."""
     with pytest.raises(ConfigurationError):
         app.task(**options)(nothing)  # type: ignore[no-untyped-call]

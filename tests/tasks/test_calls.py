@@ -138,7 +138,7 @@ class Renamed(pydantic.BaseModel):
 
 
 def test_the_row_keeps_what_was_sent_and_defaults(app: JobApp) -> None:
-    """What the validators make of it only the worker sees."""
+    """A row keeps what was sent, not what validators made of it."""
 
     @app.task(bind=True, pydantic=True, name="doubled")
     def doubled(self: Job, payload: Doubled) -> list[int]:
@@ -176,7 +176,7 @@ def test_a_default_that_a_worker_would_read_as_something_else_is_left_out(app: J
 
 
 def test_defaults_are_kept_at_any_depth(app: JobApp) -> None:
-    """Of parts and of lists of parts."""
+    """A row keeps the defaults of a payload's parts and of lists of parts."""
 
     @app.task(bind=True, pydantic=True, name="whole")
     def whole(self: Job, payload: Whole) -> None: ...
@@ -196,7 +196,7 @@ def test_defaults_are_kept_at_any_depth(app: JobApp) -> None:
 
 
 def test_a_model_with_fields_named_args_and_kwargs_makes_the_round_trip(app: JobApp, tracked: Tracked) -> None:
-    """It is no call."""
+    """A model with fields named args and kwargs arrives as it was sent."""
 
     class Call(BaseModel):
         args: list[int]
@@ -214,7 +214,7 @@ def test_a_model_with_fields_named_args_and_kwargs_makes_the_round_trip(app: Job
 
 
 def test_a_model_that_would_arrive_as_another_one_is_refused(app: JobApp) -> None:
-    """Its validators have run already, and would run again."""
+    """A model instance that its validators would change again is refused."""
 
     @app.task(bind=True, pydantic=True, name="doubled")
     def doubled(self: Job, payload: Doubled) -> None: ...
@@ -235,7 +235,7 @@ def test_a_model_that_would_arrive_as_another_one_is_refused(app: JobApp) -> Non
 def test_a_payload_that_cannot_make_the_round_trip_is_refused_at_registration(
     app: JobApp, model: Any, reason: str
 ) -> None:
-    """With the field that is in the way."""
+    """A model that cannot arrive as it was sent is refused at registration by its field."""
 
     def handle(payload: Any) -> None: ...
 
@@ -246,7 +246,7 @@ def test_a_payload_that_cannot_make_the_round_trip_is_refused_at_registration(
 
 
 def test_a_parameter_whose_type_is_known_to_type_checkers_only_is_refused(app: JobApp) -> None:
-    """The handler would get the raw object."""
+    """A payload whose type is imported under TYPE_CHECKING only is refused."""
 
     def handle(payload: Fraction) -> None: ...
 
@@ -255,7 +255,7 @@ def test_a_parameter_whose_type_is_known_to_type_checkers_only_is_refused(app: J
 
 
 def test_another_annotation_that_is_not_known_changes_nothing(app: JobApp) -> None:
-    """That of the result, or of a plain task."""
+    """An unknown annotation of a result or of a plain task is no fault."""
 
     @app.task(pydantic=True, name="handle")
     def handle(payload: Inner) -> Fraction:  # type: ignore[return]
@@ -271,7 +271,7 @@ def test_another_annotation_that_is_not_known_changes_nothing(app: JobApp) -> No
 
 
 def test_an_id_that_was_used_for_another_call_is_refused(app: JobApp, tracked: Tracked) -> None:
-    """Another type, other arguments, or the same given in another way; the same call is the same job."""
+    """An id that was used for another type or other arguments is refused; the same call is the same job."""
 
     def submit(*call: Any, **options: Any) -> bool:
         job = row(app, *call, task_id=str(task_id), organization="acme", user="u1", **options)
@@ -290,7 +290,7 @@ def test_an_id_that_was_used_for_another_call_is_refused(app: JobApp, tracked: T
 def test_a_successor_whose_id_is_another_jobs_takes_no_outcome_with_it(
     app: JobApp, tracked: Tracked, pool: Database
 ) -> None:
-    """Its predecessor has ended, and what else follows from that is accepted."""
+    """A successor with another job's id is refused alone, and its predecessor has succeeded."""
     taken, other = tracked.submit(), new_job()
     conflicting = new_job(id=taken.id, payload={"a": 2})
     running = tracked.start(tracked.submit())
@@ -330,7 +330,7 @@ def _with(template: Any, value: Any) -> Any:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 def test_a_typed_value_arrives_typed(app: JobApp, tracked: Tracked, way: str, value: Any) -> None:
-    """Through the row and the message, and again when it is sent again."""
+    """A date, a decimal or a UUID arrives typed, also when the message is sent again."""
     args, kwargs = (_with(part, value) for part in WAYS[way])
     stored = accepted(tracked, row(app, "a", args, kwargs))
     for _ in range(2):
@@ -338,7 +338,7 @@ def test_a_typed_value_arrives_typed(app: JobApp, tracked: Tracked, way: str, va
 
 
 def test_a_message_holds_neither_arguments_nor_what_follows(app: JobApp, tracked: Tracked) -> None:
-    """A worker gets them with the claim, from the row."""
+    """A message holds neither arguments nor links, which a worker gets with its claim."""
     follower: dict[str, Any] = {
         "task": "b",
         "args": [],
@@ -355,19 +355,19 @@ def test_a_message_holds_neither_arguments_nor_what_follows(app: JobApp, tracked
 
 @pytest.mark.parametrize("expires", [0, -5, 0.0, timedelta(0).total_seconds(), datetime(2020, 1, 1, tzinfo=UTC)])
 def test_what_has_expired_already_says_so_in_its_message(app: JobApp, tracked: Tracked, expires: Any) -> None:
-    """So that no worker runs it."""
+    """The message of a job with expires=0 has an expiry that has passed."""
     job = accepted(tracked, row(app, "a", expires=expires))
     assert datetime.fromisoformat(message(app, job).headers["expires"]) <= datetime.now(UTC)
 
 
 def test_a_retry_by_hand_forgets_when_the_job_would_have_expired(tracked: Tracked) -> None:
-    """Who asks for it wants it to run."""
+    """A retry by hand forgets the job's expiry."""
     job = tracked.submit(delivery={"expires": "2020-01-01T00:00:00+00:00", "shadow": "x"})
     assert tracked.retry(tracked.cancel(job)).delivery == {"shadow": "x"}
 
 
 def test_annotated_types_are_looked_into(app: JobApp) -> None:
-    """Wherever the secret hides."""
+    """A secret inside of an Annotated type is found at registration."""
 
     class Deep(BaseModel):
         secrets: dict[str, Annotated[list[pydantic.SecretBytes], "x"]]

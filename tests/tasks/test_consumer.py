@@ -61,7 +61,7 @@ def _message(task: str) -> Any:
 
 
 def test_a_message_that_celery_cannot_take_is_set_aside(consumer: Any, rejected: list[Any]) -> None:
-    """It is off its queue, and nobody would acknowledge it."""
+    """A message on which Celery raises is a dead letter, acknowledged once."""
     message = _message("odd")
     consumer.create_task_handler()(message)
     assert rejected == [message]
@@ -71,7 +71,7 @@ def test_a_message_that_celery_cannot_take_is_set_aside(consumer: Any, rejected:
 def test_a_message_that_the_worker_has_taken_is_left_to_it(
     consumer: Any, rejected: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its request will acknowledge it, and twice would be once too often."""
+    """A message that the worker has taken is not acknowledged a second time."""
     message = _message("odd")
 
     def take_it(*_: Any) -> None:
@@ -86,7 +86,7 @@ def test_a_message_that_the_worker_has_taken_is_left_to_it(
 
 
 def test_a_broken_connection_is_no_fault_of_the_message(consumer: Any, rejected: list[Any]) -> None:
-    """The broker gives it again to whoever connects next."""
+    """A message whose connection breaks is no dead letter."""
     with pytest.raises(BrokerGone):
         consumer.create_task_handler()(_message("cut off"))
     assert rejected == []

@@ -72,7 +72,7 @@ def _job(**options: Any) -> NewJob:
 @pytest.mark.parametrize("option", ["organization", "user", "project", "message", "idempotency_key", "group_id"])
 @pytest.mark.parametrize("value", HOSTILE_TEXTS, ids=["nul", "surrogate", "long", "empty", "number"])
 def test_hostile_text_is_refused_by_name(option: str, value: Any) -> None:
-    """Before anything is written; an empty owner or message is none."""
+    """Hostile text in an option is refused by its name."""
     if value == "" and option in ("organization", "user", "project", "message"):
         return
     with pytest.raises(InvalidValue, match=option):
@@ -82,7 +82,7 @@ def test_hostile_text_is_refused_by_name(option: str, value: Any) -> None:
 @pytest.mark.parametrize("option", ["countdown", "expires", "time_limit", "soft_time_limit"])
 @pytest.mark.parametrize("value", HOSTILE_SECONDS, ids=lambda value: str(value)[:12])
 def test_hostile_seconds_are_refused_by_name(option: str, value: Any) -> None:
-    """At every option that takes seconds."""
+    """Hostile seconds in an option are refused by its name."""
     if value == []:
         return  # no value, as in Celery
     with pytest.raises(InvalidValue, match=option):
@@ -92,7 +92,7 @@ def test_hostile_seconds_are_refused_by_name(option: str, value: Any) -> None:
 @pytest.mark.parametrize("option", ["eta", "expires"])
 @pytest.mark.parametrize("value", HOSTILE_TIMES, ids=str)
 def test_a_hostile_time_is_refused_by_name(option: str, value: Any) -> None:
-    """Not a time, or outside of the one range of times."""
+    """A time that is none, or out of range, is refused by its option's name."""
     if value == [] and option == "expires":
         return
     with pytest.raises(InvalidValue, match=option):
@@ -103,7 +103,7 @@ def test_a_hostile_time_is_refused_by_name(option: str, value: Any) -> None:
     "name", ["id", "task", "dispatch", "retries", "root_id", "timelimit", "stamps", "args", "lang"]
 )
 def test_a_reserved_header_is_refused(name: str) -> None:
-    """As a header and as a stamp: another handler would run under this row."""
+    """A reserved name is refused as a header and as a stamp."""
     assert name in RESERVED_HEADERS
     with pytest.raises(InvalidValue, match=f"headers must not set '{name}'"):
         _job(headers={name: "other"})
@@ -117,20 +117,20 @@ def test_a_reserved_header_is_refused(name: str) -> None:
     ids=lambda headers: str(headers)[:12],
 )
 def test_headers_that_a_broker_cannot_send_are_refused(headers: Any) -> None:
-    """On every broker alike."""
+    """Headers that a broker cannot send are refused, whichever broker is used."""
     with pytest.raises(InvalidValue, match="headers"):
         _job(headers=headers)
 
 
 @pytest.mark.parametrize("value", ["q" * 256, "é" * 128, "a\x00"], ids=["long", "bytes", "nul"])
 def test_the_name_of_a_queue_fits_into_a_message(value: str) -> None:
-    """255 bytes."""
+    """The name of a queue has at most 255 bytes."""
     with pytest.raises(InvalidValue):
         _job(queue=value)
 
 
 def test_what_is_within_the_limits_passes() -> None:
-    """With its values."""
+    """Options within the limits are kept unchanged."""
     due = datetime(2999, 12, 31, tzinfo=UTC)
     job = _job(headers={"trace": "x"}, eta=due, expires=3600.0, soft_time_limit=5)
     assert job.scheduled_at == due
@@ -142,18 +142,18 @@ def test_what_is_within_the_limits_passes() -> None:
     "value", [NAN, "x", None, Strange(), [], Decimal("NaN")], ids=lambda value: type(value).__name__
 )
 def test_a_percent_that_is_no_number_says_nothing(value: Any) -> None:
-    """It does not fail the job."""
+    """A percentage that is no number is ignored and fails no job."""
     assert _percent(value) is None
 
 
 def test_a_percent_out_of_range_is_the_nearest_one() -> None:
-    """100 is kept for success."""
+    """A percentage out of range is the nearest one, and 100 is kept for success."""
     assert [_percent(value) for value in (-INF, -1, 0, 55.9, 100, 10**400, INF)] == [0, 0, 0, 55, 99, 99, 99]
 
 
 @pytest.mark.parametrize("meta", [*HOSTILE_VALUES, {"current": NAN, "total": 0}, {"current": 1, "total": 4}])
 def test_the_meta_of_a_state_is_made_to_fit_as_any_report(meta: Any) -> None:
-    """`update_state` is a door like `progress`: the detail is stored as that would store it."""
+    """The meta of `update_state` is stored as a report's detail would be."""
     written: list[Progress] = []
 
     def write(progress: Progress) -> bool:
@@ -173,7 +173,7 @@ def test_the_meta_of_a_state_is_made_to_fit_as_any_report(meta: Any) -> None:
 
 
 def test_a_step_of_none_has_no_share() -> None:
-    """Nor has one of something that is no number."""
+    """A step of 0, or of what is no number, has no percentage."""
     assert [_share_of_steps(1, of) for of in (0, None, "x")] == [None, None, None]
     assert storable_count(-5) == 0
     assert storable_count(2**70) == 2**31 - 1
@@ -204,7 +204,7 @@ PYTHON = st.recursive(
 @UNHURRIED
 @given(PYTHON, st.integers(20, 500))
 def test_whatever_is_reported_becomes_bounded_json(value: Any, limit: int) -> None:
-    """And what was fine stays the very same."""
+    """Any reported value becomes bounded JSON, and a valid one stays the same."""
     made = storable_json(value, max_bytes=limit)
     check_json(made, "detail", max_bytes=limit)
     assert storable_json(made, max_bytes=limit) is made
@@ -212,12 +212,12 @@ def test_whatever_is_reported_becomes_bounded_json(value: Any, limit: int) -> No
 
 @pytest.mark.parametrize("value", HOSTILE_VALUES, ids=lambda value: type(value).__name__)
 def test_a_hostile_report_becomes_bounded_json(value: Any) -> None:
-    """Of the size that is allowed."""
+    """A hostile report becomes JSON of the allowed size."""
     check_json(storable_json(value), "detail", max_bytes=DETAIL_BYTES)
 
 
 def test_json_of_any_depth_is_cut_with_a_mark() -> None:
-    """A thousand levels."""
+    """A report nested a thousand levels deep is cut with a mark."""
     value: Any = NAN
     for _ in range(1000):
         value = [value]
@@ -237,7 +237,7 @@ def pool(servers: Servers) -> Iterator[Database]:
 
 @pytest.mark.parametrize("value", HOSTILE_VALUES, ids=lambda value: type(value).__name__)
 def test_a_hostile_report_is_stored_and_read_again(pool: Database, value: Any) -> None:
-    """By the lists too."""
+    """A hostile report is stored, and read again by all reads."""
     with pool.autocommit() as connection:
         tracked = Tracked(connection)
         job = tracked.start(tracked.submit())

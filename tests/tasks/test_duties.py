@@ -66,7 +66,7 @@ def _all_but(broken: str, fault: Callable[[], bool | None], done: Counter[str]) 
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("broken", NAMES)
 def test_a_broken_duty_holds_up_no_other(done: Counter[str], broken: str, fault: str) -> None:
-    """All others are done again and again."""
+    """A duty that fails holds up no other duty."""
     with capture_logs() as logs:
         running = _all_but(broken, FAULTS[fault], done)
         deadline = time.monotonic() + 10
@@ -84,7 +84,7 @@ def test_a_broken_duty_holds_up_no_other(done: Counter[str], broken: str, fault:
 
 
 def test_a_failure_that_goes_on_is_told_ever_more_rarely_and_so_is_its_end() -> None:
-    """Its number shows how long it has been so."""
+    """A lasting failure is logged at its 1st, 2nd, 4th, 8th time, and its end once."""
     failures = Failures()
     with capture_logs() as logs:
         for _ in range(100):
@@ -97,7 +97,7 @@ def test_a_failure_that_goes_on_is_told_ever_more_rarely_and_so_is_its_end() -> 
 
 
 def test_what_is_known_of_failures_is_bounded() -> None:
-    """However many rows fail."""
+    """The number of failures that are remembered is bounded."""
     failures = Failures()
     with capture_logs():
         for number in range(2 * MOST_KEYS):
@@ -106,7 +106,7 @@ def test_what_is_known_of_failures_is_bounded() -> None:
 
 
 def test_a_duty_that_is_late_is_told(monkeypatch: pytest.MonkeyPatch, done: Counter[str]) -> None:
-    """With its name, once in its time; it is not begun a second time."""
+    """A late duty is logged once with its name and is not begun a second time."""
     monkeypatch.setattr(duties, "LATE", 0.1)
     running = Duties([Duty("slow", 0.0, FAULTS["hangs"])], "w")
     with capture_logs() as logs:
@@ -120,7 +120,7 @@ def test_a_duty_that_is_late_is_told(monkeypatch: pytest.MonkeyPatch, done: Coun
 
 
 def test_a_duty_with_more_to_do_goes_on_at_once_until_it_is_stopped() -> None:
-    """And with less it waits for its interval."""
+    """A duty with more to do goes on at once, and one without waits for its interval."""
     times: list[float] = []
 
     def work() -> bool:
@@ -136,7 +136,7 @@ def test_a_duty_with_more_to_do_goes_on_at_once_until_it_is_stopped() -> None:
 
 
 def test_so_many_duties_at_once_leave_connections_to_the_rest_of_the_worker() -> None:
-    """Its heartbeat above all; the others have their turn as soon as one has ended."""
+    """Duties leave connections of the pool to the rest of the worker."""
     gate, began = threading.Event(), Counter[int]()
 
     def work(number: int) -> None:
@@ -156,7 +156,7 @@ def test_so_many_duties_at_once_leave_connections_to_the_rest_of_the_worker() ->
 def test_a_row_that_cannot_be_released_costs_no_other_its_release(
     pool: Database, tracked: Tracked, tmp_path: Path
 ) -> None:
-    """The worker of both is dead; the refused one is told by its id."""
+    """A row whose release is refused is logged by its id, and the others are released."""
     refused, released = (tracked.start(tracked.submit(), lease=uuid4()) for _ in range(2))
     url = pool.engine.url.render_as_string(hide_password=False)
     sql = f"ALTER TABLE jobs ADD CONSTRAINT refuse CHECK (id <> '{refused.id}' OR status <> 'queued')"
@@ -175,7 +175,7 @@ def test_a_row_that_cannot_be_released_costs_no_other_its_release(
 def test_a_lost_job_fails_together_with_the_call_of_its_errbacks(
     pool: Database, tracked: Tracked, tmp_path: Path
 ) -> None:
-    """While the errback cannot be written, the job is not failed: a crash between the two would lose the call."""
+    """A job that fails by losses does so in one transaction with its errbacks."""
     delivery = {"link_error": [{"task": "noop", "args": [], "kwargs": {}, "options": {}, "immutable": True}]}
     lost = tracked.start(tracked.submit(job_type="add", delivery=delivery), lease=uuid4())
     url = pool.engine.url.render_as_string(hide_password=False)
@@ -191,7 +191,7 @@ def test_a_lost_job_fails_together_with_the_call_of_its_errbacks(
 def test_a_lock_that_a_duty_waits_for_delays_neither_the_dead_workers_jobs_nor_others(
     servers: Servers, database_url: str, tmp_path: Path
 ) -> None:
-    """Retention waits for a table that somebody holds, again and again."""
+    """A lock that retention waits for delays no other duty."""
     quick = {"CELERIAC_STATEMENT_TIMEOUT": "2", "CELERIAC_LEASE_TIMEOUT": "5", "CELERIAC_HEARTBEAT": "1"}
     with Platform(database_url, servers.valkey_url, tmp_path, **quick) as platform:
         with platform.database.autocommit() as connection:

@@ -137,14 +137,14 @@ def expected(form: str) -> list[Any]:
 
 @pytest.mark.parametrize("form", ["csv", "json", "xlsx"])
 def test_every_type_comes_out_as_the_database_holds_it(form: str, place: Path) -> None:
-    """No value fails the export, none loses a digit or a character."""
+    """Every value of every type comes out of an export as the database holds it."""
     found = dict(zip((value for value, *_ in VALUES), cells(export("values", form)), strict=False))
     assert found == dict(zip((value for value, *_ in VALUES), expected(form), strict=True))
 
 
 @pytest.mark.parametrize(("source", "form"), [("csv", "csv"), ("json", "json"), ("csv", "json")])
 def test_processing_keeps_every_value(source: str, form: str, place: Path, database: Database) -> None:
-    """Also null, which is no empty text, and what looks like a formula."""
+    """data_processing keeps every value, also null and what looks like a formula."""
     exported = export("values", source)
     name = exported.rename(place / f"{add_job(database, 'acme')}-1.{source}").name
     with acting_as("acme", "u1"):
@@ -156,7 +156,7 @@ def test_processing_keeps_every_value(source: str, form: str, place: Path, datab
 
 
 def test_a_text_too_long_for_a_cell_is_named(place: Path) -> None:
-    """Nothing is cut: the first that does not fit stops the export, and it says where it is."""
+    """A text that is too long for an xlsx cell fails the export with its row and column."""
     with pytest.raises(CellTooLong, match=r"^row 3, column text: 32,768 characters .* csv or json"):
         export("long", "xlsx")
     assert export("long", "csv").stat().st_size > 3 * 32767
@@ -177,7 +177,7 @@ with acting_as("acme", "u1"):
 
 
 def test_long_rows_take_no_more_memory(place: Path) -> None:
-    """Forty rows of 1 MB that follow short ones come a few at a time."""
+    """Rows of 1 MB after short ones are read a few at a time."""
     done = python("-c", MEASURE, "599", "639")
     assert done.status == 0, done.err
     short, long = map(int, done.out.split())

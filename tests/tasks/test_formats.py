@@ -90,7 +90,7 @@ def read_xlsx(path: Path, sheet: int = 0) -> list[list[Any]]:
 
 @pytest.mark.parametrize("text", FORMULAS)
 def test_a_text_that_a_spreadsheet_would_run_gets_an_apostrophe(text: str) -> None:
-    """At the start, also behind spaces and invisible characters, and in the full-width forms."""
+    """A text that a spreadsheet would run gets an apostrophe, also in full-width forms."""
     assert neutral(text).startswith("'")
     assert neutral(text).replace("'", "") == text.replace("'", "")
 
@@ -98,7 +98,7 @@ def test_a_text_that_a_spreadsheet_would_run_gets_an_apostrophe(text: str) -> No
 @pytest.mark.parametrize("text", INNER)
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 def test_no_reader_with_another_separator_finds_a_formula(text: str, separator: str) -> None:
-    """What follows a separator, a quote or a line break within a text is neutralised as well."""
+    """A formula after a separator, a quote or a line break is neutralised as well."""
     buffer = io.StringIO(newline="")
     csv.writer(buffer).writerow(["a", csv_cell(text), "b"])
     for line in buffer.getvalue().splitlines():
@@ -108,7 +108,7 @@ def test_no_reader_with_another_separator_finds_a_formula(text: str, separator: 
 
 @pytest.mark.parametrize("text", HARMLESS)
 def test_other_texts_stay_as_they_are(text: str) -> None:
-    """A sign within a word or between numbers runs nothing."""
+    """A sign within a word or between numbers is not neutralised."""
     assert csv_cell(text) == text
 
 
@@ -117,14 +117,14 @@ HOSTILE = st.text(alphabet=st.characters(codec="utf-8") | st.sampled_from("=+-@;
 
 @given(HOSTILE)
 def test_every_text_can_be_had_back(text: str) -> None:
-    """One that looks as if it had been neutralised already, too: it gets one apostrophe more."""
+    """Every neutralised text can be restored, also one that began with apostrophes."""
     assert original(neutral(text)) == text
     assert neutral(text).replace("'", "") == text.replace("'", "")
 
 
 @given(HOSTILE)
 def test_a_text_of_a_csv_file_is_not_neutralised_twice(text: str) -> None:
-    """What is read back is the text of the database, so that another file of it looks the same."""
+    """A csv export of a csv export does not neutralise texts twice."""
     cell = csv_cell(text)
     assert cell is not None
     assert csv_cell(original(cell)) == cell
@@ -132,7 +132,7 @@ def test_a_text_of_a_csv_file_is_not_neutralised_twice(text: str) -> None:
 
 @given(st.decimals(allow_nan=False, allow_infinity=False) | st.floats(allow_nan=False) | st.integers())
 def test_a_text_that_is_a_number_stays_as_it_is(number: Any) -> None:
-    """With a sign, a fraction, an exponent, and as PostgreSQL writes infinity."""
+    """A text that is a number is not neutralised."""
     text = str(number).replace("inf", "infinity")
     assert neutral(text) == text
     assert neutral(f"[{text}, {text}]") == f"[{text}, {text}]"
@@ -140,19 +140,19 @@ def test_a_text_that_is_a_number_stays_as_it_is(number: Any) -> None:
 
 @given(HOSTILE)
 def test_an_xlsx_cell_is_the_text_itself(text: str) -> None:
-    """It has a type: nothing has to be marked."""
+    """An xlsx cell holds the text itself."""
     assert xlsx_cell(text) == text
 
 
 def test_neutralising_is_linear_in_the_length_of_the_text() -> None:
-    """A megabyte of what may stand before a sign does not stall an export."""
+    """Neutralising takes time linear in the length of the text."""
     for filler in (" ", "\n", ",", ', "', "\t ", "'", ",'", ",-1", ",-1 "):
         text = filler * (1_000_000 // len(filler))
         assert original(neutral(text)) == text
 
 
 def test_negative_numbers_stay_numbers() -> None:
-    """Only texts are neutralised."""
+    """A negative number is not neutralised."""
     values = [-5, -0.5, Decimal("-12.50")]
     assert [csv_cell(value) for value in values] == ["-5", "-0.5", "-12.50"]
     assert [json_cell(value) for value in values] == [-5, -0.5, -12.5]
@@ -192,33 +192,33 @@ def test_negative_numbers_stay_numbers() -> None:
     ],
 )  # fmt: skip
 def test_every_kind_of_value_has_one_form_in_csv_and_json(value: Any, in_csv: str | None, in_json: Any) -> None:
-    """No number loses a digit; times are in UTC, a json value is PostgreSQL's text or JSON."""
+    """Every kind of value has its documented form in csv and json."""
     assert csv_cell(value) == in_csv
     assert json_cell(value) == in_json
     json.dumps(json_cell(value), allow_nan=False)
 
 
 def test_csv_is_rfc_4180(tmp_path: Path) -> None:
-    """Comma, CRLF, doubled quotes, a header line, no byte order mark; null is told from an empty text."""
+    """A csv file follows RFC 4180 and tells null from an empty text."""
     path = write("csv", ["id", "text"], [[1, 'a "b", c'], [2, "line\r\nline"], [None, "ä"], [3, ""]], tmp_path / "x")
     expected = 'id,text\r\n1,"a ""b"", c"\r\n2,"line\r\nline"\r\n,ä\r\n3,""\r\n'
     assert path.read_bytes() == expected.encode()
 
 
 def test_json_is_an_array_with_one_object_a_line(tmp_path: Path) -> None:
-    """A program can read it at once, or line by line."""
+    """A json file is an array with one object a line."""
     path = write("json", ["id", "text"], [[1, "=1+1 \u2028"], [2**60, None]], tmp_path / "x")
     assert json.loads(path.read_text()) == [{"id": 1, "text": "=1+1 \u2028"}, {"id": str(2**60), "text": None}]
     assert len(path.read_text().split("\n")) == 5
 
 
 def test_json_without_rows_is_an_empty_array(tmp_path: Path) -> None:
-    """And still JSON."""
+    """A json file without rows is an empty array."""
     assert json.loads(write("json", ["id"], [], tmp_path / "x").read_bytes()) == []
 
 
 def test_xlsx_keeps_numbers_times_and_texts(tmp_path: Path) -> None:
-    """Other programs read what was written: numbers as numbers, times in UTC, long numbers as exact text."""
+    """Openpyxl reads numbers, UTC times and long numbers of an xlsx file as documented."""
     moment = datetime(2026, 1, 2, 3, 4, 5, 678000, timezone(timedelta(hours=1)))
     row = [
         7,
@@ -250,7 +250,7 @@ def test_xlsx_keeps_numbers_times_and_texts(tmp_path: Path) -> None:
     "text", [*FORMULAS, "{=1+1}", "<r><t>x</t></r>", "<r>&broken</r>", "http://x.example", "mailto:x"]
 )
 def test_xlsx_has_no_formula_link_or_markup(text: str, tmp_path: Path) -> None:
-    """A text is a text, whatever it looks like."""
+    """An xlsx file has no formula, link or markup, whatever its texts look like."""
     path = write("xlsx", ["=1+1"], [[text], [1]], tmp_path / "x")
     book = openpyxl.load_workbook(io.BytesIO(path.read_bytes()))
     cells = [cell for row in book.worksheets[0].iter_rows() for cell in row]
@@ -263,20 +263,20 @@ def test_xlsx_has_no_formula_link_or_markup(text: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["a\x08b", "_x0041_", "a\r\nb", " two  spaces ", "<b>&amp;", "\U0001f600"])
 def test_xlsx_takes_any_text(text: str, tmp_path: Path) -> None:
-    """Control characters and markup come back as they went in."""
+    """Control characters and markup come back from an xlsx file as they went in."""
     path = write("xlsx", ["text"], [[text]], tmp_path / "x")
     assert unescape(read_xlsx(path)[1][0]) == text
 
 
 def test_xlsx_has_no_character_that_xml_forbids(tmp_path: Path) -> None:
-    """Excel would call the file damaged; they have an escape, as control characters have."""
+    """An xlsx file has no character that XML forbids."""
     path = write("xlsx", ["text"], [["a\ufffeb\uffffc"]], tmp_path / "x")
     assert "\uffff" not in read_xlsx(path)[1][0]
     assert unescape(read_xlsx(path)[1][0]) == "a\ufffeb\uffffc"
 
 
 def test_a_text_that_no_cell_can_hold_is_refused(tmp_path: Path) -> None:
-    """XlsxWriter alone would leave the cell empty without a word."""
+    """A text that no xlsx cell can hold is refused."""
     longest = "=" * 32_767
     assert read_xlsx(write("xlsx", ["text"], [[longest]], tmp_path / "x"))[1] == [longest]
     with pytest.raises(CellTooLong, match="csv or json"):
@@ -286,7 +286,7 @@ def test_a_text_that_no_cell_can_hold_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_full_sheet_is_followed_by_another_one(tmp_path: Path) -> None:
-    """Each with the column names; nothing is cut off at Excel's limit of rows."""
+    """A full xlsx sheet is followed by another one with the column names."""
     path = tmp_path / "x"
     with path.open("w+b") as file:
         writer = XlsxWriter(file, ["n"], tmp_path, sheet_rows=3)
@@ -298,7 +298,7 @@ def test_a_full_sheet_is_followed_by_another_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_column_names_are_neutralised_where_cells_are(form: str, tmp_path: Path) -> None:
-    """A column name is a cell too."""
+    """Column names are neutralised as cells are."""
     path = write(form, ["=1"], [[1]], tmp_path / "x")
     if form == "csv":
         assert path.read_text().splitlines()[0] == "'=1"
@@ -309,7 +309,7 @@ def test_column_names_are_neutralised_where_cells_are(form: str, tmp_path: Path)
 
 
 def test_the_size_limit_of_integers_does_not_matter() -> None:
-    """A numeric column may hold more digits than Python converts by default."""
+    """Numbers with more digits than Python converts by default are exported."""
     long = Decimal("1" * (sys.get_int_max_str_digits() + 1))
     assert csv_cell(long) == str(long)
     assert json_cell(long) == str(long)

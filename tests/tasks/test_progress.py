@@ -106,13 +106,13 @@ def reporter(row: Row) -> Reporter:
 
 
 def test_the_first_report_is_written_at_once(reporter: Reporter, row: Row) -> None:
-    """Under the task id and attempt that it speaks for."""
+    """The first report of an attempt is written at once."""
     reporter.report(percent=1, message="Begin")
     assert row.writes == [(0.0, Progress(ATTEMPT.fence, ATTEMPT.attempt, 1, "Begin"))]
 
 
 def test_reports_in_quick_succession_become_one_write(reporter: Reporter, row: Row) -> None:
-    """Made of the newest of each kind of news."""
+    """Reports in quick succession become one write of the newest news of each kind."""
     reporter.report(percent=1)
     reporter.report(percent=2, message="Query")
     reporter.report(percent=3, detail={"rows": 1})
@@ -131,7 +131,7 @@ def told(row: Row) -> list[tuple[float, int, str | None]]:
 
 
 def test_milestones_are_told_one_by_one_with_their_times(reporter: Reporter, row: Row) -> None:
-    """In one write, however quick they were; what was said between them is not."""
+    """One write has each milestone with its time, and no report between them."""
     reporter.report(milestone=True, message="Look")
     row.time.pass_by(0.05)
     reporter.report(milestone=True, percent=20)
@@ -146,7 +146,7 @@ def test_milestones_are_told_one_by_one_with_their_times(reporter: Reporter, row
 
 
 def test_milestones_are_told_before_the_end(reporter: Reporter, row: Row) -> None:
-    """At once, and only if there are any; the news after the last one go with the outcome."""
+    """Pending milestones are written at the end; the news after them go with the outcome."""
     reporter.report(milestone=True, message="Look")
     reporter.report(milestone=True, percent=20)
     reporter.report(percent=30)
@@ -156,7 +156,7 @@ def test_milestones_are_told_before_the_end(reporter: Reporter, row: Row) -> Non
 
 
 def test_a_body_that_ends_with_a_milestone_has_no_last_news(reporter: Reporter, row: Row) -> None:
-    """All is written."""
+    """A body that ends with a milestone has no news for its outcome."""
     reporter.report(percent=1)
     reporter.report(milestone=True, percent=20)
     assert reporter.close() is None
@@ -164,7 +164,7 @@ def test_a_body_that_ends_with_a_milestone_has_no_last_news(reporter: Reporter, 
 
 
 def test_there_are_only_so_many_milestones(reporter: Reporter, row: Row) -> None:
-    """Twenty of a write, five hundred of an attempt; the last word is written all the same."""
+    """A write has at most twenty milestones, and an attempt five hundred."""
     for number in range(1000):
         reporter.report(milestone=True, current_step=number)
     row.time.pass_by(0.25)
@@ -179,7 +179,7 @@ def test_there_are_only_so_many_milestones(reporter: Reporter, row: Row) -> None
 
 
 def test_the_last_word_is_written_without_another_report(reporter: Reporter, row: Row) -> None:
-    """A body that goes silent after a report is seen where it is."""
+    """The last report of a body that goes silent is written."""
     reporter.report(percent=1)
     reporter.report(percent=2)
     row.time.pass_by(10)
@@ -187,7 +187,7 @@ def test_the_last_word_is_written_without_another_report(reporter: Reporter, row
 
 
 def test_a_pause_is_followed_by_a_write_at_once(reporter: Reporter, row: Row) -> None:
-    """The limit is one of rate, not a delay."""
+    """A report after a pause is written at once."""
     reporter.report(percent=1)
     row.time.pass_by(5)
     reporter.report(percent=2)
@@ -195,7 +195,7 @@ def test_a_pause_is_followed_by_a_write_at_once(reporter: Reporter, row: Row) ->
 
 
 def test_nothing_new_is_not_written(reporter: Reporter, row: Row) -> None:
-    """A report without news, or a flush without reports."""
+    """A report without news is not written."""
     reporter.report(percent=None, message=None)
     reporter.flush()
     assert row.writes == []
@@ -207,7 +207,7 @@ PAUSES = st.lists(st.floats(0, 0.6), max_size=30)
 @UNHURRIED
 @given(pauses=PAUSES, lateness=st.sampled_from([0.0, 0.001, 0.1, 0.3]))
 def test_there_are_at_most_four_writes_a_second(pauses: list[float], lateness: float) -> None:
-    """However often the body reports, however late the timers are; and what it said last is written last."""
+    """Progress is written at most four times a second, and its last report last."""
     with pytest.MonkeyPatch.context() as patch:
         time = Time()
         patch.setattr("tasks.progress.threading.Timer", time.timer)
@@ -223,7 +223,7 @@ def test_there_are_at_most_four_writes_a_second(pauses: list[float], lateness: f
 
 
 def test_closing_hands_out_what_was_not_written(reporter: Reporter, row: Row) -> None:
-    """It goes with the outcome; nothing is written afterwards."""
+    """Closing a reporter returns the news that were not written, and writes no more."""
     reporter.report(percent=1)
     reporter.report(percent=2, message="Close")
     assert reporter.close() == Progress(ATTEMPT.fence, ATTEMPT.attempt, 2, "Close")
@@ -232,20 +232,20 @@ def test_closing_hands_out_what_was_not_written(reporter: Reporter, row: Row) ->
 
 
 def test_closing_hands_out_nothing_when_all_is_written(reporter: Reporter) -> None:
-    """Then the outcome goes alone."""
+    """Closing a reporter without pending news returns nothing."""
     reporter.report(percent=1)
     assert reporter.close() is None
 
 
 def test_a_report_that_nobody_expects_stops_the_body(reporter: Reporter, row: Row) -> None:
-    """The job was cancelled, or is another attempt's."""
+    """A report of an attempt that is over raises JobCancelled."""
     row.expected = False
     with pytest.raises(JobCancelled):
         reporter.report(percent=1)
 
 
 def test_the_body_is_stopped_at_its_next_report_after_a_late_write(reporter: Reporter, row: Row) -> None:
-    """What the timer learned, the body hears when it speaks again."""
+    """A late write that was refused raises at the body's next report."""
     reporter.report(percent=1)
     row.expected = False
     reporter.report(percent=2)
@@ -255,7 +255,7 @@ def test_the_body_is_stopped_at_its_next_report_after_a_late_write(reporter: Rep
 
 
 def test_a_stopped_body_is_stopped_at_every_report(reporter: Reporter, row: Row) -> None:
-    """Also when it caught the first exception."""
+    """A stopped body that caught the exception is stopped at every further report."""
     row.expected = False
     for percent in range(3):
         with pytest.raises(JobCancelled):
@@ -264,7 +264,7 @@ def test_a_stopped_body_is_stopped_at_every_report(reporter: Reporter, row: Row)
 
 
 def test_many_threads_may_report() -> None:
-    """With real timers: few writes, and the last ones of each thread are in them."""
+    """Reports of many threads become few writes that end with the last ones of each."""
     written: list[Progress] = []
 
     def write(news: Progress) -> bool:

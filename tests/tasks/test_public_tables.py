@@ -146,7 +146,7 @@ def _read_by_duckdb(query: str) -> tuple[list[str], list[Any]]:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_csv_file_holds_every_cell(name: str, tables: dict[str, Table]) -> None:
-    """For Python's csv, which does not tell null from an empty text, and for DuckDB, which does."""
+    """Python's csv and DuckDB read every cell of a csv export as the database holds it."""
     path, table = _export(name, "csv"), tables[name]
     header, *rows = csv.reader(io.StringIO(path.read_bytes().decode(), newline=""))
     assert header == list(table.columns)
@@ -181,7 +181,7 @@ def _is_marked(text: str, cell: str) -> bool:
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_json_file_holds_every_cell(name: str, tables: dict[str, Table]) -> None:
-    """For Python's json, and for DuckDB, which keeps the digits of the file."""
+    """Python's json and DuckDB read every cell of a json export as the database holds it."""
     path, table = _export(name, "json"), tables[name]
     records = json.loads(path.read_bytes())
     assert all(list(record) == list(table.columns) for record in records)
@@ -213,7 +213,7 @@ def _same_digits(kind: str, text: str | None, cell: str | None) -> bool:
 
 @pytest.mark.parametrize("name", FILES)
 def test_an_xlsx_file_holds_every_cell(name: str, tables: dict[str, Table]) -> None:
-    """For openpyxl: numbers, dates and times as such where Excel keeps them, else as texts."""
+    """Openpyxl reads every cell of an xlsx export as the database holds it, or as documented."""
     path, table = _export(name, "xlsx"), tables[name]
     book = openpyxl.load_workbook(io.BytesIO(path.read_bytes()), read_only=True)
     header, *rows = book.worksheets[0].iter_rows(values_only=True)
@@ -238,7 +238,7 @@ def _same_cell(kind: str, text: str | None, cell: Any) -> bool:
 
 
 def test_there_are_twenty_tables_and_every_type(tables: dict[str, Table]) -> None:
-    """Numbers with more digits than a double has, texts of every alphabet and beginnings of formulas among them."""
+    """The tests of exports use twenty public tables and every type."""
     assert len(tables) >= 20
     assert {kind for table in tables.values() for kind in table.types} == {kind for kind, _ in TYPES}
     texts = "".join(text or "" for table in tables.values() for row in table.rows for text in row)

@@ -104,14 +104,14 @@ def _name(error: Exception) -> str:
 
 @pytest.mark.parametrize("outage", OUTAGES, ids=_name)
 def test_a_write_is_repeated_when_the_database_is_away(clock: Clock, outage: Exception) -> None:
-    """After a pause, until it has been answered."""
+    """A write is repeated after pauses until the database answers."""
     assert persist(_answering(outage, outage, "done")) == "done"
     assert len(clock.pauses) == 2
 
 
 @pytest.mark.parametrize("refusal", REFUSALS, ids=_name)
 def test_a_write_that_the_database_refuses_is_not_repeated(clock: Clock, refusal: Exception) -> None:
-    """It would be refused again."""
+    """A write that the database refuses is not repeated."""
     with pytest.raises(type(refusal)) as raised:
         persist(_answering(refusal, "done"))
     assert raised.value is refusal
@@ -119,7 +119,7 @@ def test_a_write_that_the_database_refuses_is_not_repeated(clock: Clock, refusal
 
 
 def test_the_pauses_grow_up_to_a_limit(clock: Clock) -> None:
-    """Each between half and the whole of its length, so that workers do not return in step."""
+    """The pauses between tries of a write grow up to a limit, with jitter."""
     persist(_answering(*[_away()] * 12, "done"))
     expected = [min(5.0, 0.05 * 2**number) for number in range(12)]
     assert all(whole / 2 <= pause <= whole for pause, whole in zip(clock.pauses, expected, strict=True))
@@ -127,7 +127,7 @@ def test_the_pauses_grow_up_to_a_limit(clock: Clock) -> None:
 
 @pytest.mark.parametrize("patience", [0.0, 1.0, 60.0])
 def test_patience_ends(clock: Clock, patience: float) -> None:
-    """Never later than asked for."""
+    """A write is given up when its patience has passed, and not later."""
     began, away = clock.now, _away()
 
     def write() -> None:
@@ -141,20 +141,20 @@ def test_patience_ends(clock: Clock, patience: float) -> None:
 
 
 def test_without_patience_a_write_is_tried_once(clock: Clock) -> None:
-    """And nobody sleeps."""
+    """A write without patience is tried once."""
     with pytest.raises(DatabaseAway):
         persist(_answering(_away(), "done"), patience=0)
     assert clock.pauses == []
 
 
 def test_an_interruption_during_the_writing_does_not_stop_it(clock: Clock) -> None:
-    """The write is repeated at once, for the first answer may have been lost."""
+    """An interruption during a write repeats it at once."""
     assert persist(_answering(SoftTimeLimitExceeded(), "done")) == "done"
     assert clock.pauses == []
 
 
 def test_a_deferred_interruption_is_raised_after_the_writing(clock: Clock) -> None:
-    """Then the body is interrupted, as it was meant to be."""
+    """A deferred interruption is raised after the write."""
     interruption = SoftTimeLimitExceeded()
     write = _answering(interruption, _away(), "done")
     with pytest.raises(SoftTimeLimitExceeded) as raised:
@@ -167,14 +167,14 @@ def test_a_deferred_interruption_is_raised_after_the_writing(clock: Clock) -> No
 def test_an_interruption_during_a_pause_does_not_stop_the_writing(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A soft time limit that passes while the database is away must not cost the outcome."""
+    """A soft time limit during an outage does not stop the write of an outcome."""
     interrupted = _answering(SoftTimeLimitExceeded(), None)
     monkeypatch.setattr(clock, "sleep", lambda _: interrupted())
     assert persist(_answering(_away(), "done")) == "done"
 
 
 def test_a_deferred_interruption_is_not_lost_with_the_database(clock: Clock) -> None:
-    """The body is interrupted even when its progress could not be written."""
+    """A deferred interruption is raised although the write was given up."""
     with pytest.raises(SoftTimeLimitExceeded):
         persist(_answering(SoftTimeLimitExceeded(), _away()), patience=0, defer_interrupt=True)
 
@@ -203,7 +203,7 @@ def alarm() -> Iterator[Callable[[float], None]]:
 def test_an_interruption_in_the_midst_of_a_statement_leaves_one_job(
     database: Database, alarm: Callable[[float], None], connect: Any
 ) -> None:
-    """The signal strikes while PostgreSQL works; the write is repeated on a sound connection."""
+    """A write whose statement is interrupted is repeated on another connection, and counts once."""
     new, tries = new_job(), list[Submitted]()
 
     def write() -> None:
@@ -223,7 +223,7 @@ def test_an_interruption_in_the_midst_of_a_statement_leaves_one_job(
 def test_an_interruption_leaves_no_broken_connection_behind(
     database: Database, alarm: Callable[[float], None], connect: Any
 ) -> None:
-    """The next job of the process finds all of its connections in order."""
+    """An interrupted statement leaves no broken connection in the pool."""
 
     def sleep() -> None:
         with connect(database) as connection:
@@ -239,7 +239,7 @@ def test_an_interruption_leaves_no_broken_connection_behind(
 
 
 def test_a_write_survives_the_end_of_its_connection(database: Database) -> None:
-    """As after a restart of the database: the pool's dead connections are replaced."""
+    """A write survives a restart of the database."""
     new = new_job()
 
     def write() -> bool:
@@ -266,7 +266,7 @@ def _end_connections(database: Database) -> None:
 
 
 def test_the_recorder_writes_in_order() -> None:
-    """One after the other, though the caller does not wait."""
+    """The recorder writes in the order of the calls."""
     recorder, written = Recorder(), list[int]()
     for number in range(200):
         recorder.record(lambda number=number: written.append(number))  # type: ignore[misc]
@@ -275,7 +275,7 @@ def test_the_recorder_writes_in_order() -> None:
 
 
 def test_the_recorder_does_not_hold_up_its_caller() -> None:
-    """A worker's event loop must not wait for the database."""
+    """The recorder's caller does not wait for the database."""
     recorder, gate = Recorder(), threading.Event()
     began = time.monotonic()
     recorder.record(lambda: gate.wait(10))
@@ -285,7 +285,7 @@ def test_the_recorder_does_not_hold_up_its_caller() -> None:
 
 
 def test_flush_waits_for_what_is_being_written() -> None:
-    """And says when that takes too long."""
+    """The recorder's flush waits for pending writes, and tells when that takes too long."""
     recorder, gate = Recorder(), threading.Event()
     recorder.record(lambda: gate.wait(10))
     assert not recorder.flush(0.05)
@@ -294,7 +294,7 @@ def test_flush_waits_for_what_is_being_written() -> None:
 
 
 def test_a_refused_write_does_not_stop_the_recorder() -> None:
-    """The next one is written all the same."""
+    """After a refused write the recorder goes on with the next one."""
     recorder, written = Recorder(), list[str]()
     recorder.record(_answering(REFUSALS[0]))
     recorder.record(lambda: written.append("next"))
@@ -303,7 +303,7 @@ def test_a_refused_write_does_not_stop_the_recorder() -> None:
 
 
 def test_the_recorder_waits_for_a_database_that_is_away() -> None:
-    """Later writes stay behind the one that cannot be written yet."""
+    """While the database is away later writes of the recorder wait behind the first."""
     recorder, written = Recorder(), list[str]()
     recorder.record(_answering(_away(), _away(), None))
     recorder.record(lambda: written.append("next"))
@@ -312,7 +312,7 @@ def test_the_recorder_waits_for_a_database_that_is_away() -> None:
 
 
 def test_a_full_backlog_drops_the_write_instead_of_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Upkeep finds the job by its lease."""
+    """A write into a full backlog of the recorder is dropped."""
     monkeypatch.setattr(persistence, "BACKLOG", 1)
     recorder, gate, started, written = Recorder(), threading.Event(), threading.Event(), list[str]()
 
@@ -330,7 +330,7 @@ def test_a_full_backlog_drops_the_write_instead_of_waiting(monkeypatch: pytest.M
 
 
 def test_the_warning_names_the_job_that_waits(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the kind of error, but nothing of its text."""
+    """The warning about a waiting write names the job and the kind of error only."""
     log = CapturingLogger()
     monkeypatch.setattr(persistence, "log", log)
     persist(_answering(_away(), "done"), task_id="0199")

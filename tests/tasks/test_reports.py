@@ -86,7 +86,7 @@ def columns_and_rows(name: str, organization: str, **filters: Any) -> list[dict[
     ],
 )
 def test_a_wrong_report_file_is_one_clear_line(content: str, line: int, reason: str, tmp_path: Path) -> None:
-    """It names the file and the line."""
+    """A wrong report file is one line that names the file and the line."""
     path = tmp_path / "mine.sql"
     path.write_text(content)
     with pytest.raises(ConfigurationError) as refused:
@@ -97,12 +97,12 @@ def test_a_wrong_report_file_is_one_clear_line(content: str, line: int, reason: 
 
 
 def test_a_report_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
-    """Editors of Windows write one."""
+    """A report file may begin with a byte order mark."""
     assert report(tmp_path, "SELECT :organization", header="\ufeff" + HEADER).description == "A report."
 
 
 def test_a_report_file_in_another_encoding_is_named(tmp_path: Path) -> None:
-    """With the line."""
+    """A report file that is not UTF-8 is named with its line."""
     path = tmp_path / "mine.sql"
     path.write_bytes((HEADER + "SELECT 'Köln', :organization").encode("latin-1"))
     with pytest.raises(ConfigurationError, match=rf"{path}:2: a report file is in UTF-8"):
@@ -110,7 +110,7 @@ def test_a_report_file_in_another_encoding_is_named(tmp_path: Path) -> None:
 
 
 def test_a_directory_with_the_name_of_a_report_file_is_named(tmp_path: Path) -> None:
-    """It is no report."""
+    """A directory with the name of a report file is refused by its name."""
     path = tmp_path / "mine.sql"
     path.mkdir()
     with pytest.raises(ConfigurationError, match=rf"{path}:1: the report file cannot be read: Is a directory"):
@@ -120,7 +120,7 @@ def test_a_directory_with_the_name_of_a_report_file_is_named(tmp_path: Path) -> 
 def test_shipped_reports_without_their_tables_are_not_offered(
     place: Path, servers: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The database of CELERIAC_REPORTS_URL has none: schema and validation say so; reports of one's own stay."""
+    """Shipped reports whose tables are missing are not offered; reports of one's own stay."""
     report(place, "SELECT :organization")
     monkeypatch.setenv("CELERIAC_REPORTS_URL", servers.database("postgres"))
     with workplace("postgresql://unused", place, CELERIAC_REPORTS_DIR=str(place)):
@@ -141,7 +141,7 @@ def silent() -> Iterator[socket.socket]:
 
 
 def test_an_import_asks_no_database_for_reports(silent: socket.socket) -> None:
-    """Every producer imports the handlers, and none of them may be asking for a report."""
+    """Importing the handlers asks no database for reports."""
     url = f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/x"
     ended = run("token", "--organization", "acme", "--user", "u1", "--admin", CELERIAC_REPORTS_URL=url)
     assert (ended.status, ended.err) == (0, "")
@@ -152,7 +152,7 @@ def test_an_import_asks_no_database_for_reports(silent: socket.socket) -> None:
 def test_a_silent_database_of_reports_holds_nobody_up(
     place: Path, silent: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Types and creates are answered after a second; nothing is known to be missing then, and one thread asks."""
+    """A silent database of reports delays types and creates by a second at most."""
     monkeypatch.setenv("CELERIAC_REPORTS_URL", f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/x")
     with workplace("postgresql://unused", place), ThreadPoolExecutor(8) as callers:
         begun = time.monotonic()
@@ -165,33 +165,33 @@ def test_a_silent_database_of_reports_holds_nobody_up(
 
 
 def test_too_many_columns_fail_at_once(place: Path) -> None:
-    """It is no outage: another attempt would not help."""
+    """A report with too many columns fails without another attempt."""
     names = ", ".join(f"n AS c{number}" for number in range(1700))
     with pytest.raises(ReportFailed, match="at most 1664 entries"):
         rows(report(place, "SELECT " + names + ", :organization FROM generate_series(1, 2) AS n"))  # noqa: S608 - numbers
 
 
 def test_a_report_file_is_named_like_its_type(tmp_path: Path) -> None:
-    """The name becomes part of requests and messages."""
+    """The name of a report file must be a valid report type."""
     with pytest.raises(ConfigurationError, match="file name"):
         report(tmp_path, "SELECT :organization", name="My Report")
 
 
 def test_the_reports_of_a_directory_of_ones_own_join_the_shipped_ones(place: Path) -> None:
-    """CELERIAC_REPORTS_DIR names it."""
+    """Reports of CELERIAC_REPORTS_DIR join the shipped ones."""
     report(place, "SELECT :organization")
     assert list(catalogue()) == ["jobs", "usage", "mine"]
 
 
 def test_a_report_cannot_replace_a_shipped_one(place: Path) -> None:
-    """Two files for one name are a mistake, not an order."""
+    """A report with the name of a shipped one is refused."""
     report(place, "SELECT :organization", name="jobs")
     with pytest.raises(ConfigurationError, match="a report 'jobs' already"):
         catalogue()
 
 
 def test_a_missing_reports_directory_stops_the_start(database_url: str, tmp_path: Path) -> None:
-    """With one line that names the setting."""
+    """A missing CELERIAC_REPORTS_DIR stops the start with one line."""
     with (
         workplace(database_url, tmp_path, CELERIAC_REPORTS_DIR=str(tmp_path / "none")),
         pytest.raises(ConfigurationError, match=r"CELERIAC_REPORTS_DIR: .* is not a directory"),
@@ -200,7 +200,7 @@ def test_a_missing_reports_directory_stops_the_start(database_url: str, tmp_path
 
 
 def test_parameters_have_their_declared_types_in_the_query(place: Path) -> None:
-    """Also when they are null, and without a cast in the file."""
+    """Parameters have their declared types in a report's query, also when they are null."""
     wanted = report(
         place,
         "--: parameter words text\n--: parameter n integer = 7 -- a number\n--: parameter day date = 2026-01-02\n"
@@ -214,13 +214,13 @@ def test_parameters_have_their_declared_types_in_the_query(place: Path) -> None:
 
 
 def test_names_are_camel_case_in_a_payload_and_snake_case_in_sql(place: Path) -> None:
-    """As everywhere on the platform."""
+    """A report's parameters are camelCase in payloads and snake_case in SQL."""
     wanted = report(place, "--: parameter job_type text\nSELECT :job_type AS a, :organization AS b")
     assert rows(wanted, jobType="x") == [("x", "acme")]
 
 
 def test_sql_keeps_its_own_colons_and_percents(place: Path) -> None:
-    """Casts, times, comments, quoted text and modulo are not parameters."""
+    """Colons and percents of a report's SQL that are no parameters stay."""
     wanted = report(
         place,
         "-- a comment with :name and '\n"
@@ -248,7 +248,7 @@ def test_sql_keeps_its_own_colons_and_percents(place: Path) -> None:
 def test_filters_are_checked_as_the_report_declares_them(
     filters: dict[str, Any], place_of_error: tuple[str, ...], kind: str, place: Path
 ) -> None:
-    """An error names the filter; the start of a range is before its end."""
+    """Filters are checked as the report declares them, and errors name the filter."""
     wanted = report(
         place,
         "--: parameter words text\n--: parameter n integer = 1\n--: parameter from timestamp = none\n"
@@ -261,21 +261,21 @@ def test_filters_are_checked_as_the_report_declares_them(
 
 
 def test_a_time_without_a_zone_is_in_utc(place: Path) -> None:
-    """And a date is its first moment."""
+    """A time filter without a zone is in UTC, and a date is its first moment."""
     wanted = report(place, "--: parameter at timestamp\nSELECT :at, :organization")
     assert rows(wanted, at="2026-01-02") == [(datetime(2026, 1, 2, tzinfo=UTC), "acme")]
     assert rows(wanted, at="2026-01-02T01:00:00+02:00")[0][0] == datetime(2026, 1, 1, 23, tzinfo=UTC)
 
 
 def test_a_hostile_filter_is_a_value_and_no_sql(place: Path) -> None:
-    """Parameters are bound."""
+    """A hostile filter is bound as a value."""
     wanted = report(place, "--: parameter words text\nSELECT :words AS a, :organization AS b")
     hostile = "'; DROP TABLE jobs; -- %(organization)s :organization %s \\ \u2028"
     assert rows(wanted, words=hostile) == [(hostile, "acme")]
 
 
 def test_the_jobs_report_shows_the_organizations_jobs_oldest_first(place: Path, database: Database) -> None:
-    """Nothing of another organization, and what it says is what the rows say."""
+    """The report `jobs` shows the organization's rows, oldest first."""
     first = add_job(database, "acme", message="one")
     add_job(database, "globex", message="canary")
     second = add_job(database, "acme", outcome="failed", message="two")
@@ -292,7 +292,7 @@ def test_the_jobs_report_shows_the_organizations_jobs_oldest_first(place: Path, 
 
 
 def test_the_jobs_report_is_narrowed_by_its_filters(place: Path, database: Database) -> None:
-    """A period whose end is not part of it, a type, a status."""
+    """The report `jobs` is narrowed by period, type and status."""
     wanted = add_job(database, "acme", job_type="sync")
     add_job(database, "acme", job_type="cleanup", outcome="failed")
     created = columns_and_rows("jobs", "acme", job_type="sync")[0]["createdAt"]
@@ -303,7 +303,7 @@ def test_the_jobs_report_is_narrowed_by_its_filters(place: Path, database: Datab
 
 
 def test_the_usage_report_counts_by_day_and_type(place: Path, database: Database) -> None:
-    """Jobs, their ends, and percentiles of the duration of the finished ones, in ms."""
+    """The report `usage` counts jobs, ends and percentiles by day and type."""
     ids = [add_job(database, "acme", job_type="sync") for _ in range(3)]
     add_job(database, "acme", job_type="sync", outcome="failed")
     add_job(database, "acme", job_type="cleanup", outcome=None)
@@ -336,7 +336,7 @@ def test_the_usage_report_counts_by_day_and_type(place: Path, database: Database
     ],
 )
 def test_what_the_database_refuses_fails_with_its_reason(sql: str, reason: str, place: Path) -> None:
-    """One line, without the SQL; nothing is changed and nothing runs for ever."""
+    """A report that the database refuses fails with one line, without its SQL."""
     with pytest.raises(ReportFailed, match=reason) as failed:
         rows(report(place, sql))
     assert "SELECT" not in str(failed.value)
@@ -344,7 +344,7 @@ def test_what_the_database_refuses_fails_with_its_reason(sql: str, reason: str, 
 
 
 def test_a_report_sees_one_moment(place: Path, database: Database) -> None:
-    """Jobs that come while it is read are not part of it."""
+    """A report reads one snapshot."""
     wanted = report(place, "SELECT (SELECT count(*) FROM jobs), n, :organization FROM generate_series(1, 1500) AS n")
     with running(app.platform.settings, wanted, "acme", ReportFilters()) as found:
         batches = iter(found)
@@ -355,7 +355,7 @@ def test_a_report_sees_one_moment(place: Path, database: Database) -> None:
 
 
 def test_a_database_that_is_away_is_worth_another_attempt(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A ConnectionError, which handlers are retried for; it names neither address nor password."""
+    """A database of reports that is away is a ConnectionError without address or password."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         monkeypatch.setenv("CELERIAC_REPORTS_URL", f"postgresql://u:secret@127.0.0.1:{unused.getsockname()[1]}/x")
@@ -369,7 +369,7 @@ class Interrupted(Exception):
 
 
 def test_an_interrupted_report_leaves_no_query_behind(place: Path, database: Database) -> None:
-    """A cancel reaches the server too, which would otherwise work on for nobody."""
+    """An interrupted report cancels its query on the server."""
 
     def interrupt(*_: object) -> None:
         raise Interrupted

@@ -23,7 +23,7 @@ def _cut(server: socket.socket, length: int) -> None:
 
 @pytest.mark.parametrize("length", [8, 4], ids=["after the greeting", "in the greeting"])
 def test_a_broker_that_cuts_a_new_connection_is_away(length: int) -> None:
-    """As one does that is starting: a worker waits for it instead of ending."""
+    """A broker that cuts a new connection counts as one that is away."""
     with ThreadPoolExecutor(1) as threads, socket.create_server(("127.0.0.1", 0)) as server:
         threads.submit(_cut, server, length)
         with pytest.raises(OSError) as raised:  # noqa: PT011 - py-amqp's message is its own business

@@ -86,7 +86,7 @@ def filled(database_url: str) -> Iterator[Database]:
 
 
 def test_no_look_of_admission_scans_the_tables(filled: Database) -> None:
-    """Nor do the claim and the settle with what they ask of the gates; the figures are for the slowest machine."""
+    """No statement of admission scans a table."""
     plans: dict[str, list[str]] = {}
     times: dict[str, float] = {}
     with filled.begin() as connection:

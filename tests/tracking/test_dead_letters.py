@@ -39,7 +39,7 @@ def _command(database_url: str, *arguments: str) -> Ended:
 
 
 def test_a_letter_comes_back_as_it_was_kept(database: Database) -> None:
-    """With its number and the database's time."""
+    """A dead letter comes back as it was kept, with a number and the database's time."""
     kept = _keep(
         database, task_name="noop", task_id="1", content_type="text/x", headers={"a": 1}, body=b"\x00\xff", size=2
     )
@@ -50,7 +50,7 @@ def test_a_letter_comes_back_as_it_was_kept(database: Database) -> None:
 
 
 def test_the_same_receipt_is_the_same_letter(database: Database) -> None:
-    """The reply of the first write may have been lost."""
+    """Keeping a dead letter again with the same receipt changes nothing."""
     letter = NewDeadLetter(uuid4(), "default", "worker-1", "unreadable")
     with database.autocommit() as connection:
         dead_letters.keep(connection, letter)
@@ -59,14 +59,14 @@ def test_the_same_receipt_is_the_same_letter(database: Database) -> None:
 
 
 def test_letters_are_listed_newest_first(database: Database) -> None:
-    """As many as asked for."""
+    """Dead letters are listed newest first, as many as asked for."""
     ids = [_keep(database).id for _ in range(3)]
     with database.autocommit() as connection:
         assert [letter.id for letter in dead_letters.newest(connection, 2)] == [ids[2], ids[1]]
 
 
 def test_there_is_none_of_an_unknown_number(database: Database) -> None:
-    """None."""
+    """An unknown number finds no dead letter."""
     with database.autocommit() as connection:
         assert dead_letters.find(connection, 2**62) is None
 
@@ -87,7 +87,7 @@ HOSTILE = st.recursive(
 def test_whatever_a_message_says_can_be_kept(
     database: Database, headers: dict[str, Any], text: str, body: bytes
 ) -> None:
-    """NUL, lone surrogates, endless numbers; all of it bounded."""
+    """Any content of a message can be kept as a dead letter, bounded."""
     kept = _keep(database, reason=text, task_name=text, task_id=text, content_type=text, headers=headers, body=body)
     assert kept.body == body
     assert len(kept.headers) <= dead_letters.HEADERS
@@ -95,7 +95,7 @@ def test_whatever_a_message_says_can_be_kept(
 
 
 def test_a_long_body_and_long_headers_are_cut(database: Database) -> None:
-    """64 KiB and 1 KiB."""
+    """A dead letter keeps 64 KiB of a body and 1 KiB of a header."""
     kept = _keep(database, headers={"x": "y" * 5000, "n": 10**400}, body=bytes(100_000), size=100_000)
     assert (len(kept.body or b""), kept.size) == (dead_letters.BODY_BYTES, 100_000)
     assert len(kept.headers["x"]) <= dead_letters.HEADER_BYTES
@@ -104,7 +104,7 @@ def test_a_long_body_and_long_headers_are_cut(database: Database) -> None:
 
 @pytest.mark.parametrize(("waiting", "body"), [(0, b"x"), (setting_aside.BODIES_WAITING, None)])
 def test_bodies_are_not_kept_in_memory_without_end(waiting: int, body: bytes | None) -> None:
-    """A flood while the database is away: of later letters the rest alone waits for it."""
+    """During an outage dead letters beyond a bound are kept without their bodies."""
     platform: Any = SimpleNamespace(recorder=SimpleNamespace(backlog=waiting))
     message = SimpleNamespace(headers={}, delivery_info={}, body=b"x", content_type="text/x")
     letter = setting_aside._letter(platform, message, "unreadable", "worker-1")
@@ -112,7 +112,7 @@ def test_bodies_are_not_kept_in_memory_without_end(waiting: int, body: bytes | N
 
 
 def test_the_command_lists_them_in_plain_lines_when_piped(database: Database, database_url: str) -> None:
-    """One line each, tab-separated, for other programs."""
+    """`celeriac dead-letters` prints one tab-separated line each when piped."""
     _keep(database, task_name="old")
     _keep(database, task_name="noop", task_id="7", reason="its body is not JSON")
     done = _command(database_url, "--limit", "1")
@@ -122,7 +122,7 @@ def test_the_command_lists_them_in_plain_lines_when_piped(database: Database, da
 
 
 def test_the_command_shows_one_with_its_body(database: Database, database_url: str) -> None:
-    """All that is known of it."""
+    """`celeriac dead-letters --show` prints all that is known of one."""
     kept = _keep(database, headers={"lang": "py"}, body=b'{"a":\n1}', size=100_000, content_type="application/json")
     done = _command(database_url, "--show", str(kept.id))
     assert (done.status, done.err) == (0, "")
@@ -133,14 +133,14 @@ def test_the_command_shows_one_with_its_body(database: Database, database_url: s
 
 
 def test_an_unknown_number_is_one_line(database_url: str) -> None:
-    """And wrong use."""
+    """`celeriac dead-letters --show` with an unknown number is one line and status 2."""
     done = _command(database_url, "--show", "99")
     assert (done.status, done.out) == (2, "")
     assert "There is no dead letter 99" in done.err
 
 
 def test_a_database_that_is_away_is_one_line() -> None:
-    """And an exit code of its own."""
+    """`celeriac dead-letters` without a database is one line and status 3."""
     done = _command("postgresql://postgres@127.0.0.1:1/none")
     assert done.status == 3
     assert done.err.startswith("celeriac: the database is away: ")
@@ -150,7 +150,7 @@ def test_a_database_that_is_away_is_one_line() -> None:
 def test_a_terminal_gets_a_table(
     database: Database, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    """With the way to the body of one."""
+    """`celeriac dead-letters` shows a table on a terminal, and how to see a body."""
     monkeypatch.setattr(letters, "_console", lambda: Console(force_terminal=True, width=120, color_system=None))
     kept = _keep(database, reason=f"[red]{ESCAPE}", task_name="noop")
     with workplace(database_url, tmp_path):
@@ -164,7 +164,7 @@ def test_a_terminal_gets_a_table(
 def test_a_terminal_is_told_that_there_is_none(
     database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    """Instead of an empty table."""
+    """`celeriac dead-letters` says on a terminal that there are none."""
     monkeypatch.setattr(letters, "_console", lambda: Console(force_terminal=True, width=120, color_system=None))
     with workplace(database_url, tmp_path):
         letters.print_newest(20)
@@ -174,7 +174,7 @@ def test_a_terminal_is_told_that_there_is_none(
 def test_a_body_that_was_not_kept_is_said_so(
     database: Database, database_url: str, tmp_path: Path, capsys: Any
 ) -> None:
-    """Not shown as empty."""
+    """`celeriac dead-letters --show` says when a body was not kept."""
     kept = _keep(database, size=5)
     with workplace(database_url, tmp_path):
         letters.print_letter(kept.id)
@@ -182,7 +182,7 @@ def test_a_body_that_was_not_kept_is_said_so(
 
 
 def test_a_database_without_the_table_says_what_to_do(database: Database, database_url: str) -> None:
-    """It is older than this command."""
+    """`celeriac dead-letters` on an older schema names `celeriac migrate`."""
     with database.autocommit() as connection:
         connection.exec_driver_sql("DROP TABLE dead_letters")
     done = _command(database_url)
@@ -192,19 +192,19 @@ def test_a_database_without_the_table_says_what_to_do(database: Database, databa
 
 @given(text=st.text())
 def test_nothing_that_is_shown_moves_the_cursor(text: str) -> None:
-    """Forged text could hide lines, or look like others."""
+    """`celeriac dead-letters` escapes what could move the cursor."""
     assert escaped(text).isprintable()
 
 
 def test_a_body_that_is_no_text_is_shown_in_hexadecimal() -> None:
-    """Sixteen bytes a line, with their offset."""
+    """`celeriac dead-letters --show` prints a binary body in hexadecimal."""
     first, second = dumped(b"\xffabcdefghijklmnopq")
     assert first == "000000  ff 61 62 63 64 65 66 67 68 69 6a 6b 6c 6d 6e 6f  .abcdefghijklmno"
     assert second.split() == ["000010", "70", "71", "pq"]
 
 
 def test_old_letters_are_forgotten(database: Database) -> None:
-    """Those older than the given age, and no others."""
+    """Dead letters older than the given age are deleted, and no others."""
     old = _keep(database)
     with database.autocommit() as connection:
         connection.execute(text("UPDATE dead_letters SET at = at - interval '91 days' WHERE id = :id"), {"id": old.id})

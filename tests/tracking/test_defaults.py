@@ -39,7 +39,7 @@ def _functions() -> Iterator[tuple[str, Callable[..., Any]]]:
 
 
 def test_no_function_has_a_default_for_what_decides() -> None:
-    """Limits, scope, owner and actor are given by every caller."""
+    """No function of tracking has a default for limits, scope, owner or actor."""
     defaults = {
         name
         for name, function in _functions()
@@ -51,13 +51,13 @@ def test_no_function_has_a_default_for_what_decides() -> None:
 
 @pytest.mark.parametrize(("value", "name"), [(Limits, "concurrency"), (Scope, "user_id"), (Scope, "organization_id")])
 def test_no_value_widens_itself(value: Any, name: str) -> None:
-    """Nobody has the rights of an organization, or no limit, because a field was left out."""
+    """No value of tracking gets more rights by a field that was left out."""
     [field] = [each for each in fields(value) if each.name == name]
     assert (field.default, field.default_factory) == (MISSING, MISSING)
 
 
 def test_without_a_scope_a_job_depends_on_its_owners_own_only(tracked: Tracked) -> None:
-    """A colleague's is as if it did not exist."""
+    """Without a scope a job can depend on its owner's own jobs only."""
     colleagues = tracked.submit(owner=Owner("acme", "u2"))
     mine = tracked.submit()
     with pytest.raises(UnknownDependency):

@@ -152,7 +152,7 @@ class Holds(Everybody):
 
 
 def test_any_sequence_of_verbs_gives_each_slot_once_and_leaves_nobody_waiting(pool: Database) -> None:
-    """After each step; and no job is lost in the end."""
+    """After any sequence of verbs no slot is given twice and no job waits without a reason."""
     with pool.autocommit() as connection:
 
         class HoldsOfThisTest(Holds):

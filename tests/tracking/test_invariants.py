@@ -25,7 +25,7 @@ BRIEFLY = timedelta(milliseconds=200)
 
 
 def test_healthy_rows_break_nothing(pool: Database, tracked: Tracked) -> None:
-    """Some four hundred jobs that have lived through everything."""
+    """Four hundred jobs that have lived through everything break no check of verify."""
     live_through_everything(tracked, 20)
     findings = list(verify(pool, UNLIMITED))
     assert [finding.name for finding in findings] == NAMES
@@ -33,7 +33,7 @@ def test_healthy_rows_break_nothing(pool: Database, tracked: Tracked) -> None:
 
 
 def test_an_empty_database_breaks_nothing(pool: Database, tracked: Tracked) -> None:
-    """As on the first day."""
+    """An empty database breaks no check of verify."""
     assert broken(pool) == {}
 
 
@@ -45,7 +45,7 @@ def test_the_documented_checks_are_the_checks() -> None:
 
 
 def test_counts_that_miss_a_row_are_caught(database: Database, database_url: str) -> None:
-    """An index that has lost a row, as after a damaged disk, makes the API count wrongly."""
+    """Verify finds an index that has lost a row."""
     administrator = create_engine(
         make_url(database_url).set(username="postgres"), isolation_level="AUTOCOMMIT", poolclass=NullPool
     )
@@ -66,7 +66,7 @@ def test_counts_that_miss_a_row_are_caught(database: Database, database_url: str
 
 
 def test_what_the_limit_was_lowered_under_may_go_on(pool: Database, tracked: Tracked) -> None:
-    """But nothing may start above the limit."""
+    """Verify accepts running jobs above a limit that was lowered, but no start above it."""
     two = limited(pool, tracked, 2)
     two.start(2)
     two.set_limit(1)
@@ -76,7 +76,7 @@ def test_what_the_limit_was_lowered_under_may_go_on(pool: Database, tracked: Tra
 
 
 def test_a_body_that_is_still_stopping_counts_as_running(pool: Database, tracked: Tracked) -> None:
-    """It uses what the limit is for."""
+    """Verify counts a stopping body as running."""
     tracked.put_into("stopping")
     tracked.put_into("running")
     assert broken(pool, Limits(2)) == {}
@@ -84,14 +84,14 @@ def test_a_body_that_is_still_stopping_counts_as_running(pool: Database, tracked
 
 
 def test_without_a_limit_any_number_may_run(pool: Database, tracked: Tracked) -> None:
-    """0 is the platform's way to say so."""
+    """With a limit of 0 verify accepts any number of running jobs."""
     for _ in range(10):
         tracked.put_into("running")
     assert broken(pool, Limits(0)) == {}
 
 
 def test_five_examples_are_enough(pool: Database, tracked: Tracked) -> None:
-    """However many jobs there are."""
+    """Verify names at most five examples of a broken check."""
     for _ in range(7):
         tracked.submit()
     tracked.connection.execute(text("DELETE FROM history"))
@@ -100,7 +100,7 @@ def test_five_examples_are_enough(pool: Database, tracked: Tracked) -> None:
 
 
 def test_all_checks_see_the_same_instant(pool: Database, tracked: Tracked) -> None:
-    """What is committed after the first check is not seen by the others."""
+    """All checks of verify read the same snapshot."""
     job = tracked.submit()
     findings = verify(pool, UNLIMITED)
     next(findings)
@@ -110,7 +110,7 @@ def test_all_checks_see_the_same_instant(pool: Database, tracked: Tracked) -> No
 
 
 def test_verification_cannot_write(pool: Database, tracked: Tracked, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The database itself refuses."""
+    """The transaction of verify is read-only."""
     tracked.submit()
 
     def delete_all(connection: Any, _timeout: timedelta, _limits: Limits) -> tuple[int, tuple[str, ...]]:
@@ -124,7 +124,7 @@ def test_verification_cannot_write(pool: Database, tracked: Tracked, monkeypatch
 
 
 def test_a_check_that_takes_too_long_is_said_to_be_unchecked(pool: Database, tracked: Tracked) -> None:
-    """Neither ok nor broken; the others are done."""
+    """A check of verify that takes too long is neither ok nor broken, and the others are made."""
     with pool.begin() as connection:
         connection.execute(text("LOCK TABLE history IN ACCESS EXCLUSIVE MODE"))
         findings = {finding.name: finding for finding in verify(pool, UNLIMITED, timeout=BRIEFLY)}

@@ -202,7 +202,7 @@ def bring(tracked: Tracked, situation: str) -> JobRecord:
 
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
 def test_a_lie_is_caught_by_its_check(database: Database, lie: Lie) -> None:
-    """And by no other, unless it is several lies at once; healthy jobs around it are not named."""
+    """Each false row is found by its check, and healthy rows are not named."""
     with database.autocommit() as connection:
         tracked = Tracked(connection)
         live_through_everything(tracked, 1)
@@ -216,5 +216,5 @@ def test_a_lie_is_caught_by_its_check(database: Database, lie: Lie) -> None:
 
 
 def test_every_check_has_a_lie_that_it_alone_catches() -> None:
-    """So that none of them could be left out; `stats` has a test of its own."""
+    """Every check of verify but `stats` finds a false row that no other check finds."""
     assert {name for lie in LIES.values() if len(lie.caught) == 1 for name in lie.caught} == {*NAMES} - {"stats"}

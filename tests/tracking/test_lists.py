@@ -40,7 +40,7 @@ def _search(tracked: Tracked, words: str) -> set[UUID]:
 
 
 def test_a_page_is_newest_first_with_the_total(tracked: Tracked) -> None:
-    """Of all matching jobs, whatever the page."""
+    """A page is newest first, with the total of all matching jobs."""
     made = [tracked.submit() for _ in range(5)][::-1]
     pages = [lists.page(tracked.connection, ACME, number=number, size=2) for number in (1, 2, 3, 4)]
     assert [list(page.jobs) for page in pages] == [made[:2], made[2:4], made[4:], []]
@@ -48,7 +48,7 @@ def test_a_page_is_newest_first_with_the_total(tracked: Tracked) -> None:
 
 
 def test_a_page_hands_over_to_the_deep_reading(tracked: Tracked) -> None:
-    """Its cursor is where the next page begins; the last page has none."""
+    """The cursor of a numbered page is where the next page begins, and the last page has none."""
     made = [tracked.submit() for _ in range(4)][::-1]
     first = lists.page(tracked.connection, ACME, number=1, size=2)
     rest = lists.after(tracked.connection, ACME, cursor=first.next_cursor, size=2)
@@ -86,7 +86,7 @@ FILTERED: list[tuple[Filters, dict[str, Any], dict[str, Any]]] = [
 def test_a_filter_keeps_what_matches(
     tracked: Tracked, filters: Filters, matching: dict[str, Any], other: dict[str, Any]
 ) -> None:
-    """And leaves out the rest, on pages by number and by cursor; the total counts what matches."""
+    """A filter keeps what matches, on pages by number and by cursor, and in the total."""
     wanted, _unwanted = tracked.submit(**matching), tracked.submit(**other)
     page = lists.page(tracked.connection, ACME, filters, number=1, size=10)
     assert (ids(page.jobs), page.total) == ([wanted.id], 1)
@@ -104,7 +104,7 @@ def test_known_jobs_are_listed_by_their_ids(tracked: Tracked) -> None:
 @given(wanted=st.sets(st.sampled_from(Status)))
 @ON_ONE_DATABASE
 def test_a_filter_of_statuses_keeps_any_of_them(tracked: Tracked, wanted: set[Status]) -> None:
-    """None at all keeps every one."""
+    """A filter of several statuses keeps any of them, and an empty one every job."""
     if not tracked.all():
         for situation in SITUATIONS:
             tracked.put_into(situation)
@@ -114,7 +114,7 @@ def test_a_filter_of_statuses_keeps_any_of_them(tracked: Tracked, wanted: set[St
 
 
 def test_a_period_includes_its_beginning_and_not_its_end(tracked: Tracked) -> None:
-    """So that two neighbouring periods share no job."""
+    """A period includes its beginning and not its end."""
     times = [NOON - MINUTE, NOON, NOON + MINUTE]
     before, at, after = (tracked.created_at(tracked.submit(), time) for time in times)
     found = {
@@ -129,7 +129,7 @@ def test_a_period_includes_its_beginning_and_not_its_end(tracked: Tracked) -> No
 
 
 def test_a_search_looks_into_messages_errors_and_ids(tracked: Tracked) -> None:
-    """Whatever the case of its letters; a part of the word is enough."""
+    """A search looks for parts of words in messages, errors and ids, in any case."""
     job = tracked.fail(tracked.start(tracked.submit(message="First Quarter")))
     tracked.submit()
     for words in ("RST QUA", "wRoNg", str(job.id)[9:23].upper()):
@@ -138,7 +138,7 @@ def test_a_search_looks_into_messages_errors_and_ids(tracked: Tracked) -> None:
 
 @pytest.mark.parametrize("words", ["%", "_", "\\", "/", "100%", "a_b", "\\%", "/_", "''", '"', ";--", "%%"])
 def test_a_search_takes_every_character_as_it_is(tracked: Tracked, words: str) -> None:
-    """No character stands for others."""
+    """No character of a search stands for others."""
     job = tracked.submit(message=f"before {words} after", job_type="sync")
     tracked.submit(message="before 100 or aXb after", job_type="sync")
     assert _search(tracked, words) == {job.id}
@@ -147,7 +147,7 @@ def test_a_search_takes_every_character_as_it_is(tracked: Tracked, words: str) -
 @given(words=st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=6))
 @ON_ONE_DATABASE
 def test_a_search_finds_what_contains_the_words(tracked: Tracked, words: str) -> None:
-    """Any words, in any script."""
+    """A search finds words of any script."""
     job = tracked.submit(message=f"<{words}>")
     assert job.id in _search(tracked, words)
 
@@ -174,7 +174,7 @@ def _read_all(read: Callable[[str | None], Page], between: Callable[[], object])
 def test_pages_put_together_are_the_set_while_others_insert(
     pool: Database, tracked: Tracked, ages: list[int], size: int
 ) -> None:
-    """Without gap or repeat, newest first, also when many jobs were created at the same instant."""
+    """Pages by cursor have no gap and no repeat while jobs are inserted."""
     empty(pool)
     made = [tracked.created_at(tracked.submit(), NOON - age * MINUTE) for age in ages]
     found = _read_all(
@@ -188,7 +188,7 @@ def test_pages_put_together_are_the_set_while_others_insert(
 def test_the_history_is_the_set_while_others_finish(
     pool: Database, tracked: Tracked, ages: list[int], size: int
 ) -> None:
-    """Last finished first, page by page."""
+    """Pages of the history have no gap and no repeat while jobs finish."""
     empty(pool)
     done = [tracked.run() for _ in ages]
     for job, age in zip(done, ages, strict=True):
@@ -202,14 +202,14 @@ def test_the_history_is_the_set_while_others_finish(
 
 
 def test_the_history_holds_finished_jobs_only(tracked: Tracked) -> None:
-    """In every way that a job can end."""
+    """The history has the finished jobs only, however they ended."""
     made = [tracked.put_into(situation) for situation in SITUATIONS]
     found = lists.finished(tracked.connection, ACME, cursor=None, size=100).jobs
     assert set(ids(found)) == {job.id for job in made if job.status in FINISHED}
 
 
 def test_the_history_can_be_narrowed_to_a_period(tracked: Tracked) -> None:
-    """By the time of the end."""
+    """The history can be narrowed to a period of the end."""
     old, new = tracked.finished_ago(tracked.run(), 2 * HOUR), tracked.run()
     hour_ago = datetime.now(UTC) - HOUR
     for filters, expected in ((Filters(completed_from=hour_ago), new), (Filters(completed_to=hour_ago), old)):
@@ -224,7 +224,7 @@ def test_the_history_can_be_narrowed_to_a_period(tracked: Tracked) -> None:
 @example(cursor=f"\u0661-{UUID(int=0)}")
 @settings(ON_ONE_DATABASE, max_examples=100)
 def test_a_forged_cursor_is_refused_or_read_from(tracked: Tracked, read: Any, cursor: str) -> None:
-    """Never an error of another kind."""
+    """A forged cursor is refused or read from, without another error."""
     try:
         page = read(tracked.connection, ACME, cursor=cursor, size=5)
     except InvalidValue:
@@ -236,7 +236,7 @@ def test_a_forged_cursor_is_refused_or_read_from(tracked: Tracked, read: Any, cu
 
 
 def test_recent_jobs_are_the_active_ones_and_those_of_the_last_hour(tracked: Tracked) -> None:
-    """Active ones however old, finished ones while they are young."""
+    """Recent jobs are all active ones and those that finished in the last hour."""
     waiting = tracked.created_at(tracked.submit(), NOON - timedelta(days=30))
     young, _old = tracked.finished_ago(tracked.run(), 59 * MINUTE), tracked.finished_ago(tracked.run(), 61 * MINUTE)
     assert ids(lists.recent(tracked.connection, ACME, limit=10)) == [waiting.id, young.id]
@@ -256,7 +256,7 @@ def _recent_order(job: JobRecord) -> tuple[Any, ...]:
 def test_recent_jobs_are_in_the_order_of_the_contract(
     pool: Database, tracked: Tracked, wanted: list[tuple[str, int]], limit: int
 ) -> None:
-    """Active first, then more urgent first, then oldest first (active) or newest first (finished), up to the limit."""
+    """Recent jobs come in the order of the contract, up to the limit."""
     empty(pool)
     for situation, priority in wanted:
         job = tracked.put_into(situation)
@@ -267,14 +267,14 @@ def test_recent_jobs_are_in_the_order_of_the_contract(
 
 @pytest.mark.parametrize("status", Status)
 def test_recent_jobs_can_be_narrowed_to_a_status(tracked: Tracked, status: Status) -> None:
-    """Active or finished."""
+    """Recent jobs can be narrowed to an active or a finished status."""
     made = [tracked.put_into(situation) for situation in SITUATIONS]
     found = lists.recent(tracked.connection, ACME, limit=100, status=status)
     assert set(ids(found)) == {job.id for job in made if job.status is status}
 
 
 def test_recent_jobs_can_be_narrowed_to_a_type_and_a_project(tracked: Tracked) -> None:
-    """Both at once."""
+    """Recent jobs can be narrowed to a type and a project at once."""
     wanted = tracked.submit(job_type="sync", project_id="p1")
     tracked.submit(job_type="sync")
     tracked.submit(project_id="p1")
@@ -282,7 +282,7 @@ def test_recent_jobs_can_be_narrowed_to_a_type_and_a_project(tracked: Tracked) -
 
 
 def test_a_job_that_ends_while_recent_reads_is_listed_once(pool: Database, tracked: Tracked) -> None:
-    """It was active when the active ones were read, and is finished when the finished ones are."""
+    """A job that ends between the two reads of recent jobs is listed once."""
     running = tracked.start(tracked.submit())
 
     def finish(connection: Connection, *_: Any) -> None:

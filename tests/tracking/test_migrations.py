@@ -68,7 +68,7 @@ def _described(connection: Connection, what: str, schema: str) -> list[tuple[Any
 
 
 def test_the_migrated_database_is_the_schema_to_alembic(database: Database) -> None:
-    """Nothing is left for another migration to do."""
+    """Alembic finds no difference between the migrated database and the schema."""
     with database.autocommit() as connection:
         options = {"compare_type": True, "compare_server_default": True}
         context = MigrationContext.configure(connection, opts=options)
@@ -77,7 +77,7 @@ def test_the_migrated_database_is_the_schema_to_alembic(database: Database) -> N
 
 @pytest.mark.parametrize("what", CATALOGUE)
 def test_the_migrated_database_is_the_schema_to_postgresql(database: Database, what: str) -> None:
-    """Also what Alembic does not compare: predicates of indexes, checks, defaults, comments, storage."""
+    """The catalog of the migrated database equals that of the schema, with predicates and storage."""
     with database.begin() as connection:
         connection.execute(text("CREATE SCHEMA described"))
         connection.execute(text("SET LOCAL search_path TO described"))
@@ -90,12 +90,12 @@ def test_the_migrated_database_is_the_schema_to_postgresql(database: Database, w
 
 
 def test_there_is_one_line_of_migrations(config: Config) -> None:
-    """One head; two would leave `upgrade` without an answer."""
+    """The migrations have one head."""
     assert len(ScriptDirectory.from_config(config).get_heads()) == 1
 
 
 def test_migrating_again_changes_nothing(database: Database, database_url: str) -> None:
-    """The rows stay where they are."""
+    """Migrating again changes nothing, and the rows stay."""
     with database.autocommit() as connection:
         job = Tracked(connection).run()
         migrate(database_url)
@@ -103,7 +103,7 @@ def test_migrating_again_changes_nothing(database: Database, database_url: str) 
 
 
 def test_every_migration_can_be_undone_and_done_again(database: Database, database_url: str, config: Config) -> None:
-    """Down to an empty database, and up to the same schema."""
+    """Every migration can be undone, and done again to the same schema."""
     _downgrade(database, config)
     assert _tables(database) == {VERSIONS}
     migrate(database_url)
@@ -113,7 +113,7 @@ def test_every_migration_can_be_undone_and_done_again(database: Database, databa
 
 
 def test_several_processes_may_migrate_at_once(database: Database, database_url: str, config: Config) -> None:
-    """As API and workers that start together do: one works, the others wait, all are content."""
+    """Of processes that migrate at once one works, and the others wait."""
     _downgrade(database, config)
     with ThreadPoolExecutor(3) as threads:
         runs = [threads.submit(python, "-c", MIGRATE, database_url) for _ in range(3)]
@@ -142,7 +142,7 @@ HISTORY_BEFORE = """
 def test_task_ids_become_numbers_and_what_waits_is_sent_anew(
     database: Database, database_url: str, config: Config
 ) -> None:
-    """In the order of the history; the messages that are with the broker have no number."""
+    """The migration turns task ids into dispatch numbers, and waiting jobs are sent anew."""
     ids = {name: str(uuid4()) for name in ("tried", "second", "third", "new", "done")}
     with database.begin() as connection:
         config.attributes["connection"] = connection
@@ -160,7 +160,7 @@ def test_task_ids_become_numbers_and_what_waits_is_sent_anew(
 
 
 def test_numbers_become_task_ids_again(database: Database, config: Config) -> None:
-    """The same for a job and its history, and each of one dispatch."""
+    """The downgrade turns dispatch numbers into task ids again."""
     with database.autocommit() as connection:
         job = Tracked(connection).start(
             Tracked(connection).end(Tracked(connection).start(Tracked(connection).submit()), "lost")

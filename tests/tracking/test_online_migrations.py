@@ -73,7 +73,7 @@ def asking(database: Database) -> bool:
 
 
 def test_jobs_are_accepted_and_run_while_an_index_is_built(older: Database, database_url: str) -> None:
-    """A submit, a claim and a settle wait for a migration less than a second each."""
+    """While an index is built a submit, a claim and a settle wait less than a second each."""
     with snapshot(older), migrating(database_url) as process:
         eventually(lambda: invalid(older), what="the first index")
         with older.autocommit() as connection:
@@ -85,7 +85,7 @@ def test_jobs_are_accepted_and_run_while_an_index_is_built(older: Database, data
 
 
 def test_a_migration_that_was_killed_is_done_again(older: Database, database_url: str) -> None:
-    """What the killed one has half built is built anew, and no row is lost."""
+    """A migration that was killed while it built an index is done again."""
     with snapshot(older), migrating(database_url):
         assert eventually(lambda: invalid(older), what="the first index") == ["jobs_listed"]
     migrate(database_url)
@@ -96,7 +96,7 @@ def test_a_migration_that_was_killed_is_done_again(older: Database, database_url
 
 
 def test_those_who_wait_for_a_migration_do_not_hold_it_up(older: Database, database_url: str) -> None:
-    """A second process that is to migrate waits without a snapshot, and ends when the first one has."""
+    """A process that waits for another one's migration holds no snapshot."""
     with ExitStack() as processes:
         with snapshot(older):
             first = processes.enter_context(migrating(database_url))

@@ -50,7 +50,7 @@ REFUSED = [
     ("kind", "error"), [(kind, error) for kind, found in PASSING.items() for error in found], ids=repr
 )
 def test_what_passes_by_itself_is_an_outage_of_its_kind(kind: Outage, error: psycopg.Error) -> None:
-    """The driver's error, and SQLAlchemy's around it; each caller asks for the kind that makes a difference to it."""
+    """Errors of the database that pass by themselves are outages of their kind."""
     for shown in (error, DBAPIError("…", {}, error)):
         assert outage(shown) is kind
         assert is_away(shown) is (kind is not Outage.TOO_SLOW)
@@ -62,22 +62,22 @@ def test_what_passes_by_itself_is_an_outage_of_its_kind(kind: Outage, error: psy
 def test_a_refused_statement_is_no_outage_and_neither_is_a_value_that_the_driver_cannot_send(
     error: psycopg.Error,
 ) -> None:
-    """Repeating it would change nothing."""
+    """A refused statement or an unsendable value is no outage."""
     assert outage(error) is None
     assert outage(DBAPIError("…", {}, error)) is None
 
 
 def test_a_pool_without_a_free_connection_is_an_outage() -> None:
-    """It has one again soon."""
+    """A pool without a free connection is an outage."""
     assert outage(PoolTimeoutError("no connection became free")) is Outage.BUSY
 
 
 def test_whatever_broke_its_connection_is_an_outage() -> None:
-    """The error of the statement may be any."""
+    """Any error that broke its connection is an outage."""
     assert outage(DBAPIError("…", {}, errors.DataError(), connection_invalidated=True)) is Outage.AWAY
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), UnicodeEncodeError("utf-8", "\ud800", 0, 1, "…"), OSError("x")])
 def test_an_error_of_another_kind_is_no_outage(error: Exception) -> None:
-    """Its cause lies in our process."""
+    """An error that is not the database's is no outage."""
     assert outage(error) is None

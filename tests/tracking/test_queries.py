@@ -18,7 +18,7 @@ from tracking.states import Event
 
 
 def test_a_job_is_found_by_its_id_within_the_scope(tracked: Tracked) -> None:
-    """Of the user, and of the whole organization."""
+    """A job is found by its id within the scope of its user or organization."""
     job = tracked.submit()
     for scope in (Scope("acme", None), Scope("acme", "u1")):
         assert lists.get(tracked.connection, job.id, scope) == job
@@ -26,14 +26,14 @@ def test_a_job_is_found_by_its_id_within_the_scope(tracked: Tracked) -> None:
 
 @pytest.mark.parametrize("scope", OTHERS)
 def test_a_job_outside_of_the_scope_does_not_exist(tracked: Tracked, scope: Scope) -> None:
-    """Exactly as one that was never made."""
+    """A job outside of the scope raises the same JobNotFound as one that never existed."""
     for unreachable in (tracked.submit().id, uuid4()):
         with pytest.raises(JobNotFound, match=r"^There is no such job\.$"):
             lists.get(tracked.connection, unreachable, scope)
 
 
 def test_the_platform_finds_a_job_whatever_its_owner(tracked: Tracked) -> None:
-    """None when there is none."""
+    """The platform's own code finds any job by its id."""
     job = tracked.submit(owner=Owner("globex", "u7"))
     assert lists.find(tracked.connection, job.id) == job
     assert lists.find(tracked.connection, uuid4()) is None
@@ -49,7 +49,7 @@ READS: dict[str, Callable[[Tracked, Scope], Sequence[JobRecord]]] = {
 
 @pytest.mark.parametrize("name", READS)
 def test_a_list_holds_the_jobs_of_its_scope_only(tracked: Tracked, name: str) -> None:
-    """Of one user, or of one organization."""
+    """A list holds the jobs of its scope only."""
     owners = [Owner(organization, user) for organization in ("acme", "globex") for user in ("u1", "u2")]
     of = {owner: tracked.run(owner=owner).id for owner in owners}
     for organization in ("acme", "globex"):
@@ -62,7 +62,7 @@ def test_a_list_holds_the_jobs_of_its_scope_only(tracked: Tracked, name: str) ->
 
 
 def test_a_timeline_is_the_history_oldest_first(tracked: Tracked) -> None:
-    """Of one job only."""
+    """A timeline is the history of one job, oldest first."""
     tracked.run()
     job = tracked.run("failed")
     entries = lists.timeline(tracked.connection, job.id)
@@ -71,7 +71,7 @@ def test_a_timeline_is_the_history_oldest_first(tracked: Tracked) -> None:
 
 
 def test_attempts_are_put_together_from_the_history(tracked: Tracked) -> None:
-    """Each with its worker, its times, and how it ended."""
+    """Attempts are made of the history, with worker, times and outcome."""
     job = tracked.back_off(tracked.start(tracked.submit(), worker="worker-7"))
     job = tracked.end(tracked.start(tracked.release(job), worker="worker-8"), "lost")
     job = tracked.cancel(tracked.start(job, worker="worker-9"))
@@ -87,7 +87,7 @@ def test_attempts_are_put_together_from_the_history(tracked: Tracked) -> None:
 
 
 def test_an_attempt_that_runs_has_no_outcome_yet(tracked: Tracked) -> None:
-    """Whatever it has reported, whoever was refused meanwhile."""
+    """An attempt that runs has no outcome."""
     job = tracked.start(tracked.submit())
     jobs.report(tracked.connection, Progress(job.fence, 1, percent=50))
     jobs.claim(tracked.connection, [wish(job.fence)])
@@ -96,7 +96,7 @@ def test_an_attempt_that_runs_has_no_outcome_yet(tracked: Tracked) -> None:
 
 
 def test_a_long_timeline_shows_its_end(tracked: Tracked) -> None:
-    """The last thousand reports, in their order."""
+    """A long timeline has the last thousand reports in their order."""
     job = _talkative_job(tracked)
     reports = [entry for entry in lists.timeline(tracked.connection, job.id) if entry.event is Event.PROGRESS]
     assert len(reports) == lists.TIMELINE_LIMIT
@@ -104,7 +104,7 @@ def test_a_long_timeline_shows_its_end(tracked: Tracked) -> None:
 
 
 def test_a_job_that_reports_a_lot_keeps_its_attempts(tracked: Tracked) -> None:
-    """Five minutes of four reports a second do not push the start of the attempt out of sight."""
+    """The attempts of a job stay complete, however many reports it has."""
     job = _talkative_job(tracked)
     assert [attempt.attempt for attempt in lists.attempts(tracked.history(job))] == [1]
 

@@ -74,7 +74,7 @@ def _insert(database: Database, status: str, hold: str | None, *, at: str, due_a
 
 
 def test_hostile_times_of_an_older_database_are_mended(older: Database, database_url: str, tmp_path: Path) -> None:
-    """Lists, status, counts, history and explanations answer; the leader's looks, verify and retention go on."""
+    """The migration mends hostile times, and all reads and duties work afterwards."""
     now = "now"
     ids = [_insert(older, "queued", "schedule", at=now, due_at=time) for time in HOSTILE]
     ids += [_insert(older, status, None, at=time) for time in HOSTILE for status in ("queued", "running", "failed")]
@@ -111,7 +111,7 @@ def test_hostile_times_of_an_older_database_are_mended(older: Database, database
     ("column", "mended"), [("payload", {"args": [5], "kwargs": {}}), ("metadata", {}), ("delivery", {})]
 )
 def test_what_is_no_object_is_mended(older: Database, database_url: str, column: str, mended: object) -> None:
-    """A payload that is none is the one argument of a call."""
+    """The migration turns a payload that is no object into the one argument of a call."""
     job_id = _insert(older, "queued", None, at="now")
     with older.autocommit() as connection:
         connection.execute(update(jobs).where(jobs.c.id == job_id).values({column: 5}))
@@ -120,7 +120,7 @@ def test_what_is_no_object_is_mended(older: Database, database_url: str, column:
 
 
 def test_what_was_in_order_is_left_alone(older: Database, database_url: str) -> None:
-    """To the microsecond."""
+    """The migration leaves valid times as they are, to the microsecond."""
     _insert(older, "queued", "schedule", at="2026-01-02 03:04:05.678901Z", due_at="2999-12-31 23:59:59.999999Z")
     with older.autocommit() as connection:
         rows = connection.execute(text("SELECT created_at, due_at, updated_at FROM jobs")).all()
@@ -130,7 +130,7 @@ def test_what_was_in_order_is_left_alone(older: Database, database_url: str) -> 
 
 @pytest.mark.parametrize("name", ["jobs", "history", "workers", "groups"])
 def test_every_table_with_times_has_one_range_for_them(tracked: Tracked, name: str) -> None:
-    """The database refuses others, whoever writes them."""
+    """The database refuses times out of range in every table."""
     tracked.start(tracked.submit(), lease=tracked.register_worker())
     tracked.connection.execute(text("INSERT INTO groups (id) VALUES ('g') ON CONFLICT DO NOTHING"))
     times = [column for column in metadata.tables[name].columns if isinstance(column.type, DateTime)]

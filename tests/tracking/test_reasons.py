@@ -119,10 +119,10 @@ SENTENCES: list[tuple[Reason, str]] = [
 
 @pytest.mark.parametrize(("reason", "sentence"), SENTENCES)
 def test_a_reason_is_told_in_one_sentence(reason: Reason, sentence: str) -> None:
-    """With its numbers, in UTC."""
+    """Each kind of reason has one sentence with its numbers and UTC times."""
     assert reason.sentence == sentence
 
 
 def test_every_kind_of_reason_has_its_sentence_here() -> None:
-    """A new one fails here."""
+    """Every kind of reason has its sentence among those of these tests."""
     assert {type(reason) for reason, _ in SENTENCES} == set(get_args(Reason))

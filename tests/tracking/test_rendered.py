@@ -14,12 +14,12 @@ STATEMENTS = dict(statements())
 
 
 def test_rendered_sql_is_what_the_code_sends() -> None:
-    """`make sql` writes it anew after a change."""
+    """rendered.sql is what the code sends: else run `make sql`."""
     assert FILE.read_text(encoding="utf-8") == rendered()
 
 
 def test_the_verbs_are_among_the_rendered_statements() -> None:
-    """A file without them would be up to date as well."""
+    """The statements of all verbs are in rendered.sql."""
     assert {"jobs/claim.py CLAIM", "jobs/settle.py SETTLE", "jobs/submit.py SUBMIT", "successors.py CALL"} <= set(
         STATEMENTS
     )
@@ -27,7 +27,7 @@ def test_the_verbs_are_among_the_rendered_statements() -> None:
 
 @pytest.mark.parametrize("name", STATEMENTS)
 def test_a_rendered_statement_can_be_prepared(pool: Database, name: str) -> None:
-    """PostgreSQL finds its tables and columns, and the type of each parameter without being told."""
+    """PostgreSQL can prepare every statement of rendered.sql."""
     names = list(dict.fromkeys(PARAMETER.findall(STATEMENTS[name])))
     sql = PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}", STATEMENTS[name])
     with pool.autocommit() as connection:
@@ -38,6 +38,6 @@ def test_a_rendered_statement_can_be_prepared(pool: Database, name: str) -> None
 
 
 def test_a_move_that_the_state_machine_lacks_has_no_sql() -> None:
-    """A success is the end."""
+    """A move that the state machine lacks raises instead of making SQL."""
     with pytest.raises(AssertionError):
         move(Event.CANCELLED, "hold = NULL", "'{}'", find="id = :id", to=Status.CANCELLED, out_of=[Status.SUCCEEDED])

@@ -69,7 +69,7 @@ def test_url_goes_before_the_embedded_server(environment: Path, monkeypatch: pyt
 
 
 def test_no_server_is_one_line_that_says_what_to_do() -> None:
-    """Neither a URL nor a running `up`: the error names the variable and the command."""
+    """Without a URL and a running `up` the error names the variable and the command."""
     with pytest.raises(ConfigurationError, match=r"^DATABASE_URL is not set .*`celeriac up`$"):
         _ = settings().database
 
@@ -126,7 +126,7 @@ SECRET = "hunter2"
 def test_a_wrong_value_is_one_line_without_its_secret(
     monkeypatch: pytest.MonkeyPatch, variable: str, value: str, reason: str
 ) -> None:
-    """It names the variable, and what is allowed."""
+    """A wrong setting is one line with its variable and what is allowed, and without a secret."""
     monkeypatch.setenv(variable, value)
     with pytest.raises(ConfigurationError) as refused:
         settings()
@@ -157,7 +157,7 @@ def test_a_wrong_value_is_one_line_without_its_secret(
     ],
 )
 def test_what_is_allowed_is_taken(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
-    """Servers on every sort of address, and what Kubernetes sets beside a service called celeriac."""
+    """Every kind of address that the settings allow is accepted."""
     monkeypatch.setenv(variable, value)
     settings()
 

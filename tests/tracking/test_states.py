@@ -50,7 +50,7 @@ COUNTS = st.integers(0, 100)
 
 
 def test_the_moves_are_those_of_the_contract() -> None:
-    """No more, no less, and none of them twice."""
+    """The state machine has exactly the moves of the contract, each once."""
     drawn = [(str(move.source), str(move.target)) for move in MOVES]
     assert sorted(drawn) == sorted((source, target) for source, targets in CONTRACT.items() for target in targets)
 
@@ -58,14 +58,14 @@ def test_the_moves_are_those_of_the_contract() -> None:
 @UNHURRIED
 @given(STATUSES, STATUSES)
 def test_a_change_is_legal_when_the_contract_names_it(source: Status, target: Status) -> None:
-    """For any two states."""
+    """A change between two states is legal exactly when the contract names it."""
     assert is_legal(source, target) is (target in CONTRACT[source])
 
 
 @UNHURRIED
 @given(st.sampled_from(Event), st.none() | STATUSES)
 def test_the_sources_of_an_event_are_where_its_moves_begin(event: Event, target: Status | None) -> None:
-    """For any event, to any state or a given one; each source once."""
+    """The sources of an event are the states where its moves begin, each once."""
     found = states.sources(event, target)
     wanted = {move.source for move in MOVES if move.event is event and (target is None or move.target is target)}
     assert len(found) == len(wanted)
@@ -75,21 +75,21 @@ def test_the_sources_of_an_event_are_where_its_moves_begin(event: Event, target:
 @UNHURRIED
 @given(STATUSES)
 def test_what_can_be_cancelled_is_what_the_contract_says(status: Status) -> None:
-    """Exactly the active states."""
+    """Exactly the active states can be cancelled."""
     assert can_cancel(status) is (status in CAN_CANCEL)
 
 
 @UNHURRIED
 @given(STATUSES, COUNTS, COUNTS)
 def test_what_can_be_retried_is_what_the_contract_says(status: Status, retries: int, limit: int) -> None:
-    """Failed and cancelled jobs, while there are retries left."""
+    """Failed and cancelled jobs can be retried while there are retries left, and no others."""
     assert can_retry(status, retries, limit) is (status in CAN_RETRY and retries < limit)
 
 
 @UNHURRIED
 @given(st.data())
 def test_nothing_but_a_retry_leads_out_of_an_end(data: st.DataObject) -> None:
-    """On any path along the moves; and success is final."""
+    """No move but a retry leads out of an end, and none out of a success."""
     status = Status.QUEUED
     for _ in range(20):
         ways = [move for move in MOVES if move.source is status]
@@ -104,7 +104,7 @@ def test_nothing_but_a_retry_leads_out_of_an_end(data: st.DataObject) -> None:
 @UNHURRIED
 @given(st.sampled_from(ACTIVE), st.sampled_from(FINISHED))
 def test_every_end_can_be_reached_from_every_active_state(start: Status, end: Status) -> None:
-    """There is no trap."""
+    """Every end can be reached from every active state."""
     reached = {start}
     for _ in Status:
         reached |= {move.target for move in MOVES if move.source in reached and move.event is not Event.RETRIED}
@@ -112,7 +112,7 @@ def test_every_end_can_be_reached_from_every_active_state(start: Status, end: St
 
 
 def test_every_state_is_active_or_finished() -> None:
-    """And the waiting ones are the active ones that no worker runs."""
+    """Every state is active or finished, and waiting ones are the active ones that do not run."""
     assert sorted([*ACTIVE, *FINISHED]) == sorted(Status)
     assert set(WAITING) == set(ACTIVE) - {Status.RUNNING}
 
@@ -124,7 +124,7 @@ def test_the_documented_diagram_is_drawn_from_the_state_machine() -> None:
 
 @pytest.mark.parametrize("move", MOVES, ids=lambda move: f"{move.source}-{move.target}")
 def test_every_move_is_in_the_documented_diagram(move: Move) -> None:
-    """As an arrow, and as a row of the table."""
+    """docs/states.md shows every move as an arrow and as a row of the table."""
     text = diagram.document()
     assert f"    {move.source} --> {move.target}: {move.cause}\n" in text
     assert f"| `{move.source}` | `{move.target}` | `{move.event}` | {move.cause} |\n" in text
@@ -241,7 +241,7 @@ FENCED = [name for name in VERBS if name not in ("cancel", "revoke", "retry", "f
 
 @pytest.mark.parametrize(("name", "situation"), LEGAL)
 def test_a_legal_verb_moves_the_row_and_writes_one_history_row(tracked: Tracked, name: str, situation: str) -> None:
-    """To the state that MOVES names for its event, or to none."""
+    """A legal verb moves its row to the state that MOVES names, with one history row."""
     verb, before = VERBS[name], tracked.put_into(situation)
     told = len(tracked.history(before))
     assert verb.call(tracked, before)
@@ -256,7 +256,7 @@ def test_a_legal_verb_moves_the_row_and_writes_one_history_row(tracked: Tracked,
 
 @pytest.mark.parametrize(("name", "situation"), ILLEGAL)
 def test_an_illegal_verb_changes_nothing(tracked: Tracked, name: str, situation: str) -> None:
-    """The row stays as it is, to the last column; only a refused claim leaves a trace in the history."""
+    """An illegal verb changes no column; only a refused claim is in the history."""
     verb, before = VERBS[name], tracked.put_into(situation)
     told = tracked.history(before)
     answer = verb.call(tracked, before)
@@ -273,7 +273,7 @@ def test_an_illegal_verb_changes_nothing(tracked: Tracked, name: str, situation:
 @pytest.mark.parametrize("situation", [situation for situation in SITUATIONS if situation != "scheduled"])
 @pytest.mark.parametrize("name", FENCED)
 def test_a_verb_with_an_older_dispatch_changes_nothing(tracked: Tracked, name: str, situation: str) -> None:
-    """In whatever state the job is now. That a claim was refused is told."""
+    """A verb with an older dispatch changes nothing in any state."""
     before = _in_its_second_dispatch(tracked, situation)
     told = tracked.history(before)
     assert before.dispatch > 1
@@ -284,7 +284,7 @@ def test_a_verb_with_an_older_dispatch_changes_nothing(tracked: Tracked, name: s
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_outcome_of_an_older_attempt_changes_nothing(tracked: Tracked, kind: OutcomeKind) -> None:
-    """Nor does one of an attempt that has not begun."""
+    """An outcome of an older attempt, or of one that has not begun, changes nothing."""
     running = tracked.put_into("running")
     for attempt in (running.attempt - 1, running.attempt + 1):
         stale = Outcome(running.fence, kind, "worker-1", attempt)
@@ -294,7 +294,7 @@ def test_an_outcome_of_an_older_attempt_changes_nothing(tracked: Tracked, kind: 
 
 
 def test_a_report_of_an_older_attempt_changes_nothing(tracked: Tracked) -> None:
-    """It would let the progress of the newer one jump."""
+    """A report of an older attempt changes nothing."""
     running = tracked.put_into("running")
     assert not jobs.report(tracked.connection, Progress(running.fence, running.attempt - 1, percent=50))
     assert tracked.get(running.id) == running
@@ -302,14 +302,14 @@ def test_a_report_of_an_older_attempt_changes_nothing(tracked: Tracked) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_outcome_without_an_attempt_is_of_the_current_one(tracked: Tracked, kind: OutcomeKind) -> None:
-    """The main process of a worker knows only the message of the child that it lost."""
+    """An outcome without an attempt's number counts for the current attempt."""
     running = tracked.put_into("running")
     ended = jobs.settle(tracked.connection, [Outcome(running.fence, kind, "worker-1")])
     assert [settled.job_id for settled in ended] == [running.id]
 
 
 def test_the_reaper_ends_the_waiting_for_a_body_that_nobody_runs(tracked: Tracked) -> None:
-    """A job that was cancelled while it ran, and whose worker has died, can be retried afterwards."""
+    """A stopping job whose worker died can be retried after the reaper's look."""
     stopping = tracked.put_into("stopping")
     assert _reap(tracked, stopping) == []
     assert not tracked.get(stopping.id).stopping
@@ -318,7 +318,7 @@ def test_the_reaper_ends_the_waiting_for_a_body_that_nobody_runs(tracked: Tracke
 
 @pytest.mark.parametrize("word", ["", "Queued", "done", "stopping"])
 def test_the_database_refuses_any_other_state(tracked: Tracked, word: str) -> None:
-    """Whoever writes it."""
+    """The database refuses any state that is not in the contract."""
     job = tracked.submit()
     with pytest.raises(IntegrityError, match="jobs_status_known"):
         tracked.connection.execute(

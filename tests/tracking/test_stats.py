@@ -32,7 +32,7 @@ MINUTE = timedelta(minutes=1)
 def test_stats_equal_a_count_of_the_rows(
     pool: Database, tracked: Tracked, wanted: list[tuple[str, str, int]], project: str | None, window: timedelta
 ) -> None:
-    """Active ones all, finished ones of the window, for the organization or one project of it."""
+    """Stats equal a count of the rows, for an organization and for a project."""
     empty(pool)
     for situation, of_project, age in wanted:
         job = tracked.put_into(situation)
@@ -61,7 +61,7 @@ def test_stats_equal_a_count_of_the_rows(
 
 
 def test_stats_equal_a_group_by_of_the_database(tracked: Tracked) -> None:
-    """Counted by PostgreSQL itself."""
+    """Stats equal a GROUP BY that PostgreSQL computes."""
     for number, situation in enumerate(SITUATIONS):
         for _ in range(number + 1):
             tracked.put_into(situation)
@@ -75,21 +75,21 @@ def test_stats_equal_a_group_by_of_the_database(tracked: Tracked) -> None:
 
 
 def test_stats_count_what_is_held(tracked: Tracked) -> None:
-    """Scheduled jobs and those that back off."""
+    """Stats count scheduled and backing-off jobs as held."""
     for situation in SITUATIONS:
         tracked.put_into(situation)
     assert lists.stats(tracked.connection, ACME).held == 2
 
 
 def test_stats_of_nothing_are_zero(tracked: Tracked) -> None:
-    """Without an age or a duration."""
+    """Stats without jobs are zero, without an age or a duration."""
     stats = lists.stats(tracked.connection, ACME)
     assert (stats.total_active, stats.completed, stats.failed, stats.cancelled, stats.held) == (0, 0, 0, 0, 0)
     assert (stats.oldest_pending_age, stats.average_duration) == (None, None)
 
 
 def test_stats_tell_how_long_the_oldest_waits(tracked: Tracked) -> None:
-    """By the database's clock."""
+    """Stats tell how long the oldest job waits, by the database's clock."""
     tracked.submit()
     tracked.created_at(tracked.submit(), datetime.now(UTC) - 5 * HOUR)
     tracked.created_at(tracked.start(tracked.submit()), datetime.now(UTC) - 9 * HOUR)
@@ -115,7 +115,7 @@ def test_stats_tell_how_long_the_oldest_waits(tracked: Tracked) -> None:
 def test_stats_tell_what_could_run_now_from_what_is_due_later_and_what_is_held_up(
     tracked: Tracked, hold: str | None, due: timedelta | None, counted: str | None
 ) -> None:
-    """A job for next year, or behind another one, alarms nobody; all count as active."""
+    """Stats tell pending, scheduled and held jobs apart, all of them active."""
     job = tracked.submit()
     values = {"hold": hold, "due_at": None if due is None else datetime.now(UTC) + due, "dispatched_at": None}
     tracked.connection.execute(table.update().where(table.c.id == job.id).values(values))
@@ -126,7 +126,7 @@ def test_stats_tell_what_could_run_now_from_what_is_due_later_and_what_is_held_u
 
 
 def test_a_job_waits_since_it_was_due(tracked: Tracked) -> None:
-    """Not since it was created, a month before."""
+    """The age of a waiting job counts from when it was due, not from its creation."""
     job = tracked.submit()
     tracked.created_at(job, datetime.now(UTC) - 30 * 24 * HOUR)
     due = datetime.now(UTC) - MINUTE
@@ -137,7 +137,7 @@ def test_a_job_waits_since_it_was_due(tracked: Tracked) -> None:
 
 
 def test_stats_average_the_durations_of_successes(tracked: Tracked) -> None:
-    """Failures are often quick, and would flatter it."""
+    """The average duration in stats is that of successes."""
     for kind, minutes in (("succeeded", 10), ("succeeded", 20), ("failed", 0)):
         job = tracked.run(kind)  # type: ignore[arg-type]
         began = table.c.completed_at - minutes * MINUTE
@@ -148,7 +148,7 @@ def test_stats_average_the_durations_of_successes(tracked: Tracked) -> None:
 
 @pytest.mark.parametrize("scope", OTHERS)
 def test_stats_count_the_scope_only(tracked: Tracked, scope: Scope) -> None:
-    """Nothing of it for others."""
+    """Stats count the jobs of their scope only."""
     tracked.run()
     tracked.submit()
     stats = lists.stats(tracked.connection, scope)

@@ -58,7 +58,7 @@ def exception(tracked: Tracked, job: JobRecord) -> Any:
 
 
 def test_what_follows_has_a_row_from_the_submit_on(tracked: Tracked) -> None:
-    """Held back by its dependency, in the name of the same owner, and nobody else's to release."""
+    """A successor has a row from the submit on, held by `dependency`, which no other duty lifts."""
     head, second, third = chain(tracked, 3)
     assert head.hold is None
     for job, before in ((second, head), (third, second)):
@@ -69,7 +69,7 @@ def test_what_follows_has_a_row_from_the_submit_on(tracked: Tracked) -> None:
 
 
 def test_the_same_submit_again_plans_nothing(tracked: Tracked) -> None:
-    """The id is the same job."""
+    """A repeated submit of a chain writes no further rows."""
     follower = new_job(follows=uuid4())
     head = plan(tracked, follower, id=follower.follows)
     again = successors.submit(
@@ -80,7 +80,7 @@ def test_the_same_submit_again_plans_nothing(tracked: Tracked) -> None:
 
 
 def test_a_chord_waits_for_the_end_of_a_chain_that_joins_it(tracked: Tracked) -> None:
-    """The member of the header is the last task of the chain, whose row comes with that of the first one."""
+    """A chord that a chain joins waits for the chain's last job."""
     groups.set_size(tracked.connection, "header", 2)
     first = uuid4()
     plan(tracked, new_job(follows=first, group_id="header", joins=True), id=first)
@@ -88,7 +88,7 @@ def test_a_chord_waits_for_the_end_of_a_chain_that_joins_it(tracked: Tracked) ->
 
 
 def test_a_call_gives_the_arguments_and_lets_the_job_run(tracked: Tracked) -> None:
-    """It is a job like any other then, and cannot be called twice."""
+    """A call gives a successor its arguments and lets it run, once."""
     head, second = chain(tracked, 2)
     tracked.end(tracked.start(head))
     called = call(tracked, second, x=1)
@@ -101,7 +101,7 @@ def test_a_call_gives_the_arguments_and_lets_the_job_run(tracked: Tracked) -> No
 
 
 def test_a_job_is_called_by_what_it_follows_only(tracked: Tracked) -> None:
-    """A signature that was frozen once and stands in two canvases is one job, of the first of them."""
+    """A successor is called by the job that it follows, and by no other one."""
     _, second = chain(tracked, 2)
     other = tracked.submit()
     assert successors.call(tracked.connection, new_job(id=second.id), UNLIMITED, [other.id, "group"]) is None
@@ -109,7 +109,7 @@ def test_a_job_is_called_by_what_it_follows_only(tracked: Tracked) -> None:
 
 
 def test_a_failure_ends_all_that_follows_with_its_exception(tracked: Tracked) -> None:
-    """Nothing else is touched."""
+    """The successors of a failed job fail with its exception, and no other job does."""
     head, second, third = chain(tracked, 3)
     bystander = chain(tracked, 2)
     kept = {"exc_type": "Mine", "exc_message": [7], "exc_module": "m"}
@@ -127,7 +127,7 @@ def test_a_failure_ends_all_that_follows_with_its_exception(tracked: Tracked) ->
 
 
 def test_a_cancel_cancels_what_follows(tracked: Tracked) -> None:
-    """For `get()` it is a revoked task."""
+    """The successors of a cancelled job are cancelled, which `get()` raises as TaskRevokedError."""
     head, second = chain(tracked, 2)
     tracked.cancel(head)
     assert [each.job.status for each in successors.end(tracked.connection, head.id)] == [Status.CANCELLED]
@@ -136,7 +136,7 @@ def test_a_cancel_cancels_what_follows(tracked: Tracked) -> None:
 
 
 def test_a_failed_job_that_succeeds_after_a_retry_calls_what_had_ended_with_it(tracked: Tracked) -> None:
-    """Nothing is lost, nothing runs twice; further down they wait for their own turn."""
+    """After a retry that succeeds, the successors that had ended are called once each."""
     head, second, third = chain(tracked, 3)
     fail(tracked, head)
     tracked.end(tracked.start(tracked.retry(tracked.get(head.id))))
@@ -151,7 +151,7 @@ def test_a_failed_job_that_succeeds_after_a_retry_calls_what_had_ended_with_it(t
 
 
 def test_a_job_that_somebody_has_cancelled_stays_so_when_it_is_called(tracked: Tracked) -> None:
-    """It has its arguments then, for a retry by hand."""
+    """A cancelled successor stays cancelled when it is called, and a retry by hand runs it."""
     head, second = chain(tracked, 2)
     tracked.cancel(second)
     tracked.end(tracked.start(head))
@@ -164,14 +164,14 @@ def test_a_job_that_somebody_has_cancelled_stays_so_when_it_is_called(tracked: T
 
 
 def test_a_job_that_waits_for_its_call_waits_on_after_a_retry(tracked: Tracked) -> None:
-    """Somebody has cancelled it and thought better of it."""
+    """A cancelled successor that is retried before its call waits for the call again."""
     _, second = chain(tracked, 2)
     tracked.cancel(second)
     assert tracked.retry(tracked.get(second.id)).hold is Hold.DEPENDENCY
 
 
 def test_a_job_whose_predecessor_has_failed_cannot_be_retried(tracked: Tracked) -> None:
-    """It has no arguments: the predecessor can be."""
+    """A successor whose predecessor has failed cannot be retried."""
     head, second = chain(tracked, 2)
     fail(tracked, head)
     with pytest.raises(IllegalMove, match=str(head.id)):
@@ -180,7 +180,7 @@ def test_a_job_whose_predecessor_has_failed_cannot_be_retried(tracked: Tracked) 
 
 @pytest.mark.parametrize("bodies", [1, 2])
 def test_a_member_that_fails_fails_the_bodies_of_its_chord(tracked: Tracked, bodies: int) -> None:
-    """One body with a ChordError, several with the cause itself, as on plain Celery; and what follows, too."""
+    """A failed member fails one body with a ChordError, and several bodies with its own exception."""
     planned = [new_job(follows_group="g") for _ in range(bodies)]
     behind = new_job(follows=planned[0].id)
     member = plan(tracked, *planned, behind, group_id="g")
@@ -196,7 +196,7 @@ def test_a_member_that_fails_fails_the_bodies_of_its_chord(tracked: Tracked, bod
 
 
 def test_what_a_failure_ends_ends_chords_in_turn(tracked: Tracked) -> None:
-    """A chord in a chain: its members never ran, so the body fails with the cause, and nobody's errback is called."""
+    """The body of a chord whose members never ran fails with the cause, without its errbacks."""
     first = uuid4()
     members = [new_job(follows=first, group_id="g") for _ in range(3)]
     body, last = new_job(follows_group="g"), new_job()
@@ -213,7 +213,7 @@ def test_what_a_failure_ends_ends_chords_in_turn(tracked: Tracked) -> None:
 
 
 def test_a_chain_in_a_header_that_fails_before_its_end_calls_the_errbacks_of_the_body(tracked: Tracked) -> None:
-    """Its last task, the member, never ran; but the header had begun."""
+    """A body's errbacks are called when a chain of its header fails midway."""
     first = uuid4()
     member, body = new_job(follows=first, group_id="g"), new_job(follows_group="g")
     head = plan(tracked, member, body, id=first, begins=["g"])
@@ -224,7 +224,7 @@ def test_a_chain_in_a_header_that_fails_before_its_end_calls_the_errbacks_of_the
 
 
 def test_what_a_succeeded_job_did_not_call_fails(tracked: Tracked) -> None:
-    """It would wait for ever."""
+    """A successor that its succeeded predecessor did not call fails."""
     head, second = chain(tracked, 2)
     tracked.end(tracked.start(head))
     assert [each.job.id for each in successors.end(tracked.connection, head.id)] == [second.id]
@@ -232,7 +232,7 @@ def test_what_a_succeeded_job_did_not_call_fails(tracked: Tracked) -> None:
 
 
 def test_nothing_ends_before_its_predecessor(tracked: Tracked) -> None:
-    """Not while it waits, runs or backs off."""
+    """No successor ends while its predecessor waits, runs or backs off."""
     head, second = chain(tracked, 2)
     for _ in range(2):
         assert successors.end(tracked.connection, head.id) == []
@@ -241,7 +241,7 @@ def test_nothing_ends_before_its_predecessor(tracked: Tracked) -> None:
 
 
 def test_the_sweep_finds_what_was_left_behind(tracked: Tracked) -> None:
-    """After a crash between an end and what follows from it; of a job and of a group, and nothing that is in order."""
+    """The sweep ends the successors that a crash left behind, of jobs and of groups."""
     head, _ = chain(tracked, 2)
     member = plan(tracked, new_job(follows_group="g"), group_id="g")
     tracked.submit(group_id="g")
@@ -257,7 +257,7 @@ def test_the_sweep_finds_what_was_left_behind(tracked: Tracked) -> None:
 
 
 def test_the_body_of_a_header_with_a_member_of_another_canvas_fails(tracked: Tracked) -> None:
-    """A signature that was frozen once is one job, which counts in the first group alone: this one never completes."""
+    """A body fails whose header has a member that belongs to another canvas."""
     groups.set_size(tracked.connection, "g", 2)
     member = plan(tracked, new_job(follows_group="g"), group_id="g")
     tracked.end(tracked.start(member))
@@ -266,7 +266,7 @@ def test_the_body_of_a_header_with_a_member_of_another_canvas_fails(tracked: Tra
 
 
 def test_the_body_of_a_header_that_was_never_sent_completely_fails(tracked: Tracked) -> None:
-    """Its producer died; a header that somebody is still sending is left alone."""
+    """A body fails whose header was never sent completely, but not while it is being sent."""
     body = new_job(follows_group="g")
     member = plan(tracked, body, group_id="g")
     hour = timedelta(hours=1)
@@ -280,7 +280,7 @@ def test_the_body_of_a_header_that_was_never_sent_completely_fails(tracked: Trac
 
 
 def test_a_replaced_job_waits_for_its_replacement(tracked: Tracked) -> None:
-    """It keeps its id and starts over; what followed it still does."""
+    """A replaced job keeps its id, waits for its replacement, and is followed as before."""
     head, second = chain(tracked, 2)
     running = tracked.start(head)
     tracked.end(running, "replaced")
@@ -300,7 +300,7 @@ def test_a_replaced_job_waits_for_its_replacement(tracked: Tracked) -> None:
 
 
 def test_explain_names_what_a_successor_waits_for(tracked: Tracked) -> None:
-    """The job before it, or the members of its header that have not succeeded."""
+    """The explanation of a successor names its predecessor, or the header's unfinished members."""
     head, second = chain(tracked, 2)
     body = new_job(follows_group="g")
     member = plan(tracked, body, group_id="g")
@@ -329,7 +329,7 @@ def statements(pool: Database) -> Callable[[], Sequence[str]]:
 
 
 def test_a_long_chain_takes_few_statements(tracked: Tracked, statements: Callable[[], Sequence[str]]) -> None:
-    """To plan, and to end; none of them is of many rows."""
+    """A chain of any length is planned and ended in few statements."""
     length = 2 * successors.BATCH + 1
     first = uuid4()
     links: list[NewJob] = []
@@ -345,7 +345,7 @@ def test_a_long_chain_takes_few_statements(tracked: Tracked, statements: Callabl
 
 
 def test_a_wide_header_ends_in_few_statements(tracked: Tracked, statements: Callable[[], Sequence[str]]) -> None:
-    """Its members wait for the job that has failed, and its body for them."""
+    """The members and the body that wait for a failed job end in few statements."""
     first, width = uuid4(), successors.BATCH + 1
     members = [new_job(follows=first, group_id="g") for _ in range(width)]
     head = plan(tracked, *members, new_job(follows_group="g"), id=first)
@@ -368,7 +368,7 @@ def answered(pool: Database) -> list[tuple[set[str], int]]:
 
 
 def test_a_call_reads_back_nothing_of_what_it_sends(tracked: Tracked, answered: list[tuple[set[str], int]]) -> None:
-    """What is left of a long chain goes with each of its links: to read it back takes as long as to send it."""
+    """A call does not read back the payload and options that it writes."""
     head, second = chain(tracked, 2)
     tracked.end(tracked.start(head))
     rest = {"chain": [{"task": "noop", "args": ["x" * 100]}] * 500}
@@ -384,7 +384,7 @@ def test_a_call_reads_back_nothing_of_what_it_sends(tracked: Tracked, answered: 
 def test_a_member_of_a_large_chord_reads_no_results_but_the_last_one(
     tracked: Tracked, answered: list[tuple[set[str], int]]
 ) -> None:
-    """Each member asks whether it was the last: the results of the others are not to be read for that."""
+    """Only the last member of a chord reads the results of the others."""
     size = 300
     groups.set_size(tracked.connection, "g", size)
     members = [tracked.submit(group_id="g", group_index=place) for place in range(size)]

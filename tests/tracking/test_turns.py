@@ -105,7 +105,7 @@ def hundred(pool: Database, tracked: Tracked) -> Platform:
 def test_a_single_job_starts_after_at_most_one_of_each_other_organization_and_what_was_sent(
     pool: Database, data: st.DataObject
 ) -> None:
-    """Slots + competing organizations, whatever priorities, limits and queues the others use, and however they come."""
+    """A single job starts after at most slots + competing organizations others."""
     empty(pool)
     with pool.autocommit() as connection:
         limit = data.draw(st.sampled_from((2, 5, 100)), "limit")
@@ -129,7 +129,7 @@ def test_a_single_job_starts_after_at_most_one_of_each_other_organization_and_wh
 
 
 def test_two_floods_at_priority_9_do_not_stop_a_third_organization(hundred: Platform) -> None:
-    """A hundred jobs each, and jobs that come later are as urgent: the third one's single job is the next but one."""
+    """Behind two floods at priority 9 a third organization's single job is among the next to start."""
     world = World(hundred, 2)
     for _ in range(30):
         for number in range(2):
@@ -140,7 +140,7 @@ def test_two_floods_at_priority_9_do_not_stop_a_third_organization(hundred: Plat
 
 
 def test_the_organizations_start_in_turns(hundred: Platform) -> None:
-    """One has a hundred urgent jobs, one three that are not: each second start is one of the latter."""
+    """Every second start is one of the organization with few and less urgent jobs."""
     world = World(hundred, 1)
     for _ in range(20):
         world.submit(ACME, priority=9)
@@ -151,7 +151,7 @@ def test_the_organizations_start_in_turns(hundred: Platform) -> None:
 
 
 def test_priority_orders_the_jobs_of_an_organization(hundred: Platform) -> None:
-    """Alone and beside others, also against one that was sent already: it gives way."""
+    """A more urgent job of an organization starts first, also before one that was sent already."""
     world = World(hundred, 1)
     world.submit(ACME)
     world.take()
@@ -167,7 +167,7 @@ def test_priority_orders_the_jobs_of_an_organization(hundred: Platform) -> None:
 
 
 def test_a_job_that_comes_late_into_the_line_is_given_way_to(hundred: Platform) -> None:
-    """As one that was scheduled and is due."""
+    """A sent job gives way to a more urgent one that comes late into the line."""
     world = World(hundred, 1)
     world.submit(ACME)
     world.take()
@@ -179,14 +179,14 @@ def test_a_job_that_comes_late_into_the_line_is_given_way_to(hundred: Platform) 
 
 
 def test_alone_a_job_has_its_own_priority_at_the_broker(hundred: Platform) -> None:
-    """With others it is handed out in the order of arrival; the row keeps what was asked for."""
+    """A job has its own priority at the broker only while its organization is alone."""
     world = World(hundred, 4)
     alone, other = world.submit(ACME, priority=7), world.submit(GLOBEX, priority=7)
     assert [(job.sent_priority, job.priority) for job in (alone, other)] == [(7, 7), (0, 7)]
 
 
 def test_free_slots_are_filled_at_once(hundred: Platform) -> None:
-    """By whoever has jobs, and beyond them one waits."""
+    """Free slots are filled by whichever organization has jobs, and one more of each waits."""
     world = World(hundred, 4)
     made = [world.submit(ACME) for _ in range(7)]
     assert hundred.holds(made) == [None] * 4 + ["organization_limit"] * 3
@@ -197,7 +197,7 @@ def test_free_slots_are_filled_at_once(hundred: Platform) -> None:
 
 
 def test_an_organization_without_a_limit_takes_turns_when_others_come(hundred: Platform) -> None:
-    """Alone it sends at once; then what the workers have no slot for goes back, and new jobs stand in line."""
+    """The surplus of an organization without a limit goes into line when others come."""
     hundred.set_limit(0, "acme")
     world = World(hundred, 2)
     made = [world.submit(ACME, priority=9) for _ in range(10)]
@@ -221,7 +221,7 @@ def test_what_was_sent_before_a_worker_lived_is_no_crowd_for_the_next_one(hundre
 
 
 def test_jobs_that_are_due_take_turns_with_the_line_of_others(pool: Database, tracked: Tracked) -> None:
-    """Three slots: one for each of two organizations, and the third for the first in the order of their names."""
+    """Jobs that become due take turns with the lines of other organizations."""
     platform = limited(pool, tracked, 100)
     World(platform, 3)
     scheduled = platform.submit_many(3, owner=GLOBEX, delay=HOUR)

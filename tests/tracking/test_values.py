@@ -46,14 +46,14 @@ def _nested(levels: int, inside: Any, *, in_lists: bool) -> Any:
 @UNHURRIED
 @given(JSON)
 def test_json_within_the_limits_is_returned_unchanged(value: Any) -> None:
-    """The very same value."""
+    """JSON within the limits is returned as the very same value."""
     assert check_json(value, "payload") is value
 
 
 @UNHURRIED
 @given(WRONG, st.integers(0, MAX_DEPTH - 1), st.booleans())
 def test_a_wrong_value_is_found_at_any_depth(wrong: Any, levels: int, in_lists: bool) -> None:  # noqa: FBT001 - drawn
-    """And the error names the place."""
+    """A wrong value is found at any depth, and the error names its place."""
     place = "payload" + ("[0]" if in_lists else ".a") * levels
     with pytest.raises(InvalidValue) as refused:
         check_json(_nested(levels, wrong, in_lists=in_lists), "payload")
@@ -62,7 +62,7 @@ def test_a_wrong_value_is_found_at_any_depth(wrong: Any, levels: int, in_lists: 
 
 @pytest.mark.parametrize("in_lists", [True, False])
 def test_json_may_be_32_levels_deep_and_no_deeper(in_lists: bool) -> None:  # noqa: FBT001 - a parameter
-    """Objects and lists alike."""
+    """JSON may be 32 levels deep, of objects and lists alike."""
     check_json(_nested(MAX_DEPTH, 1, in_lists=in_lists), "payload")
     with pytest.raises(InvalidValue, match="nested deeper than 32 levels"):
         check_json(_nested(MAX_DEPTH + 1, 1, in_lists=in_lists), "payload")
@@ -77,19 +77,19 @@ def test_json_may_be_32_levels_deep_and_no_deeper(in_lists: bool) -> None:  # no
     ids=str,
 )
 def test_what_only_looks_wrong_is_let_in(value: Any) -> None:
-    """The quick look at the text as a whole leaves what is in doubt to the one at each value."""
+    """Valid JSON that the quick check doubts is accepted."""
     assert check_json({"a": [value]}, "payload") == {"a": [value]}
 
 
 def test_json_of_any_depth_is_refused_without_a_recursion_error() -> None:
-    """A hundred thousand levels, say."""
+    """JSON nested a hundred thousand levels deep is refused without a RecursionError."""
     with pytest.raises(InvalidValue, match="nested deeper"):
         check_json(_nested(100_000, 1, in_lists=True), "payload")
 
 
 @pytest.mark.parametrize("character", ["a", "é", "€", "😀", '"', "\n"])
 def test_the_size_is_that_of_the_utf8_text(character: str) -> None:
-    """To the byte, escapes included."""
+    """The size of JSON is that of its UTF-8 text to the byte."""
     step = len(json.dumps(character, ensure_ascii=False).encode()) - 2
     full = character * ((MAX_BYTES - 2) // step)
     check_json(full, "payload")
@@ -100,7 +100,7 @@ def test_the_size_is_that_of_the_utf8_text(character: str) -> None:
 @UNHURRIED
 @given(JSON, st.integers(0, 200))
 def test_a_smaller_limit_of_size_can_be_asked_for(value: Any, limit: int) -> None:
-    """Exactly what is longer is refused."""
+    """A smaller limit refuses exactly what is longer."""
     size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
     if size <= limit:
         assert check_json(value, "result", max_bytes=limit) is value
@@ -112,7 +112,7 @@ def test_a_smaller_limit_of_size_can_be_asked_for(value: Any, limit: int) -> Non
 @UNHURRIED
 @given(ANY_TEXT)
 def test_text_passes_when_postgresql_can_hold_it(text: str) -> None:
-    """No NUL, no lone surrogate; everything else."""
+    """Text passes unless it has a NUL or a lone surrogate."""
     storable = "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
     if storable:
         assert check_text(text, "message") is text
@@ -124,7 +124,7 @@ def test_text_passes_when_postgresql_can_hold_it(text: str) -> None:
 @UNHURRIED
 @given(ANY_TEXT, st.integers(0, 400))
 def test_bounded_text_fits_and_can_be_stored(text: str, limit: int) -> None:
-    """Whatever the text and the limit."""
+    """Bounded text fits the limit and can be stored."""
     result = bounded(text, limit)
     assert len(result.encode()) <= limit
     assert check_text(result, "traceback") is result
@@ -133,14 +133,14 @@ def test_bounded_text_fits_and_can_be_stored(text: str, limit: int) -> None:
 @UNHURRIED
 @given(STORABLE)
 def test_bounded_text_that_fits_is_unchanged(text: str) -> None:
-    """To the last byte."""
+    """Text that fits is not changed by its bound."""
     assert bounded(text, len(text.encode())) == text
 
 
 @UNHURRIED
 @given(st.text("aé€😀", min_size=60, max_size=300), st.integers(40, 59))
 def test_bounded_text_is_cut_in_the_middle(text: str, limit: int) -> None:
-    """The beginning and the end of a traceback say the most."""
+    """Bounded text keeps its beginning and its end."""
     head, mark, tail = bounded(text, limit).partition("\n... cut ...\n")
     assert mark
     assert text.startswith(head)

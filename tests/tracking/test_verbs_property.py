@@ -308,7 +308,7 @@ def _values(source: object, fields: tuple[str, ...]) -> dict[str, Any]:
 
 
 def test_any_sequence_of_verbs_keeps_every_row_true(database: Database) -> None:
-    """Rows, answers and history after each step; and no job is lost in the end."""
+    """After any sequence of verbs rows, answers and history are consistent, and no job is lost."""
     with database.autocommit() as connection:
 
         class JobsOfThisTest(Jobs):

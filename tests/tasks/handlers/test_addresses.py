@@ -25,7 +25,7 @@ PRIVATE = [
 
 @pytest.mark.parametrize("host", PRIVATE)
 def test_a_webhook_never_reaches_the_private_network(host: str, place: Path) -> None:
-    """Whatever the spelling of the address; nothing is even connected to."""
+    """A webhook to a private address is refused, however it is spelled, without a connection."""
     with receiving() as receiver:
         with pytest.raises(DeliveryRefused, match="is in a private network"):
             call(notification, note(f"http://{host}:{receiver.port}/"))
@@ -40,12 +40,12 @@ def test_a_webhook_never_reaches_the_private_network(host: str, place: Path) -> 
      "fe80::1%eth0", "fec0::1", "ff02::1", "ff0e::1", "1000::1", "4000::1"],
 )  # fmt: skip
 def test_special_addresses_are_not_public(address: str) -> None:
-    """Those of IANA's registries, multicast, and those with an IPv4 address inside. Nothing is sent to them."""
+    """Addresses of IANA's special registries, multicast, and those with an IPv4 address inside are not public."""
     assert not is_public(address)
 
 
 def test_one_private_address_among_public_ones_refuses_the_name(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever answers for the name could lead us there the next time."""
+    """A name with one private address among public ones is refused."""
     look_up = socket.getaddrinfo
     both = [*look_up("93.184.216.34", 80), *look_up("127.0.0.1", 80)]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
@@ -55,14 +55,14 @@ def test_one_private_address_among_public_ones_refuses_the_name(place: Path, mon
 
 @pytest.mark.parametrize("address", ["93.184.216.34", "8.8.8.8", "2606:4700::1111"])
 def test_public_addresses_are_public(address: str) -> None:
-    """The check refuses nothing else."""
+    """Ordinary public addresses pass the check."""
     assert is_public(address)
 
 
 def test_a_name_is_looked_up_once_and_the_checked_address_is_used(
     receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name server that answers differently the second time gets nothing from it."""
+    """A receiver's name is looked up once, and the checked address is dialled."""
     asked: list[str] = []
     look_up = socket.getaddrinfo
 
@@ -80,7 +80,7 @@ def test_a_name_is_looked_up_once_and_the_checked_address_is_used(
 def test_a_certificate_is_checked_against_the_name(
     name: str, accepted: bool, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch  # noqa: FBT001
 ) -> None:  # fmt: skip
-    """Though the connection goes to the address."""
+    """A certificate is checked against the receiver's name, though an address is dialled."""
     look_up = socket.getaddrinfo
     monkeypatch.setattr(socket, "getaddrinfo", lambda _host, *more, **options: look_up("127.0.0.1", *more, **options))
     monkeypatch.setenv("SSL_CERT_FILE", str(make_certificate(tmp_path, "hook.test")))
@@ -95,12 +95,12 @@ def test_a_certificate_is_checked_against_the_name(
 
 
 def test_an_address_with_a_password_is_refused(receiver: Receiver) -> None:
-    """It would be kept with the job, for everyone who may see it."""
+    """A webhook address with a password is refused."""
     with pytest.raises(DeliveryRefused, match="password"):
         call(notification, note(f"http://user:secret@127.0.0.1:{receiver.port}/"))
 
 
 def test_a_proxy_of_the_environment_is_not_used(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would look the name up by itself, past the check."""
+    """Webhooks do not use a proxy of the environment."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
     assert call(notification, note(f"http://127.0.0.1:{receiver.port}/"))["status"] == 204

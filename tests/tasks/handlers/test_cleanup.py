@@ -15,7 +15,7 @@ from tracking.db import Database
 
 
 def test_cleanup_removes_expired_invalid_and_orphaned_files_of_ones_own(place: Path, database: Database) -> None:
-    """And nothing of another organization; the counts say which and how much."""
+    """Cleanup removes expired, invalid and orphaned files of its own organization, and counts them."""
     kept = add_export(database, days_old=29)
     running = add_export(database, outcome=None, days_old=1)
     foreign = [add_export(database, organization="globex", days_old=days, outcome="failed") for days in (1, 400)]
@@ -35,7 +35,7 @@ def test_cleanup_removes_expired_invalid_and_orphaned_files_of_ones_own(place: P
 
 
 def test_cleanup_removes_drafts_that_nobody_has_written_to_for_a_day(place: Path) -> None:
-    """A long export that still writes keeps its draft."""
+    """Cleanup removes drafts that were not written to for a day, and keeps those of running exports."""
     for name, age in (("old", DAY + 60), ("busy", DAY + 60), ("new", 0)):
         draft = place / DRAFTS / name
         draft.mkdir(parents=True)
@@ -48,5 +48,5 @@ def test_cleanup_removes_drafts_that_nobody_has_written_to_for_a_day(place: Path
 
 
 def test_cleanup_without_any_export_finds_nothing(place: Path) -> None:
-    """There is not even a directory."""
+    """Cleanup without a directory of exports finds nothing."""
     assert set(call(cleanup, CleanUp()).values()) == {0}

@@ -22,7 +22,7 @@ CITIES: list[list[Any]] = [[1, "Bonn"], [2, "Köln"], [1, "Bonn"], [3, ""], [4, 
 @pytest.mark.parametrize("source", ["csv", "json"])
 @pytest.mark.parametrize("form", ["csv", "json"])
 def test_processing_counts_and_keeps_the_good_records(source: str, form: str, place: Path, database: Database) -> None:
-    """Incomplete ones and repetitions are left out; the others are counted by city and written anew."""
+    """data_processing leaves out incomplete and repeated records and counts the others by a column."""
     name = add_export(database, CITIES, form=source)
     payload = ProcessData.model_validate(
         {"export": name, "required": ["city"], "unique": ["id", "city"], "groupBy": "city", "format": form}
@@ -39,7 +39,7 @@ def test_processing_counts_and_keeps_the_good_records(source: str, form: str, pl
 
 
 def test_processing_an_export_without_records_makes_an_empty_one(place: Path, database: Database) -> None:
-    """Its json cannot even say which columns it has."""
+    """data_processing of an export without records makes one without records."""
     job_id = add_job(database, "acme")
     with drafting(place, job_id, 1, "json") as draft:
         draft.file.write(b"[]\n")
@@ -49,7 +49,7 @@ def test_processing_an_export_without_records_makes_an_empty_one(place: Path, da
 
 
 def test_processing_reads_texts_of_any_length_and_with_line_breaks(place: Path, database: Database) -> None:
-    """The csv module alone stops at 128 KiB."""
+    """data_processing reads csv texts beyond 128 KiB and with line breaks."""
     rows = [[1, "x" * 300_000], [2, 'a "b"\r\n, c']]
     name = add_export(database, rows)
     result = call(data_processing, ProcessData(export=name))
@@ -57,7 +57,7 @@ def test_processing_reads_texts_of_any_length_and_with_line_breaks(place: Path, 
 
 
 def test_processing_an_unknown_column_is_refused_with_the_known_ones(place: Path, database: Database) -> None:
-    """Before anything is written."""
+    """data_processing with an unknown column fails with the known ones, before anything is written."""
     with pytest.raises(UnknownColumn, match="no column 'town'; it has id, city"):
         call(data_processing, ProcessData(export=add_export(database), unique=("town",)))
     assert len(list(place.glob("*.csv"))) == 1
@@ -65,13 +65,13 @@ def test_processing_an_unknown_column_is_refused_with_the_known_ones(place: Path
 
 @pytest.mark.parametrize("name", ["../secret.csv", "{name}\n", "nothing.csv"])
 def test_processing_takes_nothing_but_exports(name: str, place: Path, database: Database) -> None:
-    """A path is no name."""
+    """data_processing takes names of exports, and no paths."""
     with pytest.raises((ExportNotFound, ValidationError)):
         call(data_processing, ProcessData(export=name.format(name=add_export(database))))
 
 
 def test_processing_does_not_see_another_organizations_export(place: Path, database: Database) -> None:
-    """Its name says nothing about whether it is there."""
+    """data_processing treats another organization's export as one that does not exist."""
     with pytest.raises(ExportNotFound, match="there is no export"):
         call(data_processing, ProcessData(export=add_export(database, organization="globex")))
 
@@ -79,7 +79,7 @@ def test_processing_does_not_see_another_organizations_export(place: Path, datab
 def test_processing_can_be_cancelled_between_batches(
     place: Path, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing stays on the disk."""
+    """data_processing that is cancelled leaves nothing on the disk."""
     name = add_export(database, [[number, "Bonn"] for number in range(2000)])
     record_reports(monkeypatch, cancel_at="1,000 records read, 1,000 kept")
     with pytest.raises(JobCancelled):

@@ -15,14 +15,14 @@ from tracking.db import Database
 
 
 def test_only_we_can_read_exports(place: Path) -> None:
-    """Files 0600 in directories 0700."""
+    """Export files have mode 0600, in directories of mode 0700."""
     path = file_of(export("numbers"))
     modes = [stat.S_IMODE(entry.stat().st_mode) for entry in (path, place, place / DRAFTS, place.parent)]
     assert modes == [0o600, 0o700, 0o700, 0o700]
 
 
 def test_a_directory_that_is_there_keeps_its_mode(place: Path) -> None:
-    """We loosen and tighten only what we make."""
+    """A directory of exports that exists keeps its mode."""
     place.mkdir(parents=True)
     place.chmod(0o750)
     export("numbers")
@@ -30,7 +30,7 @@ def test_a_directory_that_is_there_keeps_its_mode(place: Path) -> None:
 
 
 def test_what_a_killed_worker_left_is_removed_by_the_next_attempt(place: Path) -> None:
-    """Drafts of the same job only: another job may be writing."""
+    """An attempt removes the drafts that killed attempts of the same job left."""
     mine, other = uuid4(), uuid4()
     for job_id in (mine, other):
         (place / DRAFTS / f"{job_id}-1.csv.x").mkdir(parents=True)
@@ -39,7 +39,7 @@ def test_what_a_killed_worker_left_is_removed_by_the_next_attempt(place: Path) -
 
 
 def test_a_file_has_its_name_only_when_it_is_complete(place: Path) -> None:
-    """Until it is published nobody can ask for it."""
+    """An export has its name only after it was published."""
     job_id = uuid4()
     with drafting(place, job_id, 1, "csv") as draft:
         draft.file.write(b"x")
@@ -50,7 +50,7 @@ def test_a_file_has_its_name_only_when_it_is_complete(place: Path) -> None:
 
 
 def test_a_later_attempt_replaces_the_file_of_an_earlier_one(place: Path) -> None:
-    """A worker may die between publishing and telling; its file is nobody's result."""
+    """An attempt replaces the published file of an earlier attempt of its job."""
     job_id = uuid4()
     for attempt in (1, 2):
         with drafting(place, job_id, attempt, "csv") as draft:
@@ -83,7 +83,7 @@ HOSTILE_NAMES = [
 
 @pytest.mark.parametrize("name", HOSTILE_NAMES)
 def test_only_the_servers_own_names_lead_to_a_file(name: str, place: Path) -> None:
-    """No path, no other spelling, nothing beside the exports."""
+    """Only a name that the server makes leads to an export."""
     job_id = uuid4()
     with drafting(place, job_id, 1, "csv") as draft:
         draft.publish()
@@ -93,7 +93,7 @@ def test_only_the_servers_own_names_lead_to_a_file(name: str, place: Path) -> No
 
 
 def test_a_link_is_not_an_export(place: Path, tmp_path: Path) -> None:
-    """Nor is a directory of a right name."""
+    """A link or a directory with the name of an export is none."""
     place.mkdir(parents=True)
     link, directory = uuid4(), uuid4()
     (place / f"{link}-1.csv").symlink_to(tmp_path / "numbers.sql")
@@ -108,7 +108,7 @@ def test_a_link_is_not_an_export(place: Path, tmp_path: Path) -> None:
 def test_only_the_accepted_file_of_ones_own_job_is_found(
     organization: str, outcome: str, attempt: int, place: Path, database: Database
 ) -> None:
-    """Another organization's is as if it were not there; so is what a failed or overtaken attempt left."""
+    """Only the accepted file of the own organization's job is found."""
     job_id = add_job(database, organization, outcome=outcome)
     with drafting(place, job_id, attempt, "csv") as draft:
         draft.publish()

@@ -25,7 +25,7 @@ from tracking.errors import OwnerMissing
 
 
 def test_an_unknown_report_type_is_refused_with_the_known_ones(place: Path) -> None:
-    """So that the caller can choose one of them."""
+    """An unknown report type is refused with the known ones."""
     with pytest.raises(ValidationError, match="unknown report type; known: jobs, usage, numbers"):
         ExportReport(report_type="profit")
 
@@ -48,14 +48,14 @@ def test_an_unknown_report_type_is_refused_with_the_known_ones(place: Path) -> N
 def test_a_wrong_payload_is_refused_with_the_place(
     payload: dict[str, Any], place_of_error: tuple[str, ...], place: Path
 ) -> None:
-    """Unknown fields and filters, wrong types, an impossible period, monetary values."""
+    """A wrong field, filter, type, period or a monetary value is refused with its place."""
     with pytest.raises(ValidationError) as refused:
         ExportReport.model_validate(payload)
     assert refused.value.errors()[0]["loc"] == place_of_error
 
 
 def test_a_payload_survives_the_way_through_json(place: Path) -> None:
-    """What is in the row is read back as the same payload."""
+    """A payload of export_report is read back from its JSON as the same payload."""
     payload = ExportReport.model_validate({"reportType": "jobs", "filters": {"createdFrom": "2026-01-02"}})
     dumped = payload.model_dump(mode="json", by_alias=True)
     assert dumped["filters"]["createdFrom"] == "2026-01-02T00:00:00Z"
@@ -63,7 +63,7 @@ def test_a_payload_survives_the_way_through_json(place: Path) -> None:
 
 
 def test_the_schema_of_the_payload_names_the_reports_and_their_filters(place: Path) -> None:
-    """A form can be made from it."""
+    """The schema of export_report names the reports and their filters."""
     properties = ExportReport.model_json_schema()["properties"]
     assert properties["reportType"]["enum"] == ["jobs", "usage", "numbers"]
     numbers = next(model for model in properties["filters"]["anyOf"] if model["title"] == "numbers")
@@ -72,14 +72,14 @@ def test_the_schema_of_the_payload_names_the_reports_and_their_filters(place: Pa
 
 
 def test_a_call_without_an_organization_is_refused(place: Path) -> None:
-    """A plain call works for the enclosing acting_as block."""
+    """A plain call of export_report needs an enclosing acting_as."""
     with pytest.raises(OwnerMissing, match="acting_as"):
         export_report(ExportReport(report_type="jobs"))
 
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_the_result_tells_of_the_file(form: str, place: Path) -> None:
-    """Exactly the members of the contract, and each of them true."""
+    """The result of an export has the members of the contract, and each is true of its file."""
     result = export("numbers", form, rows=1234)
     assert list(result) == ["downloadUrl", "fileSize", "recordCount", "generatedAt", "format", "reportType"]
     path = file_of(result)
@@ -91,7 +91,7 @@ def test_the_result_tells_of_the_file(form: str, place: Path) -> None:
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_formulas_are_neutralised_and_negative_numbers_are_numbers(form: str, place: Path) -> None:
-    """In json and xlsx a formula is only a text: a cell of xlsx has a type."""
+    """Formulas are neutralised in csv and are texts in json and xlsx; negative numbers stay numbers."""
     first = records(file_of(export("numbers", form)))[0]
     assert first["formula"] == ("'=1" if form == "csv" else "=1")
     assert first["negative"] == ("-1" if form == "csv" else -1)
@@ -99,7 +99,7 @@ def test_formulas_are_neutralised_and_negative_numbers_are_numbers(form: str, pl
 
 
 def test_a_hostile_message_of_a_job_reaches_no_spreadsheet(place: Path, database: Database) -> None:
-    """What a user wrote into a job is text in the report of jobs."""
+    """A formula in a job's message is a text in the report of jobs."""
     add_job(database, "acme", message="=cmd|' /C calc'!A0")
     add_job(database, "acme", message='a;=HYPERLINK("http://x.example")')
     found = [record["message"] for record in records(file_of(export("jobs")))]
@@ -108,7 +108,7 @@ def test_a_hostile_message_of_a_job_reaches_no_spreadsheet(place: Path, database
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_an_export_holds_nothing_of_another_organization(form: str, place: Path, database: Database) -> None:
-    """The organization comes from the job's owner."""
+    """An export holds rows of its owner's organization only."""
     own = add_job(database, "acme")
     add_job(database, "globex", message="canary")
     found = records(file_of(export("jobs", form)))
@@ -117,13 +117,13 @@ def test_an_export_holds_nothing_of_another_organization(form: str, place: Path,
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_report_without_rows_is_a_valid_file(form: str, place: Path) -> None:
-    """With zero records."""
+    """A report without rows is a valid file in every format."""
     result = export("numbers", form, rows=0)
     assert (result["recordCount"], records(file_of(result))) == (0, [])
 
 
 def test_the_six_steps_reach_their_percentages(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Validate 20, Query 40, Process 60, Format 80, Generate 95, Finalize; 100 comes with the success."""
+    """The steps of an export reach 20, 40, 60, 80 and 95, and the success 100."""
     news = record_reports(monkeypatch)
     export("numbers", rows=1200)
     steps = [(item["current_step"], item["total_steps"], item["message"]) for item in news if "current_step" in item]
@@ -136,7 +136,7 @@ def test_the_six_steps_reach_their_percentages(place: Path, monkeypatch: pytest.
 
 
 def test_progress_counts_rows_and_never_falls(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Process cannot know how many will come; Format can."""
+    """The progress of an export counts rows and never falls."""
     news = record_reports(monkeypatch)
     export("numbers", rows=1200)
     percents = [item["percent"] for item in news if "percent" in item]
@@ -154,7 +154,7 @@ def test_progress_counts_rows_and_never_falls(place: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("form", FORMATS)
 def test_a_failed_export_leaves_nothing_behind(form: str, place: Path) -> None:
-    """Here the database fails in the middle of the rows."""
+    """An export whose database fails between rows leaves no file."""
     with pytest.raises(Exception, match="division by zero"):
         export("numbers", form, rows=5000, divisor=0)
     assert everything_in(place) == []
@@ -165,7 +165,7 @@ def test_a_failed_export_leaves_nothing_behind(form: str, place: Path) -> None:
 def test_a_cancelled_export_leaves_nothing_behind(
     form: str, message: str, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every batch of rows is a point to stop at."""
+    """An export that is cancelled between batches leaves no file."""
     record_reports(monkeypatch, cancel_at=message)
     with pytest.raises(JobCancelled):
         export("numbers", form, rows=1200)
@@ -189,7 +189,7 @@ with acting_as("acme", "u1"):
 
 @pytest.mark.parametrize(("form", "rows"), [("csv", 40_000), ("json", 40_000), ("xlsx", 10_000)])
 def test_memory_does_not_grow_with_the_rows(form: str, rows: int, place: Path) -> None:
-    """Many rows take less than 5 MB more than 2,000 do; in memory they would be 10 MB and more."""
+    """An export of many rows takes less than 5 MB more memory than one of 2,000."""
     done = python("-c", MEASURE, form, "2000", str(rows))
     assert done.status == 0, done.err
     few, many = map(int, done.out.split())

@@ -16,7 +16,7 @@ from tests.receiving import note
 
 
 def test_the_log_gets_one_line_that_only_we_can_read(place: Path) -> None:
-    """A file of its own: no words of an organization in the log of the platform."""
+    """The channel `log` writes one line to a private file, and not to the platform's log."""
     assert call(notification, note(message="Grüße", data={"a": [1]})) == {
         "channel": "log", "receiver": "notifications.jsonl", "status": None,
     }  # fmt: skip
@@ -45,6 +45,6 @@ def test_the_log_gets_one_line_that_only_we_can_read(place: Path) -> None:
     ],
 )
 def test_a_wrong_notification_is_refused(payload: dict[str, Any]) -> None:
-    """No address, another scheme, or money in it."""
+    """A notification without an address, with another scheme, or with money in it is refused."""
     with pytest.raises(ValidationError):
         SendNotification.model_validate(payload)

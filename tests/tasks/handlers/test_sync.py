@@ -18,7 +18,7 @@ from tracking.errors import ConfigurationError
 
 
 def test_sync_copies_all_valid_exports_of_the_organization(place: Path, database: Database, tmp_path: Path) -> None:
-    """Byte for byte, into the organization's own directory, readable by us alone."""
+    """Sync copies the organization's valid exports byte for byte into its own private directory."""
     name = add_export(database)
     add_export(database, outcome="failed")
     add_export(database, organization="globex")
@@ -33,7 +33,7 @@ def test_sync_copies_all_valid_exports_of_the_organization(place: Path, database
 
 
 def test_sync_again_changes_nothing(place: Path, database: Database, tmp_path: Path) -> None:
-    """A retry after a lost worker copies only what is missing or damaged."""
+    """A repeated sync copies only what is missing or damaged."""
     names = [add_export(database) for _ in range(3)]
     call(sync, SyncExports())
     (tmp_path / "mirror" / "acme" / names[0]).write_text("damaged")
@@ -47,7 +47,7 @@ def test_sync_again_changes_nothing(place: Path, database: Database, tmp_path: P
 def test_sync_stays_in_its_directory_whatever_the_organization_is_called(
     organization: str, place: Path, database: Database, tmp_path: Path
 ) -> None:
-    """Its id is no path."""
+    """An organization's id leads sync to no other directory."""
     add_export(database, organization=organization)
     call(sync, SyncExports(), organization)
     (directory,) = (tmp_path / "mirror").iterdir()
@@ -56,7 +56,7 @@ def test_sync_stays_in_its_directory_whatever_the_organization_is_called(
 
 
 def test_sync_does_not_copy_another_organizations_export(place: Path, database: Database) -> None:
-    """Even when its name is known."""
+    """Sync does not copy another organization's export, even by its name."""
     with pytest.raises(ExportNotFound):
         call(sync, SyncExports(exports=(add_export(database, organization="globex"),)))
 
@@ -64,14 +64,14 @@ def test_sync_does_not_copy_another_organizations_export(place: Path, database: 
 def test_sync_without_a_destination_says_what_to_set(
     place: Path, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No other attempt is made for it."""
+    """Sync without CELERIAC_SYNC_DIR fails once and names the setting."""
     monkeypatch.delenv("CELERIAC_SYNC_DIR")
     with workplace(database_url, tmp_path), pytest.raises(ConfigurationError, match="CELERIAC_SYNC_DIR is not set"):
         call(sync, SyncExports())
 
 
 def test_sync_to_a_missing_mount_is_worth_another_attempt(place: Path, database: Database, tmp_path: Path) -> None:
-    """The directory is not made: it would lie on the disk below the mount."""
+    """Sync to a missing directory is retried and does not make the directory."""
     (tmp_path / "mirror").rmdir()
     with pytest.raises(OSError, match="is not there"):
         call(sync, SyncExports())
@@ -81,7 +81,7 @@ def test_sync_to_a_missing_mount_is_worth_another_attempt(place: Path, database:
 def test_sync_notices_a_damaged_copy(
     place: Path, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is read back is compared before the file gets its name."""
+    """Sync reads a copy back and compares it before the file gets its name."""
     add_export(database)
     monkeypatch.setattr("tasks.handlers.sync.shutil.copyfileobj", add_noise)
     with pytest.raises(CopyDamaged):

@@ -16,7 +16,7 @@ from tests.receiving import Receiver, note
 
 
 def test_a_webhook_gets_the_message_and_the_jobs_id_as_key(receiver: Receiver) -> None:
-    """The key is the same at every attempt, so that the receiver can take the message once."""
+    """A webhook gets the message, and the same Idempotency-Key at every attempt."""
     url = f"http://127.0.0.1:{receiver.port}/hook?token=secret"
     result = call(notification, note(url, message="Ready", data={"exportId": "e1"}))
     assert result == {"channel": "webhook", "receiver": "127.0.0.1", "status": 204}
@@ -28,7 +28,7 @@ def test_a_webhook_gets_the_message_and_the_jobs_id_as_key(receiver: Receiver) -
 
 @pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 599])
 def test_a_receiver_that_cannot_take_it_now_is_asked_again(status: int, receiver: Receiver) -> None:
-    """The handler is retried on ConnectionError; the error tells no more than the host."""
+    """An answer that is worth another attempt is a ConnectionError that names the host alone."""
     receiver.status = status
     with pytest.raises(DeliveryDelayed) as delayed:
         call(notification, note(f"http://127.0.0.1:{receiver.port}/secret"))
@@ -38,7 +38,7 @@ def test_a_receiver_that_cannot_take_it_now_is_asked_again(status: int, receiver
 
 @pytest.mark.parametrize("status", [300, 301, 302, 307, 308, 400, 401, 404, 410])
 def test_a_refusal_is_final_and_no_redirect_is_followed(status: int, receiver: Receiver) -> None:
-    """A redirect could lead into the private network."""
+    """A refusal by the receiver is final, and a redirect is one."""
     receiver.status = status
     with pytest.raises(DeliveryRefused, match=f"answered {status}"):
         call(notification, note(f"http://127.0.0.1:{receiver.port}/"))
@@ -46,7 +46,7 @@ def test_a_refusal_is_final_and_no_redirect_is_followed(status: int, receiver: R
 
 
 def test_a_receiver_that_is_away_is_asked_again(receiver: Receiver) -> None:
-    """Nobody listens there."""
+    """A receiver at whose port nobody listens is asked again."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         with pytest.raises(DeliveryDelayed, match="cannot be reached: ConnectError"):
@@ -54,14 +54,14 @@ def test_a_receiver_that_is_away_is_asked_again(receiver: Receiver) -> None:
 
 
 def test_a_receiver_that_never_answers_is_given_up(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every wait has an end."""
+    """A receiver that never answers is given up in time."""
     monkeypatch.setattr("tasks.webhooks.delivery.SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(DeliveryDelayed, match="ReadTimeout"):
         deliver(f"http://127.0.0.1:{silent.getsockname()[1]}/", {}, idempotency_key="1", may_be_private=True)
 
 
 def test_a_receiver_that_drips_is_given_up_at_the_deadline(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each byte comes in time, and all of them never do."""
+    """A receiver that drips bytes is given up at the delivery's deadline."""
     monkeypatch.setattr("tasks.webhooks.delivery.SECONDS", 0.5)
 
     def drip() -> None:
@@ -84,7 +84,7 @@ def test_a_receiver_that_drips_is_given_up_at_the_deadline(receiver: Receiver, m
 
 
 def test_an_endless_answer_is_not_read(receiver: Receiver) -> None:
-    """64 KiB of it are enough; what its headers do not hold is no answer."""
+    """Of a receiver's answer 64 KiB are read; headers that are longer are no answer."""
 
     def pour() -> None:
         connection, _ = pouring.accept()
@@ -102,7 +102,7 @@ def test_an_endless_answer_is_not_read(receiver: Receiver) -> None:
 
 
 def test_a_slow_name_server_is_given_up_at_the_deadline(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look-up has no time-out of its own."""
+    """A slow look-up of the receiver's name is given up at the delivery's deadline."""
     monkeypatch.setattr("tasks.webhooks.delivery.SECONDS", 0.2)
     answered = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(10) and [])
@@ -118,7 +118,7 @@ def test_a_slow_name_server_is_given_up_at_the_deadline(receiver: Receiver, monk
      ("-1", None), ("soon", None), ("\u0661", None), ("", None)],
 )  # fmt: skip
 def test_the_receiver_may_say_when_to_come_again(written: str, seconds: float | None, receiver: Receiver) -> None:
-    """In seconds or as a date, at most an hour."""
+    """A receiver's Retry-After, in seconds or as a date, is kept up to an hour."""
     receiver.status, receiver.retry_after = 429, written.encode("utf-8").decode("latin-1")
     with pytest.raises(DeliveryDelayed) as delayed:
         call(notification, note(f"http://127.0.0.1:{receiver.port}/"))

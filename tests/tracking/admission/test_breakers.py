@@ -18,7 +18,7 @@ INITECH = Owner("initech", "u1")
 
 
 def test_the_circuit_of_a_type_opens_after_so_many_failures_in_a_row(free: Platform, tracked: Tracked) -> None:
-    """Of the jobs of one organization, whoever's; attempts that are repeated count as well."""
+    """A circuit opens after so many failures in a row of an organization's jobs, retries included."""
     tracked.fail(tracked.start(free.submit()))
     backing_off = tracked.back_off(tracked.start(free.submit(owner=Owner("acme", "u2"))))
     assert not free.trip(backing_off)
@@ -31,7 +31,7 @@ def test_the_circuit_of_a_type_opens_after_so_many_failures_in_a_row(free: Platf
 
 
 def test_the_failures_of_an_organization_are_no_matter_of_another(free: Platform, tracked: Tracked) -> None:
-    """They do not count together, and an open circuit holds nobody else's jobs."""
+    """Failures of one organization count for no other one, and hold none of its jobs."""
     for owner in (GLOBEX, GLOBEX, Owner("acme", "u1")):
         failed = tracked.fail(tracked.start(free.submit(owner=owner)))
         assert not free.trip(failed)
@@ -43,7 +43,7 @@ def test_the_failures_of_an_organization_are_no_matter_of_another(free: Platform
 
 
 def test_a_circuit_opens_for_all_while_those_of_several_organizations_are_open(free: Platform) -> None:
-    """It closes with the last but one of them."""
+    """The circuit for all is open while those of several organizations are."""
     free.break_circuit()
     free.break_circuit(owner=GLOBEX)
     third = free.submit(owner=INITECH)
@@ -55,7 +55,7 @@ def test_a_circuit_opens_for_all_while_those_of_several_organizations_are_open(f
 
 
 def test_each_key_that_a_handler_names_has_a_circuit_of_its_own(free: Platform, tracked: Tracked) -> None:
-    """Five dead receivers do not stop the messages to a sixth; and jobs of one key do not count in another's."""
+    """Each circuit key has a circuit of its own: five dead receivers hold no message to a sixth."""
     for number in range(5):
         free.break_circuit(circuit_key=f"dead-{number}")
         failed = tracked.fail(tracked.start(free.submit(circuit_key="weak", max_retries=0)))
@@ -66,7 +66,7 @@ def test_each_key_that_a_handler_names_has_a_circuit_of_its_own(free: Platform, 
 
 
 def test_what_a_retry_changes_counts_in_the_circuit_of_its_own_attempt(free: Platform, tracked: Tracked) -> None:
-    """The failure in that of the old address, the success in that of the new one."""
+    """An attempt counts in the circuit of the key that it had, also when a retry changed that."""
     for _ in range(3):
         job = tracked.start(free.submit(circuit_key="old"))
         tracked.end(job, "retry", delay=HOUR, changes=Changes(circuit_key="new"))
@@ -77,7 +77,7 @@ def test_what_a_retry_changes_counts_in_the_circuit_of_its_own_attempt(free: Pla
 
 
 def test_a_failure_by_the_fault_of_its_payload_does_not_count(free: Platform, tracked: Tracked) -> None:
-    """Nor does it begin the count anew: it says nothing."""
+    """A failure by the payload's fault neither counts nor begins the count anew."""
     for _ in range(2):
         for _ in range(5):
             blamed = free.blame_payload(tracked.start(free.submit()))
@@ -89,14 +89,14 @@ def test_a_failure_by_the_fault_of_its_payload_does_not_count(free: Platform, tr
 
 
 def test_a_success_in_between_begins_the_count_anew(free: Platform, tracked: Tracked) -> None:
-    """In a row means in a row."""
+    """A success begins the count of failures anew."""
     for end in (tracked.fail, tracked.fail, tracked.end, tracked.fail, tracked.fail):
         assert not free.trip(end(tracked.start(free.submit())))
     assert free.trip(tracked.fail(tracked.start(free.submit())))
 
 
 def test_cancelled_released_and_lost_attempts_are_no_failures(free: Platform, tracked: Tracked) -> None:
-    """They say nothing of the type, not even the last one of a job that took down too many workers."""
+    """Cancelled, released and lost attempts do not count as failures of the type."""
     for _ in range(3):
         tracked.cancel(tracked.start(free.submit()))
         tracked.end(tracked.start(free.submit()), "released")
@@ -107,7 +107,7 @@ def test_cancelled_released_and_lost_attempts_are_no_failures(free: Platform, tr
 
 
 def test_jobs_behind_an_open_circuit_are_held_and_not_burned(free: Platform, tracked: Tracked) -> None:
-    """Also those that were sent before: they are refused at the claim, without an attempt."""
+    """Jobs behind an open circuit are held without an attempt, also those that were sent before."""
     sent = free.submit()
     free.break_circuit()
     assert jobs.claim(tracked.connection, [wish(sent.fence)]) == [Refusal.HELD]
@@ -117,7 +117,7 @@ def test_jobs_behind_an_open_circuit_are_held_and_not_burned(free: Platform, tra
 
 
 def test_one_job_tries_after_the_pause(free: Platform, tracked: Tracked) -> None:
-    """The most urgent one, alone."""
+    """After the pause of a circuit its most urgent job tries alone."""
     free.break_circuit()
     waiting = free.submit_many(2)
     urgent = free.submit(priority=9)
@@ -140,7 +140,7 @@ def probing(free: Platform) -> tuple[JobRecord, list[JobRecord]]:
 
 
 def test_its_success_closes_the_circuit_and_lets_all_through(free: Platform, tracked: Tracked) -> None:
-    """At once."""
+    """The success of a probe closes the circuit and lets all its jobs through at once."""
     probe, waiting = probing(free)
     tracked.end(tracked.start(probe))
     assert set(free.after(probe)) == {job.id for job in waiting}
@@ -152,7 +152,7 @@ def test_its_success_closes_the_circuit_and_lets_all_through(free: Platform, tra
 def test_its_failure_opens_the_circuit_again(
     free: Platform, tracked: Tracked, fail: Callable[[Tracked, JobRecord], JobRecord]
 ) -> None:
-    """For another pause; then the next one tries."""
+    """The failure of a probe opens the circuit for another pause, after which the next job tries."""
     probe, waiting = probing(free)
     fail(tracked, tracked.start(probe))
     assert free.after(probe) == []
@@ -164,7 +164,7 @@ def test_its_failure_opens_the_circuit_again(
 
 
 def test_a_probe_that_failed_by_the_fault_of_its_payload_has_not_tried(free: Platform, tracked: Tracked) -> None:
-    """Another one does, without another pause; it neither closes the circuit nor keeps it open."""
+    """A probe that failed by its payload's fault decides nothing, and another one tries at once."""
     probe, waiting = probing(free)
     free.blame_payload(tracked.start(probe))
     assert free.after(probe) == []
@@ -181,7 +181,7 @@ def broken_for_all(free: Platform) -> None:
 
 
 def test_the_organizations_take_turns_to_try(free: Platform, tracked: Tracked) -> None:
-    """However urgent the jobs of one of them are: at priority 9 it is not always the one whose job decides."""
+    """The probes of the circuit for all come from the organizations in turn, whatever the priorities."""
     broken_for_all(free)
     for owner in (Owner("acme", "u1"), GLOBEX, INITECH):
         for _ in range(3):
@@ -197,7 +197,7 @@ def test_the_organizations_take_turns_to_try(free: Platform, tracked: Tracked) -
 
 
 def test_one_success_of_anybody_closes_the_circuit_for_all(free: Platform, tracked: Tracked) -> None:
-    """Those of the organizations themselves stay open until their own jobs succeed."""
+    """One success closes the circuit for all; those of the organizations close by their own."""
     broken_for_all(free)
     own, third, other = free.submit(), *free.submit_many(2, owner=INITECH)
     [probe] = free.turn()
@@ -214,7 +214,7 @@ def test_one_success_of_anybody_closes_the_circuit_for_all(free: Platform, track
 
 
 def test_a_job_that_tries_for_all_tries_for_its_organization_too(free: Platform, tracked: Tracked) -> None:
-    """Its success closes both."""
+    """The success of a probe for all closes its organization's circuit too."""
     broken_for_all(free)
     probe, waiting = free.submit_many(2)
     assert free.turn() == [probe.id]
@@ -225,7 +225,7 @@ def test_a_job_that_tries_for_all_tries_for_its_organization_too(free: Platform,
 
 
 def test_a_probe_that_is_held_by_a_circuit_for_all_leaves_it_to_another(free: Platform, tracked: Tracked) -> None:
-    """It had been sent when that opened."""
+    """A probe that a circuit for all holds is replaced by another one."""
     free.break_circuit()
     sent = free.submit()
     free.let_circuits_rest()
@@ -238,7 +238,7 @@ def test_a_probe_that_is_held_by_a_circuit_for_all_leaves_it_to_another(free: Pl
 
 
 def test_a_circuit_with_nobody_left_to_try_is_forgotten(free: Platform, tracked: Tracked) -> None:
-    """After a day: keys come from payloads, and there may be any number of them."""
+    """A circuit without a waiting job is forgotten after a day."""
     for key in ("gone", "kept"):
         free.break_circuit(circuit_key=key)
     held = free.submit(circuit_key="kept", delay=HOUR * 48)
@@ -250,7 +250,7 @@ def test_a_circuit_with_nobody_left_to_try_is_forgotten(free: Platform, tracked:
 
 
 def test_the_jobs_of_an_organization_take_turns_to_try(free: Platform, tracked: Tracked) -> None:
-    """The most urgent one fails at each attempt, by its own fault or not: the others are asked before it is again."""
+    """The probes of a circuit are the waiting jobs in turn, however urgent one of them is."""
     free.break_circuit()
     poison, *others = [free.submit(priority=priority) for priority in (9, 5, 0)]
     tried = []
@@ -266,7 +266,7 @@ def test_the_jobs_of_an_organization_take_turns_to_try(free: Platform, tracked: 
 
 
 def test_a_probe_that_was_cancelled_has_not_tried(free: Platform, tracked: Tracked) -> None:
-    """Another one does, without another pause."""
+    """After the cancel of a probe another one tries without another pause."""
     probe, waiting = probing(free)
     tracked.cancel(probe)
     free.after(probe)
@@ -274,7 +274,7 @@ def test_a_probe_that_was_cancelled_has_not_tried(free: Platform, tracked: Track
 
 
 def test_a_probe_whose_worker_was_lost_tries_again(free: Platform, tracked: Tracked) -> None:
-    """It is still the one."""
+    """A probe whose worker was lost tries again."""
     probe, waiting = probing(free)
     tracked.end(tracked.start(probe), "lost")
     assert free.turn() == []
@@ -283,7 +283,7 @@ def test_a_probe_whose_worker_was_lost_tries_again(free: Platform, tracked: Trac
 
 
 def test_a_probe_that_is_paused_leaves_it_to_another(free: Platform, tracked: Tracked) -> None:
-    """The jobs of other organizations do not wait for the end of that pause."""
+    """A probe that is paused is replaced by one of another organization."""
     broken_for_all(free)
     probe = free.submit()
     other = free.submit(owner=GLOBEX)
@@ -296,7 +296,7 @@ def test_a_probe_that_is_paused_leaves_it_to_another(free: Platform, tracked: Tr
 
 
 def test_a_probe_is_not_one_that_is_paused(free: Platform) -> None:
-    """The next one tries."""
+    """A paused job is not chosen as a probe."""
     broken_for_all(free)
     free.submit()
     other = free.submit(owner=GLOBEX)
@@ -306,7 +306,7 @@ def test_a_probe_is_not_one_that_is_paused(free: Platform) -> None:
 
 
 def test_a_probe_that_has_to_stand_in_line_after_all_leaves_it_to_another(two: Platform, tracked: Tracked) -> None:
-    """After a few seconds."""
+    """A probe that stands in line for some seconds is replaced by another one."""
     broken_for_all(two)
     probe = two.submit()
     assert two.probe() == [probe.id]
@@ -319,7 +319,7 @@ def test_a_probe_that_has_to_stand_in_line_after_all_leaves_it_to_another(two: P
 
 
 def test_a_probe_is_not_one_that_has_to_stand_in_line(two: Platform, tracked: Tracked) -> None:
-    """While another organization has a slot for its own."""
+    """A job without a free slot is not chosen while another organization's job has one."""
     broken_for_all(two)
     two.start(2, job_type="long")
     two.submit()

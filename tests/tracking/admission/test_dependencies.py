@@ -19,7 +19,7 @@ from tracking.states import Status
 
 
 def test_a_job_runs_when_all_that_it_depends_on_have_succeeded(free: Platform, tracked: Tracked) -> None:
-    """Not before the last of them."""
+    """A job is sent after the last of its dependencies has succeeded, and not before."""
     first, second = free.start(2)
     job = free.submit(depends_on=[first.id, second.id])
     assert job.hold == "dependency"
@@ -32,7 +32,7 @@ def test_a_job_runs_when_all_that_it_depends_on_have_succeeded(free: Platform, t
 
 
 def test_what_was_missed_at_the_moment_itself_is_found_by_the_leader(free: Platform, tracked: Tracked) -> None:
-    """As when the process that settled died."""
+    """The leader lets a dependent job through whose dependency's process died."""
     done, failed = free.start(2)
     goes, ends = free.submit(depends_on=[done.id]), free.submit(depends_on=[failed.id])
     tracked.end(done)
@@ -42,12 +42,12 @@ def test_what_was_missed_at_the_moment_itself_is_found_by_the_leader(free: Platf
 
 
 def test_a_dependency_that_has_succeeded_already_is_no_hold(free: Platform, tracked: Tracked) -> None:
-    """Nothing to wait for."""
+    """A dependency that has succeeded before the submit holds nothing."""
     assert free.submit(depends_on=[tracked.run().id]).hold is None
 
 
 def test_a_dependency_that_ends_between_the_submit_and_the_look_is_seen(free: Platform, tracked: Tracked) -> None:
-    """Whoever accepts a job with dependencies looks at them once more after its commit."""
+    """A dependency that ends while a dependent job is submitted is seen by the look after the commit."""
     dependency = tracked.start(free.submit())
     job = free.submit(depends_on=[dependency.id])
     tracked.end(dependency)
@@ -56,7 +56,7 @@ def test_a_dependency_that_ends_between_the_submit_and_the_look_is_seen(free: Pl
 
 
 def test_an_attempt_that_will_be_repeated_ends_nobodys_wait(free: Platform, tracked: Tracked) -> None:
-    """Neither way."""
+    """An attempt that will be repeated neither releases nor cancels dependent jobs."""
     dependency = tracked.start(free.submit())
     job = free.submit(depends_on=[dependency.id])
     tracked.back_off(dependency)
@@ -69,7 +69,7 @@ BREAKS: dict[str, Callable[[Tracked, JobRecord], object]] = {"failed": Tracked.f
 
 @pytest.mark.parametrize("how", BREAKS)
 def test_what_depends_on_a_job_that_did_not_succeed_is_cancelled(free: Platform, tracked: Tracked, how: str) -> None:
-    """And what depends on that in turn; each says because of which job."""
+    """Jobs that depend on a failed or cancelled one, also through others, are cancelled and say why."""
     dependency = tracked.start(free.submit())
     child = free.submit(depends_on=[dependency.id])
     grandchild = free.submit(depends_on=[child.id], delay=HOUR)
@@ -84,7 +84,7 @@ def test_what_depends_on_a_job_that_did_not_succeed_is_cancelled(free: Platform,
 
 
 def test_what_depends_on_a_job_that_is_gone_is_cancelled(free: Platform, tracked: Tracked) -> None:
-    """It could wait for ever."""
+    """A job whose dependency was removed is cancelled."""
     dependency = free.submit()
     job = free.submit(depends_on=[dependency.id])
     tracked.connection.execute(text("DELETE FROM jobs WHERE id = :id"), {"id": dependency.id})
@@ -94,7 +94,7 @@ def test_what_depends_on_a_job_that_is_gone_is_cancelled(free: Platform, tracked
 
 
 def test_a_long_chain_is_cancelled_in_one_turn(free: Platform, tracked: Tracked) -> None:
-    """However deep."""
+    """A long chain of dependent jobs is cancelled in one turn."""
     chain = [free.submit()]
     for _ in range(20):
         chain.append(free.submit(depends_on=[chain[-1].id]))
@@ -104,7 +104,7 @@ def test_a_long_chain_is_cancelled_in_one_turn(free: Platform, tracked: Tracked)
 
 
 def test_nobody_depends_on_itself(free: Platform) -> None:
-    """Or on what is not there."""
+    """A job can depend neither on itself nor on one that does not exist."""
     own = uuid4()
     with pytest.raises(InvalidValue, match="itself"):
         free.submit(id=own, depends_on=[own])
@@ -114,7 +114,7 @@ def test_nobody_depends_on_itself(free: Platform) -> None:
 
 
 def test_nobody_depends_on_what_it_may_not_see(free: Platform, pool: Database) -> None:
-    """Another organization's job, or for a user another user's, is as good as none."""
+    """A job cannot depend on another organization's job, or a user's on another user's."""
     foreign = free.submit(owner=GLOBEX)
     with pytest.raises(UnknownDependency):
         free.submit(depends_on=[foreign.id])
@@ -124,7 +124,7 @@ def test_nobody_depends_on_what_it_may_not_see(free: Platform, pool: Database) -
 
 
 def test_a_retry_does_not_ask_again_for_dependencies_that_were_fulfilled(free: Platform, tracked: Tracked) -> None:
-    """They may have been removed meanwhile: the job has run, so they had succeeded."""
+    """A retry of a job that has run does not wait for its dependencies again."""
     dependency = tracked.run()
     job = tracked.fail(tracked.start(free.submit(depends_on=[dependency.id])))
     tracked.connection.execute(text("DELETE FROM jobs WHERE id = :id"), {"id": dependency.id})
@@ -132,7 +132,7 @@ def test_a_retry_does_not_ask_again_for_dependencies_that_were_fulfilled(free: P
 
 
 def test_a_retry_of_what_its_dependency_ended_waits_for_it_again(free: Platform, tracked: Tracked) -> None:
-    """First the one, then the other."""
+    """A retry of a job that ended with its dependency waits for that again."""
     dependency = tracked.start(free.submit())
     job = free.submit(depends_on=[dependency.id])
     tracked.fail(dependency)

@@ -19,7 +19,7 @@ from tracking.states import Hold
 
 
 def test_a_job_waits_for_one_thing_after_another(two: Platform, tracked: Tracked) -> None:
-    """Its dependencies, its time, a pause, a circuit, a slot; history says when each was over."""
+    """A job passes dependencies, time, pause, circuit and slot in turn, and history says when."""
     two.break_circuit("fragile")
     two.pause("acme", "fragile")
     wanted = tracked.start(two.submit())
@@ -56,7 +56,7 @@ def test_a_job_waits_for_one_thing_after_another(two: Platform, tracked: Tracked
 
 
 def test_a_retry_waits_for_its_backoff_and_then_in_line(two: Platform, tracked: Tracked) -> None:
-    """It has given its slot away meanwhile; it comes back as a new dispatch."""
+    """A retry waits for its backoff, then in line, and comes back as a new dispatch."""
     job, other = two.start(2)
     waiting = tracked.back_off(job)
     next_one = tracked.start(two.submit())
@@ -70,12 +70,12 @@ def test_a_retry_waits_for_its_backoff_and_then_in_line(two: Platform, tracked: 
 
 
 def test_a_job_that_is_due_at_once_does_not_wait(two: Platform) -> None:
-    """A time in the past is no hold."""
+    """A job with a time in the past is not held."""
     assert two.submit(delay=timedelta(seconds=-5)).hold is None
 
 
 def test_a_scheduled_job_takes_no_slot_before_it_is_due(two: Platform, tracked: Tracked) -> None:
-    """Then it stands in line like any other."""
+    """A scheduled job takes no slot before it is due, and stands in line then."""
     scheduled = two.submit(delay=HOUR)
     running = two.start(2)
     assert two.submit().hold == "organization_limit"
@@ -89,7 +89,7 @@ def test_a_scheduled_job_takes_no_slot_before_it_is_due(two: Platform, tracked: 
 
 
 def test_the_organizations_take_turns(two: Platform) -> None:
-    """One job of each, then the next one of each."""
+    """Slots are given to one job of each organization, then to the next one of each."""
     two.pause()
     for owner in (GLOBEX, replace(GLOBEX, organization_id="acme")):
         two.submit_many(2, owner=owner)
@@ -99,7 +99,7 @@ def test_the_organizations_take_turns(two: Platform) -> None:
 
 
 def test_eight_threads_give_each_slot_away_once(pool: Database, tracked: Tracked) -> None:
-    """A thousand jobs in the lines of four organizations."""
+    """Eight threads give each slot of four organizations' thousand jobs away once."""
     for number in range(4):
         fill(tracked, 250, organization_id=f"org-{number}", hold="organization_limit")
     seven = limited(pool, tracked, 7)
@@ -120,7 +120,7 @@ def test_who_joins_a_line_waits_for_nobody(two: Platform, pool: Database) -> Non
 
 
 def test_the_function_in_the_database_is_the_rule_of_today(pool: Database) -> None:
-    """Whoever changes a function writes a migration that makes it anew."""
+    """The functions in the database are those of the code: else a migration is missing."""
     for function in FUNCTIONS:
         name = function.split("FUNCTION ")[1].split("(")[0]
         with pool.autocommit() as connection:

@@ -32,7 +32,7 @@ PAUSES: dict[str, tuple[str | None, str | None, set[tuple[str, str]]]] = {
 def test_what_is_paused_does_not_start(
     free: Platform, organization: str | None, job_type: str | None, held: set[tuple[str, str]]
 ) -> None:
-    """What was sent is held at the claim, what is new at once; everything else goes on."""
+    """A paused job is held at its submit or at its claim; all other jobs go on."""
     owners = {"acme": replace(GLOBEX, organization_id="acme"), "globex": GLOBEX}
     kinds = [(of, kind) for of in owners for kind in "ab"]
     sent = {each: free.submit(owner=owners[each[0]], job_type=each[1]) for each in kinds}
@@ -47,7 +47,7 @@ def test_what_is_paused_does_not_start(
 
 
 def test_resume_lets_them_go(free: Platform, tracked: Tracked) -> None:
-    """All that no other pause holds."""
+    """A resume lets all jobs go that no other pause holds."""
     free.pause("acme")
     free.pause(None, "b")
     first, second = free.submit(job_type="a"), free.submit(job_type="b")
@@ -61,7 +61,7 @@ def test_resume_lets_them_go(free: Platform, tracked: Tracked) -> None:
 
 
 def test_a_resumed_line_keeps_its_order_and_its_limit(two: Platform) -> None:
-    """Slots are given to the most urgent."""
+    """After a resume slots go to the most urgent jobs."""
     two.pause("acme")
     made = [two.submit(priority=priority) for priority in (0, 5, 9)]
     two.resume("acme")
@@ -70,7 +70,7 @@ def test_a_resumed_line_keeps_its_order_and_its_limit(two: Platform) -> None:
 
 
 def test_a_pause_and_its_end_before_the_claim_cost_nothing(free: Platform, tracked: Tracked) -> None:
-    """The job is sent again under its task id."""
+    """A job that was held at its claim by a pause that ended meanwhile is sent again."""
     job = free.submit()
     jobs.mark_dispatched(tracked.connection, [job.fence])
     free.pause("acme")
@@ -81,14 +81,14 @@ def test_a_pause_and_its_end_before_the_claim_cost_nothing(free: Platform, track
 
 
 def test_running_jobs_go_on_during_a_pause(free: Platform, tracked: Tracked) -> None:
-    """Only the start is refused."""
+    """A pause leaves running jobs alone."""
     running = tracked.start(free.submit())
     free.pause("acme")
     assert tracked.end(running).status is Status.SUCCEEDED
 
 
 def test_paused_jobs_in_line_take_no_slot(two: Platform, tracked: Tracked) -> None:
-    """They step aside when it is their turn, and the next one goes."""
+    """A paused job in line steps aside when it is its turn, and the next one goes."""
     running = two.start(2)
     paused = two.submit_many(5, job_type="paused")
     other = two.submit()
@@ -99,7 +99,7 @@ def test_paused_jobs_in_line_take_no_slot(two: Platform, tracked: Tracked) -> No
 
 
 def test_a_long_line_that_is_paused_steps_aside_in_bounded_steps(two: Platform, pool: Database) -> None:
-    """Whoever wants the lock of the line waits for one batch at most."""
+    """A long paused line steps aside in batches, so that the lock of the line is held shortly."""
     two.submit_many(2, job_type="other")
     two.submit_many(30, job_type="paused")
     two.pause("acme", "paused")
@@ -113,7 +113,7 @@ def test_a_long_line_that_is_paused_steps_aside_in_bounded_steps(two: Platform, 
 
 
 def test_what_was_never_sent_is_sent_although_others_are_due(free: Platform, tracked: Tracked, pool: Database) -> None:
-    """It holds a slot: it must not wait for a quiet moment."""
+    """A job with a slot that was never sent is sent although other jobs are due."""
     lost, due = free.submit(), free.submit(delay=HOUR)
     tracked.make_due(due)
     tracked.pass_a_minute(lost)
@@ -129,7 +129,7 @@ def test_what_was_never_sent_is_sent_although_others_are_due(free: Platform, tra
 
 
 def test_a_retried_job_joins_the_line(two: Platform, tracked: Tracked) -> None:
-    """With its old age."""
+    """A job that is retried by hand stands in line with its old age."""
     failed = tracked.fail(tracked.start(two.submit()))
     running = two.start(2)
     younger = two.submit()
@@ -141,14 +141,14 @@ def test_a_retried_job_joins_the_line(two: Platform, tracked: Tracked) -> None:
 
 
 def test_a_retried_job_goes_at_once_when_there_is_room(two: Platform, tracked: Tracked) -> None:
-    """By the look that follows the retry."""
+    """A job that is retried by hand is sent at once when there is room."""
     failed = tracked.fail(tracked.start(two.submit()))
     two.retry(failed)
     assert two.after(failed) == [failed.id]
 
 
 def test_a_retry_is_held_by_a_pause(free: Platform, tracked: Tracked) -> None:
-    """Like any other start."""
+    """A retry by hand of a paused type is held."""
     failed = tracked.fail(tracked.start(free.submit()))
     free.pause("acme")
     assert free.retry(failed).hold == "paused"

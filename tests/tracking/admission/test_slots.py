@@ -26,7 +26,7 @@ from tracking.settings import settings
 
 
 def test_the_first_jobs_go_at_once_and_the_others_stand_in_line(two: Platform) -> None:
-    """Each with that hold, so that everybody can see why."""
+    """As many jobs as the limit are sent, and the others are held by organization_limit."""
     made = two.submit_many(5)
     assert two.holds(made) == [None, None, *["organization_limit"] * 3]
     assert two.in_flight() == ids(made[:2])
@@ -51,7 +51,7 @@ def watching(two: Platform, pool: Database) -> Iterator[list[int]]:
 
 
 def test_a_hundred_submits_at_once_take_five_slots(pool: Database, tracked: Tracked) -> None:
-    """At no instant more; the others are in line."""
+    """A hundred simultaneous submits take five slots at every instant."""
     five = limited(pool, tracked, 5)
     large = Database(pool.engine.url.render_as_string(hide_password=False), settings(), pool_size=20)
     with watching(five, pool) as seen, ThreadPoolExecutor(20) as threads:
@@ -74,7 +74,7 @@ ENDINGS: dict[str, Callable[[Tracked, JobRecord], object]] = {
 def test_the_end_of_an_attempt_frees_its_slot(
     two: Platform, tracked: Tracked, end: Callable[[Tracked, JobRecord], object]
 ) -> None:
-    """For the next one in line, at once."""
+    """The end of an attempt gives its slot to the next one in line."""
     running, _ = two.start(2)
     waiting = two.submit_many(2)
     assert two.admit() == []
@@ -85,7 +85,7 @@ def test_the_end_of_an_attempt_frees_its_slot(
 
 @pytest.mark.parametrize("kind", ["released", "lost"])
 def test_an_attempt_that_will_be_repeated_keeps_its_slot(two: Platform, tracked: Tracked, kind: Any) -> None:
-    """It was first."""
+    """A job that is to run again at once keeps its slot."""
     running, _ = two.start(2)
     two.submit()
     tracked.end(running, kind)
@@ -94,7 +94,7 @@ def test_an_attempt_that_will_be_repeated_keeps_its_slot(two: Platform, tracked:
 
 
 def test_the_cancel_of_a_job_that_was_sent_frees_its_slot(two: Platform, tracked: Tracked) -> None:
-    """It will never start."""
+    """The cancel of a job that was sent and has not started frees its slot."""
     sent, _ = two.submit_many(2)
     waiting = two.submit()
     tracked.cancel(sent)
@@ -102,7 +102,7 @@ def test_the_cancel_of_a_job_that_was_sent_frees_its_slot(two: Platform, tracked
 
 
 def test_the_cancel_of_a_job_in_line_frees_nothing(two: Platform, tracked: Tracked) -> None:
-    """It had no slot; those behind it move up."""
+    """The cancel of a job in line frees no slot."""
     running, _ = two.start(2)
     first, second = two.submit_many(2)
     tracked.cancel(first)
@@ -112,7 +112,7 @@ def test_the_cancel_of_a_job_in_line_frees_nothing(two: Platform, tracked: Track
 
 
 def test_the_cancel_of_a_running_job_frees_its_slot_when_its_body_is_over(two: Platform, tracked: Tracked) -> None:
-    """Until then it uses what the slot stands for."""
+    """A cancelled running job keeps its slot until its body is over."""
     running, _ = two.start(2)
     waiting = two.submit()
     tracked.cancel(running)
@@ -122,7 +122,7 @@ def test_the_cancel_of_a_running_job_frees_its_slot_when_its_body_is_over(two: P
 
 
 def test_a_worker_that_is_lost_takes_no_slot_with_it(two: Platform, tracked: Tracked) -> None:
-    """Its jobs keep theirs and run again; what was cancelled on it gives its own back."""
+    """Jobs of a lost worker keep their slots and run again; cancelled ones free theirs."""
     dead = tracked.register_worker(seen=HOUR)
     again, cancelled = (tracked.start(job, lease=dead) for job in two.submit_many(2))
     waiting = two.submit()
@@ -133,7 +133,7 @@ def test_a_worker_that_is_lost_takes_no_slot_with_it(two: Platform, tracked: Tra
 
 
 def test_a_job_that_no_worker_can_run_frees_its_slot(two: Platform, tracked: Tracked) -> None:
-    """Its handler is not known."""
+    """A job that fails because its handler is unknown frees its slot."""
     sent, _ = two.submit_many(2)
     waiting = two.submit()
     jobs.fail_waiting(tracked.connection, sent.fence, actor="worker-1", error_type="NotRegistered", message="?")
@@ -141,7 +141,7 @@ def test_a_job_that_no_worker_can_run_frees_its_slot(two: Platform, tracked: Tra
 
 
 def test_the_line_goes_by_priority_then_by_age(two: Platform, tracked: Tracked) -> None:
-    """The more urgent first, and of two that are equally urgent the older one."""
+    """A line is ordered by priority, then by age."""
     running = two.start(2)
     waiting = [two.submit(priority=priority) for priority in (3, 9, 0, 3, 9)]
     for job in running:
@@ -153,7 +153,7 @@ def test_the_line_goes_by_priority_then_by_age(two: Platform, tracked: Tracked) 
 
 
 def test_a_new_job_does_not_overtake_the_line(two: Platform, tracked: Tracked) -> None:
-    """Although there is a slot, just now."""
+    """A new job does not take a free slot before the jobs in line."""
     running = two.start(2)
     first = two.submit()
     tracked.end(running[0])
@@ -162,18 +162,18 @@ def test_a_new_job_does_not_overtake_the_line(two: Platform, tracked: Tracked) -
 
 
 def test_each_organization_has_slots_of_its_own(two: Platform) -> None:
-    """Nobody waits for another's jobs."""
+    """No job waits for a slot of another organization."""
     two.submit_many(5)
     assert two.holds(two.submit_many(3, owner=GLOBEX)) == [None, None, "organization_limit"]
 
 
 def test_without_a_limit_nobody_stands_in_line(free: Platform) -> None:
-    """0 stands for any number."""
+    """With a limit of 0 no job stands in line."""
     assert free.holds(free.submit_many(20)) == [None] * 20
 
 
 def test_a_look_asks_once_for_each_organization_whether_others_stand_in_line(free: Platform, tracked: Tracked) -> None:
-    """Not for each of its jobs: what the lines have lost lately is read again each time."""
+    """A look asks once for each organization, not for each job, whether others are in line."""
     for organization in ("acme", "globex"):
         fill(tracked, 20, organization_id=organization, hold="schedule", delay=-HOUR)
     fill(tracked, 1, organization_id="initech", hold="organization_limit")
@@ -192,7 +192,7 @@ def _rows_that_ask(call: str, plan: dict[str, Any]) -> Iterator[float]:
 
 
 def test_an_organization_may_have_a_limit_of_its_own(two: Platform) -> None:
-    """Higher or lower than the others', or none."""
+    """An organization may have a higher limit, a lower one, or none."""
     for limit, organization in ((1, "acme"), (3, "globex"), (0, "initech")):
         two.set_limit(limit, organization)
         made = two.submit_many(4, owner=replace(GLOBEX, organization_id=organization))
@@ -200,7 +200,7 @@ def test_an_organization_may_have_a_limit_of_its_own(two: Platform) -> None:
 
 
 def test_a_lower_limit_sends_the_least_urgent_back_into_the_line(two: Platform, tracked: Tracked) -> None:
-    """Of equally urgent ones the newest first; what runs goes on."""
+    """A lower limit sends the least urgent and newest jobs back into the line."""
     two.set_limit(5)
     running = tracked.start(two.submit())
     sent = [two.submit(priority=priority) for priority in (0, 9, 0, 5)]
@@ -214,7 +214,7 @@ def test_a_lower_limit_sends_the_least_urgent_back_into_the_line(two: Platform, 
 
 
 def test_a_limit_below_what_runs_waits_for_the_end_of_what_runs(two: Platform, tracked: Tracked) -> None:
-    """Nothing is interrupted, and nothing else starts."""
+    """A limit below the number of running jobs interrupts none, and lets none start."""
     running = two.start(2)
     two.set_limit(1)
     waiting = two.submit()
@@ -225,7 +225,7 @@ def test_a_limit_below_what_runs_waits_for_the_end_of_what_runs(two: Platform, t
 
 
 def test_a_higher_limit_lets_more_go(two: Platform) -> None:
-    """As many as it is higher."""
+    """A limit that is raised by n lets n more jobs go."""
     made = two.submit_many(6)
     two.set_limit(5)
     assert two.turn() == ids(made[2:5])
@@ -234,14 +234,14 @@ def test_a_higher_limit_lets_more_go(two: Platform) -> None:
 
 
 def test_a_limit_for_those_who_had_none(free: Platform) -> None:
-    """What was sent too many goes into the line, newest first."""
+    """A first limit sends the newest surplus jobs back into the line."""
     made = free.submit_many(4)
     free.set_limit(1)
     assert free.holds(made) == [None, *["organization_limit"] * 3]
 
 
 def test_the_platforms_limit_may_be_given_back(two: Platform, pool: Database) -> None:
-    """An organization's own limit is not for ever."""
+    """A reset of an organization's limit gives it the platform's again."""
     two.set_limit(5)
     made = two.submit_many(5)
     with pool.begin() as connection:
@@ -250,7 +250,7 @@ def test_the_platforms_limit_may_be_given_back(two: Platform, pool: Database) ->
 
 
 def test_a_lower_limit_of_the_platform_sends_back_what_is_too_much(free: Platform, pool: Database) -> None:
-    """As after a restart with another setting, or jobs that were released while the limit was lowered."""
+    """A lower limit of the platform sends surplus jobs back into their lines."""
     made = free.submit_many(6)
     two = limited(pool, free.tracked, 2)
     two.turn()
@@ -261,7 +261,7 @@ def test_a_lower_limit_of_the_platform_sends_back_what_is_too_much(free: Platfor
 
 
 def test_no_more_is_sent_than_the_workers_can_run(pool: Database, tracked: Tracked) -> None:
-    """So that the only job of another organization is the next to start."""
+    """No more jobs are sent than the workers have slots, but for one of each organization."""
     hundred = limited(pool, tracked, 100)
     tracked.register_worker()
     assert hundred.holds(hundred.submit_many(4)) == [None, None, "organization_limit", "organization_limit"]
@@ -270,7 +270,7 @@ def test_no_more_is_sent_than_the_workers_can_run(pool: Database, tracked: Track
 
 
 def test_another_worker_lets_more_go(pool: Database, tracked: Tracked) -> None:
-    """And one that has died does not count."""
+    """A new worker lets more jobs go, and a dead one does not count."""
     hundred = limited(pool, tracked, 100)
     tracked.register_worker()
     made = hundred.submit_many(5)
@@ -282,7 +282,7 @@ def test_another_worker_lets_more_go(pool: Database, tracked: Tracked) -> None:
 
 
 def test_without_a_worker_the_limit_alone_counts(two: Platform, tracked: Tracked) -> None:
-    """They may start at any moment."""
+    """Without any worker jobs are sent up to the limit."""
     tracked.register_worker(seen=HOUR)
     assert two.holds(two.submit_many(3)) == [None, None, "organization_limit"]
 
@@ -298,7 +298,7 @@ def serve(tracked: Tracked, *queues: str) -> UUID:
 
 
 def test_a_job_that_no_living_worker_would_run_takes_no_slot(two: Platform, tracked: Tracked) -> None:
-    """It waits in line until one comes; those behind it go."""
+    """A job whose queue no living worker consumes takes no slot."""
     serve(tracked, "default")
     unserved = two.submit_many(2, queue="reports")
     served = two.submit_many(3)
@@ -311,7 +311,7 @@ def test_a_job_that_no_living_worker_would_run_takes_no_slot(two: Platform, trac
 
 
 def test_what_was_sent_to_a_queue_whose_last_worker_died_gives_its_slot_back(two: Platform, tracked: Tracked) -> None:
-    """To those that somebody can run."""
+    """A sent job whose queue's last worker died gives its slot back."""
     lease = serve(tracked, "reports")
     serve(tracked, "default")
     stuck, running = two.submit_many(2, queue="reports")

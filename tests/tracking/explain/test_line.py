@@ -26,7 +26,7 @@ from tracking.states import Hold
 
 
 def test_a_job_in_line_is_told_its_place_and_who_has_the_slots(platform: Platform) -> None:
-    """5 of 5, the five holders, and n-th."""
+    """The explanation of a job in line has its place, the limit and the holders of the slots."""
     holders = platform.start(5)
     waiting = platform.submit_many(3)
     reason = only(platform.tracked, waiting[2])
@@ -34,7 +34,7 @@ def test_a_job_in_line_is_told_its_place_and_who_has_the_slots(platform: Platfor
 
 
 def test_a_more_urgent_job_stands_before_it_in_line(platform: Platform) -> None:
-    """However late it came."""
+    """A more urgent job counts as one before it in line, however late it came."""
     platform.start(5)
     early = platform.submit()
     urgent = platform.submit(priority=9)
@@ -42,14 +42,14 @@ def test_a_more_urgent_job_stands_before_it_in_line(platform: Platform) -> None:
 
 
 def test_a_job_that_nobody_would_run_stands_before_nobody(platform: Platform) -> None:
-    """It is passed over when slots are given away, so it does not count."""
+    """A job whose queue nobody consumes does not count in the places of a line."""
     platform.start(5)
     platform.submit_many(3, queue="nobody's", priority=9)
     assert only(platform.tracked, platform.submit()).place == 1
 
 
 def test_the_next_in_line_for_a_free_slot_is_not_told_to_wait(platform: Platform) -> None:
-    """The next look lets it through: "0 of 1 are taken; 1st in line" is no reason."""
+    """The first in line with a free slot is explained as about to be sent."""
     holders = platform.start(5)
     waiting = platform.submit_many(2)
     platform.tracked.end(holders[0])
@@ -59,7 +59,7 @@ def test_the_next_in_line_for_a_free_slot_is_not_told_to_wait(platform: Platform
 
 
 def test_those_in_line_whom_something_else_stops_stand_before_nobody(platform: Platform) -> None:
-    """They step aside when it is their turn."""
+    """Jobs in line that a pause or circuit stops do not count in its places."""
     holders = platform.start(5)
     paused = platform.submit_many(3, job_type="paused", priority=9)
     job = platform.submit()
@@ -71,7 +71,7 @@ def test_those_in_line_whom_something_else_stops_stand_before_nobody(platform: P
 
 
 def test_of_those_in_line_that_something_else_stops_too_the_first_is_next(platform: Platform) -> None:
-    """When that is over for all of them, there is one slot."""
+    """Of jobs in line that the same pause stops, the first is next when it ends."""
     holders = platform.start(5)
     first, second = platform.submit_many(2, job_type="paused")
     platform.pause("acme", "paused")
@@ -81,7 +81,7 @@ def test_of_those_in_line_that_something_else_stops_too_the_first_is_next(platfo
 
 
 def test_a_limit_that_was_lifted_is_no_reason(platform: Platform) -> None:
-    """The whole line is about to be sent."""
+    """A line whose limit was lifted is explained as about to be sent."""
     platform.start(5)
     job = platform.submit()
     platform.tracked.connection.execute(organizations.insert().values(id="acme", concurrency=0, changed_by="admin"))
@@ -89,7 +89,7 @@ def test_a_limit_that_was_lifted_is_no_reason(platform: Platform) -> None:
 
 
 def test_what_a_job_meets_after_its_hold_is_told_although_its_row_does_not_say_so_yet(platform: Platform) -> None:
-    """Its time has come, and meanwhile its type was paused, or all slots were taken."""
+    """An explanation names the next hold although the row has not got it yet."""
     paused, late = platform.submit(delay=HOUR, job_type="paused"), platform.submit(delay=HOUR)
     platform.start(5)
     platform.pause("acme", "paused")
@@ -102,7 +102,7 @@ def test_what_a_job_meets_after_its_hold_is_told_although_its_row_does_not_say_s
 
 
 def test_holders_of_another_user_are_counted_and_not_named(platform: Platform) -> None:
-    """All of them to somebody who sees the organization."""
+    """Holders of another user are counted, and named only to callers who see the organization."""
     mine = platform.start(2)
     others = platform.start(3, owner=Owner("acme", "u2"))
     job = platform.submit()
@@ -111,7 +111,7 @@ def test_holders_of_another_user_are_counted_and_not_named(platform: Platform) -
 
 
 def test_nothing_of_another_organization_counts_in_a_line(platform: Platform) -> None:
-    """Neither its holders nor its line."""
+    """Neither holders nor jobs in line of another organization count in a place."""
     for _ in range(4):
         platform.tracked.register_worker()
     platform.start(5, owner=GLOBEX)
@@ -122,7 +122,7 @@ def test_nothing_of_another_organization_counts_in_a_line(platform: Platform) ->
 
 
 def test_a_job_that_waits_for_busy_workers_is_told_so(pool: Database, tracked: Tracked) -> None:
-    """Its organization has slots to spare; when one of the jobs before it starts, it is its turn."""
+    """A job with a slot of its organization to spare is explained as waiting for busy workers."""
     tracked.register_worker()
     platform = limited(pool, tracked, 5)
     platform.start(2)
@@ -135,7 +135,7 @@ def test_a_job_that_waits_for_busy_workers_is_told_so(pool: Database, tracked: T
 
 
 def test_a_job_that_lets_another_organization_go_first_is_not_told_to_be_sent(pool: Database, tracked: Tracked) -> None:
-    """Two slots are free and two of its organization are in line, but so is somebody else's."""
+    """A job that waits for its organization's turn is not explained as about to be sent."""
     tracked.register_worker()
     platform = limited(pool, tracked, 2)
     fill(tracked, 1, hold="organization_limit")
@@ -157,7 +157,7 @@ def test_a_job_that_lets_another_organization_go_first_is_not_told_to_be_sent(po
 def test_about_to_be_sent_is_said_of_those_that_the_next_look_at_the_lines_sends(
     pool: Database, lines: list[tuple[int, int, int | None]], concurrency: int
 ) -> None:
-    """However many organizations there are, with so many sent, so many in line, and a limit of its own or 5."""
+    """Exactly the jobs that the next look sends are explained as about to be sent."""
     empty(pool)
     with pool.autocommit() as connection:
         tracked = Tracked(connection)
@@ -178,7 +178,7 @@ def _first_reason(platform: Platform, job: JobRecord) -> str:
 
 
 def test_not_more_than_twenty_holders_are_named(pool: Database, tracked: Tracked) -> None:
-    """All are counted."""
+    """An explanation names at most twenty holders, and counts all."""
     platform = limited(pool, tracked, MOST_NAMED + 1)
     platform.start(MOST_NAMED + 1)
     job = platform.submit()
@@ -188,20 +188,20 @@ def test_not_more_than_twenty_holders_are_named(pool: Database, tracked: Tracked
 
 
 def test_a_queue_without_a_living_worker_matters_more_than_the_line(platform: Platform) -> None:
-    """A slot would not help."""
+    """A queue without a living worker is the first reason, before the line."""
     platform.start(5)
     job = platform.submit(queue="nobody's")
     assert kinds(platform.tracked, job) == ["no_worker", "organization_limit"]
 
 
 def test_a_job_that_the_broker_has_not_confirmed_is_on_its_way(platform: Platform) -> None:
-    """Since it was accepted."""
+    """A job without the broker's confirmation is explained by that, since its submit."""
     job = platform.submit()
     assert only(platform.tracked, job) == Unsent("default", job.updated_at)
 
 
 def test_a_sent_job_is_told_its_place_in_the_queue(platform: Platform) -> None:
-    """By priority, then in the order of sending; of its own organization, and no other queue."""
+    """The place of a sent job counts its organization's jobs in its queue only."""
     tracked = platform.tracked
     first, second = (mark_sent(tracked, tracked.submit()) for _ in range(2))
     mark_sent(tracked, tracked.submit(queue="maintenance"))
@@ -212,7 +212,7 @@ def test_a_sent_job_is_told_its_place_in_the_queue(platform: Platform) -> None:
 
 
 def test_nothing_of_another_organization_counts_in_a_queue(platform: Platform) -> None:
-    """However much it has sent, and however urgent that is."""
+    """Jobs of other organizations do not count in a place in the queue."""
     tracked = platform.tracked
     for priority in range(10):
         mark_sent(tracked, tracked.submit(owner=GLOBEX, priority=priority))
@@ -220,14 +220,14 @@ def test_nothing_of_another_organization_counts_in_a_queue(platform: Platform) -
 
 
 def test_a_sent_job_whose_queue_nobody_consumes_is_told_so(tracked: Tracked) -> None:
-    """Also when a worker was there and has died."""
+    """A sent job whose queue has no living worker is explained by that."""
     job = mark_sent(tracked, tracked.submit())
     tracked.register_worker(seen=HOUR)
     assert kinds(tracked, job) == ["no_worker"]
 
 
 def test_a_sent_job_of_a_paused_type_is_told_of_the_pause_first(platform: Platform) -> None:
-    """The worker will not start it."""
+    """The pause is the first reason of a job that was sent before it."""
     job = mark_sent(platform.tracked, platform.submit())
     platform.pause(job_type="count_words")
     assert kinds(platform.tracked, job) == ["paused", "queue"]

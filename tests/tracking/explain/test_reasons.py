@@ -33,7 +33,7 @@ from tracking.states import Status
 
 
 def test_a_job_outside_of_the_scope_does_not_exist(tracked: Tracked) -> None:
-    """Of another user, of another organization, of nobody."""
+    """Explaining a job outside of the scope raises JobNotFound."""
     job = tracked.submit()
     for job_id, scope in ((job.id, Scope("acme", "u2")), (job.id, Scope("globex", None)), (uuid4(), ACME)):
         with pytest.raises(JobNotFound):
@@ -41,7 +41,7 @@ def test_a_job_outside_of_the_scope_does_not_exist(tracked: Tracked) -> None:
 
 
 def test_dependencies_that_have_not_succeeded_are_named_with_their_status(platform: Platform) -> None:
-    """Those that have are only counted."""
+    """Unfulfilled dependencies are named with their status, and the others counted."""
     done, running, queued = platform.tracked.run(), *platform.start(1), platform.submit()
     job = platform.submit(depends_on=[done.id, running.id, queued.id])
     reason = only(platform.tracked, job)
@@ -51,7 +51,7 @@ def test_dependencies_that_have_not_succeeded_are_named_with_their_status(platfo
 
 
 def test_a_dependency_of_another_user_is_counted_and_not_named(platform: Platform) -> None:
-    """To somebody who sees the organization it is named."""
+    """A dependency of another user is counted, and named only to callers who see the organization."""
     other = platform.submit(owner=Owner("acme", "u2"))
     job = platform.submit(depends_on=[other.id])
     assert (only(platform.tracked, job, U1).unfinished, only(platform.tracked, job, U1).jobs) == (1, [])
@@ -59,7 +59,7 @@ def test_a_dependency_of_another_user_is_counted_and_not_named(platform: Platfor
 
 
 def test_a_job_that_has_started_once_does_not_wait_for_its_dependencies_again(platform: Platform) -> None:
-    """Also when one of them is gone."""
+    """A job that has run once is not explained by its dependencies."""
     needed = platform.tracked.run()
     job = platform.tracked.back_off(platform.tracked.start(platform.submit(depends_on=[needed.id])))
     platform.tracked.connection.execute(delete(table).where(table.c.id == needed.id))
@@ -67,19 +67,19 @@ def test_a_job_that_has_started_once_does_not_wait_for_its_dependencies_again(pl
 
 
 def test_a_scheduled_job_is_told_when_it_is_due(platform: Platform) -> None:
-    """By its row."""
+    """The explanation of a scheduled job has the time of its row."""
     job = platform.submit(delay=HOUR)
     assert only(platform.tracked, job) == Scheduled(known(job.due_at))
 
 
 def test_a_job_that_backs_off_is_told_its_error_and_when_it_is_due(platform: Platform) -> None:
-    """Which attempt failed, how, and the next one's time."""
+    """The explanation of a retrying job has its attempt, its error and its next time."""
     job = platform.tracked.back_off(platform.tracked.start(platform.submit()))
     assert only(platform.tracked, job) == BackOff(known(job.due_at), 1, "ConnectionError", "away")
 
 
 def test_all_reasons_are_listed_and_the_hold_is_first(platform: Platform) -> None:
-    """Scheduled, its type paused, its circuit open, and nobody for its queue."""
+    """An explanation lists all reasons, the hold first."""
     platform.break_circuit()
     platform.pause("acme", "count_words")
     platform.pause("acme")
@@ -88,7 +88,7 @@ def test_all_reasons_are_listed_and_the_hold_is_first(platform: Platform) -> Non
 
 
 def test_a_pause_is_told_with_who_and_why(platform: Platform) -> None:
-    """And since when."""
+    """The explanation of a paused job says who paused, why and since when."""
     platform.pause("acme", "count_words")
     reason = only(platform.tracked, platform.submit())
     assert isinstance(reason, Paused)
@@ -99,7 +99,7 @@ def test_a_pause_is_told_with_who_and_why(platform: Platform) -> None:
 
 
 def test_an_operator_who_paused_everywhere_is_not_named(platform: Platform) -> None:
-    """The name belongs to another organization."""
+    """An operator who paused everywhere is not named in an explanation."""
     platform.pause(job_type="count_words")
     reason = only(platform.tracked, platform.submit())
     assert (reason.everywhere, reason.paused_by) == (True, None)
@@ -107,13 +107,13 @@ def test_an_operator_who_paused_everywhere_is_not_named(platform: Platform) -> N
 
 @pytest.mark.parametrize(("organization", "job_type"), [("globex", None), ("globex", "count_words"), (None, "sync")])
 def test_a_pause_of_others_is_not_told(platform: Platform, organization: str | None, job_type: str | None) -> None:
-    """Of another organization, or another type."""
+    """Pauses of another organization or type are not in an explanation."""
     platform.pause(organization, job_type)
     assert kinds(platform.tracked, platform.submit()) == ["dispatch"]
 
 
 def test_an_open_circuit_is_told_until_when(platform: Platform) -> None:
-    """Then it is half open."""
+    """The explanation of a circuit says until when it is open, and then that it is half open."""
     platform.break_circuit()
     job = platform.submit()
     reason = only(platform.tracked, job)
@@ -125,7 +125,7 @@ def test_an_open_circuit_is_told_until_when(platform: Platform) -> None:
 
 
 def test_the_job_that_tries_is_not_held_by_the_circuit(platform: Platform) -> None:
-    """It is about to be sent; the others wait for it."""
+    """A probe is explained as about to be sent, and the others as waiting for it."""
     platform.break_circuit()
     first, second = platform.submit_many(2)
     platform.let_circuits_rest()
@@ -134,7 +134,7 @@ def test_the_job_that_tries_is_not_held_by_the_circuit(platform: Platform) -> No
 
 
 def test_a_hold_that_is_over_is_said_to_be_over(platform: Platform) -> None:
-    """Between the end of a pause and the turn of upkeep."""
+    """A hold that is over and was not lifted yet is explained as over."""
     platform.pause("acme")
     job = platform.submit()
     platform.resume("acme")
@@ -142,7 +142,7 @@ def test_a_hold_that_is_over_is_said_to_be_over(platform: Platform) -> None:
 
 
 def test_a_running_job_is_told_its_worker_and_whether_that_lives(tracked: Tracked) -> None:
-    """By the worker's lease."""
+    """The explanation of a running job has its worker, and whether its lease is alive."""
     lease = tracked.register_worker()
     job = tracked.start(tracked.submit(), lease=lease)
     assert only(tracked, job) == Running("worker-1", 1, known(job.started_at), is_alive=True)
@@ -153,7 +153,7 @@ def test_a_running_job_is_told_its_worker_and_whether_that_lives(tracked: Tracke
 
 
 def test_a_cancelled_job_whose_body_still_stops_is_told_both(tracked: Tracked) -> None:
-    """First that it stops, then who cancelled it."""
+    """A stopping job is explained by that first, then by who cancelled it."""
     job = tracked.cancel(tracked.start(tracked.submit(), lease=tracked.register_worker()))
     stopping, cancelled = asked(tracked, job).reasons
     assert stopping == Stopping("worker-1", known(job.cancel_requested_at), None, is_alive=True)
@@ -161,7 +161,7 @@ def test_a_cancelled_job_whose_body_still_stops_is_told_both(tracked: Tracked) -
 
 
 def test_a_cancelled_job_is_told_by_whom_and_why(tracked: Tracked) -> None:
-    """Also after its body has stopped."""
+    """The explanation of a cancelled job says by whom and why, also after its body stopped."""
     job = tracked.start(tracked.submit())
     jobs.cancel(tracked.connection, job.id, ACME, actor="u7", reason="not needed")
     jobs.stopped(tracked.connection, job.fence, actor="worker-1", how="returned")
@@ -170,7 +170,7 @@ def test_a_cancelled_job_is_told_by_whom_and_why(tracked: Tracked) -> None:
 
 
 def test_a_job_that_ended_with_its_dependency_is_told_so(platform: Platform) -> None:
-    """By the platform, and which one it was."""
+    """The explanation of a job that ended with its dependency names that one."""
     first = platform.submit()
     second = platform.submit(depends_on=[first.id])
     platform.tracked.cancel(first)
@@ -180,7 +180,7 @@ def test_a_job_that_ended_with_its_dependency_is_told_so(platform: Platform) -> 
 
 
 def test_a_failed_job_is_told_what_failed_after_how_many_attempts(tracked: Tracked) -> None:
-    """And who said so."""
+    """The explanation of a failed job has its error, its attempts and who said so."""
     job = tracked.start(tracked.release(tracked.back_off(tracked.start(tracked.submit()))))
     tracked.fail(job)
     reason = only(tracked, job)
@@ -192,7 +192,7 @@ def test_a_failed_job_is_told_what_failed_after_how_many_attempts(tracked: Track
 
 
 def test_a_job_that_no_worker_could_run_failed_before_its_first_attempt(tracked: Tracked) -> None:
-    """With that error."""
+    """The explanation of a job that no worker could run has that error and no attempt."""
     job = tracked.submit()
     jobs.fail_waiting(tracked.connection, job.fence, actor="worker-1", error_type="NotRegistered", message="sync")
     reason = only(tracked, job)
@@ -200,14 +200,14 @@ def test_a_job_that_no_worker_could_run_failed_before_its_first_attempt(tracked:
 
 
 def test_a_succeeded_job_is_told_after_how_many_attempts(tracked: Tracked) -> None:
-    """And where."""
+    """The explanation of a succeeded job has its attempts and its worker."""
     job = tracked.run()
     assert only(tracked, job) == Succeeded(1, "worker-1", tracked.history(job)[-1].at)
 
 
 @pytest.mark.parametrize("situation", ["queued", "scheduled", "running", "retrying", "backoff", "succeeded", "failed"])
 def test_there_is_always_a_reason(tracked: Tracked, situation: str) -> None:
-    """In every situation."""
+    """An explanation has a reason in every situation."""
     job = tracked.put_into(situation)
     explanation = asked(tracked, job)
     assert explanation.job == job

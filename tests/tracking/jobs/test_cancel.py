@@ -30,7 +30,7 @@ from tracking.states import Status
 
 @pytest.mark.parametrize("situation", ["queued", "scheduled", "retrying", "backoff"])
 def test_cancelling_a_waiting_job_ends_it_at_once(tracked: Tracked, situation: str) -> None:
-    """No body has to be stopped, and nothing is left to become due."""
+    """The cancel of a waiting job ends it at once, without a body to stop."""
     waiting = tracked.put_into(situation)
     cancelled = jobs.cancel(tracked.connection, waiting.id, ACME, actor="u9", reason="not needed")
     assert not cancelled.was_running
@@ -41,7 +41,7 @@ def test_cancelling_a_waiting_job_ends_it_at_once(tracked: Tracked, situation: s
 
 
 def test_cancelling_a_running_job_leaves_a_body_to_stop(tracked: Tracked) -> None:
-    """The row says so until somebody reports its end."""
+    """The row of a cancelled running job is stopping until its body's end is reported."""
     running = tracked.start(tracked.submit())
     cancelled = jobs.cancel(tracked.connection, running.id, ACME, actor="u1")
     assert cancelled.was_running
@@ -49,7 +49,7 @@ def test_cancelling_a_running_job_leaves_a_body_to_stop(tracked: Tracked) -> Non
 
 
 def test_a_cancelled_job_cannot_be_cancelled_again(tracked: Tracked) -> None:
-    """The second caller is told that it is finished."""
+    """A second cancel is told that the job is finished."""
     job = tracked.put_into("cancelled")
     with pytest.raises(IllegalMove, match="is cancelled: it is finished and cannot be cancelled"):
         jobs.cancel(tracked.connection, job.id, ACME, actor="u1")
@@ -58,7 +58,7 @@ def test_a_cancelled_job_cannot_be_cancelled_again(tracked: Tracked) -> None:
 @pytest.mark.parametrize("scope", OTHERS)
 @pytest.mark.parametrize("verb", [jobs.cancel, partial(jobs.retry, limits=UNLIMITED)])
 def test_somebody_elses_job_does_not_exist(tracked: Tracked, verb: Any, scope: Scope) -> None:
-    """For a cancel and a retry alike; as if the id were made up."""
+    """Cancel and retry of another organization's job raise JobNotFound."""
     job = tracked.put_into("queued" if verb is jobs.cancel else "failed")
     for unreachable in (job.id, uuid4()):
         with pytest.raises(JobNotFound, match=r"^There is no such job\.$"):
@@ -67,7 +67,7 @@ def test_somebody_elses_job_does_not_exist(tracked: Tracked, verb: Any, scope: S
 
 
 def test_that_a_worker_has_heard_of_a_cancel_is_recorded_once(tracked: Tracked) -> None:
-    """By whoever hears of it first: its main process, or the body that is about to end."""
+    """That a worker has seen a cancel is recorded once, by whoever reports it first."""
     job = tracked.put_into("stopping")
     assert jobs.seen(tracked.connection, job.fence, actor="worker-1")
     assert not jobs.seen(tracked.connection, job.fence, actor="worker-1")
@@ -76,14 +76,14 @@ def test_that_a_worker_has_heard_of_a_cancel_is_recorded_once(tracked: Tracked) 
 
 
 def test_a_lost_worker_has_not_heard_of_a_cancel(tracked: Tracked) -> None:
-    """Nobody knows, so nobody says so."""
+    """No `seen` is recorded of a worker that was lost."""
     job = tracked.put_into("stopping")
     assert jobs.stopped(tracked.connection, job.fence, actor="upkeep", how="worker lost")
     assert tracked.events(job) == ["created", "started", "cancelled", "stopped"]
 
 
 def test_a_worker_finds_what_it_runs_and_what_it_has_to_stop(tracked: Tracked) -> None:
-    """And nothing of another worker."""
+    """A worker finds the jobs that it runs or has to stop, and none of another worker."""
     ours, theirs = tracked.register_worker(), tracked.register_worker()
     running, stopping = (tracked.start(tracked.submit(), lease=ours) for _ in range(2))
     tracked.start(tracked.submit(), lease=theirs)
@@ -95,7 +95,7 @@ def test_a_worker_finds_what_it_runs_and_what_it_has_to_stop(tracked: Tracked) -
 
 
 def test_of_a_queue_only_the_oldest_jobs_can_be_missing(tracked: Tracked) -> None:
-    """As many as there are fewer messages than jobs; a job that was just sent is not looked for."""
+    """The oldest jobs of a queue count as lost, as many as messages are missing, but no young ones."""
     jobs_sent = [tracked.submit() for _ in range(3)]
     for job in jobs_sent:
         jobs.mark_dispatched(tracked.connection, [job.fence])
@@ -109,7 +109,7 @@ def test_of_a_queue_only_the_oldest_jobs_can_be_missing(tracked: Tracked) -> Non
 
 
 def test_a_job_that_is_sent_again_keeps_its_number(tracked: Tracked) -> None:
-    """So that only one of the two messages is ever claimed; one that runs is not sent again."""
+    """A job that is sent again keeps its dispatch number, and a running one is not sent."""
     waiting, running = tracked.submit(), tracked.start(tracked.submit())
     jobs.mark_dispatched(tracked.connection, [waiting.fence])
     assert jobs.send_again(tracked.connection, [waiting.fence, running.fence]) == [waiting.id]
@@ -118,7 +118,7 @@ def test_a_job_that_is_sent_again_keeps_its_number(tracked: Tracked) -> None:
 
 
 def test_what_was_released_is_sent_at_once(tracked: Tracked) -> None:
-    """No producer is about to."""
+    """A released job is among those to be sent at once."""
     fresh, released = tracked.submit(), tracked.run("released")
     found = jobs.undispatched(tracked.connection, HOUR, 10)
     assert [job.id for job in found] == [released.id]
@@ -126,7 +126,7 @@ def test_what_was_released_is_sent_at_once(tracked: Tracked) -> None:
 
 
 def test_the_end_of_a_cancelled_body_is_recorded_once(tracked: Tracked) -> None:
-    """How, and how many milliseconds after the cancel; without moving the job."""
+    """The end of a cancelled body is recorded once, with how and the milliseconds since the cancel."""
     job = tracked.put_into("stopping")
     assert jobs.stopped(tracked.connection, job.fence, actor="worker-1", how="interrupted")
     assert not jobs.stopped(tracked.connection, job.fence, actor="worker-1", how="killed")
@@ -137,7 +137,7 @@ def test_the_end_of_a_cancelled_body_is_recorded_once(tracked: Tracked) -> None:
 
 
 def test_a_revoke_from_outside_is_recorded_with_its_actor(tracked: Tracked) -> None:
-    """Whoever owns the job."""
+    """A revoke is recorded with its actor, whoever owns the job."""
     job = tracked.submit(owner=Owner("globex", "u7"))
     assert jobs.cancel_dispatch(tracked.connection, job.fence, actor="flower", reason="revoked")
     assert tracked.get(job.id).status is Status.CANCELLED
@@ -148,7 +148,7 @@ def test_a_revoke_from_outside_is_recorded_with_its_actor(tracked: Tracked) -> N
 
 
 def test_a_retried_job_starts_over_as_a_new_dispatch(tracked: Tracked) -> None:
-    """Its error, progress and times are forgotten; its attempts go on counting."""
+    """A retry forgets error, progress and times, takes a new dispatch, and keeps counting attempts."""
     failed = tracked.put_into("failed")
     job = tracked.retry(failed)
     assert (job.status, job.hold, job.dispatched_at, job.retry_count) == (Status.QUEUED, None, None, 1)
@@ -159,7 +159,7 @@ def test_a_retried_job_starts_over_as_a_new_dispatch(tracked: Tracked) -> None:
 
 
 def test_a_retried_job_may_lose_three_workers_again(tracked: Tracked) -> None:
-    """A person has looked at it since."""
+    """A retry by hand sets the count of losses back."""
     job = tracked.submit()
     for _ in range(3):
         job = tracked.end(tracked.start(job), "lost")
@@ -167,7 +167,7 @@ def test_a_retried_job_may_lose_three_workers_again(tracked: Tracked) -> None:
 
 
 def test_a_job_without_a_retry_left_is_refused_with_the_numbers(tracked: Tracked) -> None:
-    """And force lifts the limit."""
+    """A retry beyond the limit is refused with the numbers, and force allows it."""
     job = tracked.put_into("exhausted")
     with pytest.raises(IllegalMove, match="has used 0 of 0 retries; force it to retry anyway") as refused:
         tracked.retry(job)
@@ -176,7 +176,7 @@ def test_a_job_without_a_retry_left_is_refused_with_the_numbers(tracked: Tracked
 
 
 def test_automatic_retries_count_towards_the_limit(tracked: Tracked) -> None:
-    """One limit for both."""
+    """Automatic retries and those by hand have one limit."""
     job = tracked.end(tracked.start(tracked.submit(max_retries=1)), "retry")
     failed = tracked.end(tracked.start(tracked.release(job)), "failed")
     with pytest.raises(IllegalMove, match="has used 1 of 1 retries"):
@@ -184,7 +184,7 @@ def test_automatic_retries_count_towards_the_limit(tracked: Tracked) -> None:
 
 
 def test_a_job_whose_body_is_still_stopping_can_be_retried_later(tracked: Tracked) -> None:
-    """The refusal says when to ask again; force does not help."""
+    """The retry of a stopping job is refused with a time to ask again, also by force."""
     job = tracked.put_into("stopping")
     for force in (False, True):
         with pytest.raises(IllegalMove, match="still stopping") as refused:
@@ -196,7 +196,7 @@ def test_a_job_whose_body_is_still_stopping_can_be_retried_later(tracked: Tracke
 
 @pytest.mark.parametrize("situation", ["queued", "running", "retrying", "succeeded"])
 def test_a_job_in_no_state_for_a_retry_is_refused(tracked: Tracked, situation: str) -> None:
-    """With its state, and no hint to ask again."""
+    """The retry of a job in another state is refused with that state."""
     job = tracked.put_into(situation)
     with pytest.raises(IllegalMove, match=f"is {job.status}: it cannot be retried") as refused:
         tracked.retry(job)
@@ -204,7 +204,7 @@ def test_a_job_in_no_state_for_a_retry_is_refused(tracked: Tracked, situation: s
 
 
 def test_a_retry_tells_who_asked_for_it(tracked: Tracked) -> None:
-    """And whether by force."""
+    """History says who asked for a retry, and whether by force."""
     job = tracked.put_into("failed")
     tracked.retry(job, force=True)
     assert tracked.last_detail(job) == {"by": "u1", "force": True}

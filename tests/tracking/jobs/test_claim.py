@@ -27,7 +27,7 @@ from tracking.states import Event, Status
 
 
 def test_a_claim_starts_an_attempt(tracked: Tracked) -> None:
-    """The answer holds what the attempt must know of its job; the row says who runs it."""
+    """A claim returns what the attempt needs, and the row says who runs it."""
     job = tracked.submit(project_id="p1", group_id="g1", max_retries=7)
     lease = uuid4()
     delivery = wish(job.fence, lease=lease)
@@ -41,12 +41,12 @@ def test_a_claim_starts_an_attempt(tracked: Tracked) -> None:
 
 
 def test_a_claim_proves_that_the_message_was_sent(tracked: Tracked) -> None:
-    """Though the broker's confirmation was never written."""
+    """A claim marks its job as dispatched, though the confirmation was never written."""
     assert tracked.start(tracked.submit()).dispatched_at is not None
 
 
 def test_a_second_delivery_of_a_running_job_is_refused(tracked: Tracked) -> None:
-    """And told in its history, with the worker that asked."""
+    """A second delivery of a running job is refused, and history names its worker."""
     running = tracked.start(tracked.submit())
     assert jobs.claim(tracked.connection, [wish(running.fence, worker="worker-2")]) == [Refusal.RUNNING]
     assert tracked.get(running.id) == running
@@ -55,7 +55,7 @@ def test_a_second_delivery_of_a_running_job_is_refused(tracked: Tracked) -> None
 
 
 def test_a_claim_whose_reply_was_lost_can_be_asked_again(tracked: Tracked) -> None:
-    """The same delivery gets the same attempt, and nothing is written."""
+    """A repeated claim of the same delivery gets the same attempt and writes nothing."""
     job = tracked.submit()
     delivery = wish(job.fence)
     first = jobs.claim(tracked.connection, [delivery])
@@ -64,7 +64,7 @@ def test_a_claim_whose_reply_was_lost_can_be_asked_again(tracked: Tracked) -> No
 
 
 def test_a_claim_asked_again_after_the_end_is_refused(tracked: Tracked) -> None:
-    """The attempt that it was granted is over."""
+    """A claim that is repeated after the end of its attempt is refused."""
     job = tracked.submit()
     delivery = wish(job.fence)
     jobs.claim(tracked.connection, [delivery])
@@ -85,27 +85,27 @@ def test_a_claim_asked_again_after_the_end_is_refused(tracked: Tracked) -> None:
     ],
 )
 def test_a_refused_claim_says_why(tracked: Tracked, situation: str, reason: Refusal) -> None:
-    """By the state of the job."""
+    """A refused claim says why, by the state of the job."""
     job = tracked.put_into(situation)
     assert jobs.claim(tracked.connection, [wish(job.fence)]) == [reason]
 
 
 def test_a_message_of_an_older_dispatch_is_refused_as_stale(tracked: Tracked) -> None:
-    """It names its job, so that job's history tells of it."""
+    """A claim of an older dispatch is refused as stale, and history tells it."""
     job = tracked.end(tracked.start(tracked.submit()), "released")
     assert jobs.claim(tracked.connection, [wish(Fence(job.id, 1))]) == [Refusal.STALE]
     assert tracked.last_detail(job) == {"reason": "stale", "dispatch": 1}
 
 
 def test_a_message_of_no_job_is_refused_as_unknown(tracked: Tracked) -> None:
-    """Nothing is written anywhere."""
+    """A claim of an unknown job is refused, and nothing is written."""
     job = tracked.submit()
     assert jobs.claim(tracked.connection, [wish(Fence(uuid4(), 1))]) == [Refusal.UNKNOWN]
     assert tracked.events(job) == ["created"]
 
 
 def test_a_batch_of_claims_is_answered_in_its_order(tracked: Tracked) -> None:
-    """Granted ones and refused ones mixed."""
+    """A batch of claims is answered in its order, granted and refused ones."""
     first, second, done = tracked.submit(), tracked.submit(), tracked.run()
     wishes = [wish(fence) for fence in (second.fence, Fence(uuid4(), 1), done.fence, first.fence)]
     answers = jobs.claim(tracked.connection, wishes)
@@ -118,19 +118,19 @@ def test_a_batch_of_claims_is_answered_in_its_order(tracked: Tracked) -> None:
 
 
 def test_one_of_two_claims_of_a_job_in_one_batch_is_granted(tracked: Tracked) -> None:
-    """Two deliveries of one message that a worker takes together start one body."""
+    """Of two claims of one job in a batch one is granted."""
     job = tracked.submit()
     answers = jobs.claim(tracked.connection, [wish(job.fence), wish(job.fence)])
     assert sorted(isinstance(answer, Attempt) for answer in answers) == [False, True]
 
 
 def test_an_empty_batch_of_claims_is_answered_with_nothing(tracked: Tracked) -> None:
-    """No error."""
+    """An empty batch of claims has an empty answer."""
     assert jobs.claim(tracked.connection, []) == []
 
 
 def test_a_new_attempt_begins_at_no_progress(tracked: Tracked) -> None:
-    """What the one before had reached is forgotten."""
+    """A new attempt begins with the progress at 0."""
     running = tracked.start(tracked.submit())
     jobs.report(tracked.connection, Progress(running.fence, 1, percent=70, detail={"rows": 7}, current_step=3))
     again = tracked.start(tracked.end(tracked.get(running.id), "released"))
@@ -141,7 +141,7 @@ def test_a_new_attempt_begins_at_no_progress(tracked: Tracked) -> None:
 
 
 def test_a_report_is_in_the_row_and_in_the_history(tracked: Tracked) -> None:
-    """Percentage, message, detail, step and steps."""
+    """A report is in the row and in the history: percentage, message, detail and steps."""
     running = tracked.start(tracked.submit())
     news = Progress(running.fence, 1, 40, "Querying data", {"rows": 5}, 2, 6)
     assert jobs.report(tracked.connection, news)
@@ -161,7 +161,7 @@ def test_a_report_is_in_the_row_and_in_the_history(tracked: Tracked) -> None:
 
 @pytest.mark.parametrize("moved_on", [True, False])
 def test_milestones_are_in_the_history_before_the_news_that_followed_them(tracked: Tracked, *, moved_on: bool) -> None:
-    """With the times when they happened; the row is where the body is now."""
+    """Milestones are in the history with their own times, before the news after them."""
     running = tracked.start(tracked.submit())
     began = time.monotonic()
     tracked.get(running.id)
@@ -188,7 +188,7 @@ def test_milestones_are_in_the_history_before_the_news_that_followed_them(tracke
 
 
 def test_milestones_of_an_attempt_that_is_over_are_not_written(tracked: Tracked) -> None:
-    """As any other report of it."""
+    """Milestones of an attempt that is over are not written."""
     job = tracked.submit()
     running = tracked.start(job)
     tracked.end(running)
@@ -199,7 +199,7 @@ def test_milestones_of_an_attempt_that_is_over_are_not_written(tracked: Tracked)
 
 
 def test_a_report_leaves_what_it_does_not_name(tracked: Tracked) -> None:
-    """None leaves each as it is; the percentage, too."""
+    """A report leaves everything as it is that it does not name."""
     running = tracked.start(tracked.submit())
     jobs.report(tracked.connection, Progress(running.fence, 1, 40, "Querying data", {"rows": 5}, 2, 6))
     before = tracked.get(running.id)
@@ -210,7 +210,7 @@ def test_a_report_leaves_what_it_does_not_name(tracked: Tracked) -> None:
 
 
 def test_a_step_alone_is_no_progress(tracked: Tracked) -> None:
-    """Entering the first step leaves the percentage at 0."""
+    """The beginning of the first step leaves the percentage at 0."""
     running = tracked.start(tracked.submit())
     jobs.report(tracked.connection, Progress(running.fence, 1, message="Validate", current_step=1, total_steps=6))
     assert tracked.get(running.id).progress == 0
@@ -219,7 +219,7 @@ def test_a_step_alone_is_no_progress(tracked: Tracked) -> None:
 @ON_ONE_DATABASE
 @given(reports=st.lists(st.tuples(st.integers(-(2**31), 2**31 - 1), st.integers(0, 10)), min_size=1, max_size=6))
 def test_progress_never_falls_and_keeps_100_for_success(tracked: Tracked, reports: list[tuple[int, int]]) -> None:
-    """Whatever numbers a body reports, in whatever order."""
+    """Progress never falls and stays below 100 before the success."""
     job = tracked.start(tracked.submit())
     highest = step = 0
     for percent, current in reports:
@@ -231,14 +231,14 @@ def test_progress_never_falls_and_keeps_100_for_success(tracked: Tracked, report
 
 
 def test_the_history_keeps_a_detail_as_it_was_reported(tracked: Tracked) -> None:
-    """Nulls within it included: the live events are made of it."""
+    """History keeps a reported detail with its nulls."""
     running = tracked.start(tracked.submit())
     jobs.report(tracked.connection, Progress(running.fence, 1, percent=1, detail={"table": None, "rows": [None]}))
     assert tracked.last_detail(running)["detail"] == {"table": None, "rows": [None]}
 
 
 def test_a_report_after_the_cancel_is_not_expected(tracked: Tracked) -> None:
-    """Which tells the body to stop."""
+    """A report after the cancel is refused."""
     running = tracked.start(tracked.submit())
     tracked.cancel(running)
     assert not jobs.report(tracked.connection, Progress(running.fence, 1, percent=50))

@@ -28,7 +28,7 @@ NO_TIME = timedelta(0)
 
 
 def test_a_job_that_nobody_can_run_fails_with_the_reason(tracked: Tracked) -> None:
-    """Without an attempt."""
+    """A waiting job that no worker can run fails with the reason and without an attempt."""
     job = tracked.submit()
     jobs.fail_waiting(tracked.connection, job.fence, actor="worker-1", error_type="NotRegistered", message="no handler")
     failed = tracked.get(job.id)
@@ -36,7 +36,7 @@ def test_a_job_that_nobody_can_run_fails_with_the_reason(tracked: Tracked) -> No
 
 
 def test_a_scheduled_job_that_is_due_is_still_in_its_first_dispatch(tracked: Tracked) -> None:
-    """No message of it was ever sent."""
+    """A scheduled job that is due keeps its first dispatch number."""
     job = tracked.submit(delay=HOUR)
     released = tracked.release(job)
     assert (released.hold, released.status, released.dispatch) == (None, Status.QUEUED, 1)
@@ -44,7 +44,7 @@ def test_a_scheduled_job_that_is_due_is_still_in_its_first_dispatch(tracked: Tra
 
 
 def test_a_retry_that_is_due_is_a_new_dispatch(tracked: Tracked) -> None:
-    """The message of the failed attempt may still be on its way somewhere."""
+    """A retry that is due has a new dispatch number."""
     backoff = tracked.put_into("backoff")
     released = tracked.release(backoff)
     assert (released.hold, released.status, released.dispatched_at) == (None, Status.RETRYING, None)
@@ -52,7 +52,7 @@ def test_a_retry_that_is_due_is_a_new_dispatch(tracked: Tracked) -> None:
 
 
 def test_a_job_is_not_released_before_it_is_due(tracked: Tracked) -> None:
-    """Nor twice afterwards."""
+    """A job is released once, and not before it is due."""
     job = tracked.submit(delay=HOUR)
     assert holds.lift_due(tracked.connection, UNLIMITED, 10) == []
     tracked.make_due(job)
@@ -61,7 +61,7 @@ def test_a_job_is_not_released_before_it_is_due(tracked: Tracked) -> None:
 
 
 def test_what_has_been_due_the_longest_is_released_first(tracked: Tracked) -> None:
-    """Up to the limit."""
+    """Due jobs are released oldest first, up to the limit."""
     late, early, middle = (tracked.submit(delay=timedelta(hours=hours)) for hours in (3, 1, 2))
     for job in (late, early, middle):
         assert job.due_at is not None
@@ -73,7 +73,7 @@ def test_what_has_been_due_the_longest_is_released_first(tracked: Tracked) -> No
 
 @pytest.mark.parametrize("hold", [hold for hold in Hold if hold not in (Hold.SCHEDULE, Hold.BACKOFF)])
 def test_time_alone_does_not_lift_the_other_holds(tracked: Tracked, hold: Hold) -> None:
-    """They end when what they wait for has happened."""
+    """Time lifts no hold but schedule and backoff."""
     job = tracked.submit()
     tracked.connection.execute(table.update().where(table.c.id == job.id).values(hold=hold))
     tracked.make_due(job)
@@ -82,7 +82,7 @@ def test_time_alone_does_not_lift_the_other_holds(tracked: Tracked, hold: Hold) 
 
 
 def test_a_job_is_undispatched_until_the_broker_has_confirmed_it(tracked: Tracked) -> None:
-    """Held ones are not meant to be sent yet."""
+    """A job that is not held is undispatched until the broker has confirmed it."""
     job, _held = tracked.submit(), tracked.submit(delay=HOUR)
     assert jobs.undispatched(tracked.connection, NO_TIME, 10) == [job]
     jobs.mark_dispatched(tracked.connection, [job.fence, Fence(uuid4(), 1), Fence(job.id, 2)])
@@ -90,7 +90,7 @@ def test_a_job_is_undispatched_until_the_broker_has_confirmed_it(tracked: Tracke
 
 
 def test_a_young_undispatched_job_is_left_to_its_submitter(tracked: Tracked) -> None:
-    """Until it is as old as asked for; the oldest first, up to the limit."""
+    """A young undispatched job is left to its submitter; older ones come oldest first."""
     first, second = tracked.submit(), tracked.submit()
     assert jobs.undispatched(tracked.connection, HOUR, 10) == []
     assert jobs.undispatched(tracked.connection, NO_TIME, 1) == [first]
@@ -98,14 +98,14 @@ def test_a_young_undispatched_job_is_left_to_its_submitter(tracked: Tracked) -> 
 
 
 def test_the_confirmation_of_an_older_dispatch_does_not_count(tracked: Tracked) -> None:
-    """The job's current one has not been sent."""
+    """The confirmation of an older dispatch does not mark the current one."""
     job = tracked.end(tracked.start(tracked.submit()), "released")
     jobs.mark_dispatched(tracked.connection, [Fence(job.id, 1)])
     assert jobs.undispatched(tracked.connection, NO_TIME, 10) == [job]
 
 
 def test_a_job_can_be_dispatched_again(tracked: Tracked) -> None:
-    """After its message was lost with the child that had taken it."""
+    """A waiting job can be marked to be sent again."""
     job = tracked.submit()
     jobs.mark_dispatched(tracked.connection, [job.fence])
     assert jobs.redispatch(tracked.connection, job.fence)
@@ -116,7 +116,7 @@ def test_a_job_can_be_dispatched_again(tracked: Tracked) -> None:
 
 
 def test_the_jobs_of_a_dead_worker_run_again(tracked: Tracked) -> None:
-    """Those of a living one go on."""
+    """The jobs of a dead worker are released, and those of a living one are not."""
     dead, alive = tracked.register_worker(seen=LEASE_TIMEOUT), tracked.register_worker()
     lost, running = (tracked.start(tracked.submit(), lease=lease) for lease in (dead, alive))
     [settled] = reap(tracked.connection, LEASE_TIMEOUT, 10)
@@ -126,7 +126,7 @@ def test_the_jobs_of_a_dead_worker_run_again(tracked: Tracked) -> None:
 
 
 def test_a_worker_that_has_left_is_dead_at_once(tracked: Tracked) -> None:
-    """Nobody waits for the lease of one who said goodbye."""
+    """The jobs of a worker that has left are released without waiting for its lease."""
     lease = tracked.register_worker()
     running = tracked.start(tracked.submit(), lease=lease)
     workers.leave(tracked.connection, lease)
@@ -134,7 +134,7 @@ def test_a_worker_that_has_left_is_dead_at_once(tracked: Tracked) -> None:
 
 
 def test_a_heartbeat_brings_a_worker_back(tracked: Tracked) -> None:
-    """If the reaper has not been quicker."""
+    """A heartbeat before the reaper's look keeps the jobs of a late worker."""
     lease = tracked.register_worker(seen=HOUR)
     tracked.start(tracked.submit(), lease=lease)
     workers.beat(tracked.connection, lease, name="worker-1", pid=1, queues=["default"], concurrency=2)
@@ -142,7 +142,7 @@ def test_a_heartbeat_brings_a_worker_back(tracked: Tracked) -> None:
 
 
 def test_the_outcome_of_a_worker_that_was_thought_dead_is_refused(tracked: Tracked) -> None:
-    """Its job may be running somewhere else already."""
+    """The outcome of a worker that was taken for dead is refused."""
     running = tracked.start(tracked.submit(), lease=tracked.register_worker(seen=HOUR))
     reap(tracked.connection, LEASE_TIMEOUT, 10)
     assert tracked.settle(running, "succeeded") == []
@@ -150,7 +150,7 @@ def test_the_outcome_of_a_worker_that_was_thought_dead_is_refused(tracked: Track
 
 
 def test_a_job_that_kills_its_workers_is_not_reaped_for_ever(tracked: Tracked) -> None:
-    """The third death is the last."""
+    """A job whose third worker died fails."""
     job = tracked.submit()
     for _ in range(3):
         tracked.start(job, lease=tracked.register_worker(seen=HOUR))
@@ -160,14 +160,14 @@ def test_a_job_that_kills_its_workers_is_not_reaped_for_ever(tracked: Tracked) -
 
 
 def test_the_reaper_takes_no_more_than_its_limit(tracked: Tracked) -> None:
-    """The rest comes with the next call."""
+    """The reaper takes at most its limit, and the rest at its next call."""
     for _ in range(3):
         tracked.start(tracked.submit(), lease=uuid4())
     assert [len(reap(tracked.connection, LEASE_TIMEOUT, 2)) for _ in range(3)] == [2, 1, 0]
 
 
 def test_the_living_workers_are_those_with_a_recent_heartbeat(tracked: Tracked) -> None:
-    """The others are forgotten after a while."""
+    """A worker lives while its heartbeat is recent, and is forgotten later."""
     lease, silent = tracked.register_worker(), tracked.register_worker(seen=timedelta(days=2))
     [worker] = workers.live(tracked.connection, LEASE_TIMEOUT)
     assert (worker.lease, worker.name, worker.queues, worker.concurrency) == (lease, "worker-1", ("default",), 2)
@@ -179,7 +179,7 @@ def test_the_living_workers_are_those_with_a_recent_heartbeat(tracked: Tracked) 
 
 
 def test_the_size_of_a_group_is_unknown_until_it_is_set(tracked: Tracked) -> None:
-    """The last word counts."""
+    """The size of a group is None until it is set, and the last value counts."""
     assert groups.size(tracked.connection, "g1") is None
     groups.set_size(tracked.connection, "g1", 3)
     groups.set_size(tracked.connection, "g1", 4)
@@ -188,7 +188,7 @@ def test_the_size_of_a_group_is_unknown_until_it_is_set(tracked: Tracked) -> Non
 
 
 def test_the_results_of_a_group_come_in_its_order_when_all_have_succeeded(tracked: Tracked) -> None:
-    """In whatever order they ended; a member that joined later counts as well."""
+    """A group's results come in its order once all have succeeded."""
     groups.set_size(tracked.connection, "g1", 2)
     groups.grow(tracked.connection, "g1")
     members = [tracked.start(tracked.submit(group_id="g1", group_index=index)) for index in range(3)]
@@ -200,7 +200,7 @@ def test_the_results_of_a_group_come_in_its_order_when_all_have_succeeded(tracke
 
 
 def test_the_results_of_a_saved_group_have_its_shape(tracked: Tracked) -> None:
-    """A group in a group is a list in a list, whatever the places in it say."""
+    """The results of a saved group are nested like the group."""
     members = [tracked.start(tracked.submit(group_id="g1", group_index=0)) for _ in range(3)]
     first, second, third = [[[str(member.id), None], None] for member in members]
     groups.save(tracked.connection, "g1", [["g1", None], [third, [["g2", None], [first, second]]]])
@@ -213,7 +213,7 @@ def test_the_results_of_a_saved_group_have_its_shape(tracked: Tracked) -> None:
 
 
 def test_code_acts_in_the_name_of_the_innermost_block(tracked: Tracked) -> None:
-    """And of nobody outside of any, also after an error."""
+    """The owner of code is the innermost acting_as block's, also after an error."""
     with acting_as("acme", "u1") as outer:
         assert current_owner() == outer == Owner("acme", "u1")
         with acting_as("globex", "u2") as inner:

@@ -23,7 +23,7 @@ from tracking.states import Event, Hold, OutcomeKind, Status
 
 
 def test_a_success_keeps_its_result(tracked: Tracked) -> None:
-    """Complete at 100 %, with a duration in its history."""
+    """A success has its result, 100 %, and a duration in its history."""
     running = tracked.start(tracked.submit())
     [settled] = tracked.settle(running, "succeeded", result={"rows": 3})
     assert (settled.fence, settled.organization_id) == (running.fence, "acme")
@@ -37,12 +37,12 @@ def test_a_success_keeps_its_result(tracked: Tracked) -> None:
 @ON_ONE_DATABASE
 @given(result=JSON)
 def test_a_result_comes_back_as_it_was_returned(tracked: Tracked, result: Any) -> None:
-    """Any JSON: also null, false, 0 and empty ones."""
+    """Any JSON comes back as a result, also null, false, 0 and empty values."""
     assert tracked.end(tracked.start(tracked.submit()), "succeeded", result=result).result == result
 
 
 def test_a_failure_keeps_its_error(tracked: Tracked) -> None:
-    """Type and message in the row, the traceback in the history."""
+    """A failure keeps type and message in the row, and the traceback in the history."""
     failure = Failure("ValueError", "wrong", "Traceback …")
     job = tracked.end(tracked.start(tracked.submit()), "failed", failure=failure)
     assert (job.status, job.error_type, job.error_message) == (Status.FAILED, "ValueError", "wrong")
@@ -53,7 +53,7 @@ def test_a_failure_keeps_its_error(tracked: Tracked) -> None:
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "succeeded"])
 def test_the_last_words_of_a_body_are_written_with_its_outcome(tracked: Tracked, kind: OutcomeKind) -> None:
-    """What it said too late for a report of its own; 100 % is kept for success."""
+    """The last report of a body is written with its outcome."""
     running = tracked.start(tracked.submit())
     news = Progress(running.fence, 1, 100, "Closing", {"rows": 9}, 5, 6)
     job = tracked.end(running, kind, last_news=news)
@@ -63,7 +63,7 @@ def test_the_last_words_of_a_body_are_written_with_its_outcome(tracked: Tracked,
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_last_words_move_nothing_backwards(tracked: Tracked, kind: OutcomeKind) -> None:
-    """And an outcome without any leaves what was reported."""
+    """The last report of a body moves no progress backwards."""
     running = tracked.start(tracked.submit())
     jobs.report(tracked.connection, Progress(running.fence, 1, 70, "Formatting", {"rows": 7}, 5, 6))
     job = tracked.end(tracked.get(running.id), kind, last_news=Progress(running.fence, 1, 30, current_step=2))
@@ -72,7 +72,7 @@ def test_last_words_move_nothing_backwards(tracked: Tracked, kind: OutcomeKind) 
 
 
 def test_a_retry_waits_in_the_row(tracked: Tracked) -> None:
-    """Held until its delay is over; the error is kept until then."""
+    """A retry waits in the row with its error until its delay is over."""
     failure = Failure("ConnectionError", "away")
     job = tracked.end(tracked.start(tracked.submit()), "retry", failure=failure, delay=HOUR)
     assert (job.status, job.hold, job.retry_count) == (Status.RETRYING, Hold.BACKOFF, 1)
@@ -83,14 +83,14 @@ def test_a_retry_waits_in_the_row(tracked: Tracked) -> None:
 
 
 def test_a_retry_can_change_the_payload(tracked: Tracked) -> None:
-    """As Celery's retry(args=…) does; without one it stays."""
+    """A retry with other arguments changes the payload, and one without does not."""
     job = tracked.end(tracked.start(tracked.submit(payload={"a": 1})), "retry", changes=Changes(payload={"a": 2}))
     assert job.payload == {"a": 2}
     assert tracked.end(tracked.start(tracked.release(job)), "retry").payload == {"a": 2}
 
 
 def test_success_forgets_the_error_of_an_earlier_attempt(tracked: Tracked) -> None:
-    """The history still has it."""
+    """A success clears the error of an earlier attempt, which history keeps."""
     job = tracked.end(tracked.start(tracked.submit()), "retry", failure=Failure("ConnectionError", "away"))
     done = tracked.end(tracked.start(tracked.release(job)))
     assert (done.error_type, done.error_message, done.attempt) == (None, None, 2)
@@ -99,7 +99,7 @@ def test_success_forgets_the_error_of_an_earlier_attempt(tracked: Tracked) -> No
 
 @pytest.mark.parametrize("kind", ["lost", "released"])
 def test_a_job_that_is_handed_back_runs_again_as_a_new_dispatch(tracked: Tracked, kind: OutcomeKind) -> None:
-    """Its history row names the dispatch that ended; the retries are not touched."""
+    """A job that is handed back has a new dispatch and no retry more."""
     running = tracked.start(tracked.submit())
     job = tracked.end(running, kind)
     assert (job.status, job.hold, job.retry_count, job.dispatched_at) == (Status.QUEUED, None, 0, None)
@@ -110,14 +110,14 @@ def test_a_job_that_is_handed_back_runs_again_as_a_new_dispatch(tracked: Tracked
 
 
 def test_only_lost_workers_count_as_losses(tracked: Tracked) -> None:
-    """A worker that hands its job back has not died of it."""
+    """A job that is handed back has no loss more."""
     job = tracked.end(tracked.start(tracked.submit()), "released")
     assert job.losses == 0
     assert tracked.end(tracked.start(job), "lost").losses == 1
 
 
 def test_a_job_that_took_down_three_workers_fails(tracked: Tracked) -> None:
-    """With that reason, instead of going on."""
+    """A job that took down three workers fails with that reason."""
     job = tracked.submit()
     for _ in range(2):
         job = tracked.end(tracked.start(job), "lost")
@@ -128,7 +128,7 @@ def test_a_job_that_took_down_three_workers_fails(tracked: Tracked) -> None:
 
 
 def test_a_job_that_its_handler_returns_each_time_fails_with_that_reason(tracked: Tracked) -> None:
-    """It counts with the losses, and says what its handler said."""
+    """A job that its handler rejects with requeue fails the third time with the handler's reason."""
     job = tracked.end(tracked.start(tracked.submit()), "lost")
     job = tracked.end(tracked.start(job), "returned", failure=Failure("Reject", "not now"))
     assert (job.status, job.losses) == (Status.QUEUED, 2)
@@ -137,14 +137,14 @@ def test_a_job_that_its_handler_returns_each_time_fails_with_that_reason(tracked
 
 
 def test_the_limit_of_losses_can_be_set(tracked: Tracked) -> None:
-    """One is enough, if that is wanted."""
+    """The limit of losses can be set to one."""
     running = tracked.start(tracked.submit())
     [settled] = jobs.settle(tracked.connection, [outcome(running, "lost")], max_losses=1)
     assert settled.status is Status.FAILED
 
 
 def test_a_revoked_job_is_cancelled_with_the_reason(tracked: Tracked) -> None:
-    """By somebody outside of the platform."""
+    """A job that its body cancels ends as cancelled with the reason."""
     failure = Failure("Ignore", "its handler ignored the job")
     job = tracked.end(tracked.start(tracked.submit()), "cancelled", failure=failure)
     assert (job.status, job.stopping) == (Status.CANCELLED, False)
@@ -157,7 +157,7 @@ def test_a_revoked_job_is_cancelled_with_the_reason(tracked: Tracked) -> None:
 def test_of_two_outcomes_of_one_attempt_the_first_counts(
     tracked: Tracked, first: OutcomeKind, second: OutcomeKind
 ) -> None:
-    """Signals repeat: the second one changes nothing, not even the time."""
+    """Of two outcomes of one attempt the second one changes nothing."""
     running = tracked.start(tracked.submit())
     settled = tracked.end(running, first, delay=HOUR)
     events = tracked.events(running)
@@ -167,7 +167,7 @@ def test_of_two_outcomes_of_one_attempt_the_first_counts(
 
 
 def test_a_batch_of_outcomes_returns_those_that_were_accepted(tracked: Tracked) -> None:
-    """Each is judged by itself."""
+    """A batch of outcomes returns the accepted ones."""
     first, second, cancelled = (tracked.start(tracked.submit()) for _ in range(3))
     tracked.cancel(cancelled)
     outcomes = [outcome(first, "succeeded", result=1), outcome(cancelled, "succeeded"), outcome(second, "failed")]
@@ -179,7 +179,7 @@ def test_a_batch_of_outcomes_returns_those_that_were_accepted(tracked: Tracked) 
 
 
 def test_two_outcomes_of_one_attempt_in_one_batch_end_it_once(tracked: Tracked) -> None:
-    """One row, one history row, one answer."""
+    """Two outcomes of one attempt in a batch end it once."""
     running = tracked.start(tracked.submit())
     outcomes = [outcome(running, "failed"), outcome(running, "failed")]
     assert len(jobs.settle(tracked.connection, outcomes)) == 1
@@ -187,7 +187,7 @@ def test_two_outcomes_of_one_attempt_in_one_batch_end_it_once(tracked: Tracked) 
 
 
 def test_a_settle_and_what_follows_are_one_transaction(pool: Database, tracked: Tracked) -> None:
-    """When the submit of a successor is rolled back, the job is still running."""
+    """When the submit of a successor is rolled back, so is the outcome."""
     running = tracked.start(tracked.submit())
     with suppress(KeyError), pool.begin() as connection:
         assert jobs.settle(connection, [outcome(running, "succeeded")])

@@ -25,7 +25,7 @@ from tracking.states import Event, Hold, Status
 
 
 def test_a_submitted_job_is_queued_with_one_history_row(tracked: Tracked) -> None:
-    """Its id is the task id of its first dispatch, and the root of its canvas."""
+    """A submitted job is queued with one history row, and is the root of its canvas."""
     job = tracked.submit()
     assert (job.status, job.hold, job.attempt, job.dispatch, job.root_id) == (Status.QUEUED, None, 0, 1, job.id)
     assert [(entry.event, entry.from_status, entry.actor) for entry in tracked.history(job)] == [
@@ -34,7 +34,7 @@ def test_a_submitted_job_is_queued_with_one_history_row(tracked: Tracked) -> Non
 
 
 def test_the_same_id_is_the_same_job(tracked: Tracked) -> None:
-    """Repeating a submit whose reply was lost writes nothing."""
+    """A repeated submit with the same id writes nothing."""
     new = new_job()
     first = jobs.submit(tracked.connection, new, UNLIMITED)
     second = jobs.submit(tracked.connection, new, UNLIMITED)
@@ -43,7 +43,7 @@ def test_the_same_id_is_the_same_job(tracked: Tracked) -> None:
 
 
 def test_the_id_of_another_organizations_job_is_refused(tracked: Tracked) -> None:
-    """Without showing that job."""
+    """The id of another organization's job is refused without showing that job."""
     job = tracked.submit()
     with pytest.raises(IdempotencyConflict):
         jobs.submit(tracked.connection, new_job(id=job.id, owner=Owner("globex", "u1")), UNLIMITED)
@@ -51,7 +51,7 @@ def test_the_id_of_another_organizations_job_is_refused(tracked: Tracked) -> Non
 
 
 def test_the_same_key_and_request_is_the_same_job(tracked: Tracked) -> None:
-    """Though the second request has made another id for it."""
+    """A submit with a used key and the same request returns that job, whatever its own id."""
     first = tracked.submit(idempotency_key="k", request_hash="h")
     second = jobs.submit(tracked.connection, new_job(idempotency_key="k", request_hash="h"), UNLIMITED)
     assert (second.created, second.job) == (False, first)
@@ -59,7 +59,7 @@ def test_the_same_key_and_request_is_the_same_job(tracked: Tracked) -> None:
 
 
 def test_the_same_key_with_another_request_is_a_conflict(tracked: Tracked) -> None:
-    """And nothing is written."""
+    """A used key with another request is a conflict, and nothing is written."""
     first = tracked.submit(idempotency_key="k", request_hash="h")
     with pytest.raises(IdempotencyConflict, match="used for another request"):
         tracked.submit(idempotency_key="k", request_hash="other")
@@ -69,7 +69,7 @@ def test_the_same_key_with_another_request_is_a_conflict(tracked: Tracked) -> No
 
 @pytest.mark.parametrize("owner", [Owner("acme", "u2"), Owner("globex", "u1")])
 def test_the_same_key_of_somebody_else_is_another_job(tracked: Tracked, owner: Owner) -> None:
-    """Keys belong to one user of one organization."""
+    """The same key of another user or organization makes another job."""
     first = tracked.submit(idempotency_key="k", request_hash="h")
     second = jobs.submit(tracked.connection, new_job(owner=owner, idempotency_key="k", request_hash="other"), UNLIMITED)
     assert second.created
@@ -77,33 +77,33 @@ def test_the_same_key_of_somebody_else_is_another_job(tracked: Tracked, owner: O
 
 
 def test_a_key_stays_that_jobs_when_it_is_finished(tracked: Tracked) -> None:
-    """A late repetition does not run it again."""
+    """The key of a finished job still returns that job."""
     done = tracked.run(idempotency_key="k", request_hash="h")
     again = jobs.submit(tracked.connection, new_job(idempotency_key="k", request_hash="h"), UNLIMITED)
     assert (again.created, again.job) == (False, done)
 
 
 def test_jobs_without_a_key_are_never_the_same(tracked: Tracked) -> None:
-    """However alike they are."""
+    """Equal submits without a key make different jobs."""
     assert tracked.submit().id != tracked.submit().id
 
 
 @ON_ONE_DATABASE
 @given(payload=st.dictionaries(TEXTS, JSON, max_size=4))
 def test_a_payload_comes_back_as_it_went_in(tracked: Tracked, payload: dict[str, Any]) -> None:
-    """Any JSON within the platform's limits."""
+    """Any JSON within the limits comes back as a payload."""
     assert tracked.submit(payload=payload, metadata=payload, delivery=payload).payload == payload
 
 
 def test_a_job_scheduled_for_later_is_held_until_then(tracked: Tracked) -> None:
-    """The time that its submitter named is kept."""
+    """A job scheduled for later is held, and keeps the time that was asked for."""
     later = datetime.now(UTC) + HOUR
     job = tracked.submit(scheduled_at=later)
     assert (job.hold, job.due_at, job.scheduled_at) == (Hold.SCHEDULE, later, later)
 
 
 def test_a_delay_counts_from_the_databases_clock(tracked: Tracked) -> None:
-    """The clock of the submitting machine does not matter."""
+    """A delay counts from the database's clock."""
     job = tracked.submit(delay=HOUR)
     assert job.hold is Hold.SCHEDULE
     assert job.due_at is not None
@@ -111,7 +111,7 @@ def test_a_delay_counts_from_the_databases_clock(tracked: Tracked) -> None:
 
 
 def test_a_job_scheduled_for_the_past_is_not_held(tracked: Tracked) -> None:
-    """It can be sent at once."""
+    """A job scheduled for the past can be sent at once."""
     job = tracked.submit(scheduled_at=datetime.now(UTC) - HOUR)
     assert job.hold is None
     assert tracked.start(job).status is Status.RUNNING
@@ -119,14 +119,14 @@ def test_a_job_scheduled_for_the_past_is_not_held(tracked: Tracked) -> None:
 
 @pytest.mark.parametrize("priority", [-1, 10])
 def test_the_database_refuses_a_priority_outside_of_0_to_9(tracked: Tracked, priority: int) -> None:
-    """Row and history row alike."""
+    """The database refuses a priority outside of 0 to 9, and writes no history row."""
     with pytest.raises(IntegrityError, match="jobs_priority_range"):
         tracked.submit(priority=priority)
     assert tracked.all() == []
 
 
 def test_a_submit_that_is_rolled_back_leaves_nothing(pool: Database, tracked: Tracked) -> None:
-    """The verb is part of its caller's transaction."""
+    """A submit that is rolled back leaves neither row nor history."""
     new = new_job()
     with suppress(KeyError), pool.begin() as connection:
         jobs.submit(connection, new, UNLIMITED)

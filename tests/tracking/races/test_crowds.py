@@ -60,7 +60,7 @@ def race_through(pool: Database, rows: list[UUID], one: ActionOnJob, other: Acti
 
 
 def test_two_thousand_cancels_against_claims(pool: Database, tracked: Tracked) -> None:
-    """None that was cancelled first has started, and none that started first was missed."""
+    """In 2,000 races of cancel and claim no cancelled job starts, and no started one is missed."""
     pairs = race_through(
         pool,
         fill(tracked, MANY),
@@ -75,7 +75,7 @@ def test_two_thousand_cancels_against_claims(pool: Database, tracked: Tracked) -
 
 
 def test_two_thousand_cancels_against_ends(pool: Database, tracked: Tracked) -> None:
-    """Either the cancel or the result counts, and the loser is told."""
+    """In 2,000 races of cancel and end one of them counts, and the loser is told."""
     rows = fill(tracked, MANY)
     jobs.claim(tracked.connection, [wish(Fence(row, 1)) for row in rows])
     pairs = race_through(
@@ -91,7 +91,7 @@ def test_two_thousand_cancels_against_ends(pool: Database, tracked: Tracked) -> 
 
 
 def test_eight_sweepers_on_a_thousand_due_jobs(racers: Racers, tracked: Tracked) -> None:
-    """Each job is released by one of them, once."""
+    """Eight sweepers release each of a thousand due jobs once."""
     held = fill(tracked, 1000, hold="schedule", delay=-HOUR)
 
     def sweep(connection: Connection) -> list[JobRecord]:
@@ -106,7 +106,7 @@ def test_eight_sweepers_on_a_thousand_due_jobs(racers: Racers, tracked: Tracked)
 
 
 def test_eight_sweepers_on_a_thousand_due_jobs_of_one_line(pool: Database, tracked: Tracked) -> None:
-    """Under a limit as well: each joins the line once, and as many go as there are slots."""
+    """Eight sweepers bring each of a thousand due jobs into the line once, and fill its slots."""
     held = fill(tracked, 1000, hold="schedule", delay=-HOUR)
     seven = limited(pool, tracked, 7)
     line = Barrier(THREADS, timeout=PATIENCE)
@@ -128,7 +128,7 @@ def test_eight_sweepers_on_a_thousand_due_jobs_of_one_line(pool: Database, track
 
 
 def test_a_hundred_jobs_of_one_limit_with_everything_at_once(pool: Database, tracked: Tracked) -> None:
-    """Submitted, run, cancelled, failed and retried by eight threads: never more than three are under way."""
+    """With eight threads at all verbs, never more than three jobs of a limit of three are under way."""
     three = limited(pool, tracked, 3)
     random = Random(7)
 
@@ -166,7 +166,7 @@ def test_a_hundred_jobs_of_one_limit_with_everything_at_once(pool: Database, tra
 
 
 def test_everything_at_once(racers: Racers, tracked: Tracked) -> None:
-    """Two workers, two people, a reaper and a sweeper on one job at a time: whatever happens, the rows are true."""
+    """Two workers, two people, a reaper and a sweeper on one job leave rows without a contradiction."""
     random = Random(7)
     for _ in range(ROUNDS):
         job = tracked.put_into(random.choice(["queued", "running", "retrying", "backoff", "failed", "stopping"]))

@@ -38,7 +38,7 @@ from tracking.states import FINISHED, Status
 
 
 def test_cancel_against_claim(racers: Racers, tracked: Tracked) -> None:
-    """The cancel always takes effect, and knows whether there is a body to stop."""
+    """A cancel that races a claim takes effect, and knows whether a body is to be stopped."""
     for _ in range(ROUNDS):
         job = tracked.submit()
         cancelled, claimed = racers.race(cancel(job), claim(job))
@@ -49,7 +49,7 @@ def test_cancel_against_claim(racers: Racers, tracked: Tracked) -> None:
 
 
 def test_cancel_against_the_end(racers: Racers, tracked: Tracked) -> None:
-    """Either the result or the cancel counts; the loser is told."""
+    """Of a cancel and an outcome one counts, and the loser is told."""
     for kind in ("succeeded", "failed") * (ROUNDS // 2):
         job = tracked.start(tracked.submit())
         cancelled, settled = racers.race(cancel(job), settle(job, kind))
@@ -60,7 +60,7 @@ def test_cancel_against_the_end(racers: Racers, tracked: Tracked) -> None:
 
 
 def test_cancel_against_an_attempt_that_will_be_repeated(racers: Racers, tracked: Tracked) -> None:
-    """Nobody runs it again: the cancel reaches it before or after."""
+    """A cancel that races a retry leaves no attempt to run."""
     for kind in ("retry", "lost", "released") * (ROUNDS // 3):
         job = tracked.start(tracked.submit())
         cancelled, settled = racers.race(cancel(job), settle(job, kind))
@@ -70,7 +70,7 @@ def test_cancel_against_an_attempt_that_will_be_repeated(racers: Racers, tracked
 
 
 def test_one_message_delivered_to_many_workers(racers: Racers, tracked: Tracked) -> None:
-    """One of them runs it."""
+    """Of many workers with one message one runs it."""
     for _ in range(ROUNDS // 2):
         job = tracked.submit()
         answers = racers.race(*[claim(job) for _ in range(THREADS)])
@@ -80,7 +80,7 @@ def test_one_message_delivered_to_many_workers(racers: Racers, tracked: Tracked)
 
 
 def test_many_submits_with_one_key(racers: Racers, tracked: Tracked) -> None:
-    """One creates the job, the others find it."""
+    """Of many submits with one key one creates the job, and the others find it."""
     for number in range(ROUNDS // 2):
         answers = racers.race(*[submit(f"k{number}", "same") for _ in range(THREADS)])
         assert kinds(answers) == {Submitted: THREADS}
@@ -90,7 +90,7 @@ def test_many_submits_with_one_key(racers: Racers, tracked: Tracked) -> None:
 
 
 def test_two_requests_with_one_key(racers: Racers, tracked: Tracked) -> None:
-    """One of them gets it; whoever asks for the other is refused."""
+    """Of two requests with one key one gets it, and the other is refused."""
     for number in range(ROUNDS // 2):
         key = f"k{number}"
         answers = racers.race(*[submit(key, request) for request in ("this", "that") * (THREADS // 2)])
@@ -101,7 +101,7 @@ def test_two_requests_with_one_key(racers: Racers, tracked: Tracked) -> None:
 
 
 def test_retry_against_retry(racers: Racers, tracked: Tracked) -> None:
-    """Two impatient clicks are one retry."""
+    """Two simultaneous retries are one retry."""
     for _ in range(ROUNDS):
         job = tracked.put_into("failed")
         answers = racers.race(*[retry(job) for _ in range(4)])
@@ -110,7 +110,7 @@ def test_retry_against_retry(racers: Racers, tracked: Tracked) -> None:
 
 
 def test_fifty_retries_at_once(pool: Database, tracked: Tracked) -> None:
-    """Still one."""
+    """Fifty simultaneous retries are one retry."""
     job = tracked.put_into("cancelled")
     large = Database(pool.engine.url.render_as_string(hide_password=False), settings(), pool_size=50)
     with ThreadPoolExecutor(50) as threads:
@@ -121,7 +121,7 @@ def test_fifty_retries_at_once(pool: Database, tracked: Tracked) -> None:
 
 
 def test_retry_against_the_end_of_the_body(racers: Racers, tracked: Tracked) -> None:
-    """A retry that comes too early says so; it never starts a second body beside the first."""
+    """A retry before the end of a cancelled body is refused, and starts no second body."""
     for _ in range(ROUNDS):
         job = tracked.put_into("stopping")
         retried, is_over = racers.race(retry(job), stopped(job))
@@ -132,7 +132,7 @@ def test_retry_against_the_end_of_the_body(racers: Racers, tracked: Tracked) -> 
 
 
 def test_reaper_against_the_end(racers: Racers, tracked: Tracked) -> None:
-    """A result that comes just in time counts; one that comes too late does not."""
+    """An outcome before the reaper's look counts, and one after it is refused."""
     for _ in range(ROUNDS):
         job = tracked.start(tracked.submit(), lease=tracked.register_worker(seen=HOUR))
         reaped, settled = racers.race(reaping, settle(job, "succeeded"))
@@ -141,7 +141,7 @@ def test_reaper_against_the_end(racers: Racers, tracked: Tracked) -> None:
 
 
 def test_reaper_against_reaper(racers: Racers, tracked: Tracked) -> None:
-    """Each loss counts once, whoever sees it first."""
+    """Several reapers count each loss once."""
     for _ in range(ROUNDS // 4):
         dead = tracked.register_worker(seen=HOUR)
         running = [tracked.start(tracked.submit(), lease=dead) for _ in range(10)]
@@ -152,7 +152,7 @@ def test_reaper_against_reaper(racers: Racers, tracked: Tracked) -> None:
 
 
 def test_the_end_told_by_child_and_parent_at_once(racers: Racers, tracked: Tracked) -> None:
-    """A time limit is announced by both: one outcome, one history row."""
+    """A time limit that child and parent report is one outcome with one history row."""
     for _ in range(ROUNDS):
         job = tracked.start(tracked.submit())
         answers = racers.race(settle(job, "failed"), settle(job, "lost"), settle(job, "succeeded"))
@@ -161,7 +161,7 @@ def test_the_end_told_by_child_and_parent_at_once(racers: Racers, tracked: Track
 
 
 def test_release_against_cancel(racers: Racers, tracked: Tracked) -> None:
-    """A job that was cancelled is not dispatched afterwards."""
+    """A job that was cancelled is not sent after its release."""
     for _ in range(ROUNDS):
         job = tracked.put_into("backoff")
         tracked.make_due(job)
@@ -173,7 +173,7 @@ def test_release_against_cancel(racers: Racers, tracked: Tracked) -> None:
 
 
 def test_batches_in_different_orders_do_not_block_each_other(racers: Racers, tracked: Tracked) -> None:
-    """Rows are locked in the order of their ids: no deadlock, and each outcome counts once."""
+    """Batches of outcomes in different orders do not deadlock, and each outcome counts once."""
     random = Random(7)
     for _ in range(5):
         running = [tracked.start(tracked.submit()) for _ in range(30)]
@@ -187,7 +187,7 @@ def test_batches_in_different_orders_do_not_block_each_other(racers: Racers, tra
 
 
 def test_claims_in_different_orders_do_not_block_each_other(racers: Racers, tracked: Tracked) -> None:
-    """Each message is granted to one worker."""
+    """Batches of claims in different orders do not deadlock, and each job is granted once."""
     random = Random(7)
     for _ in range(5):
         waiting = [tracked.submit() for _ in range(20)]
@@ -201,7 +201,7 @@ def test_claims_in_different_orders_do_not_block_each_other(racers: Racers, trac
 
 
 def test_confirmations_in_different_orders_do_not_block_each_other(racers: Racers, tracked: Tracked) -> None:
-    """The dispatcher and upkeep may both have sent a job."""
+    """Batches of confirmations in different orders do not deadlock."""
     random = Random(7)
     for _ in range(5):
         sent = [tracked.submit().fence for _ in range(100)]
@@ -214,7 +214,7 @@ def test_confirmations_in_different_orders_do_not_block_each_other(racers: Racer
 
 
 def test_one_member_of_a_group_is_the_last(pool: Database, tracked: Tracked) -> None:
-    """The lock lets one member settle at a time: exactly one of them sees all the others succeeded."""
+    """Of members that end at once exactly one is the last of its group."""
     for _ in range(ROUNDS // 4):
         group = str(uuid4())
         members = [tracked.start(tracked.submit(group_id=group, group_index=index)) for index in range(THREADS)]

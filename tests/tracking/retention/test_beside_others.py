@@ -30,7 +30,7 @@ HANDICAP = 0.01  # seconds at most
 
 
 def test_a_job_that_is_being_retried_is_passed_over(pool: Database, tracked: Tracked) -> None:
-    """Without waiting for the retry, which then finds its job."""
+    """Retention passes over a job that is being retried."""
     job, other = (aged(tracked, "failed", 91 * DAY) for _ in range(2))
     with pool.begin() as connection:
         jobs.retry(connection, job.id, ACME, actor="u1", limits=UNLIMITED)
@@ -41,7 +41,7 @@ def test_a_job_that_is_being_retried_is_passed_over(pool: Database, tracked: Tra
 
 
 def test_a_retry_that_comes_too_late_finds_nothing(pool: Database, tracked: Tracked) -> None:
-    """It waits for the removal, and is then answered like any for an unknown job."""
+    """A retry that waits for a removal is answered as for an unknown job."""
     job = aged(tracked, "failed", 91 * DAY)
 
     def retry() -> None:
@@ -59,7 +59,7 @@ def test_a_retry_that_comes_too_late_finds_nothing(pool: Database, tracked: Trac
 
 
 def test_a_refusal_that_is_being_written_keeps_its_job(pool: Database, tracked: Tracked) -> None:
-    """Otherwise its history row would be left without a job."""
+    """A job to which a history row is being written is not removed."""
     job = aged(tracked, "succeeded", 31 * DAY)
     with pool.begin() as connection:
         assert jobs.claim(connection, [wish(job.fence)]) == [Refusal.FINISHED]
@@ -69,7 +69,7 @@ def test_a_refusal_that_is_being_written_keeps_its_job(pool: Database, tracked: 
 
 
 def test_a_refusal_that_was_just_written_goes_with_its_job(pool: Database, tracked: Tracked) -> None:
-    """Also when it was committed after the removal began."""
+    """A history row that was written during a removal goes with its job."""
     job = aged(tracked, "succeeded", 31 * DAY)
 
     def refuse(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
@@ -81,7 +81,7 @@ def test_a_refusal_that_was_just_written_goes_with_its_job(pool: Database, track
 
 
 def test_a_job_that_was_retried_meanwhile_is_not_deleted(pool: Database, tracked: Tracked) -> None:
-    """Even if the locks of the search were lost: the deletion looks again."""
+    """A job that was retried after the search is not deleted."""
     job = aged(tracked, "failed", 91 * DAY)
     tracked.retry(job)
     row = tracked.connection.execute(_DELETE, {"ids": [job.id], "status": "failed"}).one()
@@ -90,7 +90,7 @@ def test_a_job_that_was_retried_meanwhile_is_not_deleted(pool: Database, tracked
 
 
 def test_two_may_remove_at_once(pool: Database, tracked: Tracked) -> None:
-    """Each job is removed by one of four, and nobody waits."""
+    """Four simultaneous removals remove each job once and wait for nobody."""
     for _ in range(60):
         aged(tracked, "succeeded", 31 * DAY)
     line = Barrier(4, timeout=PATIENCE)
@@ -105,7 +105,7 @@ def test_two_may_remove_at_once(pool: Database, tracked: Tracked) -> None:
 
 
 def test_a_race_of_removal_and_retry_has_one_winner(pool: Database, tracked: Tracked) -> None:
-    """The job is retried and runs, or it is gone without a trace."""
+    """A race of removal and retry leaves a running job or none."""
     chance = Random(7)
     answers = []
 
@@ -153,7 +153,7 @@ FILL_HISTORY = """
 
 
 def test_removal_scans_no_table(database: Database) -> None:
-    """Twenty thousand jobs, five types: every statement about jobs and history finds its rows by an index."""
+    """No statement of retention scans a table of twenty thousand jobs."""
     executed: list[tuple[str, Any]] = []
 
     def record(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:

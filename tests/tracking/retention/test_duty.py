@@ -31,7 +31,7 @@ def configured(pool: Database, tmp_path: Path) -> Iterator[None]:
 
 @pytest.mark.usefixtures("configured")
 def test_the_leader_removes_a_batch_at_a_turn(tracked: Tracked) -> None:
-    """And the next one at the next turn, until nothing is old."""
+    """The leader removes one batch at each turn until nothing is old."""
     for _ in range(5):
         aged(tracked, "succeeded", 31 * DAY)
     leader = Pruning(app.platform, batch=2)
@@ -41,7 +41,7 @@ def test_the_leader_removes_a_batch_at_a_turn(tracked: Tracked) -> None:
 
 @pytest.mark.usefixtures("configured")
 def test_the_leader_tries_fewer_when_many_take_too_long(tracked: Tracked, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The duty says that it failed, and a job with a long history goes in the end."""
+    """After a batch that took too long the leader tries fewer jobs."""
     sizes: list[int] = []
 
     def slow(_connection: Connection, _policy: Policy, *, limit: int) -> Pruned:
@@ -61,7 +61,7 @@ def test_the_leader_tries_fewer_when_many_take_too_long(tracked: Tracked, monkey
 
 @pytest.mark.usefixtures("configured")
 def test_the_command_says_what_it_would_remove_and_removes_it(tracked: Tracked) -> None:
-    """By status and type; then nothing is left to remove."""
+    """`celeriac prune` counts by status and type, and removes what it counted."""
     for situation in SITUATIONS:
         tracked.put_into(situation)
     for situation, kept in ENDS:

@@ -17,7 +17,7 @@ from tracking.db import Database
 
 @pytest.mark.parametrize("situation", ["queued", "running", "failed", "cancelled"])
 def test_a_result_that_a_chord_may_still_need_stays(pool: Database, tracked: Tracked, situation: str) -> None:
-    """While another member of the group may still succeed; a job of another group goes."""
+    """A succeeded member of an incomplete group is not removed."""
     member = aged(tracked, "succeeded", 31 * DAY, group_id="g1")
     aged(tracked, "succeeded", 31 * DAY, group_id="g2")
     tracked.bring(tracked.submit(group_id="g1"), situation)
@@ -27,7 +27,7 @@ def test_a_result_that_a_chord_may_still_need_stays(pool: Database, tracked: Tra
 
 @pytest.mark.parametrize("situation", ["queued", "scheduled", "running", "backoff"])
 def test_a_job_stays_while_an_active_one_depends_on_it(pool: Database, tracked: Tracked, situation: str) -> None:
-    """Wherever that one is; a job that only finished ones depend on goes."""
+    """A job is not removed while an active one depends on it."""
     needed, other = (aged(tracked, "succeeded", 31 * DAY) for _ in range(2))
     delay = DAY if situation == "scheduled" else None
     dependent = tracked.submit(depends_on=[needed.id, tracked.run().id], delay=delay)
@@ -42,14 +42,14 @@ def test_a_job_stays_while_an_active_one_depends_on_it(pool: Database, tracked: 
 
 
 def test_a_complete_group_goes(pool: Database, tracked: Tracked) -> None:
-    """All of its members have succeeded."""
+    """The members of a complete group are removed."""
     for index in range(3):
         aged(tracked, "succeeded", 31 * DAY, group_id="g1", group_index=index)
     assert removed(pool).total == 3
 
 
 def test_members_that_can_never_be_retried_go(pool: Database, tracked: Tracked) -> None:
-    """First the failed ones, each by its own age, then those that waited for them."""
+    """Members of a failed group are removed after the failed ones."""
     for situation in ("succeeded", "failed", "failed"):
         aged(tracked, situation, 91 * DAY, group_id="g1")
     while removed(pool).total:
@@ -64,7 +64,7 @@ def _old_group(tracked: Tracked, name: str, age: timedelta) -> None:
 
 
 def test_an_old_group_without_jobs_goes(pool: Database, tracked: Tracked) -> None:
-    """Once no job of any kind could be as old."""
+    """A group without jobs is removed when no job could be as old."""
     _old_group(tracked, "old", 91 * DAY)
     _old_group(tracked, "young", 89 * DAY)
     _old_group(tracked, "used", 91 * DAY)
@@ -76,7 +76,7 @@ def test_an_old_group_without_jobs_goes(pool: Database, tracked: Tracked) -> Non
 
 
 def test_groups_go_in_batches_too(pool: Database, tracked: Tracked) -> None:
-    """Of the same size."""
+    """Groups are removed in batches of the same size."""
     for number in range(3):
         _old_group(tracked, f"g{number}", 91 * DAY)
     assert [(batch.groups, batch.more) for batch in (removed(pool, 2), removed(pool, 2))] == [(2, True), (1, False)]

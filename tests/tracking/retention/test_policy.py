@@ -14,7 +14,7 @@ from tracking.states import Status
 
 
 def test_the_policy_is_what_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Days by status; by type any unit."""
+    """The settings give the time of each status in days, and of a type in any unit."""
     monkeypatch.setenv("CELERIAC_RETENTION_FAILED_DAYS", "10")
     monkeypatch.setenv("CELERIAC_RETENTION", "export_report=7d, sync = 12h,ping=5m")
     policy = Policy.configured(Settings())
@@ -29,7 +29,7 @@ def test_the_policy_is_what_the_settings_say(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_jobs_that_are_only_tracked_go_after_five_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unless the settings give them another time."""
+    """Tracked jobs of type generic are kept five minutes, unless the settings say otherwise."""
     monkeypatch.delenv("CELERIAC_RETENTION", raising=False)
     assert Policy.configured(Settings()).keep("generic", Status.FAILED) == 5 * MINUTE
     monkeypatch.setenv("CELERIAC_RETENTION", "generic=1h")
@@ -38,7 +38,7 @@ def test_jobs_that_are_only_tracked_go_after_five_minutes(monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("wrong", ["export_report", "a=7", "a=0d", "a=-1d", "=7d", "a=7d b=8d", "a=7w", "a=7d,a=8d"])
 def test_a_wrong_time_of_a_type_is_one_line(monkeypatch: pytest.MonkeyPatch, wrong: str) -> None:
-    """That names the setting."""
+    """A wrong time of a type is one line that names the setting."""
     monkeypatch.setenv("CELERIAC_RETENTION", wrong)
     settings.cache_clear()
     with pytest.raises(ConfigurationError, match=r"\ACELERIAC_RETENTION: [^\n]*\Z"):

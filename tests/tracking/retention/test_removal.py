@@ -22,7 +22,7 @@ from tracking.states import Status
 def test_a_job_goes_when_it_is_older_than_its_status_is_kept(
     pool: Database, tracked: Tracked, situation: str, kept: timedelta
 ) -> None:
-    """A minute earlier it stays."""
+    """A job is removed when it is older than its status is kept, and not a minute earlier."""
     aged(tracked, situation, kept + MINUTE)
     young = aged(tracked, situation, kept - MINUTE)
     assert removed(pool).jobs == {kind(situation): 1}
@@ -30,7 +30,7 @@ def test_a_job_goes_when_it_is_older_than_its_status_is_kept(
 
 
 def test_a_type_may_have_a_time_of_its_own(pool: Database, tracked: Tracked) -> None:
-    """Shorter or longer, however its jobs ended; other types keep theirs."""
+    """A type may be kept longer or shorter than its status."""
     policy = Policy(POLICY.by_status, {"export": 7 * DAY, "audit": 1000 * DAY})
     for situation in ("succeeded", "failed", "cancelled"):
         aged(tracked, situation, 8 * DAY, job_type="export")
@@ -45,7 +45,7 @@ def test_a_type_may_have_a_time_of_its_own(pool: Database, tracked: Tracked) -> 
 
 
 def test_the_history_goes_with_its_job(pool: Database, tracked: Tracked) -> None:
-    """That of the others stays."""
+    """The history of a removed job goes with it, and that of others stays."""
     old, young = aged(tracked, "succeeded", 31 * DAY), tracked.run()
     assert removed(pool).history == 3
     assert tracked.events(old) == []
@@ -54,7 +54,7 @@ def test_the_history_goes_with_its_job(pool: Database, tracked: Tracked) -> None
 
 @pytest.mark.parametrize("situation", ["queued", "scheduled", "running", "retrying", "backoff", "stopping"])
 def test_what_is_not_over_never_goes(pool: Database, tracked: Tracked, situation: str) -> None:
-    """However old it is; nor does a cancelled job whose body is still stopping."""
+    """An unfinished job, or one that is stopping, is never removed."""
     job = tracked.put_into(situation)
     past = {
         column: getattr(table.c, column) - 1000 * DAY
@@ -67,28 +67,28 @@ def test_what_is_not_over_never_goes(pool: Database, tracked: Tracked, situation
 
 
 def test_a_stopped_job_goes_like_any_other(pool: Database, tracked: Tracked) -> None:
-    """Once its body is over."""
+    """A cancelled job is removed once its body is over."""
     job = aged(tracked, "stopping", 91 * DAY)
     jobs.stopped(tracked.connection, job.fence, actor="worker-1", how="at a step")
     assert removed(pool).jobs == {kind("cancelled"): 1}
 
 
 def test_jobs_of_every_organization_go(pool: Database, tracked: Tracked) -> None:
-    """Retention belongs to the platform."""
+    """Retention removes jobs of every organization."""
     for organization in ("acme", "globex"):
         aged(tracked, "succeeded", 31 * DAY, owner=Owner(organization, "u1"))
     assert removed(pool).total == 2
 
 
 def test_the_key_of_a_job_that_is_gone_is_free(pool: Database, tracked: Tracked) -> None:
-    """The same request is then a new job."""
+    """The idempotency key of a removed job is free."""
     aged(tracked, "succeeded", 31 * DAY, idempotency_key="k", request_hash="h")
     removed(pool)
     assert jobs.submit(tracked.connection, new_job(idempotency_key="k", request_hash="other"), UNLIMITED).created
 
 
 def test_a_dry_run_counts_and_removes_nothing(pool: Database, tracked: Tracked) -> None:
-    """What it counts is what goes then."""
+    """A dry run counts what is removed afterwards, and removes nothing."""
     for situation, kept in ENDS:
         aged(tracked, situation, kept + DAY)
         aged(tracked, situation, kept + DAY, job_type="export")
@@ -102,7 +102,7 @@ def test_a_dry_run_counts_and_removes_nothing(pool: Database, tracked: Tracked) 
 
 
 def test_a_dry_run_waits_for_nobody(pool: Database, tracked: Tracked) -> None:
-    """Nor does anybody wait for it."""
+    """A dry run waits for no lock, and takes none."""
     job = aged(tracked, "failed", 91 * DAY)
     with pool.begin() as connection:
         assert prune(connection, POLICY, limit=None, dry_run=True).total == 1
@@ -110,7 +110,7 @@ def test_a_dry_run_waits_for_nobody(pool: Database, tracked: Tracked) -> None:
 
 
 def test_a_batch_is_no_larger_than_its_limit(pool: Database, tracked: Tracked) -> None:
-    """Over all kinds together; it says that there is more, until there is not."""
+    """A batch of removals is at most its limit over all kinds, and says whether there is more."""
     for situation, kept in ENDS:
         for _ in range(3):
             aged(tracked, situation, kept + DAY)
@@ -119,7 +119,7 @@ def test_a_batch_is_no_larger_than_its_limit(pool: Database, tracked: Tracked) -
 
 
 def test_the_oldest_go_first(pool: Database, tracked: Tracked) -> None:
-    """Within a kind."""
+    """Of each kind the oldest jobs are removed first."""
     old = [aged(tracked, "succeeded", age * DAY) for age in (40, 60, 50)]
     removed(pool, 1)
     assert {job.id for job in tracked.all()} == {old[0].id, old[2].id}
