@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from tasks import app
+from tasks.backend import RowBackend
 from tests.live import Platform, eventually
 from tests.platform.test_cancel import RETRY
 from tracking.identifiers import job_id_of
@@ -205,7 +206,11 @@ def test_whoever_waits_for_a_result_looks_often_at_first(monkeypatch: pytest.Mon
     pauses: list[float] = []
     looks = iter(["PENDING", "PENDING", "STARTED", "SUCCESS"])
     monkeypatch.setattr("tasks.backend.time.sleep", pauses.append)
-    monkeypatch.setattr(app.backend, "get_task_meta", lambda _: {"status": next(looks)})
-    backend: Any = app.backend
+
+    class Watched(RowBackend):
+        def get_task_meta(self, *_: Any, **_options: Any) -> dict[str, Any]:
+            return {"status": next(looks)}
+
+    backend: Any = Watched(app=app)
     assert backend.wait_for(str(uuid4()), timeout=5) == {"status": "SUCCESS"}
     assert sum(pauses) < 0.1

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest.mock import ANY
 
 import psycopg
 import pytest
@@ -16,7 +17,7 @@ from psycopg import errors
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, NotSupportedError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from structlog.testing import CapturingLogger
+from structlog.testing import capture_logs
 
 from tasks import persistence
 from tasks.persistence import DatabaseAway, Recorder, persist
@@ -329,11 +330,10 @@ def test_a_full_backlog_drops_the_write_instead_of_waiting(monkeypatch: pytest.M
     assert written == ["kept"]
 
 
-def test_the_warning_names_the_job_that_waits(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_warning_names_the_job_that_waits(clock: Clock) -> None:
     """The warning about a waiting write names the job and the kind of error only."""
-    log = CapturingLogger()
-    monkeypatch.setattr(persistence, "log", log)
-    persist(_answering(_away(), "done"), task_id="0199")
-    [call] = log.calls
-    assert (call.method_name, call.args) == ("warning", ("database.away",))
-    assert (call.kwargs["task_id"], call.kwargs["error"]) == ("0199", "OperationalError")
+    with capture_logs() as logs:
+        persist(_answering(_away(), "done"), task_id="0199")
+    [line] = logs
+    assert (line.pop("log_level"), line.pop("event"), line.pop("retry_in")) == ("warning", "database.away", ANY)
+    assert line == {"task_id": "0199", "error": "OperationalError"}

@@ -11,7 +11,6 @@ from uuid import uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 from sqlalchemy import text
 
 from celeriac.commands import letters
@@ -147,13 +146,13 @@ def test_a_database_that_is_away_is_one_line() -> None:
     assert done.err.count("\n") == 1
 
 
-def test_a_terminal_gets_a_table(
-    database: Database, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
+TERMINAL = {"TTY_COMPATIBLE": "1", "NO_COLOR": "1", "COLUMNS": "120"}  # what rich believes more than the stream
+
+
+def test_a_terminal_gets_a_table(database: Database, database_url: str, tmp_path: Path, capsys: Any) -> None:
     """`celeriac dead-letters` shows a table on a terminal, and how to see a body."""
-    monkeypatch.setattr(letters, "_console", lambda: Console(force_terminal=True, width=120, color_system=None))
     kept = _keep(database, reason=f"[red]{ESCAPE}", task_name="noop")
-    with workplace(database_url, tmp_path):
+    with workplace(database_url, tmp_path, **TERMINAL):
         letters.print_newest(20)
     shown = capsys.readouterr().out
     assert "┃" in shown
@@ -161,12 +160,9 @@ def test_a_terminal_gets_a_table(
     assert f"celeriac dead-letters --show {kept.id}" in shown
 
 
-def test_a_terminal_is_told_that_there_is_none(
-    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
+def test_a_terminal_is_told_that_there_is_none(database_url: str, tmp_path: Path, capsys: Any) -> None:
     """`celeriac dead-letters` says on a terminal that there are none."""
-    monkeypatch.setattr(letters, "_console", lambda: Console(force_terminal=True, width=120, color_system=None))
-    with workplace(database_url, tmp_path):
+    with workplace(database_url, tmp_path, **TERMINAL):
         letters.print_newest(20)
     assert capsys.readouterr().out == "No message was set aside.\n"
 

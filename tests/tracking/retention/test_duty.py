@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from sqlalchemy import Connection, text
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from celeriac.commands.cli import command
@@ -17,9 +17,7 @@ from tasks.leader.pruning import Pruning
 from tests.aged import DAY, ENDS, aged
 from tests.handling import workplace
 from tests.tracked import SITUATIONS, Tracked
-from tracking import retention
 from tracking.db import Database
-from tracking.retention import Policy, Pruned
 
 
 @pytest.fixture
@@ -39,24 +37,47 @@ def test_the_leader_removes_a_batch_at_a_turn(tracked: Tracked) -> None:
     assert left == [(True, 3), (True, 1), (False, 0)]
 
 
-@pytest.mark.usefixtures("configured")
-def test_the_leader_tries_fewer_when_many_take_too_long(tracked: Tracked, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a batch that took too long the leader tries fewer jobs."""
-    sizes: list[int] = []
+SLOW = """
+    CREATE FUNCTION take_long() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF (SELECT count(*) FROM gone) > 2 THEN PERFORM pg_sleep(60); END IF;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER take_long AFTER DELETE ON jobs REFERENCING OLD TABLE AS gone
+        FOR EACH STATEMENT EXECUTE FUNCTION take_long()"""
 
-    def slow(_connection: Connection, _policy: Policy, *, limit: int) -> Pruned:
-        sizes.append(limit)
-        if limit > 50:
-            _connection.execute(text("SELECT set_config('statement_timeout', '20ms', true)"))
-            _connection.execute(text("SELECT pg_sleep(1)"))
-        return Pruned({}, 0, 0, more=len(sizes) < 5)
 
-    monkeypatch.setattr(retention, "prune", slow)
-    leader = Pruning(app.platform)
-    for _ in range(6):
-        with suppress(SQLAlchemyError):
-            leader.jobs()
-    assert sizes == [200, 100, 50, 50, 50, 200]
+@pytest.fixture
+def slow(tracked: Tracked) -> Iterator[Callable[[], None]]:
+    """The removal of more than two jobs at once takes too long, until this is called."""
+
+    def end() -> None:
+        tracked.connection.execute(text("DROP FUNCTION IF EXISTS take_long CASCADE"))
+
+    tracked.connection.execute(text(SLOW))
+    yield end
+    end()
+
+
+def test_the_leader_tries_fewer_when_many_take_too_long(
+    pool: Database, tracked: Tracked, slow: Callable[[], None], tmp_path: Path
+) -> None:
+    """The leader halves its batch at each time-out, and tries as many as before when nothing old is left."""
+    url = pool.engine.url.render_as_string(hide_password=False)
+    with workplace(url, tmp_path, CELERIAC_STATEMENT_TIMEOUT="1"):
+        leader = Pruning(app.platform, batch=8)
+        for _ in range(6):
+            aged(tracked, "succeeded", 31 * DAY)
+        left: list[int] = []
+        for _ in range(6):
+            with suppress(SQLAlchemyError):
+                leader.jobs()
+            left.append(len(tracked.all()))
+        assert left == [6, 6, 4, 2, 0, 0]
+        slow()
+        for _ in range(5):
+            aged(tracked, "succeeded", 31 * DAY)
+        assert (leader.jobs(), tracked.all()) == (False, [])
 
 
 @pytest.mark.usefixtures("configured")
