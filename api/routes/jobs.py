@@ -23,7 +23,7 @@ from tracking.errors import UnknownDependency
 from tracking.models import Submitted
 from tracking.reads import explain, lists
 
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)  # checks the token, reads strict JSON
 
 Viewer = Annotated[Principal, Depends(requires(VIEW_JOBS))]
 JobId = Annotated[UUID, Path(alias="id")]

@@ -27,7 +27,7 @@ TRIES = 5  # to write an outcome that signals interrupt, or that cannot be writt
 def succeed(platform: Platform, request: Any, result: Any, *, is_kept: bool) -> None:
     """The body returned, and its successors are collected: accept the result, and them, in one transaction.
 
-    Raises UnkeepableResult.
+    Celery has sent the successors before: tasks.app.Messages keeps them for this. Raises UnkeepableResult.
     """
     now = current.of(request)
     if now is None or now.settled:

@@ -63,7 +63,7 @@ class Ends(TraceInfo):
 
 
 def tracer(task: Any) -> Tracer:
-    """What a worker calls with a message of this task."""
+    """What the pool's process calls with a message of this task: Celery finds it as `Job.__trace__`."""
     trace = build_tracer(task.name, task, app=task.app, Info=Ends)
 
     def attempt(task_id: str, args: Any, kwargs: Any, request: Any = None) -> Any:
@@ -99,6 +99,7 @@ def _run(platform: Platform, trace: Tracer, context: Context, now: Running) -> A
         delivery = {**(context.delivery_info or {}), "redelivered": _was_begun_before(context, now.attempt)}
         rest = Rest(context.chain) if context.chain else None
         request = {**vars(context), "delivery_info": delivery, "chain": rest}
+        # Runs the body, and tells of a success by RowBackend.mark_as_done, of anything else by Ends.
         result, info, runtime, text = trace(context.id, context.args, context.kwargs, request)
         error = info.retval if info else None
     except BaseException as escaped:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import subprocess
@@ -237,3 +238,13 @@ def test_the_change_log_keeps_its_form() -> None:
             assert re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d{2}-\d{2}", title), title
         else:
             assert title in {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}, title
+
+
+def test_the_reading_order_has_ten_files_at_most_and_what_it_names() -> None:
+    """CONTRIBUTING.md leads through at most ten files from POST to finished, and each defines what it is read for."""
+    order = (ROOT / "CONTRIBUTING.md").read_text().partition("POST to finished")[2].split("\n\n")[1]
+    steps = re.findall(r"^\d+\. `([\w/]+\.py)` (`\w+`(?:, `\w+`)*): ", order, re.MULTILINE)
+    assert 1 < len(steps) == len(re.findall(r"^\d+\. ", order, re.MULTILINE)) <= 10
+    for path, names in steps:
+        defined = {getattr(node, "name", "") for node in ast.parse((ROOT / path).read_text()).body}
+        assert set(re.findall(r"\w+", names)) <= defined, path
