@@ -39,19 +39,19 @@ def retry_in(seconds: Any) -> Retry:
 
 
 def test_a_result_is_a_success_of_this_attempt_by_its_worker() -> None:
-    """The fence, the attempt and the actor are those that the row expects."""
+    """The outcome of a result has the fence, the attempt and the actor that the row expects."""
     ended = outcomes.of_result(request(), running(), {"a": 1}, is_kept=True).outcome
     assert (ended.kind, ended.fence, ended.attempt, ended.actor) == ("succeeded", ATTEMPT.fence, 3, "worker-1")
     assert (ended.result, ended.typed_result, ended.children) == ({"a": 1}, None, [])
 
 
 def test_a_result_that_nobody_keeps_is_not_looked_at() -> None:
-    """It may well be one that no row could keep."""
+    """With `ignore_result` even a result that no row could keep is a success."""
     assert outcomes.of_result(request(), running(), object(), is_kept=False).outcome.result is None
 
 
 def test_a_success_that_nothing_follows_is_plain() -> None:
-    """Its outcome is all there is to write."""
+    """A success without successors, links and news is plain: its outcome is all there is to write."""
     assert outcomes.of_result(request(), running(), 1, is_kept=True).is_plain
 
 
@@ -68,19 +68,19 @@ def test_a_success_that_nothing_follows_is_plain() -> None:
     ids=["a chain", "a chord", "an errback", "a link", "a link that could not be called", "a replacement"],
 )
 def test_a_success_that_something_may_follow_is_not_plain(links: dict[str, Any], known: dict[str, Any]) -> None:
-    """It has to be written together with that."""
+    """A success with a successor or a link of any kind is not plain: it is written together with that."""
     end = outcomes.of_result(request(**links), running(**known), 1, is_kept=True)
     assert (end.is_plain, end.may_be_followed) == (False, True)
 
 
 def test_a_success_with_news_that_nobody_has_written_is_not_plain() -> None:
-    """They go with the outcome, though nothing follows from it."""
+    """A success with unwritten progress is not plain, though nothing follows from it."""
     end = outcomes.of_result(request(), running(), 1, is_kept=True).with_news(NEWS)
     assert (end.is_plain, end.may_be_followed, end.outcome.last_news) == (False, False, NEWS)
 
 
 def test_a_result_that_no_row_can_keep_says_why() -> None:
-    """The cause fails the attempt, and its payload is not blamed for it."""
+    """A result that no row can keep fails the attempt with the reason, and its payload is not blamed."""
     with pytest.raises(UnkeepableResult) as raised:
         outcomes.of_result(request(), running(), float("nan"), is_kept=True)
     failure = outcomes.of_error(request(), running(), raised.value, HANDLER).outcome.failure
@@ -90,7 +90,7 @@ def test_a_result_that_no_row_can_keep_says_why() -> None:
 
 @pytest.mark.parametrize(("error", "blamed"), [(KeyError("x"), True), (ValueError("x"), False)])
 def test_an_error_fails_the_attempt_and_its_handler_says_whose_fault_it_was(error: Exception, *, blamed: bool) -> None:
-    """A circuit counts those alone that the payload did not cause."""
+    """An error fails the attempt; whether its payload caused it is what the handler says."""
     end = outcomes.of_error(request(), running(), error, HANDLER)
     assert end.outcome.failure is not None
     assert (end.outcome.kind, end.how, end.outcome.failure.blames_payload) == ("failed", "interrupted", blamed)
@@ -98,7 +98,7 @@ def test_an_error_fails_the_attempt_and_its_handler_says_whose_fault_it_was(erro
 
 
 def test_a_handler_that_cannot_judge_blames_no_payload() -> None:
-    """The outcome is written all the same."""
+    """A handler that raises when it is asked whose fault an error was blames no payload."""
     failure = outcomes.of_error(request(), running(), ValueError("x"), SimpleNamespace()).outcome.failure
     assert failure is not None
     assert not failure.blames_payload
@@ -116,12 +116,12 @@ def test_a_handler_that_cannot_judge_blames_no_payload() -> None:
     ids=repr,
 )
 def test_what_a_body_ends_its_job_by_has_an_outcome_of_its_own(error: Exception, kind: str) -> None:
-    """Celery's words, in those of the state machine."""
+    """Each of Celery's ways to end a body is an outcome of its own in the row."""
     assert outcomes.of_error(request(), running(), error, HANDLER).outcome.kind == kind
 
 
 def test_a_replaced_job_ends_with_its_replacement() -> None:
-    """Whether the body has let Celery's Ignore pass or has caught it."""
+    """A replaced job ends with its replacement, also if its body has caught Celery's Ignore."""
     now = running(replacement=[successor := new_job()])
     raised = outcomes.of_error(request(), now, Ignore(), HANDLER)
     returned = outcomes.of_result(request(), now, 1, is_kept=True)
@@ -129,7 +129,7 @@ def test_a_replaced_job_ends_with_its_replacement() -> None:
 
 
 def test_a_retry_that_a_body_raises_itself_counts_against_the_jobs_limit() -> None:
-    """One that it has asked for has been counted by then."""
+    """A Retry that a body raises itself fails the last attempt; one that it has asked for is counted already."""
     last = Attempt(ATTEMPT.fence, 4, ATTEMPT.owner, None, "count", 3, 3, None, None)
     raised, asked = (Running(last, Reporter(last, lambda _: True), since=0.0) for _ in range(2))
     asked.retry = Asked({}, has_arguments=False, max_retries=None)
@@ -140,7 +140,7 @@ def test_a_retry_that_a_body_raises_itself_counts_against_the_jobs_limit() -> No
 
 
 def test_once_a_retry_is_asked_for_an_error_of_the_body_changes_nothing() -> None:
-    """The time is that of the retry, the failure that of the error."""
+    """An error after a retry was asked for leaves its time as it is and is told as the failure."""
     end = outcomes.of_error(request(), running(again=retry_in(7)), ValueError("late"), HANDLER).outcome
     assert (end.kind, end.delay) == ("retry", timedelta(seconds=7))
     assert end.failure is not None

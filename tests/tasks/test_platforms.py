@@ -102,7 +102,7 @@ def sides(servers: Servers) -> Iterator[list[Side]]:
 
 
 def test_two_platforms_work_side_by_side(sides: list[Side]) -> None:
-    """Jobs of the same ids, sent and cancelled by threads at the same time: neither side sees any of the other's."""
+    """Two apps in one process send and cancel jobs of the same ids at once, and neither sees the other's."""
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(Side.submit, sides))
         list(threads.map(Side.cancel, sides))
@@ -115,7 +115,7 @@ def test_two_platforms_work_side_by_side(sides: list[Side]) -> None:
 
 
 def test_each_platform_sends_to_its_own_broker_under_its_own_limits(sides: list[Side]) -> None:
-    """One sends all at once, the other has the rest in line."""
+    """Two apps in one process send to different brokers, each as many jobs as its own limit allows."""
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(Side.submit, sides))
     assert all(each.app.platform.dispatcher.flush(10) for each in sides)
@@ -125,7 +125,7 @@ def test_each_platform_sends_to_its_own_broker_under_its_own_limits(sides: list[
 
 
 def test_a_job_of_one_platform_is_unknown_to_the_other(sides: list[Side]) -> None:
-    """By its id alone it cannot be cancelled or read there."""
+    """A job of one app can be neither cancelled nor read through another app by its id."""
     mine, other = sides
     with acting_as(mine.name, "u1"):
         job_id = mine.app.tasks["count"].delay(of="me").id
@@ -136,7 +136,7 @@ def test_a_job_of_one_platform_is_unknown_to_the_other(sides: list[Side]) -> Non
 
 
 def test_nothing_is_needed_before_it_is_used() -> None:
-    """A platform whose settings name no server: its app takes handlers, and calls them."""
+    """An app whose settings name no server takes handlers and calls them."""
     with own_app("bare") as app:
         app.platform = Platform(app, settings().model_copy(update={"database_url": SecretStr("")}))
 
@@ -150,7 +150,7 @@ def test_nothing_is_needed_before_it_is_used() -> None:
 
 
 def test_a_forked_child_sends_and_writes_by_threads_of_its_own(sides: list[Side]) -> None:
-    """Its parent's do not exist in it; the connections of its parent's pool are not touched."""
+    """A forked child makes a dispatcher, a recorder and connections of its own, and its parent's stay as they are."""
     platform = sides[0].app.platform
     parents = platform.dispatcher, platform.recorder
     assert parents == (platform.dispatcher, platform.recorder)
