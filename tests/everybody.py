@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import text
 
-from tests.holding import Platform
+from tests.holding import Limited
 from tests.oracles import CROWD, FOR_ALL_OF_ONE, GATED, UNFOUNDED
 from tests.tracked import HOUR, LEASE_TIMEOUT, reap, wish
 from tracking import jobs
@@ -49,7 +49,7 @@ class Everybody(RuleBasedStateMachine):
 
     known = Bundle("known")
 
-    def __init__(self, platform: Platform) -> None:
+    def __init__(self, platform: Limited) -> None:
         super().__init__()
         self.platform = platform
         self.tracked = platform.tracked

@@ -38,7 +38,7 @@ EXECUTING = """
 
 
 @dataclass(frozen=True)
-class Platform:
+class Limited:
     """The verbs under `limits`."""
 
     pool: Database
@@ -210,6 +210,6 @@ FILL = text(
 )
 
 
-def limited(pool: Database, tracked: Tracked, concurrency: int) -> Platform:
+def limited(pool: Database, tracked: Tracked, concurrency: int) -> Limited:
     """The platform with this limit for every organization."""
-    return Platform(pool, tracked, Limits(concurrency, LEASE_TIMEOUT))
+    return Limited(pool, tracked, Limits(concurrency, LEASE_TIMEOUT))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import text
 
-from tests.holding import Platform, limited
+from tests.holding import Limited, limited
 from tests.tracked import HOUR, Tracked
 from tests.verifying import a_worker_runs_them, an_hour_passes, broken
 from tracking.db import Database
@@ -18,7 +18,7 @@ NO_ROOM = """
     RETURNS int LANGUAGE sql STABLE AS 'SELECT 0'"""
 
 
-def in_line(two: Platform) -> JobRecord:
+def in_line(two: Limited) -> JobRecord:
     """A job that a slot is free for."""
     running, _ = two.start(2)
     job = two.submit()
@@ -26,7 +26,7 @@ def in_line(two: Platform) -> JobRecord:
     return job
 
 
-def after_a_dependency(two: Platform) -> JobRecord:
+def after_a_dependency(two: Limited) -> JobRecord:
     """A job whose dependency has succeeded."""
     dependency = two.tracked.start(two.submit())
     job = two.submit(depends_on=[dependency.id])
@@ -34,7 +34,7 @@ def after_a_dependency(two: Platform) -> JobRecord:
     return job
 
 
-def after_a_failure(two: Platform) -> JobRecord:
+def after_a_failure(two: Limited) -> JobRecord:
     """A job whose dependency has failed."""
     dependency = two.tracked.start(two.submit())
     job = two.submit(depends_on=[dependency.id])
@@ -42,7 +42,7 @@ def after_a_failure(two: Platform) -> JobRecord:
     return job
 
 
-def after_a_pause(two: Platform) -> JobRecord:
+def after_a_pause(two: Limited) -> JobRecord:
     """A job whose type is not paused any more."""
     two.pause(job_type="count_words")
     job = two.submit()
@@ -50,7 +50,7 @@ def after_a_pause(two: Platform) -> JobRecord:
     return job
 
 
-def after_a_circuit(two: Platform) -> JobRecord:
+def after_a_circuit(two: Limited) -> JobRecord:
     """A job whose type's circuit is closed."""
     two.break_circuit()
     job = two.submit()
@@ -63,7 +63,7 @@ STALE = (in_line, after_a_dependency, after_a_failure, after_a_pause, after_a_ci
 
 @pytest.mark.parametrize("wait", STALE)
 def test_a_job_that_waits_for_nothing_is_caught(
-    pool: Database, tracked: Tracked, wait: Callable[[Platform], JobRecord]
+    pool: Database, tracked: Tracked, wait: Callable[[Limited], JobRecord]
 ) -> None:
     """After a minute, and only while there is a worker that should have seen to it."""
     two = limited(pool, tracked, 2)

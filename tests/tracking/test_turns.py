@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.holding import GLOBEX, Platform, fill, limited
+from tests.holding import GLOBEX, Limited, fill, limited
 from tests.properties import ON_ONE_DATABASE
 from tests.tracked import HOUR, Tracked, check_rows, empty, wish
 from tracking import jobs, workers
@@ -31,7 +31,7 @@ def flooder(number: int) -> Owner:
 class World:
     """A broker that hands out the most urgent message first, then the oldest, and workers with so many slots."""
 
-    platform: Platform
+    platform: Limited
     slots: int
     messages: list[tuple[int, int, Fence]] = field(default_factory=list)
     running: list[JobRecord] = field(default_factory=list)
@@ -95,7 +95,7 @@ class World:
 
 
 @pytest.fixture
-def hundred(pool: Database, tracked: Tracked) -> Platform:
+def hundred(pool: Database, tracked: Tracked) -> Limited:
     """So many jobs of an organization may execute at once."""
     return limited(pool, tracked, 100)
 
@@ -128,7 +128,7 @@ def test_a_single_job_starts_after_at_most_one_of_each_other_organization_and_wh
         check_rows(world.tracked)
 
 
-def test_two_floods_at_priority_9_do_not_stop_a_third_organization(hundred: Platform) -> None:
+def test_two_floods_at_priority_9_do_not_stop_a_third_organization(hundred: Limited) -> None:
     """Behind two floods at priority 9 a third organization's single job is among the next to start."""
     world = World(hundred, 2)
     for _ in range(30):
@@ -139,7 +139,7 @@ def test_two_floods_at_priority_9_do_not_stop_a_third_organization(hundred: Plat
     assert len(world.starts_before(single, within=10)) <= 2
 
 
-def test_the_organizations_start_in_turns(hundred: Platform) -> None:
+def test_the_organizations_start_in_turns(hundred: Limited) -> None:
     """Every second start is one of the organization with few and less urgent jobs."""
     world = World(hundred, 1)
     for _ in range(20):
@@ -150,7 +150,7 @@ def test_the_organizations_start_in_turns(hundred: Platform) -> None:
     assert between.count("acme") <= 4
 
 
-def test_priority_orders_the_jobs_of_an_organization(hundred: Platform) -> None:
+def test_priority_orders_the_jobs_of_an_organization(hundred: Limited) -> None:
     """A more urgent job of an organization starts first, also before one that was sent already."""
     world = World(hundred, 1)
     world.submit(ACME)
@@ -166,7 +166,7 @@ def test_priority_orders_the_jobs_of_an_organization(hundred: Platform) -> None:
     assert mine[1:] == [high.id, middle.id, low.id]
 
 
-def test_a_job_that_comes_late_into_the_line_is_given_way_to(hundred: Platform) -> None:
+def test_a_job_that_comes_late_into_the_line_is_given_way_to(hundred: Limited) -> None:
     """A sent job gives way to a more urgent one that comes late into the line."""
     world = World(hundred, 1)
     world.submit(ACME)
@@ -178,14 +178,14 @@ def test_a_job_that_comes_late_into_the_line_is_given_way_to(hundred: Platform) 
     assert hundred.holds([urgent, sent]) == [None, "organization_limit"]
 
 
-def test_alone_a_job_has_its_own_priority_at_the_broker(hundred: Platform) -> None:
+def test_alone_a_job_has_its_own_priority_at_the_broker(hundred: Limited) -> None:
     """A job has its own priority at the broker only while its organization is alone."""
     world = World(hundred, 4)
     alone, other = world.submit(ACME, priority=7), world.submit(GLOBEX, priority=7)
     assert [(job.sent_priority, job.priority) for job in (alone, other)] == [(7, 7), (0, 7)]
 
 
-def test_free_slots_are_filled_at_once(hundred: Platform) -> None:
+def test_free_slots_are_filled_at_once(hundred: Limited) -> None:
     """Free slots are filled by whichever organization has jobs, and one more of each waits."""
     world = World(hundred, 4)
     made = [world.submit(ACME) for _ in range(7)]
@@ -196,7 +196,7 @@ def test_free_slots_are_filled_at_once(hundred: Platform) -> None:
     assert hundred.holds(made) == [None] * 5 + ["organization_limit"] * 2
 
 
-def test_an_organization_without_a_limit_takes_turns_when_others_come(hundred: Platform) -> None:
+def test_an_organization_without_a_limit_takes_turns_when_others_come(hundred: Limited) -> None:
     """The surplus of an organization without a limit goes into line when others come."""
     hundred.set_limit(0, "acme")
     world = World(hundred, 2)
@@ -210,7 +210,7 @@ def test_an_organization_without_a_limit_takes_turns_when_others_come(hundred: P
     assert len(world.starts_before(single, within=10)) <= 3
 
 
-def test_what_was_sent_before_a_worker_lived_is_no_crowd_for_the_next_one(hundred: Platform) -> None:
+def test_what_was_sent_before_a_worker_lived_is_no_crowd_for_the_next_one(hundred: Limited) -> None:
     """The first look takes back all but what the workers can start soon."""
     for number in range(3):
         for _ in range(5):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from sqlalchemy import text
 
-from tests.holding import GLOBEX, Platform
+from tests.holding import GLOBEX, Limited
 from tests.tracked import HOUR, Tracked, outcome, wish
 from tracking import jobs
 from tracking.admission import circuits
@@ -17,7 +17,7 @@ from tracking.states import Status
 INITECH = Owner("initech", "u1")
 
 
-def test_the_circuit_of_a_type_opens_after_so_many_failures_in_a_row(free: Platform, tracked: Tracked) -> None:
+def test_the_circuit_of_a_type_opens_after_so_many_failures_in_a_row(free: Limited, tracked: Tracked) -> None:
     """A circuit opens after so many failures in a row of an organization's jobs, retries included."""
     tracked.fail(tracked.start(free.submit()))
     backing_off = tracked.back_off(tracked.start(free.submit(owner=Owner("acme", "u2"))))
@@ -30,7 +30,7 @@ def test_the_circuit_of_a_type_opens_after_so_many_failures_in_a_row(free: Platf
     assert free.submit(job_type="another").hold is None
 
 
-def test_the_failures_of_an_organization_are_no_matter_of_another(free: Platform, tracked: Tracked) -> None:
+def test_the_failures_of_an_organization_are_no_matter_of_another(free: Limited, tracked: Tracked) -> None:
     """Failures of one organization count for no other one, and hold none of its jobs."""
     for owner in (GLOBEX, GLOBEX, Owner("acme", "u1")):
         failed = tracked.fail(tracked.start(free.submit(owner=owner)))
@@ -42,7 +42,7 @@ def test_the_failures_of_an_organization_are_no_matter_of_another(free: Platform
     tracked.start(sent)
 
 
-def test_a_circuit_opens_for_all_while_those_of_several_organizations_are_open(free: Platform) -> None:
+def test_a_circuit_opens_for_all_while_those_of_several_organizations_are_open(free: Limited) -> None:
     """The circuit for all is open while those of several organizations are."""
     free.break_circuit()
     free.break_circuit(owner=GLOBEX)
@@ -54,7 +54,7 @@ def test_a_circuit_opens_for_all_while_those_of_several_organizations_are_open(f
     assert free.submit(owner=GLOBEX).hold == "circuit"
 
 
-def test_each_key_that_a_handler_names_has_a_circuit_of_its_own(free: Platform, tracked: Tracked) -> None:
+def test_each_key_that_a_handler_names_has_a_circuit_of_its_own(free: Limited, tracked: Tracked) -> None:
     """Each circuit key has a circuit of its own: five dead receivers hold no message to a sixth."""
     for number in range(5):
         free.break_circuit(circuit_key=f"dead-{number}")
@@ -65,7 +65,7 @@ def test_each_key_that_a_handler_names_has_a_circuit_of_its_own(free: Platform, 
     assert [free.submit(circuit_key=key).hold for key in ("alive", "weak", "")] == [None] * 3
 
 
-def test_what_a_retry_changes_counts_in_the_circuit_of_its_own_attempt(free: Platform, tracked: Tracked) -> None:
+def test_what_a_retry_changes_counts_in_the_circuit_of_its_own_attempt(free: Limited, tracked: Tracked) -> None:
     """An attempt counts in the circuit of the key that it had, also when a retry changed that."""
     for _ in range(3):
         job = tracked.start(free.submit(circuit_key="old"))
@@ -76,7 +76,7 @@ def test_what_a_retry_changes_counts_in_the_circuit_of_its_own_attempt(free: Pla
     assert free.trip(tracked.fail(tracked.start(free.submit(circuit_key="old"))))
 
 
-def test_a_failure_by_the_fault_of_its_payload_does_not_count(free: Platform, tracked: Tracked) -> None:
+def test_a_failure_by_the_fault_of_its_payload_does_not_count(free: Limited, tracked: Tracked) -> None:
     """A failure by the payload's fault neither counts nor begins the count anew."""
     for _ in range(2):
         for _ in range(5):
@@ -88,14 +88,14 @@ def test_a_failure_by_the_fault_of_its_payload_does_not_count(free: Platform, tr
     assert free.trip(tracked.fail(tracked.start(free.submit())))
 
 
-def test_a_success_in_between_begins_the_count_anew(free: Platform, tracked: Tracked) -> None:
+def test_a_success_in_between_begins_the_count_anew(free: Limited, tracked: Tracked) -> None:
     """A success begins the count of failures anew."""
     for end in (tracked.fail, tracked.fail, tracked.end, tracked.fail, tracked.fail):
         assert not free.trip(end(tracked.start(free.submit())))
     assert free.trip(tracked.fail(tracked.start(free.submit())))
 
 
-def test_cancelled_released_and_lost_attempts_are_no_failures(free: Platform, tracked: Tracked) -> None:
+def test_cancelled_released_and_lost_attempts_are_no_failures(free: Limited, tracked: Tracked) -> None:
     """Cancelled, released and lost attempts do not count as failures of the type."""
     for _ in range(3):
         tracked.cancel(tracked.start(free.submit()))
@@ -106,7 +106,7 @@ def test_cancelled_released_and_lost_attempts_are_no_failures(free: Platform, tr
     assert not free.trip(poison)
 
 
-def test_jobs_behind_an_open_circuit_are_held_and_not_burned(free: Platform, tracked: Tracked) -> None:
+def test_jobs_behind_an_open_circuit_are_held_and_not_burned(free: Limited, tracked: Tracked) -> None:
     """Jobs behind an open circuit are held without an attempt, also those that were sent before."""
     sent = free.submit()
     free.break_circuit()
@@ -116,7 +116,7 @@ def test_jobs_behind_an_open_circuit_are_held_and_not_burned(free: Platform, tra
     assert tracked.events(sent) == ["created", "held"]
 
 
-def test_one_job_tries_after_the_pause(free: Platform, tracked: Tracked) -> None:
+def test_one_job_tries_after_the_pause(free: Limited, tracked: Tracked) -> None:
     """After the pause of a circuit its most urgent job tries alone."""
     free.break_circuit()
     waiting = free.submit_many(2)
@@ -130,7 +130,7 @@ def test_one_job_tries_after_the_pause(free: Platform, tracked: Tracked) -> None
     assert tracked.start(urgent).status is Status.RUNNING
 
 
-def probing(free: Platform) -> tuple[JobRecord, list[JobRecord]]:
+def probing(free: Limited) -> tuple[JobRecord, list[JobRecord]]:
     """A probe that was sent, and two jobs that wait for its end."""
     free.break_circuit()
     probe, *waiting = free.submit_many(3)
@@ -139,7 +139,7 @@ def probing(free: Platform) -> tuple[JobRecord, list[JobRecord]]:
     return probe, waiting
 
 
-def test_its_success_closes_the_circuit_and_lets_all_through(free: Platform, tracked: Tracked) -> None:
+def test_its_success_closes_the_circuit_and_lets_all_through(free: Limited, tracked: Tracked) -> None:
     """The success of a probe closes the circuit and lets all its jobs through at once."""
     probe, waiting = probing(free)
     tracked.end(tracked.start(probe))
@@ -150,7 +150,7 @@ def test_its_success_closes_the_circuit_and_lets_all_through(free: Platform, tra
 
 @pytest.mark.parametrize("fail", [Tracked.fail, Tracked.back_off])
 def test_its_failure_opens_the_circuit_again(
-    free: Platform, tracked: Tracked, fail: Callable[[Tracked, JobRecord], JobRecord]
+    free: Limited, tracked: Tracked, fail: Callable[[Tracked, JobRecord], JobRecord]
 ) -> None:
     """The failure of a probe opens the circuit for another pause, after which the next job tries."""
     probe, waiting = probing(free)
@@ -163,7 +163,7 @@ def test_its_failure_opens_the_circuit_again(
     assert free.turn() == [waiting[0].id]
 
 
-def test_a_probe_that_failed_by_the_fault_of_its_payload_has_not_tried(free: Platform, tracked: Tracked) -> None:
+def test_a_probe_that_failed_by_the_fault_of_its_payload_has_not_tried(free: Limited, tracked: Tracked) -> None:
     """A probe that failed by its payload's fault decides nothing, and another one tries at once."""
     probe, waiting = probing(free)
     free.blame_payload(tracked.start(probe))
@@ -173,14 +173,14 @@ def test_a_probe_that_failed_by_the_fault_of_its_payload_has_not_tried(free: Pla
     assert free.after(waiting[0]) == [waiting[1].id]
 
 
-def broken_for_all(free: Platform) -> None:
+def broken_for_all(free: Limited) -> None:
     """Let the circuit be open for all organizations, long enough for a probe."""
     free.break_circuit()
     free.break_circuit(owner=GLOBEX)
     free.let_circuits_rest()
 
 
-def test_the_organizations_take_turns_to_try(free: Platform, tracked: Tracked) -> None:
+def test_the_organizations_take_turns_to_try(free: Limited, tracked: Tracked) -> None:
     """The probes of the circuit for all come from the organizations in turn, whatever the priorities."""
     broken_for_all(free)
     for owner in (Owner("acme", "u1"), GLOBEX, INITECH):
@@ -196,7 +196,7 @@ def test_the_organizations_take_turns_to_try(free: Platform, tracked: Tracked) -
     assert tried == ["acme", "globex", "initech"] * 2
 
 
-def test_one_success_of_anybody_closes_the_circuit_for_all(free: Platform, tracked: Tracked) -> None:
+def test_one_success_of_anybody_closes_the_circuit_for_all(free: Limited, tracked: Tracked) -> None:
     """One success closes the circuit for all; those of the organizations close by their own."""
     broken_for_all(free)
     own, third, other = free.submit(), *free.submit_many(2, owner=INITECH)
@@ -213,7 +213,7 @@ def test_one_success_of_anybody_closes_the_circuit_for_all(free: Platform, track
     assert free.turn() == [waiting.id], "its own circuit has rested, and is half open"
 
 
-def test_a_job_that_tries_for_all_tries_for_its_organization_too(free: Platform, tracked: Tracked) -> None:
+def test_a_job_that_tries_for_all_tries_for_its_organization_too(free: Limited, tracked: Tracked) -> None:
     """The success of a probe for all closes its organization's circuit too."""
     broken_for_all(free)
     probe, waiting = free.submit_many(2)
@@ -224,7 +224,7 @@ def test_a_job_that_tries_for_all_tries_for_its_organization_too(free: Platform,
     assert free.submit(owner=INITECH).hold is None
 
 
-def test_a_probe_that_is_held_by_a_circuit_for_all_leaves_it_to_another(free: Platform, tracked: Tracked) -> None:
+def test_a_probe_that_is_held_by_a_circuit_for_all_leaves_it_to_another(free: Limited, tracked: Tracked) -> None:
     """A probe that a circuit for all holds is replaced by another one."""
     free.break_circuit()
     sent = free.submit()
@@ -237,7 +237,7 @@ def test_a_probe_that_is_held_by_a_circuit_for_all_leaves_it_to_another(free: Pl
     assert tracked.start(tracked.get(sent.id)).status is Status.RUNNING
 
 
-def test_a_circuit_with_nobody_left_to_try_is_forgotten(free: Platform, tracked: Tracked) -> None:
+def test_a_circuit_with_nobody_left_to_try_is_forgotten(free: Limited, tracked: Tracked) -> None:
     """A circuit without a waiting job is forgotten after a day."""
     for key in ("gone", "kept"):
         free.break_circuit(circuit_key=key)
@@ -249,7 +249,7 @@ def test_a_circuit_with_nobody_left_to_try_is_forgotten(free: Platform, tracked:
     assert [circuit.key for circuit in circuits.opened(tracked.connection, "acme")] == ["kept"]
 
 
-def test_the_jobs_of_an_organization_take_turns_to_try(free: Platform, tracked: Tracked) -> None:
+def test_the_jobs_of_an_organization_take_turns_to_try(free: Limited, tracked: Tracked) -> None:
     """The probes of a circuit are the waiting jobs in turn, however urgent one of them is."""
     free.break_circuit()
     poison, *others = [free.submit(priority=priority) for priority in (9, 5, 0)]
@@ -265,7 +265,7 @@ def test_the_jobs_of_an_organization_take_turns_to_try(free: Platform, tracked: 
     assert tried == [poison.id, *(job.id for job in others), poison.id]
 
 
-def test_a_probe_that_was_cancelled_has_not_tried(free: Platform, tracked: Tracked) -> None:
+def test_a_probe_that_was_cancelled_has_not_tried(free: Limited, tracked: Tracked) -> None:
     """After the cancel of a probe another one tries without another pause."""
     probe, waiting = probing(free)
     tracked.cancel(probe)
@@ -273,7 +273,7 @@ def test_a_probe_that_was_cancelled_has_not_tried(free: Platform, tracked: Track
     assert free.turn() == [waiting[0].id]
 
 
-def test_a_probe_whose_worker_was_lost_tries_again(free: Platform, tracked: Tracked) -> None:
+def test_a_probe_whose_worker_was_lost_tries_again(free: Limited, tracked: Tracked) -> None:
     """A probe whose worker was lost tries again."""
     probe, waiting = probing(free)
     tracked.end(tracked.start(probe), "lost")
@@ -282,7 +282,7 @@ def test_a_probe_whose_worker_was_lost_tries_again(free: Platform, tracked: Trac
     assert set(free.after(probe)) == {job.id for job in waiting}
 
 
-def test_a_probe_that_is_paused_leaves_it_to_another(free: Platform, tracked: Tracked) -> None:
+def test_a_probe_that_is_paused_leaves_it_to_another(free: Limited, tracked: Tracked) -> None:
     """A probe that is paused is replaced by one of another organization."""
     broken_for_all(free)
     probe = free.submit()
@@ -295,7 +295,7 @@ def test_a_probe_that_is_paused_leaves_it_to_another(free: Platform, tracked: Tr
     assert tracked.get(probe.id).hold == "paused"
 
 
-def test_a_probe_is_not_one_that_is_paused(free: Platform) -> None:
+def test_a_probe_is_not_one_that_is_paused(free: Limited) -> None:
     """A paused job is not chosen as a probe."""
     broken_for_all(free)
     free.submit()
@@ -305,7 +305,7 @@ def test_a_probe_is_not_one_that_is_paused(free: Platform) -> None:
     assert free.turn() == [other.id]
 
 
-def test_a_probe_that_has_to_stand_in_line_after_all_leaves_it_to_another(two: Platform, tracked: Tracked) -> None:
+def test_a_probe_that_has_to_stand_in_line_after_all_leaves_it_to_another(two: Limited, tracked: Tracked) -> None:
     """A probe that stands in line for some seconds is replaced by another one."""
     broken_for_all(two)
     probe = two.submit()
@@ -318,7 +318,7 @@ def test_a_probe_that_has_to_stand_in_line_after_all_leaves_it_to_another(two: P
     assert two.turn() == [other.id]
 
 
-def test_a_probe_is_not_one_that_has_to_stand_in_line(two: Platform, tracked: Tracked) -> None:
+def test_a_probe_is_not_one_that_has_to_stand_in_line(two: Limited, tracked: Tracked) -> None:
     """A job without a free slot is not chosen while another organization's job has one."""
     broken_for_all(two)
     two.start(2, job_type="long")

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import text
 
-from tests.holding import GLOBEX, Platform
+from tests.holding import GLOBEX, Limited
 from tests.tracked import HOUR, Tracked, new_job, wish
 from tracking import jobs
 from tracking.admission.rule import UNLIMITED
@@ -18,7 +18,7 @@ from tracking.models import JobRecord, Refusal, Scope
 from tracking.states import Status
 
 
-def test_a_job_runs_when_all_that_it_depends_on_have_succeeded(free: Platform, tracked: Tracked) -> None:
+def test_a_job_runs_when_all_that_it_depends_on_have_succeeded(free: Limited, tracked: Tracked) -> None:
     """A job is sent after the last of its dependencies has succeeded, and not before."""
     first, second = free.start(2)
     job = free.submit(depends_on=[first.id, second.id])
@@ -31,7 +31,7 @@ def test_a_job_runs_when_all_that_it_depends_on_have_succeeded(free: Platform, t
     assert tracked.start(job).status is Status.RUNNING
 
 
-def test_what_was_missed_at_the_moment_itself_is_found_by_the_leader(free: Platform, tracked: Tracked) -> None:
+def test_what_was_missed_at_the_moment_itself_is_found_by_the_leader(free: Limited, tracked: Tracked) -> None:
     """The leader lets a dependent job through whose dependency's process died."""
     done, failed = free.start(2)
     goes, ends = free.submit(depends_on=[done.id]), free.submit(depends_on=[failed.id])
@@ -41,12 +41,12 @@ def test_what_was_missed_at_the_moment_itself_is_found_by_the_leader(free: Platf
     assert tracked.get(ends.id).status is Status.CANCELLED
 
 
-def test_a_dependency_that_has_succeeded_already_is_no_hold(free: Platform, tracked: Tracked) -> None:
+def test_a_dependency_that_has_succeeded_already_is_no_hold(free: Limited, tracked: Tracked) -> None:
     """A dependency that has succeeded before the submit holds nothing."""
     assert free.submit(depends_on=[tracked.run().id]).hold is None
 
 
-def test_a_dependency_that_ends_between_the_submit_and_the_look_is_seen(free: Platform, tracked: Tracked) -> None:
+def test_a_dependency_that_ends_between_the_submit_and_the_look_is_seen(free: Limited, tracked: Tracked) -> None:
     """A dependency that ends while a dependent job is submitted is seen by the look after the commit."""
     dependency = tracked.start(free.submit())
     job = free.submit(depends_on=[dependency.id])
@@ -55,7 +55,7 @@ def test_a_dependency_that_ends_between_the_submit_and_the_look_is_seen(free: Pl
     assert free.after(dependency) == [job.id]
 
 
-def test_an_attempt_that_will_be_repeated_ends_nobodys_wait(free: Platform, tracked: Tracked) -> None:
+def test_an_attempt_that_will_be_repeated_ends_nobodys_wait(free: Limited, tracked: Tracked) -> None:
     """An attempt that will be repeated neither releases nor cancels dependent jobs."""
     dependency = tracked.start(free.submit())
     job = free.submit(depends_on=[dependency.id])
@@ -68,7 +68,7 @@ BREAKS: dict[str, Callable[[Tracked, JobRecord], object]] = {"failed": Tracked.f
 
 
 @pytest.mark.parametrize("how", BREAKS)
-def test_what_depends_on_a_job_that_did_not_succeed_is_cancelled(free: Platform, tracked: Tracked, how: str) -> None:
+def test_what_depends_on_a_job_that_did_not_succeed_is_cancelled(free: Limited, tracked: Tracked, how: str) -> None:
     """Jobs that depend on a failed or cancelled one, also through others, are cancelled and say why."""
     dependency = tracked.start(free.submit())
     child = free.submit(depends_on=[dependency.id])
@@ -83,7 +83,7 @@ def test_what_depends_on_a_job_that_did_not_succeed_is_cancelled(free: Platform,
     assert tracked.get(stranger.id).hold == "dependency"
 
 
-def test_what_depends_on_a_job_that_is_gone_is_cancelled(free: Platform, tracked: Tracked) -> None:
+def test_what_depends_on_a_job_that_is_gone_is_cancelled(free: Limited, tracked: Tracked) -> None:
     """A job whose dependency was removed is cancelled."""
     dependency = free.submit()
     job = free.submit(depends_on=[dependency.id])
@@ -93,7 +93,7 @@ def test_what_depends_on_a_job_that_is_gone_is_cancelled(free: Platform, tracked
     assert tracked.get(job.id).error_message == f"its dependency {dependency.id} is gone"
 
 
-def test_a_long_chain_is_cancelled_in_one_turn(free: Platform, tracked: Tracked) -> None:
+def test_a_long_chain_is_cancelled_in_one_turn(free: Limited, tracked: Tracked) -> None:
     """A long chain of dependent jobs is cancelled in one turn."""
     chain = [free.submit()]
     for _ in range(20):
@@ -103,7 +103,7 @@ def test_a_long_chain_is_cancelled_in_one_turn(free: Platform, tracked: Tracked)
     assert {tracked.get(job.id).status for job in chain} == {Status.CANCELLED}
 
 
-def test_nobody_depends_on_itself(free: Platform) -> None:
+def test_nobody_depends_on_itself(free: Limited) -> None:
     """A job can depend neither on itself nor on one that does not exist."""
     own = uuid4()
     with pytest.raises(InvalidValue, match="itself"):
@@ -113,7 +113,7 @@ def test_nobody_depends_on_itself(free: Platform) -> None:
     assert free.tracked.all() == []
 
 
-def test_nobody_depends_on_what_it_may_not_see(free: Platform, pool: Database) -> None:
+def test_nobody_depends_on_what_it_may_not_see(free: Limited, pool: Database) -> None:
     """A job cannot depend on another organization's job, or a user's on another user's."""
     foreign = free.submit(owner=GLOBEX)
     with pytest.raises(UnknownDependency):
@@ -123,7 +123,7 @@ def test_nobody_depends_on_what_it_may_not_see(free: Platform, pool: Database) -
         jobs.submit(connection, new_job(depends_on=[mine.id]), UNLIMITED, scope=Scope("acme", "u2"))
 
 
-def test_a_retry_does_not_ask_again_for_dependencies_that_were_fulfilled(free: Platform, tracked: Tracked) -> None:
+def test_a_retry_does_not_ask_again_for_dependencies_that_were_fulfilled(free: Limited, tracked: Tracked) -> None:
     """A retry of a job that has run does not wait for its dependencies again."""
     dependency = tracked.run()
     job = tracked.fail(tracked.start(free.submit(depends_on=[dependency.id])))
@@ -131,7 +131,7 @@ def test_a_retry_does_not_ask_again_for_dependencies_that_were_fulfilled(free: P
     assert free.retry(job).hold is None
 
 
-def test_a_retry_of_what_its_dependency_ended_waits_for_it_again(free: Platform, tracked: Tracked) -> None:
+def test_a_retry_of_what_its_dependency_ended_waits_for_it_again(free: Limited, tracked: Tracked) -> None:
     """A retry of a job that ended with its dependency waits for that again."""
     dependency = tracked.start(free.submit())
     job = free.submit(depends_on=[dependency.id])

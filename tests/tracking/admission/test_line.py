@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from sqlalchemy import text
 
-from tests.holding import GLOBEX, Platform, fill, limited
+from tests.holding import GLOBEX, Limited, fill, limited
 from tests.tracked import HOUR, Tracked, new_job
 from tracking import jobs
 from tracking.admission.functions import FUNCTIONS
@@ -18,7 +18,7 @@ from tracking.states import Hold
 # the rule
 
 
-def test_a_job_waits_for_one_thing_after_another(two: Platform, tracked: Tracked) -> None:
+def test_a_job_waits_for_one_thing_after_another(two: Limited, tracked: Tracked) -> None:
     """A job passes dependencies, time, pause, circuit and slot in turn, and history says when."""
     two.break_circuit("fragile")
     two.pause("acme", "fragile")
@@ -55,7 +55,7 @@ def test_a_job_waits_for_one_thing_after_another(two: Platform, tracked: Tracked
     ]
 
 
-def test_a_retry_waits_for_its_backoff_and_then_in_line(two: Platform, tracked: Tracked) -> None:
+def test_a_retry_waits_for_its_backoff_and_then_in_line(two: Limited, tracked: Tracked) -> None:
     """A retry waits for its backoff, then in line, and comes back as a new dispatch."""
     job, other = two.start(2)
     waiting = tracked.back_off(job)
@@ -69,12 +69,12 @@ def test_a_retry_waits_for_its_backoff_and_then_in_line(two: Platform, tracked: 
     assert two.in_flight() == [job.id, next_one.id]
 
 
-def test_a_job_that_is_due_at_once_does_not_wait(two: Platform) -> None:
+def test_a_job_that_is_due_at_once_does_not_wait(two: Limited) -> None:
     """A job with a time in the past is not held."""
     assert two.submit(delay=timedelta(seconds=-5)).hold is None
 
 
-def test_a_scheduled_job_takes_no_slot_before_it_is_due(two: Platform, tracked: Tracked) -> None:
+def test_a_scheduled_job_takes_no_slot_before_it_is_due(two: Limited, tracked: Tracked) -> None:
     """A scheduled job takes no slot before it is due, and stands in line then."""
     scheduled = two.submit(delay=HOUR)
     running = two.start(2)
@@ -88,7 +88,7 @@ def test_a_scheduled_job_takes_no_slot_before_it_is_due(two: Platform, tracked: 
 # fairness, many at once
 
 
-def test_the_organizations_take_turns(two: Platform) -> None:
+def test_the_organizations_take_turns(two: Limited) -> None:
     """Slots are given to one job of each organization, then to the next one of each."""
     two.pause()
     for owner in (GLOBEX, replace(GLOBEX, organization_id="acme")):
@@ -110,7 +110,7 @@ def test_eight_threads_give_each_slot_away_once(pool: Database, tracked: Tracked
     assert [len(seven.in_flight(f"org-{number}")) for number in range(4)] == [7] * 4
 
 
-def test_who_joins_a_line_waits_for_nobody(two: Platform, pool: Database) -> None:
+def test_who_joins_a_line_waits_for_nobody(two: Limited, pool: Database) -> None:
     """While a submit of the same organization is not yet committed, another one joins the line that is there."""
     two.submit_many(3)
     with pool.begin() as slow, pool.begin() as other:

@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from tasks.worker.upkeep import Sending
-from tests.holding import GLOBEX, Platform
+from tests.holding import GLOBEX, Limited
 from tests.tracked import HOUR, Tracked, ids, wish
 from tracking import jobs
 from tracking.admission import line
@@ -30,7 +30,7 @@ PAUSES: dict[str, tuple[str | None, str | None, set[tuple[str, str]]]] = {
 
 @pytest.mark.parametrize(("organization", "job_type", "held"), PAUSES.values(), ids=PAUSES)
 def test_what_is_paused_does_not_start(
-    free: Platform, organization: str | None, job_type: str | None, held: set[tuple[str, str]]
+    free: Limited, organization: str | None, job_type: str | None, held: set[tuple[str, str]]
 ) -> None:
     """A paused job is held at its submit or at its claim; all other jobs go on."""
     owners = {"acme": replace(GLOBEX, organization_id="acme"), "globex": GLOBEX}
@@ -46,7 +46,7 @@ def test_what_is_paused_does_not_start(
         assert free.holds([sent[each], new[each]]) == [expected] * 2
 
 
-def test_resume_lets_them_go(free: Platform, tracked: Tracked) -> None:
+def test_resume_lets_them_go(free: Limited, tracked: Tracked) -> None:
     """A resume lets all jobs go that no other pause holds."""
     free.pause("acme")
     free.pause(None, "b")
@@ -60,7 +60,7 @@ def test_resume_lets_them_go(free: Platform, tracked: Tracked) -> None:
     assert free.turn() == [second.id]
 
 
-def test_a_resumed_line_keeps_its_order_and_its_limit(two: Platform) -> None:
+def test_a_resumed_line_keeps_its_order_and_its_limit(two: Limited) -> None:
     """After a resume slots go to the most urgent jobs."""
     two.pause("acme")
     made = [two.submit(priority=priority) for priority in (0, 5, 9)]
@@ -69,7 +69,7 @@ def test_a_resumed_line_keeps_its_order_and_its_limit(two: Platform) -> None:
     assert two.holds(made) == ["organization_limit", None, None]
 
 
-def test_a_pause_and_its_end_before_the_claim_cost_nothing(free: Platform, tracked: Tracked) -> None:
+def test_a_pause_and_its_end_before_the_claim_cost_nothing(free: Limited, tracked: Tracked) -> None:
     """A job that was held at its claim by a pause that ended meanwhile is sent again."""
     job = free.submit()
     jobs.mark_dispatched(tracked.connection, [job.fence])
@@ -80,14 +80,14 @@ def test_a_pause_and_its_end_before_the_claim_cost_nothing(free: Platform, track
     assert tracked.start(tracked.get(job.id)).attempt == 1
 
 
-def test_running_jobs_go_on_during_a_pause(free: Platform, tracked: Tracked) -> None:
+def test_running_jobs_go_on_during_a_pause(free: Limited, tracked: Tracked) -> None:
     """A pause leaves running jobs alone."""
     running = tracked.start(free.submit())
     free.pause("acme")
     assert tracked.end(running).status is Status.SUCCEEDED
 
 
-def test_paused_jobs_in_line_take_no_slot(two: Platform, tracked: Tracked) -> None:
+def test_paused_jobs_in_line_take_no_slot(two: Limited, tracked: Tracked) -> None:
     """A paused job in line steps aside when it is its turn, and the next one goes."""
     running = two.start(2)
     paused = two.submit_many(5, job_type="paused")
@@ -98,7 +98,7 @@ def test_paused_jobs_in_line_take_no_slot(two: Platform, tracked: Tracked) -> No
     assert set(two.holds(paused)) == {"paused"}
 
 
-def test_a_long_line_that_is_paused_steps_aside_in_bounded_steps(two: Platform, pool: Database) -> None:
+def test_a_long_line_that_is_paused_steps_aside_in_bounded_steps(two: Limited, pool: Database) -> None:
     """A long paused line steps aside in batches, so that the lock of the line is held shortly."""
     two.submit_many(2, job_type="other")
     two.submit_many(30, job_type="paused")
@@ -112,7 +112,7 @@ def test_a_long_line_that_is_paused_steps_aside_in_bounded_steps(two: Platform, 
 # what was missed
 
 
-def test_what_was_never_sent_is_sent_although_others_are_due(free: Platform, tracked: Tracked, pool: Database) -> None:
+def test_what_was_never_sent_is_sent_although_others_are_due(free: Limited, tracked: Tracked, pool: Database) -> None:
     """A job with a slot that was never sent is sent although other jobs are due."""
     lost, due = free.submit(), free.submit(delay=HOUR)
     tracked.make_due(due)
@@ -128,7 +128,7 @@ def test_what_was_never_sent_is_sent_although_others_are_due(free: Platform, tra
 # retry
 
 
-def test_a_retried_job_joins_the_line(two: Platform, tracked: Tracked) -> None:
+def test_a_retried_job_joins_the_line(two: Limited, tracked: Tracked) -> None:
     """A job that is retried by hand stands in line with its old age."""
     failed = tracked.fail(tracked.start(two.submit()))
     running = two.start(2)
@@ -140,14 +140,14 @@ def test_a_retried_job_joins_the_line(two: Platform, tracked: Tracked) -> None:
     assert tracked.get(younger.id).hold == "organization_limit"
 
 
-def test_a_retried_job_goes_at_once_when_there_is_room(two: Platform, tracked: Tracked) -> None:
+def test_a_retried_job_goes_at_once_when_there_is_room(two: Limited, tracked: Tracked) -> None:
     """A job that is retried by hand is sent at once when there is room."""
     failed = tracked.fail(tracked.start(two.submit()))
     two.retry(failed)
     assert two.after(failed) == [failed.id]
 
 
-def test_a_retry_is_held_by_a_pause(free: Platform, tracked: Tracked) -> None:
+def test_a_retry_is_held_by_a_pause(free: Limited, tracked: Tracked) -> None:
     """A retry by hand of a paused type is held."""
     failed = tracked.fail(tracked.start(free.submit()))
     free.pause("acme")

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
-from tests.holding import GLOBEX, Platform, fill, limited
+from tests.holding import GLOBEX, Limited, fill, limited
 from tests.tracked import HOUR, Tracked, ids, outcome, reap, wish
 from tracking import jobs, workers
 from tracking.admission import holds, line
@@ -25,7 +25,7 @@ from tracking.settings import settings
 # slots
 
 
-def test_the_first_jobs_go_at_once_and_the_others_stand_in_line(two: Platform) -> None:
+def test_the_first_jobs_go_at_once_and_the_others_stand_in_line(two: Limited) -> None:
     """As many jobs as the limit are sent, and the others are held by organization_limit."""
     made = two.submit_many(5)
     assert two.holds(made) == [None, None, *["organization_limit"] * 3]
@@ -33,7 +33,7 @@ def test_the_first_jobs_go_at_once_and_the_others_stand_in_line(two: Platform) -
 
 
 @contextmanager
-def watching(two: Platform, pool: Database) -> Iterator[list[int]]:
+def watching(two: Limited, pool: Database) -> Iterator[list[int]]:
     """How many jobs are in flight, again and again."""
     seen: list[int] = []
     done = threading.Event()
@@ -72,7 +72,7 @@ ENDINGS: dict[str, Callable[[Tracked, JobRecord], object]] = {
 
 @pytest.mark.parametrize("end", ENDINGS.values(), ids=ENDINGS)
 def test_the_end_of_an_attempt_frees_its_slot(
-    two: Platform, tracked: Tracked, end: Callable[[Tracked, JobRecord], object]
+    two: Limited, tracked: Tracked, end: Callable[[Tracked, JobRecord], object]
 ) -> None:
     """The end of an attempt gives its slot to the next one in line."""
     running, _ = two.start(2)
@@ -84,7 +84,7 @@ def test_the_end_of_an_attempt_frees_its_slot(
 
 
 @pytest.mark.parametrize("kind", ["released", "lost"])
-def test_an_attempt_that_will_be_repeated_keeps_its_slot(two: Platform, tracked: Tracked, kind: Any) -> None:
+def test_an_attempt_that_will_be_repeated_keeps_its_slot(two: Limited, tracked: Tracked, kind: Any) -> None:
     """A job that is to run again at once keeps its slot."""
     running, _ = two.start(2)
     two.submit()
@@ -93,7 +93,7 @@ def test_an_attempt_that_will_be_repeated_keeps_its_slot(two: Platform, tracked:
     assert len(two.in_flight()) == 2
 
 
-def test_the_cancel_of_a_job_that_was_sent_frees_its_slot(two: Platform, tracked: Tracked) -> None:
+def test_the_cancel_of_a_job_that_was_sent_frees_its_slot(two: Limited, tracked: Tracked) -> None:
     """The cancel of a job that was sent and has not started frees its slot."""
     sent, _ = two.submit_many(2)
     waiting = two.submit()
@@ -101,7 +101,7 @@ def test_the_cancel_of_a_job_that_was_sent_frees_its_slot(two: Platform, tracked
     assert two.after(sent) == [waiting.id]
 
 
-def test_the_cancel_of_a_job_in_line_frees_nothing(two: Platform, tracked: Tracked) -> None:
+def test_the_cancel_of_a_job_in_line_frees_nothing(two: Limited, tracked: Tracked) -> None:
     """The cancel of a job in line frees no slot."""
     running, _ = two.start(2)
     first, second = two.submit_many(2)
@@ -111,7 +111,7 @@ def test_the_cancel_of_a_job_in_line_frees_nothing(two: Platform, tracked: Track
     assert two.after(running) == [second.id]
 
 
-def test_the_cancel_of_a_running_job_frees_its_slot_when_its_body_is_over(two: Platform, tracked: Tracked) -> None:
+def test_the_cancel_of_a_running_job_frees_its_slot_when_its_body_is_over(two: Limited, tracked: Tracked) -> None:
     """A cancelled running job keeps its slot until its body is over."""
     running, _ = two.start(2)
     waiting = two.submit()
@@ -121,7 +121,7 @@ def test_the_cancel_of_a_running_job_frees_its_slot_when_its_body_is_over(two: P
     assert two.after(running) == [waiting.id]
 
 
-def test_a_worker_that_is_lost_takes_no_slot_with_it(two: Platform, tracked: Tracked) -> None:
+def test_a_worker_that_is_lost_takes_no_slot_with_it(two: Limited, tracked: Tracked) -> None:
     """Jobs of a lost worker keep their slots and run again; cancelled ones free theirs."""
     dead = tracked.register_worker(seen=HOUR)
     again, cancelled = (tracked.start(job, lease=dead) for job in two.submit_many(2))
@@ -132,7 +132,7 @@ def test_a_worker_that_is_lost_takes_no_slot_with_it(two: Platform, tracked: Tra
     assert two.in_flight() == [again.id, waiting.id]
 
 
-def test_a_job_that_no_worker_can_run_frees_its_slot(two: Platform, tracked: Tracked) -> None:
+def test_a_job_that_no_worker_can_run_frees_its_slot(two: Limited, tracked: Tracked) -> None:
     """A job that fails because its handler is unknown frees its slot."""
     sent, _ = two.submit_many(2)
     waiting = two.submit()
@@ -140,7 +140,7 @@ def test_a_job_that_no_worker_can_run_frees_its_slot(two: Platform, tracked: Tra
     assert two.turn() == [waiting.id]
 
 
-def test_the_line_goes_by_priority_then_by_age(two: Platform, tracked: Tracked) -> None:
+def test_the_line_goes_by_priority_then_by_age(two: Limited, tracked: Tracked) -> None:
     """A line is ordered by priority, then by age."""
     running = two.start(2)
     waiting = [two.submit(priority=priority) for priority in (3, 9, 0, 3, 9)]
@@ -152,7 +152,7 @@ def test_the_line_goes_by_priority_then_by_age(two: Platform, tracked: Tracked) 
     assert two.admit() == [waiting[0].id, waiting[3].id]
 
 
-def test_a_new_job_does_not_overtake_the_line(two: Platform, tracked: Tracked) -> None:
+def test_a_new_job_does_not_overtake_the_line(two: Limited, tracked: Tracked) -> None:
     """A new job does not take a free slot before the jobs in line."""
     running = two.start(2)
     first = two.submit()
@@ -161,18 +161,18 @@ def test_a_new_job_does_not_overtake_the_line(two: Platform, tracked: Tracked) -
     assert two.admit() == [first.id]
 
 
-def test_each_organization_has_slots_of_its_own(two: Platform) -> None:
+def test_each_organization_has_slots_of_its_own(two: Limited) -> None:
     """No job waits for a slot of another organization."""
     two.submit_many(5)
     assert two.holds(two.submit_many(3, owner=GLOBEX)) == [None, None, "organization_limit"]
 
 
-def test_without_a_limit_nobody_stands_in_line(free: Platform) -> None:
+def test_without_a_limit_nobody_stands_in_line(free: Limited) -> None:
     """With a limit of 0 no job stands in line."""
     assert free.holds(free.submit_many(20)) == [None] * 20
 
 
-def test_a_look_asks_once_for_each_organization_whether_others_stand_in_line(free: Platform, tracked: Tracked) -> None:
+def test_a_look_asks_once_for_each_organization_whether_others_stand_in_line(free: Limited, tracked: Tracked) -> None:
     """A look asks once for each organization, not for each job, whether others are in line."""
     for organization in ("acme", "globex"):
         fill(tracked, 20, organization_id=organization, hold="schedule", delay=-HOUR)
@@ -191,7 +191,7 @@ def _rows_that_ask(call: str, plan: dict[str, Any]) -> Iterator[float]:
         yield from _rows_that_ask(call, node)
 
 
-def test_an_organization_may_have_a_limit_of_its_own(two: Platform) -> None:
+def test_an_organization_may_have_a_limit_of_its_own(two: Limited) -> None:
     """An organization may have a higher limit, a lower one, or none."""
     for limit, organization in ((1, "acme"), (3, "globex"), (0, "initech")):
         two.set_limit(limit, organization)
@@ -199,7 +199,7 @@ def test_an_organization_may_have_a_limit_of_its_own(two: Platform) -> None:
         assert two.holds(made).count(None) == (limit or 4)
 
 
-def test_a_lower_limit_sends_the_least_urgent_back_into_the_line(two: Platform, tracked: Tracked) -> None:
+def test_a_lower_limit_sends_the_least_urgent_back_into_the_line(two: Limited, tracked: Tracked) -> None:
     """A lower limit sends the least urgent and newest jobs back into the line."""
     two.set_limit(5)
     running = tracked.start(two.submit())
@@ -213,7 +213,7 @@ def test_a_lower_limit_sends_the_least_urgent_back_into_the_line(two: Platform, 
     tracked.start(sent[0])
 
 
-def test_a_limit_below_what_runs_waits_for_the_end_of_what_runs(two: Platform, tracked: Tracked) -> None:
+def test_a_limit_below_what_runs_waits_for_the_end_of_what_runs(two: Limited, tracked: Tracked) -> None:
     """A limit below the number of running jobs interrupts none, and lets none start."""
     running = two.start(2)
     two.set_limit(1)
@@ -224,7 +224,7 @@ def test_a_limit_below_what_runs_waits_for_the_end_of_what_runs(two: Platform, t
     assert two.after(running[1]) == [waiting.id]
 
 
-def test_a_higher_limit_lets_more_go(two: Platform) -> None:
+def test_a_higher_limit_lets_more_go(two: Limited) -> None:
     """A limit that is raised by n lets n more jobs go."""
     made = two.submit_many(6)
     two.set_limit(5)
@@ -233,14 +233,14 @@ def test_a_higher_limit_lets_more_go(two: Platform) -> None:
     assert two.turn() == ids(made[5:])
 
 
-def test_a_limit_for_those_who_had_none(free: Platform) -> None:
+def test_a_limit_for_those_who_had_none(free: Limited) -> None:
     """A first limit sends the newest surplus jobs back into the line."""
     made = free.submit_many(4)
     free.set_limit(1)
     assert free.holds(made) == [None, *["organization_limit"] * 3]
 
 
-def test_the_platforms_limit_may_be_given_back(two: Platform, pool: Database) -> None:
+def test_the_platforms_limit_may_be_given_back(two: Limited, pool: Database) -> None:
     """A reset of an organization's limit gives it the platform's again."""
     two.set_limit(5)
     made = two.submit_many(5)
@@ -249,7 +249,7 @@ def test_the_platforms_limit_may_be_given_back(two: Platform, pool: Database) ->
     assert two.in_flight() == ids(made[:2])
 
 
-def test_a_lower_limit_of_the_platform_sends_back_what_is_too_much(free: Platform, pool: Database) -> None:
+def test_a_lower_limit_of_the_platform_sends_back_what_is_too_much(free: Limited, pool: Database) -> None:
     """A lower limit of the platform sends surplus jobs back into their lines."""
     made = free.submit_many(6)
     two = limited(pool, free.tracked, 2)
@@ -281,7 +281,7 @@ def test_another_worker_lets_more_go(pool: Database, tracked: Tracked) -> None:
     assert hundred.turn() == []
 
 
-def test_without_a_worker_the_limit_alone_counts(two: Platform, tracked: Tracked) -> None:
+def test_without_a_worker_the_limit_alone_counts(two: Limited, tracked: Tracked) -> None:
     """Without any worker jobs are sent up to the limit."""
     tracked.register_worker(seen=HOUR)
     assert two.holds(two.submit_many(3)) == [None, None, "organization_limit"]
@@ -297,7 +297,7 @@ def serve(tracked: Tracked, *queues: str) -> UUID:
     return lease
 
 
-def test_a_job_that_no_living_worker_would_run_takes_no_slot(two: Platform, tracked: Tracked) -> None:
+def test_a_job_that_no_living_worker_would_run_takes_no_slot(two: Limited, tracked: Tracked) -> None:
     """A job whose queue no living worker consumes takes no slot."""
     serve(tracked, "default")
     unserved = two.submit_many(2, queue="reports")
@@ -310,7 +310,7 @@ def test_a_job_that_no_living_worker_would_run_takes_no_slot(two: Platform, trac
     assert two.turn() == [unserved[0].id]
 
 
-def test_what_was_sent_to_a_queue_whose_last_worker_died_gives_its_slot_back(two: Platform, tracked: Tracked) -> None:
+def test_what_was_sent_to_a_queue_whose_last_worker_died_gives_its_slot_back(two: Limited, tracked: Tracked) -> None:
     """A sent job whose queue's last worker died gives its slot back."""
     lease = serve(tracked, "reports")
     serve(tracked, "default")

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.explaining import GLOBEX_SCOPE, U1, asked, kinds, known, mark_sent, only
-from tests.holding import GLOBEX, Platform, fill, limited
+from tests.holding import GLOBEX, Limited, fill, limited
 from tests.properties import ON_ONE_DATABASE
 from tests.tracked import HOUR, Tracked, empty
 from tracking import workers
@@ -25,7 +25,7 @@ from tracking.schema import organizations
 from tracking.states import Hold
 
 
-def test_a_job_in_line_is_told_its_place_and_who_has_the_slots(platform: Platform) -> None:
+def test_a_job_in_line_is_told_its_place_and_who_has_the_slots(platform: Limited) -> None:
     """The explanation of a job in line has its place, the limit and the holders of the slots."""
     holders = platform.start(5)
     waiting = platform.submit_many(3)
@@ -33,7 +33,7 @@ def test_a_job_in_line_is_told_its_place_and_who_has_the_slots(platform: Platfor
     assert reason == InLine(5, 5, 3, [job.id for job in holders])
 
 
-def test_a_more_urgent_job_stands_before_it_in_line(platform: Platform) -> None:
+def test_a_more_urgent_job_stands_before_it_in_line(platform: Limited) -> None:
     """A more urgent job counts as one before it in line, however late it came."""
     platform.start(5)
     early = platform.submit()
@@ -41,14 +41,14 @@ def test_a_more_urgent_job_stands_before_it_in_line(platform: Platform) -> None:
     assert [only(platform.tracked, job).place for job in (urgent, early)] == [1, 2]
 
 
-def test_a_job_that_nobody_would_run_stands_before_nobody(platform: Platform) -> None:
+def test_a_job_that_nobody_would_run_stands_before_nobody(platform: Limited) -> None:
     """A job whose queue nobody consumes does not count in the places of a line."""
     platform.start(5)
     platform.submit_many(3, queue="nobody's", priority=9)
     assert only(platform.tracked, platform.submit()).place == 1
 
 
-def test_the_next_in_line_for_a_free_slot_is_not_told_to_wait(platform: Platform) -> None:
+def test_the_next_in_line_for_a_free_slot_is_not_told_to_wait(platform: Limited) -> None:
     """The first in line with a free slot is explained as about to be sent."""
     holders = platform.start(5)
     waiting = platform.submit_many(2)
@@ -58,7 +58,7 @@ def test_the_next_in_line_for_a_free_slot_is_not_told_to_wait(platform: Platform
     assert (reason.taken, reason.limit, reason.place) == (4, 5, 2)
 
 
-def test_those_in_line_whom_something_else_stops_stand_before_nobody(platform: Platform) -> None:
+def test_those_in_line_whom_something_else_stops_stand_before_nobody(platform: Limited) -> None:
     """Jobs in line that a pause or circuit stops do not count in its places."""
     holders = platform.start(5)
     paused = platform.submit_many(3, job_type="paused", priority=9)
@@ -70,7 +70,7 @@ def test_those_in_line_whom_something_else_stops_stand_before_nobody(platform: P
     assert kinds(platform.tracked, paused[0]) == ["paused"]
 
 
-def test_of_those_in_line_that_something_else_stops_too_the_first_is_next(platform: Platform) -> None:
+def test_of_those_in_line_that_something_else_stops_too_the_first_is_next(platform: Limited) -> None:
     """Of jobs in line that the same pause stops, the first is next when it ends."""
     holders = platform.start(5)
     first, second = platform.submit_many(2, job_type="paused")
@@ -80,7 +80,7 @@ def test_of_those_in_line_that_something_else_stops_too_the_first_is_next(platfo
     assert kinds(platform.tracked, second) == ["organization_limit", "paused"]
 
 
-def test_a_limit_that_was_lifted_is_no_reason(platform: Platform) -> None:
+def test_a_limit_that_was_lifted_is_no_reason(platform: Limited) -> None:
     """A line whose limit was lifted is explained as about to be sent."""
     platform.start(5)
     job = platform.submit()
@@ -88,7 +88,7 @@ def test_a_limit_that_was_lifted_is_no_reason(platform: Platform) -> None:
     assert only(platform.tracked, job) == Lifting(Hold.ORGANIZATION_LIMIT)
 
 
-def test_what_a_job_meets_after_its_hold_is_told_although_its_row_does_not_say_so_yet(platform: Platform) -> None:
+def test_what_a_job_meets_after_its_hold_is_told_although_its_row_does_not_say_so_yet(platform: Limited) -> None:
     """An explanation names the next hold although the row has not got it yet."""
     paused, late = platform.submit(delay=HOUR, job_type="paused"), platform.submit(delay=HOUR)
     platform.start(5)
@@ -101,7 +101,7 @@ def test_what_a_job_meets_after_its_hold_is_told_although_its_row_does_not_say_s
     assert platform.holds([paused, late]) == ["paused", "organization_limit"]
 
 
-def test_holders_of_another_user_are_counted_and_not_named(platform: Platform) -> None:
+def test_holders_of_another_user_are_counted_and_not_named(platform: Limited) -> None:
     """Holders of another user are counted, and named only to callers who see the organization."""
     mine = platform.start(2)
     others = platform.start(3, owner=Owner("acme", "u2"))
@@ -110,7 +110,7 @@ def test_holders_of_another_user_are_counted_and_not_named(platform: Platform) -
     assert set(only(platform.tracked, job).holders) == {holder.id for holder in (*mine, *others)}
 
 
-def test_nothing_of_another_organization_counts_in_a_line(platform: Platform) -> None:
+def test_nothing_of_another_organization_counts_in_a_line(platform: Limited) -> None:
     """Neither holders nor jobs in line of another organization count in a place."""
     for _ in range(4):
         platform.tracked.register_worker()
@@ -172,7 +172,7 @@ def test_about_to_be_sent_is_said_of_those_that_the_next_look_at_the_lines_sends
         assert said == set(platform.look_at_the_lines())
 
 
-def _first_reason(platform: Platform, job: JobRecord) -> str:
+def _first_reason(platform: Limited, job: JobRecord) -> str:
     scope = Scope(job.organization_id, None)
     return explain(platform.tracked.connection, job.id, scope, platform.limits).reasons[0].kind
 
@@ -187,20 +187,20 @@ def test_not_more_than_twenty_holders_are_named(pool: Database, tracked: Tracked
     assert (reason.taken, len(reason.holders)) == (MOST_NAMED + 1, MOST_NAMED)
 
 
-def test_a_queue_without_a_living_worker_matters_more_than_the_line(platform: Platform) -> None:
+def test_a_queue_without_a_living_worker_matters_more_than_the_line(platform: Limited) -> None:
     """A queue without a living worker is the first reason, before the line."""
     platform.start(5)
     job = platform.submit(queue="nobody's")
     assert kinds(platform.tracked, job) == ["no_worker", "organization_limit"]
 
 
-def test_a_job_that_the_broker_has_not_confirmed_is_on_its_way(platform: Platform) -> None:
+def test_a_job_that_the_broker_has_not_confirmed_is_on_its_way(platform: Limited) -> None:
     """A job without the broker's confirmation is explained by that, since its submit."""
     job = platform.submit()
     assert only(platform.tracked, job) == Unsent("default", job.updated_at)
 
 
-def test_a_sent_job_is_told_its_place_in_the_queue(platform: Platform) -> None:
+def test_a_sent_job_is_told_its_place_in_the_queue(platform: Limited) -> None:
     """The place of a sent job counts its organization's jobs in its queue only."""
     tracked = platform.tracked
     first, second = (mark_sent(tracked, tracked.submit()) for _ in range(2))
@@ -211,7 +211,7 @@ def test_a_sent_job_is_told_its_place_in_the_queue(platform: Platform) -> None:
     assert only(tracked, first) == Sent("default", 2, 3, known(first.dispatched_at))
 
 
-def test_nothing_of_another_organization_counts_in_a_queue(platform: Platform) -> None:
+def test_nothing_of_another_organization_counts_in_a_queue(platform: Limited) -> None:
     """Jobs of other organizations do not count in a place in the queue."""
     tracked = platform.tracked
     for priority in range(10):
@@ -226,7 +226,7 @@ def test_a_sent_job_whose_queue_nobody_consumes_is_told_so(tracked: Tracked) -> 
     assert kinds(tracked, job) == ["no_worker"]
 
 
-def test_a_sent_job_of_a_paused_type_is_told_of_the_pause_first(platform: Platform) -> None:
+def test_a_sent_job_of_a_paused_type_is_told_of_the_pause_first(platform: Limited) -> None:
     """The pause is the first reason of a job that was sent before it."""
     job = mark_sent(platform.tracked, platform.submit())
     platform.pause(job_type="count_words")

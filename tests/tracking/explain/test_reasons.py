@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import delete
 
 from tests.explaining import U1, asked, kinds, known, only
-from tests.holding import MINUTE, Platform
+from tests.holding import MINUTE, Limited
 from tests.tracked import ACME, HOUR, Tracked
 from tracking import jobs, workers
 from tracking.admission.rule import Limits
@@ -40,7 +40,7 @@ def test_a_job_outside_of_the_scope_does_not_exist(tracked: Tracked) -> None:
             explain(tracked.connection, job_id, scope, Limits(0))
 
 
-def test_dependencies_that_have_not_succeeded_are_named_with_their_status(platform: Platform) -> None:
+def test_dependencies_that_have_not_succeeded_are_named_with_their_status(platform: Limited) -> None:
     """Unfulfilled dependencies are named with their status, and the others counted."""
     done, running, queued = platform.tracked.run(), *platform.start(1), platform.submit()
     job = platform.submit(depends_on=[done.id, running.id, queued.id])
@@ -50,7 +50,7 @@ def test_dependencies_that_have_not_succeeded_are_named_with_their_status(platfo
     assert [(each.job_id, each.status) for each in reason.jobs] == [(running.id, "running"), (queued.id, "queued")]
 
 
-def test_a_dependency_of_another_user_is_counted_and_not_named(platform: Platform) -> None:
+def test_a_dependency_of_another_user_is_counted_and_not_named(platform: Limited) -> None:
     """A dependency of another user is counted, and named only to callers who see the organization."""
     other = platform.submit(owner=Owner("acme", "u2"))
     job = platform.submit(depends_on=[other.id])
@@ -58,7 +58,7 @@ def test_a_dependency_of_another_user_is_counted_and_not_named(platform: Platfor
     assert [each.job_id for each in only(platform.tracked, job).jobs] == [other.id]
 
 
-def test_a_job_that_has_started_once_does_not_wait_for_its_dependencies_again(platform: Platform) -> None:
+def test_a_job_that_has_started_once_does_not_wait_for_its_dependencies_again(platform: Limited) -> None:
     """A job that has run once is not explained by its dependencies."""
     needed = platform.tracked.run()
     job = platform.tracked.back_off(platform.tracked.start(platform.submit(depends_on=[needed.id])))
@@ -66,19 +66,19 @@ def test_a_job_that_has_started_once_does_not_wait_for_its_dependencies_again(pl
     assert kinds(platform.tracked, job) == ["backoff"]
 
 
-def test_a_scheduled_job_is_told_when_it_is_due(platform: Platform) -> None:
+def test_a_scheduled_job_is_told_when_it_is_due(platform: Limited) -> None:
     """The explanation of a scheduled job has the time of its row."""
     job = platform.submit(delay=HOUR)
     assert only(platform.tracked, job) == Scheduled(known(job.due_at))
 
 
-def test_a_job_that_backs_off_is_told_its_error_and_when_it_is_due(platform: Platform) -> None:
+def test_a_job_that_backs_off_is_told_its_error_and_when_it_is_due(platform: Limited) -> None:
     """The explanation of a retrying job has its attempt, its error and its next time."""
     job = platform.tracked.back_off(platform.tracked.start(platform.submit()))
     assert only(platform.tracked, job) == BackOff(known(job.due_at), 1, "ConnectionError", "away")
 
 
-def test_all_reasons_are_listed_and_the_hold_is_first(platform: Platform) -> None:
+def test_all_reasons_are_listed_and_the_hold_is_first(platform: Limited) -> None:
     """An explanation lists all reasons, the hold first."""
     platform.break_circuit()
     platform.pause("acme", "count_words")
@@ -87,7 +87,7 @@ def test_all_reasons_are_listed_and_the_hold_is_first(platform: Platform) -> Non
     assert kinds(platform.tracked, job) == ["schedule", "no_worker", "paused", "paused", "circuit"]
 
 
-def test_a_pause_is_told_with_who_and_why(platform: Platform) -> None:
+def test_a_pause_is_told_with_who_and_why(platform: Limited) -> None:
     """The explanation of a paused job says who paused, why and since when."""
     platform.pause("acme", "count_words")
     reason = only(platform.tracked, platform.submit())
@@ -98,7 +98,7 @@ def test_a_pause_is_told_with_who_and_why(platform: Platform) -> None:
     )
 
 
-def test_an_operator_who_paused_everywhere_is_not_named(platform: Platform) -> None:
+def test_an_operator_who_paused_everywhere_is_not_named(platform: Limited) -> None:
     """An operator who paused everywhere is not named in an explanation."""
     platform.pause(job_type="count_words")
     reason = only(platform.tracked, platform.submit())
@@ -106,13 +106,13 @@ def test_an_operator_who_paused_everywhere_is_not_named(platform: Platform) -> N
 
 
 @pytest.mark.parametrize(("organization", "job_type"), [("globex", None), ("globex", "count_words"), (None, "sync")])
-def test_a_pause_of_others_is_not_told(platform: Platform, organization: str | None, job_type: str | None) -> None:
+def test_a_pause_of_others_is_not_told(platform: Limited, organization: str | None, job_type: str | None) -> None:
     """Pauses of another organization or type are not in an explanation."""
     platform.pause(organization, job_type)
     assert kinds(platform.tracked, platform.submit()) == ["dispatch"]
 
 
-def test_an_open_circuit_is_told_until_when(platform: Platform) -> None:
+def test_an_open_circuit_is_told_until_when(platform: Limited) -> None:
     """The explanation of a circuit says until when it is open, and then that it is half open."""
     platform.break_circuit()
     job = platform.submit()
@@ -124,7 +124,7 @@ def test_an_open_circuit_is_told_until_when(platform: Platform) -> None:
     assert only(platform.tracked, job).state == "half_open"
 
 
-def test_the_job_that_tries_is_not_held_by_the_circuit(platform: Platform) -> None:
+def test_the_job_that_tries_is_not_held_by_the_circuit(platform: Limited) -> None:
     """A probe is explained as about to be sent, and the others as waiting for it."""
     platform.break_circuit()
     first, second = platform.submit_many(2)
@@ -133,7 +133,7 @@ def test_the_job_that_tries_is_not_held_by_the_circuit(platform: Platform) -> No
     assert (kinds(platform.tracked, first), kinds(platform.tracked, second)) == (["lifting"], ["circuit"])
 
 
-def test_a_hold_that_is_over_is_said_to_be_over(platform: Platform) -> None:
+def test_a_hold_that_is_over_is_said_to_be_over(platform: Limited) -> None:
     """A hold that is over and was not lifted yet is explained as over."""
     platform.pause("acme")
     job = platform.submit()
@@ -169,7 +169,7 @@ def test_a_cancelled_job_is_told_by_whom_and_why(tracked: Tracked) -> None:
     assert (reason.by, reason.reason) == ("u7", "not needed")
 
 
-def test_a_job_that_ended_with_its_dependency_is_told_so(platform: Platform) -> None:
+def test_a_job_that_ended_with_its_dependency_is_told_so(platform: Limited) -> None:
     """The explanation of a job that ended with its dependency names that one."""
     first = platform.submit()
     second = platform.submit(depends_on=[first.id])

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from tests.holding import Platform, fill, limited
+from tests.holding import Limited, fill, limited
 from tests.racing import PATIENCE, ROUNDS, THREADS, ActionOnJob, Racers, cancel, claim, reaping, retry, settle
 from tests.tracked import ACME, HOUR, Tracked, wish
 from tracking import jobs
@@ -140,7 +140,7 @@ def test_a_hundred_jobs_of_one_limit_with_everything_at_once(pool: Database, tra
                 jobs.stopped(connection, job.fence, actor="worker-1", how="at a step")
         run_what_was_sent(three, random)
 
-    def run_what_was_sent(platform: Platform, random: Random) -> None:
+    def run_what_was_sent(platform: Limited, random: Random) -> None:
         with pool.autocommit() as connection:
             own = replace(platform, tracked=Tracked(connection))
             for row in own.in_flight():
