@@ -5,9 +5,13 @@ PYTHON ?= python3
 # Passed on to the command of the target: make test ARGS="-k priority"
 ARGS ?=
 
-# Tests wait for other processes much of the time; the processes that have no tests left take some of the others'.
-SPREAD := -n 4 --dist worksteal
-LIVE := tests/platform tests/bench
+# Live platforms, servers that are away, races, long tables, and whatever else takes seconds.
+SLOW := tests/platform tests/bench tests/tracking/races $(patsubst %,tests/%.py, \
+	$(addprefix api/test_,connections database_away health keys outages plans) \
+	$(addprefix celeriac/,commands/test_worker_exits test_face) $(addprefix tasks/,handlers/test_export_memory) \
+	$(addprefix tracking/test_,admission_plans holds_property verbs_property))
+# Slow tests wait for other processes much of the time; a process that has no tests left takes some of the others'.
+SPREAD := --dist worksteal
 # pytest's exit status 5: what ARGS selects is in the other half.
 NOTHING := test $$? -eq 5
 
@@ -40,9 +44,9 @@ demo: $(READY) ## Run hundreds of jobs and an export on a platform of its own, a
 up: $(READY) ## Start the whole platform here: database, broker, worker, API (Ctrl-C stops it)
 	.venv/bin/celeriac up $(ARGS)
 
-test: $(READY) ## Run the tests: first the quick ones, then those of live platforms
-	.venv/bin/pytest $(SPREAD) $(foreach live,$(LIVE),--ignore $(live)) $(ARGS) || $(NOTHING)
-	.venv/bin/pytest $(SPREAD) $(LIVE) $(ARGS) || $(NOTHING)
+test: $(READY) ## Run the tests: first the quick ones, then the slow ones
+	.venv/bin/pytest -n 3 $(SPREAD) $(SLOW:%=--ignore=%) $(ARGS) || $(NOTHING)
+	.venv/bin/pytest -n 4 $(SPREAD) $(SLOW) $(ARGS) || $(NOTHING)
 
 check: $(READY) ## Check style, format, types, the direction of imports and the SQL
 	.venv/bin/ruff check

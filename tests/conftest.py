@@ -8,7 +8,6 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -16,7 +15,8 @@ from kombu import Connection
 from sqlalchemy import make_url
 
 from celeriac.embedded.processes import own_directory
-from tests.live import Platform, fork_server
+from tests.forkserver import ADDRESS, fork_servers
+from tests.live import Platform, empty_queues, fork_server
 from tests.servers import (
     DATABASE,
     MARK,
@@ -50,6 +50,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         for name in remove_abandoned():
             _rabbitmqctl("delete_vhost", name)
         os.environ[MARK] = str(_stack.enter_context(session_directory()))
+        os.environ[ADDRESS] = _stack.enter_context(fork_servers(Path(os.environ[MARK])))
         shared = own_directory(Path(os.environ[MARK]) / "shared")
         os.environ[DATABASE] = _stack.enter_context(database_server(shared))
     if worker or session.config.getoption("dist", "no") == "no":
@@ -142,7 +143,7 @@ def broker_url(request: pytest.FixtureRequest, servers: Servers) -> str:
 @pytest.fixture
 def platform(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Platform]:
     """The platform on a database of its own and each broker in turn, queues empty; the test starts its workers."""
-    _empty(broker_url)
+    empty_queues(broker_url)
     with Platform(database_url, broker_url, tmp_path) as running:
         yield running
 
@@ -150,7 +151,7 @@ def platform(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Pla
 @pytest.fixture(scope="module")
 def running(servers: Servers, broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A platform with a worker of two processes, shared by the tests of a module that leave it as it is."""
-    _empty(broker_url)
+    empty_queues(broker_url)
     with new_database(servers) as url, Platform(url, broker_url, tmp_path_factory.mktemp("running")) as platform:
         platform.start_worker()
         yield platform
@@ -161,12 +162,3 @@ def _rabbitmqctl(*arguments: str) -> bool:
     if program is None or make_url(RABBITMQ_URL).host not in ("127.0.0.1", "localhost"):
         return False
     return subprocess.run([program, "-q", *arguments], capture_output=True, timeout=60, check=False).returncode == 0
-
-
-def _empty(broker_url: str) -> None:
-    with Connection(broker_url) as connection:
-        channel: Any = connection.default_channel
-        for queue in ("default", "maintenance"):
-            channel.queue_delete(queue)
-        if connection.transport.driver_type == "redis":  # what killed workers have not acknowledged
-            channel.client.delete(channel.unacked_key, channel.unacked_index_key)

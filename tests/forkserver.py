@@ -1,4 +1,6 @@
-"""Processes that have imported the platform already: one process per test session imports it, and forks per start.
+"""Processes that have imported the platform already: one process of a test session imports it, and forks per start.
+
+Each process of the session has a fork of its own of that one, which it asks for processes.
 
 A fork is a real start but for the imports: environment, directory, files, session, signals, and its end with all exit
 handlers are its own. Nothing that is imported before the fork may have read a setting, which the server checks.
@@ -18,11 +20,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from select import select
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).parent.parent
+ADDRESS = "PYTEST_CELERIAC_FORKS"  # in the environment of every process of a session
 SERVE = "from tests.forkserver import serve; serve()"
 POLL = 0.01  # seconds between two looks at a process that is expected to end
 LONGEST = 1 << 20  # bytes of a request: mostly an environment
@@ -87,13 +92,30 @@ class Forked:
         self.send_signal(signal.SIGKILL)
 
 
+@contextmanager
+def fork_servers(directory: Path) -> Iterator[str]:
+    """Serve the processes of a session; its address. What is imported is so when the first of them asks."""
+    address = str(directory / "forks")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+        door.bind(address)
+        door.listen()
+        server = subprocess.Popen(
+            [sys.executable, "-c", SERVE, str(door.fileno())],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,  # it ends when this is closed, as by our own end
+            stdout=subprocess.DEVNULL,  # like the logs of the tests no terminal: what it forks buffers as there
+            pass_fds=[door.fileno()],
+        )
+    with server:
+        yield address
+
+
 class ForkServer:
-    """The process that forks, started at the first use; it ends when its socket is closed, as by our own end."""
+    """A connection to the process that forks for us, made at the first use; it ends with that, as by our own end."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
-        self._process: subprocess.Popen[bytes] | None = None
 
     def start(
         self,
@@ -116,44 +138,56 @@ class ForkServer:
     def ask(self, request: dict[str, Any], *files: int) -> Any:
         """The server's answer to a request."""
         with self._lock:
-            server = self._socket or self._started()
+            server = self._socket or self._connected()
             server.settimeout(60)
             socket.send_fds(server, [json.dumps(request).encode()], list(files))
             return json.loads(server.recv(LONGEST))["answer"]
 
     def close(self) -> None:
         """End it; what it has forked runs on."""
-        if self._socket is not None and self._process is not None:
+        if self._socket is not None:
             self._socket.close()
-            self._process.wait(10)
 
-    def _started(self) -> socket.socket:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        for end in (ours, theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LONGEST)
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", SERVE, str(theirs.fileno())],
-                cwd=ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,  # like the logs of the tests no terminal: what it forks buffers as there
-                pass_fds=[theirs.fileno()],
-            )
-        self._socket = ours
-        return ours
+    def _connected(self) -> socket.socket:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, LONGEST)
+        self._socket.connect(os.environ[ADDRESS])
+        return self._socket
 
 
 def serve() -> None:
     """Import, then answer requests; each fork leaves here as the program that was asked for."""
-    for module in MODULES:
-        importlib.import_module(module)
-    _check_that_nothing_is_set()
-    gc.collect()
-    gc.freeze()  # no collection in a fork looks at what was there before it, which would copy each page
-    with socket.socket(fileno=int(sys.argv[1])) as requests:
-        program = _forked(requests)
-    if program is not None:
-        _leave(_run(program))
+    with socket.socket(fileno=int(sys.argv[1])) as door:
+        if (first := _accepted(door)) is None:
+            return
+        for module in MODULES:
+            importlib.import_module(module)
+        _check_that_nothing_is_set()
+        gc.collect()
+        gc.freeze()  # no collection in a fork looks at what was there before it, which would copy each page
+        requests = _forked_for_each(door, first)
+    if requests is not None:
+        with requests:
+            program = _forked(requests)
+        if program is not None:
+            _leave(_run(program))
+
+
+def _accepted(door: socket.socket) -> socket.socket | None:
+    """The next process of the session that asks; None at the end of the session."""
+    ready, _, _ = select([door, sys.stdin], [], [])
+    return None if sys.stdin in ready else door.accept()[0]
+
+
+def _forked_for_each(door: socket.socket, first: socket.socket) -> socket.socket | None:
+    """In a fork for each process that asks, its requests; None in the server itself, at the end of the session."""
+    asking: socket.socket | None = first
+    while asking is not None:
+        with asking:
+            if os.fork() == 0:
+                return asking.dup()
+        asking = _accepted(door)
+    return None
 
 
 def _check_that_nothing_is_set() -> None:

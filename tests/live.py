@@ -22,6 +22,7 @@ from typing import Any, Self
 from uuid import UUID
 
 import psutil
+from kombu import Connection
 from sqlalchemy import select
 
 from tests.forkserver import Forked, ForkServer
@@ -75,6 +76,16 @@ def is_alive(pid: int) -> bool:
     with suppress(psutil.NoSuchProcess):
         return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
     return False
+
+
+def empty_queues(broker_url: str) -> None:
+    """Forget what is in the queues of a broker."""
+    with Connection(broker_url) as connection:
+        channel: Any = connection.default_channel
+        for queue in ("default", "maintenance"):
+            channel.queue_delete(queue)
+        if connection.transport.driver_type == "redis":  # what killed workers have not acknowledged
+            channel.client.delete(channel.unacked_key, channel.unacked_index_key)
 
 
 class Platform:

@@ -20,7 +20,7 @@ from tracking.db import Database
 from tracking.errors import TrackingError
 from tracking.models import JobRecord
 
-ROUNDS = 60
+ROUNDS = 30
 THREADS = 8
 PATIENCE = 20.0  # seconds for one round
 HANDICAP = 0.002  # seconds at most

@@ -97,10 +97,10 @@ def started(directory: Path, database_url: str) -> Iterator[Servers]:
 
 
 @contextmanager
-def new_database(servers: Servers) -> Iterator[str]:
-    """The URL of a database with the newest schema, dropped at the end."""
+def new_database(servers: Servers, template: str = TEMPLATE) -> Iterator[str]:
+    """The URL of a copy of a database that nobody is connected to, dropped at the end."""
     name = f"test_{uuid4().hex[:12]}"
-    _execute(servers, f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} OWNER {postgres.ROLE}")
+    _execute(servers, f"CREATE DATABASE {name} TEMPLATE {template} OWNER {postgres.ROLE}")
     yield servers.database(name)
     _execute(servers, f"DROP DATABASE {name} WITH (FORCE)")
 

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, func, select, text, update
 
-from tests.servers import Servers, new_database
+from tests.servers import TEMPLATE, Servers, new_database
 from tracking import jobs, workers
 from tracking.admission import holds
 from tracking.admission.rule import UNLIMITED
@@ -50,9 +50,9 @@ STATUS_KEPT = (Event.PROGRESS, Event.DUE, Event.SEEN, Event.STOPPED, Event.DUPLI
 
 
 @contextmanager
-def own_pool(servers: Servers) -> Iterator[Database]:
-    """A pool on a new database with the newest schema, dropped at the end."""
-    with new_database(servers) as url:
+def own_pool(servers: Servers, template: str = TEMPLATE) -> Iterator[Database]:
+    """A pool on a new database, by default with the newest schema and no rows, dropped at the end."""
+    with new_database(servers, template) as url:
         pool = Database(url, settings())
         yield pool
         pool.close()

@@ -13,7 +13,6 @@ import psutil
 import pytest
 from sqlalchemy import make_url
 
-from celeriac.embedded.processes import free_port
 from tests.api.calling import Api, Caller
 from tests.api.describing import hold_to_description
 from tests.live import Platform, eventually
@@ -57,7 +56,6 @@ def caller(api: Api) -> Caller:
 @contextmanager
 def serving(database_url: str, broker_url: str, directory: Path, **environment: str) -> Iterator[Api]:
     """A server on these; ready when it answers."""
-    port = free_port()
     settings = {
         "CELERIAC_IMPORTS": "tests.sample_handlers,tests.api.handlers",
         "CELERIAC_EXPORTS_DIR": str(directory / "exports"),
@@ -65,10 +63,11 @@ def serving(database_url: str, broker_url: str, directory: Path, **environment: 
         **environment,
     }
     with Platform(database_url, broker_url, directory, **settings) as platform:
-        process = platform.start("celeriac", "api", "--port", str(port), log="api.log")
+        process = platform.start("celeriac", "api", "--port", "0", log="api.log")
+        port = eventually(lambda: _port(psutil.Process(process.pid)), within=30, what="start of the API")
         address, hooks = f"http://127.0.0.1:{port}", {"response": [hold_to_description]}
         with httpx.Client(base_url=address, timeout=30, event_hooks=hooks) as client:
-            eventually(lambda: _answers(client), within=30, what="start of the API")
+            client.get("/healthz")  # waits in the queue of the socket until it is served
             yield Api(
                 url=str(client.base_url),
                 secret=settings["CELERIAC_JWT_SECRET"],
@@ -80,8 +79,7 @@ def serving(database_url: str, broker_url: str, directory: Path, **environment: 
             )
 
 
-def _answers(client: httpx.Client) -> bool:
-    try:
-        return client.get("/healthz").status_code == httpx.codes.OK
-    except httpx.TransportError:
-        return False
+def _port(process: psutil.Process) -> int | None:
+    """Where it listens, once it does: the system has chosen the port."""
+    listening = [each.laddr.port for each in process.net_connections("tcp") if each.status == psutil.CONN_LISTEN]
+    return next(iter(listening), None)

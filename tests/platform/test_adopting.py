@@ -11,8 +11,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from tests.bare import BARE, CALLS, IDS, SEND, adopted, job_of, letter_of, letters_of, send_bare
-from tests.conftest import _empty
-from tests.live import Platform, eventually
+from tests.live import Platform, empty_queues, eventually
 from tests.messages import Forged, send, task_headers
 from tests.servers import Servers, new_database
 from tests.tracked import new_job
@@ -62,7 +61,7 @@ REFUSED = {
 @pytest.fixture(scope="module")
 def adopting(servers: Servers, broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """A platform that adopts, with a worker."""
-    _empty(broker_url)
+    empty_queues(broker_url)
     directory = tmp_path_factory.mktemp("adopting")
     adopts = {"CELERIAC_ADOPT": "true", "CELERIAC_DEFAULT_ORGANIZATION": "adopted", "CELERIAC_DEFAULT_USER": "celery"}
     with new_database(servers) as url, Platform(url, broker_url, directory, **adopts) as platform:

@@ -24,8 +24,7 @@ from celeriac.embedded.processes import kill_session, own_directory
 from tests.api.calling import Api
 from tests.api.conftest import serving
 from tests.bare import BARE, adopted, letter_of
-from tests.conftest import _empty
-from tests.live import Platform, eventually
+from tests.live import Platform, empty_queues, eventually
 
 # Sends ten messages of the dispatch whose job's id is given.
 TENFOLD = """
@@ -64,7 +63,7 @@ def database_behind(proxied_url: str) -> Iterator[tuple[str, Proxy]]:
 @pytest.fixture
 def behind_broker_proxy(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[tuple[Platform, Api, Proxy]]:
     """A platform and an API that reach their broker through a proxy."""
-    _empty(broker_url)
+    empty_queues(broker_url)
     with (
         broker_behind(broker_url) as (url, proxy),
         Platform(database_url, url, tmp_path) as platform,
@@ -77,7 +76,7 @@ def behind_broker_proxy(database_url: str, broker_url: str, tmp_path: Path) -> I
 @pytest.fixture
 def behind_database_proxy(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[tuple[Platform, Proxy]]:
     """A platform whose worker reaches the database through a proxy; the test itself does not."""
-    _empty(broker_url)
+    empty_queues(broker_url)
     with database_behind(database_url) as (url, proxy), Platform(database_url, broker_url, tmp_path) as platform:
         platform.start_worker(concurrency=1, DATABASE_URL=url)
         yield platform, proxy
@@ -137,7 +136,7 @@ def test_a_message_that_becomes_visible_again_runs_no_second_body(
     servers: Any, database_url: str, tmp_path: Path
 ) -> None:
     """A message that Redis hands out again after its visibility time-out runs no second body."""
-    _empty(servers.valkey_url)
+    empty_queues(servers.valkey_url)
     with Platform(database_url, servers.valkey_url, tmp_path) as platform:
         platform.start_worker()
         witness = tmp_path / "starts"
@@ -354,7 +353,7 @@ def test_no_message_without_a_job_is_lost_while_the_database_is_away(
     database_url: str, broker_url: str, tmp_path: Path, adopt: str
 ) -> None:
     """While the database is away foreign messages stay unacknowledged."""
-    _empty(broker_url)
+    empty_queues(broker_url)
     ids = [str(uuid4()) for _ in range(20)]
     with (
         database_behind(database_url) as (url, proxy),

@@ -24,8 +24,7 @@ from tasks.leader.duties import Duties, Duty
 from tasks.worker import upkeep
 from tasks.worker.upkeep import Leader
 from tests.handling import workplace
-from tests.live import Platform, eventually
-from tests.servers import Servers
+from tests.live import eventually
 from tests.tracked import Tracked
 from tracking.db import Database
 from tracking.settings import Settings
@@ -186,21 +185,3 @@ def test_a_lost_job_fails_together_with_the_call_of_its_errbacks(
         finally:
             tracked.connection.execute(text("ALTER TABLE jobs DROP CONSTRAINT refuse"))
     assert [(job.id, job.status) for job in tracked.all()] == [(lost.id, "running")]
-
-
-def test_a_lock_that_a_duty_waits_for_delays_neither_the_dead_workers_jobs_nor_others(
-    servers: Servers, database_url: str, tmp_path: Path
-) -> None:
-    """A lock that retention waits for delays no other duty."""
-    quick = {"CELERIAC_STATEMENT_TIMEOUT": "2", "CELERIAC_LEASE_TIMEOUT": "5", "CELERIAC_HEARTBEAT": "1"}
-    with Platform(database_url, servers.valkey_url, tmp_path, **quick) as platform:
-        with platform.database.autocommit() as connection:
-            tracked = Tracked(connection)
-            lost = tracked.start(tracked.submit(job_type="noop"), lease=uuid4())
-        with platform.database.begin() as connection:
-            connection.execute(text("LOCK TABLE groups IN ACCESS EXCLUSIVE MODE"))
-            platform.start_worker()
-            assert platform.wait_for(lost.id, within=30).status == "succeeded"
-            assert platform.wait_for(platform.submit("noop", countdown=0.2)).status == "succeeded"
-            eventually(lambda: "duty.failed" in platform.log(), what="the failure of retention")
-        assert "duty=retention " in platform.log()

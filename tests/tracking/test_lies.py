@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from tests.tracked import Tracked
+from tests.servers import Servers
+from tests.tracked import Tracked, own_pool
 from tests.verifying import NAMES, OLD_WORKER, live_through_everything
 from tracking import jobs
 from tracking.admission.rule import UNLIMITED
@@ -200,12 +202,28 @@ def bring(tracked: Tracked, situation: str) -> JobRecord:
     return tracked.put_into(situation)
 
 
+@pytest.fixture(scope="module")
+def healthy(servers: Servers) -> Iterator[str]:
+    """The name of a database whose jobs have lived through everything; each lie gets a copy."""
+    with own_pool(servers) as pool:
+        with pool.autocommit() as connection:
+            live_through_everything(Tracked(connection), 1)
+        pool.close()
+        yield str(pool.engine.url.database)
+
+
+@pytest.fixture
+def database(servers: Servers, healthy: str) -> Iterator[Database]:
+    """A pool on a copy of it."""
+    with own_pool(servers, healthy) as pool:
+        yield pool
+
+
 @pytest.mark.parametrize("lie", LIES.values(), ids=LIES)
 def test_a_lie_is_caught_by_its_check(database: Database, lie: Lie) -> None:
     """Each false row is found by its check, and healthy rows are not named."""
     with database.autocommit() as connection:
         tracked = Tracked(connection)
-        live_through_everything(tracked, 1)
         job, other = bring(tracked, lie.situation), bring(tracked, lie.situation)
         connection.execute(text(lie.schema))
         assert connection.execute(text(lie.sql), {"id": job.id, "other": other.id}).rowcount > 0

@@ -68,13 +68,12 @@ def test_the_command_leaves_with_1_when_something_is_broken(database: Database) 
 def test_the_command_leaves_with_1_when_something_could_not_be_checked(database: Database) -> None:
     """`celeriac verify` exits 1 when a check did not finish."""
     with database.begin() as connection:
-        connection.execute(text("LOCK TABLE groups, jobs IN ACCESS EXCLUSIVE MODE"))
-        connection.execute(text("SET LOCAL statement_timeout = 0"))
+        connection.execute(text("LOCK TABLE organizations IN ACCESS EXCLUSIVE MODE"))
         result = run("verify", "--timeout", "1")
     assert result.exit_code == 1
     assert [line.split()[0] for line in result.output.splitlines() if " path " in line] == ["ok"]
-    assert [line.split()[:4] for line in result.output.splitlines() if " keys " in line] == [
-        ["timed", "out", "?", "keys"]
+    assert [line.split()[:4] for line in result.output.splitlines() if " limit " in line] == [
+        ["timed", "out", "?", "limit"]
     ]
 
 
