@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from importlib.metadata import version
@@ -20,13 +19,15 @@ from api.envelope import Envelope
 from api.openapi import DescribedApi, operation_id
 from api.readiness import Readiness
 from api.routes import exports, health, job_types, jobs, organization, projects
+from api.turns import Shares, Turns
 from tasks.app import app as tasks
 from tasks.app import import_handlers
 from tasks.platform import Platform
-from tracking.db import ping
+from tracking.db import Database, ping
 
-SPARE_THREADS = 20  # besides one for each database connection: files
+SPARE_THREADS = 20  # besides one for each database connection, of either pool: files
 WARM_CONNECTIONS = 4
+ONE_PROCESS = "-c max_parallel_workers_per_gather=0"  # a read must not take more than one of the server's processors
 LAST_WORDS = 5.0  # seconds for messages that are still to go out
 
 DESCRIPTION = """\
@@ -55,7 +56,9 @@ def create_app(platform: Platform | None = None) -> FastAPI:
     app.state.platform = platform
     app.state.verifier = verifier(platform.settings)
     app.state.readiness = Readiness(platform)
-    app.state.turns = asyncio.Semaphore(platform.settings.pool_size)
+    app.state.turns = Turns(platform.settings.pool_size)
+    app.state.shares = Shares(platform.settings.pool_size)
+    app.state.slow_reads = _slow_reads(platform)
     app.add_middleware(Envelope)
     problems.install(app)
     for part in (jobs, projects, job_types, organization, exports, health):
@@ -66,13 +69,19 @@ def create_app(platform: Platform | None = None) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     platform: Platform = app.state.platform
-    current_default_thread_limiter().total_tokens = platform.settings.pool_size + SPARE_THREADS
+    current_default_thread_limiter().total_tokens = 2 * platform.settings.pool_size + SPARE_THREADS
     readiness: Readiness = app.state.readiness
     readiness.start()
     await run_in_threadpool(_warm_up, platform)
     yield {MOST: platform.settings.api_connections}
     await run_in_threadpool(readiness.stop)
     await run_in_threadpool(platform.close, LAST_WORDS)
+    await run_in_threadpool(app.state.slow_reads.close)
+
+
+def _slow_reads(platform: Platform) -> Database:
+    limited = platform.settings.model_copy(update={"statement_timeout": platform.settings.read_timeout})
+    return Database(platform.settings.database, limited, options=ONE_PROCESS)
 
 
 def _warm_up(platform: Platform) -> None:

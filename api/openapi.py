@@ -65,6 +65,8 @@ BODY = (Code.MALFORMED_JSON, Code.BODY_TOO_SLOW, Code.BODY_TOO_LARGE, Code.UNSUP
 
 READ = problems(Code.PERMISSION_MISSING)
 READ_ONE = problems(Code.PERMISSION_MISSING, Code.JOB_NOT_FOUND)
+SLOW = problems(Code.PERMISSION_MISSING, Code.TOO_MANY_READS)
+SLOW_ONE = problems(Code.PERMISSION_MISSING, Code.JOB_NOT_FOUND, Code.TOO_MANY_READS)
 STATUS: Responses = {
     200: {"headers": {"ETag": TEXT, **RETRY_AFTER}},
     304: {"description": "Nothing has changed since `If-None-Match`.", "headers": {"ETag": TEXT, **RETRY_AFTER}},

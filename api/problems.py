@@ -56,6 +56,7 @@ class Code(Enum):
     UNKNOWN_JOB_TYPE = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "No handler is registered for this job type")
     UNKNOWN_DEPENDENCY = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "There is no such job to depend on")
     IDEMPOTENCY_CONFLICT = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The idempotency key belongs to another request")
+    TOO_MANY_READS = Kind(HTTPStatus.TOO_MANY_REQUESTS, "The organization has too many slow reads at once")
     INTERNAL_ERROR = Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed")
     DATABASE_UNAVAILABLE = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The database cannot be reached")
     DATABASE_READ_ONLY = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The database takes no writes now")

@@ -60,5 +60,11 @@ async def _reading(request: Request) -> Reading:
     return Reading((await platform_of(request)).database)
 
 
+async def slow_reading(request: Request) -> Reading:
+    """The reads of a route that may take long: on connections of their own, so that only their like wait for them."""
+    return Reading(request.app.state.slow_reads)
+
+
 Served = Annotated[Platform, Depends(platform_of)]
 Read = Annotated[Reading, Depends(_reading)]
+SlowRead = Annotated[Reading, Depends(slow_reading)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from functools import wraps
 from http import HTTPStatus
 from typing import Any
@@ -17,10 +18,11 @@ from pydantic_core import from_json
 from api.auth import authenticate
 from api.connections import FULL
 from api.problems import RETRY_AFTER, Code, Problem
+from api.reading import slow_reading
+from api.turns import Shares, Turns
 
 BODY_PATIENCE = 20  # seconds for the whole body to arrive
 CLOSE = {"Connection": "close"}
-TURN_PATIENCE = 1  # second to wait for one of the turns, of which there are as many as database connections
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -29,11 +31,13 @@ class StrictRoute(APIRoute):
     """A route of the API.
 
     Nothing is read from a caller without a valid token, a slow client keeps nobody else waiting, and no more requests
-    are worked on at a time than there are database connections.
+    are worked on at a time than there are database connections. A route whose reads may be slow takes its turn among
+    those of its organization.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, _in_bytes(endpoint, options.get("status_code") or HTTPStatus.OK), **options)
+        self._is_slow = any(needed.call is slow_reading for needed in self.dependant.dependencies)
 
     def get_route_handler(self) -> Handler:
         """FastAPI's handler, in our order of things."""
@@ -46,14 +50,17 @@ class StrictRoute(APIRoute):
             strict = StrictRequest(request.scope, request.receive)
             if self.body_field is not None:
                 await strict.arrived()
-            turns: asyncio.Semaphore = request.app.state.turns
-            await _take_turn(turns)
-            try:
+            async with self._turn(request):
                 return await handle(strict)
-            finally:
-                turns.release()
 
         return strictly
+
+    def _turn(self, request: Request) -> AbstractAsyncContextManager[None]:
+        if self._is_slow:
+            shares: Shares = request.app.state.shares
+            return shares.turn(request.state.principal.organization)
+        turns: Turns = request.app.state.turns
+        return turns.turn()
 
 
 class StrictRequest(Request):
@@ -101,11 +108,3 @@ def _in_bytes(endpoint: Callable[..., Any], status: int) -> Callable[..., Any]:
         return Response(content, status, headers, media_type="application/json")
 
     return answer
-
-
-async def _take_turn(turns: asyncio.Semaphore) -> None:
-    try:
-        async with asyncio.timeout(TURN_PATIENCE):
-            await turns.acquire()
-    except TimeoutError:
-        raise Problem(Code.OVERLOADED, "Try again in a moment.", headers=RETRY_AFTER) from None

@@ -80,7 +80,7 @@ class Database:
     The settings say how large it is and how long it waits; not where the database is.
     """
 
-    def __init__(self, url: str, settings: Settings, *, pool_size: int | None = None) -> None:
+    def __init__(self, url: str, settings: Settings, *, pool_size: int | None = None, options: str = "") -> None:
         self.engine: Engine = create_engine(
             url,
             pool_size=pool_size or settings.pool_size,
@@ -99,7 +99,7 @@ class Database:
                 "patience": settings.statement_timeout + HEAD_START,
                 # milliseconds until unanswered data breaks the connection: a black-holed server must not hang us
                 "tcp_user_timeout": settings.statement_timeout * 1000,
-                "options": f"-c statement_timeout={settings.statement_timeout}s -c timezone=UTC",
+                "options": f"-c statement_timeout={settings.statement_timeout}s -c timezone=UTC {options}",
                 "application_name": "celeriac",
             },
         )

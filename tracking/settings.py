@@ -84,6 +84,7 @@ class Settings(BaseSettings):
     pool_size: int = Field(default=10, ge=1, le=200, description="Database connections a process keeps.")
     connect_timeout: int = Field(default=4, ge=1, le=60, description="Seconds to wait for a database connection.")
     statement_timeout: int = Field(default=4, ge=1, le=600, description="Seconds a statement of ours may take.")
+    read_timeout: int = Field(default=1, ge=1, le=600, description="Seconds a list, search or count may take.")
     api_connections: int = Field(
         default=500,
         ge=1,

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from api import openapi
 from api.auth import CANCEL_JOBS, CREATE_JOBS, RETRY_JOBS, VIEW_JOBS, Principal, requires
 from api.problems import MOST_ERRORS, Code, Problem, invalid
-from api.reading import Read, Reading, Served
+from api.reading import Read, Reading, Served, SlowRead
 from api.schemas import answers, fields, requests
 from api.schemas.explanation import Explanation
 from api.strict import StrictRoute
@@ -43,27 +43,29 @@ def create_job(
     return answers.Created.of(submitted.job)
 
 
-@router.get("", responses=openapi.READ)
-def list_jobs(principal: Viewer, read: Read, query: Annotated[requests.ListQuery, Query()]) -> answers.JobList:
+@router.get("", responses=openapi.SLOW)
+def list_jobs(principal: Viewer, read: SlowRead, query: Annotated[requests.ListQuery, Query()]) -> answers.JobList:
     """The jobs that the caller sees, newest first."""
     return list_page(principal, read, query, project_id=query.project_id)
 
 
-@router.get("/recent", responses=openapi.READ)
-def recent_jobs(principal: Viewer, read: Read, query: Annotated[requests.RecentQuery, Query()]) -> answers.RecentJobs:
+@router.get("/recent", responses=openapi.SLOW)
+def recent_jobs(
+    principal: Viewer, read: SlowRead, query: Annotated[requests.RecentQuery, Query()]
+) -> answers.RecentJobs:
     """Active jobs, then those finished in the last hour: more urgent first, then oldest active, newest finished."""
     found = read(lists.recent, principal.scope, limit=query.limit, job_type=query.type, status=query.status)
     return answers.RecentJobs.of(found)
 
 
-@router.get("/stats", responses=openapi.READ)
-def job_stats(principal: Viewer, read: Read, query: Annotated[requests.StatsQuery, Query()]) -> answers.JobStats:
+@router.get("/stats", responses=openapi.SLOW)
+def job_stats(principal: Viewer, read: SlowRead, query: Annotated[requests.StatsQuery, Query()]) -> answers.JobStats:
     """Counts of active jobs, and of those that finished in the window."""
     return answers.JobStats.of(read(lists.stats, principal.scope, window=query.window))
 
 
-@router.get("/history", responses=openapi.READ)
-def job_history(principal: Viewer, read: Read, query: Annotated[requests.HistoryQuery, Query()]) -> answers.History:
+@router.get("/history", responses=openapi.SLOW)
+def job_history(principal: Viewer, read: SlowRead, query: Annotated[requests.HistoryQuery, Query()]) -> answers.History:
     """Finished jobs, last finished first."""
     page = read(lists.finished, principal.scope, query.filters, cursor=query.cursor or None, size=query.limit)
     return answers.History.of(page)
@@ -96,8 +98,8 @@ def get_job_status(
     return answers.JobStatus.of(job)
 
 
-@router.get("/{id}/explain", responses=openapi.READ_ONE)  # noqa: FAST003 - as above
-def explain_job(principal: Viewer, platform: Served, read: Read, job_id: JobId) -> Explanation:
+@router.get("/{id}/explain", responses=openapi.SLOW_ONE)  # noqa: FAST003 - as above
+def explain_job(principal: Viewer, platform: Served, read: SlowRead, job_id: JobId) -> Explanation:
     """Why a job does not run, which worker runs it, or who or what ended it."""
     found = read(explain.explain, job_id, principal.scope, platform.limits)
     return Explanation.of(found)

@@ -70,7 +70,8 @@ def _alter(api: Api, statement: str) -> None:
 def forget_connections(api: Api) -> None:
     """Those that the server has ended: a read finds it out and is repeated, which a write must not be."""
     api.database.close()
-    api.caller().get("/v1/jobs")
+    for path in ("/v1/jobs", "/v1/organization"):  # a slow read and another one: each has its connections
+        api.caller().get(path)
 
 
 def reads(caller: Caller, job: Any) -> dict[str, httpx.Response]:
