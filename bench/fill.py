@@ -19,7 +19,7 @@ def fill_plain(queue: str, count: int) -> None:
 def fill_tracked(queue: str, count: int) -> None:
     """Commit the rows and publish their messages, many at a time: the filling is not what is measured."""
     from tasks import app  # noqa: PLC0415 - each side has its own environment
-    from tasks.broker.dispatcher import Publisher  # noqa: PLC0415 - as above
+    from tasks.broker.publisher import Publisher  # noqa: PLC0415 - as above
     from tasks.calls import new_job  # noqa: PLC0415 - as above
     from tracking import jobs  # noqa: PLC0415 - as above
 

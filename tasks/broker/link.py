@@ -7,7 +7,7 @@ from typing import Any
 from celery import Celery
 from kombu import Connection
 
-from tasks.broker.dispatcher import close_quietly, connect
+from tasks.broker.publisher import close_quietly, connect
 
 
 class Link:

@@ -11,7 +11,7 @@ import structlog
 from amqp.exceptions import ChannelError
 from kombu import Connection as BrokerConnection
 
-from tasks.broker.dispatcher import close_quietly, connect
+from tasks.broker.publisher import close_quietly, connect
 from tasks.failures import failures
 from tasks.platform import Platform
 from tracking import jobs, workers

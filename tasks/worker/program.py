@@ -21,7 +21,7 @@ from celery.utils.nodenames import default_nodename
 from click.core import ParameterSource
 from kombu.exceptions import OperationalError
 
-from tasks.broker.dispatcher import connect
+from tasks.broker.publisher import connect
 from tasks.persistence import DatabaseAway
 from tasks.platform import Platform
 from tracking import workers

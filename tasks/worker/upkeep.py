@@ -18,7 +18,7 @@ from celery.worker.components import Pool
 from uuid_utils.compat import uuid7
 
 from tasks.attempt.succession import SWEEP_INTERVAL, left_behind, of_incomplete_headers
-from tasks.broker.dispatcher import Publisher
+from tasks.broker.publisher import Publisher
 from tasks.current import Lease
 from tasks.failures import alone
 from tasks.leader.duties import Duties, Duty

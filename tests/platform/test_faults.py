@@ -30,7 +30,7 @@ from tests.live import Platform, empty_queues, eventually
 TENFOLD = """
 from uuid import UUID
 from tasks import app
-from tasks.broker.dispatcher import connect
+from tasks.broker.publisher import connect
 from tasks.broker.messages import publish
 from tracking.reads import lists
 with app.platform.database.autocommit() as connection:

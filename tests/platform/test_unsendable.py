@@ -103,7 +103,7 @@ DISPATCH = """
 import json
 from datetime import timedelta
 from tasks import app
-from tasks.broker.dispatcher import Publisher
+from tasks.broker.publisher import Publisher
 from tracking import jobs
 publisher = Publisher(app.platform)
 for _ in range(json.loads(stdin)):
@@ -201,7 +201,7 @@ import json
 from datetime import timedelta
 from structlog.testing import capture_logs
 from tasks import app
-from tasks.broker.dispatcher import Publisher, connect
+from tasks.broker.publisher import Publisher, connect
 from tracking import jobs
 publisher = Publisher(app.platform)
 def look():

@@ -17,7 +17,7 @@ from sqlalchemy import make_url, text
 
 from tasks import submission
 from tasks.app import JobApp
-from tasks.broker.dispatcher import connect
+from tasks.broker.publisher import connect
 from tasks.platform import Platform
 from tests.servers import Servers, new_database
 from tests.tasks.conftest import own_app

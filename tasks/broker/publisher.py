@@ -1,0 +1,231 @@
+"""A connection to the broker that publishes messages, and knows which of them the broker has confirmed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from kombu import Connection, Producer
+
+from tasks.broker.full_queues import FullQueues
+from tasks.broker.messages import publish
+from tasks.broker.unsendable import Suspects, Unsendable, examine, fail, may_be_its_fault
+from tracking import jobs
+from tracking.crashpoints import PUBLISHED, crash_point
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from tasks.platform import Platform
+    from tracking.models import Fence, JobRecord
+
+log = structlog.get_logger(__name__)
+
+BROKER_TIMEOUT = 5.0  # seconds for any one answer of the broker
+
+
+class Publisher:
+    """A connection to the broker that publishes jobs and knows which of them the broker has confirmed.
+
+    For one thread only.
+    """
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._app = platform.app
+        self._connection: Connection | None = None
+        self._producer: Producer | None = None
+        self._confirms: _Confirms | None = None
+        self._suspects = Suspects()
+        self._full = FullQueues()
+
+    def dispatch(self, records: Sequence[JobRecord]) -> None:
+        """Publish the messages of these jobs and mark those that the broker has confirmed as dispatched.
+
+        A job whose message cannot be sent fails alone. Raises the broker's errors; what was not marked is found again
+        by upkeep.
+        """
+        records = [record for record in records if not self._suspects.is_resting(record.fence)]
+        if not records:
+            return
+        confirmed: list[Fence] = []
+        try:
+            self._publish_all(records, confirmed)
+        finally:
+            self._mark(confirmed)
+
+    def _publish_all(self, records: Sequence[JobRecord], confirmed: list[Fence]) -> None:
+        """Publish them together; when that ends the connection, one by one, to see whose message it was."""
+        self._connect()
+        try:
+            self._publish(records, confirmed)
+        except Exception as error:
+            self.close()
+            if not may_be_its_fault(error):
+                raise
+        else:
+            return
+        done = set(confirmed)
+        for record in records:
+            if record.fence not in done:
+                self._publish_alone(record, confirmed)
+
+    def _publish_alone(self, record: JobRecord, confirmed: list[Fence]) -> None:
+        self._connect()
+        try:
+            self._publish([record], confirmed)
+        except Exception as error:
+            self.close()
+            if not may_be_its_fault(error):
+                raise
+            self._connect()  # else the broker is away, and nobody's message is to blame
+            if not self._failed(record) and self._suspects.accuse(record.fence):
+                self._fail(record, error)
+        else:
+            self._suspects.acquit(record.fence)
+
+    def _mark(self, confirmed: Sequence[Fence]) -> None:
+        if confirmed:
+            crash_point(PUBLISHED)
+            with self._platform.database.autocommit() as connection:
+                jobs.mark_dispatched(connection, confirmed)
+
+    def broadcast(self, command: str, arguments: dict[str, Any], destination: Sequence[str] | None) -> None:
+        """Send a remote-control command to these workers, None: to all. Raises the broker's errors."""
+        try:
+            self._connect()
+            self._app.control.broadcast(
+                command, arguments=arguments, destination=destination, connection=self._connection, reply=False
+            )
+        except Exception:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Drop the connection; the next use makes a new one."""
+        connection, self._connection, self._producer, self._confirms = self._connection, None, None, None
+        close_quietly(connection, "dispatch.close_failed")
+
+    def _publish(self, records: Sequence[JobRecord], confirmed: list[Fence]) -> None:
+        """Publish on the connection that is there; to `confirmed` is added what the broker has, error or not."""
+        try:
+            for record in records:
+                self._put(record, confirmed)
+            if self._confirms is not None:
+                self._confirms.collect(BROKER_TIMEOUT)
+                self._full.note(records, self._confirms.take_refused())
+        finally:
+            if self._confirms is not None:
+                confirmed += self._confirms.take()
+
+    def _put(self, record: JobRecord, confirmed: list[Fence]) -> None:
+        """Put its message on the connection; when it makes no message, fail the job."""
+        try:
+            publish(self._app, self._connect(), record)
+        except Exception:
+            if self._failed(record):
+                return
+            raise
+        if self._confirms is not None:
+            self._confirms.expect(record.fence)
+        else:
+            confirmed.append(record.fence)  # Redis has answered
+
+    def _failed(self, record: JobRecord) -> bool:
+        """Whether its message is none that a broker can take, by itself; then its job has failed."""
+        try:
+            examine(self._app, record, is_amqp=self._confirms is not None)
+        except Unsendable as error:
+            self._fail(record, error)
+            return True
+        return False
+
+    def _fail(self, record: JobRecord, error: Exception) -> None:
+        if fail(self._platform.database, record, error):
+            self._platform.dispatcher.follow(record.id, record.organization_id)
+
+    def _connect(self) -> Producer:
+        if self._producer is None:
+            connection = connect(self._app)
+            self._connection = connection
+            self._producer = self._app.amqp.Producer(connection.default_channel, auto_declare=False)
+            if connection.transport.driver_type == "amqp":
+                self._confirms = _Confirms(connection)
+        return self._producer
+
+
+class _Confirms:
+    """RabbitMQ's publisher confirms, pipelined: many messages on their way, one wait for all their answers.
+
+    Tags count the publishes on the channel from 1; an answer may stand for all tags up to its own
+    (AMQP 0-9-1 extension, rabbitmq.com/docs/confirms).
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._next_tag = 1
+        self._unanswered: dict[int, Fence] = {}
+        self._confirmed: list[Fence] = []
+        self._refused: list[Fence] = []
+        channel: Any = connection.default_channel
+        channel.confirm_select()
+        channel.events["basic_ack"].add(self._on_ack)
+        channel.events["basic_nack"].add(self._on_nack)
+
+    def expect(self, fence: Fence) -> None:
+        """Note that one message was just published."""
+        self._unanswered[self._next_tag] = fence
+        self._next_tag += 1
+
+    def collect(self, timeout: float) -> None:
+        """Wait until every message is answered. Raises on time-out."""
+        deadline = time.monotonic() + timeout
+        while self._unanswered:
+            self._connection.drain_events(timeout=max(0.01, deadline - time.monotonic()))
+
+    def take(self) -> list[Fence]:
+        """The messages that the broker has taken since the last call."""
+        confirmed, self._confirmed = self._confirmed, []
+        return confirmed
+
+    def take_refused(self) -> list[Fence]:
+        """The messages that the broker has refused since the last call."""
+        refused, self._refused = self._refused, []
+        return refused
+
+    def _on_ack(self, delivery_tag: int, multiple: bool) -> None:  # noqa: FBT001 - called by amqp
+        self._confirmed += self._answered(delivery_tag, multiple=multiple)
+
+    def _on_nack(self, delivery_tag: int, multiple: bool, *_: object) -> None:  # noqa: FBT001 - called by amqp
+        self._refused += self._answered(delivery_tag, multiple=multiple)
+
+    def _answered(self, delivery_tag: int, *, multiple: bool) -> list[Fence]:
+        tags = [tag for tag in self._unanswered if tag <= delivery_tag] if multiple else [delivery_tag]
+        return [self._unanswered.pop(tag) for tag in tags if tag in self._unanswered]
+
+
+def connect(app: Celery) -> Connection:
+    """A connection to the broker on which no wait is longer than BROKER_TIMEOUT. Raises the broker's errors."""
+    options: dict[str, Any] = dict(app.conf.broker_transport_options)
+    if app.conf.broker_url.startswith("amqp"):
+        options |= {"read_timeout": BROKER_TIMEOUT, "write_timeout": BROKER_TIMEOUT}
+    else:
+        options |= {
+            "socket_timeout": BROKER_TIMEOUT,
+            "socket_connect_timeout": BROKER_TIMEOUT,
+            "retry_on_timeout": False,
+        }
+    connection = Connection(app.conf.broker_url, transport_options=options, connect_timeout=BROKER_TIMEOUT)
+    connection.connect()
+    return connection
+
+
+def close_quietly(connection: Connection | None, failure: str) -> None:
+    """Close a connection to the broker, if there is one; one that cannot be closed is logged as `failure`."""
+    try:
+        if connection is not None:
+            connection.close()
+    except Exception as error:  # noqa: BLE001 - a connection that is already broken cannot be closed better
+        log.debug(failure, error=type(error).__name__)
