@@ -1259,13 +1259,31 @@ SELECT (SELECT CASE
     END AS hold) AS next) FROM jobs WHERE id = :'id';
 
 -- reads/explain.py BEFORE_IN_LINE
-SELECT count(*) FROM jobs AS this JOIN jobs AS earlier USING (organization_id)
-WHERE this.id = :'id' AND earlier.hold = 'organization_limit' AND (earlier.priority > this.priority
+WITH this AS MATERIALIZED (
+    SELECT *, CASE
+    WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.attempt = 0 AND EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
+                 WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+    WHEN jobs.due_at > clock_timestamp()
+        THEN CASE jobs.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
+    WHEN EXISTS (SELECT FROM pauses
+                   WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
+                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type) THEN 'paused'
+    WHEN EXISTS (SELECT FROM circuits AS broken
+                   WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
+                     AND broken.organization_id IN (jobs.organization_id, '')
+                     AND broken.probe_id IS DISTINCT FROM jobs.id) THEN 'circuit'
+    WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id)) THEN 'organization_limit'
+END <> 'organization_limit' AS is_stopped,
+           (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id)) AS joins
+    FROM jobs WHERE id = :'id'
+)
+SELECT count(*) FROM this JOIN jobs AS earlier USING (organization_id)
+WHERE earlier.hold = 'organization_limit' AND (earlier.priority > this.priority
             OR earlier.priority = this.priority
-               AND (earlier.created_at, earlier.id) < (this.created_at, this.id))
-  AND (earlier.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+               AND (earlier.created_at, earlier.id) < (this.created_at, this.id)) AND (earlier.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
             OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
-  AND (CASE
+  AND (this.is_stopped OR CASE
     WHEN (earlier.follows IS NOT NULL OR earlier.follows_group IS NOT NULL) OR earlier.attempt = 0 AND EXISTS (SELECT FROM unnest(earlier.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
                                    WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
@@ -1278,22 +1296,8 @@ WHERE this.id = :'id' AND earlier.hold = 'organization_limit' AND (earlier.prior
                    WHERE broken.job_type = earlier.job_type AND broken.key = earlier.circuit_key
                      AND broken.organization_id IN (earlier.organization_id, '')
                      AND broken.probe_id IS DISTINCT FROM earlier.id) THEN 'circuit'
-    WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = earlier.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(earlier.organization_id)) THEN 'organization_limit'
-END = 'organization_limit' OR CASE
-    WHEN (this.follows IS NOT NULL OR this.follows_group IS NOT NULL) OR this.attempt = 0 AND EXISTS (SELECT FROM unnest(this.depends_on) AS wanted (id)
-                 WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
-    WHEN this.due_at > clock_timestamp()
-        THEN CASE this.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
-    WHEN EXISTS (SELECT FROM pauses
-                   WHERE coalesce(pauses.organization_id, this.organization_id) = this.organization_id
-                     AND coalesce(pauses.job_type, this.job_type) = this.job_type) THEN 'paused'
-    WHEN EXISTS (SELECT FROM circuits AS broken
-                   WHERE broken.job_type = this.job_type AND broken.key = this.circuit_key
-                     AND broken.organization_id IN (this.organization_id, '')
-                     AND broken.probe_id IS DISTINCT FROM this.id) THEN 'circuit'
-    WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = this.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(this.organization_id)) THEN 'organization_limit'
-END <> 'organization_limit');
+    WHEN this.joins THEN 'organization_limit'
+END = 'organization_limit');
 
 -- reads/explain.py HOLDERS
 SELECT id FROM jobs WHERE organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) ORDER BY started_at, id LIMIT :'most';
@@ -1369,15 +1373,16 @@ LIMIT :'batch';
 
 -- retention.py _KINDS
 WITH RECURSIVE kinds AS (
-    (SELECT job_type, status FROM jobs WHERE completed_at IS NOT NULL ORDER BY job_type, status LIMIT 1)
+    (SELECT job_type, status, completed_at FROM jobs
+     WHERE completed_at IS NOT NULL ORDER BY job_type, status, completed_at LIMIT 1)
     UNION ALL
-    SELECT next.job_type, next.status
+    SELECT next.*
     FROM kinds, LATERAL (
-        SELECT job_type, status FROM jobs
+        SELECT job_type, status, completed_at FROM jobs
         WHERE completed_at IS NOT NULL AND (job_type, status) > (kinds.job_type, kinds.status)
-        ORDER BY job_type, status LIMIT 1) AS next
+        ORDER BY job_type, status, completed_at LIMIT 1) AS next
 )
-SELECT job_type, status FROM kinds;
+SELECT job_type, status, now() - completed_at AS age FROM kinds;
 
 -- retention.py _DELETE
 WITH gone AS (

@@ -83,7 +83,7 @@ def prune(connection: Connection, policy: Policy, *, limit: int | None, dry_run:
     remove = _count if dry_run else _remove
     removed: dict[Kind, int] = {}
     traces, left = 0, limit
-    for kind in _kinds(connection):
+    for kind in _kinds(connection, policy):
         count, traces_of_kind = remove(connection, _expired(kind, policy.keep(kind.job_type, kind.status), left), kind)
         removed |= {kind: count} if count else {}
         traces += traces_of_kind
@@ -94,9 +94,12 @@ def prune(connection: Connection, policy: Policy, *, limit: int | None, dry_run:
     return Pruned(removed, None if dry_run else traces, forgotten, more=left == 0 or forgotten == limit)
 
 
-def _kinds(connection: Connection) -> Iterator[Kind]:
+def _kinds(connection: Connection, policy: Policy) -> Iterator[Kind]:
+    """Those of which at least the oldest job is older than it is kept."""
     for row in connection.execute(_KINDS).all():
-        yield Kind(row.job_type, Status(row.status))
+        kind = Kind(row.job_type, Status(row.status))
+        if row.age > policy.keep(kind.job_type, kind.status):
+            yield kind
 
 
 def _expired(kind: Kind, age: timedelta, limit: int | None) -> Select[tuple[object]]:
@@ -151,19 +154,20 @@ def _forget_groups(connection: Connection, age: timedelta, limit: int | None, *,
     return connection.execute(groups.delete().where(groups.c.id.in_(locked))).rowcount
 
 
-# One step of the index for each kind, however many jobs there are of it.
+# One step of the index for each kind, to its oldest job, however many jobs there are of it.
 _KINDS = text(
     """
     WITH RECURSIVE kinds AS (
-        (SELECT job_type, status FROM jobs WHERE completed_at IS NOT NULL ORDER BY job_type, status LIMIT 1)
+        (SELECT job_type, status, completed_at FROM jobs
+         WHERE completed_at IS NOT NULL ORDER BY job_type, status, completed_at LIMIT 1)
         UNION ALL
-        SELECT next.job_type, next.status
+        SELECT next.*
         FROM kinds, LATERAL (
-            SELECT job_type, status FROM jobs
+            SELECT job_type, status, completed_at FROM jobs
             WHERE completed_at IS NOT NULL AND (job_type, status) > (kinds.job_type, kinds.status)
-            ORDER BY job_type, status LIMIT 1) AS next
+            ORDER BY job_type, status, completed_at LIMIT 1) AS next
     )
-    SELECT job_type, status FROM kinds"""
+    SELECT job_type, status, now() - completed_at AS age FROM kinds"""
 )
 
 # Guarded again: should the caller's transaction not hold the locks, a job that is retried meanwhile stays.

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, literal, select, text
 
 from tracking import workers
 from tracking.admission import circuits, organizations, pauses, turns
-from tracking.admission.rule import Limits, blocked_by, is_before, is_served, next_hold
+from tracking.admission.rule import Limits, blocked_by, is_before, is_served, joins_line, next_hold
 from tracking.errors import JobNotFound
 from tracking.models import JobRecord, Scope
 from tracking.reads import lists, reasons, waiting
@@ -172,10 +172,14 @@ BLOCKED = text(f"SELECT {blocked_by('jobs')} FROM jobs WHERE id = :id")
 # Those that something else stops step aside for others, but not for one that is stopped itself.
 BEFORE_IN_LINE = text(
     f"""
-    SELECT count(*) FROM jobs AS this JOIN jobs AS earlier USING (organization_id)
-    WHERE this.id = :id AND earlier.hold = 'organization_limit' AND {is_before("earlier", "this")}
-      AND {is_served("earlier")}
-      AND ({next_hold("earlier")} = 'organization_limit' OR {next_hold("this")} <> 'organization_limit')"""
+    WITH this AS MATERIALIZED (
+        SELECT *, {next_hold("jobs")} <> 'organization_limit' AS is_stopped,
+               {joins_line("jobs.organization_id")} AS joins
+        FROM jobs WHERE id = :id
+    )
+    SELECT count(*) FROM this JOIN jobs AS earlier USING (organization_id)
+    WHERE earlier.hold = 'organization_limit' AND {is_before("earlier", "this")} AND {is_served("earlier")}
+      AND (this.is_stopped OR {next_hold("earlier", joins="this.joins")} = 'organization_limit')"""
 )
 
 HOLDERS = text(f"SELECT id FROM jobs WHERE {SCOPE} AND {IN_FLIGHT} ORDER BY started_at, id LIMIT :most")
