@@ -32,7 +32,7 @@ def fill_tracked(queue: str, count: int) -> None:
         ]
         with platform.database.begin() as connection:
             records = [jobs.submit(connection, job, platform.limits).job for job in wanted]
-        publisher.dispatch(records)
+        publisher.publish(records)
     publisher.close()
 
 

@@ -46,7 +46,7 @@ __all__ = [
 _pools: WeakSet[Database] = WeakSet()
 
 HEAD_START = 0.5  # seconds: a server that is there ends a statement that is too slow before we take it for silent
-MIGRATION_LOCK = 0x63656C65  # "cele"; any constant will do, it only has to be ours
+MIGRATION_LOCK = 0x63656C65  # "cele", as for the leader's
 MIGRATION_PATIENCE = 3600.0  # seconds to wait for another process that migrates
 MIGRATION_POLL = 0.2  # seconds between two looks whether it is done
 

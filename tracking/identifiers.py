@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from uuid import UUID, uuid5
 
-NAMESPACE = UUID("6f0a7b1e-6a35-5d0c-9f57-0d7b1f3c2a48")  # any constant will do, it only has to be ours
+NAMESPACE = UUID("6f0a7b1e-6a35-5d0c-9f57-0d7b1f3c2a48")  # made at random, once
 
 
 def job_id_of(task_id: str) -> UUID:

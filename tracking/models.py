@@ -33,7 +33,6 @@ class Fence:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """As the statements want them."""
         return {"id": self.job_id, "dispatch": self.dispatch}
 
 
@@ -46,7 +45,6 @@ class Scope:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """As the statements want them."""
         return {"organization_id": self.organization_id, "user_id": self.user_id}
 
 
@@ -106,7 +104,12 @@ class Wishes(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """One row of `jobs`."""
+    """One row of `jobs`. A time that is None has not come; `progress` is 0-100.
+
+    `due_at`: when its hold of time ends. `sent_priority`: the priority of its message at the broker. `typed_result`:
+    the result in Celery's JSON, when that names types that JSON lacks. `stopping`: it was cancelled, and its body still
+    runs.
+    """
 
     id: UUID
     dispatch: int
@@ -226,7 +229,6 @@ class Attempt:
 
     @property
     def job_id(self) -> UUID:
-        """Of its job."""
         return self.fence.job_id
 
 
@@ -339,7 +341,6 @@ class Settled:
 
     @property
     def job_id(self) -> UUID:
-        """Of its job."""
         return self.fence.job_id
 
 

@@ -56,15 +56,15 @@ class Dispatcher:
 
     def follow(self, job_id: UUID, organization_id: str) -> None:
         """Send what may run now that something has happened to this job: a slot is free, a dependency has ended."""
-        self._put(lambda publisher: publisher.dispatch(self._followers(job_id, organization_id)))
+        self._put(lambda publisher: publisher.publish(self._followers(job_id, organization_id)))
 
     def refill(self, organization_id: str) -> None:
         """Send what may be sent now that a job of this organization has started."""
-        self._put(lambda publisher: publisher.dispatch(self._platform.admission.refilled(organization_id)))
+        self._put(lambda publisher: publisher.publish(self._platform.admission.refilled(organization_id)))
 
     def resume(self, *organizations: str) -> None:
         """Send what may run now that a pause is over, or that these organizations have another limit."""
-        self._put(lambda publisher: publisher.dispatch(self._platform.admission.resumed(organizations)))
+        self._put(lambda publisher: publisher.publish(self._platform.admission.resumed(organizations)))
 
     def interrupt(self, record: JobRecord) -> None:
         """Tell the worker of a cancelled job to interrupt its body: SIGUSR1 raises SoftTimeLimitExceeded in it."""
@@ -132,7 +132,7 @@ class Dispatcher:
         records = [item for item in batch if not callable(item)]
         try:
             if records:
-                self._publisher.dispatch(records)
+                self._publisher.publish(records)
             for command in batch:
                 if callable(command):
                     command(self._publisher)

@@ -41,7 +41,7 @@ class Publisher:
         self._suspects = Suspects()
         self._full = FullQueues()
 
-    def dispatch(self, records: Sequence[JobRecord]) -> None:
+    def publish(self, records: Sequence[JobRecord]) -> None:
         """Publish the messages of these jobs and mark those that the broker has confirmed as dispatched.
 
         A job whose message cannot be sent fails alone. Raises the broker's errors; what was not marked is found again

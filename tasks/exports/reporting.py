@@ -58,7 +58,7 @@ class Rows:
 
 
 @contextmanager
-def running(settings: Settings, report: Report, organization: str, filters: ReportFilters) -> Iterator[Rows]:
+def rows_of(settings: Settings, report: Report, organization: str, filters: ReportFilters) -> Iterator[Rows]:
     """Run a report for an organization; entered when the first rows are here, and they are read within the block.
 
     Raises ConnectionError when the database cannot serve it now, ReportFailed when trying again will not help.

@@ -16,7 +16,7 @@ from tasks.exports.files import ExportedFile, drafting
 from tasks.exports.formats import FORMATS, FileTooLarge, Format, FormatName, Writer
 from tasks.exports.offering import unavailable
 from tasks.exports.reportfile import ReportFilters
-from tasks.exports.reporting import Row, Rows, catalogue, running
+from tasks.exports.reporting import Row, Rows, catalogue, rows_of
 from tasks.exports.spool import Spool
 from tasks.handlers.identity import identity_of
 from tasks.money import PayloadWithoutMoney
@@ -115,7 +115,7 @@ def export_report(self: Job, payload: ExportReport) -> ExportResult:
     with drafting(settings.exports, who.job_id, who.attempt, payload.format) as draft, Spool(draft.directory) as spool:
         with ExitStack() as database:
             with self.step("Query", 2, of=6, percent=40):
-                rows = database.enter_context(running(settings, report, who.organization_id, payload.filters))
+                rows = database.enter_context(rows_of(settings, report, who.organization_id, payload.filters))
             with self.step("Process", 3, of=6, percent=60):
                 _process(self, rows, form, spool)
         with closing(form.writer(draft.file, rows.columns, draft.directory)) as writer:

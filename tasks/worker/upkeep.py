@@ -233,7 +233,7 @@ class Sending:
         with self._platform.database.autocommit() as connection:
             records = jobs.undispatched(connection, DISPATCH_GRACE, BATCH)
         try:
-            self._publisher.dispatch(records)
+            self._publisher.publish(records)
         except SQLAlchemyError:
             raise
         except Exception:

@@ -109,7 +109,7 @@ publisher = Publisher(app.platform)
 for _ in range(json.loads(stdin)):
     with app.platform.database.autocommit() as connection:
         records = jobs.undispatched(connection, timedelta(0), 500)
-    publisher.dispatch(records)
+    publisher.publish(records)
 print(len(records))
 """
 
@@ -206,7 +206,7 @@ from tracking import jobs
 publisher = Publisher(app.platform)
 def look():
     with app.platform.database.autocommit() as connection:
-        publisher.dispatch(jobs.undispatched(connection, timedelta(0), 500))
+        publisher.publish(jobs.undispatched(connection, timedelta(0), 500))
 with capture_logs() as lines:
     for _ in range(3):
         look()

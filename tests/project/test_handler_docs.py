@@ -15,7 +15,7 @@ import pytest
 from tasks import app
 from tasks.catalog import handler
 from tasks.exports.files import open_export
-from tasks.exports.reporting import catalogue, running
+from tasks.exports.reporting import catalogue, rows_of
 from tasks.handlers.export_report import ExportReport, export_report
 from tasks.money import MONETARY_WORDS
 from tests.handling import add_job, workplace
@@ -102,7 +102,7 @@ def test_the_page_lists_every_report_with_its_filters_and_columns(place: Path) -
         _, _, filters, columns, _ = row.split("|")
         report = catalogue()[name]
         assert re.findall(r"`(\w+)`", filters) == [field.alias for field in report.filters.model_fields.values()]
-        with running(app.platform.settings, report, "acme", report.filters()) as rows:
+        with rows_of(app.platform.settings, report, "acme", report.filters()) as rows:
             assert re.findall(r"`(\w+)`", columns) == rows.columns
 
 

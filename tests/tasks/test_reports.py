@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from tasks import Job, app
 from tasks.exports.reportfile import Report, ReportFilters, read_report
-from tasks.exports.reporting import ReportFailed, catalogue, running
+from tasks.exports.reporting import ReportFailed, catalogue, rows_of
 from tasks.handlers.export_report import ExportReport, export_report
 from tests.commands import run
 from tests.handling import add_job, workplace
@@ -47,14 +47,14 @@ def report(directory: Path, sql: str, *, name: str = "mine", header: str = HEADE
 
 def rows(wanted: Report, organization: str = "acme", **filters: Any) -> list[tuple[Any, ...]]:
     """All rows of a report."""
-    with running(app.platform.settings, wanted, organization, wanted.filters.model_validate(filters)) as found:
+    with rows_of(app.platform.settings, wanted, organization, wanted.filters.model_validate(filters)) as found:
         return [row for batch in found for row in batch]
 
 
 def columns_and_rows(name: str, organization: str, **filters: Any) -> list[dict[str, Any]]:
     """The rows of a shipped report, by column name."""
     wanted = catalogue()[name]
-    with running(app.platform.settings, wanted, organization, wanted.filters.model_validate(filters)) as found:
+    with rows_of(app.platform.settings, wanted, organization, wanted.filters.model_validate(filters)) as found:
         return [dict(zip(found.columns, row, strict=True)) for batch in found for row in batch]
 
 
@@ -346,7 +346,7 @@ def test_what_the_database_refuses_fails_with_its_reason(sql: str, reason: str, 
 def test_a_report_sees_one_moment(place: Path, database: Database) -> None:
     """A report reads one snapshot."""
     wanted = report(place, "SELECT (SELECT count(*) FROM jobs), n, :organization FROM generate_series(1, 1500) AS n")
-    with running(app.platform.settings, wanted, "acme", ReportFilters()) as found:
+    with rows_of(app.platform.settings, wanted, "acme", ReportFilters()) as found:
         batches = iter(found)
         first = next(batches)
         add_job(database, "acme")

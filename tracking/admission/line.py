@@ -1,6 +1,7 @@
 """The line of each organization: who gets its slots, and who goes back into it.
 
-Slots are given away one organization at a time, under a lock that ends with the transaction.
+Slots are given away one organization at a time, under a lock that ends with the transaction: a verb that takes it wants
+a transaction of its own.
 """
 
 from __future__ import annotations
@@ -45,8 +46,8 @@ def admit(
 ) -> list[JobRecord]:
     """Give the free slots of an organization to the first in its line; returns those jobs, ready to be dispatched.
 
-    Wants a transaction of its own. Looks at `batch` jobs at most, because others wait for the lock, and lets `most`
-    through at most. Without a free slot, a job that was sent and has not started gives way to a more urgent one.
+    Looks at `batch` jobs at most, because others wait for the lock, and lets `most` through at most. Without a free
+    slot, a job that was sent and has not started gives way to a more urgent one.
     """
     lock_line(connection, organization_id)
     admitted: list[JobRecord] = []
@@ -84,8 +85,7 @@ def take_back_unserved(connection: Connection, limits: Limits, batch: int) -> li
 def set_limit(connection: Connection, organization_id: str, concurrency: int, *, actor: str) -> list[JobRecord]:
     """Let this many jobs of an organization execute at once, 0 for any number.
 
-    Jobs that were sent but have not started go back into the line when they are too many; returns them. Wants a
-    transaction of its own.
+    Jobs that were sent but have not started go back into the line when they are too many; returns them.
     """
     parameters = {"organization_id": organization_id, "concurrency": concurrency, "actor": actor}
     lock_line(connection, organization_id)
@@ -106,10 +106,7 @@ def overbooked(connection: Connection, limits: Limits) -> list[str]:
 
 
 def take_back_excess(connection: Connection, organization_id: str, limits: Limits) -> list[JobRecord]:
-    """Put what was sent above an organization's limit and has not started back into its line.
-
-    Wants a transaction of its own.
-    """
+    """Put what was sent above an organization's limit and has not started back into its line."""
     lock_line(connection, organization_id)
     return _records(connection, BACK_IN_LINE, limits, organization_id=organization_id)
 

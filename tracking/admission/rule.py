@@ -52,7 +52,6 @@ class Limits:
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """As the statements want them."""
         return {"limit": self.concurrency, "lease_timeout": self.lease_timeout}
 
 
