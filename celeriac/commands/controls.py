@@ -18,7 +18,7 @@ TIMEOUT = 30  # seconds for each statement
 
 
 def show_limit(organization_id: str) -> None:
-    """Print how many jobs of an organization may execute at once, do, and wait."""
+    """Print an organization's limit, how many of its jobs execute, and how many wait in line."""
     with connected(TIMEOUT) as database, database.autocommit() as connection:
         found = organizations.get(connection, organization_id, Limits.configured(settings()))
         _note_unseen(connection, organization_id)
@@ -29,7 +29,7 @@ def show_limit(organization_id: str) -> None:
 
 
 def set_limit(organization_id: str, concurrency: int | None) -> None:
-    """Set it; 0 = any number, None = as by default."""
+    """Set the limit of an organization; 0 = any number, None = the platform's limit."""
     with connected(TIMEOUT) as database, database.begin() as connection:
         if concurrency is None:
             line.reset_limit(connection, organization_id, Limits.configured(settings()))
@@ -51,7 +51,7 @@ def pause_jobs(organization_id: str | None, job_type: str | None, reason: str | 
 
 
 def resume_jobs(organization_id: str | None, job_type: str | None) -> None:
-    """End that pause, and say whether there was one. Raises ConfigurationError like `pause_jobs`."""
+    """End the pause of these jobs, and say whether there was one. Raises ConfigurationError like `pause_jobs`."""
     with connected(TIMEOUT) as database, database.autocommit() as connection:
         _require_known(connection, job_type)
         was_paused = pauses.resume(connection, organization_id=organization_id, job_type=job_type)
@@ -69,7 +69,7 @@ def _require_known(connection: Connection, job_type: str | None) -> None:
 
 
 def _note_unseen(connection: Connection, organization_id: str | None) -> None:
-    """An organization need not have been heard of, and may be a slip all the same."""
+    """Print a note when no job of the organization is known: the name may be misspelt."""
     if organization_id is None or organization_id in (found := seen.organizations(connection)):
         return
     hint = registered.similar(organization_id, found)

@@ -38,7 +38,7 @@ def make_token(
 
 
 def _secret(configured: Settings) -> str:
-    """The secret of the API; one that nobody checks tokens with is never made."""
+    """The secret of the API. Raises ConfigurationError instead of making one that no API would know."""
     if configured.jwks_url.get_secret_value():
         raise ConfigurationError("CELERIAC_JWKS_URL is set: get a token from that issuer, the API takes no other")
     has_own = configured.jwt_secret.get_secret_value() or configured.database_url.get_secret_value()
