@@ -20,7 +20,7 @@ from sqlalchemy import text
 
 from tests.holding import Limited
 from tests.oracles import CROWD, FOR_ALL_OF_ONE, GATED, UNFOUNDED
-from tests.tracked import HOUR, LEASE_TIMEOUT, reap, wish
+from tests.tracked import HOUR, LEASE_TIMEOUT, accepted, reap, wish
 from tracking import jobs
 from tracking.admission import circuits
 from tracking.errors import IllegalMove
@@ -140,7 +140,7 @@ class Everybody(RuleBasedStateMachine):
         attempt = job.attempt - 1 if stale else job.attempt
         failure = Failure("Error", "wrong", blames_payload=blamed)
         ended = Outcome(job.fence, kind, "worker-1", attempt, failure=failure, delay=HOUR)
-        settled = jobs.settle(self.connection, [ended])
+        settled = accepted(self.connection, [ended])
         assert bool(settled) is not stale
         if settled:
             self._count(job, kind, blamed=blamed)

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from tasks import app
 from tasks.exports.reporting import catalogue
 from tasks.platform import Platform
+from tests.tracked import accepted
 from tracking import acting_as, jobs
 from tracking.admission.rule import UNLIMITED
 from tracking.db import Database
@@ -55,7 +56,7 @@ def add_job(
         if outcome is not None:
             jobs.claim(connection, [Claim(Fence(job.id, 1), uuid4(), "worker-1", None)])
             failure = Failure("ValueError", message or "wrong") if outcome == "failed" else None
-            ended = jobs.settle(connection, [Outcome(Fence(job.id, 1), outcome, "worker-1", failure=failure)])  # type: ignore[arg-type]
+            ended = accepted(connection, [Outcome(Fence(job.id, 1), outcome, "worker-1", failure=failure)])  # type: ignore[arg-type]
             assert len(ended) == 1
     return job.id
 

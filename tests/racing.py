@@ -13,7 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from tests.tracked import ACME, HOUR, LEASE_TIMEOUT, new_job, outcome, reap, wish
+from tests.tracked import ACME, HOUR, LEASE_TIMEOUT, accepted, new_job, outcome, reap, wish
 from tracking import jobs
 from tracking.admission.rule import UNLIMITED
 from tracking.db import Database
@@ -63,7 +63,7 @@ def claim(job: JobRecord) -> Action:
 def settle(job: JobRecord, kind: Any) -> Action:
     """Its body ends so."""
     ended = outcome(job, kind, delay=HOUR)
-    return lambda connection: jobs.settle(connection, [ended])
+    return lambda connection: accepted(connection, [ended])
 
 
 def cancel(job: JobRecord) -> Action:

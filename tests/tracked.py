@@ -86,7 +86,12 @@ def reap(connection: Connection, lease_timeout: timedelta, limit: int, **options
     for fence in stopping:
         jobs.stopped(connection, fence, actor="upkeep", how="worker lost")
     lost = [Outcome(fence, "lost", "upkeep") for fence in running]
-    return [settled for each in lost for settled in jobs.settle(connection, [each], **options)]
+    return accepted(connection, lost, **options)
+
+
+def accepted(connection: Connection, outcomes: Sequence[Outcome], **options: Any) -> list[Settled]:
+    """Settle attempts; those of the outcomes that were expected."""
+    return [settled for settled in jobs.settle(connection, outcomes, **options) if settled]
 
 
 def ids(found: Sequence[JobRecord]) -> list[UUID]:
@@ -112,8 +117,8 @@ class Tracked:
         return self.get(job.id)
 
     def settle(self, job: JobRecord, kind: OutcomeKind, **details: Any) -> list[Settled]:
-        """End the job's attempt, if it is still expected."""
-        return jobs.settle(self.connection, [outcome(job, kind, **details)])
+        """End the job's attempt; nothing comes back when it is not expected any more."""
+        return accepted(self.connection, [outcome(job, kind, **details)])
 
     def end(self, job: JobRecord, kind: OutcomeKind = "succeeded", **details: Any) -> JobRecord:
         """End the job's attempt, successfully."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 from weakref import WeakSet
 
 import psycopg
-from psycopg.pq import TransactionStatus
+from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import namedtuple_row
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -30,6 +30,7 @@ __all__ = [
     "Outage",
     "PoolTimeoutError",
     "SQLAlchemyError",
+    "Statement",
     "cause_of",
     "is_away",
     "is_locked",
@@ -44,6 +45,7 @@ __all__ = [
 ]
 
 _pools: WeakSet[Database] = WeakSet()
+Statement = tuple[str, Mapping[str, Any]]  # and its parameters
 
 HEAD_START = 0.5  # seconds: a server that is there ends a statement that is too slow before we take it for silent
 MIGRATION_LOCK = 0x63656C65  # "cele", as for the leader's
@@ -217,20 +219,27 @@ def _lock_migrations(connection: Connection) -> None:
     connection.commit()
 
 
-def run(connection: Connection, sql: str, parameters: dict[str, Any]) -> Any:
-    """The one row, as a named tuple, of a statement in the driver's own form; None without one.
+def run(connection: Connection, *statements: Statement) -> list[list[Any]]:
+    """The rows, as named tuples, of each of the statements, which are in the driver's own form.
 
-    For the two that every job runs: through SQLAlchemy an execution takes twice the time of the driver's. Raises
-    the DBAPIError of that kind, as `Connection.execute` does.
+    For those that every job runs: through SQLAlchemy an execution takes twice the time of the driver's. Several are
+    sent together, in one round trip, and are one transaction. Raises the DBAPIError of that kind, as
+    `Connection.execute` does.
     """
     driver: _PatientConnection = connection.connection.driver_connection  # type: ignore[assignment]
     try:
-        return driver.kept_cursor.execute(sql, parameters, prepare=True).fetchone()
+        with driver.pipeline() if len(statements) > 1 else nullcontext():
+            cursors = [
+                driver.kept_cursor(place).execute(sql, parameters, prepare=True)
+                for place, (sql, parameters) in enumerate(statements)
+            ]
+        return [cursor.fetchall() for cursor in cursors]
     except psycopg.Error as error:
         if driver.closed:
             connection.invalidate(error)
+        sent = ";".join(dict.fromkeys(sql for sql, _ in statements))
         raise DBAPIError.instance(
-            sql, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=driver.closed
+            sent, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=driver.closed
         ) from error
 
 
@@ -241,7 +250,7 @@ def _dropped_in_midst(connection: Connection) -> Iterator[None]:
         yield
     except BaseException:
         driver: Any = None if connection.invalidated else connection.connection.driver_connection
-        if driver is not None and driver.info.transaction_status == TransactionStatus.ACTIVE:
+        if driver is not None and (driver.info.transaction_status, driver.info.pipeline_status) not in _AT_REST:
             connection.invalidate()
         raise
 
@@ -256,9 +265,14 @@ class _PatientConnection(psycopg.Connection[Any]):
     patience = 4.0
 
     @cached_property
-    def kept_cursor(self) -> psycopg.Cursor[Any]:
-        """The cursor of `run`: a new one for every statement looks up its types again, which takes a third of it."""
-        return self.cursor(row_factory=namedtuple_row)
+    def _kept_cursors(self) -> list[psycopg.Cursor[Any]]:
+        return []
+
+    def kept_cursor(self, place: int) -> psycopg.Cursor[Any]:
+        """A cursor of `run`: a new one for every statement looks up its types again, which takes a third of it."""
+        while len(self._kept_cursors) <= place:
+            self._kept_cursors.append(self.cursor(row_factory=namedtuple_row))
+        return self._kept_cursors[place]
 
     def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
         """Psycopg's wait for any answer of the server, with a deadline of `patience` seconds."""
@@ -268,6 +282,8 @@ class _PatientConnection(psycopg.Connection[Any]):
             self.pgconn.finish()
             raise psycopg.OperationalError("the server does not answer") from None
 
+
+_AT_REST = tuple((status, PipelineStatus.OFF) for status in TransactionStatus if status != TransactionStatus.ACTIVE)
 
 _LINK_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError)
 

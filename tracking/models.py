@@ -233,7 +233,10 @@ class Attempt:
 
 
 class Refusal(StrEnum):
-    """Why a message was not run. `REPEATED`: its worker had it already."""
+    """Why a message was not run. `REPEATED`: its worker had it already.
+
+    `LOCKED`: somebody else is changing its job; to be asked again.
+    """
 
     UNKNOWN = "unknown"
     STALE = "stale"
@@ -243,6 +246,7 @@ class Refusal(StrEnum):
     HELD = "held"
     FINISHED = "finished"
     CANCELLED = "cancelled"
+    LOCKED = "locked"
 
 
 @dataclass(frozen=True, slots=True)

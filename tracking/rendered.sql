@@ -351,31 +351,6 @@ WITH locked AS (
 )
 SELECT * FROM moved;
 
--- admission/holds.py HOLD_BACK
-WITH locked AS (
-    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND dispatch = :'dispatch' AND hold IS NULL AND status IN ('queued', 'retrying') FOR UPDATE
-), moved AS (
-    UPDATE jobs
-    SET hold = CASE WHEN EXISTS (SELECT FROM pauses
-                   WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
-                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type) THEN 'paused' WHEN EXISTS (SELECT FROM circuits AS broken
-                   WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
-                     AND broken.organization_id IN (jobs.organization_id, '')
-                     AND broken.probe_id IS DISTINCT FROM jobs.id) THEN 'circuit' END,
-        dispatched_at = NULL, updated_at = clock_timestamp()
-    FROM locked
-    WHERE jobs.id = locked.id
-    RETURNING jobs.*, locked.from_status
-), logged AS (
-    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
-    SELECT id, organization_id, user_id, job_type, 'held',
-           from_status, status, attempt, dispatch, 'admission',
-           jsonb_strip_nulls(jsonb_build_object('hold', hold)) || '{}', NULL, clock_timestamp()
-    FROM moved WHERE hold IS NOT NULL
-)
-SELECT * FROM moved;
-
 -- admission/line.py LOCK
 SELECT pg_advisory_xact_lock(:'lines', hashtext(:'organization_id'));
 
@@ -752,6 +727,12 @@ END <> 'organization_limit' FROM jobs AS this WHERE this.id = :'id'))
                 LIMIT most) AS counted))), 0)
 FROM others;
 
+-- batches.py WAIT_FOR
+SELECT id FROM jobs WHERE id = ANY(CAST(:'id' AS uuid[])) ORDER BY id FOR UPDATE;
+
+-- batches.py EXISTING
+SELECT id FROM jobs WHERE id = ANY(CAST(:'id' AS uuid[]));
+
 -- jobs/cancel.py CANCEL
 WITH locked AS (
     SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') FOR UPDATE
@@ -856,21 +837,25 @@ SELECT id FROM moved;
 
 -- jobs/claim.py CLAIM
 WITH locked AS (
-    SELECT id, status AS from_status, hold AS held, dispatch AS from_dispatch FROM jobs WHERE id = :'id' FOR UPDATE
+    SELECT given.*, found.*
+    FROM (SELECT * FROM unnest(CAST(:'id' AS uuid[]), CAST(:'place' AS int[]), CAST(:'dispatch' AS int[]), CAST(:'claim_id' AS uuid[]), CAST(:'worker' AS text[]), CAST(:'lease' AS uuid[]), CAST(:'job_type' AS text[])) AS given (id, given_place, given_dispatch, given_claim_id, given_worker, given_lease, given_job_type)
+          ORDER BY id LIMIT cardinality(CAST(:'id' AS uuid[]))) AS given
+    CROSS JOIN LATERAL (SELECT status AS from_status, hold AS held, dispatch AS from_dispatch, claim_id AS had_claim, job_type AS of_type FROM jobs
+                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found
 ), moved AS (
     UPDATE jobs
-    SET status = 'running', attempt = attempt + 1, worker = :'worker', lease = :'lease', claim_id = :'claim_id', due_at = NULL,
+    SET status = 'running', attempt = attempt + 1, worker = given_worker, lease = given_lease, claim_id = given_claim_id, due_at = NULL,
         started_at = clock_timestamp(), progress = 0, progress_detail = NULL, current_step = 0,
         dispatched_at = coalesce(dispatched_at, clock_timestamp()), updated_at = clock_timestamp()
     FROM locked
-    WHERE jobs.id = locked.id AND from_status IN ('queued', 'retrying') AND from_dispatch = :'dispatch' AND job_type = coalesce(CAST(:'job_type' AS text), job_type)
+    WHERE jobs.id = locked.id AND from_status IN ('queued', 'retrying') AND from_dispatch = given_dispatch AND job_type = coalesce(given_job_type, job_type)
       AND held IS NULL AND NOT EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
                      AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type) AND NOT EXISTS (SELECT FROM circuits AS broken
                    WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
                      AND broken.organization_id IN (jobs.organization_id, '')
                      AND broken.probe_id IS DISTINCT FROM jobs.id)
-    RETURNING jobs.id, dispatch, attempt, organization_id, user_id, project_id, job_type, retry_count, max_retries, root_id,
+    RETURNING jobs.id, given_place, dispatch, attempt, organization_id, user_id, project_id, job_type, retry_count, max_retries, root_id,
        group_id, group_index, parent_id, payload, delivery, status, priority, worker, from_status, queue
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
@@ -880,24 +865,62 @@ WITH locked AS (
            jsonb_strip_nulls(jsonb_build_object('priority', priority, 'worker', worker)) || '{}', NULL, clock_timestamp()
     FROM moved
 )
-SELECT id, dispatch, attempt, organization_id, user_id, project_id, job_type, retry_count, max_retries, root_id,
+SELECT given_place AS place, locked.from_status, from_dispatch, held, had_claim, of_type,
+       attempt, organization_id, user_id, project_id, job_type, retry_count, max_retries, root_id,
        group_id, group_index, parent_id, payload, delivery, (EXISTS (SELECT FROM jobs AS waiting
                     WHERE waiting.organization_id = moved.organization_id AND waiting.hold = 'organization_limit'
                       AND waiting.queue = moved.queue)
-            AND is_contended(moved.organization_id)) AS leaves_place FROM moved;
+            AND is_contended(moved.organization_id)) AS leaves_place
+FROM locked FULL JOIN moved USING (given_place);
 
 -- jobs/claim.py KNOWN
-SELECT id, dispatch, attempt, organization_id, user_id, project_id, job_type, retry_count, max_retries, root_id,
-           group_id, group_index, parent_id, payload, delivery, status, hold, claim_id FROM jobs WHERE id = :'id';
+SELECT attempt, organization_id, user_id, project_id, job_type, retry_count, max_retries, root_id,
+           group_id, group_index, parent_id, payload, delivery FROM jobs WHERE id = :'id' AND claim_id = :'claim_id' AND status = 'running';
+
+-- jobs/claim.py HOLD_BACK
+WITH locked AS (
+    SELECT given.*, found.*
+    FROM (SELECT * FROM unnest(CAST(:'id' AS uuid[]), CAST(:'place' AS int[]), CAST(:'dispatch' AS int[])) AS given (id, given_place, given_dispatch)
+          ORDER BY id LIMIT cardinality(CAST(:'id' AS uuid[]))) AS given
+    CROSS JOIN LATERAL (SELECT status AS from_status, dispatch AS from_dispatch, hold AS held FROM jobs
+                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found
+), moved AS (
+    UPDATE jobs
+    SET hold = CASE WHEN EXISTS (SELECT FROM pauses
+                   WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
+                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type) THEN 'paused' WHEN EXISTS (SELECT FROM circuits AS broken
+                   WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
+                     AND broken.organization_id IN (jobs.organization_id, '')
+                     AND broken.probe_id IS DISTINCT FROM jobs.id) THEN 'circuit' END,
+        dispatched_at = NULL, updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id AND from_dispatch = given_dispatch AND held IS NULL AND from_status IN ('queued', 'retrying')
+    RETURNING jobs.*, locked.from_status
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, 'held',
+           from_status, status, attempt, dispatch, 'admission',
+           jsonb_strip_nulls(jsonb_build_object('hold', hold)) || '{}', NULL, clock_timestamp()
+    FROM moved WHERE hold IS NOT NULL
+)
+SELECT given_place AS place FROM locked;
 
 -- jobs/claim.py LOG_REFUSAL
-WITH refused AS (SELECT *, status AS from_status FROM jobs WHERE id = :'id' FOR NO KEY UPDATE)
+WITH refused AS (
+    SELECT given.*, found.*
+    FROM (SELECT * FROM unnest(CAST(:'id' AS uuid[]), CAST(:'place' AS int[]), CAST(:'dispatch' AS int[]), CAST(:'actor' AS text[]), CAST(:'reason' AS text[])) AS given (id, given_place, given_dispatch, given_actor, given_reason)
+          ORDER BY id LIMIT cardinality(CAST(:'id' AS uuid[]))) AS given
+    CROSS JOIN LATERAL (SELECT status AS from_status, status, organization_id, user_id, job_type, attempt, dispatch FROM jobs
+                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found
+), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, at)
     SELECT id, organization_id, user_id, job_type, 'duplicate_refused',
-           from_status, status, attempt, dispatch, CAST(:'actor' AS text),
-           jsonb_strip_nulls(CAST(:'detail' AS jsonb)) || '{}', NULL, clock_timestamp()
-    FROM refused;
+           from_status, status, attempt, dispatch, given_actor,
+           jsonb_strip_nulls(jsonb_build_object('reason', given_reason, 'dispatch', given_dispatch)) || '{}', NULL, clock_timestamp()
+    FROM refused)
+SELECT given_place AS place FROM refused;
 
 -- jobs/dispatch.py UNDISPATCHED
 SELECT * FROM jobs
@@ -1052,7 +1075,7 @@ WITH locked AS (
            CASE WHEN :'counts' AND :'kind' IN ('succeeded', 'failed', 'retry') THEN circuit_key END AS counts_in,
            CASE WHEN :'kind' IN ('lost', 'returned') AND losses + 1 >= :'max_losses' THEN 'failed'
                 ELSE CASE :'kind' WHEN 'succeeded' THEN 'succeeded' WHEN 'failed' THEN 'failed' WHEN 'retry' THEN 'retrying' WHEN 'cancelled' THEN 'cancelled' WHEN 'released' THEN 'queued' WHEN 'replaced' THEN 'queued' WHEN 'lost' THEN 'queued' WHEN 'returned' THEN 'queued' END END AS target,
-           :'kind' = 'lost' AND losses + 1 >= :'max_losses' AS is_poison, progress AS reached FROM jobs WHERE id = :'id' FOR UPDATE
+           :'kind' = 'lost' AND losses + 1 >= :'max_losses' AS is_poison, progress AS reached FROM jobs WHERE id = :'id' FOR UPDATE SKIP LOCKED
 ), moved AS (
     UPDATE jobs
     SET status = target, dispatch = dispatch + CASE target WHEN 'queued' THEN 1 ELSE 0 END,
@@ -1102,7 +1125,7 @@ WITH locked AS (
                'percentage', CASE WHEN status = 'succeeded' AND reached > 0 THEN 100 END)) || coalesce(CAST(:'kept' AS jsonb), '{}'), counts_in, clock_timestamp()
     FROM moved
 )
-SELECT organization_id, status,
+SELECT CAST(:'place' AS int) AS place, organization_id, status,
        (EXISTS (SELECT FROM jobs AS waiting
                     WHERE waiting.organization_id = moved.organization_id AND waiting.hold = 'organization_limit')
             OR EXISTS (SELECT FROM jobs AS dependent
@@ -1110,32 +1133,38 @@ SELECT organization_id, status,
             OR EXISTS (SELECT FROM circuits WHERE circuits.probe_id = moved.id)) AS is_awaited, (EXISTS (SELECT FROM jobs AS waiting WHERE waiting.follows = moved.id AND waiting.hold = 'dependency')
             OR EXISTS (SELECT FROM jobs AS waiting
                        WHERE waiting.follows_group = moved.group_id AND waiting.hold = 'dependency')) AS is_followed
-FROM moved;
+FROM locked LEFT JOIN moved USING (id);
 
 -- jobs/settle.py SUCCEED
 WITH locked AS (
-    SELECT id, status AS from_status, dispatch AS from_dispatch, attempt AS from_attempt, progress AS reached FROM jobs WHERE id = :'id' FOR UPDATE
+    SELECT given.*, found.*
+    FROM (SELECT * FROM unnest(CAST(:'id' AS uuid[]), CAST(:'place' AS int[]), CAST(:'dispatch' AS int[]), CAST(:'attempt' AS int[]), CAST(:'actor' AS text[]), CAST(:'result' AS text[])) AS given (id, given_place, given_dispatch, given_attempt, given_actor, given_result)
+          ORDER BY id LIMIT cardinality(CAST(:'id' AS uuid[]))) AS given
+    CROSS JOIN LATERAL (SELECT status AS from_status, dispatch AS from_dispatch, attempt AS from_attempt, progress AS reached FROM jobs
+                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found
 ), moved AS (
     UPDATE jobs
-    SET status = 'succeeded', result = :'result', progress = 100, error_type = NULL, error_message = NULL,
+    SET status = 'succeeded', result = CAST(given_result AS jsonb), progress = 100, error_type = NULL, error_message = NULL,
         completed_at = clock_timestamp(), updated_at = clock_timestamp()
     FROM locked
-    WHERE jobs.id = locked.id AND from_status IN ('running') AND from_dispatch = :'dispatch' AND from_attempt = :'attempt'
-    RETURNING jobs.id, dispatch, organization_id, user_id, job_type, status, attempt, started_at, completed_at,
-              from_status, circuit_key, reached
+    WHERE jobs.id = locked.id AND from_status IN ('running') AND from_dispatch = given_dispatch AND from_attempt = given_attempt
+    RETURNING jobs.id, given_place, given_actor, dispatch, organization_id, user_id, job_type, status, attempt,
+              started_at, completed_at, from_status, circuit_key, reached
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, at)
     SELECT id, organization_id, user_id, job_type, 'completed',
-           from_status, status, attempt, dispatch, CAST(:'actor' AS text),
+           from_status, status, attempt, dispatch, given_actor,
            jsonb_strip_nulls(jsonb_build_object('duration', round(1000 * extract(EPOCH FROM completed_at - started_at)), 'percentage', CASE WHEN status = 'succeeded' AND reached > 0 THEN 100 END)) || '{}', circuit_key, clock_timestamp()
     FROM moved
 )
-SELECT organization_id, status, (EXISTS (SELECT FROM jobs AS waiting
+SELECT given_place AS place, organization_id, status,
+       (EXISTS (SELECT FROM jobs AS waiting
                     WHERE waiting.organization_id = moved.organization_id AND waiting.hold = 'organization_limit')
             OR EXISTS (SELECT FROM jobs AS dependent
                        WHERE dependent.depends_on @> ARRAY[moved.id] AND dependent.hold = 'dependency')
-            OR EXISTS (SELECT FROM circuits WHERE circuits.probe_id = moved.id)) AS is_awaited, false AS is_followed FROM moved;
+            OR EXISTS (SELECT FROM circuits WHERE circuits.probe_id = moved.id)) AS is_awaited, false AS is_followed
+FROM locked FULL JOIN moved USING (given_place);
 
 -- jobs/settle.py RUNNING
 SELECT id, dispatch FROM jobs WHERE lease = :'lease' AND status = 'running';

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -49,7 +49,7 @@ def accept(platform: Platform, now: Running, end: End) -> None:
     log.info("job.ended", status=str(settled.status))
     for successor in successors:
         submission.dispatch(platform, successor)
-    follow(platform, [settled])
+    follow(platform, settled)
     if outcome.kind in ("failed", "retry"):
         handler = platform.app.tasks[now.attempt.job_type]
         persist(lambda: trip(platform, handler, settled.job_id), job_id=job_id)
@@ -71,8 +71,8 @@ def written(platform: Platform, outcome: Outcome, write: Callable[[], Accepted |
 def accept_alone(platform: Platform, outcome: Outcome) -> Accepted | None:
     """Write an outcome without what would follow from it; None when nobody expects it any more."""
     with platform.database.autocommit() as connection:
-        settled = jobs.settle(connection, [outcome], max_losses=platform.settings.max_losses)
-    return (settled[0], []) if settled else None
+        [settled] = jobs.settle(connection, [outcome], max_losses=platform.settings.max_losses)
+    return (settled, []) if settled else None
 
 
 def stopped(platform: Platform, fence: Fence, actor: str, how: str) -> bool:
@@ -81,11 +81,10 @@ def stopped(platform: Platform, fence: Fence, actor: str, how: str) -> bool:
         return jobs.stopped(connection, fence, actor=actor, how=how)
 
 
-def follow(platform: Platform, settled: Iterable[Settled]) -> None:
-    """Have sent what waited for these ends."""
-    for each in settled:
-        if each.is_awaited or each.is_followed:
-            platform.dispatcher.follow(each.job_id, each.organization_id)
+def follow(platform: Platform, settled: Settled) -> None:
+    """Have sent what waited for this end."""
+    if settled.is_awaited or settled.is_followed:
+        platform.dispatcher.follow(settled.job_id, settled.organization_id)
 
 
 def trip(platform: Platform, handler: Any, job_id: UUID) -> None:
@@ -106,9 +105,9 @@ def _accepted(platform: Platform, end: End) -> Accepted | None:
     with platform.database.begin() as connection:
         if end.request.chord and end.group_id:
             groups.lock(connection, end.group_id)
-        settled = jobs.settle(connection, [end.outcome], max_losses=platform.settings.max_losses)
-        if not settled:
+        [settled] = jobs.settle(connection, [end.outcome], max_losses=platform.settings.max_losses)
+        if settled is None:
             return None
-        followers = Succession(platform, connection).follow(end, settled[0])
-    is_left = settled[0].is_followed and not (end.request.chain or end.request.chord)
-    return replace(settled[0], is_followed=is_left), followers
+        followers = Succession(platform, connection).follow(end, settled)
+    is_left = settled.is_followed and not (end.request.chain or end.request.chord)
+    return replace(settled, is_followed=is_left), followers

@@ -47,15 +47,15 @@ def settle(handler: Any, request: Any, exception: BaseException, einfo: Any = No
         _record(platform, failed, lambda: _fail_unknown(platform, failed))
 
 
-def settle_elsewhere(platform: Platform, outcome: Outcome) -> list[Settled]:
+def settle_elsewhere(platform: Platform, outcome: Outcome) -> Settled | None:
     """Write an outcome that its own process could not write, and what follows from it, in one transaction."""
     with platform.database.begin() as connection:
-        settled = jobs.settle(connection, [outcome], max_losses=platform.settings.max_losses)
-        following = Succession(platform, connection)
-        followers = [job for each in settled for job in following.end_elsewhere(each)]
+        [settled] = jobs.settle(connection, [outcome], max_losses=platform.settings.max_losses)
+        followers = Succession(platform, connection).end_elsewhere(settled) if settled else []
     for follower in followers:
         submission.dispatch(platform, follower)
-    follow(platform, settled)
+    if settled is not None:
+        follow(platform, settled)
     return settled
 
 
@@ -65,7 +65,7 @@ def lose(platform: Platform, outcome: Outcome) -> None:
     with platform.database.autocommit() as connection:
         if not settled and not jobs.stopped(connection, outcome.fence, actor=ACTOR, how="killed"):
             jobs.redispatch(connection, outcome.fence)  # the child died before it could claim
-    log.error("worker.child_lost", job_id=str(outcome.fence.job_id), status=str(settled[0].status) if settled else None)
+    log.error("worker.child_lost", job_id=str(outcome.fence.job_id), status=str(settled.status) if settled else None)
 
 
 def expire(platform: Platform, fence: Fence, actor: str) -> None:
@@ -105,7 +105,7 @@ def _record(platform: Platform, outcome: Outcome, write: Callable[[], Accepted |
 def _fail(platform: Platform, outcome: Outcome, handler: Any) -> None:
     settled = settle_elsewhere(platform, outcome)
     if settled:
-        trip(platform, handler, settled[0].job_id)
+        trip(platform, handler, settled.job_id)
     else:
         stopped(platform, outcome.fence, ACTOR, "killed")
 

@@ -252,7 +252,8 @@ def _reap(platform: Platform) -> None:
         running, stopping = jobs.orphans(connection, timeout, BATCH)
     for fence in running:
         with alone("worker.lost_refused", job_id=str(fence.job_id)):
-            for lost in settle_elsewhere(platform, Outcome(fence, "lost", ACTOR)):
+            lost = settle_elsewhere(platform, Outcome(fence, "lost", ACTOR))
+            if lost is not None:
                 log.error("worker.lost", job_id=str(lost.job_id), status=str(lost.status))
     for fence in stopping:
         with alone("worker.lost_refused", job_id=str(fence.job_id)), platform.database.autocommit() as connection:

@@ -20,7 +20,7 @@ from api.schemas import explanation, job_types, organization
 from celeriac.client import ApiError, Client, answers
 from tests.api.calling import Api, Caller
 from tests.api.conftest import Servers, serving
-from tracking import jobs
+from tests.tracked import accepted
 from tracking.models import Fence, Outcome
 from tracking.states import Status
 
@@ -55,7 +55,7 @@ def client_of(caller: Caller, **options: Any) -> Client:
 def settle(caller: Caller, job_id: UUID) -> None:
     """Let a running job succeed."""
     with caller.api.database.autocommit() as connection:
-        assert jobs.settle(connection, [Outcome(Fence(job_id, 1), "succeeded", "worker-1", result=1)])
+        assert accepted(connection, [Outcome(Fence(job_id, 1), "succeeded", "worker-1", result=1)])
 
 
 @contextmanager

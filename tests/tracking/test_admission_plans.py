@@ -16,11 +16,12 @@ from tests.api.test_plans import FILL_HISTORY, _plans, _scanning
 from tracking.admission import circuits, holds, line, organizations
 from tracking.admission.rule import Limits
 from tracking.db import Database
-from tracking.jobs.claim import CLAIM
+from tracking.jobs.claim import CLAIM, HOLD_BACK
 from tracking.jobs.settle import SUCCEED
 from tracking.jobs.submit import SUBMIT, submission
-from tracking.models import Fence, NewJob, Owner
+from tracking.models import NewJob, Owner
 from tracking.settings import settings
+from tracking.sql import array
 
 # 100,000 finished jobs of 50 organizations; 10,000 in line in 10 of them, and 1,000 behind each other gate.
 FILL = """
@@ -49,6 +50,20 @@ ANALYZE = ("VACUUM ANALYZE jobs", "VACUUM ANALYZE history", "ANALYZE pauses", "A
 
 FIVE = Limits(5)
 SOME = UUID(int=1)
+# The arrays of the verbs that change many jobs at once: of one.
+ONE: dict[str, str | int | UUID | None] = {
+    "id": SOME,
+    "dispatch": 1,
+    "place": 0,
+    "worker": "w",
+    "lease": None,
+    "claim_id": SOME,
+    "job_type": None,
+    "attempt": 1,
+    "result": None,
+    "actor": "w",
+}
+OF_ONE = {name: array([value]) for name, value in ONE.items()}
 
 
 def looks() -> Iterator[tuple[str, Callable[[Connection], Any]]]:
@@ -67,7 +82,6 @@ def looks() -> Iterator[tuple[str, Callable[[Connection], Any]]]:
     yield "take back excess", partial(line.take_back_excess, organization_id="org-1", limits=FIVE)
     yield "take back unserved", partial(line.take_back_unserved, **batch)
     yield "set limit", partial(line.set_limit, organization_id="org-2", concurrency=3, actor="admin")
-    yield "hold back", partial(holds.hold_back, fence=Fence(SOME, 1))
     yield "judge", circuits.judge
     yield "probe", partial(circuits.probe, limits=FIVE)
     yield "trip", partial(circuits.trip, job_id=SOME, failures=5, pause=timedelta(minutes=1))
@@ -90,8 +104,10 @@ def test_no_look_of_admission_scans_the_tables(filled: Database) -> None:
     plans: dict[str, list[str]] = {}
     times: dict[str, float] = {}
     with filled.begin() as connection:
-        for name, sql in (("claim", CLAIM), ("succeed", SUCCEED), ("submit", SUBMIT)):
-            plans[name] = [_plan(connection, sql)]
+        for name, sql in (("claim", CLAIM), ("hold back", HOLD_BACK), ("succeed", SUCCEED)):
+            plans[name] = [_plan(connection, sql, OF_ONE)]
+        new = NewJob(uuid4(), Owner("org-1", "user"), "another", "default", depends_on=[SOME])
+        plans["submit"] = [_plan(connection, SUBMIT, {**submission(new), **FIVE.parameters})]
         for name, look in looks():
             began = time.monotonic()
             plans[name] = _plans(connection, look)
@@ -102,19 +118,6 @@ def test_no_look_of_admission_scans_the_tables(filled: Database) -> None:
     assert max(times.values()) < 2000, figures
 
 
-def _plan(connection: Connection, sql: str) -> str:
-    new = NewJob(uuid4(), Owner("org-1", "user"), "another", "default", depends_on=[SOME])
-    values = {
-        **submission(new),
-        **FIVE.parameters,
-        "id": SOME,
-        "dispatch": 1,
-        "worker": "w",
-        "lease": None,
-        "claim_id": SOME,
-        "attempt": 1,
-        "result": None,
-        "actor": "w",
-    }
+def _plan(connection: Connection, sql: str, values: dict[str, Any]) -> str:
     driver: Any = connection.connection.driver_connection
     return "\n".join(line for (line,) in driver.execute(f"EXPLAIN {sql}", values).fetchall())

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import IntegrityError
 
 from tests.properties import UNHURRIED
-from tests.tracked import ACME, HOUR, KINDS, LEASE_TIMEOUT, SITUATIONS, Tracked, check_job, reap, wish
+from tests.tracked import ACME, HOUR, KINDS, LEASE_TIMEOUT, SITUATIONS, Tracked, accepted, check_job, reap, wish
 from tracking import diagram, jobs, revocations, states
 from tracking.admission import holds
 from tracking.admission.rule import UNLIMITED
@@ -288,7 +288,7 @@ def test_an_outcome_of_an_older_attempt_changes_nothing(tracked: Tracked, kind: 
     running = tracked.put_into("running")
     for attempt in (running.attempt - 1, running.attempt + 1):
         stale = Outcome(running.fence, kind, "worker-1", attempt)
-        assert jobs.settle(tracked.connection, [stale]) == []
+        assert accepted(tracked.connection, [stale]) == []
     assert tracked.get(running.id) == running
     assert tracked.events(running) == ["created", "started"]
 
@@ -304,7 +304,7 @@ def test_a_report_of_an_older_attempt_changes_nothing(tracked: Tracked) -> None:
 def test_an_outcome_without_an_attempt_is_of_the_current_one(tracked: Tracked, kind: OutcomeKind) -> None:
     """An outcome without an attempt's number counts for the current attempt."""
     running = tracked.put_into("running")
-    ended = jobs.settle(tracked.connection, [Outcome(running.fence, kind, "worker-1")])
+    ended = accepted(tracked.connection, [Outcome(running.fence, kind, "worker-1")])
     assert [settled.job_id for settled in ended] == [running.id]
 
 

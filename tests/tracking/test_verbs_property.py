@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 )
 
 from tests.properties import ON_ONE_DATABASE
-from tests.tracked import ACME, HOUR, KINDS, LEASE_TIMEOUT, Tracked, check_job, empty, new_job, reap, wish
+from tests.tracked import ACME, HOUR, KINDS, LEASE_TIMEOUT, Tracked, accepted, check_job, empty, new_job, reap, wish
 from tracking import jobs, successors
 from tracking.admission import holds
 from tracking.admission.rule import UNLIMITED
@@ -162,7 +162,7 @@ class Jobs(RuleBasedStateMachine):
         fence = job.older if by == "old dispatch" else job.fence
         attempt = {"dispatch": None, "old attempt": job.attempt - 1}.get(by, job.attempt)
         ended = Outcome(fence, kind, "worker-1", attempt, delay=HOUR)
-        settled = jobs.settle(self.tracked.connection, [ended], max_losses=MAX_LOSSES)
+        settled = accepted(self.tracked.connection, [ended], max_losses=MAX_LOSSES)
         if job.status is not Status.RUNNING or by.startswith("old"):
             assert settled == []
             return

@@ -19,7 +19,7 @@ from tracking.admission.rule import (
     joins_line,
     next_hold,
 )
-from tracking.models import UNCALLED, Fence, JobRecord
+from tracking.models import UNCALLED, JobRecord
 from tracking.sql import listed, move, record
 from tracking.states import WAITING, Event, Status
 
@@ -49,15 +49,6 @@ def cancel_dependents(connection: Connection, batch: int, job_id: UUID | None = 
         cancelled += found
         roots += [job.id for job in found]
     return cancelled
-
-
-def hold_back(connection: Connection, fence: Fence) -> JobRecord | None:
-    """Hold a job that was already sent when its type or organization was paused or its circuit opened.
-
-    If that is over by now, the job is to be sent again. None when this dispatch of it does not wait.
-    """
-    row = connection.execute(HOLD_BACK, fence.parameters).first()
-    return record(row) if row is not None else None
 
 
 def _records(connection: Connection, sql: Any, limits: Limits, **parameters: Any) -> list[JobRecord]:
@@ -122,17 +113,5 @@ CANCEL_DEPENDENTS = text(
         out_of=WAITING,
         returning="jobs.*, locked.from_status, locked.broken",
         by=BY_ADMISSION,
-    )
-)
-
-HOLD_BACK = text(
-    move(
-        Event.HELD,
-        f"""hold = CASE WHEN {is_paused("jobs")} THEN 'paused' WHEN {is_broken("jobs")} THEN 'circuit' END,
-            dispatched_at = NULL""",
-        "jsonb_build_object('hold', hold)",
-        find=f"id = :id AND dispatch = :dispatch AND hold IS NULL AND status IN ({listed(WAITING)})",
-        by=BY_ADMISSION,
-        logs="moved WHERE hold IS NOT NULL",
     )
 )

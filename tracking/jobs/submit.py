@@ -28,8 +28,8 @@ def submit(connection: Connection, job: NewJob, limits: Limits, *, scope: Scope 
     """
     unknown = unknown_dependencies(connection, job, scope or Scope(job.owner.organization_id, job.owner.user_id))
     if not unknown:
-        row = run(connection, SUBMIT, {**submission(job), **limits.parameters})
-        if row is not None:
+        [created] = run(connection, (SUBMIT, {**submission(job), **limits.parameters}))
+        for row in created:
             return Submitted(unless_revoked(connection, record(row), row.revoked_by), created=True)
     existing = connection.execute(EXISTING, _identity(job)).first()
     if existing is None and unknown:

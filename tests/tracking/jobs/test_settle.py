@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 
 from tests.properties import JSON, ON_ONE_DATABASE
-from tests.tracked import HOUR, KINDS, Tracked, new_job, outcome
+from tests.tracked import HOUR, KINDS, Tracked, accepted, new_job, outcome
 from tracking import jobs
 from tracking.admission.rule import UNLIMITED
 from tracking.db import Database
@@ -139,7 +139,7 @@ def test_a_job_that_its_handler_returns_each_time_fails_with_that_reason(tracked
 def test_the_limit_of_losses_can_be_set(tracked: Tracked) -> None:
     """The limit of losses can be set to one."""
     running = tracked.start(tracked.submit())
-    [settled] = jobs.settle(tracked.connection, [outcome(running, "lost")], max_losses=1)
+    [settled] = accepted(tracked.connection, [outcome(running, "lost")], max_losses=1)
     assert settled.status is Status.FAILED
 
 
@@ -166,23 +166,24 @@ def test_of_two_outcomes_of_one_attempt_the_first_counts(
     assert tracked.events(running) == events
 
 
-def test_a_batch_of_outcomes_returns_those_that_were_accepted(tracked: Tracked) -> None:
-    """A batch of outcomes returns the accepted ones."""
+def test_a_batch_of_outcomes_is_answered_in_its_order(tracked: Tracked) -> None:
+    """Outcomes of a batch are answered in its order, None for one that its job does not expect any more."""
     first, second, cancelled = (tracked.start(tracked.submit()) for _ in range(3))
     tracked.cancel(cancelled)
     outcomes = [outcome(first, "succeeded", result=1), outcome(cancelled, "succeeded"), outcome(second, "failed")]
-    accepted = jobs.settle(tracked.connection, outcomes)
-    assert {settled.job_id: settled.status for settled in accepted} == {
-        first.id: Status.SUCCEEDED,
-        second.id: Status.FAILED,
-    }
+    answers = jobs.settle(tracked.connection, outcomes)
+    assert [settled and (settled.job_id, settled.status) for settled in answers] == [
+        (first.id, Status.SUCCEEDED),
+        None,
+        (second.id, Status.FAILED),
+    ]
 
 
 def test_two_outcomes_of_one_attempt_in_one_batch_end_it_once(tracked: Tracked) -> None:
     """Two outcomes of one attempt in a batch end it once."""
     running = tracked.start(tracked.submit())
     outcomes = [outcome(running, "failed"), outcome(running, "failed")]
-    assert len(jobs.settle(tracked.connection, outcomes)) == 1
+    assert len(accepted(tracked.connection, outcomes)) == 1
     assert tracked.events(running) == ["created", "started", "failed"]
 
 
@@ -190,7 +191,7 @@ def test_a_settle_and_what_follows_are_one_transaction(pool: Database, tracked: 
     """When the submit of a successor is rolled back, so is the outcome."""
     running = tracked.start(tracked.submit())
     with suppress(KeyError), pool.begin() as connection:
-        assert jobs.settle(connection, [outcome(running, "succeeded")])
+        assert accepted(connection, [outcome(running, "succeeded")])
         jobs.submit(connection, new_job(), UNLIMITED)
         raise KeyError
     assert tracked.all() == [running]

@@ -16,7 +16,7 @@ from sqlalchemy import Connection
 
 from tests.holding import Limited, fill, limited
 from tests.racing import PATIENCE, ROUNDS, THREADS, ActionOnJob, Racers, cancel, claim, reaping, retry, settle
-from tests.tracked import ACME, HOUR, Tracked, wish
+from tests.tracked import ACME, HOUR, Tracked, accepted, wish
 from tracking import jobs
 from tracking.admission import holds
 from tracking.admission.rule import UNLIMITED
@@ -82,7 +82,7 @@ def test_two_thousand_cancels_against_ends(pool: Database, tracked: Tracked) -> 
         pool,
         rows,
         lambda connection, row: jobs.cancel(connection, row, ACME, actor="u1"),
-        lambda connection, row: jobs.settle(connection, [Outcome(Fence(row, 1), "succeeded", "worker-1", 1)]),
+        lambda connection, row: accepted(connection, [Outcome(Fence(row, 1), "succeeded", "worker-1", 1)]),
     )
     assert all(isinstance(cancelled, IllegalMove) is bool(settled) for cancelled, settled in pairs)
     won = Counter(bool(settled) for _, settled in pairs)
@@ -148,7 +148,7 @@ def test_a_hundred_jobs_of_one_limit_with_everything_at_once(pool: Database, tra
                 [answer] = jobs.claim(connection, [wish(fence)])
                 if isinstance(answer, Attempt):
                     seen.append(len(own.in_flight()))
-                    jobs.settle(connection, [Outcome(fence, random.choice(ENDS), "worker-1", answer.attempt)])
+                    accepted(connection, [Outcome(fence, random.choice(ENDS), "worker-1", answer.attempt)])
                     jobs.stopped(connection, fence, actor="worker-1", how="at a step")
                     own.after(own.tracked.get(row))
 

@@ -26,7 +26,7 @@ from tests.racing import (
     stopped,
     submit,
 )
-from tests.tracked import HOUR, Tracked, outcome, wish
+from tests.tracked import HOUR, Tracked, accepted, outcome, wish
 from tracking import groups, jobs
 from tracking.admission import holds
 from tracking.admission.rule import UNLIMITED
@@ -180,7 +180,7 @@ def test_batches_in_different_orders_do_not_block_each_other(racers: Racers, tra
 
         def settle_all(connection: Connection, running: list[JobRecord] = running) -> Any:
             shuffled = [outcome(job, "succeeded") for job in random.sample(running, len(running))]
-            return jobs.settle(connection, shuffled)
+            return accepted(connection, shuffled)
 
         answers = racers.race(*[settle_all] * 4)
         assert Counter(settled.job_id for answer in answers for settled in answer) == {job.id: 1 for job in running}
@@ -224,7 +224,7 @@ def test_one_member_of_a_group_is_the_last(pool: Database, tracked: Tracked) -> 
             line.wait()
             with pool.begin() as connection:
                 groups.lock(connection, group)
-                assert jobs.settle(connection, [outcome(member, "succeeded")])
+                assert accepted(connection, [outcome(member, "succeeded")])
                 done = [job for job in Tracked(connection).all() if job.group_id == group]
                 return all(job.status in FINISHED for job in done)
 

@@ -1,0 +1,58 @@
+"""The plans of the verbs that change many jobs at once: made while the tables were empty, they must do later."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from sqlalchemy import Connection, text
+
+from tests.tracked import Tracked, wish
+from tests.tracking.test_admission_plans import FILL
+from tracking import jobs
+from tracking.db import Database
+from tracking.models import Attempt, Outcome
+from tracking.settings import settings
+
+TIMES = 8  # a statement has its last plan from the sixth time on
+SIZES = (1, 64)
+
+
+@pytest.fixture
+def young(database_url: str) -> Iterator[Database]:
+    """A database that nothing has looked at: its tables have no statistics, and get none."""
+    database = Database(database_url, settings().model_copy(update={"statement_timeout": 240}))
+    with database.autocommit() as connection:
+        connection.execute(text("ALTER TABLE jobs SET (autovacuum_enabled = false)"))
+    yield database
+    database.close()
+
+
+def run_some(connection: Connection, size: int) -> None:
+    """Claim as many jobs at once, end them, one with a failure, and claim them again in vain."""
+    tracked = Tracked(connection)
+    answers = jobs.claim(connection, [wish(tracked.submit().fence) for _ in range(size)])
+    attempts = [answer for answer in answers if isinstance(answer, Attempt)]
+    assert len(attempts) == size
+    ended = [Outcome(each.fence, "succeeded", "worker-1", each.attempt, result=[1]) for each in attempts]
+    assert all(jobs.settle(connection, [*ended[1:], Outcome(attempts[0].fence, "failed", "worker-1")]))
+    refused = jobs.claim(connection, [wish(each.fence) for each in attempts])
+    assert not any(isinstance(answer, Attempt) for answer in refused)
+
+
+def scans(connection: Connection) -> int:
+    """How often this session has read the whole table of jobs lately."""
+    counted = "SELECT seq_scan FROM pg_stat_xact_user_tables WHERE relname = 'jobs'"
+    return int(connection.execute(text(counted)).scalar_one())
+
+
+def test_a_plan_that_was_made_while_the_tables_were_empty_reads_no_full_one(young: Database) -> None:
+    """Claims, refusals and outcomes that were planned on an empty table find each row by its key in a full one."""
+    with young.begin() as connection:
+        for size in SIZES * TIMES:
+            run_some(connection, size)
+        connection.execute(text(FILL))
+        before = scans(connection)
+        for size in SIZES:
+            run_some(connection, size)
+        assert scans(connection) == before
