@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import re
-<<<<<<< HEAD
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from operator import attrgetter
-=======
-from collections.abc import Iterable, Mapping, Sequence
->>>>>>> ef767b7 (Claim and settle many jobs in one statement each, in order and around what others have locked: nearly all that a job costs PostgreSQL is per statement and commit, and a batch of 64 takes an eighth of it)
 from typing import Any
 from uuid import UUID
 
