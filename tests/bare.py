@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from uuid import UUID, uuid4
 
-from tests.live import Platform, eventually
+from tests.live import LivePlatform, eventually
 from tracking import dead_letters
 from tracking.dead_letters import DeadLetter
 from tracking.identifiers import job_id_of
@@ -46,32 +46,32 @@ IDS: dict[str, Callable[[UUID], str]] = {
 }
 
 
-def job_of(platform: Platform, task_id: str) -> JobRecord | None:
+def job_of(platform: LivePlatform, task_id: str) -> JobRecord | None:
     """The job of a message; None while there is none."""
     with platform.database.autocommit() as connection:
         return lists.find(connection, job_id_of(task_id))
 
 
-def adopted(platform: Platform, task_id: str) -> JobRecord:
+def adopted(platform: LivePlatform, task_id: str) -> JobRecord:
     """The job of a message, once it is there."""
     found: JobRecord = eventually(lambda: job_of(platform, task_id), what="the adoption")
     return found
 
 
-def letters_of(platform: Platform, task_id: str) -> list[DeadLetter]:
+def letters_of(platform: LivePlatform, task_id: str) -> list[DeadLetter]:
     """The dead letters of a message."""
     with platform.database.autocommit() as connection:
         return [letter for letter in dead_letters.newest(connection, 1000) if letter.task_id == task_id]
 
 
-def letter_of(platform: Platform, task_id: str) -> DeadLetter:
+def letter_of(platform: LivePlatform, task_id: str) -> DeadLetter:
     """The one dead letter of a message, once it is there."""
     eventually(lambda: letters_of(platform, task_id), what="the dead letter")
     [letter] = letters_of(platform, task_id)
     return letter
 
 
-def send_bare(platform: Platform, call: str, task_id: str | None = None) -> str:
+def send_bare(platform: LivePlatform, call: str, task_id: str | None = None) -> str:
     """Send it under this id, or a new one; returns the id."""
     task_id = task_id or str(uuid4())
     platform.run(BARE + call, json.dumps(task_id))

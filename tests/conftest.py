@@ -16,7 +16,7 @@ from sqlalchemy import make_url
 
 from celeriac.embedded.processes import own_directory
 from tests.forkserver import ADDRESS, fork_servers
-from tests.live import Platform, empty_queues, fork_server
+from tests.live import LivePlatform, empty_queues, fork_server
 from tests.servers import (
     DATABASE,
     MARK,
@@ -141,18 +141,18 @@ def broker_url(request: pytest.FixtureRequest, servers: Servers) -> str:
 
 
 @pytest.fixture
-def platform(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[Platform]:
+def platform(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[LivePlatform]:
     """The platform on a database of its own and each broker in turn, queues empty; the test starts its workers."""
     empty_queues(broker_url)
-    with Platform(database_url, broker_url, tmp_path) as running:
+    with LivePlatform(database_url, broker_url, tmp_path) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def running(servers: Servers, broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+def running(servers: Servers, broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LivePlatform]:
     """A platform with a worker of two processes, shared by the tests of a module that leave it as it is."""
     empty_queues(broker_url)
-    with new_database(servers) as url, Platform(url, broker_url, tmp_path_factory.mktemp("running")) as platform:
+    with new_database(servers) as url, LivePlatform(url, broker_url, tmp_path_factory.mktemp("running")) as platform:
         platform.start_worker()
         yield platform
 

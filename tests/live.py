@@ -88,7 +88,7 @@ def empty_queues(broker_url: str) -> None:
             channel.client.delete(channel.unacked_key, channel.unacked_index_key)
 
 
-class Platform:
+class LivePlatform:
     """Processes of the platform on one database and one broker; all are ended with the test."""
 
     def __init__(self, database_url: str, broker_url: str, directory: Path, **environment: str) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import make_url
 
 from tests.api.calling import Api, Caller
 from tests.api.describing import hold_to_description
-from tests.live import Platform, eventually
+from tests.live import LivePlatform, eventually
 
 
 class Servers(Protocol):
@@ -62,7 +62,7 @@ def serving(database_url: str, broker_url: str, directory: Path, **environment: 
         "CELERIAC_JWT_SECRET": os.environ["CELERIAC_JWT_SECRET"],
         **environment,
     }
-    with Platform(database_url, broker_url, directory, **settings) as platform:
+    with LivePlatform(database_url, broker_url, directory, **settings) as platform:
         process = platform.start("celeriac", "api", "--port", "0", log="api.log")
         port = eventually(lambda: _port(psutil.Process(process.pid)), within=30, what="start of the API")
         address, hooks = f"http://127.0.0.1:{port}", {"response": [hold_to_description]}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.api.calling import Api, Caller
 from tests.api.conftest import serving
-from tests.live import Platform, eventually
+from tests.live import LivePlatform, eventually
 
 
 def finished(caller: Caller, job_id: str) -> bool:
@@ -20,7 +20,7 @@ def test_an_export_is_ordered_watched_and_downloaded(database_url: str, api_brok
     """The file of an export holds the jobs that the API lists, and no other organization sees it."""
     with serving(database_url, api_broker_url, tmp_path) as api:
         exports = {"CELERIAC_EXPORTS_DIR": str(api.exports)}
-        with Platform(database_url, api_broker_url, tmp_path, **exports) as platform:
+        with LivePlatform(database_url, api_broker_url, tmp_path, **exports) as platform:
             platform.start_worker()
             assert api.client.get("/readyz").status_code == 200
             _order_and_download(api)

@@ -28,7 +28,7 @@ from bench.chaos.run import Blow, recovery
 from bench.chaos.witness import Line, open_bodies
 from celeriac.embedded.postgres import SOCKET
 from tests.commands import python
-from tests.live import Platform
+from tests.live import LivePlatform
 from tracking.crashpoints import CLAIMED, FINISHED, PUBLISHED, SETTLED, SUBMITTED, VARIABLE, parse
 from tracking.errors import ConfigurationError
 
@@ -250,7 +250,7 @@ def test_crash_points_are_read_with_their_probabilities() -> None:
             parse(wrong)
 
 
-def test_a_job_survives_whatever_crash_point_kills_its_sender(platform: Platform) -> None:
+def test_a_job_survives_whatever_crash_point_kills_its_sender(platform: LivePlatform) -> None:
     """A job whose sender dies at any crash point after the commit is sent by upkeep and runs once."""
     for point in (SUBMITTED, PUBLISHED):
         sender = subprocess.run(
@@ -268,7 +268,7 @@ def test_a_job_survives_whatever_crash_point_kills_its_sender(platform: Platform
     assert [(job.status, job.attempt) for job in jobs] == [("succeeded", 1)] * 2
 
 
-def test_a_job_survives_whatever_crash_point_kills_its_process(platform: Platform) -> None:
+def test_a_job_survives_whatever_crash_point_kills_its_process(platform: LivePlatform) -> None:
     """A job whose process dies at any crash point around its body ends once."""
     points = (CLAIMED, FINISHED, SETTLED)
     platform.environment[VARIABLE] = ",".join(f"{point}:0.3" for point in points)

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from tests.bare import letter_of
-from tests.live import Platform, eventually
+from tests.live import LivePlatform, eventually
 from tracking import jobs
 from tracking.models import JobRecord, Scope
 
@@ -20,20 +20,20 @@ RETRY = SUBMISSION + "submission.retry(app.platform, UUID(stdin), Scope('default
 REVOKE = "from tasks import app; app.control.revoke(stdin, terminate=True, signal='{signal}')"
 
 
-def cancel_row(platform: Platform, job_id: UUID) -> JobRecord:
+def cancel_row(platform: LivePlatform, job_id: UUID) -> JobRecord:
     """Cancel in the row alone, as when the broker is away and nobody can be told."""
     with platform.database.autocommit() as connection:
         return jobs.cancel(connection, job_id, Scope("default", None), actor="u1").job
 
 
-def start_nap(platform: Platform) -> UUID:
+def start_nap(platform: LivePlatform) -> UUID:
     """A job that sleeps for half a minute; it has begun to."""
     job_id = platform.submit("nap", payload={"seconds": 30})
     eventually(lambda: platform.job(job_id).message == "nap 1", what="its first step")
     return job_id
 
 
-def receipt(platform: Platform, job_id: UUID) -> str:
+def receipt(platform: LivePlatform, job_id: UUID) -> str:
     """How the body of a cancelled job ended: its history tells when that was asked for, heard and done."""
     eventually(lambda: not platform.job(job_id).stopping, within=20, what="the stop of the body")
     requested, seen, stopped = platform.history(job_id)[-3:]
@@ -42,7 +42,7 @@ def receipt(platform: Platform, job_id: UUID) -> str:
     return str(stopped.detail["how"])
 
 
-def test_a_running_job_is_interrupted_within_two_seconds(running: Platform) -> None:
+def test_a_running_job_is_interrupted_within_two_seconds(running: LivePlatform) -> None:
     """A cancel interrupts a running body within two seconds, and history says when."""
     job_id = start_nap(running)
     running.run(CANCEL, str(job_id))
@@ -52,7 +52,7 @@ def test_a_running_job_is_interrupted_within_two_seconds(running: Platform) -> N
     assert running.history(job_id)[-1].detail["after"] < 2000
 
 
-def test_a_running_job_that_ignores_the_interruption_stops_at_its_next_step(running: Platform) -> None:
+def test_a_running_job_that_ignores_the_interruption_stops_at_its_next_step(running: LivePlatform) -> None:
     """A body that ignores the interruption ends at its next report of progress."""
     job_id = running.submit("deaf", payload={"seconds": 20, "steps": 2})
     running.wait_for(job_id, "running")
@@ -60,7 +60,7 @@ def test_a_running_job_that_ignores_the_interruption_stops_at_its_next_step(runn
     assert receipt(running, job_id) == "at a step"
 
 
-def test_a_body_that_returns_all_the_same_has_finished_first(running: Platform) -> None:
+def test_a_body_that_returns_all_the_same_has_finished_first(running: LivePlatform) -> None:
     """The result of a cancelled body that returns is refused, and history says "finished first"."""
     job_id = running.submit("deaf", payload={"seconds": 3})
     running.wait_for(job_id, "running")
@@ -69,16 +69,16 @@ def test_a_body_that_returns_all_the_same_has_finished_first(running: Platform) 
     assert running.job(job_id).result is None
 
 
-def test_a_cancel_of_which_nobody_tells_the_worker_interrupts_the_body_too(running: Platform) -> None:
+def test_a_cancel_of_which_nobody_tells_the_worker_interrupts_the_body_too(running: LivePlatform) -> None:
     """A worker that was not told of a cancel finds it in the row and interrupts the body."""
     job_id = start_nap(running)
-    with Platform(running.environment["DATABASE_URL"], "redis://127.0.0.1:9/0", running.directory) as absent:
+    with LivePlatform(running.environment["DATABASE_URL"], "redis://127.0.0.1:9/0", running.directory) as absent:
         absent.run(CANCEL, str(job_id))
         assert receipt(running, job_id) == "interrupted"
 
 
 @pytest.mark.parametrize(("by", "how"), [("SIGUSR1", "interrupted"), ("SIGTERM", "killed")])
-def test_a_job_revoked_by_remote_control_is_recorded_as_cancelled(running: Platform, by: str, how: str) -> None:
+def test_a_job_revoked_by_remote_control_is_recorded_as_cancelled(running: LivePlatform, by: str, how: str) -> None:
     """A job that is revoked with terminate, by SIGTERM as well, is cancelled in its row."""
     job_id = start_nap(running)
     running.run(REVOKE.format(signal=by), str(job_id))
@@ -87,7 +87,7 @@ def test_a_job_revoked_by_remote_control_is_recorded_as_cancelled(running: Platf
     assert "remote control" in running.history(job_id)[-3].actor
 
 
-def test_an_interruption_that_meets_another_job_does_not_harm_it(running: Platform, tmp_path: Path) -> None:
+def test_an_interruption_that_meets_another_job_does_not_harm_it(running: LivePlatform, tmp_path: Path) -> None:
     """A job that is interrupted in another one's place runs again."""
     witness = tmp_path / "started"
     job_id = running.submit("nap", payload={"seconds": 2, "witness": str(witness)})
@@ -99,7 +99,7 @@ def test_an_interruption_that_meets_another_job_does_not_harm_it(running: Platfo
     assert running.events(job_id) == ["created", "started", "released", "started", "completed"]
 
 
-def test_a_retried_job_runs_although_the_worker_remembers_its_revocation(running: Platform) -> None:
+def test_a_retried_job_runs_although_the_worker_remembers_its_revocation(running: LivePlatform) -> None:
     """A job that was revoked and then retried runs on the same worker."""
     job_id = running.submit("nap", payload={"seconds": 3})
     running.wait_for(job_id, "running")
@@ -111,12 +111,12 @@ def test_a_retried_job_runs_although_the_worker_remembers_its_revocation(running
     assert done.dispatch == 2
 
 
-def test_an_interrupted_child_takes_the_next_job(running: Platform) -> None:
+def test_an_interrupted_child_takes_the_next_job(running: LivePlatform) -> None:
     """A worker process whose body was interrupted runs the next job."""
     assert running.wait_for(running.submit("count_words", payload={"words": ["a"]})).status == "succeeded"
 
 
-def test_a_message_whose_job_nobody_knows_is_not_run(running: Platform) -> None:
+def test_a_message_whose_job_nobody_knows_is_not_run(running: LivePlatform) -> None:
     """A message whose job has no row is not run."""
     running.run(
         "from celery import Celery; from tasks import app\n"

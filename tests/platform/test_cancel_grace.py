@@ -7,13 +7,13 @@ from pathlib import Path
 
 import psutil
 
-from tests.live import Platform, eventually
+from tests.live import LivePlatform, eventually
 from tests.platform.test_cancel import CANCEL, cancel_row, receipt, start_nap
 
 GRACE = 2.0
 
 
-def test_a_body_that_will_not_end_is_killed_after_the_grace_period(platform: Platform) -> None:
+def test_a_body_that_will_not_end_is_killed_after_the_grace_period(platform: LivePlatform) -> None:
     """A cancelled body that does not end is killed after the grace period; its neighbour's job goes on."""
     platform.start_worker(CELERIAC_CANCEL_GRACE=str(GRACE))
     neighbour = platform.submit("nap", payload={"seconds": 8})
@@ -28,7 +28,7 @@ def test_a_body_that_will_not_end_is_killed_after_the_grace_period(platform: Pla
     assert platform.job(job_id).losses == 0
 
 
-def test_a_body_of_which_only_the_row_says_that_it_is_cancelled_is_killed_as_well(platform: Platform) -> None:
+def test_a_body_of_which_only_the_row_says_that_it_is_cancelled_is_killed_as_well(platform: LivePlatform) -> None:
     """A body whose cancel stands in the row alone is killed after the grace period as well."""
     platform.start_worker(concurrency=1, CELERIAC_CANCEL_GRACE=str(GRACE))
     job_id = platform.submit("deaf", payload={"seconds": 60})
@@ -38,7 +38,7 @@ def test_a_body_of_which_only_the_row_says_that_it_is_cancelled_is_killed_as_wel
     assert platform.wait_for(platform.submit("noop")).status == "succeeded"
 
 
-def test_a_process_that_was_interrupted_once_can_be_lost_like_any_other(platform: Platform, tmp_path: Path) -> None:
+def test_a_process_that_was_interrupted_once_can_be_lost_like_any_other(platform: LivePlatform, tmp_path: Path) -> None:
     """A crash of a process that was interrupted before is recorded as lost, not as revoked."""
     platform.start_worker(concurrency=1)
     cancelled = start_nap(platform)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.live import Platform
+from tests.live import LivePlatform
 from tests.platform.test_cancel import cancel_row
 
 
-def test_a_job_cancelled_while_no_worker_was_up_never_runs(platform: Platform, tmp_path: Path) -> None:
+def test_a_job_cancelled_while_no_worker_was_up_never_runs(platform: LivePlatform, tmp_path: Path) -> None:
     """A job that was cancelled before any worker was up never starts."""
     witness = tmp_path / "witness"
     job_id = platform.submit("nap", payload={"seconds": 0, "witness": str(witness)})

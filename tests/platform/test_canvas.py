@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.canvases import CANVASES, TYPED
-from tests.live import Platform
+from tests.live import LivePlatform
 from tests.servers import Servers, new_database
 
 ASK_PLAIN = "import sys, json; from tests import canvases, plain_celery"
@@ -26,7 +26,7 @@ def ours(servers: Servers, broker_url: str, tmp_path_factory: pytest.TempPathFac
     """Our answers to all canvases, on each broker."""
     with new_database(servers) as url:
         directory = tmp_path_factory.mktemp("ours")
-        with Platform(
+        with LivePlatform(
             url, broker_url, directory, CELERIAC_IMPORTS="tests.canvases.tasks", CELERIAC_ORGANIZATION_LIMIT="0"
         ) as platform:
             platform.start_worker(concurrency=3)

@@ -17,7 +17,7 @@ from tasks.exports.records import DamagedExport
 from tasks.exports.reporting import ReportFailed
 from tasks.handlers.data_processing import UnknownColumn
 from tasks.webhooks.delivery import DeliveryDelayed, DeliveryRefused
-from tests.live import Platform, eventually
+from tests.live import LivePlatform, eventually
 from tests.receiving import receiving
 from tracking.admission import circuits
 
@@ -128,7 +128,7 @@ def test_a_handler_that_cannot_name_its_circuit_has_that_of_its_type() -> None:
     assert handler("test_circuits.named").circuit_of({}) == ""
 
 
-def test_only_failures_that_say_something_of_the_type_open_a_circuit(platform: Platform) -> None:
+def test_only_failures_that_say_something_of_the_type_open_a_circuit(platform: LivePlatform) -> None:
     """Failures by the payload's fault open no circuit, and those of the service open the one of its host."""
     platform.start_worker(concurrency=2)
     wrong: list[Call] = [
@@ -149,7 +149,7 @@ def test_only_failures_that_say_something_of_the_type_open_a_circuit(platform: P
     assert platform.job(held).hold == "circuit"
 
 
-def test_five_mistakes_of_a_caller_and_two_dead_receivers_stop_nobody_else(platform: Platform) -> None:
+def test_five_mistakes_of_a_caller_and_two_dead_receivers_stop_nobody_else(platform: LivePlatform) -> None:
     """A caller's mistakes open no circuit, and a dead receiver opens only its own."""
     platform.environment["CELERIAC_WEBHOOKS_PRIVATE"] = "true"
     platform.start_worker(concurrency=2)
@@ -173,7 +173,7 @@ def message(port: int) -> dict[str, str]:
     return {"url": f"http://127.0.0.1:{port}/hook", "subject": "hello"}
 
 
-def opened(platform: Platform) -> list[tuple[str, str, str]]:
+def opened(platform: LivePlatform) -> list[tuple[str, str, str]]:
     """The circuits that are not closed."""
     with platform.database.autocommit() as connection:
         found = circuits.opened(connection, "default")

@@ -12,18 +12,18 @@ from celery import Task
 from tasks import Job, app
 from tasks.catalog import handlers
 from tests import class_handlers
-from tests.live import Platform
+from tests.live import LivePlatform
 from tests.servers import Servers, new_database
 from tracking.errors import ConfigurationError
 
 
 @pytest.fixture(scope="module")
-def classes(servers: Servers, broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+def classes(servers: Servers, broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LivePlatform]:
     """A worker that knows the tasks of class_handlers."""
     directory = tmp_path_factory.mktemp("classes")
     with (
         new_database(servers) as url,
-        Platform(url, broker_url, directory, CELERIAC_IMPORTS="tests.class_handlers") as platform,
+        LivePlatform(url, broker_url, directory, CELERIAC_IMPORTS="tests.class_handlers") as platform,
     ):
         platform.start_worker()
         yield platform
@@ -41,7 +41,7 @@ def classes(servers: Servers, broker_url: str, tmp_path_factory: pytest.TempPath
         ("classes.retried", [], 1),
     ],
 )
-def test_a_task_of_any_class_is_a_job(classes: Platform, name: str, args: list[Any], result: Any) -> None:
+def test_a_task_of_any_class_is_a_job(classes: LivePlatform, name: str, args: list[Any], result: Any) -> None:
     """A task of any class is claimed, run once and settled like every other job."""
     job = classes.wait_for(classes.submit(name, *args, organization="o", user="u"))
     assert (job.status, job.result) == ("succeeded", result), job.error_message

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 from sqlalchemy import text
 
-from tests.live import Platform, eventually
+from tests.live import LivePlatform, eventually
 from tests.servers import Servers
 from tests.tracked import Tracked
 
@@ -17,7 +17,7 @@ def test_a_lock_that_a_duty_waits_for_delays_neither_the_dead_workers_jobs_nor_o
 ) -> None:
     """A lock that retention waits for delays no other duty."""
     quick = {"CELERIAC_STATEMENT_TIMEOUT": "1", "CELERIAC_LEASE_TIMEOUT": "3", "CELERIAC_HEARTBEAT": "0.5"}
-    with Platform(database_url, servers.valkey_url, tmp_path, **quick) as platform:
+    with LivePlatform(database_url, servers.valkey_url, tmp_path, **quick) as platform:
         with platform.database.autocommit() as connection:
             tracked = Tracked(connection)
             lost = tracked.start(tracked.submit(job_type="noop"), lease=uuid4())

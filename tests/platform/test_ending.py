@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.exiting import COMMANDS, LASTING
-from tests.live import Platform, eventually
+from tests.live import LivePlatform, eventually
 from tests.servers import Servers
 from tracking.exits import Exit
 
 
-def test_two_workers_of_one_name_live_side_by_side(platform: Platform) -> None:
+def test_two_workers_of_one_name_live_side_by_side(platform: LivePlatform) -> None:
     """The second worker of a name takes another one, and both live on."""
     quick = ("--without-mingle", "--without-gossip", "-l", "INFO", "-c", "1")
     names = []
@@ -26,7 +26,7 @@ def test_two_workers_of_one_name_live_side_by_side(platform: Platform) -> None:
     eventually(lambda: platform.run(asked).split() == sorted(names), what="an answer of all")
 
 
-def _name_of_ready_worker(platform: Platform, log: str) -> str:
+def _name_of_ready_worker(platform: LivePlatform, log: str) -> str:
     found = eventually(lambda: re.search(r"(\S+@\S+) ready", platform.log(log)), within=40, what="a worker")
     return str(found[1])
 
@@ -39,7 +39,7 @@ def test_what_was_told_to_stop_is_status_0(
 ) -> None:
     """A part of the platform that is told to stop ends with status 0."""
     ready = {"worker": " ready", "api": "Application startup complete"}[name]
-    with Platform(database_url, servers.valkey_url, tmp_path) as platform:
+    with LivePlatform(database_url, servers.valkey_url, tmp_path) as platform:
         process = platform.start("celeriac", *COMMANDS[name], log="it.log")
         eventually(lambda: ready in platform.log("it.log"), within=40, what="its start")
         process.send_signal(number)
@@ -51,7 +51,7 @@ def test_what_is_told_to_stop_while_it_starts_is_status_0(
     name: str, tmp_path: Path, database_url: str, servers: Servers
 ) -> None:
     """A part that is told to stop while it starts ends with status 0."""
-    with Platform(database_url, servers.valkey_url, tmp_path) as platform:
+    with LivePlatform(database_url, servers.valkey_url, tmp_path) as platform:
         process = platform.start("celeriac", *COMMANDS[name], log="it.log", warm=False)
         eventually(lambda: _catches(process.pid, signal.SIGTERM), what="its first line")
         process.send_signal(signal.SIGTERM)

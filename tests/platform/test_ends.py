@@ -11,7 +11,7 @@ from uuid import UUID
 import psutil
 import pytest
 
-from tests.live import Platform
+from tests.live import LivePlatform
 from tests.servers import Servers, new_database
 from tracking.admission.rule import UNLIMITED
 from tracking.models import JobRecord
@@ -159,7 +159,7 @@ class Table:
     """What became of every end on one pool."""
 
     pool: str
-    platform: Platform
+    platform: LivePlatform
     jobs: dict[str, JobRecord]
     bodies: Counter[str]
     redelivered: list[str]
@@ -175,7 +175,7 @@ def table(
     witness = directory / "bodies"
     witness.touch()
     environment = {"CELERIAC_IMPORTS": "tests.ends_handlers,tests.sample_handlers", "CELERIAC_ORGANIZATION_LIMIT": "0"}
-    with new_database(servers) as url, Platform(url, servers.valkey_url, directory, **environment) as platform:
+    with new_database(servers) as url, LivePlatform(url, servers.valkey_url, directory, **environment) as platform:
         platform.start_worker("-P", pool, "--soft-time-limit", WORKERS_LIMIT, concurrency=4)
         calls: list[tuple[str, list[Any], dict[str, Any], dict[str, Any]]] = [
             (end.task, [*end.args, str(witness)], {}, {"organization": "ends", "user": "u", **end.options})

@@ -9,7 +9,7 @@ from pathlib import Path
 from tasks import app
 from tasks.catalog import handler
 from tests.exporting import NUMBERS, everything_in
-from tests.live import Platform, eventually
+from tests.live import LivePlatform, eventually
 
 
 def write_report(directory: Path, name: str, content: str) -> dict[str, str]:
@@ -26,7 +26,7 @@ submission.cancel(app.platform, UUID(stdin), Scope("acme", None), actor="u1")
 """
 
 
-def test_a_worker_exports_and_its_row_tells_the_result(platform: Platform, tmp_path: Path) -> None:
+def test_a_worker_exports_and_its_row_tells_the_result(platform: LivePlatform, tmp_path: Path) -> None:
     """A worker makes an export on each broker, and the row has its result."""
     platform.environment |= write_report(tmp_path, "numbers", NUMBERS)
     platform.start_worker()
@@ -39,7 +39,7 @@ def test_a_worker_exports_and_its_row_tells_the_result(platform: Platform, tmp_p
     assert len(json.loads(path.read_bytes())) == 700
 
 
-def test_every_step_of_a_quick_export_is_in_its_history(platform: Platform) -> None:
+def test_every_step_of_a_quick_export_is_in_its_history(platform: LivePlatform) -> None:
     """History has the start and end of every step of a quick export, each with its own time."""
     platform.start_worker()
     job_id = platform.submit("export_report", payload={"reportType": "jobs"}, organization="acme", user="u1")
@@ -55,7 +55,7 @@ def test_every_step_of_a_quick_export_is_in_its_history(platform: Platform) -> N
     assert len(set(times)) == len(times)
 
 
-def test_a_running_export_is_cancelled_within_two_seconds(platform: Platform, tmp_path: Path) -> None:
+def test_a_running_export_is_cancelled_within_two_seconds(platform: LivePlatform, tmp_path: Path) -> None:
     """A cancel ends an export while the database works on it, and leaves nothing on the disk."""
     platform.environment |= write_report(tmp_path, "slow", "--: report Slow.\nSELECT pg_sleep(60), :organization")
     platform.start_worker()

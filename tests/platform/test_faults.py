@@ -24,7 +24,7 @@ from celeriac.embedded.processes import kill_session, own_directory
 from tests.api.calling import Api
 from tests.api.conftest import serving
 from tests.bare import BARE, adopted, letter_of
-from tests.live import Platform, empty_queues, eventually
+from tests.live import LivePlatform, empty_queues, eventually
 
 # Sends ten messages of the dispatch whose job's id is given.
 TENFOLD = """
@@ -61,12 +61,14 @@ def database_behind(proxied_url: str) -> Iterator[tuple[str, Proxy]]:
 
 
 @pytest.fixture
-def behind_broker_proxy(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[tuple[Platform, Api, Proxy]]:
+def behind_broker_proxy(
+    database_url: str, broker_url: str, tmp_path: Path
+) -> Iterator[tuple[LivePlatform, Api, Proxy]]:
     """A platform and an API that reach their broker through a proxy."""
     empty_queues(broker_url)
     with (
         broker_behind(broker_url) as (url, proxy),
-        Platform(database_url, url, tmp_path) as platform,
+        LivePlatform(database_url, url, tmp_path) as platform,
         serving(database_url, url, tmp_path) as api,
     ):
         yield platform, api, proxy
@@ -74,10 +76,10 @@ def behind_broker_proxy(database_url: str, broker_url: str, tmp_path: Path) -> I
 
 
 @pytest.fixture
-def behind_database_proxy(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[tuple[Platform, Proxy]]:
+def behind_database_proxy(database_url: str, broker_url: str, tmp_path: Path) -> Iterator[tuple[LivePlatform, Proxy]]:
     """A platform whose worker reaches the database through a proxy; the test itself does not."""
     empty_queues(broker_url)
-    with database_behind(database_url) as (url, proxy), Platform(database_url, broker_url, tmp_path) as platform:
+    with database_behind(database_url) as (url, proxy), LivePlatform(database_url, broker_url, tmp_path) as platform:
         platform.start_worker(concurrency=1, DATABASE_URL=url)
         yield platform, proxy
         proxy.switch(Mode.OPEN)
@@ -88,14 +90,14 @@ def starts(witness: Path) -> list[str]:
     return witness.read_text().split() if witness.exists() else []
 
 
-def nap(platform: Platform, witness: Path, seconds: float) -> UUID:
+def nap(platform: LivePlatform, witness: Path, seconds: float) -> UUID:
     """A job that sleeps, once it has left its task id in the witness file."""
     return platform.submit("nap", payload={"seconds": seconds, "witness": str(witness)})
 
 
 @pytest.mark.parametrize("mode", [Mode.BLACK_HOLE, Mode.REFUSE])
 def test_jobs_are_accepted_in_the_usual_time_without_a_broker(
-    behind_broker_proxy: tuple[Platform, Api, Proxy], mode: Mode
+    behind_broker_proxy: tuple[LivePlatform, Api, Proxy], mode: Mode
 ) -> None:
     """Without a broker jobs are accepted in the usual time, and run when it is back."""
     platform, api, proxy = behind_broker_proxy
@@ -119,7 +121,7 @@ def _seconds_of_a_create(caller: Any) -> float:
     return time.monotonic() - began
 
 
-def test_the_same_message_ten_times_runs_one_body(platform: Platform, tmp_path: Path) -> None:
+def test_the_same_message_ten_times_runs_one_body(platform: LivePlatform, tmp_path: Path) -> None:
     """Of ten copies of a message one body runs; the others are refused and counted."""
     platform.start_worker()
     platform.start_worker()
@@ -137,7 +139,7 @@ def test_a_message_that_becomes_visible_again_runs_no_second_body(
 ) -> None:
     """A message that Redis hands out again after its visibility time-out runs no second body."""
     empty_queues(servers.valkey_url)
-    with Platform(database_url, servers.valkey_url, tmp_path) as platform:
+    with LivePlatform(database_url, servers.valkey_url, tmp_path) as platform:
         platform.start_worker()
         witness = tmp_path / "starts"
         job_id = nap(platform, witness, 4)
@@ -151,7 +153,7 @@ def test_a_message_that_becomes_visible_again_runs_no_second_body(
         assert len(starts(witness)) == 1
 
 
-def test_the_jobs_of_a_killed_worker_run_elsewhere(platform: Platform, tmp_path: Path) -> None:
+def test_the_jobs_of_a_killed_worker_run_elsewhere(platform: LivePlatform, tmp_path: Path) -> None:
     """The jobs of a killed worker that led run on another one."""
     lively = {"CELERIAC_LEASE_TIMEOUT": "3", "CELERIAC_HEARTBEAT": "0.5"}
     first = platform.start_worker(concurrency=1, **lively)
@@ -170,7 +172,7 @@ def test_the_jobs_of_a_killed_worker_run_elsewhere(platform: Platform, tmp_path:
 
 @pytest.mark.parametrize("mode", [Mode.BLACK_HOLE, Mode.REFUSE])
 def test_an_outcome_is_written_when_the_database_is_back(
-    behind_database_proxy: tuple[Platform, Proxy], tmp_path: Path, mode: Mode
+    behind_database_proxy: tuple[LivePlatform, Proxy], tmp_path: Path, mode: Mode
 ) -> None:
     """During an outage of the database a body runs on, and its outcome is written afterwards."""
     platform, proxy = behind_database_proxy
@@ -192,7 +194,7 @@ def test_an_outcome_is_written_when_the_database_is_back(
 
 
 def test_claims_and_outcomes_whose_commit_was_not_confirmed_count_once(
-    behind_database_proxy: tuple[Platform, Proxy], tmp_path: Path
+    behind_database_proxy: tuple[LivePlatform, Proxy], tmp_path: Path
 ) -> None:
     """Claims and outcomes whose commit was not confirmed are repeated and count once."""
     platform, proxy = behind_database_proxy
@@ -222,7 +224,7 @@ def test_a_create_whose_commit_was_not_confirmed_is_repeated_with_its_key(
         assert caller.get("/v1/jobs").json()["total"] == 5
 
 
-def test_a_frozen_leader_is_replaced(platform: Platform, tmp_path: Path) -> None:
+def test_a_frozen_leader_is_replaced(platform: LivePlatform, tmp_path: Path) -> None:
     """Another worker takes over from a frozen leader and runs its job."""
     lively = {"CELERIAC_LEASE_TIMEOUT": "3", "CELERIAC_HEARTBEAT": "0.5"}
     leader = platform.start_worker(concurrency=1, **lively)
@@ -242,7 +244,7 @@ def test_a_frozen_leader_is_replaced(platform: Platform, tmp_path: Path) -> None
     assert platform.job(job_id).attempt == 2
 
 
-def test_the_outcome_of_a_worker_that_was_frozen_is_refused(platform: Platform, tmp_path: Path) -> None:
+def test_the_outcome_of_a_worker_that_was_frozen_is_refused(platform: LivePlatform, tmp_path: Path) -> None:
     """The outcome of a worker that was frozen for longer than its lease is refused."""
     lively = {"CELERIAC_LEASE_TIMEOUT": "3", "CELERIAC_HEARTBEAT": "0.5"}
     first = platform.start_worker(concurrency=1, **lively)
@@ -310,7 +312,7 @@ def test_a_killed_rabbitmq_loses_no_job(
 ) -> None:
     """After a crash of RabbitMQ, with its messages or without, each job runs once."""
     environment = {"CELERIAC_RESEND_AFTER": "2", "CELERIAC_ORGANIZATION_LIMIT": "0"}
-    with rabbit(node) as server, Platform(database_url, node.url, tmp_path, **environment) as platform:
+    with rabbit(node) as server, LivePlatform(database_url, node.url, tmp_path, **environment) as platform:
         server.start()
         worker = platform.start_worker(concurrency=1)
         witness = tmp_path / "starts"
@@ -335,7 +337,7 @@ def test_a_rabbitmq_that_will_not_wait_for_an_acknowledgement_costs_nothing(
     with (node.home / "rabbitmq.conf").open("a") as configuration:
         configuration.write("consumer_timeout = 3000\n")
     (node.home / "env.conf").write_text('SERVER_ADDITIONAL_ERL_ARGS="-rabbit channel_tick_interval 1000"\n')
-    with rabbit(node) as server, Platform(database_url, node.url, tmp_path) as platform:
+    with rabbit(node) as server, LivePlatform(database_url, node.url, tmp_path) as platform:
         server.start()
         worker = platform.start_worker(concurrency=1)
         witness = tmp_path / "starts"
@@ -357,7 +359,7 @@ def test_no_message_without_a_job_is_lost_while_the_database_is_away(
     ids = [str(uuid4()) for _ in range(20)]
     with (
         database_behind(database_url) as (url, proxy),
-        Platform(database_url, broker_url, tmp_path, CELERIAC_ADOPT=adopt) as platform,
+        LivePlatform(database_url, broker_url, tmp_path, CELERIAC_ADOPT=adopt) as platform,
     ):
         platform.start_worker(DATABASE_URL=url)
         proxy.switch(Mode.REFUSE)

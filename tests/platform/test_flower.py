@@ -9,13 +9,13 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.live import Platform, eventually
+from tests.live import LivePlatform, eventually
 
 AUTHENTICATION = ("operator", "a-password-for-this-test")
 
 
 @pytest.fixture(scope="module")
-def flower(running: Platform) -> Iterator[httpx.Client]:
+def flower(running: LivePlatform) -> Iterator[httpx.Client]:
     """A client of a Flower that watches the worker, once it has switched the worker's events on."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -30,7 +30,7 @@ def flower(running: Platform) -> Iterator[httpx.Client]:
         yield client
 
 
-def _sees_a_job(client: httpx.Client, running: Platform) -> bool:
+def _sees_a_job(client: httpx.Client, running: LivePlatform) -> bool:
     running.wait_for(running.submit("noop"))
     return bool(client.get("/api/tasks", params={"limit": 1}).json())
 
@@ -43,7 +43,7 @@ def _answers(client: httpx.Client) -> bool:
 
 
 def test_flower_sees_the_jobs_and_its_revocation_is_recorded(
-    running: Platform, flower: httpx.Client, tmp_path: Path
+    running: LivePlatform, flower: httpx.Client, tmp_path: Path
 ) -> None:
     """Flower lists a job under its id without the payload, and its terminate cancels the row."""
     job_id = running.submit("nap", payload={"seconds": 30, "witness": str(tmp_path / "canary-of-this-payload")})
@@ -57,7 +57,7 @@ def test_flower_sees_the_jobs_and_its_revocation_is_recorded(
 
 
 def test_flower_shows_one_task_for_a_job_that_was_retried(
-    running: Platform, flower: httpx.Client, tmp_path: Path
+    running: LivePlatform, flower: httpx.Client, tmp_path: Path
 ) -> None:
     """Flower shows one task, under the job's id, for all attempts of a job."""
     job = running.wait_for(running.submit("identified", str(tmp_path / "ids"), 2))
@@ -66,7 +66,7 @@ def test_flower_shows_one_task_for_a_job_that_was_retried(
     assert list(listed) == [str(job.id)]
 
 
-def test_flower_counts_the_messages_of_every_priority(running: Platform, flower: httpx.Client) -> None:
+def test_flower_counts_the_messages_of_every_priority(running: LivePlatform, flower: httpx.Client) -> None:
     """Flower counts the messages of all ten priorities on Redis."""
     if running.broker_url.startswith("amqp"):
         pytest.skip("needs RabbitMQ's management API")

@@ -7,11 +7,11 @@ from uuid import uuid4
 import pytest
 
 from tests.bare import CALLS, IDS, SEND, letter_of, send_bare
-from tests.live import Platform
+from tests.live import LivePlatform
 
 
 @pytest.mark.parametrize("what", CALLS)
-def test_nothing_is_adopted_unless_that_is_wished_for(running: Platform, what: str) -> None:
+def test_nothing_is_adopted_unless_that_is_wished_for(running: LivePlatform, what: str) -> None:
     """Without CELERIAC_ADOPT a foreign message is a dead letter that says how to adopt it."""
     task_id = send_bare(running, CALLS[what])
     letter = letter_of(running, task_id)
@@ -23,7 +23,7 @@ def test_nothing_is_adopted_unless_that_is_wished_for(running: Platform, what: s
 
 
 @pytest.mark.parametrize("kind", IDS)
-def test_a_letter_has_the_id_that_the_sender_knows(running: Platform, kind: str) -> None:
+def test_a_letter_has_the_id_that_the_sender_knows(running: LivePlatform, kind: str) -> None:
     """A dead letter has the id that its sender gave the message."""
     task_id = IDS[kind](uuid4())
     send_bare(running, SEND.format("'add', (1, 2), countdown=3600"), task_id)

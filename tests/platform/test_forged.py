@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from tasks.broker.messages import DISPATCH_HEADER
-from tests.live import Platform, eventually
+from tests.live import LivePlatform, eventually
 from tests.messages import Forged, send, task_headers
 from tracking import jobs
 from tracking.admission.rule import UNLIMITED
@@ -27,7 +27,7 @@ LINK: dict[str, Any] = {
 }
 
 
-def _job(running: Platform, **changes: Any) -> UUID:
+def _job(running: LivePlatform, **changes: Any) -> UUID:
     """A job that adds 1 and 2."""
     payload = {"args": [1, 2], "kwargs": {}}
     asked = {"id": uuid4(), "owner": VICTIM, "job_type": "add", "queue": ELSEWHERE, "payload": payload, **changes}
@@ -37,17 +37,17 @@ def _job(running: Platform, **changes: Any) -> UUID:
     return job.id
 
 
-def _forge(running: Platform, job_id: UUID, task: str = "add", body: Any = None, **headers: Any) -> None:
+def _forge(running: LivePlatform, job_id: UUID, task: str = "add", body: Any = None, **headers: Any) -> None:
     content = json.dumps([[100, 200], {}, {}] if body is None else body).encode()
     send(running.broker_url, Forged(task_headers(task, str(job_id), **{DISPATCH_HEADER: 1, **headers}), content))
 
 
-def _refusals(running: Platform, job_id: UUID) -> list[str]:
+def _refusals(running: LivePlatform, job_id: UUID) -> list[str]:
     return [each.detail["reason"] for each in running.history(job_id) if each.event == "duplicate_refused"]
 
 
 @pytest.mark.parametrize("task", ["noop", "fail"])
-def test_a_message_of_another_type_is_refused_and_counted(running: Platform, task: str) -> None:
+def test_a_message_of_another_type_is_refused_and_counted(running: LivePlatform, task: str) -> None:
     """A message of another type than its job's is refused, and the job's own message runs it."""
     job_id = _job(running)
     _forge(running, job_id, task)
@@ -55,7 +55,7 @@ def test_a_message_of_another_type_is_refused_and_counted(running: Platform, tas
     assert (running.job(job_id).status, running.job(job_id).attempt) == ("queued", 0)
 
 
-def test_a_message_of_a_task_that_nobody_knows_fails_no_job_of_another_type(running: Platform) -> None:
+def test_a_message_of_a_task_that_nobody_knows_fails_no_job_of_another_type(running: LivePlatform) -> None:
     """A message of an unknown type is a dead letter, and fails no job of another type."""
     job_id = _job(running)
     _forge(running, job_id, "nobody")
@@ -64,7 +64,7 @@ def test_a_message_of_a_task_that_nobody_knows_fails_no_job_of_another_type(runn
     assert running.job(job_id).status == "queued"
 
 
-def test_another_payload_is_not_run(running: Platform) -> None:
+def test_another_payload_is_not_run(running: LivePlatform) -> None:
     """A message with another payload starts the job with the payload of its row."""
     job_id = _job(running)
     _forge(running, job_id)
@@ -74,7 +74,7 @@ def test_another_payload_is_not_run(running: Platform) -> None:
 @pytest.mark.parametrize("embedded", [{"callbacks": [LINK]}, {"errbacks": [LINK]}, {"chain": [LINK]}, {"chord": LINK}])
 @pytest.mark.parametrize("arguments", [[1, 2], ["x", None]])
 def test_nothing_follows_that_only_the_message_says(
-    running: Platform, embedded: dict[str, Any], arguments: list[Any]
+    running: LivePlatform, embedded: dict[str, Any], arguments: list[Any]
 ) -> None:
     """Links and errbacks that stand in a message alone are not called."""
     job_id = _job(running, payload={"args": arguments, "kwargs": {}}, max_retries=0)
@@ -84,7 +84,7 @@ def test_nothing_follows_that_only_the_message_says(
     assert [job for job in running.jobs() if job.user_id == "intruder" or job.job_type == "remember"] == []
 
 
-def test_a_message_cannot_let_a_job_expire(running: Platform) -> None:
+def test_a_message_cannot_let_a_job_expire(running: LivePlatform) -> None:
     """A forged expired message does not end the job, which its own message runs."""
     job_id = _job(running)
     _forge(running, job_id, expires="2020-01-01T00:00:00+00:00")
@@ -93,7 +93,7 @@ def test_a_message_cannot_let_a_job_expire(running: Platform) -> None:
     assert running.job(job_id).status == "queued"
 
 
-def test_a_body_sees_nothing_of_the_message_but_its_own_row(running: Platform) -> None:
+def test_a_body_sees_nothing_of_the_message_but_its_own_row(running: LivePlatform) -> None:
     """The retries, group and headers that a body sees are those of its row."""
     job_id = _job(running, job_type="context_of", payload={}, delivery={"passing": "named", "headers": {"mine": 1}})
     forged = {"retries": 7, "group": "g", "root_id": "r", "parent_id": "p", "mine": 2, "other": 3}

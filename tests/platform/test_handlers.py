@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.live import Platform
+from tests.live import LivePlatform
 
 
-def test_the_handlers_run_in_a_worker(platform: Platform, tmp_path: Path) -> None:
+def test_the_handlers_run_in_a_worker(platform: LivePlatform, tmp_path: Path) -> None:
     """The five built-in handlers run in a worker, on their queues."""
     (tmp_path / "mirror").mkdir()
     platform.environment["CELERIAC_SYNC_DIR"] = str(tmp_path / "mirror")

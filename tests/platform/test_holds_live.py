@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import func, select, text
 
 from tests.holding import fill, most_executing
-from tests.live import Platform, eventually
+from tests.live import LivePlatform, eventually
 from tests.tracked import Tracked, check_rows
 from tracking.admission import pauses
 from tracking.schema import jobs
@@ -32,13 +32,13 @@ REFILLS = """
     WHERE started.event = 'started' AND ended.at IS NOT NULL"""
 
 
-def limit(platform: Platform, number: int) -> None:
+def limit(platform: LivePlatform, number: int) -> None:
     """So many jobs of an organization may execute at once, as every process from now on will know."""
     platform.environment["CELERIAC_ORGANIZATION_LIMIT"] = str(number)
 
 
 @pytest.fixture
-def limited(platform: Platform) -> Iterator[Platform]:
+def limited(platform: LivePlatform) -> Iterator[LivePlatform]:
     """The platform with two slots for each organization. Afterwards the rows must tell no lie."""
     limit(platform, 2)
     yield platform
@@ -46,7 +46,7 @@ def limited(platform: Platform) -> Iterator[Platform]:
         check_rows(Tracked(connection.execution_options(isolation_level="REPEATABLE READ")))
 
 
-def count(platform: Platform, condition: str) -> int:
+def count(platform: LivePlatform, condition: str) -> int:
     """How many jobs are so."""
     with platform.database.autocommit() as connection:
         return int(connection.execute(select(func.count()).select_from(jobs).where(text(condition))).scalar_one())
@@ -57,7 +57,7 @@ def call(name: str, payload: dict[str, Any] | None = None, **options: Any) -> An
     return (name, [], {"payload": payload} if payload is not None else {}, options)
 
 
-def test_a_freed_slot_is_taken_at_once(platform: Platform) -> None:
+def test_a_freed_slot_is_taken_at_once(platform: LivePlatform) -> None:
     """A freed slot is filled by the process whose job ended, not at the leader's next look."""
     limit(platform, 1)
     platform.start_worker(concurrency=2, **SLOW_SWEEP)
@@ -73,7 +73,7 @@ def test_a_freed_slot_is_taken_at_once(platform: Platform) -> None:
     assert statistics.median(gaps) < 500
 
 
-def test_the_only_job_of_an_organization_is_the_next_to_start(limited: Platform) -> None:
+def test_the_only_job_of_an_organization_is_the_next_to_start(limited: LivePlatform) -> None:
     """The single job of an organization is the next to start, however long another one's line is."""
     limit(limited, 100)
     with limited.database.autocommit() as connection:
@@ -87,7 +87,7 @@ def test_the_only_job_of_an_organization_is_the_next_to_start(limited: Platform)
     assert between <= 3, "what was on its way to a worker, and no more"
 
 
-def test_floods_at_all_priorities_let_another_organization_have_its_turn(limited: Platform) -> None:
+def test_floods_at_all_priorities_let_another_organization_have_its_turn(limited: LivePlatform) -> None:
     """A single job starts after at most as many others as there are slots and organizations."""
     limit(limited, 5)
     limited.start_worker(concurrency=2)
@@ -118,7 +118,7 @@ OVERTAKEN = """
       AND other.at BETWEEN single.created_at AND single.started_at"""
 
 
-def test_no_more_bodies_run_at_once_than_the_limit_says(limited: Platform) -> None:
+def test_no_more_bodies_run_at_once_than_the_limit_says(limited: LivePlatform) -> None:
     """By the intervals of the history no organization runs more bodies than its limit."""
     limited.start_worker(concurrency=4)
     short = {"seconds": 0.05}
@@ -129,7 +129,7 @@ def test_no_more_bodies_run_at_once_than_the_limit_says(limited: Platform) -> No
         assert most_executing(connection) == {"acme": 2, "globex": 2}
 
 
-def test_a_job_starts_after_those_that_it_depends_on(limited: Platform) -> None:
+def test_a_job_starts_after_those_that_it_depends_on(limited: LivePlatform) -> None:
     """Dependent jobs start in turn without the leader, and not after a failure."""
     limited.start_worker(concurrency=2, **SLOW_SWEEP)
     first = limited.submit("nap", payload={"seconds": 0.5})
@@ -145,7 +145,7 @@ def test_a_job_starts_after_those_that_it_depends_on(limited: Platform) -> None:
     assert (job.attempt, job.error_message) == (0, f"its dependency {failing} is failed")
 
 
-def test_a_circuit_opens_holds_and_closes(limited: Platform, tmp_path: Path) -> None:
+def test_a_circuit_opens_holds_and_closes(limited: LivePlatform, tmp_path: Path) -> None:
     """Two failures open a circuit, the other jobs wait, and a probe lets them through."""
     fault = tmp_path / "fault"
     fault.touch()
@@ -161,7 +161,7 @@ def test_a_circuit_opens_holds_and_closes(limited: Platform, tmp_path: Path) -> 
     assert limited.wait_for(held[0]).status in ("succeeded", "failed"), "it may have tried before the fault was mended"
 
 
-def test_a_pause_holds_what_waits_and_its_end_lets_it_go(limited: Platform) -> None:
+def test_a_pause_holds_what_waits_and_its_end_lets_it_go(limited: LivePlatform) -> None:
     """A pause refuses sent jobs at their claim, and the resume sends them again."""
     limited.start_worker(concurrency=1)
     running = limited.submit("nap", payload={"seconds": 1})
@@ -179,7 +179,7 @@ def test_a_pause_holds_what_waits_and_its_end_lets_it_go(limited: Platform) -> N
     assert {limited.wait_for(job_id).status for job_id in (sent, new)} == {"succeeded"}
 
 
-def test_a_slot_is_not_lost_with_the_process_that_used_it(limited: Platform, tmp_path: Path) -> None:
+def test_a_slot_is_not_lost_with_the_process_that_used_it(limited: LivePlatform, tmp_path: Path) -> None:
     """A job whose process is killed keeps its slot and runs again, and the line moves on after it."""
     limit(limited, 1)
     limited.start_worker(concurrency=2)
@@ -191,7 +191,7 @@ def test_a_slot_is_not_lost_with_the_process_that_used_it(limited: Platform, tmp
         assert most_executing(connection) == {"default": 1}
 
 
-def test_a_killed_worker_takes_no_slot_with_it(limited: Platform) -> None:
+def test_a_killed_worker_takes_no_slot_with_it(limited: LivePlatform) -> None:
     """After kill -9 of a worker its jobs run again, and every organization gets its turn."""
     limit(limited, 1)
     patience = {"CELERIAC_LEASE_TIMEOUT": "2", "CELERIAC_HEARTBEAT": "0.5"}
@@ -206,7 +206,7 @@ def test_a_killed_worker_takes_no_slot_with_it(limited: Platform) -> None:
     assert limited.wait_for(waiting).status == "succeeded"
 
 
-def test_the_cancel_of_a_running_job_lets_the_next_one_start(limited: Platform) -> None:
+def test_the_cancel_of_a_running_job_lets_the_next_one_start(limited: LivePlatform) -> None:
     """After the cancel of a running job the next one starts when its body is over."""
     limit(limited, 1)
     limited.start_worker(concurrency=2)

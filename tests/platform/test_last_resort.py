@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import select
 
-from tests.live import Platform, eventually
+from tests.live import LivePlatform, eventually
 from tests.servers import Servers, new_database
 from tests.tracked import new_job
 from tracking import jobs
@@ -23,21 +23,21 @@ LONGER_THAN_TWO_LOOKS = 10.0
 @pytest.fixture(scope="module", params=["prefork", "threads", "solo"])
 def pool(
     request: pytest.FixtureRequest, servers: Servers, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Platform]:
+) -> Iterator[LivePlatform]:
     """A worker with each pool in turn."""
     directory = tmp_path_factory.mktemp("last-resort")
-    with new_database(servers) as url, Platform(url, servers.valkey_url, directory) as platform:
+    with new_database(servers) as url, LivePlatform(url, servers.valkey_url, directory) as platform:
         platform.start_worker("-P", request.param)
         yield platform
 
 
-def lease_of(platform: Platform) -> UUID:
+def lease_of(platform: LivePlatform) -> UUID:
     """The lease of the one worker."""
     with platform.database.autocommit() as connection:
         return UUID(str(connection.execute(select(workers.c.lease)).scalar_one()))
 
 
-def claimed_by_nobody(platform: Platform) -> UUID:
+def claimed_by_nobody(platform: LivePlatform) -> UUID:
     """A job that runs under the lease of the worker, which has never heard of it."""
     wanted = new_job(job_type="noop", queue="default")
     lease = lease_of(platform)
@@ -48,7 +48,7 @@ def claimed_by_nobody(platform: Platform) -> UUID:
     return wanted.id
 
 
-def test_a_row_that_nobody_runs_is_given_to_somebody(pool: Platform) -> None:
+def test_a_row_that_nobody_runs_is_given_to_somebody(pool: LivePlatform) -> None:
     """A running row without a body is released within ten seconds, counted as a loss, and runs."""
     job_id = claimed_by_nobody(pool)
     job = pool.wait_for(job_id, "succeeded", within=20)
@@ -59,7 +59,7 @@ def test_a_row_that_nobody_runs_is_given_to_somebody(pool: Platform) -> None:
     assert (released.at - started.at).total_seconds() < LONGER_THAN_TWO_LOOKS
 
 
-def test_a_body_that_runs_on_is_left_alone(pool: Platform) -> None:
+def test_a_body_that_runs_on_is_left_alone(pool: LivePlatform) -> None:
     """A job whose body runs is not released, however often its worker looks."""
     began = time.monotonic()
     ids = [pool.submit("nap", payload={"seconds": LONGER_THAN_TWO_LOOKS}) for _ in range(2)]
@@ -68,7 +68,7 @@ def test_a_body_that_runs_on_is_left_alone(pool: Platform) -> None:
     assert [(job.status, job.attempt) for job in ended] == [("succeeded", 1)] * 2
 
 
-def test_the_worker_says_how_many_bodies_it_can_run(pool: Platform) -> None:
+def test_the_worker_says_how_many_bodies_it_can_run(pool: LivePlatform) -> None:
     """The row of a worker has the number of bodies that it can run."""
 
     def concurrency() -> int:

@@ -18,19 +18,19 @@ from redis.exceptions import RedisError
 
 from celeriac.embedded import valkey
 from celeriac.embedded.processes import own_directory
-from tests.live import Platform, eventually
+from tests.live import LivePlatform, eventually
 
 ONE_RUN = ["created", "started", "completed"]
 
 
 @pytest.fixture
-def platform(platform: Platform) -> Platform:
+def platform(platform: LivePlatform) -> LivePlatform:
     """One that sends all jobs at once."""
     platform.environment["CELERIAC_ORGANIZATION_LIMIT"] = "0"
     return platform
 
 
-def _submit(platform: Platform, name: str, count: int) -> list[UUID]:
+def _submit(platform: LivePlatform, name: str, count: int) -> list[UUID]:
     """Jobs that the broker has confirmed, in a queue that was empty."""
     _purge(platform, "default")
     job_ids = platform.submit_all([(name, [], {}, {})] * count)
@@ -38,14 +38,14 @@ def _submit(platform: Platform, name: str, count: int) -> list[UUID]:
     return job_ids
 
 
-def _purge(platform: Platform, queue: str) -> None:
+def _purge(platform: LivePlatform, queue: str) -> None:
     with Connection(platform.broker_url) as connection:
         channel: Any = connection.default_channel
         with suppress(ChannelError):  # no such queue
             channel.queue_purge(queue)
 
 
-def _take(platform: Platform, count: int) -> None:
+def _take(platform: LivePlatform, count: int) -> None:
     """Messages away, as if the broker had lost them."""
     with Connection(platform.broker_url) as connection:
         channel: Any = connection.default_channel
@@ -53,13 +53,13 @@ def _take(platform: Platform, count: int) -> None:
             assert channel.basic_get("default", no_ack=True) is not None
 
 
-def _ready(platform: Platform) -> int:
+def _ready(platform: LivePlatform) -> int:
     with Connection(platform.broker_url) as connection:
         channel: Any = connection.default_channel
         return int(channel.queue_declare("default", passive=True).message_count)
 
 
-def _lose_one_elsewhere(platform: Platform) -> None:
+def _lose_one_elsewhere(platform: LivePlatform) -> None:
     """Let upkeep look for lost messages, long enough to find one in the other queue."""
     [job_id] = platform.submit_all([("noop", [], {}, {"queue": "maintenance"})])
     eventually(lambda: platform.job(job_id).dispatched_at, what="its dispatch")
@@ -69,7 +69,7 @@ def _lose_one_elsewhere(platform: Platform) -> None:
     _purge(platform, "maintenance")
 
 
-def test_jobs_whose_queue_was_purged_run_once_each(platform: Platform) -> None:
+def test_jobs_whose_queue_was_purged_run_once_each(platform: LivePlatform) -> None:
     """After a purge of its queue each waiting job is sent again and runs once."""
     job_ids = _submit(platform, "noop", 20)
     _purge(platform, "default")
@@ -79,7 +79,7 @@ def test_jobs_whose_queue_was_purged_run_once_each(platform: Platform) -> None:
         assert platform.events(job_id) == ONE_RUN
 
 
-def test_a_backlog_that_the_broker_still_has_is_not_sent_again(platform: Platform) -> None:
+def test_a_backlog_that_the_broker_still_has_is_not_sent_again(platform: LivePlatform) -> None:
     """Jobs whose messages the broker still has are not sent again, however long they wait."""
     sent = {job_id: platform.job(job_id).dispatched_at for job_id in _submit(platform, "noop", 20)}
     platform.start_worker(queues="elsewhere", CELERIAC_RESEND_AFTER="1")
@@ -88,7 +88,7 @@ def test_a_backlog_that_the_broker_still_has_is_not_sent_again(platform: Platfor
     assert {job_id: platform.job(job_id).dispatched_at for job_id in sent} == sent
 
 
-def test_only_as_many_messages_are_sent_again_as_are_missing(platform: Platform) -> None:
+def test_only_as_many_messages_are_sent_again_as_are_missing(platform: LivePlatform) -> None:
     """As many jobs as messages are missing are sent again, and copies are refused."""
     job_ids = _submit(platform, "noop", 10)
     _take(platform, 4)
@@ -102,7 +102,7 @@ def test_only_as_many_messages_are_sent_again_as_are_missing(platform: Platform)
     assert {platform.wait_for(job_id).attempt for job_id in job_ids} == {1}
 
 
-def test_messages_that_a_worker_holds_behind_a_long_job_are_sent_at_most_once_more(platform: Platform) -> None:
+def test_messages_that_a_worker_holds_behind_a_long_job_are_sent_at_most_once_more(platform: LivePlatform) -> None:
     """A message that a worker holds is sent at most once more, and the copy is refused."""
     platform.start_worker("--prefetch-multiplier", "4", concurrency=1, CELERIAC_RESEND_AFTER="1")
     long = platform.submit("nap", payload={"seconds": 6})
@@ -157,7 +157,7 @@ def forgetful(tmp_path: Path) -> Iterator[Forgetful]:
 
 def test_a_broker_that_comes_back_empty_loses_no_job(database_url: str, forgetful: Forgetful, tmp_path: Path) -> None:
     """After a broker came back empty, all jobs run, and a worker lives through it."""
-    with Platform(
+    with LivePlatform(
         database_url, forgetful.url, tmp_path, CELERIAC_RESEND_AFTER="1", CELERIAC_ORGANIZATION_LIMIT="0"
     ) as platform:
         platform.start_worker(concurrency=1)

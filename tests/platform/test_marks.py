@@ -18,7 +18,7 @@ from sqlalchemy import select
 from tasks.encoding import as_json, from_header, from_plain, to_header, to_headers, to_plain
 from tests.api.calling import Caller
 from tests.api.conftest import serving
-from tests.live import Platform
+from tests.live import LivePlatform
 from tests.properties import UNHURRIED
 from tests.servers import Servers, new_database
 from tracking.schema import jobs
@@ -98,7 +98,7 @@ AS_RESULT = (
 class Sent:
     """All forms, sent through all doors."""
 
-    def __init__(self, platform: Platform, caller: Caller) -> None:
+    def __init__(self, platform: LivePlatform, caller: Caller) -> None:
         self.platform, self.caller = platform, caller
         self.ids: dict[str, dict[str, str]] = json.loads(platform.run(SEND, json.dumps(FORMS)))
         for form, value in FORMS.items():
@@ -134,7 +134,7 @@ def sent(servers: Servers, broker_url: str, tmp_path_factory: pytest.TempPathFac
         imports = {"CELERIAC_IMPORTS": "tests.hostile_handlers"}
         owner = {"CELERIAC_DEFAULT_ORGANIZATION": "acme", "CELERIAC_DEFAULT_USER": "u1"}
         options = {**imports, **owner, "CELERIAC_ORGANIZATION_LIMIT": "0"}
-        platform = stack.enter_context(Platform(url, broker_url, directory, **options))
+        platform = stack.enter_context(LivePlatform(url, broker_url, directory, **options))
         platform.start_worker()
         api = stack.enter_context(serving(url, broker_url, directory, **options))
         yield Sent(platform, api.caller("acme"))

@@ -11,7 +11,7 @@ import pytest
 
 from tasks import app
 from tasks.backend import RowBackend
-from tests.live import Platform, eventually
+from tests.live import LivePlatform, eventually
 from tests.platform.test_cancel import RETRY
 from tracking.identifiers import job_id_of
 
@@ -64,7 +64,7 @@ def _witness(path: Path, *starts: int) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def retried(running: Platform, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def retried(running: LivePlatform, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A job with three attempts: its id, and what each of them had for it."""
     witness = tmp_path_factory.mktemp("retried") / "ids"
     job = running.wait_for(running.submit("identified", str(witness), 2))
@@ -77,13 +77,13 @@ def test_every_attempt_has_the_same_id(retried: dict[str, Any]) -> None:
     assert set(retried["ids"]) == {retried["job"]}
 
 
-def test_the_attempts_of_a_job_that_was_lost_have_the_same_id(running: Platform, tmp_path: Path) -> None:
+def test_the_attempts_of_a_job_that_was_lost_have_the_same_id(running: LivePlatform, tmp_path: Path) -> None:
     """`self.request.id` is the same after the loss of a worker."""
     job = running.wait_for(running.submit("die", payload={"witness": str(tmp_path / "ids")}))
     assert set(_witness(tmp_path / "ids", 2)) == {str(job.id)}
 
 
-def test_the_attempts_of_a_job_that_was_retried_by_hand_have_the_same_id(running: Platform, tmp_path: Path) -> None:
+def test_the_attempts_of_a_job_that_was_retried_by_hand_have_the_same_id(running: LivePlatform, tmp_path: Path) -> None:
     """`self.request.id` is the same after a retry by hand."""
     job_id = running.submit("identified", str(tmp_path / "ids"), 9, max_retries=0)
     running.wait_for(job_id, "failed")
@@ -91,13 +91,13 @@ def test_the_attempts_of_a_job_that_was_retried_by_hand_have_the_same_id(running
     assert set(_witness(tmp_path / "ids", 2)) == {str(job_id)}
 
 
-def test_a_result_is_found_under_the_id_of_any_attempt(running: Platform, retried: dict[str, Any]) -> None:
+def test_a_result_is_found_under_the_id_of_any_attempt(running: LivePlatform, retried: dict[str, Any]) -> None:
     """AsyncResult finds the job under the id that any attempt has seen."""
     states = {running.run(ASK + "print(result.state)", json.dumps(each)).strip() for each in retried["ids"]}
     assert states == {"SUCCESS"}
 
 
-def test_an_errback_after_a_retry_is_told_an_id_that_leads_somewhere(running: Platform, tmp_path: Path) -> None:
+def test_an_errback_after_a_retry_is_told_an_id_that_leads_somewhere(running: LivePlatform, tmp_path: Path) -> None:
     """An errback after a retry gets an id under which AsyncResult finds the job."""
     job_id = running.submit("identified", str(tmp_path / "ids"), 9, max_retries=1, link_error=REMEMBER)
     running.wait_for(job_id, "failed")
@@ -105,13 +105,13 @@ def test_an_errback_after_a_retry_is_told_an_id_that_leads_somewhere(running: Pl
     assert errback.result == str(job_id)
 
 
-def test_the_events_of_a_job_are_those_of_one_task(running: Platform, tmp_path: Path) -> None:
+def test_the_events_of_a_job_are_those_of_one_task(running: LivePlatform, tmp_path: Path) -> None:
     """Celery's events of a job, through all attempts, are those of one task."""
     told = json.loads(running.run(EVENTS, json.dumps([str(tmp_path / "ids"), 1])))
     assert told["seen"] == [told["job"]]
 
 
-def test_a_text_of_ones_own_names_the_job(running: Platform) -> None:
+def test_a_text_of_ones_own_names_the_job(running: LivePlatform) -> None:
     """A task_id that is no UUID finds the job's result."""
     code = (
         "import json; from tasks import app\nresult = app.tasks['add'].apply_async((1, 2), task_id=json.loads(stdin))\n"
@@ -122,7 +122,7 @@ def test_a_text_of_ones_own_names_the_job(running: Platform) -> None:
     assert json.loads(told) == [given, 3]
 
 
-def test_a_text_of_ones_own_names_the_job_in_each_attempt(running: Platform, tmp_path: Path) -> None:
+def test_a_text_of_ones_own_names_the_job_in_each_attempt(running: LivePlatform, tmp_path: Path) -> None:
     """A task_id that is no UUID is the id in each attempt, and of the errback."""
     named = f"the job of {tmp_path.name}"
     send = "import json; from tasks import app\nname, witness, errback = json.loads(stdin)\n"
@@ -134,7 +134,7 @@ def test_a_text_of_ones_own_names_the_job_in_each_attempt(running: Platform, tmp
     eventually(lambda: [each for each in running.jobs() if each.job_type == "remember" and each.result == named])
 
 
-def test_texts_name_the_members_of_a_canvas(running: Platform, tmp_path: Path) -> None:
+def test_texts_name_the_members_of_a_canvas(running: LivePlatform, tmp_path: Path) -> None:
     """Members of a canvas with text ids are found by them, and rows name their parents."""
     first, last = f"first of {tmp_path.name}", f"last of {tmp_path.name}"
     code = (
@@ -148,7 +148,7 @@ def test_texts_name_the_members_of_a_canvas(running: Platform, tmp_path: Path) -
     assert (row.parent_id, row.root_id) == (job_id_of(first), job_id_of(first))
 
 
-def test_an_id_that_no_row_can_keep_is_refused(running: Platform) -> None:
+def test_an_id_that_no_row_can_keep_is_refused(running: LivePlatform) -> None:
     """A task_id that no row can keep is refused in one line before anything is written."""
     code = "import json; from tasks import app\ntry:\n    app.send_task('noop', task_id=json.loads(stdin))\n"
     for named in ("x" * 256, "a\x00b"):
@@ -156,7 +156,7 @@ def test_an_id_that_no_row_can_keep_is_refused(running: Platform) -> None:
         assert told.strip() == "InvalidValue"
 
 
-def test_what_waits_in_its_row_is_known_and_what_nobody_has_submitted_is_not(running: Platform) -> None:
+def test_what_waits_in_its_row_is_known_and_what_nobody_has_submitted_is_not(running: LivePlatform) -> None:
     """Of a PENDING result, name and queue tell a waiting job from an unknown id."""
     ask = ASK + "print(json.dumps([result.state, result.name, result.queue]))"
     waiting, unknown = running.submit("add", 1, 2, countdown=3600), uuid4()
@@ -165,14 +165,14 @@ def test_what_waits_in_its_row_is_known_and_what_nobody_has_submitted_is_not(run
     assert json.loads(running.run(ask, json.dumps("an id of nobody"))) == ["PENDING", None, None]
 
 
-def test_a_result_knows_the_jobs_that_its_body_sent(running: Platform) -> None:
+def test_a_result_knows_the_jobs_that_its_body_sent(running: LivePlatform) -> None:
     """`AsyncResult.children` has the jobs that the body sent."""
     job = running.wait_for(running.submit("parent", 2))
     told = running.run(ASK + "print(json.dumps([each.id for each in result.children]))", json.dumps(str(job.id)))
     assert json.loads(told) == job.result
 
 
-def test_a_failed_result_has_its_traceback_and_exception(running: Platform) -> None:
+def test_a_failed_result_has_its_traceback_and_exception(running: LivePlatform) -> None:
     """A failed AsyncResult has the traceback and the exception."""
     job = running.wait_for(running.submit("fail", "of no use"))
     ask = ASK + "print(json.dumps([result.state, repr(result.info), result.traceback]))"
@@ -181,7 +181,7 @@ def test_a_failed_result_has_its_traceback_and_exception(running: Platform) -> N
     assert traceback.rstrip().endswith("ValueError: of no use")
 
 
-def test_a_rejected_result_raises_what_was_raised(running: Platform) -> None:
+def test_a_rejected_result_raises_what_was_raised(running: LivePlatform) -> None:
     """`get()` of a rejected job raises Celery's Reject."""
     job = running.wait_for(running.submit("rejecting"))
     ask = (
@@ -191,7 +191,7 @@ def test_a_rejected_result_raises_what_was_raised(running: Platform) -> None:
     assert running.run(ask, json.dumps(str(job.id))).strip() == "('no', False)"
 
 
-def test_a_running_result_has_the_progress_of_its_body(running: Platform) -> None:
+def test_a_running_result_has_the_progress_of_its_body(running: LivePlatform) -> None:
     """`AsyncResult.info` of a running job is what update_state said last."""
     job_id = running.submit("updating", {"current": 3, "total": 4})
     ask = ASK + "print(json.dumps([result.state, result.info]))"

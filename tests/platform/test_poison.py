@@ -14,7 +14,7 @@ from redis import Redis
 
 from tasks.broker.messages import DISPATCH_HEADER
 from tasks.broker.transport import UNREADABLE
-from tests.live import Platform, eventually
+from tests.live import LivePlatform, eventually
 from tests.messages import Envelope, Forged, push, send, send_at, task_headers
 from tracking import dead_letters, jobs
 from tracking.admission.rule import UNLIMITED
@@ -117,19 +117,19 @@ UNDECODABLE: dict[str, Callable[[str], None]] = {
 }
 
 
-def _waiting_job(platform: Platform, job_type: str = "noop") -> UUID:
+def _waiting_job(platform: LivePlatform, job_type: str = "noop") -> UUID:
     """A job whose own message no worker gets to see."""
     job = NewJob(id=uuid4(), owner=Owner("acme", "u1"), job_type=job_type, queue=ELSEWHERE)
     with platform.database.autocommit() as connection:
         return jobs.submit(connection, job, UNLIMITED).job.id
 
 
-def _letters(platform: Platform) -> list[DeadLetter]:
+def _letters(platform: LivePlatform) -> list[DeadLetter]:
     with platform.database.autocommit() as connection:
         return list(dead_letters.newest(connection, 1000))
 
 
-def _set_aside(platform: Platform, put: Callable[[], None]) -> DeadLetter:
+def _set_aside(platform: LivePlatform, put: Callable[[], None]) -> DeadLetter:
     """The one dead letter that `put` leads to."""
     known = {letter.id for letter in _letters(platform)}
     put()
@@ -138,18 +138,18 @@ def _set_aside(platform: Platform, put: Callable[[], None]) -> DeadLetter:
     return letter
 
 
-def _goes_on(platform: Platform) -> bool:
+def _goes_on(platform: LivePlatform) -> bool:
     """Whether the worker that was started takes the next jobs, in both of its processes."""
     ids = [platform.submit("noop") for _ in range(2)]
     return all(platform.wait_for(job_id).status == "succeeded" for job_id in ids) and _lives(platform)
 
 
-def _lives(platform: Platform) -> bool:
+def _lives(platform: LivePlatform) -> bool:
     return psutil.Process(platform.worker_pid).status() != psutil.STATUS_ZOMBIE
 
 
 @pytest.fixture
-def redis_platform(running: Platform) -> Platform:
+def redis_platform(running: LivePlatform) -> LivePlatform:
     """The platform on Valkey: RabbitMQ has no envelopes."""
     if not running.broker_url.startswith("redis"):
         pytest.skip("only Redis and Valkey keep messages as JSON in lists")
@@ -157,7 +157,7 @@ def redis_platform(running: Platform) -> Platform:
 
 
 @pytest.fixture
-def rabbitmq_platform(running: Platform) -> Platform:
+def rabbitmq_platform(running: LivePlatform) -> LivePlatform:
     """The platform on RabbitMQ: Redis has no properties."""
     if not running.broker_url.startswith("amqp"):
         pytest.skip("only RabbitMQ has a binary form of properties")
@@ -165,7 +165,7 @@ def rabbitmq_platform(running: Platform) -> Platform:
 
 
 @pytest.mark.parametrize("what", MESSAGES)
-def test_a_malformed_message_is_set_aside_and_fails_its_job(running: Platform, what: str) -> None:
+def test_a_malformed_message_is_set_aside_and_fails_its_job(running: LivePlatform, what: str) -> None:
     """A malformed message is a dead letter and fails its job with the reason."""
     make, reason = MESSAGES[what]
     job_id = _waiting_job(running, "nobody" if "unknown task" in what else "noop")
@@ -180,7 +180,7 @@ def test_a_malformed_message_is_set_aside_and_fails_its_job(running: Platform, w
 
 
 @pytest.mark.parametrize("what", NO_ID)
-def test_a_message_that_names_no_job_is_set_aside(running: Platform, what: str) -> None:
+def test_a_message_that_names_no_job_is_set_aside(running: LivePlatform, what: str) -> None:
     """A malformed message that names no job is a dead letter."""
     letter = _set_aside(running, lambda: send(running.broker_url, NO_ID[what]))
     assert (letter.task_id, letter.body) == (None, NO_ID[what].body)
@@ -189,7 +189,7 @@ def test_a_message_that_names_no_job_is_set_aside(running: Platform, what: str) 
 
 
 @pytest.mark.parametrize("what", ENVELOPES)
-def test_a_broken_envelope_is_set_aside_and_fails_its_job(redis_platform: Platform, what: str) -> None:
+def test_a_broken_envelope_is_set_aside_and_fails_its_job(redis_platform: LivePlatform, what: str) -> None:
     """A broken envelope in Redis is kept as a dead letter and fails its job."""
     job_id = _waiting_job(redis_platform)
     item = ENVELOPES[what](str(job_id))
@@ -200,7 +200,7 @@ def test_a_broken_envelope_is_set_aside_and_fails_its_job(redis_platform: Platfo
 
 
 @pytest.mark.parametrize("what", ITEMS)
-def test_an_item_that_is_no_message_is_set_aside(redis_platform: Platform, what: str) -> None:
+def test_an_item_that_is_no_message_is_set_aside(redis_platform: LivePlatform, what: str) -> None:
     """Any item in a Redis list that is no message is a dead letter."""
     letter = _set_aside(redis_platform, lambda: push(redis_platform.broker_url, ITEMS[what]))
     assert (letter.task_id, letter.size) == (None, len(ITEMS[what]))
@@ -209,7 +209,7 @@ def test_an_item_that_is_no_message_is_set_aside(redis_platform: Platform, what:
 
 
 @pytest.mark.parametrize("what", ITEMS)
-def test_remote_control_that_cannot_be_read_is_passed_over(redis_platform: Platform, what: str) -> None:
+def test_remote_control_that_cannot_be_read_is_passed_over(redis_platform: LivePlatform, what: str) -> None:
     """Unreadable remote control does not end the worker."""
     with Redis.from_url(redis_platform.broker_url) as client:
         assert client.publish("/0.celery.pidbox", ITEMS[what]) == 1, "the worker listens"
@@ -217,7 +217,7 @@ def test_remote_control_that_cannot_be_read_is_passed_over(redis_platform: Platf
 
 
 @pytest.mark.parametrize("what", UNDECODABLE)
-def test_properties_that_cannot_be_decoded_are_set_aside(rabbitmq_platform: Platform, what: str) -> None:
+def test_properties_that_cannot_be_decoded_are_set_aside(rabbitmq_platform: LivePlatform, what: str) -> None:
     """A RabbitMQ message whose properties cannot be decoded is a dead letter."""
     letter = _set_aside(rabbitmq_platform, lambda: UNDECODABLE[what](rabbitmq_platform.broker_url))
     assert (letter.content_type, letter.body) == (UNREADABLE, GOOD)
@@ -225,13 +225,13 @@ def test_properties_that_cannot_be_decoded_are_set_aside(rabbitmq_platform: Plat
     assert _goes_on(rabbitmq_platform)
 
 
-def test_an_empty_message_with_such_properties_is_set_aside(rabbitmq_platform: Platform) -> None:
+def test_an_empty_message_with_such_properties_is_set_aside(rabbitmq_platform: LivePlatform) -> None:
     """An empty RabbitMQ message with undecodable properties is a dead letter."""
     letter = _set_aside(rabbitmq_platform, lambda: send_at(rabbitmq_platform.broker_url, 2**62, b""))
     assert (letter.content_type, letter.body) == (UNREADABLE, b"")
 
 
-def test_a_malformed_message_does_not_harm_a_job_that_runs(running: Platform) -> None:
+def test_a_malformed_message_does_not_harm_a_job_that_runs(running: LivePlatform) -> None:
     """A malformed message that names a running job does not end it."""
     job_id = running.submit("nap", payload={"seconds": 1})
     running.wait_for(job_id, "running")
@@ -239,7 +239,7 @@ def test_a_malformed_message_does_not_harm_a_job_that_runs(running: Platform) ->
     assert running.wait_for(job_id).status == "succeeded"
 
 
-def test_no_header_that_quotes_the_arguments_is_kept(running: Platform) -> None:
+def test_no_header_that_quotes_the_arguments_is_kept(running: LivePlatform) -> None:
     """A dead letter keeps no header that quotes the arguments."""
     headers = task_headers("nobody", str(uuid4()), argsrepr=CANARY, kwargsrepr=CANARY, stamps={"a": CANARY})
     letter = _set_aside(running, lambda: send(running.broker_url, Forged(headers, GOOD)))
@@ -247,7 +247,7 @@ def test_no_header_that_quotes_the_arguments_is_kept(running: Platform) -> None:
     assert letter.headers["stamps"] == "(dict)"
 
 
-def test_many_malformed_messages_take_no_place_of_a_good_one(running: Platform) -> None:
+def test_many_malformed_messages_take_no_place_of_a_good_one(running: LivePlatform) -> None:
     """More malformed messages than a worker may hold do not keep good ones from it."""
     known = len(_letters(running))
     for number in range(40):
@@ -256,14 +256,14 @@ def test_many_malformed_messages_take_no_place_of_a_good_one(running: Platform) 
     eventually(lambda: len(_letters(running)) == known + 40, what="setting all aside")
 
 
-def test_nothing_is_left_unacknowledged(redis_platform: Platform) -> None:
+def test_nothing_is_left_unacknowledged(redis_platform: LivePlatform) -> None:
     """What was set aside is acknowledged and does not come back."""
     with Redis.from_url(redis_platform.broker_url) as client:
         eventually(lambda: client.hlen("unacked") == 0, what="the acknowledgements")
 
 
 @pytest.mark.parametrize(("name", "error"), [("exhaust", "MemoryError"), ("recurse", "RecursionError")])
-def test_a_job_that_takes_all_memory_or_stack_fails_alone(running: Platform, name: str, error: str) -> None:
+def test_a_job_that_takes_all_memory_or_stack_fails_alone(running: LivePlatform, name: str, error: str) -> None:
     """A MemoryError or RecursionError fails its job once, and the worker lives."""
     job = running.wait_for(running.submit(name))
     assert (job.status, job.error_type) == ("failed", error)
@@ -271,13 +271,13 @@ def test_a_job_that_takes_all_memory_or_stack_fails_alone(running: Platform, nam
     assert _goes_on(running)
 
 
-def test_the_main_process_is_the_one_that_was_started(running: Platform) -> None:
+def test_the_main_process_is_the_one_that_was_started(running: LivePlatform) -> None:
     """After all poison the worker's main process is the same, with both of its processes at work."""
     assert _goes_on(running)
     assert running.workers() == 1
 
 
-def test_no_payload_is_in_the_log(running: Platform) -> None:
+def test_no_payload_is_in_the_log(running: LivePlatform) -> None:
     """No payload is in the log, also of messages that could not be read."""
     log = running.log()
     assert "message.set_aside" in log

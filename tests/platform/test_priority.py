@@ -6,10 +6,10 @@ import random
 from pathlib import Path
 from typing import Any
 
-from tests.live import Platform, eventually
+from tests.live import LivePlatform, eventually
 
 
-def test_more_urgent_jobs_start_first_in_the_same_order_on_every_broker(platform: Platform, tmp_path: Path) -> None:
+def test_more_urgent_jobs_start_first_in_the_same_order_on_every_broker(platform: LivePlatform, tmp_path: Path) -> None:
     """On every broker jobs start by priority 9 to 0, unset is 0, then in order of arrival."""
     platform.environment["CELERIAC_ORGANIZATION_LIMIT"] = "0"  # the order is the broker's alone
     witness = tmp_path / "order"

@@ -10,7 +10,7 @@ from psycopg import errors
 from sqlalchemy.exc import DBAPIError
 
 from tasks.refusals import instead_of, reason_of
-from tests.live import Platform
+from tests.live import LivePlatform
 from tests.servers import Servers, new_database
 from tracking.models import Failure, Fence, Outcome
 
@@ -33,12 +33,12 @@ ON_HISTORY = "CASE NEW.to_status WHEN 'failed' THEN NEW.detail ->> 'traceback' E
 
 
 @pytest.fixture(scope="module")
-def refusing(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+def refusing(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LivePlatform]:
     """A platform with a worker on such a database."""
     directory = tmp_path_factory.mktemp("refusing")
     with (
         new_database(servers) as url,
-        Platform(url, servers.valkey_url, directory, CELERIAC_IMPORTS="tests.hostile_handlers") as platform,
+        LivePlatform(url, servers.valkey_url, directory, CELERIAC_IMPORTS="tests.hostile_handlers") as platform,
     ):
         with platform.database.begin() as connection:
             connection.exec_driver_sql(REFUSING.format(table="jobs", action="UPDATE", told=ON_JOBS))
@@ -48,7 +48,7 @@ def refusing(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_a_result_that_is_refused_fails_the_job_with_the_reason(refusing: Platform, code: str) -> None:
+def test_a_result_that_is_refused_fails_the_job_with_the_reason(refusing: LivePlatform, code: str) -> None:
     """A result that the database refuses fails the job once, with the reason and without its values."""
     job = refusing.wait_for(refusing.submit("hostile.echo", f"refuse:{code}"))
     assert (job.status, job.error_type) == ("failed", errors.lookup(code).__name__)
@@ -57,7 +57,7 @@ def test_a_result_that_is_refused_fails_the_job_with_the_reason(refusing: Platfo
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_a_failure_whose_details_are_refused_keeps_its_own_reason(refusing: Platform, code: str) -> None:
+def test_a_failure_whose_details_are_refused_keeps_its_own_reason(refusing: LivePlatform, code: str) -> None:
     """A failure whose traceback the database refuses keeps its own type and message."""
     job = refusing.wait_for(refusing.submit("hostile.fail", f"refuse:{code}"))
     assert (job.status, job.error_type, job.error_message) == ("failed", "ValueError", f"refuse:{code}")
@@ -65,14 +65,14 @@ def test_a_failure_whose_details_are_refused_keeps_its_own_reason(refusing: Plat
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_a_retry_that_is_refused_fails_the_job_with_the_reason(refusing: Platform, code: str) -> None:
+def test_a_retry_that_is_refused_fails_the_job_with_the_reason(refusing: LivePlatform, code: str) -> None:
     """A retry that the database refuses fails the job with the reason."""
     job = refusing.wait_for(refusing.submit("hostile.again", f"refuse:{code}"))
     assert job.status == "failed"
     assert job.error_message == "its outcome 'retry' could not be written: not here"
 
 
-def test_no_value_is_in_the_log(refusing: Platform) -> None:
+def test_no_value_is_in_the_log(refusing: LivePlatform) -> None:
     """The log of a refused outcome holds neither values nor the statement."""
     log = refusing.log()
     assert "outcome.unwritable" in log

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import select
 
-from tests.live import Platform, eventually
+from tests.live import LivePlatform, eventually
 from tests.servers import Servers, new_database
 from tracking.models import JobRecord
 from tracking.schema import jobs
@@ -37,23 +37,23 @@ LATE = ["number.s()", "text.s(1, 2)", "text.si().set(que='default')", DEPENDENT]
 
 
 @pytest.fixture(scope="module")
-def platform(servers: Servers, broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+def platform(servers: Servers, broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LivePlatform]:
     """A platform with a worker."""
     directory = tmp_path_factory.mktemp("refused")
     with (
         new_database(servers) as url,
-        Platform(url, broker_url, directory, CELERIAC_IMPORTS="tests.succession_handlers") as running,
+        LivePlatform(url, broker_url, directory, CELERIAC_IMPORTS="tests.succession_handlers") as running,
     ):
         running.start_worker()
         yield running
 
 
-def ask(platform: Platform, code: str) -> list[UUID]:
+def ask(platform: LivePlatform, code: str) -> list[UUID]:
     """The ids that a producer's code puts into `ids`."""
     return [UUID(each) for each in json.loads(platform.run(f"{HANDLERS}{code}\nprint(json.dumps(ids))"))]
 
 
-def children(platform: Platform, parent: UUID, count: int) -> list[JobRecord]:
+def children(platform: LivePlatform, parent: UUID, count: int) -> list[JobRecord]:
     """The jobs that a job has sent, when there are so many and all have ended; failed ones first."""
 
     def ended() -> list[JobRecord] | None:
@@ -66,7 +66,7 @@ def children(platform: Platform, parent: UUID, count: int) -> list[JobRecord]:
 
 
 @pytest.mark.parametrize("link", REFUSED, ids=str)
-def test_a_link_that_is_refused_has_a_row_with_the_reason(platform: Platform, link: str) -> None:
+def test_a_link_that_is_refused_has_a_row_with_the_reason(platform: LivePlatform, link: str) -> None:
     """A refused link without an id has a failed row, and the job beside it and before it succeed."""
     [sent] = ask(platform, f"ids = [text.apply_async(link=[{link}, text.si()]).id]")
     refused, other = children(platform, sent, 2)
@@ -75,7 +75,7 @@ def test_a_link_that_is_refused_has_a_row_with_the_reason(platform: Platform, li
     assert other.status == platform.job(sent).status == "succeeded"
 
 
-def test_a_link_with_an_id_has_its_row_under_that_id(platform: Platform) -> None:
+def test_a_link_with_an_id_has_its_row_under_that_id(platform: LivePlatform) -> None:
     """The id of a refused link leads to its row."""
     linked, sent = ask(platform, "link = number.s(); ids = [link.freeze().id, text.apply_async(link=link).id]")
     [refused] = children(platform, sent, 1)
@@ -83,7 +83,7 @@ def test_a_link_with_an_id_has_its_row_under_that_id(platform: Platform) -> None
     assert "valid" in (refused.error_message or "")
 
 
-def test_a_link_whose_id_is_another_jobs_has_a_row_of_its_own(platform: Platform) -> None:
+def test_a_link_whose_id_is_another_jobs_has_a_row_of_its_own(platform: LivePlatform) -> None:
     """A link with the id of another job fails under a new id, and the other job stays as it is."""
     other, sent = ask(
         platform,
@@ -97,7 +97,7 @@ def test_a_link_whose_id_is_another_jobs_has_a_row_of_its_own(platform: Platform
 
 
 @pytest.mark.parametrize("step", LATE, ids=str)
-def test_a_step_of_a_chain_that_is_refused_fails_with_the_reason(platform: Platform, step: str) -> None:
+def test_a_step_of_a_chain_that_is_refused_fails_with_the_reason(platform: LivePlatform, step: str) -> None:
     """The row of a refused step of a chain fails with the reason, and the steps after it fail with it."""
     first, second, third = ask(
         platform,
@@ -112,7 +112,7 @@ def test_a_step_of_a_chain_that_is_refused_fails_with_the_reason(platform: Platf
 
 @pytest.mark.parametrize("body", LATE, ids=str)
 def test_the_body_of_a_chord_that_is_refused_fails_with_the_reason(
-    platform: Platform, body: str, tmp_path: Path
+    platform: LivePlatform, body: str, tmp_path: Path
 ) -> None:
     """The row of a refused body fails with the reason, and its errback is called."""
     path = tmp_path / "note"
@@ -125,7 +125,9 @@ def test_the_body_of_a_chord_that_is_refused_fails_with_the_reason(
 
 
 @pytest.mark.parametrize("errback", [*REFUSED][1:], ids=str)  # Celery calls the first as a function
-def test_an_errback_that_is_refused_has_a_row_with_the_reason(platform: Platform, errback: str, tmp_path: Path) -> None:
+def test_an_errback_that_is_refused_has_a_row_with_the_reason(
+    platform: LivePlatform, errback: str, tmp_path: Path
+) -> None:
     """A refused errback has a failed row, and the errback beside it is called."""
     path = tmp_path / "note"
     [sent] = ask(
@@ -139,7 +141,7 @@ def test_an_errback_that_is_refused_has_a_row_with_the_reason(platform: Platform
     assert path.read_text() == str(sent)
 
 
-def test_a_link_that_is_a_chain_has_rows_for_all_its_steps(platform: Platform) -> None:
+def test_a_link_that_is_a_chain_has_rows_for_all_its_steps(platform: LivePlatform) -> None:
     """When the first step of a linked chain is refused, every step has a failed row."""
     last, sent = ask(
         platform,
@@ -150,7 +152,7 @@ def test_a_link_that_is_a_chain_has_rows_for_all_its_steps(platform: Platform) -
     assert "valid" in (platform.wait_for(last).error_message or "")
 
 
-def test_a_link_that_is_a_chord_has_a_row_for_its_body(platform: Platform) -> None:
+def test_a_link_that_is_a_chord_has_a_row_for_its_body(platform: LivePlatform) -> None:
     """When a member of a linked chord's header is refused, its body fails."""
     body, sent = ask(
         platform,

@@ -16,7 +16,7 @@ from tasks import app
 from tasks.broker.messages import DISPATCH_HEADER, DISPATCHES, fence_of
 from tasks.worker import repeats
 from tasks.worker.repeats import Repeats
-from tests.live import Platform, eventually
+from tests.live import LivePlatform, eventually
 from tests.messages import Forged, send, task_headers
 from tests.platform.test_cancel import RETRY, receipt, start_nap
 from tracking.models import Fence
@@ -129,18 +129,18 @@ def test_a_number_that_no_dispatch_can_have_makes_no_message_ours(number: Any) -
 # With a worker
 
 
-def _again(running: Platform, job_id: UUID, dispatch: int) -> None:
+def _again(running: LivePlatform, job_id: UUID, dispatch: int) -> None:
     """Its message once more, as a broker may deliver it."""
     headers = task_headers("nap", str(job_id), **{DISPATCH_HEADER: dispatch})
     send(running.broker_url, Forged(headers, b'[[], {"payload": {"seconds": 0}}, {}]'))
 
 
-def _refusals(running: Platform, job_id: UUID) -> list[tuple[str, int]]:
+def _refusals(running: LivePlatform, job_id: UUID) -> list[tuple[str, int]]:
     entries = [each for each in running.history(job_id) if each.event == "duplicate_refused"]
     return [(each.detail["reason"], each.detail["dispatch"]) for each in entries]
 
 
-def _in_second_dispatch(running: Platform) -> UUID:
+def _in_second_dispatch(running: LivePlatform) -> UUID:
     """A job that was cancelled in its first, and whose body runs again."""
     job_id = start_nap(running)
     running.run(TERMINATE, str(job_id))
@@ -150,7 +150,7 @@ def _in_second_dispatch(running: Platform) -> UUID:
     return job_id
 
 
-def test_a_message_that_comes_again_while_its_body_runs_is_refused_and_told(running: Platform) -> None:
+def test_a_message_that_comes_again_while_its_body_runs_is_refused_and_told(running: LivePlatform) -> None:
     """A copy of a running job's message is refused and recorded; the body goes on."""
     job_id = running.submit("nap", payload={"seconds": 2})
     running.wait_for(job_id, "running")
@@ -162,7 +162,7 @@ def test_a_message_that_comes_again_while_its_body_runs_is_refused_and_told(runn
     assert running.events(job_id).count("started") == 1
 
 
-def test_a_message_of_an_older_dispatch_is_refused_and_told(running: Platform) -> None:
+def test_a_message_of_an_older_dispatch_is_refused_and_told(running: LivePlatform) -> None:
     """A message of an older dispatch is refused, and history tells it."""
     job_id = _in_second_dispatch(running)
     _again(running, job_id, 1)
@@ -171,7 +171,7 @@ def test_a_message_of_an_older_dispatch_is_refused_and_told(running: Platform) -
     running.run(TERMINATE, str(job_id))
 
 
-def test_an_interruption_of_an_older_dispatch_leaves_the_body_alone(running: Platform) -> None:
+def test_an_interruption_of_an_older_dispatch_leaves_the_body_alone(running: LivePlatform) -> None:
     """An interruption of an older dispatch leaves the current body alone."""
     job_id = _in_second_dispatch(running)
     running.run(INTERRUPT, json.dumps({"task_id": str(job_id), "dispatch": 1}))
@@ -181,7 +181,7 @@ def test_an_interruption_of_an_older_dispatch_leaves_the_body_alone(running: Pla
     assert receipt(running, job_id) == "interrupted"
 
 
-def test_a_worker_finds_a_job_by_its_id_in_each_attempt(running: Platform) -> None:
+def test_a_worker_finds_a_job_by_its_id_in_each_attempt(running: LivePlatform) -> None:
     """`inspect query_task` finds a job by its id in each attempt."""
     job_id = _in_second_dispatch(running)
     [[where, told]] = json.loads(running.run(QUERY, str(job_id)))
@@ -190,7 +190,7 @@ def test_a_worker_finds_a_job_by_its_id_in_each_attempt(running: Platform) -> No
     running.wait_for(job_id, "cancelled", within=5)
 
 
-def test_an_own_text_names_a_job_for_remote_control_too(running: Platform, tmp_path: Path) -> None:
+def test_an_own_text_names_a_job_for_remote_control_too(running: LivePlatform, tmp_path: Path) -> None:
     """Remote control finds a job by a task_id that is no UUID."""
     named = f"report of {tmp_path.name}"
     send_it = "import json; from tasks import app\nname, witness = json.loads(stdin)\n"

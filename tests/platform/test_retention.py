@@ -6,7 +6,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from tests.aged import DAY, aged
-from tests.live import Platform, eventually
+from tests.live import LivePlatform, eventually
 from tests.servers import Servers
 from tests.tracked import Tracked
 from tracking.reads import lists
@@ -14,7 +14,7 @@ from tracking.reads import lists
 
 def test_a_worker_removes_old_jobs_by_itself(database_url: str, servers: Servers, tmp_path: Path) -> None:
     """A worker removes old jobs by itself and keeps young ones."""
-    with Platform(database_url, servers.valkey_url, tmp_path) as platform:
+    with LivePlatform(database_url, servers.valkey_url, tmp_path) as platform:
         with platform.database.autocommit() as connection:
             tracked = Tracked(connection)
             young = tracked.run()

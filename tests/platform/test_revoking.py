@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.live import Platform, eventually
+from tests.live import LivePlatform, eventually
 from tests.platform.test_cancel import RETRY, receipt, start_nap
 from tests.servers import Servers, new_database
 from tests.tracked import ACME, HOUR, Tracked, new_job, outcome
@@ -52,7 +52,7 @@ STOCK = {
 }
 
 
-def _stamped(platform: Platform, job_id: UUID | None = None, **changes: object) -> JobRecord:
+def _stamped(platform: LivePlatform, job_id: UUID | None = None, **changes: object) -> JobRecord:
     """A job that no worker gets to see, with its id as a stamp."""
     job_id = job_id or uuid4()
     delivery = {"stamps": {"by": [str(job_id), "others"]}, "stamped_headers": ["by"]}
@@ -61,15 +61,15 @@ def _stamped(platform: Platform, job_id: UUID | None = None, **changes: object) 
         return jobs.submit(connection, job, UNLIMITED).job
 
 
-def _held(platform: Platform) -> JobRecord:
+def _held(platform: LivePlatform) -> JobRecord:
     return _stamped(platform, delay=HOUR)
 
 
-def _sent(platform: Platform) -> JobRecord:
+def _sent(platform: LivePlatform) -> JobRecord:
     return _stamped(platform)
 
 
-def _backing_off(platform: Platform) -> JobRecord:
+def _backing_off(platform: LivePlatform) -> JobRecord:
     job = _stamped(platform)
     with platform.database.autocommit() as connection:
         jobs.claim(connection, [Claim(job.fence, uuid4(), "worker-1", None)])
@@ -77,20 +77,20 @@ def _backing_off(platform: Platform) -> JobRecord:
     return platform.job(job.id)
 
 
-WAITING: dict[str, Callable[[Platform], JobRecord]] = {"held": _held, "sent": _sent, "retrying": _backing_off}
+WAITING: dict[str, Callable[[LivePlatform], JobRecord]] = {"held": _held, "sent": _sent, "retrying": _backing_off}
 
 
 @pytest.fixture(scope="module")
-def alone(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+def alone(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LivePlatform]:
     """A platform without any worker."""
     directory = tmp_path_factory.mktemp("alone")
-    with new_database(servers) as url, Platform(url, servers.valkey_url, directory) as platform:
+    with new_database(servers) as url, LivePlatform(url, servers.valkey_url, directory) as platform:
         yield platform
 
 
 @pytest.mark.parametrize("state", WAITING)
 @pytest.mark.parametrize("way", CLIENT)
-def test_a_revocation_is_in_the_row_when_the_call_returns(alone: Platform, way: str, state: str) -> None:
+def test_a_revocation_is_in_the_row_when_the_call_returns(alone: LivePlatform, way: str, state: str) -> None:
     """A revoke is in the row when the call returns, without any worker."""
     job = WAITING[state](alone)
     alone.run(OURS + CLIENT[way], json.dumps([str(job.id)]))
@@ -100,7 +100,7 @@ def test_a_revocation_is_in_the_row_when_the_call_returns(alone: Platform, way: 
     assert end.detail["reason"] in ("revoked", "terminated")
 
 
-def test_a_finished_job_is_left_as_it_is(alone: Platform) -> None:
+def test_a_finished_job_is_left_as_it_is(alone: LivePlatform) -> None:
     """A revoke changes neither finished jobs nor others than it names."""
     job, other = _held(alone), _held(alone)
     alone.run(OURS + CLIENT["its stamp"], json.dumps([str(job.id)]))
@@ -115,7 +115,7 @@ def test_a_finished_job_is_left_as_it_is(alone: Platform) -> None:
     "name", [str, lambda job_id: job_id.hex, "an id of one's own, {}".format], ids=["a UUID", "hexadecimal", "text"]
 )
 def test_an_id_that_was_revoked_before_its_job_was_submitted_is_remembered(
-    alone: Platform, name: Callable[[UUID], str]
+    alone: LivePlatform, name: Callable[[UUID], str]
 ) -> None:
     """A job whose id was revoked before its submit is cancelled, and a retry by hand runs it."""
     given = name(uuid4())
@@ -127,7 +127,7 @@ def test_an_id_that_was_revoked_before_its_job_was_submitted_is_remembered(
         assert jobs.retry(connection, job.id, ACME, actor="u1", limits=UNLIMITED).status == "queued"
 
 
-def test_a_stamp_that_was_revoked_before_is_remembered(alone: Platform) -> None:
+def test_a_stamp_that_was_revoked_before_is_remembered(alone: LivePlatform) -> None:
     """Jobs that are submitted with a stamp that was revoked are cancelled, also in a canvas."""
     stamp = str(uuid4())
     alone.run(OURS + "app.control.revoke_by_stamped_headers({'colour': ids})", json.dumps([stamp]))
@@ -157,17 +157,17 @@ def test_a_worker_that_writes_late_does_not_cancel_what_was_retried_since(tracke
     assert (len(late), len(now)) == (0, 1)
 
 
-def test_what_the_platform_has_to_say_is_not_in_a_program_s_output(alone: Platform) -> None:
+def test_what_the_platform_has_to_say_is_not_in_a_program_s_output(alone: LivePlatform) -> None:
     """Log lines of ours never go to a program's stdout."""
     code = "import structlog; from tasks import app; structlog.get_logger('tasks').warning('heard')"
     assert alone.run(code) == ""
     assert "heard" in alone.log("producer.log")
 
 
-def test_nobody_waits_for_a_broker_that_is_away(alone: Platform) -> None:
+def test_nobody_waits_for_a_broker_that_is_away(alone: LivePlatform) -> None:
     """A revoke does not wait for a broker that is away."""
     job = _held(alone)
-    with Platform(alone.environment["DATABASE_URL"], "redis://127.0.0.1:9/0", alone.directory) as absent:
+    with LivePlatform(alone.environment["DATABASE_URL"], "redis://127.0.0.1:9/0", alone.directory) as absent:
         absent.run(OURS + CLIENT["terminate"], json.dumps([str(job.id)]), timeout=3)
     assert alone.job(job.id).status == "cancelled"
 
@@ -183,7 +183,7 @@ def test_nobody_waits_for_a_broker_that_is_away(alone: Platform) -> None:
         "app.control.revoke('x' * 300)",
     ],
 )
-def test_what_cannot_be_kept_is_refused(alone: Platform, call: str) -> None:
+def test_what_cannot_be_kept_is_refused(alone: LivePlatform, call: str) -> None:
     """A revoke with an id that cannot be kept is refused before anything is written or sent."""
     refusal = "try:\n    {}\nexcept Exception as error:\n    print(type(error).__name__)"
     assert alone.run(OURS + refusal.format(call), "[]").strip() == "InvalidValue"
@@ -194,7 +194,7 @@ def test_what_cannot_be_kept_is_refused(alone: Platform, call: str) -> None:
 
 @pytest.mark.parametrize("state", ["held", "retrying"])
 @pytest.mark.parametrize("way", STOCK)
-def test_a_worker_writes_what_stock_celery_revokes(running: Platform, way: str, state: str) -> None:
+def test_a_worker_writes_what_stock_celery_revokes(running: LivePlatform, way: str, state: str) -> None:
     """A worker writes the revocation by stock Celery of a job that waits in its row."""
     job = WAITING[state](running)
     running.run(BARE + STOCK[way], json.dumps([str(job.id)]))
@@ -203,7 +203,7 @@ def test_a_worker_writes_what_stock_celery_revokes(running: Platform, way: str, 
 
 
 @pytest.mark.parametrize("code", [OURS + CLIENT["one id"], BARE + STOCK["one id"], BARE + STOCK["terminate"]])
-def test_a_running_job_is_interrupted(running: Platform, code: str) -> None:
+def test_a_running_job_is_interrupted(running: LivePlatform, code: str) -> None:
     """A revoke interrupts a running job, with terminate or without."""
     job_id = start_nap(running)
     running.run(code, json.dumps([str(job_id)]))
@@ -211,7 +211,7 @@ def test_a_running_job_is_interrupted(running: Platform, code: str) -> None:
     assert receipt(running, job_id) == "interrupted"
 
 
-def test_a_job_that_is_retried_after_its_revocation_runs(running: Platform) -> None:
+def test_a_job_that_is_retried_after_its_revocation_runs(running: LivePlatform) -> None:
     """A job that is retried after its revocation runs."""
     job_id = running.submit("noop", countdown=3600)
     for code in (OURS + CLIENT["one id"], BARE + STOCK["one id"]):
@@ -222,7 +222,7 @@ def test_a_job_that_is_retried_after_its_revocation_runs(running: Platform) -> N
         job_id = running.submit("noop", countdown=3600)
 
 
-def test_workers_answer_as_celery_s(running: Platform) -> None:
+def test_workers_answer_as_celery_s(running: LivePlatform) -> None:
     """Workers answer a revoke as Celery's do."""
     ask = "print([list(each.values())[0]['ok'] for each in app.control.{}])"
     stamp = "{'a': ['b']}"
@@ -236,7 +236,7 @@ def test_workers_answer_as_celery_s(running: Platform) -> None:
         assert running.run(OURS + ask.format(call), "[]").strip() == str([answer])
 
 
-def test_workers_tell_what_they_were_told_to_revoke(running: Platform) -> None:
+def test_workers_tell_what_they_were_told_to_revoke(running: LivePlatform) -> None:
     """`inspect revoked` lists the ids that workers were told to revoke."""
     job_id = running.submit("noop", countdown=3600)
     told = running.run(
@@ -246,7 +246,7 @@ def test_workers_tell_what_they_were_told_to_revoke(running: Platform) -> None:
     assert str(job_id) in told
 
 
-def test_a_question_does_not_overtake_a_revocation_before_it(running: Platform) -> None:
+def test_a_question_does_not_overtake_a_revocation_before_it(running: LivePlatform) -> None:
     """A question to the workers does not overtake a revocation before it."""
     job_id = running.submit("noop", countdown=3600)
     told = running.run(
@@ -262,13 +262,13 @@ def test_a_question_does_not_overtake_a_revocation_before_it(running: Platform) 
     ["{}", "{'task_id': 5, 'signal': 'NOSUCH', 'terminate': True}", "{'headers': 7}", "{'task_id': 'a\\x00'}"],
 )
 @pytest.mark.parametrize("command", ["revoke", "terminate", "revoke_by_stamped_headers", "interrupt"])
-def test_a_command_with_nonsense_harms_nobody(running: Platform, command: str, arguments: str) -> None:
+def test_a_command_with_nonsense_harms_nobody(running: LivePlatform, command: str, arguments: str) -> None:
     """A remote-control command with nonsense does no harm to a worker."""
     running.run(BARE + f"bare.control.broadcast({command!r}, {arguments})", "[]")
     assert running.wait_for(running.submit("noop")).status == "succeeded"
 
 
-def test_what_has_expired_was_not_revoked_by_remote_control(running: Platform) -> None:
+def test_what_has_expired_was_not_revoked_by_remote_control(running: LivePlatform) -> None:
     """A job that has expired says so, and not that it was revoked."""
     job = running.wait_for(running.submit("noop", expires=-1.0))
     end = running.history(job.id)[-1]
@@ -278,7 +278,7 @@ def test_what_has_expired_was_not_revoked_by_remote_control(running: Platform) -
 
 def test_a_job_on_a_worker_of_threads_is_stopped_at_its_next_step(servers: Servers, tmp_path: Path) -> None:
     """A revoked job in a pool of threads stops at its next step."""
-    with new_database(servers) as url, Platform(url, servers.valkey_url, tmp_path) as platform:
+    with new_database(servers) as url, LivePlatform(url, servers.valkey_url, tmp_path) as platform:
         worker = platform.start_worker("-P", "threads")
         job_id = platform.submit("nap", payload={"seconds": 2, "steps": 10})
         platform.wait_for(job_id, "running")

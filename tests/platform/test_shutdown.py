@@ -9,7 +9,7 @@ from uuid import UUID
 import psutil
 
 from tests.commands import python
-from tests.live import Platform, eventually
+from tests.live import LivePlatform, eventually
 from tests.platform.test_cancel import cancel_row, receipt, start_nap
 
 INTERRUPTED = """
@@ -27,7 +27,7 @@ print("it went on")
 """
 
 
-def test_a_stopped_worker_finishes_its_job_and_leaves(platform: Platform) -> None:
+def test_a_stopped_worker_finishes_its_job_and_leaves(platform: LivePlatform) -> None:
     """After SIGTERM a worker finishes its job, claims nothing, exits 0 and leaves no row of its own."""
     worker = platform.start_worker(concurrency=1)
     job_id = platform.submit("nap", payload={"seconds": 2})
@@ -40,7 +40,7 @@ def test_a_stopped_worker_finishes_its_job_and_leaves(platform: Platform) -> Non
     assert platform.workers() == 0
 
 
-def test_the_jobs_of_a_killed_worker_run_again_elsewhere(platform: Platform) -> None:
+def test_the_jobs_of_a_killed_worker_run_again_elsewhere(platform: LivePlatform) -> None:
     """After kill -9 of a worker its jobs run elsewhere when its lease has run out."""
     first = platform.start_worker(concurrency=1, CELERIAC_LEASE_TIMEOUT="3", CELERIAC_HEARTBEAT="0.5")
     job_id = platform.submit("nap", payload={"seconds": 5})
@@ -54,10 +54,10 @@ def test_the_jobs_of_a_killed_worker_run_again_elsewhere(platform: Platform) -> 
     assert reasons == ["lost"]
 
 
-def test_a_job_accepted_while_the_broker_was_away_is_sent_by_upkeep(platform: Platform) -> None:
+def test_a_job_accepted_while_the_broker_was_away_is_sent_by_upkeep(platform: LivePlatform) -> None:
     """A job that was accepted without a broker is sent by upkeep after its producer has gone."""
     port_of_nobody = "redis://127.0.0.1:9/0"
-    absent = Platform(platform.environment["DATABASE_URL"], port_of_nobody, platform.directory)
+    absent = LivePlatform(platform.environment["DATABASE_URL"], port_of_nobody, platform.directory)
     with absent:
         job_id = absent.submit("noop")
     assert platform.job(job_id).dispatched_at is None
@@ -65,7 +65,7 @@ def test_a_job_accepted_while_the_broker_was_away_is_sent_by_upkeep(platform: Pl
     eventually(lambda: platform.job(job_id).status == "succeeded", what="the job")
 
 
-def test_a_job_that_outlives_the_grace_period_is_handed_back(platform: Platform) -> None:
+def test_a_job_that_outlives_the_grace_period_is_handed_back(platform: LivePlatform) -> None:
     """A job that outlives the grace period is handed back and runs on another worker."""
     first = platform.start_worker(concurrency=2, CELERIAC_SHUTDOWN_GRACE="1")
     children = psutil.Process(first.pid).children(recursive=True)
@@ -78,7 +78,7 @@ def test_a_job_that_outlives_the_grace_period_is_handed_back(platform: Platform)
     _was_handed_back(platform, job_id)
 
 
-def test_a_second_sigterm_ends_the_grace_period(platform: Platform) -> None:
+def test_a_second_sigterm_ends_the_grace_period(platform: LivePlatform) -> None:
     """A second SIGTERM ends the grace period."""
     worker = platform.start_worker(concurrency=1)
     job_id = platform.submit("nap", payload={"seconds": 30})
@@ -95,7 +95,7 @@ def test_a_second_signal_may_interrupt_the_first_one_anywhere() -> None:
     assert python("-c", INTERRUPTED, within=20).out == "it went on\n"
 
 
-def test_a_cold_shutdown_hands_back_too(platform: Platform) -> None:
+def test_a_cold_shutdown_hands_back_too(platform: LivePlatform) -> None:
     """SIGQUIT, or a second Ctrl-C, hands the worker's jobs back."""
     first = platform.start_worker(concurrency=1)
     job_id = platform.submit("linger", payload={"seconds": 60})
@@ -106,7 +106,7 @@ def test_a_cold_shutdown_hands_back_too(platform: Platform) -> None:
     _was_handed_back(platform, job_id)
 
 
-def test_a_body_that_is_cancelled_while_the_worker_stops_is_ended(platform: Platform) -> None:
+def test_a_body_that_is_cancelled_while_the_worker_stops_is_ended(platform: LivePlatform) -> None:
     """A body that is cancelled while its worker stops is ended."""
     worker = platform.start_worker(concurrency=1)
     job_id = start_nap(platform)
@@ -117,7 +117,7 @@ def test_a_body_that_is_cancelled_while_the_worker_stops_is_ended(platform: Plat
     assert worker.wait(15) == 0
 
 
-def _was_handed_back(platform: Platform, job_id: UUID) -> None:
+def _was_handed_back(platform: LivePlatform, job_id: UUID) -> None:
     job = platform.wait_for(job_id, "succeeded", within=30)
     assert (job.attempt, job.losses, job.retry_count) == (2, 0, 0)
     events = [event for event in platform.events(job_id) if event != "duplicate_refused"]  # the broker may repeat it

@@ -13,7 +13,7 @@ from tasks.attempt import job
 from tasks.persistence import DatabaseAway
 from tasks.progress import Reporter
 from tests.handling import workplace
-from tests.live import Platform, eventually
+from tests.live import LivePlatform, eventually
 from tests.platform.test_cancel import cancel_row
 from tests.tracked import reap
 from tracking.models import Attempt, Fence, Owner
@@ -21,7 +21,7 @@ from tracking.models import Attempt, Fence, Owner
 ATTEMPT = Attempt(Fence(uuid4(), 1), 1, Owner("acme", "u1"), None, "doubting", 0, 3, None, None)
 
 
-def test_a_cancelled_attempt_is_not_the_jobs_any_more(running: Platform, tmp_path: Path) -> None:
+def test_a_cancelled_attempt_is_not_the_jobs_any_more(running: LivePlatform, tmp_path: Path) -> None:
     """`still_mine` is false after a cancel, from the row alone."""
     job_id = running.submit("doubting", str(witness := tmp_path / "answers"))
     running.wait_for(job_id, "running")
@@ -31,7 +31,7 @@ def test_a_cancelled_attempt_is_not_the_jobs_any_more(running: Platform, tmp_pat
     assert witness.read_text() == "False\n"
 
 
-def test_an_attempt_whose_worker_was_given_up_is_not_the_jobs_any_more(running: Platform, tmp_path: Path) -> None:
+def test_an_attempt_whose_worker_was_given_up_is_not_the_jobs_any_more(running: LivePlatform, tmp_path: Path) -> None:
     """`still_mine` is false in a body whose worker's lease was lost."""
     job_id = running.submit("doubting", str(witness := tmp_path / "answers"))
     running.wait_for(job_id, "running")

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from tests.live import Platform, eventually
+from tests.live import LivePlatform, eventually
 from tests.servers import Servers, new_database
 from tests.thread_handlers import WAYS
 from tracking import jobs
@@ -24,16 +24,16 @@ OPTIONS: dict[str, Any] = {"organization": OWNER.organization_id, "user": OWNER.
 @pytest.fixture(scope="module", params=POOLS)
 def pool(
     request: pytest.FixtureRequest, servers: Servers, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Platform]:
+) -> Iterator[LivePlatform]:
     """A platform with a worker of each pool: two processes, two threads, or one of either."""
     directory = tmp_path_factory.mktemp(request.param)
     options = {"CELERIAC_IMPORTS": "tests.thread_handlers,tests.sample_handlers"}
-    with new_database(servers) as url, Platform(url, servers.valkey_url, directory, **options) as platform:
+    with new_database(servers) as url, LivePlatform(url, servers.valkey_url, directory, **options) as platform:
         platform.start_worker(*POOLS[request.param], concurrency=1 if request.param == "prefork" else 3)
         yield platform
 
 
-def test_a_thread_works_for_the_job_of_the_body_that_started_it(pool: Platform) -> None:
+def test_a_thread_works_for_the_job_of_the_body_that_started_it(pool: LivePlatform) -> None:
     """A thread of a body asks, reports and sends for that body's job."""
     asked = {way: pool.submit("threads.ask", way, **OPTIONS) for way in WAYS}
     for way, job_id in asked.items():
@@ -45,14 +45,14 @@ def test_a_thread_works_for_the_job_of_the_body_that_started_it(pool: Platform) 
         assert (child.organization_id, child.user_id, child.parent_id) == ("acme", "u7", job_id), way
 
 
-def test_a_thread_that_nobody_knows_is_told_so(pool: Platform) -> None:
+def test_a_thread_that_nobody_knows_is_told_so(pool: LivePlatform) -> None:
     """A thread that was not started by Python's threading raises UnknownThread."""
     job = pool.wait_for(pool.submit("threads.unknown", **OPTIONS))
     assert job.result == ["UnknownThread"] * 3
 
 
 @pytest.mark.parametrize("way", ["a thread of a thread", "an executor of all bodies", "asyncio"])
-def test_a_thread_hears_of_a_cancel(pool: Platform, way: str, tmp_path: Path) -> None:
+def test_a_thread_hears_of_a_cancel(pool: LivePlatform, way: str, tmp_path: Path) -> None:
     """A thread of a body hears of the job's cancel from the row."""
     witness = tmp_path / "witness"
     job_id = pool.submit("threads.watch", way, str(witness), **OPTIONS)
@@ -63,7 +63,7 @@ def test_a_thread_hears_of_a_cancel(pool: Platform, way: str, tmp_path: Path) ->
     assert witness.read_text() == "False\n"
 
 
-def test_a_thread_that_outlives_its_body_works_for_no_later_one(pool: Platform, tmp_path: Path) -> None:
+def test_a_thread_that_outlives_its_body_works_for_no_later_one(pool: LivePlatform, tmp_path: Path) -> None:
     """A thread that outlives its body does not work for the next body of its process."""
     go, witness = tmp_path / "go", tmp_path / "witness"
     first = pool.submit("threads.leave", str(go), str(witness), **OPTIONS)

@@ -17,7 +17,7 @@ from tasks import app
 from tasks.broker import unsendable
 from tasks.broker.unsendable import Suspects, Unsendable, examine, may_be_its_fault
 from tests.conftest import _rabbitmqctl
-from tests.live import Platform
+from tests.live import LivePlatform
 from tests.tracked import Tracked
 from tracking.models import Fence, JobRecord, Owner
 
@@ -56,7 +56,7 @@ def _refused_by(name: str, broker_url: str) -> bool:
     return kind in HOSTILE[name].get("brokers", ["valkey", "rabbitmq"])
 
 
-def _insert(platform: Platform, organization: str, **row: Any) -> UUID:
+def _insert(platform: LivePlatform, organization: str, **row: Any) -> UUID:
     job_id = uuid4()
     values = {"queue": "default", "delivery": {}, **row}
     values["delivery"] = json.dumps(values["delivery"])
@@ -66,7 +66,7 @@ def _insert(platform: Platform, organization: str, **row: Any) -> UUID:
 
 
 @pytest.fixture
-def taken(platform: Platform) -> Platform:
+def taken(platform: LivePlatform) -> LivePlatform:
     """On Redis, a key that is no list bears the name of a queue."""
     if platform.broker_url.startswith("redis"):
         with Connection(platform.broker_url) as connection:
@@ -77,7 +77,7 @@ def taken(platform: Platform) -> Platform:
     return platform
 
 
-def test_what_cannot_be_sent_fails_alone_and_the_others_run(taken: Platform) -> None:
+def test_what_cannot_be_sent_fails_alone_and_the_others_run(taken: LivePlatform) -> None:
     """In the leader's batch over all organizations an unsendable job fails alone."""
     healthy = [_insert(taken, f"before-{number}") for number in range(3)]
     hostile = {name: _insert(taken, "hostile", **_columns(name)) for name in HOSTILE}
@@ -114,7 +114,7 @@ print(len(records))
 """
 
 
-def test_a_batch_goes_out_but_for_what_cannot_be_sent(taken: Platform) -> None:
+def test_a_batch_goes_out_but_for_what_cannot_be_sent(taken: LivePlatform) -> None:
     """A batch goes out at once but for what cannot be sent, which rests before it is tried again."""
     hostile = [_insert(taken, "hostile", **_columns(name)) for name in HOSTILE if _refused_by(name, taken.broker_url)]
     healthy = [_insert(taken, f"org-{number}") for number in range(5)]
@@ -217,7 +217,7 @@ print(json.dumps([line for line in lines if line["event"].startswith("dispatch."
 """
 
 
-def test_a_queue_that_refuses_messages_is_logged_when_it_begins_and_when_it_is_over(platform: Platform) -> None:
+def test_a_queue_that_refuses_messages_is_logged_when_it_begins_and_when_it_is_over(platform: LivePlatform) -> None:
     """The refusal of a full queue is logged at its beginning and its end only."""
     if not platform.broker_url.startswith("amqp"):
         pytest.skip("only RabbitMQ has queues that refuse messages")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from uuid import UUID
 
-from tests.live import Platform, eventually
+from tests.live import LivePlatform, eventually
 
 
-def test_a_typed_handler_runs_and_its_result_is_in_the_row(running: Platform) -> None:
+def test_a_typed_handler_runs_and_its_result_is_in_the_row(running: LivePlatform) -> None:
     """A typed handler's payload and result are camelCase JSON in the row, with two history rows."""
     job = running.wait_for(running.submit("count_words", payload={"words": ["a", "b"]}, priority=3))
     assert (job.status, job.result, job.attempt, job.priority, job.progress) == (
@@ -21,7 +21,7 @@ def test_a_typed_handler_runs_and_its_result_is_in_the_row(running: Platform) ->
     assert running.events(job.id) == ["created", "started", "completed"]
 
 
-def test_every_step_is_told_however_quickly_the_job_ends(running: Platform) -> None:
+def test_every_step_is_told_however_quickly_the_job_ends(running: LivePlatform) -> None:
     """Steps that end before the next write of progress are in the history."""
     job = running.wait_for(running.submit("nap", payload={"seconds": 0.01, "steps": 5}))
     assert (job.message, job.current_step, job.total_steps, job.progress) == ("nap 5", 5, 5, 100)
@@ -30,7 +30,7 @@ def test_every_step_is_told_however_quickly_the_job_ends(running: Platform) -> N
     assert [entry["current"] for entry in told[:-1]] == [1, 1, 2, 2, 3, 3, 4, 4, 5]
 
 
-def test_a_failing_attempt_waits_in_the_row_and_runs_again(running: Platform) -> None:
+def test_a_failing_attempt_waits_in_the_row_and_runs_again(running: LivePlatform) -> None:
     """With autoretry_for a failed attempt waits in the row with its error and runs again."""
     job_id = running.submit("flaky", payload={"failures": 1})
     waiting = running.wait_for(job_id, "retrying")
@@ -43,7 +43,7 @@ def test_a_failing_attempt_waits_in_the_row_and_runs_again(running: Platform) ->
     assert "ConnectionError: failure 1" in failed.detail["traceback"]
 
 
-def test_the_jobs_own_max_retries_replaces_the_handlers(running: Platform) -> None:
+def test_the_jobs_own_max_retries_replaces_the_handlers(running: LivePlatform) -> None:
     """A job's own max_retries of 0 fails at the first error, and changes no later job."""
     assert running.wait_for(running.submit("flaky", payload={"failures": 9}, max_retries=0)).attempt == 1
     job = running.wait_for(running.submit("flaky", payload={"failures": 2}))
@@ -68,7 +68,7 @@ print(json.dumps({
 """
 
 
-def test_canvas_is_tracked_and_async_results_answer_from_the_rows(running: Platform) -> None:
+def test_canvas_is_tracked_and_async_results_answer_from_the_rows(running: LivePlatform) -> None:
     """Chain, group, chord and link_error leave rows with parents and owners."""
     answer = json.loads(running.run(CANVAS))
     assert (answer["chain"], answer["group"], answer["chord"]) == (13, [0, 2, 4], 20)
@@ -89,7 +89,7 @@ print(chain(add.s(1, 2), flaky.s()).delay().parent.id)
 """
 
 
-def test_a_successor_that_cannot_be_called_fails_with_that_reason(running: Platform) -> None:
+def test_a_successor_that_cannot_be_called_fails_with_that_reason(running: LivePlatform) -> None:
     """A chain's step that does not take the result before it fails with that reason."""
     first = running.wait_for(UUID(running.run(BROKEN_CHAIN).strip()))
     assert first.status == "succeeded", "what it did is done"
@@ -99,7 +99,7 @@ def test_a_successor_that_cannot_be_called_fails_with_that_reason(running: Platf
     assert "1 validation error for Trouble" in str(ended.error_message)
 
 
-def test_a_handler_submits_follow_up_jobs_in_its_owners_name(running: Platform) -> None:
+def test_a_handler_submits_follow_up_jobs_in_its_owners_name(running: LivePlatform) -> None:
     """A job that a handler sends has its parent, organization and user."""
     parent = running.wait_for(running.submit("parent", 2, organization="acme", user="u7"))
     children = [job for job in running.jobs() if job.parent_id == parent.id]
@@ -108,14 +108,14 @@ def test_a_handler_submits_follow_up_jobs_in_its_owners_name(running: Platform) 
     assert all(running.wait_for(child.id).status == "succeeded" for child in children)
 
 
-def test_a_result_that_is_not_json_fails_the_job_with_that_reason(running: Platform) -> None:
+def test_a_result_that_is_not_json_fails_the_job_with_that_reason(running: LivePlatform) -> None:
     """A result that is not JSON fails the job with that reason."""
     job = running.wait_for(running.submit("odd_result"))
     assert job.status == "failed"
     assert "Unable to serialize unknown type" in str(job.error_message)
 
 
-def test_an_unknown_job_type_fails_with_that_reason(running: Platform) -> None:
+def test_an_unknown_job_type_fails_with_that_reason(running: LivePlatform) -> None:
     """A job of a type without a handler fails with that reason."""
     job = running.wait_for(running.submit("nobody_knows", payload={"a": 1}))
     assert (job.status, job.attempt) == ("failed", 0)

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from celeriac.commands.cli import command
-from tests.live import Platform
+from tests.live import LivePlatform
 from tracking.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -101,7 +101,7 @@ def test_the_health_check_asks_the_worker_of_its_own_host(name: str) -> None:
     assert '"matcher": "glob"' in SERVICES[name]["healthcheck"]["test"][-1]
 
 
-def test_a_worker_answers_what_the_health_check_asks(running: Platform) -> None:
+def test_a_worker_answers_what_the_health_check_asks(running: LivePlatform) -> None:
     """A worker answers the health check's pattern on both brokers."""
     code = SERVICES[WORKERS[0]]["healthcheck"]["test"][-1].replace("timeout=5", "timeout=2")
     ask = "try: exec(code)\nexcept SystemExit as end: print(bool(end.code))"

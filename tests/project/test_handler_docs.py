@@ -19,7 +19,7 @@ from tasks.exports.reporting import catalogue, rows_of
 from tasks.handlers.export_report import ExportReport, export_report
 from tasks.money import MONETARY_WORDS
 from tests.handling import add_job, workplace
-from tests.live import Platform
+from tests.live import LivePlatform
 from tracking import acting_as
 from tracking.db import Database
 
@@ -86,7 +86,7 @@ def test_a_python_example_of_the_handlers_page_runs(block: str, place: Path) -> 
     exec(block, {})  # noqa: S102 - our own page
 
 
-def test_the_python_example_of_the_exports_page_submits_a_job(platform: Platform) -> None:
+def test_the_python_example_of_the_exports_page_submits_a_job(platform: LivePlatform) -> None:
     """The Python example of docs/exports.md submits a job for the organization and user that it names."""
     platform.run(blocks("exports.md", "python")[0])
     (job,) = platform.jobs()

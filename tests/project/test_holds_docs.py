@@ -9,7 +9,7 @@ from uuid import UUID
 
 from api.schemas.explanation import Explanation
 from tests.holding import limited
-from tests.live import Platform
+from tests.live import LivePlatform
 from tests.project.test_handler_docs import DOCS, blocks
 from tests.tracked import Tracked
 from tracking.admission import pauses
@@ -44,7 +44,7 @@ def test_every_hold_and_every_kind_of_reason_is_told() -> None:
     assert set(told) - {"hold", "kind"} == {*Hold, *kinds}
 
 
-def test_the_python_example_submits_a_job_that_waits_for_another(platform: Platform) -> None:
+def test_the_python_example_submits_a_job_that_waits_for_another(platform: LivePlatform) -> None:
     """The Python example of docs/holds.md submits a job that waits for another one."""
     platform.run(blocks(PAGE, "python")[0])
     export, cleanup = platform.jobs()

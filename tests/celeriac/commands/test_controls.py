@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from celeriac.commands.cli import command
 from tests.holding import limited
-from tests.live import Platform
+from tests.live import LivePlatform
 from tests.servers import Servers
 from tests.tracked import Tracked
 from tracking.admission import pauses
@@ -141,7 +141,7 @@ def test_workers_find_what_was_resumed_by_themselves(
     """After `celeriac resume` workers find the jobs by themselves; a pause leaves running jobs alone."""
     monkeypatch.setenv("DATABASE_URL", database_url)
     settings.cache_clear()
-    with Platform(database_url, servers.valkey_url, tmp_path) as platform:
+    with LivePlatform(database_url, servers.valkey_url, tmp_path) as platform:
         platform.start_worker()
         lines("pause", "--job-type", "add")
         job_id = platform.submit("add", 1, 2)
