@@ -104,14 +104,14 @@ def test_the_table_is_the_truth(api: Api) -> None:
 
 
 def test_every_operation_is_known(api: Api) -> None:
-    """An operation that nobody has decided about fails here."""
+    """Every operation of the API is in the table of who may call it."""
     assert [operation.name for operation in operations(api)] == [row["operation"] for row in _table()]
     assert REQUIRED.keys() == {row["operation"] for row in _table()}
 
 
 @pytest.mark.parametrize("name", [name for name, permission in REQUIRED.items() if permission])
 def test_the_table_is_what_was_promised(name: str) -> None:
-    """No token, no answer; no permission, no job; and nothing of another user or organization."""
+    """In the table no call passes without a token, a permission, or across users and organizations."""
     row = next(row for row in _table() if row["operation"] == name)
     assert row["own"].startswith("20")
     assert row["none"] == row["expired"] == "401"

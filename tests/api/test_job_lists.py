@@ -21,7 +21,7 @@ def test_a_list_is_newest_first_with_its_total(caller: Caller) -> None:
 
 
 def test_known_jobs_are_listed_at_once(caller: Caller) -> None:
-    """`ids` takes up to 100 of them, with commas or one by one."""
+    """`ids` takes up to 100 ids, with commas or one by one."""
     wanted = [str(caller.job().id) for _ in range(3)]
     caller.job()
     for given in (",".join(wanted), wanted):

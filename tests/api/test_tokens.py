@@ -56,7 +56,7 @@ def test_a_valid_token_is_taken(api: Api) -> None:
 
 @pytest.mark.parametrize("claim", auth.REQUIRED_CLAIMS)
 def test_every_claim_is_required(api: Api, claim: str) -> None:
-    """A token without it is 401, and the answer names it."""
+    """A token without a required claim is 401, and the answer names the claim."""
     body = problem(ask(api, f"Bearer {api.token(**{claim: None})}"), 401, "token_invalid")
     assert claim in body["detail"]
 

@@ -144,7 +144,7 @@ def test_closed_port_is_unreachable() -> None:
 
 
 def test_silent_server_is_given_up() -> None:
-    """A server that accepts a connection and says nothing is unreachable after the client's `timeout`."""
+    """A server that accepts a connection and is silent is unreachable after the client's `timeout`."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with Client(url, "t", patience=0, timeout=0.3) as asking, pytest.raises(ApiError, match=r"\(unreachable\)$"):

@@ -102,7 +102,7 @@ def test_parts_stop_in_reverse(supervisor: Supervisor, lines: Lines) -> None:
 
 
 def test_part_that_ignores_the_signal_is_killed(supervisor: Supervisor, lines: Lines) -> None:
-    """After its seconds a part is killed."""
+    """A part that ignores its signal is killed after the seconds of that step."""
     supervisor.start(program("part", DEAF, seconds=0.5))
     process = supervisor.processes["part"]
     lines.wait_for("awake")
@@ -163,7 +163,7 @@ def test_part_that_does_not_start_says_why(supervisor: Supervisor) -> None:
 
 
 def test_part_that_is_never_ready_is_given_up(supervisor: Supervisor) -> None:
-    """A start has a deadline."""
+    """The start of a part that is never ready is given up at a deadline."""
     slow = program("part", SLEEP)
     with pytest.raises(StartError, match="part is not ready after 0 s"):
         supervisor.start(Part(slow.name, slow.launch, slow.steps, ready=lambda _: False, patience=0.2))
@@ -178,7 +178,7 @@ def test_interrupt_ends_a_start(supervisor: Supervisor) -> None:
 
 
 def test_taken_port_is_one_line() -> None:
-    """The line names the port and the option."""
+    """A taken port is one line that names the port and the option."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"^port {port} of 127.0.0.1 is already in use: .* --port$"):
@@ -186,6 +186,6 @@ def test_taken_port_is_one_line() -> None:
 
 
 def test_self_made_secret_does_not_guard_a_public_address(tmp_path: Path) -> None:
-    """Beyond loopback a secret must be set."""
+    """An API on a public address does not start with a secret that it has made."""
     with pytest.raises(ConfigurationError, match=r"needed to listen on 192\.0\.2\.1$"):
         require_secret(Settings(data_dir=tmp_path, database_url="", jwt_secret=""), "192.0.2.1")  # type: ignore[arg-type]

@@ -284,7 +284,7 @@ def alone(tmp_path: Path) -> Up:
 
 
 def test_token_carries_what_was_asked_for(alone: Up) -> None:
-    """Subject, organization, permissions and lifetime are those of the options; the secret is that of an `up`."""
+    """A token has the subject, organization, permissions and lifetime of the options."""
     secret = signing_secret(Settings(data_dir=alone.data_dir, database_url="", jwt_secret=""))  # type: ignore[arg-type]
     options = ("--organization", "acme", "--user", "u1", "--permission", "b", "--permission", "a", "--expires", "90s")
     token = alone.run("token", *options).out

@@ -53,7 +53,7 @@ def test_database_url_names_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_embedded_servers_are_found_in_the_data_directory(environment: Path) -> None:
-    """Without URLs the servers of a running `up` are used."""
+    """Without URLs the settings find the servers of a running `up`."""
     publish(environment, database_url="postgresql://celeriac@/celeriac?host=%2Frun", broker_url="redis://:p@h:1/0")
     assert (settings().database, settings().broker) == (
         "postgresql+psycopg://celeriac@/celeriac?host=%2Frun",
@@ -62,7 +62,7 @@ def test_embedded_servers_are_found_in_the_data_directory(environment: Path) -> 
 
 
 def test_url_goes_before_the_embedded_server(environment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A URL in the environment replaces the embedded server."""
+    """A URL in the environment goes before the embedded server."""
     publish(environment, broker_url="redis://embedded")
     monkeypatch.setenv("BROKER_URL", "amqp://guest@h//")
     assert settings().broker == "amqp://guest@h//"
@@ -75,14 +75,14 @@ def test_no_server_is_one_line_that_says_what_to_do() -> None:
 
 
 def test_server_that_up_does_not_embed_is_not_set(environment: Path) -> None:
-    """`up` was started with a DATABASE_URL that this process was not given."""
+    """A server that `up` was given by a URL is not found in its data directory."""
     publish(environment, broker_url="redis://h")
     with pytest.raises(ConfigurationError, match=r"^DATABASE_URL is not set"):
         _ = settings().database
 
 
 def test_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A value out of range is one line that names its variable."""
+    """A setting that is out of range is one line that names its variable."""
     monkeypatch.setenv("CELERIAC_POOL_SIZE", "0")
     with pytest.raises(ConfigurationError, match=r"\ACELERIAC_POOL_SIZE: [^\n]*\Z"):
         settings()
@@ -174,7 +174,7 @@ def test_what_is_allowed_is_taken(monkeypatch: pytest.MonkeyPatch, variable: str
     ],
 )
 def test_a_slip_in_the_name_of_a_setting_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, meant: str) -> None:
-    """With what was meant."""
+    """A misspelt CELERIAC_ variable is refused with what was meant."""
     monkeypatch.setenv(name, "1")
     with pytest.raises(ConfigurationError, match=rf"^{name} is not a setting: did you mean {meant}\?$"):
         settings()
@@ -182,14 +182,14 @@ def test_a_slip_in_the_name_of_a_setting_is_refused(monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.parametrize("name", ["CELERIAC_", "CELERIAC_XYZZY", "CELERIAC_API_PORT", "CELERIAC_PORT"])
 def test_a_variable_that_nothing_reads_is_refused(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Also where nothing like it is known; a number is not what Kubernetes sets."""
+    """An unknown CELERIAC_ variable is refused, also when nothing like it exists."""
     monkeypatch.setenv(name, "8000")
     with pytest.raises(ConfigurationError, match=rf"^{name} is not a setting: "):
         settings()
 
 
 def test_a_damaged_list_of_servers_is_one_line(environment: Path) -> None:
-    """As after a full disk."""
+    """A damaged servers.json is one line."""
     environment.mkdir()
     (environment / SERVERS_FILE).write_text('{"database_url": "postgr')
     with pytest.raises(ConfigurationError, match=r"servers\.json is damaged: [^\n]*$"):
@@ -214,7 +214,7 @@ URLS = st.one_of(
 
 @given(url=URLS)
 def test_a_url_is_taken_whole_or_refused_in_one_line(url: str) -> None:
-    """What is taken, those who connect can read; what is refused shows nothing of the URL but its scheme."""
+    """A wrong URL is refused in one line that shows nothing of it but its scheme."""
     for check, read in ((check_database, make_url), (check_broker, Connection), (check_web, httpcore.URL)):
         refusal = _refusal(check, url)
         if refusal is None:
@@ -233,24 +233,24 @@ def _refusal(check: Callable[[str], str], url: str) -> str | None:
 
 
 def test_urls_are_not_shown() -> None:
-    """The representation of the settings, which may end in a traceback, holds no password."""
+    """The representation of the settings holds no password."""
     urls = SecretStr("postgresql://u:hunter2@h/d"), SecretStr("https://u:hunter2@h/keys")
     assert "hunter2" not in repr(Settings(database_url=urls[0], jwks_url=urls[1]))
 
 
 def test_secret_is_made_once(environment: Path) -> None:
-    """The embedded default makes a key and finds it again."""
+    """Without a secret the embedded default makes one, and finds it again."""
     assert signing_secret(settings()) == signing_secret(settings()) == (environment / "jwt_secret").read_text()
 
 
 def test_secret_file_is_private(environment: Path) -> None:
-    """Only its owner can read the key and enter the directory made for it, and nothing else is left there."""
+    """Only its owner can read the file of the secret, and enter its directory."""
     signing_secret(settings())
     assert [oct(path.stat().st_mode)[-3:] for path in (environment, *environment.iterdir())] == ["700", "600"]
 
 
 def test_secret_file_that_others_can_read_is_refused(environment: Path) -> None:
-    """A key whose mode was loosened is not trusted."""
+    """A secret whose file others can read is refused."""
     signing_secret(settings())
     (environment / "jwt_secret").chmod(0o644)
     with pytest.raises(ConfigurationError, match="can be read by others"):
@@ -258,13 +258,13 @@ def test_secret_file_that_others_can_read_is_refused(environment: Path) -> None:
 
 
 def test_secret_is_required_in_production() -> None:
-    """With DATABASE_URL no key is made up."""
+    """With DATABASE_URL no secret is made."""
     with pytest.raises(ConfigurationError, match=r"CELERIAC_JWT_SECRET .* is needed"):
         signing_secret(Settings(database_url=SecretStr("postgresql://h/d")))
 
 
 def test_strong_secret_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key of 32 random characters is used as it is."""
+    """A secret of 32 random characters is accepted."""
     monkeypatch.setenv("CELERIAC_JWT_SECRET", STRONG)
     assert signing_secret(settings()) == STRONG
 
@@ -280,7 +280,7 @@ def test_strong_secret_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_weak_secret_is_refused(monkeypatch: pytest.MonkeyPatch, weak: str) -> None:
-    """Short, monotonous and published keys stop the start, and are not repeated in the message."""
+    """Short, monotonous and published secrets stop the start, and the message does not repeat them."""
     monkeypatch.setenv("CELERIAC_JWT_SECRET", weak)
     with pytest.raises(ConfigurationError, match=r"^CELERIAC_JWT_SECRET: ") as refusal:
         signing_secret(settings())
@@ -313,7 +313,7 @@ def test_library_lines_are_json_too(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.usefixtures("logs")
 def test_client_cannot_forge_a_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """A line break within a message does not begin a line of its own."""
+    """A line break within a log message does not begin a line of its own."""
     configure_logging(Settings())
     logging.getLogger("any").error("name\nFORGED \x1b[31m")
     assert len(capsys.readouterr().err.splitlines()) == 1
@@ -324,7 +324,7 @@ def test_client_cannot_forge_a_line(capsys: pytest.CaptureFixture[str]) -> None:
 def test_our_lines_look_like_the_libraries(
     capsys: pytest.CaptureFixture[str], log_format: Literal["text", "json"]
 ) -> None:
-    """A line of structlog's is one of the standard library's, but for the time; nothing in it begins a new one."""
+    """Log lines of structlog and of the standard library have one form."""
     configure_logging(Settings(log_format=log_format))
     structlog.get_logger("any").warning("name\nFORGED", value=1)
     with structlog.contextvars.bound_contextvars(value=1):
@@ -335,7 +335,7 @@ def test_our_lines_look_like_the_libraries(
 
 @pytest.mark.usefixtures("logs")
 def test_a_broken_log_does_not_raise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A line that cannot be written is lost, and its job goes on."""
+    """A log line that cannot be written is lost and raises nothing."""
     monkeypatch.setattr(sys, "stderr", stream := io.StringIO())
     configure_logging(Settings())
     stream.close()
@@ -344,7 +344,7 @@ def test_a_broken_log_does_not_raise(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("logs")
 def test_debug_does_not_open_the_brokers_frames(capsys: pytest.CaptureFixture[str]) -> None:
-    """At DEBUG our own lines appear, whole messages do not."""
+    """At DEBUG whole messages of the broker's libraries do not appear."""
     configure_logging(Settings(log_level="DEBUG"))
     logging.getLogger("amqp").debug("canary")
     logging.getLogger("tasks").debug("ours")
@@ -361,7 +361,7 @@ def test_debug_does_not_open_the_brokers_frames(capsys: pytest.CaptureFixture[st
     ],
 )
 def test_celery_lines_hold_nothing_of_the_job(message: str, arguments: object) -> None:
-    """Results, exceptions' texts and message bodies are taken out of Celery's own lines."""
+    """Celery's log lines hold no result, no exception's text and no message body."""
     with pytest.raises(ValueError, match="canary") as raised:
         int("canary")
     information = (raised.type, raised.value, raised.tb)
@@ -373,7 +373,7 @@ def test_celery_lines_hold_nothing_of_the_job(message: str, arguments: object) -
 
 
 def test_celery_lines_keep_the_type_of_an_error() -> None:
-    """The type of an exception stays, for the operator."""
+    """Celery's log lines keep the type of an exception."""
     arguments = {"exc": "ValueError('canary')"}
     record = logging.LogRecord("celery.app.trace", logging.ERROR, "", 0, "raised %(exc)s", (arguments,), None)
     keep_jobs_private(record)

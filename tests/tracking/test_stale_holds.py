@@ -65,7 +65,7 @@ STALE = (in_line, after_a_dependency, after_a_failure, after_a_pause, after_a_ci
 def test_a_job_that_waits_for_nothing_is_caught(
     pool: Database, tracked: Tracked, wait: Callable[[Limited], JobRecord]
 ) -> None:
-    """After a minute, and only while there is a worker that should have seen to it."""
+    """Verify finds a job that has waited for nothing for a minute while a worker lived."""
     two = limited(pool, tracked, 2)
     job = wait(two)
     assert broken(pool, two.limits) == {}, "it may have been a moment ago"
@@ -79,7 +79,7 @@ def test_a_job_that_waits_for_nothing_is_caught(
 
 
 def test_a_job_that_waits_with_a_reason_is_not_caught(pool: Database, tracked: Tracked) -> None:
-    """However long."""
+    """Verify accepts a job that waits with a reason, however long."""
     two = limited(pool, tracked, 2)
     two.break_circuit("broken")
     two.pause(job_type="paused")
@@ -94,7 +94,7 @@ def test_a_job_that_waits_with_a_reason_is_not_caught(pool: Database, tracked: T
 
 
 def test_a_mistake_in_the_rule_is_caught(database: Database) -> None:
-    """The check counts the slots by itself: a rule that finds none free, nor anything over, does not convince it."""
+    """Verify finds a free slot although the rule of admission finds none."""
     with database.autocommit() as connection:
         tracked = Tracked(connection)
         two = limited(database, tracked, 2)

@@ -111,7 +111,7 @@ def test_files_of_the_data_directory_are_private(data_dir: Path) -> None:
 
 
 def test_half_made_cluster_is_made_anew(data_dir: Path) -> None:
-    """Kill -9 in the middle of the first start does not spoil the next one."""
+    """Kill -9 during the first start of `up` does not spoil the next start."""
     cluster = postgres.open_cluster(data_dir)
     cluster.data.rename(cluster.home / "data.partial")
     (cluster.home / "data.partial" / "PG_VERSION").unlink()
@@ -139,7 +139,7 @@ def test_database_of_another_version_is_refused(data_dir: Path) -> None:
 
 @as_root
 def test_lost_database_is_not_replaced_by_an_empty_one(data_dir: Path) -> None:
-    """The data directory remembers a database that is gone: the start is refused."""
+    """A start is refused when the data directory remembers a database that is gone."""
     shutil.rmtree(postgres.open_cluster(data_dir).home)
     with pytest.raises(ConfigurationError, match="which is gone"):
         postgres.open_cluster(data_dir)
@@ -155,7 +155,7 @@ def test_record_cannot_lead_elsewhere(data_dir: Path) -> None:
 
 
 def test_clean_stop_leaves_no_socket_and_no_lock_file(data_dir: Path) -> None:
-    """After a stop no socket, no pid file and no lock file is left."""
+    """After a stop of the embedded servers no socket, pid file or lock file is left."""
     cluster, broker = postgres.open_cluster(data_dir), valkey.open_broker(data_dir)
     with started(postgres.part(cluster)), started(valkey.part(broker)):
         pass
@@ -195,7 +195,7 @@ def test_directory_of_another_user_is_refused(tmp_path: Path) -> None:
 
 
 def test_server_that_cannot_start_is_one_line(data_dir: Path) -> None:
-    """The server's last words become the error."""
+    """The error of a server that cannot start is its last line."""
     broker = valkey.open_broker(data_dir)
     with socket.socket() as taken, Supervisor() as supervisor:
         taken.bind(("127.0.0.1", broker.port))

@@ -105,7 +105,7 @@ def test_copied_directory_is_refused(data_dir: Path, platform: Callable[[], Fork
 
 
 def test_killed_holder_leaves_no_lock(data_dir: Path, platform: Callable[[], Forked]) -> None:
-    """Kill -9 frees the directory at once, though servers may still be ending."""
+    """Kill -9 of `up` frees the data directory at once, though its servers may still be ending."""
     parent = platform()
     parent.kill()
     parent.wait(10)
