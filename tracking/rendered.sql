@@ -1022,10 +1022,11 @@ SELECT id FROM moved;
 -- jobs/retry.py RETRY
 WITH locked AS (
     SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND NOT stopping AND (retry_count < max_retries OR :'force')
-      AND (NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR NOT EXISTS (SELECT FROM jobs AS followed
-                            WHERE followed.status IN ('failed', 'cancelled')
-                              AND (followed.id = jobs.follows
-                                   OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id))) FOR UPDATE
+      AND (NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR (EXISTS (SELECT FROM jobs AS followed WHERE followed.status IN ('queued', 'running', 'retrying') AND (followed.id = jobs.follows
+                                OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id))
+      AND NOT EXISTS (SELECT FROM jobs AS followed
+                      WHERE followed.status IN ('failed', 'cancelled') AND (followed.id = jobs.follows
+                                OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id)))) FOR UPDATE
 ), moved AS (
     UPDATE jobs
     SET status = 'queued', dispatch = dispatch + 1, retry_count = retry_count + 1, losses = 0,
@@ -1063,10 +1064,11 @@ SELECT * FROM moved;
 
 -- jobs/retry.py IN_SCOPE
 SELECT status, stopping, retry_count, max_retries,
-       CASE WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) AND NOT NOT EXISTS (SELECT FROM jobs AS followed
-                            WHERE followed.status IN ('failed', 'cancelled')
-                              AND (followed.id = jobs.follows
-                                   OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id)) THEN error_message END AS why_uncalled
+       CASE WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) AND NOT (EXISTS (SELECT FROM jobs AS followed WHERE followed.status IN ('queued', 'running', 'retrying') AND (followed.id = jobs.follows
+                                OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id))
+      AND NOT EXISTS (SELECT FROM jobs AS followed
+                      WHERE followed.status IN ('failed', 'cancelled') AND (followed.id = jobs.follows
+                                OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id))) THEN error_message END AS why_uncalled
 FROM jobs WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
 
 -- jobs/settle.py SETTLE

@@ -49,7 +49,7 @@ def test_a_task_of_any_class_is_a_job(classes: LivePlatform, name: str, args: li
 
 
 def test_all_of_them_are_jobs_in_this_process() -> None:
-    """However they were registered, class tasks are Jobs, and their own class goes before Job."""
+    """Class tasks are Jobs however they were registered, and their own class goes before Job."""
     known = {name: task for name, task in app.tasks.items() if name.startswith("classes.")}
     assert len(known) == 7
     assert all(isinstance(task, Job) for task in known.values())

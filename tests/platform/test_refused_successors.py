@@ -12,7 +12,10 @@ from sqlalchemy import select
 
 from tests.live import LivePlatform, eventually
 from tests.servers import Servers, new_database
-from tracking.models import JobRecord
+from tracking import jobs as verbs
+from tracking.admission.rule import UNLIMITED
+from tracking.errors import IllegalMove
+from tracking.models import JobRecord, Scope
 from tracking.schema import jobs
 from tracking.sql import record
 
@@ -160,3 +163,12 @@ def test_a_link_that_is_a_chord_has_a_row_for_its_body(platform: LivePlatform) -
     )
     assert [job.status for job in children(platform, sent, 2)] == ["failed", "succeeded"]
     assert platform.wait_for(body).status == "failed"
+
+
+def test_a_refused_successor_cannot_be_retried(platform: LivePlatform) -> None:
+    """A retry by hand of a job whose call was refused is refused, and names the reason of that."""
+    [sent] = ask(platform, "ids = [text.apply_async(link=number.s()).id]")
+    [refused] = children(platform, sent, 1)
+    owner = Scope(refused.organization_id, None)
+    with platform.database.autocommit() as connection, pytest.raises(IllegalMove, match="valid"):
+        verbs.retry(connection, refused.id, owner, actor="u1", force=True, limits=UNLIMITED)

@@ -21,6 +21,7 @@ from tracking.settings import Settings
 ROOT = Path(__file__).parents[2]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())
 LONGEST = 400  # lines
+GOES_ON = {"Also", "And", "Because", "But", "However", "It", "Its", "Nor", "Or", "So", "Then", "They", "Which", "Whose"}
 LOCKS = ("build", "production", "everything")
 # Written so that this file does not hold what it looks for.
 REGISTRY_HOST = re.compile(r"(?:pypi|pythonhosted|npmjs|yarnpkg)\.(?:org|com|io)", re.IGNORECASE)
@@ -238,6 +239,16 @@ def test_the_change_log_keeps_its_form() -> None:
             assert re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d{2}-\d{2}", title), title
         else:
             assert title in {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}, title
+
+
+def test_every_docstring_of_a_test_can_be_read_alone() -> None:
+    """The docstring of a test is a sentence of at least four words that does not go on from the test's name."""
+    trees = [ast.parse(path.read_text()) for path in tracked_files() if path.match("test_*.py")]
+    functions = [each for tree in trees for each in ast.walk(tree) if isinstance(each, ast.FunctionDef)]
+    tests = [each for each in functions if each.name.startswith("test_")]
+    said = {each.name: (ast.get_docstring(each) or "").split() for each in tests}
+    assert len(said) > 1000
+    assert [name for name, words in said.items() if len(words) < 4 or words[0] in GOES_ON] == []
 
 
 def test_the_reading_order_has_ten_files_at_most_and_what_it_names() -> None:

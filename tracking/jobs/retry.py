@@ -10,8 +10,8 @@ from tracking.admission.rule import Limits, is_uncalled, next_hold
 from tracking.errors import IllegalMove
 from tracking.jobs.cancel import refused_row
 from tracking.models import JobRecord, Scope
-from tracking.sql import ACTOR, SCOPE, move, record
-from tracking.states import Event, Status, sources
+from tracking.sql import ACTOR, SCOPE, listed, move, record
+from tracking.states import ACTIVE, Event, Status, sources
 
 
 def retry(
@@ -38,7 +38,7 @@ def retry(
 def _why_not(connection: Connection, job_id: UUID, scope: Scope) -> IllegalMove:
     known = refused_row(job_id, connection.execute(IN_SCOPE, {"id": job_id, **scope.parameters}).first())
     if known.why_uncalled is not None:
-        return IllegalMove(f"the job {job_id} was never called; retry what it waited for: {known.why_uncalled}")
+        return IllegalMove(f"the job {job_id} was never called, and lacks arguments: {known.why_uncalled}")
     if known.status in sources(Event.RETRIED):
         return IllegalMove(
             f"the job {job_id} has used {known.retry_count} of {known.max_retries} retries; force it to retry anyway"
@@ -46,11 +46,13 @@ def _why_not(connection: Connection, job_id: UUID, scope: Scope) -> IllegalMove:
     return IllegalMove(f"the job {job_id} is {known.status}: it cannot be retried")
 
 
-# What an uncalled job waits for has not failed, and was not cancelled.
-_MAY_BE_CALLED = f"""NOT EXISTS (SELECT FROM jobs AS followed
-                                WHERE followed.status IN ('{Status.FAILED}', '{Status.CANCELLED}')
-                                  AND (followed.id = jobs.follows
-                                       OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id))"""
+_FOLLOWED = """(followed.id = jobs.follows
+                                    OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id)"""
+
+# An uncalled job is called when what it waits for succeeds: that is under way, and no part of it has ended otherwise.
+_MAY_BE_CALLED = f"""EXISTS (SELECT FROM jobs AS followed WHERE followed.status IN ({listed(ACTIVE)}) AND {_FOLLOWED})
+          AND NOT EXISTS (SELECT FROM jobs AS followed
+                          WHERE followed.status IN ('{Status.FAILED}', '{Status.CANCELLED}') AND {_FOLLOWED})"""
 
 RETRY = text(
     move(
@@ -63,7 +65,7 @@ RETRY = text(
             completed_at = NULL""",
         f"jsonb_build_object('by', {ACTOR}, 'force', CAST(:force AS boolean))",
         find=f"""id = :id AND {SCOPE} AND NOT stopping AND (retry_count < max_retries OR :force)
-          AND (NOT {is_uncalled("jobs")} OR {_MAY_BE_CALLED})""",
+          AND (NOT {is_uncalled("jobs")} OR ({_MAY_BE_CALLED}))""",
         to=Status.QUEUED,
     )
 )
@@ -71,6 +73,6 @@ RETRY = text(
 IN_SCOPE = text(
     f"""
     SELECT status, stopping, retry_count, max_retries,
-           CASE WHEN {is_uncalled("jobs")} AND NOT {_MAY_BE_CALLED} THEN error_message END AS why_uncalled
+           CASE WHEN {is_uncalled("jobs")} AND NOT ({_MAY_BE_CALLED}) THEN error_message END AS why_uncalled
     FROM jobs WHERE id = :id AND {SCOPE}"""
 )
