@@ -39,7 +39,7 @@ LIMITS = (
 def complete(described: dict[str, Any], job_types: Sequence[str]) -> None:
     """Say in a description made by FastAPI what it leaves out. `job_types`: those that can be created.
 
-    What may be left out is no longer said to be null as well: null is taken, but nobody has to send it.
+    What may be left out is no longer said to be null as well: null is accepted, but need not be sent.
     """
     components = described["components"]["schemas"]
     problem = ProblemBody.model_json_schema(ref_template=REFERENCE)

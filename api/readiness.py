@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 
 class Readiness:
-    """Whether the platform takes jobs, known without asking anybody at the moment: any number of callers costs nothing.
+    """Whether the platform takes jobs, as last seen: answering asks no server, however many callers there are.
 
     Two threads look, so that a broker that hangs does not hide the database; each has one connection of its own.
     """

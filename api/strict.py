@@ -30,9 +30,9 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 class StrictRoute(APIRoute):
     """A route of the API.
 
-    Nothing is read from a caller without a valid token, a slow client keeps nobody else waiting, and no more requests
-    are worked on at a time than there are database connections. A route whose reads may be slow takes its turn among
-    those of its organization.
+    Nothing is read from a caller without a valid token, a slow client keeps no other request waiting, and no more
+    requests are worked on at a time than there are database connections. A route whose reads may be slow takes its turn
+    among those of its organization.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:

@@ -127,7 +127,7 @@ class JobApp(Celery):
         return succession.ended_with(self.platform, job_id)
 
     def finalize(self, auto: bool = False) -> None:  # noqa: FBT001, FBT002 - Celery's signature
-        """Complete the app at its first use. A handler that cannot be imported stops whoever uses it."""
+        """Complete the app at its first use. Raises when a handler cannot be imported."""
         if not self.finalized:
             super().finalize(auto=auto)
             try:

@@ -14,7 +14,7 @@ from tracking.successors import PROVISIONAL
 
 Signature = Mapping[str, Any]  # Celery's, or its JSON
 
-# What a task waits for: a job, or all members of a group. None: what has no id yet, and so nobody can wait for by name.
+# What a task waits for: a job, or all members of a group. None: a task without an id yet, for which nothing waits.
 Before = UUID | str | None
 
 

@@ -29,7 +29,7 @@ def pause(
 def resume(platform: Platform, organization_id: str | None, job_type: str | None, *, actor: str) -> None:
     """End that pause, if there is one, and send what waited for it.
 
-    Raises UnknownJobType, unless jobs of a type that nobody knows any more were paused.
+    Raises UnknownJobType, unless jobs of that type were paused.
     """
     with platform.database.autocommit() as connection:
         was_paused = pauses.resume(connection, organization_id=organization_id, job_type=job_type)

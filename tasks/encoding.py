@@ -48,7 +48,7 @@ def marked(sent: dict[str, Any]) -> dict[str, Any]:
 
 
 def from_plain(plain: Any) -> Any:
-    """The value that a worker makes of it. Raises ValueError for a mark that nobody knows."""
+    """The value that a worker makes of it. Raises ValueError for an unknown mark."""
     if isinstance(plain, dict):
         return object_hook({name: from_plain(each) for name, each in plain.items()})
     return [from_plain(each) for each in plain] if isinstance(plain, list) else plain
@@ -81,7 +81,7 @@ def to_headers(headers: Any) -> Any:
 
 
 def from_header(value: Any) -> Any:
-    """The value that was sent, from that of a message's header; a mark that nobody knows stays as it is."""
+    """The value that was sent, from that of a message's header; an unknown mark stays as it is."""
     if isinstance(value, list):
         return [from_header(each) for each in value]
     if not isinstance(value, dict):

@@ -106,7 +106,7 @@ KNOWN = PLATFORM | CALL | MESSAGE | PUBLISH | CANVAS
 
 
 def check_options(options: Mapping[str, Any], stamps: Collection[str] = ()) -> None:
-    """Refuse options that nobody would look at. Raises InvalidValue, which names the first and what may be meant."""
+    """Raise InvalidValue for an option that neither Celery nor we read; it names the first, and what may be meant."""
     for name in options:
         if name not in KNOWN and name not in stamps and name not in (options.get("stamped_headers") or ()):
             meant = get_close_matches(name, sorted(KNOWN), 1)

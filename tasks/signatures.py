@@ -114,7 +114,7 @@ class Signature:
 
 
 def resolve_annotations(function: Any, name: str, *, needs_all: bool) -> None:
-    """Write the types that annotations name in their place, for whoever reads them all at once.
+    """Write the types that annotations name in their place, for readers that want all of them resolved.
 
     With `needs_all` the parameters' types decide what the function is called with. Raises ConfigurationError when one
     of them cannot be known.

@@ -22,7 +22,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from tracking.errors import ConfigurationError
 from tracking.settings import Settings
 
-# What those who have a connection, or want one, may see of SQLAlchemy: nobody else imports it.
+# What of SQLAlchemy the other packages use: they import it from here alone.
 __all__ = [
     "Connection",
     "DBAPIError",

@@ -94,7 +94,7 @@ def end(connection: Connection, job_id: UUID) -> list[Ended]:
     """End what waits for the result of a job that ended without one, and what waits for that in turn.
 
     They fail with its exception, or are cancelled with it; the body of a chord fails because a member did. What still
-    waits for a job that has succeeded is called by nobody. Nothing happens while the job is not over.
+    waits for a job that has succeeded was not called by it, and fails. Nothing happens while the job is not over.
     """
     ended: list[Ended] = []
     culprits = [job_id]

@@ -38,7 +38,7 @@ def beat(connection: Connection, lease: UUID, *, name: str, pid: int, queues: Se
 
 
 def leave(connection: Connection, lease: UUID) -> None:
-    """Say that this worker has stopped; whatever it still ran is released at the next look."""
+    """Remove this worker's row; the jobs that it still ran are released at the next look."""
     connection.execute(delete(workers).where(workers.c.lease == lease))
 
 

@@ -73,7 +73,7 @@ def _published(path: Path, servers: dict[str, str]) -> Iterator[None]:
 
 def _api(listener: socket.socket) -> Part:
     descriptor = listener.fileno()
-    # Closed once the API has stopped: nobody shall wait for an answer while the worker finishes its jobs.
+    # Closed once the API has stopped: no client shall wait for an answer while the worker finishes its jobs.
     return _child("api", ["api", "--fd", str(descriptor)], API_STEPS, keep=[descriptor], tidy=listener.close)
 
 

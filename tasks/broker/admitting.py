@@ -59,7 +59,7 @@ class Admission:
         return self._admitted(self._with_room())
 
     def ungated(self) -> list[JobRecord]:
-        """The jobs whose pause is over or whose circuit is closed, and nobody said so."""
+        """The jobs whose pause is over or whose circuit is closed, and that were not sent at that moment."""
         with self.database.autocommit() as connection:
             lifted = holds.lift_gated(connection, self.limits, BATCH)
         return self._taking_turns(lifted)
@@ -80,7 +80,7 @@ class Admission:
         return self._taking_turns(lifted)
 
     def take_back_unserved(self) -> None:
-        """Put jobs of queues that nobody serves back in line: they would hold slots."""
+        """Put jobs of queues without a living worker back in line: they would hold slots."""
         with self.database.autocommit() as connection:
             taken_back = line.take_back_unserved(connection, self.limits, BATCH)
         for job in taken_back:

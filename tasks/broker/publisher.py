@@ -80,7 +80,7 @@ class Publisher:
             self.close()
             if not may_be_its_fault(error):
                 raise
-            self._connect()  # else the broker is away, and nobody's message is to blame
+            self._connect()  # raises when the broker is away: then the message is not to blame
             if not self._failed(record) and self._suspects.accuse(record.fence):
                 self._fail(record, error)
         else:

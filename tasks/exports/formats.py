@@ -111,7 +111,7 @@ class XlsxWriter:
     def __init__(
         self, file: BinaryIO, columns: Sequence[str], directory: Path | None = None, *, sheet_rows: int = XLSX_ROWS
     ) -> None:
-        # A text is a text, whatever it looks like: nothing becomes a formula, a link or a number. The quote
+        # A text stays a text: nothing becomes a formula, a link or a number. The quote
         # prefix keeps it one when somebody edits the cell.
         plain = {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
         temporary = str(directory) if directory else None

@@ -73,7 +73,7 @@ def rows_of(settings: Settings, report: Report, organization: str, filters: Repo
         repeated = sorted({name for name in columns if columns.count(name) > 1})
         if repeated:
             raise ReportFailed(f"the report {report.name} has several columns named {', '.join(repeated)}")
-        # Closed before the cursor, which would wait for ever for a stream that nobody reads on.
+        # Closed before the cursor, which would wait for ever for a stream that is not read to its end.
         with closing(_rows(connection)) as rows:
             following = batches(rows)
             first = next(following, [])
@@ -130,7 +130,7 @@ def connected(settings: Settings, seconds: float) -> Iterator[psycopg.Connection
         try:
             yield connection
         except BaseException:
-            # A cancelled job's exception may strike while the server works: tell it to stop, nobody will listen.
+            # A cancelled job's exception may strike while the server works: its query is cancelled.
             if connection.info.transaction_status is TransactionStatus.ACTIVE:
                 connection.cancel_safe(timeout=settings.connect_timeout)
             connection.close()

@@ -56,7 +56,7 @@ REMOVED: tuple[Verdict, ...] = ("expired", "invalid", "orphaned")
     time_limit=3660,
 )
 def cleanup(self: Job, payload: CleanUp) -> CleanedUp:
-    """Remove the organization's exports of a certain age, leftovers of failed ones, and what belongs to nobody."""
+    """Remove the organization's exports of a certain age, leftovers of failed ones, and files without a job."""
     organization, platform = identity_of(self).organization_id, self.app.platform
     directory = platform.settings.exports
     counts: Counter[Verdict] = Counter()
@@ -83,7 +83,7 @@ def cleanup(self: Job, payload: CleanUp) -> CleanedUp:
 def _judge(export: Export, job: JobRecord | None, organization: str, oldest: float) -> Verdict:
     age = time.time() - export.path.stat().st_mtime
     if job is None:
-        # Another installation may share the directory, so that what nobody here knows is given its time too.
+        # Another installation may share the directory, so a file whose job is unknown here is kept for that age too.
         return "orphaned" if age > oldest else "foreign"
     if job.organization_id != organization:
         return "foreign"

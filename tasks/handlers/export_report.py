@@ -71,7 +71,7 @@ class ExportReport(PayloadWithoutMoney):
 
 
 class Offer(Job):
-    """A handler of reports: which of them their database can serve is asked when somebody wants to know."""
+    """A handler of reports; which of them their database can serve is asked at the first need."""
 
     abstract = True
 

@@ -42,7 +42,7 @@ class Duties:
         self._may = threading.Event()
 
     def turn(self) -> None:
-        """Start what is due. Called by whoever has made sure that this worker leads."""
+        """Start what is due. The caller has made sure that this worker leads."""
         self._may.set()
         for run in self._runs:
             run.tell_if_late()

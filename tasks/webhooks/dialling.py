@@ -1,4 +1,4 @@
-"""Connections to where only public addresses may lead, and which end at a deadline, whatever the other side does."""
+"""Connections to public addresses only, which end at a deadline whatever the other side does."""
 
 from __future__ import annotations
 

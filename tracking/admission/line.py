@@ -37,7 +37,7 @@ from tracking.states import WAITING, Event
 
 
 def lock_line(connection: Connection, organization_id: str) -> None:
-    """Until the transaction ends, nobody else gives slots of this organization away."""
+    """Lock the slots of this organization until the transaction ends: no other transaction gives them away."""
     connection.execute(LOCK, {"lines": LINES, "organization_id": organization_id})
 
 

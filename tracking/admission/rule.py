@@ -131,7 +131,7 @@ def room_in(organization: str, queue: str) -> str:
 def is_served(job: str) -> str:
     """SQL: whether a living worker consumes this job's queue; yes while there is none at all, as before a first start.
 
-    A job that nobody would run must not take a slot from one that somebody would.
+    A job that no worker would run must not take the slot of one that a worker would.
     """
     return f"""({job}.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE {ALIVE}))
                 OR NOT EXISTS (SELECT FROM workers WHERE {ALIVE}))"""
@@ -245,7 +245,7 @@ def blocked_by(job: str) -> str:
 def let_through(job: str) -> str:
     """SQL, two items of a FROM: `next.hold` of a new job, and `sent.level`, the priority of its message at the broker.
 
-    Null: it is not sent. It needs no place in the line while there is room and nobody waits for it who is as urgent.
+    Null: it is not sent. It passes by the line while there is room and no job that is as urgent waits.
     """
     return f"""(SELECT {next_hold(job)} AS hold) AS next
          CROSS JOIN LATERAL (

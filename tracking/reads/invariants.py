@@ -268,8 +268,8 @@ LIMIT = """
     WHERE executing > nullif(coalesce(concurrency, CAST(:limit AS int)), 0)
       AND started_at > coalesce(changed_at, '-infinity')"""
 
-# While somebody is let through every other minute, there is nothing wrong with a long line. Without a worker that has
-# lived for a minute nobody lifts holds, and nobody would run what they hold.
+# While jobs of it are let through every other minute, a long line is in order. Without a worker that has lived for a
+# minute no hold is lifted, and no held job would be run.
 #
 # `open`: the lines whose first job could be sent. A living worker consumes their queue, less of the organization's jobs
 # are sent, running or stopping than its limit says, and its workers have a free slot; or the organization has nothing
@@ -333,7 +333,7 @@ HELD = f"""
                         WHERE history.organization_id = held.organization_id AND event <> 'progress'
                         ORDER BY history.id DESC LIMIT 1), '-infinity') < {_LONG_AGO})"""
 
-# A worker compares its rows with its bodies every few seconds, and whoever leads releases the rows of dead workers.
+# A worker compares its rows with its bodies every few seconds, and the leading worker releases the rows of dead ones.
 # Nobody does where no worker has lived for a minute.
 BODIES = f"""
     SELECT id AS job_id
