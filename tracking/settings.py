@@ -63,7 +63,7 @@ class Settings(BaseSettings):
 
     jwt_secret: SecretStr = Field(default=SecretStr(""), description="HS256 key, at least 32 bytes.")
     jwks_url: SecretStr = Field(
-        default=SecretStr(""), description="Where RS256/ES256 public keys are; excludes jwt_secret."
+        default=SecretStr(""), description="Where RS256/ES256 public keys are, instead of CELERIAC_JWT_SECRET."
     )
     jwt_issuer: str = Field(default="celeriac", description="The `iss` that tokens must carry.")
     jwt_audience: str = Field(default="celeriac", description="The `aud` that tokens must carry.")
@@ -75,7 +75,9 @@ class Settings(BaseSettings):
     reports_timeout: int = Field(
         default=300, ge=1, le=86400, description="Seconds that a report may wait for its first or its next rows."
     )
-    exports_dir: Path | None = Field(default=None, description="Where exports are kept. Default: data_dir/exports.")
+    exports_dir: Path | None = Field(
+        default=None, description="Directory of exports. Empty: `exports` in the data directory."
+    )
     sync_dir: Path | None = Field(default=None, description="Where sync jobs copy exports to. Unset: they are refused.")
     webhooks_private: bool = Field(
         default=False, description="Let notifications go to private, loopback and link-local addresses too."
