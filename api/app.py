@@ -56,7 +56,7 @@ def create_app(platform: Platform | None = None) -> FastAPI:
     app.state.platform = platform
     app.state.verifier = verifier(platform.settings)
     app.state.readiness = Readiness(platform)
-    app.state.turns = Turns(platform.settings.pool_size)
+    app.state.turns = Turns(max(1, platform.settings.pool_size - 1))  # one connection is the dispatcher's
     app.state.shares = Shares(platform.settings.pool_size)
     app.state.slow_reads = _slow_reads(platform)
     app.add_middleware(Envelope)
