@@ -57,6 +57,14 @@ def nap(self: Job, payload: Nap) -> None:
             time.sleep(payload.seconds / payload.steps)
 
 
+@app.task(name="until")
+def until(path: str) -> None:
+    """Run until there is such a file."""
+    deadline = time.monotonic() + 60
+    while not Path(path).exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
 @app.task(bind=True, pydantic=True, name="deaf", public=True)
 def deaf(self: Job, payload: Nap) -> None:
     """Sleep whatever happens; with more than one step, say so all the time."""

@@ -249,7 +249,7 @@ def test_the_outcome_of_a_worker_that_was_frozen_is_refused(platform: LivePlatfo
     lively = {"CELERIAC_LEASE_TIMEOUT": "3", "CELERIAC_HEARTBEAT": "0.5"}
     first = platform.start_worker(concurrency=1, **lively)
     witness = tmp_path / "starts"
-    job_id = nap(platform, witness, 8)
+    job_id = nap(platform, witness, 5)  # longer than the first one needs to see that it was overtaken
     eventually(lambda: starts(witness), what="start")
     platform.start_worker(concurrency=1, **lively)
     frozen = [psutil.Process(first.pid), *psutil.Process(first.pid).children()]

@@ -17,7 +17,8 @@ from tracking.admission.rule import UNLIMITED
 from tracking.models import Attempt, Claim, Fence, Scope
 from tracking.schema import workers
 
-LONGER_THAN_TWO_LOOKS = 10.0
+AT_MOST = 10.0  # seconds that a row may run without a body
+LONGER_THAN_TWO_LOOKS = 7.0  # seconds: a look is every three
 
 
 @pytest.fixture(scope="module", params=["prefork", "threads", "solo"])
@@ -56,16 +57,15 @@ def test_a_row_that_nobody_runs_is_given_to_somebody(pool: LivePlatform) -> None
     released = next(each for each in pool.history(job_id) if each.event == "released")
     assert released.detail["reason"] == "its worker holds no body of it any more"
     started = next(each for each in pool.history(job_id) if each.event == "started")
-    assert (released.at - started.at).total_seconds() < LONGER_THAN_TWO_LOOKS
+    assert (released.at - started.at).total_seconds() < AT_MOST
 
 
 def test_a_body_that_runs_on_is_left_alone(pool: LivePlatform) -> None:
     """A job whose body runs is not released, however often its worker looks."""
     began = time.monotonic()
-    ids = [pool.submit("nap", payload={"seconds": LONGER_THAN_TWO_LOOKS}) for _ in range(2)]
-    ended = [pool.wait_for(job_id, within=60) for job_id in ids]
+    job = pool.wait_for(pool.submit("nap", payload={"seconds": LONGER_THAN_TWO_LOOKS}), within=60)
     assert time.monotonic() - began > LONGER_THAN_TWO_LOOKS
-    assert [(job.status, job.attempt) for job in ended] == [("succeeded", 1)] * 2
+    assert (job.status, job.attempt) == ("succeeded", 1)
 
 
 def test_the_worker_says_how_many_bodies_it_can_run(pool: LivePlatform) -> None:

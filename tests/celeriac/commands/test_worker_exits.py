@@ -107,6 +107,7 @@ def test_a_queue_that_was_made_otherwise_is_status_2(
     """A queue that exists with other arguments ends `celeriac worker` with status 2."""
     monkeypatch.setenv("DATABASE_URL", database_url)
     monkeypatch.setenv("BROKER_URL", rabbitmq_url)
+    monkeypatch.setenv("CELERIAC_START_PATIENCE", "30")  # a busy RabbitMQ is away for a moment, which would be status 3
     with Connection(rabbitmq_url) as connection:
         channel: Any = connection.default_channel
         channel.queue_delete("maintenance")
