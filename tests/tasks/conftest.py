@@ -1,4 +1,4 @@
-"""Apps whose tasks are nobody else's."""
+"""Apps whose tasks are nobody else's, and one database for all: these tests leave its schema as it is."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 from celery import _state
 
 from tasks.app import JobApp
+from tests.tracked import empty
+from tracking.db import Database
 
 
 @contextmanager
@@ -30,3 +32,16 @@ def app() -> Iterator[JobApp]:
     """An app of this test: its tasks are nobody else's."""
     with own_app("calls") as app:
         yield app
+
+
+@pytest.fixture
+def database(pool: Database) -> Database:
+    """A pool on the database of those tests, emptied; to make one of its own takes most of a quick test's time."""
+    empty(pool)
+    return pool
+
+
+@pytest.fixture
+def database_url(database: Database) -> str:
+    """Its URL."""
+    return database.engine.url.render_as_string(hide_password=False)

@@ -212,7 +212,7 @@ def test_an_interruption_in_the_midst_of_a_statement_leaves_one_job(
             tries.append(jobs.submit(connection, new, UNLIMITED))
             if len(tries) == 1:
                 alarm(0.2)  # not before: on a busy machine the submit alone may take as long
-                connection.execute(text("SELECT pg_sleep(4)"))
+                connection.execute(text("SELECT pg_sleep(1)"))
 
     persist(write, patience=5)
     assert [submitted.job.id for submitted in tries] == [new.id] * 2
