@@ -21,7 +21,9 @@ def fill_tracked(queue: str, count: int) -> None:
     from tasks import app  # noqa: PLC0415 - each side has its own environment
     from tasks.broker.publisher import Publisher  # noqa: PLC0415 - as above
     from tasks.calls import new_job  # noqa: PLC0415 - as above
+    from tasks.submission import whole_organization  # noqa: PLC0415 - as above
     from tracking import jobs  # noqa: PLC0415 - as above
+    from tracking.models import Submitted  # noqa: PLC0415 - as above
 
     platform = app.platform
     publisher = Publisher(platform)
@@ -31,8 +33,8 @@ def fill_tracked(queue: str, count: int) -> None:
             for _ in range(min(BATCH, count - start))
         ]
         with platform.database.begin() as connection:
-            records = [jobs.submit(connection, job, platform.limits).job for job in wanted]
-        publisher.publish(records)
+            accepted = jobs.submit_all(connection, wanted, platform.limits, scope=whole_organization)
+        publisher.publish([each.job for each in accepted if isinstance(each, Submitted)])
     publisher.close()
 
 

@@ -19,10 +19,11 @@ from bench.servers import private_servers
 from tracking import jobs
 from tracking.admission.rule import UNLIMITED
 from tracking.db import Connection, Database
-from tracking.models import Attempt, Claim, Fence, NewJob, Outcome, Owner
+from tracking.models import Attempt, Claim, Fence, NewJob, Outcome, Owner, Scope, Submitted
 from tracking.settings import settings
 
 SIZES = (1, 4, 16, 64)
+SUBMITTED = (1, 100, 1000, 5000)
 WARM_UP = 640  # jobs, so that every statement has its cached plan
 
 
@@ -92,6 +93,42 @@ def measure_runs(database: Database, count: int, size: int) -> tuple[Meter, Mete
     return meters
 
 
+def measure_submits(database: Database, count: int, size: int) -> tuple[Meter, int]:
+    """What accepting `count` jobs takes, `size` of them at once; and how many there were."""
+    with database.begin() as connection:
+        meter, warm = Meter(_server_of(connection)), new_jobs(6 * size)
+    for start in range(0, len(warm), size):
+        _submit_some(database, warm[start : start + size])
+    wanted = new_jobs(count)
+    with meter.running():
+        for start in range(0, count, size):
+            _submit_some(database, wanted[start : start + size])
+    return meter, count
+
+
+def _own(job: NewJob) -> Scope:
+    return Scope(job.owner.organization_id, job.owner.user_id)
+
+
+def _submit_some(database: Database, new: Sequence[NewJob]) -> None:
+    with database.begin() as connection:
+        if len(new) == 1:
+            jobs.submit(connection, new[0], UNLIMITED)
+        else:
+            assert all(
+                isinstance(answer, Submitted) for answer in jobs.submit_all(connection, new, UNLIMITED, scope=_own)
+            )
+
+
+def report_submits(database: Database, rounds: int) -> None:
+    """The median round of each size is printed, with the jobs a second."""
+    print("| submit of a job | PostgreSQL us | client us | wall us |\n| --- | --- | --- | --- |")
+    for size in SUBMITTED:
+        runs = [measure_submits(database, max(500, 10 * size), size) for _ in range(rounds)]
+        meter, count = sorted(runs, key=lambda run: run[0].wall)[rounds // 2]
+        print(_row(f"{size} at once: {count / meter.wall:,.0f} a second", [meter], count))
+
+
 def _server_of(connection: Connection) -> Path:
     pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
     return Path(f"/proc/{pid}/schedstat")
@@ -124,6 +161,7 @@ def main() -> None:
     with private_servers() as servers:
         database = Database(servers.tracked_url, settings())
         print("load: " + " ".join(f"{load:.1f}" for load in os.getloadavg()))
+        report_submits(database, given.rounds)
         report_runs(database, given.jobs, given.rounds)
         database.close()
 

@@ -15,9 +15,10 @@ from sqlalchemy import Connection, func, select, text, update
 from tests.servers import TEMPLATE, Servers, new_database
 from tracking import jobs, workers
 from tracking.admission import holds
-from tracking.admission.rule import UNLIMITED
+from tracking.admission.rule import UNLIMITED, Limits
 from tracking.db import Database
-from tracking.models import Attempt, Claim, Failure, Fence, JobRecord, NewJob, Outcome, Owner, Scope, Settled
+from tracking.errors import TrackingError
+from tracking.models import Attempt, Claim, Failure, Fence, JobRecord, NewJob, Outcome, Owner, Scope, Settled, Submitted
 from tracking.reads import lists
 from tracking.reads.answers import HistoryEntry
 from tracking.schema import history
@@ -87,6 +88,13 @@ def reap(connection: Connection, lease_timeout: timedelta, limit: int, **options
         jobs.stopped(connection, fence, actor="upkeep", how="worker lost")
     lost = [Outcome(fence, "lost", "upkeep") for fence in running]
     return accepted(connection, lost, **options)
+
+
+def submit_all(
+    connection: Connection, new: Sequence[NewJob], limits: Limits, *, user: str | None = "u1"
+) -> list[Submitted | TrackingError]:
+    """Submit jobs at once, which may depend on those of acme's u1, or of another user of acme; None: of all of them."""
+    return jobs.submit_all(connection, new, limits, scope=lambda _: Scope("acme", user))
 
 
 def accepted(connection: Connection, outcomes: Sequence[Outcome], **options: Any) -> list[Settled]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 from sqlalchemy import Connection, text
 
-from tests.tracked import Tracked, wish
+from tests.tracked import new_job, submit_all, wish
 from tests.tracking.test_admission_plans import FILL
 from tracking import jobs
+from tracking.admission.rule import UNLIMITED
 from tracking.db import Database
-from tracking.models import Attempt, Outcome
+from tracking.models import Attempt, Fence, Outcome, Submitted
 from tracking.settings import settings
 
 TIMES = 8  # a statement has its last plan from the sixth time on
@@ -28,12 +29,17 @@ def young(database_url: str) -> Iterator[Database]:
     database.close()
 
 
-def run_some(connection: Connection, size: int) -> None:
-    """Claim as many jobs at once, end them, one with a failure, and claim them again in vain."""
-    tracked = Tracked(connection)
-    answers = jobs.claim(connection, [wish(tracked.submit().fence) for _ in range(size)])
+def submit_some(connection: Connection, size: int) -> list[Fence]:
+    """Submit as many jobs at once."""
+    answers = submit_all(connection, [new_job() for _ in range(size)], UNLIMITED)
+    return [answer.job.fence for answer in answers if isinstance(answer, Submitted)]
+
+
+def run_some(connection: Connection, fences: Sequence[Fence]) -> None:
+    """Claim jobs at once, end them, one with a failure, and claim them again in vain."""
+    answers = jobs.claim(connection, [wish(fence) for fence in fences])
     attempts = [answer for answer in answers if isinstance(answer, Attempt)]
-    assert len(attempts) == size
+    assert len(attempts) == len(fences)
     ended = [Outcome(each.fence, "succeeded", "worker-1", each.attempt, result=[1]) for each in attempts]
     assert all(jobs.settle(connection, [*ended[1:], Outcome(attempts[0].fence, "failed", "worker-1")]))
     refused = jobs.claim(connection, [wish(each.fence) for each in attempts])
@@ -47,12 +53,14 @@ def scans(connection: Connection) -> int:
 
 
 def test_a_plan_that_was_made_while_the_tables_were_empty_reads_no_full_one(young: Database) -> None:
-    """Claims, refusals and outcomes that were planned on an empty table find each row by its key in a full one."""
+    """Verbs that were planned on an empty table find each row by its key in a full one."""
     with young.begin() as connection:
         for size in SIZES * TIMES:
-            run_some(connection, size)
+            run_some(connection, submit_some(connection, size))
+        waiting = [submit_some(connection, size) for size in SIZES]
         connection.execute(text(FILL))
         before = scans(connection)
-        for size in SIZES:
-            run_some(connection, size)
+        for fences in waiting:
+            run_some(connection, fences)
+            submit_some(connection, len(fences))
         assert scans(connection) == before

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -14,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
+from tests.anonymous import anonymous
 from tests.properties import ON_ONE_DATABASE
 from tests.tracked import HOUR, KINDS, SITUATIONS, Tracked, check_rows, empty, wish
 from tracking import jobs
@@ -153,13 +153,7 @@ class World:
         ]
 
     def _anonymous(self, value: Any) -> Any:
-        if is_dataclass(value):
-            return {field.name: self._anonymous(getattr(value, field.name)) for field in fields(value)}
-        if isinstance(value, dict):
-            return {name: each for name, each in value.items() if name not in {"rootId", "duration", "dueAt", "after"}}
-        if isinstance(value, UUID):
-            return self._ids.get(value, "an id")
-        return "a time" if isinstance(value, datetime) else value
+        return anonymous(value, self._ids)
 
 
 @pytest.fixture

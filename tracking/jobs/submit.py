@@ -31,15 +31,20 @@ def submit(connection: Connection, job: NewJob, limits: Limits, *, scope: Scope 
         [created] = run(connection, (SUBMIT, {**submission(job), **limits.parameters}))
         for row in created:
             return Submitted(unless_revoked(connection, record(row), row.revoked_by), created=True)
-    existing = connection.execute(EXISTING, _identity(job)).first()
-    if existing is None and unknown:
+    return existing(connection, job, unknown)
+
+
+def existing(connection: Connection, job: NewJob, unknown: Sequence[UUID] = ()) -> Submitted:
+    """The job that was there already instead of this one, which was not written. Raises what `submit` does."""
+    row = connection.execute(EXISTING, _identity(job)).first()
+    if row is None and unknown:
         raise UnknownDependency(f"there is no job {unknown[0]} to depend on", job_ids=unknown)
-    if existing is None:
+    if row is None:
         raise IdempotencyConflict(f"the id {job.id} belongs to another job")
-    found = record(existing)
+    found = record(row)
     if job.idempotency_key is not None and found.request_hash != job.request_hash:
         raise IdempotencyConflict
-    if job.idempotency_key is None and not existing.is_same:
+    if job.idempotency_key is None and not row.is_same:
         raise IdempotencyConflict(f"the id {job.id} was used for another job: its type or its arguments differ")
     return Submitted(found, created=False)
 
@@ -112,13 +117,19 @@ def revoked_by(job: str) -> str:
                 LIMIT 1)"""
 
 
+INSERTED = """id, organization_id, user_id, project_id, job_type, status, priority, queue,
+                          max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
+                          group_index, idempotency_key, request_hash, depends_on, scheduled_at, due_at, circuit_key"""
+
+# What the history says of a new job.
+CREATED = """jsonb_build_object('priority', priority, 'hold', hold, 'dueAt', due_at,
+                                  'parentId', parent_id, 'rootId', root_id, 'groupId', group_id,
+                                  'dependsOn', nullif(to_jsonb(depends_on), '[]'))"""
+
 SUBMIT = for_driver(
     f"""
     WITH created AS (
-        INSERT INTO jobs (id, organization_id, user_id, project_id, job_type, status, priority, queue,
-                          max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
-                          group_index, idempotency_key, request_hash, depends_on, scheduled_at, due_at, circuit_key,
-                          hold, sent_priority)
+        INSERT INTO jobs ({INSERTED}, hold, sent_priority)
         SELECT id, organization_id, :user_id, :project_id, job_type, status, priority, queue,
                :max_retries, :payload, :metadata, :delivery, :message, CAST(:parent_id AS uuid), CAST(:root_id AS uuid),
                :group_id, CAST(:group_index AS int), :idempotency_key, :request_hash, depends_on, due_at, due_at,
@@ -135,15 +146,7 @@ SUBMIT = for_driver(
         CROSS JOIN LATERAL {let_through("asked")}
         ON CONFLICT DO NOTHING
         RETURNING jobs.*, CAST(NULL AS text) AS from_status
-    ), logged AS ({
-        logged(
-            "created",
-            Event.CREATED,
-            "jsonb_build_object('priority', priority, 'hold', hold, 'dueAt', due_at,"
-            " 'parentId', parent_id, 'rootId', root_id, 'groupId', group_id,"
-            " 'dependsOn', nullif(to_jsonb(depends_on), '[]'))",
-        )
-    })
+    ), logged AS ({logged("created", Event.CREATED, CREATED)})
     SELECT *, {revoked_by("created")} AS revoked_by FROM created"""
 )
 

@@ -1,0 +1,196 @@
+"""Accepting many jobs at once: thousands of rows, with their history, in one statement."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from tracking.admission.rule import Limits, joins_line, next_hold
+from tracking.db import run
+from tracking.errors import InvalidValue, TrackingError
+from tracking.jobs.submit import CREATED, INSERTED, columns, existing, revoked_by, unless_revoked
+from tracking.models import JobRecord, NewJob, Scope, Submitted
+from tracking.sql import ACTOR, array, for_driver, logged
+from tracking.states import Event, Hold, Status
+
+BATCH = 1000  # rows in one statement: none may take long
+
+
+def submit_all(
+    connection: Connection, new: Sequence[NewJob], limits: Limits, *, scope: Callable[[NewJob], Scope]
+) -> list[Submitted | TrackingError]:
+    """Accept jobs as if each was submitted after the ones before it; an answer for each of them, in their order.
+
+    One that is refused is answered with what `submit` raises, and the others are accepted. With one exception nothing
+    else differs: a job that needs one of its organization's slots goes into the line, though there may be room. Whoever
+    submits many has the lines looked at, once for each organization. Wants a transaction when all or none is to be
+    written. `scope`: the jobs on which one may depend.
+    """
+    answers: list[Submitted | TrackingError] = []
+    for part in _parts(new):
+        waiting: list[NewJob] = []
+        unknown = _unknown_dependencies(connection, part, scope)
+        for place, job in enumerate(part):
+            if job.id in job.depends_on or place in unknown:
+                answers += _submit(connection, waiting, limits)
+                answers.append(_existing(connection, job, unknown.get(place, ())))
+                waiting = []
+            else:
+                waiting.append(job)
+        answers += _submit(connection, waiting, limits)
+    return answers
+
+
+def _parts(new: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
+    """What a statement may have: jobs of one actor that have nothing to do with each other."""
+    start, seen = 0, set[object]()
+    for place, job in enumerate(new):
+        about = {job.id, *job.depends_on, job.idempotency_key and (job.owner, job.idempotency_key)} - {None}
+        if job.actor != new[start].actor or not seen.isdisjoint(about) or place - start == BATCH:
+            yield new[start:place]
+            start, seen = place, set()
+        seen |= about - {*job.depends_on}
+    yield new[start:]
+
+
+def _unknown_dependencies(
+    connection: Connection, new: Sequence[NewJob], scope: Callable[[NewJob], Scope]
+) -> dict[int, list[UUID]]:
+    """What the jobs depend on and is not in their scope, by their places."""
+    asked = [(place, each, scope(job)) for place, job in enumerate(new) for each in job.depends_on]
+    if not asked:
+        return {}
+    parameters = {
+        "place": array(place for place, _, _ in asked),
+        "id": array(each for _, each, _ in asked),
+        "organization_id": array(seen.organization_id for _, _, seen in asked),
+        "user_id": array(seen.user_id for _, _, seen in asked),
+    }
+    [rows] = run(connection, (UNKNOWN, parameters))
+    unknown: dict[int, list[UUID]] = {}
+    for row in rows:
+        unknown.setdefault(row.place, []).append(row.id)
+    return unknown
+
+
+def _existing(connection: Connection, job: NewJob, unknown: Sequence[UUID] = ()) -> Submitted | TrackingError:
+    if job.id in job.depends_on:
+        return InvalidValue("a job cannot depend on itself")
+    try:
+        return existing(connection, job, unknown)
+    except TrackingError as refused:
+        return refused
+
+
+def _submit(connection: Connection, new: Sequence[NewJob], limits: Limits) -> Iterator[Submitted | TrackingError]:
+    created = _insert(connection, new, limits)
+    for job in new:
+        accepted = created.get(job.id)
+        yield Submitted(accepted, created=True) if accepted else _existing(connection, job)
+
+
+def _insert(connection: Connection, new: Sequence[NewJob], limits: Limits) -> dict[UUID, JobRecord]:
+    """The rows that are new, by their ids."""
+    if not new:
+        return {}
+    given = [columns(job) for job in new]
+    sent = {job["id"]: job for job in given}
+    [rows] = run(connection, (SUBMIT_ALL, {**_arrays(given), "actor": new[0].actor, **limits.parameters}))
+    return {row.id: unless_revoked(connection, _record(row, sent[row.id]), row.revoked_by) for row in rows}
+
+
+def _arrays(given: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    return {name: array(_plain([job[name] for job in given], of)) for name, of in GIVEN.items()}
+
+
+def _plain(values: list[Any], of: str) -> Iterable[str | int | UUID | None]:
+    """The elements of an array: what is no number, id or text, as text."""
+    if of == "jsonb":
+        return (json.dumps(value) if value else "{}" for value in values)
+    if of == "uuid[]":
+        return map(array, values)
+    return values if of in {"uuid", "text", "int"} else (None if value is None else str(value) for value in values)
+
+
+def _record(row: Any, given: Mapping[str, Any]) -> JobRecord:
+    kept = {name: given[name] for name in _KEPT}
+    times = {name: getattr(row, name) for name in ("scheduled_at", "due_at", "created_at", "updated_at")}
+    return JobRecord(**{**UNSAID, **kept, **times, "hold": Hold(row.hold) if row.hold else None})
+
+
+# What is given with each job.
+GIVEN = {
+    "id": "uuid",
+    "organization_id": "text",
+    "user_id": "text",
+    "project_id": "text",
+    "job_type": "text",
+    "priority": "int",
+    "queue": "text",
+    "max_retries": "int",
+    "payload": "jsonb",
+    "metadata": "jsonb",
+    "delivery": "jsonb",
+    "message": "text",
+    "parent_id": "uuid",
+    "root_id": "uuid",
+    "group_id": "text",
+    "group_index": "int",
+    "idempotency_key": "text",
+    "request_hash": "text",
+    "circuit_key": "text",
+    "depends_on": "uuid[]",
+    "scheduled_at": "timestamptz",
+    "delay": "interval",
+}
+_KEPT = [name for name in GIVEN if name not in {"scheduled_at", "delay"}]
+
+# What else a new job is: it has no result, no worker, nothing has happened to it.
+UNSAID: dict[str, Any] = {
+    **dict.fromkeys(each.name for each in fields(JobRecord)),
+    "dispatch": 1,
+    "status": Status.QUEUED,
+    "stopping": False,
+    **dict.fromkeys(("attempt", "retry_count", "losses", "progress", "current_step", "total_steps"), 0),
+}
+
+UNKNOWN = for_driver(
+    """
+    SELECT place, id FROM unnest(CAST(:place AS int[]), CAST(:id AS uuid[]), CAST(:organization_id AS text[]),
+                                 CAST(:user_id AS text[])) AS wanted (place, id, organization_id, user_id)
+    WHERE NOT EXISTS (SELECT FROM jobs
+                      WHERE jobs.id = wanted.id AND jobs.organization_id = wanted.organization_id
+                        AND (wanted.user_id IS NULL OR jobs.user_id = wanted.user_id))"""
+)
+
+# As PostgreSQL gets them: it cannot take an array of arrays of any lengths apart, and reads JSON faster from text.
+_ARRAYS = ", ".join(f"CAST(:{name} AS {'text' if of in {'jsonb', 'uuid[]'} else of}[])" for name, of in GIVEN.items())
+_PARSED = ", ".join(f"CAST({name} AS {of}) AS {name}" for name, of in GIVEN.items())
+
+# The rule is asked before the INSERT, and of each organization once whether its jobs join a line.
+SUBMIT_ALL = for_driver(
+    f"""
+    WITH asked AS MATERIALIZED (
+        SELECT *, CAST(NULL AS uuid) AS follows, CAST(NULL AS text) AS follows_group, '{Status.QUEUED}' AS status,
+               0 AS attempt, coalesce(scheduled_at, clock_timestamp() + delay) AS due_at
+        FROM (SELECT {_PARSED}, place
+              FROM unnest({_ARRAYS}) WITH ORDINALITY AS given ({", ".join(GIVEN)}, place)) AS parsed
+    ), lines AS MATERIALIZED (
+        SELECT organization_id, {joins_line("whose.organization_id")} AS joins
+        FROM (SELECT DISTINCT organization_id FROM asked) AS whose
+    ), created AS (
+        INSERT INTO jobs ({INSERTED}, hold)
+        SELECT {INSERTED.replace("scheduled_at", "due_at AS scheduled_at")}, {next_hold("asked", joins="lines.joins")}
+        FROM asked JOIN lines USING (organization_id)
+        ORDER BY place
+        ON CONFLICT DO NOTHING
+        RETURNING jobs.*, CAST(NULL AS text) AS from_status
+    ), logged AS ({logged("created", Event.CREATED, CREATED, by=f"coalesce({ACTOR}, user_id)")}
+    )
+    SELECT id, hold, scheduled_at, due_at, created_at, updated_at, {revoked_by("created")} AS revoked_by FROM created"""
+)
