@@ -56,6 +56,8 @@ def check_web(url: str) -> str:
         raise ValueError(f"it cannot be read: is its port a number from 1 to 65535, {ENCODE}") from None
     if not parsed.hostname:
         raise ValueError("it names no host")
+    if not url.isascii():
+        raise ValueError("it contains a character that no URL of the web has: write its host's name in punycode")
     _check_place(parsed.hostname, port)
     return url
 

@@ -14,7 +14,7 @@ from typing import Literal
 import httpcore
 import pytest
 import structlog
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from kombu import Connection
 from pydantic import SecretStr
@@ -213,6 +213,7 @@ URLS = st.one_of(
 
 
 @given(url=URLS)
+@example(url="HTTP://\xa1")
 def test_a_url_is_taken_whole_or_refused_in_one_line(url: str) -> None:
     """A wrong URL is refused in one line that shows nothing of it but its scheme."""
     for check, read in ((check_database, make_url), (check_broker, Connection), (check_web, httpcore.URL)):

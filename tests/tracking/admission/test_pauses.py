@@ -122,7 +122,7 @@ def test_what_was_never_sent_is_sent_although_others_are_due(free: Limited, trac
     sending._publisher = Mock()
     sent += ids(free.admission.due())
     assert not sending.unsent()
-    assert [*sent, *ids(sending._publisher.dispatch.call_args.args[0])] == [due.id, lost.id]
+    assert [*sent, *ids(sending._publisher.publish.call_args.args[0])] == [due.id, lost.id]
 
 
 # retry
