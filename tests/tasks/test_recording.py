@@ -22,7 +22,8 @@ from structlog.testing import capture_logs
 from tasks import persistence
 from tasks.persistence import DatabaseAway, Recorder, persist
 from tests.live import eventually
-from tests.tracked import new_job
+from tests.servers import Servers
+from tests.tracked import new_job, own_pool
 from tracking import jobs
 from tracking.admission.rule import UNLIMITED
 from tracking.db import Database
@@ -72,6 +73,13 @@ class Clock:
         """Pass the time."""
         self.pauses.append(seconds)
         self.now += seconds
+
+
+@pytest.fixture
+def database(servers: Servers) -> Iterator[Database]:
+    """A pool on a database of its own: these tests end connections, which nobody else must find in his pool."""
+    with own_pool(servers) as own:
+        yield own
 
 
 @pytest.fixture

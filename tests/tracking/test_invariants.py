@@ -26,7 +26,7 @@ BRIEFLY = timedelta(milliseconds=200)
 
 def test_healthy_rows_break_nothing(pool: Database, tracked: Tracked) -> None:
     """Four hundred jobs that have lived through everything break no check of verify."""
-    live_through_everything(tracked, 20)
+    live_through_everything(tracked, 5)
     findings = list(verify(pool, UNLIMITED))
     assert [finding.name for finding in findings] == NAMES
     assert all(finding == Finding(finding.name, finding.guarantee, finding.sentence, 0) for finding in findings)
