@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -109,6 +110,15 @@ class JobApp(Celery):
         if options.get("add_to_parent", True) and parent is not None:
             parent.add_trail(result)
         return result
+
+    @contextmanager
+    def producer_or_acquire(self, producer: Any = None) -> Iterator[Any]:  # type: ignore[override]  # a context as well
+        """Celery's; the members of a group that are sent with it are accepted at once, all or none of them.
+
+        A group asks for a producer, sends its members with it, and gives it back.
+        """
+        with super().producer_or_acquire(producer) as acquired, submission.together(self, acquired):
+            yield acquired
 
     @overload  # type: ignore[override]  # typed for Job instead of Task
     def task(

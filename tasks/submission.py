@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from tasks.platform import Platform
 from tracking import jobs, successors
 from tracking.crashpoints import SUBMITTED, crash_point
 from tracking.db import SQLAlchemyError
+from tracking.errors import TrackingError
 from tracking.identifiers import job_id_of
 from tracking.models import Failure, JobRecord, NewJob, Scope, Submitted
 from tracking.states import FINISHED, Hold
@@ -25,6 +27,24 @@ if TYPE_CHECKING:
 
 Judge = Callable[[Exception], Failure]
 
+
+@dataclass(frozen=True, slots=True)
+class Members:
+    """Those of a group that were sent with this producer and are not accepted yet."""
+
+    producer: Any
+    jobs: list[NewJob]
+
+    def submit(self, platform: Platform) -> None:
+        """Accept them, all or none. Raises the error of the first one that is refused."""
+        jobs, self.jobs[:] = [*self.jobs], []
+        if len(jobs) == 1:
+            submit(platform, jobs[0], whole_organization(jobs[0]))
+        elif jobs:
+            submit_all(platform, jobs)
+
+
+_members: ContextVar[Members | None] = ContextVar("members", default=None)
 _collected: ContextVar[list[NewJob] | None] = ContextVar("collected", default=None)
 _judge: ContextVar[Judge | None] = ContextVar("judge", default=None)
 _bodies: ContextVar[tuple[tuple[str, Mapping[str, Any]], ...]] = ContextVar("bodies", default=())
@@ -63,7 +83,18 @@ def send(app: JobApp, name: str, args: Any, kwargs: Any, *, task_id: str | None,
     if collected is not None:
         collected.append(job)
         return celery_id(job)
-    return celery_id(submit(app.platform, calls.with_successors(app, job), whole_organization(job)).job)
+    return _accepted(app, calls.with_successors(app, job), options)
+
+
+def _accepted(app: JobApp, job: NewJob, options: Mapping[str, Any]) -> str:
+    members = _members.get()
+    is_member = "group_id" in options and options.get("add_to_parent") is False  # as Celery's groups send them
+    if members is not None and is_member and options.get("producer") is members.producer:
+        members.jobs.append(job)
+        return celery_id(job)
+    if members is not None:
+        members.submit(app.platform)  # what was sent before is accepted before
+    return celery_id(submit(app.platform, job, whole_organization(job)).job)
 
 
 def keep_refused(
@@ -103,6 +134,43 @@ def submit(platform: Platform, job: NewJob, scope: Scope) -> Submitted:
     if submitted.created:
         dispatch(platform, submitted.job)
     return submitted
+
+
+def submit_all(platform: Platform, new: Sequence[NewJob]) -> list[Submitted]:
+    """Accept jobs that are sent together, all or none of them, then hand their messages to the dispatcher.
+
+    Raises the error of the first one that is refused.
+    """
+    with platform.database.begin() as connection:
+        answers = successors.submit_all(connection, new, platform.limits, scope=whole_organization)
+        for answer in answers:
+            if isinstance(answer, TrackingError):
+                raise answer
+    crash_point(SUBMITTED)
+    accepted = [answer for answer in answers if isinstance(answer, Submitted)]
+    created = [each.job for each in accepted if each.created]
+    for job in created:
+        dispatch(platform, job)
+    for organization_id in {job.organization_id for job in created if job.hold is Hold.ORGANIZATION_LIMIT}:
+        platform.dispatcher.refill(organization_id)
+    return accepted
+
+
+@contextmanager
+def together(app: JobApp, producer: Any) -> Iterator[None]:
+    """Accept at once, at the end of the block, the members of a group that Celery sends with this producer.
+
+    Whatever else is sent meanwhile comes after the members that were sent before it.
+    """
+    around, members = _members.get(), Members(producer, [])
+    if around is not None:
+        around.submit(app.platform)
+    token = _members.set(members)
+    try:
+        yield
+        members.submit(app.platform)
+    finally:
+        _members.reset(token)
 
 
 def dispatch(platform: Platform, job: JobRecord) -> None:

@@ -8,7 +8,7 @@ reason.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
@@ -19,7 +19,8 @@ from uuid_utils.compat import uuid7
 
 from tracking import groups
 from tracking.admission.rule import ACTOR, BY_ADMISSION, FIRST_HOLD, IS_GATED, Limits, let_through
-from tracking.errors import UnknownDependency
+from tracking.errors import TrackingError, UnknownDependency
+from tracking.jobs.bulk import submit_all as accept_all
 from tracking.jobs.submit import columns, revoked_by, submission, unknown_dependencies, unless_revoked
 from tracking.jobs.submit import submit as accept
 from tracking.models import UNCALLED, Failure, JobRecord, JsonObject, NewJob, Scope, Submitted
@@ -55,6 +56,17 @@ def submit(connection: Connection, job: NewJob, limits: Limits, *, scope: Scope)
     if submitted.created:
         _accompany(connection, job)
     return submitted
+
+
+def submit_all(
+    connection: Connection, new: Sequence[NewJob], limits: Limits, *, scope: Callable[[NewJob], Scope]
+) -> list[Submitted | TrackingError]:
+    """The same of many jobs at once, as `jobs.submit_all` accepts them. Wants a transaction."""
+    answers = accept_all(connection, new, limits, scope=scope)
+    for job, answer in zip(new, answers, strict=True):
+        if isinstance(answer, Submitted) and answer.created:
+            _accompany(connection, job)
+    return answers
 
 
 def plan(connection: Connection, planned: Sequence[NewJob]) -> list[JobRecord]:
