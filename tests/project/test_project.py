@@ -212,11 +212,11 @@ def test_every_link_to_a_file_leads_somewhere(document: str) -> None:
         assert (ROOT / target).exists(), target
 
 
-def test_continuous_integration_runs_check_and_test() -> None:
-    """.ci/run is executable and runs check and test, in that order."""
+def test_continuous_integration_runs_check_test_and_scale() -> None:
+    """.ci/run is executable and runs check, test and scale, in that order."""
     script = ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
-    assert re.findall(r"^make (\w+)$", script.read_text(), re.MULTILINE) == ["check", "test"]
+    assert re.findall(r"^make (\w+)$", script.read_text(), re.MULTILINE) == ["check", "test", "scale"]
 
 
 def test_every_setting_has_a_description() -> None:

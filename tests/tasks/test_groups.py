@@ -90,7 +90,7 @@ def test_of_a_group_with_a_member_that_is_refused_nothing_is_accepted(count: Any
 
 
 def test_the_jobs_of_a_group_get_the_slots_that_there_are(count: Any, tracked: Tracked) -> None:
-    """So many members of a group are sent at once as its organization has slots."""
+    """As many members of a group are sent at once as its organization has slots; the others wait in its line."""
     group(count.s(number) for number in range(5)).apply_async()
     eventually(lambda: held(tracked).count(None) == LIMIT)
     assert held(tracked).count(Hold.ORGANIZATION_LIMIT) == 5 - LIMIT

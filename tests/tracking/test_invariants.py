@@ -25,7 +25,7 @@ BRIEFLY = timedelta(milliseconds=200)
 
 
 def test_healthy_rows_break_nothing(pool: Database, tracked: Tracked) -> None:
-    """Four hundred jobs that have lived through everything break no check of verify."""
+    """A hundred jobs that have lived through everything break no check of verify."""
     live_through_everything(tracked, 5)
     findings = list(verify(pool, UNLIMITED))
     assert [finding.name for finding in findings] == NAMES
