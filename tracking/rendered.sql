@@ -675,6 +675,19 @@ SELECT first.place AS number, first.shared,
                                                           AND queue = ANY(first.shared)) AS is_entitled
 FROM first WHERE first.id = :'id';
 
+-- admission/turns.py IS_GIVEN_WAY
+SELECT EXISTS (
+    SELECT FROM jobs AS this
+    WHERE id = :'id' AND hold <> 'organization_limit' AND (this.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+      AND EXISTS (SELECT FROM jobs WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying')
+                                     AND queue = this.queue AND priority < this.priority)
+      AND NOT EXISTS (SELECT FROM jobs AS waiting
+                      WHERE waiting.organization_id = :'organization_id' AND waiting.hold = 'organization_limit'
+                        AND waiting.queue = this.queue AND (waiting.priority > this.priority
+            OR waiting.priority = this.priority
+               AND (waiting.created_at, waiting.id) < (this.created_at, this.id))));
+
 -- admission/turns.py TAKEN_BEFORE
 WITH RECURSIVE lines AS (
     (SELECT organization_id FROM jobs WHERE hold = 'organization_limit' ORDER BY organization_id LIMIT 1)

@@ -12,6 +12,8 @@ from tracking.admission.rule import (
     first_in_line,
     free_slots,
     in_flight,
+    is_before,
+    is_served,
     joins_line,
     limit_of,
     lines_of,
@@ -33,8 +35,10 @@ def gets_slot(connection: Connection, job: JobRecord, parameters: dict[str, obje
     """
     about = {"id": job.id, "organization_id": job.organization_id, **parameters}
     place = connection.execute(PLACE, {**about, "batch": most}).first()
-    if place is None or place.is_entitled or place.free is None:
-        return place is not None
+    if place is None:
+        return bool(connection.execute(IS_GIVEN_WAY, about).scalar_one())
+    if place.is_entitled or place.free is None:
+        return True
     by_earlier, by_later = served_before(place.number)
     others = {**about, "shared": place.shared, "by_earlier": by_earlier, "by_later": by_later}
     return bool(place.number + connection.execute(TAKEN_BEFORE, others).scalar_one() <= place.free)
@@ -60,6 +64,20 @@ PLACE = text(
            first.place = 1 AND NOT EXISTS (SELECT FROM jobs WHERE organization_id = :organization_id AND {SENT}
                                                               AND queue = ANY(first.shared)) AS is_entitled
     FROM first WHERE first.id = :id"""
+)
+
+# When a job comes into a full line, one that was sent and is less urgent gives way to the most urgent in the line. For
+# a job that stands in the line already, that was so when it came.
+IS_GIVEN_WAY = text(
+    f"""
+    SELECT EXISTS (
+        SELECT FROM jobs AS this
+        WHERE id = :id AND hold <> 'organization_limit' AND {is_served("this")}
+          AND EXISTS (SELECT FROM jobs WHERE organization_id = :organization_id AND {SENT}
+                                         AND queue = this.queue AND priority < this.priority)
+          AND NOT EXISTS (SELECT FROM jobs AS waiting
+                          WHERE waiting.organization_id = :organization_id AND waiting.hold = 'organization_limit'
+                            AND waiting.queue = this.queue AND {is_before("waiting", "this")}))"""
 )
 
 # The order of the names is that of their characters' numbers, as Python sorts them.

@@ -58,6 +58,19 @@ def test_the_next_in_line_for_a_free_slot_is_not_told_to_wait(platform: Limited)
     assert (reason.taken, reason.limit, reason.place) == (4, 5, 2)
 
 
+def test_a_due_job_to_which_a_less_urgent_one_gives_way_is_not_told_to_wait(platform: Limited) -> None:
+    """A due job that is more urgent than one that was sent and has not begun is explained as about to be sent."""
+    platform.start(4)
+    sent = platform.submit()
+    equal, urgent = (platform.submit(priority=priority, delay=HOUR) for priority in (0, 9))
+    for job in (equal, urgent):
+        platform.tracked.make_due(job)
+    assert only(platform.tracked, urgent) == Lifting(Hold.SCHEDULE)
+    assert kinds(platform.tracked, equal)[0] == "organization_limit"
+    assert urgent.id in platform.turn()
+    assert platform.holds([sent, equal]) == ["organization_limit"] * 2
+
+
 def test_those_in_line_whom_something_else_stops_stand_before_nobody(platform: Limited) -> None:
     """Jobs in line that a pause or circuit stops do not count in its places."""
     holders = platform.start(5)
