@@ -25,7 +25,7 @@ from tracking.db import Database
 from tracking.models import JobRecord, Scope
 from tracking.reads.explain import explain
 from tracking.schema import jobs as table
-from tracking.states import FINISHED, WAITING, Status
+from tracking.states import FINISHED, WAITING, Hold, Status
 
 
 class Holds(Everybody):
@@ -100,11 +100,13 @@ class Holds(Everybody):
         if job.status in FINISHED:
             return
         if job.status is not Status.RUNNING:
-            values = {"hold": None, "due_at": None}
+            # As when its backoff ends: an attempt is of a dispatch of its own.
+            dispatch = job.dispatch + (job.hold is Hold.BACKOFF)
+            values = {"hold": None, "due_at": None, "dispatch": dispatch}
             self.connection.execute(update(table).where(table.c.id == job.id).values(values))
             self.connection.execute(text("DELETE FROM circuits"))
             self.connection.execute(text("DELETE FROM pauses"))
-            job = self.tracked.start(job)
+            job = self.tracked.start(self.tracked.get(job.id))
         self.tracked.end(job)
         self._count(job, "succeeded", blamed=False)
 
