@@ -1085,7 +1085,7 @@ WITH moved AS (
                          attempt, dispatch, actor, detail, circuit_key, at)
     SELECT id, organization_id, user_id, job_type, 'progress',
            from_status, status, attempt, dispatch, worker,
-           jsonb_strip_nulls(point - 'detail') || CASE WHEN jsonb_typeof(point -> 'detail') <> 'null' THEN jsonb_build_object('detail', point -> 'detail') ELSE '{}' END, NULL, greatest(started_at, clock_timestamp() - ago)
+           jsonb_strip_nulls(point - 'detail') || CASE WHEN jsonb_typeof(point -> 'detail') <> 'null' THEN jsonb_build_object('detail', point -> 'detail') ELSE '{}' END, NULL, CASE WHEN ago > interval '0' THEN greatest((SELECT at FROM history WHERE history.job_id = moved.id ORDER BY history.id DESC LIMIT 1), clock_timestamp() - ago) ELSE clock_timestamp() END
     FROM moved CROSS JOIN told ORDER BY place)
 SELECT id FROM moved;
 

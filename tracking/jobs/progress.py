@@ -37,6 +37,9 @@ def report(connection: Connection, progress: Progress) -> bool:
     return connection.execute(REPORT, parameters).first() is not None
 
 
+# When the last entry of the job's history was written: a milestone that is told later comes after it, as its id does.
+_LAST = "(SELECT at FROM history WHERE history.job_id = moved.id ORDER BY history.id DESC LIMIT 1)"
+
 REPORT = text(
     f"""
     WITH moved AS (
@@ -67,7 +70,8 @@ REPORT = text(
             by="worker",
             kept="CASE WHEN jsonb_typeof(point -> 'detail') <> 'null'"
             " THEN jsonb_build_object('detail', point -> 'detail') ELSE '{}' END",
-            at="greatest(started_at, clock_timestamp() - ago)",
+            at=f"CASE WHEN ago > interval '0' THEN greatest({_LAST}, clock_timestamp() - ago)"
+            " ELSE clock_timestamp() END",
         )
     })
     SELECT id FROM moved"""

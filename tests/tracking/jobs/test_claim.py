@@ -9,6 +9,7 @@ from uuid import uuid4
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from tests.properties import ON_ONE_DATABASE
 from tests.tracked import Tracked, wish
@@ -242,3 +243,20 @@ def test_a_report_after_the_cancel_is_not_expected(tracked: Tracked) -> None:
     running = tracked.start(tracked.submit())
     tracked.cancel(running)
     assert not jobs.report(tracked.connection, Progress(running.fence, 1, percent=50))
+
+
+def test_a_milestone_that_is_told_late_comes_after_what_was_written_before_it(tracked: Tracked) -> None:
+    """A milestone of ten seconds ago has no earlier time than the refusal that the history has before it."""
+    running = tracked.start(tracked.submit())
+    tracked.connection.execute(
+        text(
+            "UPDATE jobs SET started_at = started_at - interval '1 minute', "
+            "created_at = created_at - interval '1 minute'"
+        )
+    )
+    tracked.connection.execute(text("UPDATE history SET at = at - interval '1 minute'"))
+    jobs.refuse(tracked.connection, running.fence, running.fence, worker="worker-1")
+    late = Progress(running.fence, 1, 20, milestones=(Milestone(timedelta(seconds=10), 20),), moved_on=False)
+    assert jobs.report(tracked.connection, late)
+    times = [entry.at for entry in tracked.history(running)]
+    assert times == sorted(times)
