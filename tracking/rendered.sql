@@ -746,13 +746,6 @@ SELECT id FROM jobs WHERE id = ANY(CAST(:'id' AS uuid[])) ORDER BY id FOR UPDATE
 -- batches.py EXISTING
 SELECT id FROM jobs WHERE id = ANY(CAST(:'id' AS uuid[]));
 
--- jobs/bulk.py UNKNOWN
-SELECT place, id FROM unnest(CAST(:'place' AS int[]), CAST(:'id' AS uuid[]), CAST(:'organization_id' AS text[]),
-                             CAST(:'user_id' AS text[])) AS wanted (place, id, organization_id, user_id)
-WHERE NOT EXISTS (SELECT FROM jobs
-                  WHERE jobs.id = wanted.id AND jobs.organization_id = wanted.organization_id
-                    AND (wanted.user_id IS NULL OR jobs.user_id = wanted.user_id));
-
 -- jobs/bulk.py SUBMIT_ALL
 WITH asked AS MATERIALIZED (
     SELECT *, CAST(NULL AS uuid) AS follows, CAST(NULL AS text) AS follows_group, 'queued' AS status,
@@ -1304,9 +1297,12 @@ SELECT *, (SELECT revoked_by FROM revocations WHERE stamp = '' AND value = to_js
             JOIN revocations ON revocations.stamp = stamped.key AND stamped.value @> revocations.value
             LIMIT 1) AS revoked_by FROM created;
 
--- jobs/submit.py UNKNOWN_OF
-SELECT wanted.id FROM unnest(CAST(:'ids' AS uuid[])) AS wanted (id)
-WHERE NOT EXISTS (SELECT FROM jobs WHERE jobs.id = wanted.id AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id'));
+-- jobs/submit.py UNKNOWN
+SELECT place, id FROM unnest(CAST(:'place' AS int[]), CAST(:'id' AS uuid[]), CAST(:'organization_id' AS text[]),
+                             CAST(:'user_id' AS text[])) AS wanted (place, id, organization_id, user_id)
+WHERE NOT EXISTS (SELECT FROM jobs
+                  WHERE jobs.id = wanted.id AND jobs.organization_id = wanted.organization_id
+                    AND (wanted.user_id IS NULL OR jobs.user_id = wanted.user_id));
 
 -- jobs/submit.py EXISTING
 SELECT *, job_type = CAST(:'job_type' AS text) AND payload = :'payload'
@@ -1375,7 +1371,7 @@ WITH this AS MATERIALIZED (
                    WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
                      AND broken.organization_id IN (jobs.organization_id, '')
                      AND broken.probe_id IS DISTINCT FROM jobs.id) THEN 'circuit'
-    WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id)) THEN 'organization_limit'
+    WHEN true THEN 'organization_limit'
 END <> 'organization_limit' AS is_stopped,
            (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id)) AS joins
     FROM jobs WHERE id = :'id'

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from tracking.admission.rule import Limits, joins_line, next_hold
 from tracking.db import run
 from tracking.errors import InvalidValue, TrackingError
-from tracking.jobs.submit import CREATED, INSERTED, columns, existing, revoked_by, unless_revoked
+from tracking.jobs.submit import CREATED, INSERTED, columns, existing, revoked_by, unknown_among, unless_revoked
 from tracking.models import JobRecord, NewJob, Scope, Submitted
 from tracking.sql import ACTOR, array, for_driver, logged
 from tracking.states import Event, Hold, Status
@@ -34,7 +34,7 @@ def submit_all(
     answers: list[Submitted | TrackingError] = []
     for part in _parts(new):
         waiting: list[NewJob] = []
-        unknown = _unknown_dependencies(connection, part, scope)
+        unknown = unknown_among(connection, [(job, scope(job)) for job in part])
         for place, job in enumerate(part):
             if job.id in job.depends_on or place in unknown:
                 answers += _submit(connection, waiting, limits)
@@ -56,26 +56,6 @@ def _parts(new: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
             start, seen = place, set()
         seen |= about - {*job.depends_on}
     yield new[start:]
-
-
-def _unknown_dependencies(
-    connection: Connection, new: Sequence[NewJob], scope: Callable[[NewJob], Scope]
-) -> dict[int, list[UUID]]:
-    """What the jobs depend on and is not in their scope, by their places."""
-    asked = [(place, each, scope(job)) for place, job in enumerate(new) for each in job.depends_on]
-    if not asked:
-        return {}
-    parameters = {
-        "place": array(place for place, _, _ in asked),
-        "id": array(each for _, each, _ in asked),
-        "organization_id": array(seen.organization_id for _, _, seen in asked),
-        "user_id": array(seen.user_id for _, _, seen in asked),
-    }
-    [rows] = run(connection, (UNKNOWN, parameters))
-    unknown: dict[int, list[UUID]] = {}
-    for row in rows:
-        unknown.setdefault(row.place, []).append(row.id)
-    return unknown
 
 
 def _existing(connection: Connection, job: NewJob, unknown: Sequence[UUID] = ()) -> Submitted | TrackingError:
@@ -158,15 +138,6 @@ UNSAID: dict[str, Any] = {
     "stopping": False,
     **dict.fromkeys(("attempt", "retry_count", "losses", "progress", "current_step", "total_steps"), 0),
 }
-
-UNKNOWN = for_driver(
-    """
-    SELECT place, id FROM unnest(CAST(:place AS int[]), CAST(:id AS uuid[]), CAST(:organization_id AS text[]),
-                                 CAST(:user_id AS text[])) AS wanted (place, id, organization_id, user_id)
-    WHERE NOT EXISTS (SELECT FROM jobs
-                      WHERE jobs.id = wanted.id AND jobs.organization_id = wanted.organization_id
-                        AND (wanted.user_id IS NULL OR jobs.user_id = wanted.user_id))"""
-)
 
 # As PostgreSQL gets them: it cannot take an array of arrays of any lengths apart, and reads JSON faster from text.
 _ARRAYS = ", ".join(f"CAST(:{name} AS {'text' if of in {'jsonb', 'uuid[]'} else of}[])" for name, of in GIVEN.items())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from tracking.db import run
 from tracking.errors import IdempotencyConflict, InvalidValue, UnknownDependency
 from tracking.jobs.cancel import cancel_dispatch
 from tracking.models import JobRecord, NewJob, Scope, Submitted
-from tracking.sql import SCOPE, for_driver, logged, record
+from tracking.sql import array, for_driver, logged, record
 from tracking.states import Event, Status
 
 
@@ -101,11 +101,27 @@ def _identity(job: NewJob) -> dict[str, Any]:
 
 def unknown_dependencies(connection: Connection, job: NewJob, scope: Scope) -> Sequence[UUID]:
     """What the job depends on and is not in `scope`. Raises InvalidValue when it depends on itself."""
-    if not job.depends_on:
-        return ()
     if job.id in job.depends_on:
         raise InvalidValue("a job cannot depend on itself")
-    return connection.execute(UNKNOWN_OF, {"ids": list(job.depends_on), **scope.parameters}).scalars().all()
+    return unknown_among(connection, [(job, scope)]).get(0, ())
+
+
+def unknown_among(connection: Connection, new: Iterable[tuple[NewJob, Scope]]) -> dict[int, list[UUID]]:
+    """What jobs depend on and is not in their scopes, by their places; without dependencies nothing is asked."""
+    asked = [(place, each, scope) for place, (job, scope) in enumerate(new) for each in job.depends_on]
+    if not asked:
+        return {}
+    parameters = {
+        "place": array(place for place, _, _ in asked),
+        "id": array(each for _, each, _ in asked),
+        "organization_id": array(scope.organization_id for _, _, scope in asked),
+        "user_id": array(scope.user_id for _, _, scope in asked),
+    }
+    [rows] = run(connection, (UNKNOWN, parameters))
+    unknown: dict[int, list[UUID]] = {}
+    for row in rows:
+        unknown.setdefault(row.place, []).append(row.id)
+    return unknown
 
 
 def revoked_by(job: str) -> str:
@@ -150,10 +166,13 @@ SUBMIT = for_driver(
     SELECT *, {revoked_by("created")} AS revoked_by FROM created"""
 )
 
-UNKNOWN_OF = text(
-    f"""
-    SELECT wanted.id FROM unnest(CAST(:ids AS uuid[])) AS wanted (id)
-    WHERE NOT EXISTS (SELECT FROM jobs WHERE jobs.id = wanted.id AND {SCOPE})"""
+UNKNOWN = for_driver(
+    """
+    SELECT place, id FROM unnest(CAST(:place AS int[]), CAST(:id AS uuid[]), CAST(:organization_id AS text[]),
+                                 CAST(:user_id AS text[])) AS wanted (place, id, organization_id, user_id)
+    WHERE NOT EXISTS (SELECT FROM jobs
+                      WHERE jobs.id = wanted.id AND jobs.organization_id = wanted.organization_id
+                        AND (wanted.user_id IS NULL OR jobs.user_id = wanted.user_id))"""
 )
 
 EXISTING = text(

@@ -173,7 +173,7 @@ BLOCKED = text(f"SELECT {blocked_by('jobs')} FROM jobs WHERE id = :id")
 BEFORE_IN_LINE = text(
     f"""
     WITH this AS MATERIALIZED (
-        SELECT *, {next_hold("jobs")} <> 'organization_limit' AS is_stopped,
+        SELECT *, {next_hold("jobs", joins="true")} <> 'organization_limit' AS is_stopped,
                {joins_line("jobs.organization_id")} AS joins
         FROM jobs WHERE id = :id
     )

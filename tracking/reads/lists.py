@@ -73,13 +73,13 @@ def page(connection: Connection, scope: Scope, filters: Filters = NO_FILTERS, *,
     matching = _matching(scope, filters)
     counted = select(literal(1)).select_from(jobs).where(*matching).limit(MOST_COUNTED + 1).subquery()
     total = connection.execute(select(func.count()).select_from(counted)).scalar_one()
-    first = min((number - 1) * size, MOST_COUNTED - 1)
-    size = min(size, MOST_COUNTED - (number - 1) * size)  # none on a page behind the last one, which has its cursor
-    kept = max(size, 1)
+    start = (number - 1) * size
+    shown = max(0, min(size, MOST_COUNTED - start))  # none on a page behind the last one, which has its cursor
+    first, kept = min(start, MOST_COUNTED - 1), max(shown, 1)
     # The ids first, from an index: the rows before the page are not read.
     ids = select(jobs.c.id).where(*matching).order_by(*NEWEST_FIRST).offset(first).limit(kept + 1).subquery()
     found = _newest(connection, select(jobs).join(ids, jobs.c.id == ids.c.id), kept + 1)
-    return Page(found[: max(size, 0)], min(total, MOST_COUNTED), _cursor(found, kept), total > MOST_COUNTED)
+    return Page(found[:shown], min(total, MOST_COUNTED), _cursor(found, kept), total > MOST_COUNTED)
 
 
 def after(
