@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import random
-import secrets
 import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,22 +14,19 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
-import jwt
 
 from bench import variables
-from bench.launch import program, say_nothing
+from bench.api import Callers, serving
+from bench.launch import program
 from bench.servers import Broker, Servers, delete_queues
 from bench.sides import CONCURRENCY, TRACKED
 from bench.witness import MARK
-from celeriac.embedded.supervisor import Supervisor
-from celeriac.preconditions import listen
 
 WARM_UP = 20  # jobs
 PAUSE = (0.03, 0.1)  # seconds between two jobs: idle again, and not in step with anything that polls
 BUSY = 60  # jobs at once, for two slots
 BUSY_FOR = 0.05  # seconds that each of them takes
 ANSWER = 30.0  # seconds that a start of a body may take
-LIFETIME = 3600  # seconds that the caller's token is good for
 
 
 @dataclass(frozen=True)
@@ -107,48 +102,27 @@ def _finished(client: httpx.Client) -> list[dict[str, Any]]:
 @contextmanager
 def _platform(broker: Broker, servers: Servers, log_level: str) -> Iterator[httpx.Client]:
     """An API and a worker, ready; a client with the right to create jobs."""
-    name = f"bench-idle-{uuid4().hex[:8]}"
-    secret = secrets.token_urlsafe(48)
+    name, callers = f"bench-idle-{uuid4().hex[:8]}", Callers()
     environment = TRACKED.environment(servers, broker, log_level) | {
         variables.QUEUE: name,
-        "CELERIAC_JWT_SECRET": secret,
         "CELERIAC_ORGANIZATION_LIMIT": "5",  # the default: a caller of the API has one
     }
-    with listen("127.0.0.1", 0) as listener, Supervisor(show=say_nothing) as supervisor:
-        port, descriptor = listener.getsockname()[1], listener.fileno()
-        api = [sys.executable, "-m", "celeriac", "api", "--fd", str(descriptor)]
-        worker = TRACKED.worker(name, name, log_level)
-        log = servers.directory
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=_rights(secret), timeout=ANSWER) as client:
-            supervisor.start(program("worker", worker, environment, log / f"{name}-worker.log"))
-            supervisor.start(
-                program(
-                    "api", api, environment, log / f"{name}-api.log", ready=lambda _: _ready(client), keep=[descriptor]
-                )
-            )
-            yield client
+    logs = servers.directory
+    worker = program("worker", TRACKED.worker(name, name, log_level), environment, logs / f"{name}-worker.log")
+    rights = callers.rights("bench", "bench", ("jobs.create_jobs", "jobs.view_jobs"))
+    with (
+        serving(callers, environment, logs / f"{name}-api.log", _is_ready, worker) as url,
+        httpx.Client(base_url=url, headers=rights, timeout=ANSWER) as client,
+    ):
+        yield client
     delete_queues(broker, name)
 
 
-def _ready(client: httpx.Client) -> bool:
+def _is_ready(url: str) -> bool:
     try:
-        return set(client.get("/readyz").json()["checks"].values()) == {"ok"}
+        return set(httpx.get(f"{url}/readyz").json()["checks"].values()) == {"ok"}
     except httpx.TransportError:  # not yet serving
         return False
-
-
-def _rights(secret: str) -> dict[str, str]:
-    now = int(time.time())
-    claims: dict[str, Any] = {
-        "sub": "bench",
-        "org": "bench",
-        "permissions": ["jobs.create_jobs", "jobs.view_jobs"],
-        "iat": now,
-        "exp": now + LIFETIME,
-        "iss": "celeriac",
-        "aud": "celeriac",
-    }
-    return {"Authorization": f"Bearer {jwt.encode(claims, secret, algorithm='HS256')}"}
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from bench.__main__ import progress_bars
 from bench.latency import percentile
 from bench.scale import duties
 from bench.scale.fill import Size, fill
-from bench.scale.reads import ROUTES, Answers, serving
+from bench.scale.reads import ROUTES, Answers, filled_api
 from bench.servers import private_servers
 from tracking.db import Database
 from tracking.errors import ConfigurationError
@@ -87,7 +87,7 @@ def _measure(console: Console, size: Size, samples: int, seconds: float) -> Iter
         yield from _sizes(database, size)
         for name, spent in duties.measure(database, progress("Duties of the leader", len(duties.looks()))).items():
             yield Line(f"duty: {name}", spent, "ms", DUTY_LIMIT, {})
-        with serving(servers, database) as api:
+        with filled_api(servers, database) as api:
             for name, found in api.alone(samples, progress("Reads", len(ROUTES))).items():
                 yield _read(name, found, 50, READ_LIMIT)
             progress("One tenant beside another", 1)

@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import secrets
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import httpx
-import jwt
 from sqlalchemy import text
 
-from bench.launch import program, say_nothing
+from bench.api import Callers, serving
 from bench.scale.fill import LARGE, SMALL
 from bench.servers import Servers
-from celeriac.embedded.supervisor import Supervisor
-from celeriac.preconditions import listen
 from tracking.db import Database
 
 ANSWER = 30.0  # seconds that any answer may take here
+PERMISSIONS = ("jobs.view_jobs", "jobs.view_all", "jobs.manage_jobs")
 NOISY = 12  # clients of the tenant who reads the worst
 LEAST = 10  # answers to each of its questions, however slow the machine is
 QUIET = 2  # clients of the other one
@@ -70,24 +65,14 @@ class Answers:
 class Api:
     """The API of a filled database; `paths` are ROUTES with their values."""
 
-    def __init__(self, url: str, secret: str, values: Mapping[str, str]) -> None:
+    def __init__(self, url: str, callers: Callers, values: Mapping[str, str]) -> None:
         self._url = url
-        self._secret = secret
+        self._callers = callers
         self.paths = {name: path.format(**values) for name, path in ROUTES.items()}
 
     def client(self, organization: str) -> httpx.Client:
         """One who sees all of an organization."""
-        now = int(time.time())
-        claims: dict[str, Any] = {
-            "sub": "user-1",
-            "org": organization,
-            "permissions": ["jobs.view_jobs", "jobs.view_all", "jobs.manage_jobs"],
-            "iat": now,
-            "exp": now + 3600,
-            "iss": "celeriac",
-            "aud": "celeriac",
-        }
-        rights = {"Authorization": f"Bearer {jwt.encode(claims, self._secret, algorithm='HS256')}"}
+        rights = self._callers.rights(organization, "user-1", PERMISSIONS)
         return httpx.Client(base_url=self._url, headers=rights, timeout=ANSWER)
 
     def alone(self, samples: int, show: Callable[[int], None]) -> dict[str, Answers]:
@@ -130,23 +115,17 @@ class Api:
 
 
 @contextmanager
-def serving(servers: Servers, database: Database) -> Iterator[Api]:
+def filled_api(servers: Servers, database: Database) -> Iterator[Api]:
     """One API process on the filled database."""
-    secret = secrets.token_urlsafe(48)
+    callers = Callers()
     environment = {
         "DATABASE_URL": servers.tracked_url,
         "BROKER_URL": servers.valkey.url,
         "CELERIAC_DATA_DIR": str(servers.directory),
         "CELERIAC_LOG_LEVEL": "WARNING",
-        "CELERIAC_JWT_SECRET": secret,
     }
-    with listen("127.0.0.1", 0) as listener, Supervisor(show=say_nothing) as supervisor:
-        port, descriptor = listener.getsockname()[1], listener.fileno()
-        url = f"http://127.0.0.1:{port}"
-        command = [sys.executable, "-m", "celeriac", "api", "--fd", str(descriptor)]
-        log = servers.directory / "scale-api.log"
-        supervisor.start(program("api", command, environment, log, ready=lambda _: _is_ready(url), keep=[descriptor]))
-        yield Api(url, secret, _values(database))
+    with serving(callers, environment, servers.directory / "scale-api.log", _is_ready) as url:
+        yield Api(url, callers, _values(database))
 
 
 def _values(database: Database) -> dict[str, str]:
