@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 INTERRUPTION_GRACE = 2.0  # seconds in which the cancel that caused an interruption must show in the row
+POLL = 0.05  # seconds between two looks for it
 LIMIT_TOLERANCE = 1.0  # seconds; the main process counts a time limit from a little earlier than the body's process
 SIGNAL_HANDLER = "soft_timeout_sighandler"  # billiard.pool
 
@@ -45,7 +46,7 @@ def was_cancelled(platform: Platform, request: Any, now: Running) -> bool:
             log.info("job.interrupted")
             platform.dispatcher.follow(now.attempt.job_id, now.attempt.owner.organization_id)
             return True
-        time.sleep(0.05)
+        time.sleep(POLL)
     return False
 
 

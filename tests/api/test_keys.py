@@ -8,7 +8,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -55,6 +55,15 @@ def sent(data: bytes) -> Answer:
 def body(data: bytes, head: bytes = HEAD) -> Answer:
     """Answer with this body."""
     return sent(head + b"Content-Length: %d\r\n\r\n" % len(data) + data)
+
+
+def listing(listed: Sequence[object]) -> Answer:
+    """Answer with these keys, as they are by then."""
+
+    def answer(server: Server, connection: socket.socket) -> None:
+        body(json.dumps({"keys": listed}).encode())(server, connection)
+
+    return answer
 
 
 def drip(data: bytes, head: bytes = b"") -> Answer:
@@ -216,10 +225,7 @@ def test_a_key_that_is_new_is_found_and_one_that_is_withdrawn_is_not(monkeypatch
     monkeypatch.setattr(keys, "UNKNOWN_PAUSE", 0.0)
     listed = [published(RSA_KEY, "r")]
 
-    def answer(server: Server, connection: socket.socket) -> None:
-        body(json.dumps({"keys": listed}).encode())(server, connection)
-
-    with answering(answer) as server:
+    with answering(listing(listed)) as server:
         verifier = auth.verifier(settings(jwks_url=server.url))
         assert verify(verifier, TOKEN).user == "u1"
         listed[:] = [published(RSA_KEY, "new")]

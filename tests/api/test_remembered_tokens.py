@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import secrets
-import socket
 import time
 
 import jwt
@@ -13,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from pydantic import SecretStr
 
 from api import auth, keys
-from tests.api.test_keys import Server, answering, body
+from tests.api.test_keys import answering, listing
 from tests.api.test_tokens import RSA_KEY, claims, published, refusal, settings, verify
 
 SECRET = secrets.token_urlsafe(48)
@@ -48,10 +46,7 @@ def test_a_remembered_token_is_refused_when_its_key_was_replaced(monkeypatch: py
     monkeypatch.setattr(keys, "UNKNOWN_PAUSE", 0.0)
     listed = [published(RSA_KEY, "r")]
 
-    def answer(server: Server, connection: socket.socket) -> None:
-        body(json.dumps({"keys": listed}).encode())(server, connection)
-
-    with answering(answer) as server:
+    with answering(listing(listed)) as server:
         verifier = auth.verifier(settings(jwks_url=server.url))
         token = jwt.encode(claims(), RSA_KEY, "RS256", {"kid": "r"})
         assert verify(verifier, token).user == "u1"
