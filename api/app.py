@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from importlib.metadata import version
@@ -14,11 +15,13 @@ from starlette.concurrency import run_in_threadpool
 
 from api import problems
 from api.auth import verifier
-from api.connections import MOST
+from api.connections import LEAVING, MOST
 from api.envelope import Envelope
+from api.live.hub import Hub
+from api.live.reader import Reader
 from api.openapi import DescribedApi, operation_id
 from api.readiness import Readiness
-from api.routes import exports, health, job_types, jobs, organization, projects
+from api.routes import events, exports, health, job_types, jobs, organization, projects
 from api.turns import Shares, Turns
 from tasks.app import app as tasks
 from tasks.app import import_handlers
@@ -28,6 +31,7 @@ from tracking.db import Database, ping
 SPARE_THREADS = 20  # besides one for each database connection, of either pool: files
 WARM_CONNECTIONS = 4
 ONE_PROCESS = "-c max_parallel_workers_per_gather=0"  # a read must not take more than one of the server's processors
+MOST_STREAMS = 80  # percent of the connections of a process: the others are for requests that end
 LAST_WORDS = 5.0  # seconds for messages that are still to go out
 
 DESCRIPTION = """\
@@ -59,10 +63,13 @@ def create_app(platform: Platform | None = None) -> FastAPI:
     app.state.turns = Turns(max(1, platform.settings.pool_size - 1))  # one connection is the dispatcher's
     app.state.shares = Shares(platform.settings.pool_size)
     app.state.slow_reads = _slow_reads(platform)
+    app.state.hub = Hub(max(1, platform.settings.api_connections * MOST_STREAMS // 100))
+    app.state.reader = Reader(platform.settings, app.state.hub)
     app.add_middleware(Envelope)
     problems.install(app)
-    for part in (jobs, projects, job_types, organization, exports, health):
+    for part in (jobs, projects, job_types, organization, exports, events, health):
         app.include_router(part.router)
+    app.include_router(events.streams)
     return app
 
 
@@ -71,9 +78,14 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     platform: Platform = app.state.platform
     current_default_thread_limiter().total_tokens = 2 * platform.settings.pool_size + SPARE_THREADS
     readiness: Readiness = app.state.readiness
+    hub: Hub = app.state.hub
+    reader: Reader = app.state.reader
     readiness.start()
+    reader.start(asyncio.get_running_loop())
     await run_in_threadpool(_warm_up, platform)
-    yield {MOST: platform.settings.api_connections}
+    yield {MOST: platform.settings.api_connections, LEAVING: hub.close}
+    hub.close()
+    await run_in_threadpool(reader.stop)
     await run_in_threadpool(readiness.stop)
     await run_in_threadpool(platform.close, LAST_WORDS)
     await run_in_threadpool(app.state.slow_reads.close)

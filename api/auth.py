@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import jwt
 from fastapi import Request, Security
 from fastapi.security import HTTPBearer
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
+from starlette.requests import HTTPConnection
 
 from api.keys import KeysUnavailable, PublicKeySet
 from api.problems import Code, Problem
@@ -34,11 +36,12 @@ REQUIRED_CLAIMS = ("sub", "org", "permissions", "exp", "iat", "iss", "aud")
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls, and what they may do."""
+    """Who calls, and what they may do until `expires`, in seconds since the epoch."""
 
     organization: str
     user: str
     permissions: frozenset[str]
+    expires: float = math.inf
 
     @property
     def scope(self) -> Scope:
@@ -74,11 +77,16 @@ def verifier(settings: Settings) -> Verifier:
 
 async def authenticate(request: Request) -> Principal:
     """Whom the request's bearer token names. Raises the 401 problem, or 503 when that cannot be known now."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    tokens: Verifier = request.app.state.verifier
+    return await tokens.principal(bearer(request))
+
+
+def bearer(connection: HTTPConnection) -> str:
+    """The token of a request. Raises the 401 problem when there is none."""
+    scheme, _, token = connection.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise unauthorized(Code.TOKEN_MISSING, "Send the header `Authorization: Bearer <token>`.")
-    tokens: Verifier = request.app.state.verifier
-    return await tokens.principal(token.strip())
+    return token.strip()
 
 
 def requires(permission: str | None) -> Callable[..., Coroutine[Any, Any, Principal]]:
@@ -154,7 +162,6 @@ class _Claims(BaseModel):
 
 class _Known(NamedTuple):
     key: Any
-    expires: int  # seconds since the epoch, as PyJWT reads `exp`
     principal: Principal
 
 
@@ -172,14 +179,15 @@ class _Verified:
     def principal(self, token: str, key: Any) -> Principal:
         """Whom a token names that this key has signed. Raises the 401 problem."""
         known = self._known.pop(token, None)
-        if known is not None and known.key is key and time.time() < known.expires:
+        if known is not None and known.key is key and time.time() < known.principal.expires:
             self._known[token] = known  # the last to be forgotten
             return known.principal
         claims = _claims(token, key, self._algorithms, self._settings)
-        principal = Principal(claims.org, claims.sub, frozenset(claims.permissions))
+        expires = int(claims.exp)  # as PyJWT reads it
+        principal = Principal(claims.org, claims.sub, frozenset(claims.permissions), expires)
         if len(self._known) >= MOST_VERIFIED:
             del self._known[next(iter(self._known))]  # the one used longest ago
-        self._known[token] = _Known(key, int(claims.exp), principal)
+        self._known[token] = _Known(key, principal)
         return principal
 
 

@@ -12,6 +12,7 @@ READ_PATIENCE = 30.0  # seconds in which a client has to take LEAST_READ bytes o
 LEAST_READ = 32 * 1024  # less than what is written between two pauses of asyncio
 LONGEST_HEAD = 64 * 1024  # bytes; the parser itself has no limit
 MOST = "most connections"  # in the state that the application gives the server when it begins
+LEAVING = "leaving"  # beside it: what is called when the server begins to stop; open answers have to end by themselves
 FULL = "full"  # in the state of a request: its connection is one too many
 
 
@@ -66,6 +67,13 @@ class Connection(HttpToolsProtocol):
         self.waits_since = self.loop.time()
         if self.transport.is_closing():
             self._reading.start()
+
+    def shutdown(self) -> None:
+        """The server stops: have answers ended that would never end."""
+        leave = self.app_state.get(LEAVING)
+        if leave is not None:
+            leave()
+        super().shutdown()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close a connection on which no further request came."""

@@ -35,10 +35,14 @@ class Envelope:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
         request_id = _request_id(Headers(scope=scope).get("x-request-id"))
+        if scope["type"] == "websocket":
+            with structlog.contextvars.bound_contextvars(request_id=request_id):
+                await self.app(scope, receive, send)
+            return
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             answer = _Answer(send, request_id)
             await self._serve(scope, _counted(receive), answer)

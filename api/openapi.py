@@ -87,6 +87,13 @@ EXPORT: Responses = {
     200: {"description": "The file.", "content": {kind: {} for kind in EXPORTED.values()}},
     **problems(Code.PERMISSION_MISSING, Code.EXPORT_NOT_FOUND),
 }
+STREAM: Responses = {
+    200: {
+        "description": "Events until the token ends: `id`, `event` and JSON as `data`, as docs/events.md has them.",
+        "content": {"text/event-stream": {}},
+    },
+    **problems(Code.TICKET_INVALID, Code.PERMISSION_MISSING, Code.JOB_NOT_FOUND, Code.TOO_MANY_STREAMS),
+}
 READY: Responses = {
     503: {"description": f"`{Code.NOT_READY}`: `checks` says why.", "content": PROBLEM, "headers": RETRY_AFTER}
 }

@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic_core import from_json
 
-from api.auth import authenticate
+from api.auth import Principal, authenticate
 from api.connections import FULL
 from api.problems import RETRY_AFTER, Code, Problem
 from api.reading import slow_reading
@@ -46,7 +46,7 @@ class StrictRoute(APIRoute):
         async def strictly(request: Request) -> Response:
             if getattr(request.state, FULL, False):
                 raise Problem(Code.OVERLOADED, "Too many connections are open.", headers={**RETRY_AFTER, **CLOSE})
-            request.state.principal = await authenticate(request)
+            request.state.principal = await self.caller(request)
             strict = StrictRequest(request.scope, request.receive)
             if self.body_field is not None:
                 await strict.arrived()
@@ -54,6 +54,10 @@ class StrictRoute(APIRoute):
                 return await handle(strict)
 
         return strictly
+
+    async def caller(self, request: Request) -> Principal:
+        """Who calls. Raises the 401 problem, or 503 when that cannot be known now."""
+        return await authenticate(request)
 
     def _turn(self, request: Request) -> AbstractAsyncContextManager[None]:
         if self._is_slow:

@@ -16,10 +16,12 @@ packages.claim("api")  # uvicorn's further processes begin here
 
 from api.app import create_app  # noqa: E402 - now that `api` is ours
 from api.connections import Connection  # noqa: E402 - as above
+from api.live.sse import HEARTBEAT  # noqa: E402 - as above
 from tracking.exits import StartError  # noqa: E402 - as above
 from tracking.logs import configure_logging  # noqa: E402 - as above
 from tracking.settings import settings  # noqa: E402 - as above
 
+LONGEST_MESSAGE = 4096  # bytes that a client may send over a WebSocket, on which it has nothing to say
 GRACE = 5  # seconds that open requests have at the end; a live stream would hold the process for ever
 
 
@@ -29,6 +31,9 @@ def serve(listener: socket.socket, processes: int) -> None:
         "celeriac.web:application",
         factory=True,
         http=Connection,
+        ws_ping_interval=HEARTBEAT,
+        ws_max_size=LONGEST_MESSAGE,
+        ws_max_queue=1,
         workers=processes,
         log_config=None,
         access_log=False,  # the API logs its requests itself, without what a URL may hold

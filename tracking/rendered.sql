@@ -222,7 +222,7 @@ END AS next
                          attempt, dispatch, actor, detail, circuit_key, at)
     SELECT id, organization_id, user_id, job_type, CASE WHEN hold IN ('paused', 'circuit') THEN 'held' ELSE 'due' END,
            from_status, status, attempt, dispatch, 'admission',
-           jsonb_strip_nulls(jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END)) || '{}', NULL, clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END, 'next', CASE WHEN NOT hold IN ('paused', 'circuit') THEN hold END)) || '{}', NULL, clock_timestamp()
     FROM moved
 )
 SELECT * FROM moved;
@@ -271,7 +271,7 @@ END AS next
                          attempt, dispatch, actor, detail, circuit_key, at)
     SELECT id, organization_id, user_id, job_type, CASE WHEN hold IN ('paused', 'circuit') THEN 'held' ELSE 'due' END,
            from_status, status, attempt, dispatch, 'admission',
-           jsonb_strip_nulls(jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END)) || '{}', NULL, clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END, 'next', CASE WHEN NOT hold IN ('paused', 'circuit') THEN hold END)) || '{}', NULL, clock_timestamp()
     FROM moved
 )
 SELECT * FROM moved;
@@ -317,7 +317,7 @@ END AS next
                          attempt, dispatch, actor, detail, circuit_key, at)
     SELECT id, organization_id, user_id, job_type, CASE WHEN hold IN ('paused', 'circuit') THEN 'held' ELSE 'due' END,
            from_status, status, attempt, dispatch, 'admission',
-           jsonb_strip_nulls(jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END)) || '{}', NULL, clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END, 'next', CASE WHEN NOT hold IN ('paused', 'circuit') THEN hold END)) || '{}', NULL, clock_timestamp()
     FROM moved
 )
 SELECT * FROM moved;
@@ -1175,7 +1175,7 @@ WITH locked AS (
     WHERE jobs.id = locked.id AND from_dispatch = :'dispatch' AND from_status = 'running'
       AND from_attempt = coalesce(:'attempt', from_attempt)
     RETURNING jobs.id, organization_id, user_id, job_type, status, attempt, error_type, error_message, due_at,
-              started_at, completed_at, group_id, from_status, from_dispatch, counts_in, reached
+              started_at, completed_at, updated_at, group_id, from_status, from_dispatch, counts_in, reached
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, at)
@@ -1186,7 +1186,7 @@ WITH locked AS (
                'errorType', error_type, 'error', error_message, 'traceback', CAST(:'traceback' AS text),
                'dueAt', due_at,
                'willRetry', CASE status WHEN 'retrying' THEN true WHEN 'failed' THEN false END,
-               'duration', CASE WHEN completed_at IS NOT NULL THEN round(1000 * extract(EPOCH FROM completed_at - started_at)) END,
+               'duration', CASE WHEN status IN ('succeeded', 'failed', 'cancelled', 'retrying') THEN round(1000 * extract(EPOCH FROM coalesce(completed_at, updated_at) - started_at)) END,
                'percentage', CASE WHEN status = 'succeeded' AND reached > 0 THEN 100 END)) || coalesce(CAST(:'kept' AS jsonb), '{}'), counts_in, clock_timestamp()
     FROM moved
 )
@@ -1214,13 +1214,13 @@ WITH locked AS (
     FROM locked
     WHERE jobs.id = locked.id AND from_status IN ('running') AND from_dispatch = given_dispatch AND from_attempt = given_attempt
     RETURNING jobs.id, given_place, given_actor, dispatch, organization_id, user_id, job_type, status, attempt,
-              started_at, completed_at, from_status, circuit_key, reached
+              started_at, completed_at, updated_at, from_status, circuit_key, reached
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, at)
     SELECT id, organization_id, user_id, job_type, 'completed',
            from_status, status, attempt, dispatch, given_actor,
-           jsonb_strip_nulls(jsonb_build_object('duration', round(1000 * extract(EPOCH FROM completed_at - started_at)), 'percentage', CASE WHEN status = 'succeeded' AND reached > 0 THEN 100 END)) || '{}', circuit_key, clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('duration', round(1000 * extract(EPOCH FROM coalesce(completed_at, updated_at) - started_at)), 'percentage', CASE WHEN status = 'succeeded' AND reached > 0 THEN 100 END)) || '{}', circuit_key, clock_timestamp()
     FROM moved
 )
 SELECT given_place AS place, organization_id, status,
@@ -1439,6 +1439,50 @@ WITH RECURSIVE lines AS (
 )
 SELECT organization_id FROM lines WHERE organization_id IS NOT NULL;
 
+-- reads/tail.py LAST_NUMBER
+SELECT coalesce(pg_sequence_last_value(CAST(pg_get_serial_sequence('history', 'id') AS regclass)), 0);
+
+-- reads/tail.py WRITERS
+SELECT virtualtransaction FROM pg_locks
+    WHERE locktype = 'relation' AND relation = CAST('history' AS regclass)
+      AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND mode = 'RowExclusiveLock' AND granted;
+
+-- reads/tail.py HOLDERS
+SELECT pid FROM (SELECT pid FROM pg_locks
+WHERE locktype = 'relation' AND relation = CAST('history' AS regclass)
+  AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND mode = 'RowExclusiveLock' AND granted AND pid IS NOT NULL) AS writing JOIN pg_stat_activity USING (pid)
+ORDER BY xact_start;
+
+-- reads/tail.py ROWS
+SELECT happened.id, happened.job_id, happened.organization_id, happened.user_id, happened.job_type,
+       happened.event, happened.to_status, happened.attempt, happened.actor,
+       happened.detail - 'traceback' - 'exception' - 'children' AS detail,
+       (SELECT project_id FROM jobs WHERE jobs.id = happened.job_id) AS project_id FROM history AS happened
+WHERE id > :'after' AND id <= :'until' ORDER BY id LIMIT :'most';
+
+-- reads/tail.py IS_OLD
+SELECT coalesce((SELECT at < clock_timestamp() - make_interval(secs => :'seconds')
+                 FROM history WHERE id > :'after' AND id <= :'until' ORDER BY id LIMIT 1), true);
+
+-- reads/tail.py SCANNED
+SELECT count(*) FROM (SELECT FROM history WHERE organization_id = :'organization_id' AND id > :'after' AND id <= :'until' LIMIT :'most') AS scanned;
+
+-- reads/tail.py MISSED
+SELECT * FROM (
+    SELECT happened.id, happened.job_id, happened.organization_id, happened.user_id, happened.job_type,
+       happened.event, happened.to_status, happened.attempt, happened.actor,
+       happened.detail - 'traceback' - 'exception' - 'children' AS detail,
+       (SELECT project_id FROM jobs WHERE jobs.id = happened.job_id) AS project_id FROM history AS happened
+    WHERE organization_id = :'organization_id' AND id > :'after' AND id <= :'until'
+      AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id')
+      AND (CAST(:'job_type' AS text) IS NULL OR job_type = :'job_type')
+      AND (CAST(:'job_id' AS uuid) IS NULL OR job_id = :'job_id')
+) AS found
+WHERE CAST(:'project_id' AS text) IS NULL OR project_id = :'project_id'
+ORDER BY id;
+
 -- reads/waiting.py MEMBERS
 SELECT id FROM jobs
 WHERE group_id = :'group_id' AND follows_group IS DISTINCT FROM :'group_id'
@@ -1619,7 +1663,7 @@ END AS hold) AS next
                          attempt, dispatch, actor, detail, circuit_key, at)
     SELECT id, organization_id, user_id, job_type, CASE WHEN from_status <> 'queued' THEN 'retried' WHEN hold IN ('paused', 'circuit') THEN 'held' ELSE 'due' END,
            from_status, status, attempt, dispatch, 'admission',
-           jsonb_strip_nulls(jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END)) || '{}', NULL, clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END, 'next', CASE WHEN NOT hold IN ('paused', 'circuit') THEN hold END)) || '{}', NULL, clock_timestamp()
     FROM moved WHERE status = 'queued'
 )
 SELECT id, dispatch, organization_id, user_id, project_id, job_type, status, hold, due_at, priority, sent_priority, queue, attempt, retry_count, max_retries, losses, metadata, parent_id, root_id, group_id, group_index, result, typed_result, error_type, error_message, message, progress, progress_detail, current_step, total_steps, circuit_key, worker, lease, claim_id, stopping, depends_on, follows, follows_group, idempotency_key, request_hash, scheduled_at, dispatched_at, cancel_requested_at, cancel_seen_at, started_at, completed_at, created_at, updated_at, (SELECT revoked_by FROM revocations WHERE stamp = '' AND value = to_jsonb(moved.id)
@@ -1671,3 +1715,18 @@ WITH RECURSIVE doomed AS (
     FROM moved
 )
 SELECT * FROM moved;
+
+-- tickets.py ISSUE
+WITH expired AS (
+    DELETE FROM tickets WHERE digest IN (
+        SELECT digest FROM tickets WHERE expires_at < clock_timestamp() LIMIT :'most' FOR UPDATE SKIP LOCKED)
+)
+INSERT INTO tickets (digest, purpose, organization_id, user_id, permissions, rights_until, expires_at)
+VALUES (:'digest', :'purpose', :'organization_id', :'user_id', CAST(:'permissions' AS text[]), :'rights_until',
+        clock_timestamp() + CAST(:'lifetime' AS interval))
+RETURNING expires_at;
+
+-- tickets.py SPEND
+DELETE FROM tickets
+WHERE digest = :'digest' AND purpose = :'purpose' AND expires_at >= clock_timestamp()
+RETURNING organization_id, user_id, permissions, rights_until;

@@ -43,6 +43,11 @@ class Policy:
         return self.by_type.get(job_type) or self.by_status[status]
 
     @property
+    def shortest(self) -> timedelta:
+        """For this time every job is kept."""
+        return min([*self.by_status.values(), *self.by_type.values()])
+
+    @property
     def longest(self) -> timedelta:
         """After this time no job is kept."""
         return max([*self.by_status.values(), *self.by_type.values()])

@@ -302,6 +302,21 @@ circuits = Table(
     Column("turn", Text, comment="of all organizations: whose job tried last"),
 )
 
+# Rights that one request takes over from another one, once: where a browser cannot send a token.
+tickets = Table(
+    "tickets",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True, comment="SHA-256 of the ticket"),
+    Column("purpose", Text, nullable=False),
+    Column("organization_id", Text, nullable=False),
+    Column("user_id", Text, nullable=False),
+    Column("permissions", ARRAY(Text), nullable=False),
+    Column("rights_until", INSTANT, comment="when what it gives ends; null = as long as its purpose says"),
+    Column("expires_at", INSTANT, nullable=False),
+    # issue: removes what was never spent
+    Index("tickets_expired", "expires_at"),
+)
+
 dead_letters = Table(
     "dead_letters",
     metadata,

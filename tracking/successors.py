@@ -18,7 +18,7 @@ from sqlalchemy import Connection, Row, text
 from uuid_utils.compat import uuid7
 
 from tracking import groups
-from tracking.admission.rule import ACTOR, BY_ADMISSION, FIRST_HOLD, IS_GATED, Limits, let_through
+from tracking.admission.rule import ACTOR, BY_ADMISSION, FIRST_HOLD, IS_GATED, NEXT, Limits, let_through
 from tracking.errors import TrackingError, UnknownDependency
 from tracking.jobs.bulk import submit_all as accept_all
 from tracking.jobs.submit import columns, revoked_by, submission, unknown_dependencies, unless_revoked
@@ -309,7 +309,7 @@ CALL = text(
             error_message = CASE WHEN {_RUNS} THEN NULL ELSE jobs.error_message END,
             cancel_requested_at = CASE WHEN {_RUNS} THEN NULL ELSE jobs.cancel_requested_at END,
             completed_at = CASE WHEN {_RUNS} THEN NULL ELSE jobs.completed_at END""",
-        f"jsonb_build_object('hold', CASE WHEN {IS_GATED} THEN hold ELSE held END)",
+        f"jsonb_build_object('hold', CASE WHEN {IS_GATED} THEN hold ELSE held END, {NEXT})",
         find=f"id = :id AND {_IS_PLANNED}",
         read="hold AS held, error_type AS why",
         beside="""(SELECT CAST(:id AS uuid) AS id, CAST(:organization_id AS text) AS organization_id,

@@ -12,6 +12,7 @@ from pydantic.alias_generators import to_camel
 
 from api.problems import CODES
 from api.schemas.fields import Milliseconds, Payload, Percent, Priority
+from tracking import tickets
 from tracking.models import JobRecord, Submitted
 from tracking.reads import lists
 from tracking.reads.answers import HistoryEntry, Page, Stats
@@ -266,6 +267,18 @@ class History(Answered):
     def of(cls, page: Page) -> Self:
         """The page as clients see it."""
         return cls(history=[FinishedJob.model_validate(job) for job in page.jobs], next_cursor=page.next_cursor)
+
+
+class Ticket(Answered):
+    """What opens one stream, once."""
+
+    ticket: str
+    expires_at: Instant
+
+    @classmethod
+    def of(cls, issued: tickets.Ticket) -> Self:
+        """The ticket as its client sees it."""
+        return cls(ticket=issued.secret, expires_at=issued.expires_at)
 
 
 class Health(BaseModel):

@@ -29,9 +29,10 @@ from api.schemas.fields import (
 from tracking.models import Wishes
 from tracking.reads.answers import Filters
 from tracking.reads.lists import MOST_COUNTED
+from tracking.reads.tail import Narrowed
 from tracking.settings import MOST_AT_ONCE
 from tracking.states import STATUS_WORDS
-from tracking.values import MOST_DEPENDENCIES
+from tracking.values import MAX_INTEGER, MOST_DEPENDENCIES
 
 LAST_PAGE = MOST_COUNTED  # of one job each
 
@@ -160,6 +161,28 @@ class ListQuery(ProjectListQuery):
     """Which jobs, and which page of them."""
 
     project_id: Name | None = None
+
+
+class EventsQuery(Asked):
+    """What `GET /v1/events` and `/v1/ws` take."""
+
+    type: Name | None = Field(default=None, description="Events of jobs of this type only.")
+    project_id: Name | None = Field(default=None, description="Events of jobs of this project only.")
+    job_id: UUID | None = Field(default=None, description="Events of this job only.")
+    last_event_id: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_INTEGER,
+        description="Begin behind this event, as the header Last-Event-ID says it, which counts before this.",
+    )
+    ticket: Name | None = Field(
+        default=None, description="Instead of a token, of `POST /v1/events/ticket`: good for one stream."
+    )
+
+    @property
+    def narrowed(self) -> Narrowed:
+        """What it narrows the stream to."""
+        return Narrowed(self.type, self.project_id, self.job_id)
 
 
 class JobQuery(Asked):

@@ -143,6 +143,18 @@ class Caller:
             return list(lists.timeline(connection, UUID(str(job_id))))
 
 
+def asked(client: httpx.Client, method: str, path: str, *, until: bytes = b"", **options: Any) -> httpx.Response:
+    """The answer to a request; of a stream of events, which does not end, its beginning, in which `until` has come."""
+    with client.stream(method, path, **options) as response:
+        if not response.headers.get("content-type", "").startswith("text/event-stream"):
+            response.read()
+            return response
+        content, parts = b"", response.iter_bytes()
+        while not content or until not in content:
+            content += next(parts)
+        return httpx.Response(response.status_code, headers=response.headers, content=content)
+
+
 def as_bytes(headers: Mapping[str, str | bytes]) -> list[tuple[bytes, bytes]]:
     """Headers that hold whatever they hold."""
     return [(name.encode(), value.encode() if isinstance(value, str) else value) for name, value in headers.items()]

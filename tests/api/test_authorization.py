@@ -18,7 +18,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.api.calling import EVERYTHING, Api, Caller
+from tests.api.calling import EVERYTHING, Api, Caller, asked
 from tests.api.handlers import PERMISSION
 from tracking.models import JobRecord
 
@@ -57,12 +57,14 @@ REQUIRED = {
     "resume_organization": "jobs.manage_jobs",
     "set_organization_limit": "jobs.manage_platform",
     "get_export": PERMISSION,
+    "create_ticket": "jobs.view_jobs",
+    "stream_events": "jobs.view_jobs",
     "livez": None,
     "healthz": None,
     "readyz": None,
 }
 STATES = {"retry_job": "failed", "job_history": "failed", "get_export": "succeeded"}
-ABOUT_ONE_JOB = ("get_job", "get_job_status", "explain_job", "cancel_job", "retry_job", "get_export")
+ABOUT_ONE_JOB = ("get_job", "get_job_status", "explain_job", "cancel_job", "retry_job", "get_export", "stream_events")
 NEEDS_THE_HANDLERS = ("create_job", "retry_job", "get_export")
 BODIES: dict[str, Any] = {
     "create_job": {"jobType": "guarded", "payload": {"kind": "small"}},
@@ -179,7 +181,9 @@ def _ask(caller: Caller, operation: Operation, job: JobRecord, who: str) -> http
     if who == "expired":
         token = caller.api.token(org=caller.organization, exp=int(time.time()) - 1)
         headers = {"Authorization": f"Bearer {token}"}
-    return caller.api.client.request(operation.method, path, headers=headers, json=BODIES.get(operation.name))
+    params = {"jobId": str(job.id), "lastEventId": 0} if operation.name == "stream_events" else None
+    body, client = BODIES.get(operation.name), caller.api.client
+    return asked(client, operation.method, path, until=b"event:", headers=headers, params=params, json=body)
 
 
 def _shows(response: httpx.Response, job: JobRecord) -> bool:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from jsonschema import ValidationError
 
 from api.problems import CODES
-from tests.api.calling import Api, Caller, problem
+from tests.api.calling import Api, Caller, asked, problem
 from tests.api.describing import Description
 from tracking.values import MAX_INTEGER
 
@@ -26,7 +26,7 @@ OPERATIONS = [
     *("create_job", "list_jobs", "recent_jobs", "job_stats", "job_history", "get_job", "get_job_status", "explain_job"),
     *("cancel_job", "retry_job", "list_project_jobs", "project_job_stats", "list_job_types", "pause_job_type"),
     *("resume_job_type", "get_organization", "pause_organization", "resume_organization", "set_organization_limit"),
-    *("get_export", "livez", "healthz", "readyz"),
+    *("get_export", "create_ticket", "stream_events", "livez", "healthz", "readyz"),
 ]
 
 offsets = st.integers(-24 * 60 + 1, 24 * 60 - 1).map(lambda minutes: timezone(timedelta(minutes=minutes)))
@@ -173,7 +173,8 @@ def test_what_the_description_allows_is_not_refused(
     if schema and body is not None:
         description.validate(schema, body)
     query = data.draw(parameters(description, operation, "query"))
-    response = api.client.request(
+    response = asked(
+        api.client,
         method,
         path,
         params={name: int(value) if isinstance(value, float) else value for name, value in query.items()},

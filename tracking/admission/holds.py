@@ -11,6 +11,7 @@ from tracking.admission.rule import (
     ACTOR,
     BY_ADMISSION,
     IS_GATED,
+    NEXT,
     Limits,
     is_broken,
     is_dependent,
@@ -63,7 +64,7 @@ def _lift(which: str) -> Any:
             f"CASE WHEN {IS_GATED} THEN '{Event.HELD}' ELSE '{Event.DUE}' END",
             """hold = next, dispatched_at = NULL, sent_priority = NULL,
             dispatch = dispatch + CASE held WHEN 'backoff' THEN 1 ELSE 0 END""",
-            f"jsonb_build_object('hold', CASE WHEN {IS_GATED} THEN hold ELSE held END)",
+            f"jsonb_build_object('hold', CASE WHEN {IS_GATED} THEN hold ELSE held END, {NEXT})",
             given=f"""found AS (
         SELECT * FROM jobs
         WHERE {which}

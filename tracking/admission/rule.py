@@ -31,6 +31,8 @@ SENT = f"{IN_FLIGHT} AND hold IS NULL AND status IN ({listed(WAITING)})"
 
 # Held by a gate, which an operator or the success of another job can open at any time.
 IS_GATED = "hold IN ('paused', 'circuit')"
+# Of history: a job that is due may have to wait for something else, such as a slot.
+NEXT = f"'next', CASE WHEN NOT {IS_GATED} THEN hold END"
 
 ALIVE = "workers.seen_at > clock_timestamp() - CAST(:lease_timeout AS interval)"
 

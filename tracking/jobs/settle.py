@@ -139,7 +139,7 @@ def _kept(outcome: Outcome) -> dict[str, Any]:
 
 _FROM_RUNNING = {move.target: move.event for move in MOVES if move.source is Status.RUNNING}
 _LOST = f":kind IN ({listed(LOSSES)})"
-_DURATION = "round(1000 * extract(EPOCH FROM completed_at - started_at))"
+_DURATION = "round(1000 * extract(EPOCH FROM coalesce(completed_at, updated_at) - started_at))"
 
 # The last entry of those who watch a job's progress: one that never reported any has none.
 _LAST_PERCENT = f"CASE WHEN status = '{Status.SUCCEEDED}' AND reached > 0 THEN 100 END"
@@ -180,7 +180,7 @@ SETTLE = for_driver(
                    'errorType', error_type, 'error', error_message, 'traceback', CAST(:traceback AS text),
                    'dueAt', due_at,
                    'willRetry', CASE status WHEN 'retrying' THEN true WHEN 'failed' THEN false END,
-                   'duration', CASE WHEN completed_at IS NOT NULL THEN {_DURATION} END,
+                   'duration', CASE WHEN status IN ({listed((*FINISHED, Status.RETRYING))}) THEN {_DURATION} END,
                    'percentage', {_LAST_PERCENT})""",
         find="id = :id",
         wait=UNLESS_LOCKED,
@@ -192,7 +192,7 @@ SETTLE = for_driver(
         guard=f"""from_dispatch = :dispatch AND from_status = '{Status.RUNNING}'
           AND from_attempt = coalesce(:attempt, from_attempt)""",
         returning="""jobs.id, organization_id, user_id, job_type, status, attempt, error_type, error_message, due_at,
-                  started_at, completed_at, group_id, from_status, from_dispatch, counts_in, reached""",
+                  started_at, completed_at, updated_at, group_id, from_status, from_dispatch, counts_in, reached""",
         dispatch="from_dispatch",
         circuit_key="counts_in",
         kept="coalesce(CAST(:kept AS jsonb), '{}')",
@@ -218,7 +218,7 @@ SUCCEED = for_driver(
         guard="from_dispatch = given_dispatch AND from_attempt = given_attempt",
         by="given_actor",
         returning="""jobs.id, given_place, given_actor, dispatch, organization_id, user_id, job_type, status, attempt,
-                  started_at, completed_at, from_status, circuit_key, reached""",
+                  started_at, completed_at, updated_at, from_status, circuit_key, reached""",
         circuit_key="circuit_key",
         answer=f"""SELECT given_place AS place, organization_id, status,
            {is_awaited("moved")} AS is_awaited, false AS is_followed

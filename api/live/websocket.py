@@ -1,0 +1,78 @@
+"""A stream over a WebSocket: each event is one message, JSON with its id, name and data."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import structlog
+from fastapi import WebSocket
+from starlette.websockets import WebSocketDisconnect, WebSocketState
+
+from api.live.hub import Hub, Stream, Taken
+from api.live.joining import Joined
+from api.live.messages import RESYNC_TEXT, ready_text
+
+PATIENCE = 60.0  # seconds between two looks at a stream on which nothing happens; the server's pings tell who is there
+SEND_PATIENCE = 30.0  # seconds that a client has to take what is sent
+# Close codes: the rights are over, the server stops, the client does not read.
+EXPIRED, LEAVING, SLOW = 4401, 1001, 1013
+
+log = structlog.get_logger(__name__)
+
+
+async def talk(websocket: WebSocket, joined: Joined, *, expires: float) -> None:
+    """Send events until the client goes, the rights end, or the server stops."""
+    hub: Hub = websocket.app.state.hub
+    began, stream = time.monotonic(), joined.stream
+    watch: asyncio.Task[None] | None = None
+    code = LEAVING
+    try:
+        await websocket.accept()
+        watch = asyncio.create_task(_until_gone(websocket, stream))
+        await _send_missed(websocket, joined)
+        code = await _tell(websocket, stream, expires)
+    except WebSocketDisconnect:
+        pass
+    except TimeoutError:
+        code = SLOW
+    finally:
+        hub.leave(stream)
+        if watch is not None:
+            watch.cancel()
+        log.info("websocket", path=websocket.url.path, code=code, ms=round((time.monotonic() - began) * 1000, 1))
+    if websocket.application_state is WebSocketState.CONNECTED and websocket.client_state is WebSocketState.CONNECTED:
+        await websocket.close(code)
+
+
+async def _send_missed(websocket: WebSocket, joined: Joined) -> None:
+    await _send_all(websocket, Taken(joined.missed or (), resync=joined.missed is None))
+    await _send(websocket, ready_text(joined.stream.after))
+
+
+async def _tell(websocket: WebSocket, stream: Stream, expires: float) -> int:
+    while not stream.is_over:
+        left = expires - time.time()
+        if left <= 0:
+            return EXPIRED
+        await _send_all(websocket, await stream.take(min(PATIENCE, left)))
+    return LEAVING
+
+
+async def _send_all(websocket: WebSocket, taken: Taken) -> None:
+    if taken.resync:
+        await _send(websocket, RESYNC_TEXT)
+    for chunk in taken.chunks:
+        for message in chunk.messages:
+            await _send(websocket, message.text)
+
+
+async def _send(websocket: WebSocket, text: str) -> None:
+    async with asyncio.timeout(SEND_PATIENCE):
+        await websocket.send_text(text)
+
+
+async def _until_gone(websocket: WebSocket, stream: Stream) -> None:
+    while (await websocket.receive())["type"] != "websocket.disconnect":
+        pass  # what a client says is nothing that we wait for
+    stream.end()

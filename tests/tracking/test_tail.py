@@ -1,0 +1,178 @@
+"""The tail of the history, step by step: what it waits for, and what it does not wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import text
+
+from tests.tracked import ACME, Tracked
+from tracking.db import Database
+from tracking.models import Owner, Scope
+from tracking.reads import tail
+from tracking.reads.tail import MOST_MARKS, Narrowed, SequenceReset, Tail
+from tracking.states import Event
+
+EVERYTHING = Narrowed()
+DAY = timedelta(days=1).total_seconds()
+
+
+@pytest.fixture
+def follower(tracked: Tracked) -> Tail:
+    """A tail that has begun."""
+    follower = Tail()
+    assert follower.poll(tracked.connection) == ()
+    assert follower.position is not None
+    return follower
+
+
+def ids(follower: Tail, tracked: Tracked) -> list[UUID]:
+    """The jobs that it tells of now."""
+    return [happening.job_id for happening in follower.poll(tracked.connection)]
+
+
+@pytest.fixture
+def writing(pool: Database) -> Iterator[Tracked]:
+    """A transaction that is open for the whole test."""
+    with pool.begin() as connection:
+        yield Tracked(connection)
+
+
+def test_it_tells_what_was_committed_after_it_began(follower: Tail, tracked: Tracked) -> None:
+    """A tail tells what is committed after it has begun, once, with whose job it is about."""
+    job = tracked.submit(project_id="p1", priority=3)
+    (told,) = follower.poll(tracked.connection)
+    assert (told.job_id, told.organization_id, told.user_id, told.project_id) == (job.id, "acme", "u1", "p1")
+    assert (told.event, told.detail["priority"]) == (Event.CREATED, 3)
+    assert follower.poll(tracked.connection) == ()
+
+
+def test_it_waits_for_what_was_being_written(follower: Tail, tracked: Tracked, pool: Database) -> None:
+    """A row that commits after a younger one is told before it: the tail waits for its transaction."""
+    with pool.begin() as connection:
+        first = Tracked(connection).submit()
+        second = tracked.submit()
+        assert ids(follower, tracked) == []
+        assert follower.is_held
+    assert ids(follower, tracked) == [first.id, second.id]
+    assert not follower.is_held
+
+
+def test_it_does_not_wait_for_what_began_later(follower: Tail, tracked: Tracked, pool: Database) -> None:
+    """Writers one after another do not keep the tail waiting for ever: it waits for those that were there."""
+    with pool.begin() as one:
+        first = Tracked(one).submit()
+        assert ids(follower, tracked) == []
+        with pool.begin() as other:
+            Tracked(other).submit()
+            one.commit()
+            assert ids(follower, tracked) == [first.id]
+
+
+def test_what_was_rolled_back_is_not_waited_for(follower: Tail, tracked: Tracked, pool: Database) -> None:
+    """The numbers of rows that were rolled back leave no hole that a tail waits for."""
+    with pool.begin() as connection:
+        Tracked(connection).submit()
+        connection.rollback()
+    job = tracked.submit()
+    assert ids(follower, tracked) == [job.id]
+
+
+def test_a_new_tail_begins_behind_what_is_being_written(writing: Tracked, tracked: Tracked) -> None:
+    """A tail that begins while a row is written begins when that is over: it has left out nothing that came later."""
+    writing.submit()
+    follower = Tail()
+    assert follower.poll(tracked.connection) == ()
+    assert follower.position is None
+    writing.connection.commit()
+    assert follower.poll(tracked.connection) == ()
+    assert follower.position == tail.last_number(tracked.connection)
+
+
+def test_its_marks_are_bounded(follower: Tail, writing: Tracked, tracked: Tracked) -> None:
+    """While one transaction keeps a tail waiting, what it remembers stays small, and nothing is left out."""
+    first = writing.submit()
+    others = []
+    for _ in range(MOST_MARKS + 10):
+        others.append(tracked.submit().id)
+        assert ids(follower, tracked) == []
+    writing.connection.commit()
+    told = ids(follower, tracked) + ids(follower, tracked)
+    assert told == [first.id, *others]
+
+
+def test_who_keeps_it_waiting_can_be_told(follower: Tail, writing: Tracked, tracked: Tracked) -> None:
+    """The process of the database that keeps the tail waiting is named."""
+    writing.submit()
+    pid = writing.connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+    follower.poll(tracked.connection)
+    assert pid in tail.holders(tracked.connection)
+
+
+def test_a_restored_database_is_noticed(database: Database) -> None:
+    """A tail of a database whose numbers have gone back says so, instead of waiting for them to grow."""
+    with database.autocommit() as connection:
+        follower = Tail()
+        for _ in range(2):
+            Tracked(connection).submit()
+        follower.poll(connection)
+        connection.execute(text("ALTER SEQUENCE history_id_seq RESTART"))
+        with pytest.raises(SequenceReset):
+            follower.poll(connection)
+
+
+def missed(tracked: Tracked, after: int, scope: Scope = ACME, narrowed: Narrowed = EVERYTHING) -> list[UUID] | None:
+    """The jobs that a resumed stream hears of."""
+    until = tail.last_number(tracked.connection)
+    found = tail.missed(tracked.connection, scope, narrowed, after=after, until=until, shortest_kept=DAY)
+    return None if found is None else [happening.job_id for happening in found]
+
+
+def test_what_was_missed_is_what_the_caller_sees(tracked: Tracked) -> None:
+    """A resumed stream hears of jobs of its organization and user alone, narrowed as it asks."""
+    before = tracked.submit()
+    start = tail.last_number(tracked.connection)
+    mine = tracked.submit(project_id="p1")
+    others = tracked.submit(owner=Owner("acme", "u2"), job_type="other")
+    tracked.submit(owner=Owner("globex", "u1"))
+    assert missed(tracked, start) == [mine.id, others.id]
+    assert missed(tracked, start, Scope("acme", "u1")) == [mine.id]
+    assert missed(tracked, start, narrowed=Narrowed(job_type="other")) == [others.id]
+    assert missed(tracked, start, narrowed=Narrowed(project_id="p1")) == [mine.id]
+    assert missed(tracked, start, narrowed=Narrowed(job_id=others.id)) == [others.id]
+    assert missed(tracked, start, narrowed=Narrowed(job_id=before.id)) == []
+    assert missed(tracked, tail.last_number(tracked.connection)) == []
+
+
+def test_too_much_is_not_told(tracked: Tracked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that has missed more than is looked through is told that it cannot be told."""
+    start = tail.last_number(tracked.connection)
+    monkeypatch.setattr(tail, "MOST_SCANNED", 2)
+    for _ in range(2):
+        tracked.submit()
+    assert len(missed(tracked, start) or ()) == 2
+    tracked.submit()
+    assert missed(tracked, start) is None
+
+
+def test_what_may_have_been_removed_is_not_told(tracked: Tracked) -> None:
+    """A stream that was away for so long that retention may have removed jobs is told that it cannot be told."""
+    start = tail.last_number(tracked.connection)
+    job = tracked.submit()
+    tracked.connection.execute(text("UPDATE history SET at = at - interval '2 days'"))
+    assert missed(tracked, start) is None
+    tracked.connection.execute(text("DELETE FROM history WHERE job_id = :id"), {"id": job.id})
+    assert missed(tracked, start) is None
+
+
+def test_what_is_narrowed_to_another_job_is_not_wanted(follower: Tail, tracked: Tracked) -> None:
+    """Narrowed to a type, a project or a job, only what is about it is wanted."""
+    tracked.submit(project_id="p1")
+    (told,) = follower.poll(tracked.connection)
+    assert EVERYTHING.wants(told)
+    assert Narrowed("count_words", "p1", told.job_id).wants(told)
+    for other in (Narrowed("x"), Narrowed(project_id="x"), Narrowed(job_id=uuid4())):
+        assert not other.wants(told)
