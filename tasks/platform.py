@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from tasks.broker.admitting import Admission
 from tasks.broker.dispatcher import Dispatcher
+from tasks.group_commit import GroupCommit
 from tasks.persistence import Recorder
 from tracking.admission.rule import Limits
 from tracking.db import Database
@@ -79,6 +80,11 @@ class Platform:
     def dispatcher(self) -> Dispatcher:
         """Who sends what this process submits."""
         return Dispatcher(self)
+
+    @OfProcess
+    def commits(self) -> GroupCommit:
+        """Who accepts jobs, together those that several threads submit at the same time."""
+        return GroupCommit(self.database, self.limits)
 
     @OfProcess
     def recorder(self) -> Recorder:

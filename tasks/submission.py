@@ -128,8 +128,7 @@ def submit(platform: Platform, job: NewJob, scope: Scope) -> Submitted:
         with platform.database.begin() as connection:
             submitted = successors.submit(connection, job, platform.limits, scope=scope)
     else:
-        with platform.database.autocommit() as connection:
-            submitted = jobs.submit(connection, job, platform.limits, scope=scope)
+        submitted = platform.commits.submit(job, scope)
     crash_point(SUBMITTED)
     if submitted.created:
         dispatch(platform, submitted.job)

@@ -755,13 +755,8 @@ WITH asked AS MATERIALIZED (
 ), lines AS MATERIALIZED (
     SELECT organization_id, (coalesce((SELECT concurrency FROM organizations WHERE id = whose.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(whose.organization_id)) AS joins
     FROM (SELECT DISTINCT organization_id FROM asked) AS whose
-), created AS (
-    INSERT INTO jobs (id, organization_id, user_id, project_id, job_type, status, priority, queue,
-                      max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
-                      group_index, idempotency_key, request_hash, depends_on, scheduled_at, due_at, circuit_key, hold)
-    SELECT id, organization_id, user_id, project_id, job_type, status, priority, queue,
-                      max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
-                      group_index, idempotency_key, request_hash, depends_on, due_at AS scheduled_at, due_at, circuit_key, CASE
+), judged AS MATERIALIZED (
+    SELECT asked.*, CASE
     WHEN (asked.follows IS NOT NULL OR asked.follows_group IS NOT NULL) OR asked.attempt = 0 AND EXISTS (SELECT FROM unnest(asked.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
                                    WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
@@ -775,8 +770,16 @@ WITH asked AS MATERIALIZED (
                      AND broken.organization_id IN (asked.organization_id, '')
                      AND broken.probe_id IS DISTINCT FROM asked.id) THEN 'circuit'
     WHEN lines.joins THEN 'organization_limit'
-END
-    FROM asked JOIN lines USING (organization_id)
+END AS hold FROM asked JOIN lines USING (organization_id)
+), created AS (
+    INSERT INTO jobs (id, organization_id, user_id, project_id, job_type, status, priority, queue,
+                      max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
+                      group_index, idempotency_key, request_hash, depends_on, scheduled_at, due_at, circuit_key, hold)
+    SELECT id, organization_id, user_id, project_id, job_type, status, priority, queue,
+                      max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
+                      group_index, idempotency_key, request_hash, depends_on, due_at AS scheduled_at, due_at, circuit_key, hold
+    FROM judged
+    WHERE true
     ORDER BY place
     ON CONFLICT DO NOTHING
     RETURNING jobs.*, CAST(NULL AS text) AS from_status
@@ -795,6 +798,65 @@ SELECT id, hold, scheduled_at, due_at, created_at, updated_at, (SELECT revoked_b
             SELECT revoked_by FROM jsonb_each(created.delivery -> 'stamps') AS stamped
             JOIN revocations ON revocations.stamp = stamped.key AND stamped.value @> revocations.value
             LIMIT 1) AS revoked_by FROM created;
+
+-- jobs/bulk.py SUBMIT_MOST
+WITH asked AS MATERIALIZED (
+    SELECT *, CAST(NULL AS uuid) AS follows, CAST(NULL AS text) AS follows_group, 'queued' AS status,
+           0 AS attempt, coalesce(scheduled_at, clock_timestamp() + delay) AS due_at
+    FROM (SELECT CAST(id AS uuid) AS id, CAST(organization_id AS text) AS organization_id, CAST(user_id AS text) AS user_id, CAST(project_id AS text) AS project_id, CAST(job_type AS text) AS job_type, CAST(priority AS int) AS priority, CAST(queue AS text) AS queue, CAST(max_retries AS int) AS max_retries, CAST(payload AS jsonb) AS payload, CAST(metadata AS jsonb) AS metadata, CAST(delivery AS jsonb) AS delivery, CAST(message AS text) AS message, CAST(parent_id AS uuid) AS parent_id, CAST(root_id AS uuid) AS root_id, CAST(group_id AS text) AS group_id, CAST(group_index AS int) AS group_index, CAST(idempotency_key AS text) AS idempotency_key, CAST(request_hash AS text) AS request_hash, CAST(circuit_key AS text) AS circuit_key, CAST(depends_on AS uuid[]) AS depends_on, CAST(scheduled_at AS timestamptz) AS scheduled_at, CAST(delay AS interval) AS delay, place
+          FROM unnest(CAST(:'id' AS uuid[]), CAST(:'organization_id' AS text[]), CAST(:'user_id' AS text[]), CAST(:'project_id' AS text[]), CAST(:'job_type' AS text[]), CAST(:'priority' AS int[]), CAST(:'queue' AS text[]), CAST(:'max_retries' AS int[]), CAST(:'payload' AS text[]), CAST(:'metadata' AS text[]), CAST(:'delivery' AS text[]), CAST(:'message' AS text[]), CAST(:'parent_id' AS uuid[]), CAST(:'root_id' AS uuid[]), CAST(:'group_id' AS text[]), CAST(:'group_index' AS int[]), CAST(:'idempotency_key' AS text[]), CAST(:'request_hash' AS text[]), CAST(:'circuit_key' AS text[]), CAST(:'depends_on' AS text[]), CAST(:'scheduled_at' AS timestamptz[]), CAST(:'delay' AS interval[])) WITH ORDINALITY AS given (id, organization_id, user_id, project_id, job_type, priority, queue, max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id, group_index, idempotency_key, request_hash, circuit_key, depends_on, scheduled_at, delay, place)) AS parsed
+), lines AS MATERIALIZED (
+    SELECT organization_id, (coalesce((SELECT concurrency FROM organizations WHERE id = whose.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(whose.organization_id)) AS joins
+    FROM (SELECT DISTINCT organization_id FROM asked) AS whose
+), judged AS MATERIALIZED (
+    SELECT asked.*, CASE
+    WHEN (asked.follows IS NOT NULL OR asked.follows_group IS NOT NULL) OR asked.attempt = 0 AND EXISTS (SELECT FROM unnest(asked.depends_on) AS wanted (id)
+                 WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+    WHEN asked.due_at > clock_timestamp()
+        THEN CASE asked.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
+    WHEN EXISTS (SELECT FROM pauses
+                   WHERE coalesce(pauses.organization_id, asked.organization_id) = asked.organization_id
+                     AND coalesce(pauses.job_type, asked.job_type) = asked.job_type) THEN 'paused'
+    WHEN EXISTS (SELECT FROM circuits AS broken
+                   WHERE broken.job_type = asked.job_type AND broken.key = asked.circuit_key
+                     AND broken.organization_id IN (asked.organization_id, '')
+                     AND broken.probe_id IS DISTINCT FROM asked.id) THEN 'circuit'
+    WHEN lines.joins THEN 'organization_limit'
+END AS hold FROM asked JOIN lines USING (organization_id)
+), created AS (
+    INSERT INTO jobs (id, organization_id, user_id, project_id, job_type, status, priority, queue,
+                      max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
+                      group_index, idempotency_key, request_hash, depends_on, scheduled_at, due_at, circuit_key, hold)
+    SELECT id, organization_id, user_id, project_id, job_type, status, priority, queue,
+                      max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
+                      group_index, idempotency_key, request_hash, depends_on, due_at AS scheduled_at, due_at, circuit_key, hold
+    FROM judged
+    WHERE hold IS DISTINCT FROM 'organization_limit' OR EXISTS (SELECT FROM jobs AS waiting
+                   WHERE waiting.organization_id = judged.organization_id AND waiting.hold = 'organization_limit'
+                     AND waiting.queue = judged.queue AND waiting.priority >= judged.priority) OR NOT (judged.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+    ORDER BY place
+    ON CONFLICT DO NOTHING
+    RETURNING jobs.*, CAST(NULL AS text) AS from_status
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, 'created',
+           from_status, status, attempt, dispatch, coalesce(CAST(:'actor' AS text), user_id),
+           jsonb_strip_nulls(jsonb_build_object('priority', priority, 'hold', hold, 'dueAt', due_at,
+                              'parentId', parent_id, 'rootId', root_id, 'groupId', group_id,
+                              'dependsOn', nullif(to_jsonb(depends_on), '[]'))) || '{}', NULL, clock_timestamp()
+    FROM created
+)
+SELECT id, hold, scheduled_at, due_at, created_at, updated_at, (SELECT revoked_by FROM revocations WHERE stamp = '' AND value = to_jsonb(created.id)
+            UNION ALL
+            SELECT revoked_by FROM jsonb_each(created.delivery -> 'stamps') AS stamped
+            JOIN revocations ON revocations.stamp = stamped.key AND stamped.value @> revocations.value
+            LIMIT 1) AS revoked_by FROM created;
+
+-- jobs/bulk.py LOCK_PATIENCE
+SELECT set_config('lock_timeout', :'milliseconds', true);
 
 -- jobs/cancel.py CANCEL
 WITH locked AS (

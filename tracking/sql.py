@@ -136,10 +136,11 @@ def jsonb(value: Any) -> Jsonb | None:
 
 def array(values: Iterable[str | int | UUID | None]) -> str:
     """A parameter: an array as PostgreSQL writes it. The driver takes 30 times as long for the same."""
-    return "{" + ",".join(map(_element, values)) + "}"
+    return "{" + ",".join(map(element, values)) + "}"
 
 
-def _element(value: str | int | UUID | None) -> str:
+def element(value: str | int | UUID | None) -> str:
+    """One element of such an array."""
     if value is None:
         return "NULL"
     if isinstance(value, str):

@@ -144,6 +144,13 @@ def has_room(job: str) -> str:
     return f"({is_served(job)} AND {room_in(f'{job}.organization_id', f'{job}.queue')} > 0)"
 
 
+def is_behind(job: str) -> str:
+    """SQL: whether a job that is as urgent as this one, or more, stands in its line already."""
+    return f"""EXISTS (SELECT FROM jobs AS waiting
+                       WHERE waiting.organization_id = {job}.organization_id AND waiting.hold = 'organization_limit'
+                         AND waiting.queue = {job}.queue AND waiting.priority >= {job}.priority)"""
+
+
 def is_before(earlier: str, job: str) -> str:
     """SQL: whether a job stands before another one of its organization: it is more urgent, or else older."""
     return f"""({earlier}.priority > {job}.priority

@@ -5,7 +5,7 @@ Every verb takes a connection, and is one transaction of its own on `Database.au
 stands below it; as it is sent, all of it stands in tracking/rendered.sql.
 """
 
-from tracking.jobs.bulk import submit_all
+from tracking.jobs.bulk import submit_all, submit_most
 from tracking.jobs.cancel import cancel, cancel_dispatch, expire, seen, stopped, stopping
 from tracking.jobs.claim import claim, refuse
 from tracking.jobs.dispatch import (
@@ -43,6 +43,7 @@ __all__ = [
     "stopping",
     "submit",
     "submit_all",
+    "submit_most",
     "undispatched",
     "waiting_queues",
 ]

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, Self
 from uuid import UUID
 
 from sqlalchemy import Connection
 
-from tracking.admission.rule import Limits, joins_line, next_hold
+from tracking.admission.rule import Limits, is_behind, is_served, joins_line, next_hold
 from tracking.db import run
 from tracking.errors import InvalidValue, TrackingError
 from tracking.jobs.submit import CREATED, INSERTED, columns, existing, revoked_by, unknown_among, unless_revoked
 from tracking.models import JobRecord, NewJob, Scope, Submitted
-from tracking.sql import ACTOR, array, for_driver, logged
+from tracking.sql import ACTOR, array, element, for_driver, logged
 from tracking.states import Event, Hold, Status
 
 BATCH = 1000  # rows in one statement: none may take long
+MOST_LOCKED = 250  # milliseconds to wait for another submit of the same key
 
 
 def submit_all(
@@ -44,6 +45,42 @@ def submit_all(
                 waiting.append(job)
         answers += _submit(connection, waiting, limits)
     return answers
+
+
+@dataclass(frozen=True, slots=True)
+class NewRow:
+    """A job as a statement for many takes it: `elements` of its arrays, in the order of GIVEN."""
+
+    given: Mapping[str, Any]
+    elements: Sequence[str]
+
+    @classmethod
+    def of(cls, job: NewJob) -> Self:
+        """The row of this job."""
+        given = columns(job)
+        return cls(given, [element(_plain(given[name], of)) for name, of in GIVEN.items()])
+
+    @property
+    def size(self) -> int:
+        """How many characters it has in the statement."""
+        return sum(map(len, self.elements))
+
+
+def submit_most(connection: Connection, new: Sequence[NewRow], limits: Limits) -> list[Submitted | None]:
+    """Accept jobs in one statement; None for each that `submit` has to judge.
+
+    That are those that are there already, also because of one before it, and those that may pass by their
+    organization's line. For jobs without dependencies and of no actor but their owners. Waits for no lock longer than
+    MOST_LOCKED, so that one of them does not keep the others waiting: raises DBAPIError then, and nothing is written.
+    Wants a connection that is in no transaction.
+    """
+    first = {row.given["id"]: row for row in reversed(new)}
+    asked = list(first.values())
+    patience = (LOCK_PATIENCE, {"milliseconds": str(MOST_LOCKED)})
+    _, rows = run(connection, patience, (SUBMIT_MOST, {**_arrays(asked), "actor": None, **limits.parameters}))
+    created = _created(connection, asked, rows)
+    found = [(row, created.get(row.given["id"])) for row in new]
+    return [Submitted(job, created=True) if job and first[job.id] is row else None for row, job in found]
 
 
 def _parts(new: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
@@ -78,23 +115,28 @@ def _insert(connection: Connection, new: Sequence[NewJob], limits: Limits) -> di
     """The rows that are new, by their ids."""
     if not new:
         return {}
-    given = [columns(job) for job in new]
-    sent = {job["id"]: job for job in given}
+    given = [NewRow.of(job) for job in new]
     [rows] = run(connection, (SUBMIT_ALL, {**_arrays(given), "actor": new[0].actor, **limits.parameters}))
+    return _created(connection, given, rows)
+
+
+def _created(connection: Connection, new: Sequence[NewRow], rows: Iterable[Any]) -> dict[UUID, JobRecord]:
+    sent = {row.given["id"]: row.given for row in new}
     return {row.id: unless_revoked(connection, _record(row, sent[row.id]), row.revoked_by) for row in rows}
 
 
-def _arrays(given: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    return {name: array(_plain([job[name] for job in given], of)) for name, of in GIVEN.items()}
+def _arrays(new: Sequence[NewRow]) -> dict[str, str]:
+    elements = zip(*(row.elements for row in new), strict=True)
+    return {name: "{" + ",".join(each) + "}" for name, each in zip(GIVEN, elements, strict=True)}
 
 
-def _plain(values: list[Any], of: str) -> Iterable[str | int | UUID | None]:
-    """The elements of an array: what is no number, id or text, as text."""
+def _plain(value: Any, of: str) -> str | int | UUID | None:
+    """The element of an array: what is no number, id or text, as text."""
     if of == "jsonb":
-        return (json.dumps(value) if value else "{}" for value in values)
+        return json.dumps(value) if value else "{}"
     if of == "uuid[]":
-        return map(array, values)
-    return values if of in {"uuid", "text", "int"} else (None if value is None else str(value) for value in values)
+        return array(value)
+    return value if value is None or of in {"uuid", "text", "int"} else str(value)
 
 
 def _record(row: Any, given: Mapping[str, Any]) -> JobRecord:
@@ -143,9 +185,13 @@ UNSAID: dict[str, Any] = {
 _ARRAYS = ", ".join(f"CAST(:{name} AS {'text' if of in {'jsonb', 'uuid[]'} else of}[])" for name, of in GIVEN.items())
 _PARSED = ", ".join(f"CAST({name} AS {of}) AS {name}" for name, of in GIVEN.items())
 
-# The rule is asked before the INSERT, and of each organization once whether its jobs join a line.
-SUBMIT_ALL = for_driver(
-    f"""
+
+def _accepting(which: str) -> str:
+    """SQL: the rows and the history of those of the given jobs that are so.
+
+    The rule is asked before the INSERT, and of each organization once whether its jobs join a line.
+    """
+    return f"""
     WITH asked AS MATERIALIZED (
         SELECT *, CAST(NULL AS uuid) AS follows, CAST(NULL AS text) AS follows_group, '{Status.QUEUED}' AS status,
                0 AS attempt, coalesce(scheduled_at, clock_timestamp() + delay) AS due_at
@@ -154,14 +200,26 @@ SUBMIT_ALL = for_driver(
     ), lines AS MATERIALIZED (
         SELECT organization_id, {joins_line("whose.organization_id")} AS joins
         FROM (SELECT DISTINCT organization_id FROM asked) AS whose
+    ), judged AS MATERIALIZED (
+        SELECT asked.*, {next_hold("asked", joins="lines.joins")} AS hold FROM asked JOIN lines USING (organization_id)
     ), created AS (
         INSERT INTO jobs ({INSERTED}, hold)
-        SELECT {INSERTED.replace("scheduled_at", "due_at AS scheduled_at")}, {next_hold("asked", joins="lines.joins")}
-        FROM asked JOIN lines USING (organization_id)
+        SELECT {INSERTED.replace("scheduled_at", "due_at AS scheduled_at")}, hold
+        FROM judged
+        WHERE {which}
         ORDER BY place
         ON CONFLICT DO NOTHING
         RETURNING jobs.*, CAST(NULL AS text) AS from_status
     ), logged AS ({logged("created", Event.CREATED, CREATED, by=f"coalesce({ACTOR}, user_id)")}
     )
     SELECT id, hold, scheduled_at, due_at, created_at, updated_at, {revoked_by("created")} AS revoked_by FROM created"""
+
+
+SUBMIT_ALL = for_driver(_accepting("true"))
+
+# Without those that may pass by the line: for them its lock is taken, and rows are counted.
+SUBMIT_MOST = for_driver(
+    _accepting(f"hold IS DISTINCT FROM 'organization_limit' OR {is_behind('judged')} OR NOT {is_served('judged')}")
 )
+
+LOCK_PATIENCE = for_driver("SELECT set_config('lock_timeout', :milliseconds, true)")
