@@ -97,7 +97,7 @@ ASKS = st.lists(
 
 
 def made(asks: Sequence[Ask], place: int, ids: Sequence[UUID]) -> NewJob:
-    """The job to submit, with one of these ids; with a key, an id of its own, so that one thing is in its way at most."""
+    """The job to submit. With a key it has an id of its own, so that one thing at most is in its way."""
     ask = asks[place]
     return new_job(
         id=ids[OTHERS + place] if ask.key else ids[ask.id],
