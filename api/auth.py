@@ -26,6 +26,7 @@ VIEW_JOBS = "jobs.view_jobs"
 CREATE_JOBS = "jobs.create_jobs"
 CANCEL_JOBS = "jobs.cancel_jobs"
 RETRY_JOBS = "jobs.retry_jobs"
+TRACK_JOBS = "jobs.track_jobs"  # to report on the jobs of others whose work is done elsewhere
 VIEW_ALL = "jobs.view_all"
 MANAGE_JOBS = "jobs.manage_jobs"
 MANAGE_PLATFORM = "jobs.manage_platform"  # of operators: it reaches beyond the organization
@@ -47,6 +48,11 @@ class Principal:
     def scope(self) -> Scope:
         """The jobs that they see: their own, or with `jobs.view_all` their organization's."""
         return Scope(self.organization, None if VIEW_ALL in self.permissions else self.user)
+
+    @property
+    def reporting_scope(self) -> Scope:
+        """The jobs on which they may report: their own, or with `jobs.track_jobs` their organization's."""
+        return Scope(self.organization, None if TRACK_JOBS in self.permissions else self.user)
 
     @property
     def owner(self) -> Owner:
@@ -89,12 +95,13 @@ def bearer(connection: HTTPConnection) -> str:
     return token.strip()
 
 
-def requires(permission: str | None) -> Callable[..., Coroutine[Any, Any, Principal]]:
-    """The dependency of a route: its caller, who must have this permission; None asks for a valid token only."""
+def requires(permission: str | None, *others: str) -> Callable[..., Coroutine[Any, Any, Principal]]:
+    """The dependency of a route: its caller, who must have this permission, or one of `others`; None: no permission."""
 
     async def caller(request: Request, _: Annotated[object, Security(BEARER)]) -> Principal:
         principal: Principal = request.state.principal  # StrictRoute has authenticated it, before reading the body
-        principal.must_have(permission)
+        if principal.permissions.isdisjoint(others):
+            principal.must_have(permission)
         return principal
 
     return caller

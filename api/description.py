@@ -36,8 +36,11 @@ LIMITS = (
 )
 
 
-def complete(described: dict[str, Any], job_types: Sequence[str]) -> None:
-    """Say in a description made by FastAPI what it leaves out. `job_types`: those that can be created.
+def complete(described: dict[str, Any], job_types: Sequence[str], external: Sequence[str]) -> None:
+    """Say in a description made by FastAPI what it leaves out.
+
+    `job_types`: those with a handler that can be created; `external`: those whose work is done elsewhere. What an
+    operator adds to these is not described: the description must not hang on the database.
 
     What may be left out is no longer said to be null as well: null is accepted, but need not be sent.
     """
@@ -49,7 +52,7 @@ def complete(described: dict[str, Any], job_types: Sequence[str]) -> None:
     for name in ("payload", "metadata"):
         described_before = new_job["properties"][name]["description"]
         new_job["properties"][name] |= {**WITHIN_LIMITS, "description": f"{described_before} {LIMITS}"}
-    new_job["properties"]["jobType"] |= {"enum": list(job_types)}
+    new_job["properties"]["jobType"] |= {"enum": sorted({*job_types, *external})}
     for component in components.values():
         _leave_out(component)
     for operation in _operations(described):

@@ -11,6 +11,7 @@ from api.description import complete
 from api.problems import MEDIA_TYPE, Code
 from api.schemas.answers import REPLAYED
 from tasks.catalog import handlers
+from tracking.external_types import BUILT_IN
 
 TEXT: dict[str, Any] = {"schema": {"type": "string"}}
 SECONDS: dict[str, Any] = {"schema": {"type": "integer"}, "description": "Seconds to wait."}
@@ -35,7 +36,7 @@ class DescribedApi(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            complete(super().openapi(), list(handlers(self.state.platform.app)))
+            complete(super().openapi(), list(handlers(self.state.platform.app)), BUILT_IN)
         return super().openapi()
 
 
@@ -81,6 +82,12 @@ CREATED: Responses = {
 }
 CANCELLED = problems(Code.PERMISSION_MISSING, Code.JOB_NOT_FOUND, Code.ILLEGAL_MOVE, *BODY)
 RETRIED = problems(Code.PERMISSION_MISSING, Code.JOB_NOT_FOUND, Code.ILLEGAL_MOVE, Code.UNKNOWN_JOB_TYPE, *BODY)
+TRACKED: Responses = {
+    200: {"headers": {"ETag": TEXT, **RETRY_AFTER}},
+    **problems(
+        *(Code.PERMISSION_MISSING, Code.JOB_NOT_FOUND, Code.ILLEGAL_MOVE, Code.NOT_EXTERNAL, Code.JOB_CHANGED, *BODY)
+    ),
+}
 MANAGED = problems(Code.PERMISSION_MISSING, *BODY)
 TYPE_MANAGED = problems(Code.PERMISSION_MISSING, Code.UNKNOWN_JOB_TYPE, *BODY)
 EXPORT: Responses = {

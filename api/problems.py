@@ -52,6 +52,8 @@ class Code(Enum):
     METHOD_NOT_ALLOWED = Kind(HTTPStatus.METHOD_NOT_ALLOWED, "This address does not take this method")
     BODY_TOO_SLOW = Kind(HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive in time")
     ILLEGAL_MOVE = Kind(HTTPStatus.CONFLICT, "The job's status does not allow this")
+    NOT_EXTERNAL = Kind(HTTPStatus.CONFLICT, "Workers run this job, and say how far it is")
+    JOB_CHANGED = Kind(HTTPStatus.PRECONDITION_FAILED, "The job has changed since it was read")
     BODY_TOO_LARGE = Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large")
     UNSUPPORTED_MEDIA_TYPE = Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must be application/json")
     INVALID_REQUEST = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The request is not valid")
@@ -126,6 +128,8 @@ def install(app: FastAPI) -> None:
 REFUSALS = {
     errors.JobNotFound: Code.JOB_NOT_FOUND,
     errors.IllegalMove: Code.ILLEGAL_MOVE,
+    errors.NotExternal: Code.NOT_EXTERNAL,
+    errors.JobChanged: Code.JOB_CHANGED,
     errors.IdempotencyConflict: Code.IDEMPOTENCY_CONFLICT,
     errors.UnknownJobType: Code.UNKNOWN_JOB_TYPE,
     errors.InvalidValue: Code.INVALID_REQUEST,

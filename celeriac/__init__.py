@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from celeriac import packages
 
 if TYPE_CHECKING:
-    from tasks.app import app
+    from tasks import app, track
     from tasks.attempt.exceptions import PayloadError
     from tasks.attempt.job import Job
     from tasks.money import PayloadWithoutMoney
@@ -42,13 +42,14 @@ __all__ = [
     "UnknownThread",
     "acting_as",
     "app",
+    "track",
 ]
 
 packages.claim(*packages.NEEDED)
 
 # Imported at their first use: the command starts without Celery, and needs most of them never.
 PLACES = {
-    "tasks": ("app", "Job", "BaseModel"),
+    "tasks": ("app", "Job", "BaseModel", "track"),
     "tasks.attempt.exceptions": ("PayloadError",),
     "tasks.money": ("PayloadWithoutMoney",),
     "tasks.progress": ("JobCancelled",),

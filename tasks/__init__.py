@@ -13,8 +13,9 @@ from tasks.payloads import BaseModel
 from tasks.worker import signals
 from tracking.logs import keep_off_stdout
 
-__all__ = ["BaseModel", "Job", "app", "celery"]
+__all__ = ["BaseModel", "Job", "app", "celery", "track"]
 
+track = app.track
 celery = app  # the name that `celery -A tasks` looks for
 
 keep_off_stdout()

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from celery.app.task import Task
 
     from tasks.attempt.job import Job
-    from tracking.models import JobRecord
+    from tasks.external import Tracked
+    from tracking.models import JobRecord, JsonObject
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -131,6 +132,15 @@ class JobApp(Celery):
     def task(self, *args: Any, **options: Any) -> Any:
         """Celery's decorator, with the platform's options among its own; see tasks.attempt.job.Job."""
         return super().task(*args, **options)
+
+    def track(self, job_type: str = "generic", *, payload: JsonObject | None = None, **options: Any) -> Tracked:
+        """Make a job whose work the caller does, and says of it how far it is; `options` as of send_task.
+
+        Raises the errors of send_task, and InvalidValue for a type that workers run.
+        """
+        from tasks import external  # noqa: PLC0415 - it knows the platform, and with that the app
+
+        return external.track(self, job_type, payload=payload, **options)
 
     def ended_with(self, job_id: UUID) -> list[JobRecord]:
         """End what waited for a job that is over; returns the errbacks that are to be sent."""

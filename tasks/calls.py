@@ -19,6 +19,7 @@ from tasks.delivery import CANVAS_LIMITS, DELIVERED_OPTIONS, delivered
 from tasks.encoding import from_plain, to_plain
 from tasks.options import check_options
 from tracking.errors import InvalidValue, OwnerMissing
+from tracking.external_types import BUILT_IN
 from tracking.identifiers import job_id_of
 from tracking.models import Attempt, Changes, Failure, JsonObject, NewJob, Owner, Wishes
 from tracking.ownership import current_owner
@@ -47,6 +48,8 @@ PRIORITIES = range(10)
 # What is handed on from one job to the next is no payload of a caller's: it holds results, each within its own limits,
 # as arguments. All that goes with a message must stay below the 16 MiB that RabbitMQ 4 takes by default.
 HANDED_ON = {"max_bytes": 8 * 2**20, "max_depth": MAX_DEPTH + 8}
+# What needs a worker, or somebody who sends the job when its time has come.
+NOT_ELSEWHERE = ("chain", "chord", "countdown", "depends_on", "eta", "group_id", "link", "link_error")
 MOST_KEPT = 1020  # bytes of a name that stays in the row: the 255 characters of the API, of four bytes each
 
 
@@ -96,6 +99,7 @@ def new_job(
         idempotency_key=_name(options, "idempotency_key"),
         request_hash=_name(options, "request_hash"),
         circuit_key=handler.circuit_of(arguments.payload) if handler is not None else "",
+        external=_external(name, handler, options),
         actor=_name(options, "actor"),
         begins=tuple(group_id for group_id, _ in bodies),
         joins=now is not None and task_id in now.joining,
@@ -169,6 +173,7 @@ def accept(handler: Job, payload: JsonObject, owner: Owner, **wishes: Unpack[Wis
             max_retries=_max_retries(None, handler),
             delivery=delivered(defaults, arguments),
             circuit_key=handler.circuit_of(arguments.payload),
+            external=_external(handler.name, handler, wishes),
         ),
         **said,
     )
@@ -243,6 +248,15 @@ def changes(app: JobApp, name: str, args: Any, kwargs: Any, asked: current.Asked
         priority=_priority(named["priority"]) if "priority" in named else None,
         max_retries=None if asked.max_retries is None else _max_retries(asked.max_retries, handler),
     )
+
+
+def _external(name: str, handler: Job | None, options: Mapping[str, Any]) -> bool | None:
+    """Whether the work of such a job is done elsewhere; None: the database knows. Raises InvalidValue."""
+    external = name in BUILT_IN if handler is None else handler.external
+    unfit = sorted(option for option in NOT_ELSEWHERE if options.get(option))
+    if external and unfit:
+        raise InvalidValue(f"{unfit[0]} is for jobs that workers run: the work of a {name} is done elsewhere")
+    return None if handler is None and not external and not unfit else external
 
 
 def _project(value: Any) -> str | None:

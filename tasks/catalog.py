@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
+from tasks import external
 from tasks.attempt.job import Job
+from tasks.external import External
+from tasks.platform import Platform
 from tracking.errors import UnknownJobType
+from tracking.models import JobRecord
 
 if TYPE_CHECKING:
     from tasks.app import JobApp
@@ -18,6 +22,12 @@ def handlers(app: JobApp) -> Mapping[str, Job]:
     return {name: cast("Job", task) for name, task in known if getattr(task, "is_offered", False)}
 
 
+def takers(platform: Platform) -> Mapping[str, Job | External]:
+    """Who takes the jobs of each type that people may create: its handler, or somebody elsewhere."""
+    known: list[Job | External] = [*handlers(platform.app).values(), *external.types(platform)]
+    return {each.name: each for each in sorted(known, key=lambda each: each.name)}
+
+
 def handler(app: JobApp, job_type: str) -> Job:
     """The handler of a job type. Raises UnknownJobType."""
     task = app.tasks.get(job_type)
@@ -26,9 +36,20 @@ def handler(app: JobApp, job_type: str) -> Job:
     return cast("Job", task)
 
 
-def offered(app: JobApp, job_type: str) -> Job:
-    """The handler of a job type that people may create. Raises UnknownJobType."""
-    task = app.tasks.get(job_type)
-    if not getattr(task, "is_offered", False):
+def offered(platform: Platform, job_type: str) -> Job | External:
+    """Who takes the jobs of a type that people may create. Raises UnknownJobType."""
+    task = platform.app.tasks.get(job_type)
+    if getattr(task, "is_offered", False):
+        return cast("Job", task)
+    found = external.type_of(platform, job_type) if task is None else None
+    if found is None:
         raise UnknownJobType(f"no handler is registered for {job_type!r}, or it is not offered here")
-    return cast("Job", task)
+    return found
+
+
+def permission_for(platform: Platform, job: JobRecord) -> str | None:
+    """What a caller needs for a job besides the verb's own permission. Raises UnknownJobType."""
+    if job.external and job.job_type not in platform.app.tasks:
+        found = external.type_of(platform, job.job_type)
+        return found.permission if found is not None else None
+    return handler(platform.app, job.job_type).permission

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -19,7 +20,7 @@ from tracking.crashpoints import SUBMITTED, crash_point
 from tracking.db import SQLAlchemyError
 from tracking.errors import TrackingError
 from tracking.identifiers import job_id_of
-from tracking.models import Failure, JobRecord, NewJob, Scope, Submitted
+from tracking.models import Failure, JobRecord, NewJob, Report, Scope, Submitted
 from tracking.states import FINISHED, Hold
 
 if TYPE_CHECKING:
@@ -212,6 +213,26 @@ def cancel(platform: Platform, job_id: UUID, scope: Scope, *, actor: str, reason
         platform.dispatcher.interrupt(cancelled.job)
     platform.dispatcher.follow(job_id, cancelled.job.organization_id)
     return cancelled.job
+
+
+def track(
+    platform: Platform,
+    job_id: UUID,
+    scope: Scope,
+    report: Report,
+    *,
+    actor: str,
+    unchanged_since: datetime | None = None,
+) -> JobRecord:
+    """Write what somebody says of a job whose work is done elsewhere, and send what waited for its end.
+
+    Raises JobNotFound, NotExternal, JobChanged or IllegalMove.
+    """
+    with platform.database.autocommit() as connection:
+        job = jobs.track(connection, job_id, scope, report, actor=actor, unchanged_since=unchanged_since)
+    if job.status in FINISHED:
+        platform.dispatcher.follow(job_id, job.organization_id)
+    return job
 
 
 def retry(platform: Platform, job_id: UUID, scope: Scope, *, actor: str, force: bool = False) -> JobRecord:

@@ -21,6 +21,7 @@ COMMANDS = {
     "limit": ("limit", "acme", "5"),
     "pause": ("pause", "--job-type", "export_report"),
     "resume": ("resume", "--organization", "acme"),
+    "types": ("types", "add", "ocr"),
     "token": ("token", "--organization", "acme", "--user", "u1"),
 }
 LASTING = ("api", "up", "worker")  # started as a process of its own

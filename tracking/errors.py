@@ -41,6 +41,14 @@ class IllegalMove(TrackingError):
         self.retry_after = retry_after
 
 
+class NotExternal(TrackingError):
+    """Workers run this job: only they say how far it is."""
+
+
+class JobChanged(TrackingError):
+    """The job has changed since it was read."""
+
+
 class IdempotencyConflict(TrackingError):
     """This idempotency key was used for another request."""
 

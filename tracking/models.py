@@ -55,7 +55,8 @@ class NewJob:
     One that `follows` a job, or a canvas group, is called with its result; see tracking.successors. `successors`: those
     that follow this one, and what follows them. `begins`: the groups of which it is the first member that is sent, each
     the header of a chord. `joins`: it is a further member of a chord that runs already. `refused`: why its call cannot
-    be accepted; its row fails with that.
+    be accepted; its row fails with that. `external`: its work is done elsewhere, so it is never sent; None: if that is
+    so of its type by the database.
     """
 
     id: UUID
@@ -86,6 +87,7 @@ class NewJob:
     begins: Sequence[str] = ()
     joins: bool = False
     refused: Failure | None = None
+    external: bool | None = False
 
 
 class Wishes(TypedDict, total=False):
@@ -108,7 +110,7 @@ class JobRecord:
 
     `due_at`: when its hold of time ends. `sent_priority`: the priority of its message at the broker. `typed_result`:
     the result in Celery's JSON, when that names types that JSON lacks. `stopping`: it was cancelled, and its body still
-    runs.
+    runs. `external`: its work is done elsewhere.
     """
 
     id: UUID
@@ -148,6 +150,7 @@ class JobRecord:
     lease: UUID | None
     claim_id: UUID | None
     stopping: bool
+    external: bool
     depends_on: list[UUID]
     follows: UUID | None
     follows_group: str | None
@@ -290,6 +293,22 @@ class Progress:
     total_steps: int | None = None
     milestones: Sequence[Milestone] = ()
     moved_on: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What somebody says of a job whose work is done elsewhere; None leaves as is.
+
+    `percent` never moves the row backwards, and begins a job that waits. `result`: of one that has succeeded. `error`:
+    why it failed or was cancelled.
+    """
+
+    status: Status | None = None
+    percent: int | None = None
+    message: str | None = None
+    detail: Any = None
+    result: Any = None
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

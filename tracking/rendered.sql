@@ -195,6 +195,7 @@ WITH RECURSIVE found AS (
     FROM (SELECT DISTINCT organization_id FROM found) AS whose
 ), locked AS (
     SELECT id, status AS from_status, hold AS held, CASE
+    WHEN found.external THEN 'external'
     WHEN (found.follows IS NOT NULL OR found.follows_group IS NOT NULL) OR found.attempt = 0 AND EXISTS (SELECT FROM unnest(found.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
                                    WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
@@ -244,6 +245,7 @@ WITH RECURSIVE found AS (
     FROM (SELECT DISTINCT organization_id FROM found) AS whose
 ), locked AS (
     SELECT id, status AS from_status, hold AS held, CASE
+    WHEN found.external THEN 'external'
     WHEN (found.follows IS NOT NULL OR found.follows_group IS NOT NULL) OR found.attempt = 0 AND EXISTS (SELECT FROM unnest(found.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
                                    WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
@@ -290,6 +292,7 @@ WITH RECURSIVE found AS (
     FROM (SELECT DISTINCT organization_id FROM found) AS whose
 ), locked AS (
     SELECT id, status AS from_status, hold AS held, CASE
+    WHEN found.external THEN 'external'
     WHEN (found.follows IS NOT NULL OR found.follows_group IS NOT NULL) OR found.attempt = 0 AND EXISTS (SELECT FROM unnest(found.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
                                    WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
@@ -394,6 +397,7 @@ queues AS (
 ), moved AS (
     UPDATE jobs
     SET hold = nullif(CASE
+    WHEN jobs.external THEN 'external'
     WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.attempt = 0 AND EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
                                    WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
@@ -627,6 +631,7 @@ queues AS (
         SELECT id, queue, priority, created_at FROM jobs AS waiting
         WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND waiting.queue = rooms.queue
           AND (waiting.id <> :'id' AND (CASE
+    WHEN waiting.external THEN 'external'
     WHEN (waiting.follows IS NOT NULL OR waiting.follows_group IS NOT NULL) OR waiting.attempt = 0 AND EXISTS (SELECT FROM unnest(waiting.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
                                    WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
@@ -641,6 +646,7 @@ queues AS (
                      AND broken.probe_id IS DISTINCT FROM waiting.id) THEN 'circuit'
     WHEN true THEN 'organization_limit'
 END = 'organization_limit' OR (SELECT CASE
+    WHEN this.external THEN 'external'
     WHEN (this.follows IS NOT NULL OR this.follows_group IS NOT NULL) OR this.attempt = 0 AND EXISTS (SELECT FROM unnest(this.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
                                    WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
@@ -709,6 +715,7 @@ SELECT coalesce(sum(least(
                 SELECT FROM jobs AS waiting
                 WHERE waiting.organization_id = others.organization_id AND waiting.hold = 'organization_limit'
                   AND waiting.queue = ANY(CAST(:'shared' AS text[])) AND (CASE
+    WHEN waiting.external THEN 'external'
     WHEN (waiting.follows IS NOT NULL OR waiting.follows_group IS NOT NULL) OR waiting.attempt = 0 AND EXISTS (SELECT FROM unnest(waiting.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
                                    WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
@@ -723,6 +730,7 @@ SELECT coalesce(sum(least(
                      AND broken.probe_id IS DISTINCT FROM waiting.id) THEN 'circuit'
     WHEN true THEN 'organization_limit'
 END = 'organization_limit' OR (SELECT CASE
+    WHEN this.external THEN 'external'
     WHEN (this.follows IS NOT NULL OR this.follows_group IS NOT NULL) OR this.attempt = 0 AND EXISTS (SELECT FROM unnest(this.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
                                    WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
@@ -746,17 +754,34 @@ SELECT id FROM jobs WHERE id = ANY(CAST(:'id' AS uuid[])) ORDER BY id FOR UPDATE
 -- batches.py EXISTING
 SELECT id FROM jobs WHERE id = ANY(CAST(:'id' AS uuid[]));
 
+-- external_types.py FIND
+SELECT name, permission, silence FROM external_types WHERE name = :'name';
+
+-- external_types.py ALL
+SELECT name, permission, silence FROM external_types ORDER BY name;
+
+-- external_types.py PUT
+INSERT INTO external_types (name, permission, silence, added_by)
+VALUES (:'name', :'permission', CAST(:'silence' AS interval), :'actor')
+ON CONFLICT (name) DO UPDATE SET permission = excluded.permission, silence = excluded.silence,
+    added_by = excluded.added_by, added_at = clock_timestamp()
+RETURNING xmax = 0;
+
+-- external_types.py REMOVE
+DELETE FROM external_types WHERE name = :'name' RETURNING name;
+
 -- jobs/bulk.py SUBMIT_ALL
 WITH asked AS MATERIALIZED (
     SELECT *, CAST(NULL AS uuid) AS follows, CAST(NULL AS text) AS follows_group, 'queued' AS status,
            0 AS attempt, coalesce(scheduled_at, clock_timestamp() + delay) AS due_at
-    FROM (SELECT CAST(id AS uuid) AS id, CAST(organization_id AS text) AS organization_id, CAST(user_id AS text) AS user_id, CAST(project_id AS text) AS project_id, CAST(job_type AS text) AS job_type, CAST(priority AS int) AS priority, CAST(queue AS text) AS queue, CAST(max_retries AS int) AS max_retries, CAST(payload AS jsonb) AS payload, CAST(metadata AS jsonb) AS metadata, CAST(delivery AS jsonb) AS delivery, CAST(message AS text) AS message, CAST(parent_id AS uuid) AS parent_id, CAST(root_id AS uuid) AS root_id, CAST(group_id AS text) AS group_id, CAST(group_index AS int) AS group_index, CAST(idempotency_key AS text) AS idempotency_key, CAST(request_hash AS text) AS request_hash, CAST(circuit_key AS text) AS circuit_key, CAST(depends_on AS uuid[]) AS depends_on, CAST(scheduled_at AS timestamptz) AS scheduled_at, CAST(delay AS interval) AS delay, place
-          FROM unnest(CAST(:'id' AS uuid[]), CAST(:'organization_id' AS text[]), CAST(:'user_id' AS text[]), CAST(:'project_id' AS text[]), CAST(:'job_type' AS text[]), CAST(:'priority' AS int[]), CAST(:'queue' AS text[]), CAST(:'max_retries' AS int[]), CAST(:'payload' AS text[]), CAST(:'metadata' AS text[]), CAST(:'delivery' AS text[]), CAST(:'message' AS text[]), CAST(:'parent_id' AS uuid[]), CAST(:'root_id' AS uuid[]), CAST(:'group_id' AS text[]), CAST(:'group_index' AS int[]), CAST(:'idempotency_key' AS text[]), CAST(:'request_hash' AS text[]), CAST(:'circuit_key' AS text[]), CAST(:'depends_on' AS text[]), CAST(:'scheduled_at' AS timestamptz[]), CAST(:'delay' AS interval[])) WITH ORDINALITY AS given (id, organization_id, user_id, project_id, job_type, priority, queue, max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id, group_index, idempotency_key, request_hash, circuit_key, depends_on, scheduled_at, delay, place)) AS parsed
+    FROM (SELECT CAST(id AS uuid) AS id, CAST(organization_id AS text) AS organization_id, CAST(user_id AS text) AS user_id, CAST(project_id AS text) AS project_id, CAST(job_type AS text) AS job_type, CAST(priority AS int) AS priority, CAST(queue AS text) AS queue, CAST(max_retries AS int) AS max_retries, CAST(payload AS jsonb) AS payload, CAST(metadata AS jsonb) AS metadata, CAST(delivery AS jsonb) AS delivery, CAST(message AS text) AS message, CAST(parent_id AS uuid) AS parent_id, CAST(root_id AS uuid) AS root_id, CAST(group_id AS text) AS group_id, CAST(group_index AS int) AS group_index, CAST(idempotency_key AS text) AS idempotency_key, CAST(request_hash AS text) AS request_hash, CAST(circuit_key AS text) AS circuit_key, coalesce(external, EXISTS (SELECT FROM external_types WHERE name = given.job_type)) AS external, CAST(depends_on AS uuid[]) AS depends_on, CAST(scheduled_at AS timestamptz) AS scheduled_at, CAST(delay AS interval) AS delay, place
+          FROM unnest(CAST(:'id' AS uuid[]), CAST(:'organization_id' AS text[]), CAST(:'user_id' AS text[]), CAST(:'project_id' AS text[]), CAST(:'job_type' AS text[]), CAST(:'priority' AS int[]), CAST(:'queue' AS text[]), CAST(:'max_retries' AS int[]), CAST(:'payload' AS text[]), CAST(:'metadata' AS text[]), CAST(:'delivery' AS text[]), CAST(:'message' AS text[]), CAST(:'parent_id' AS uuid[]), CAST(:'root_id' AS uuid[]), CAST(:'group_id' AS text[]), CAST(:'group_index' AS int[]), CAST(:'idempotency_key' AS text[]), CAST(:'request_hash' AS text[]), CAST(:'circuit_key' AS text[]), CAST(:'external' AS bool[]), CAST(:'depends_on' AS text[]), CAST(:'scheduled_at' AS timestamptz[]), CAST(:'delay' AS interval[])) WITH ORDINALITY AS given (id, organization_id, user_id, project_id, job_type, priority, queue, max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id, group_index, idempotency_key, request_hash, circuit_key, external, depends_on, scheduled_at, delay, place)) AS parsed
 ), lines AS MATERIALIZED (
     SELECT organization_id, (coalesce((SELECT concurrency FROM organizations WHERE id = whose.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(whose.organization_id)) AS joins
     FROM (SELECT DISTINCT organization_id FROM asked) AS whose
 ), judged AS MATERIALIZED (
     SELECT asked.*, CASE
+    WHEN asked.external THEN 'external'
     WHEN (asked.follows IS NOT NULL OR asked.follows_group IS NOT NULL) OR asked.attempt = 0 AND EXISTS (SELECT FROM unnest(asked.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
                                    WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
@@ -774,10 +799,12 @@ END AS hold FROM asked JOIN lines USING (organization_id)
 ), created AS (
     INSERT INTO jobs (id, organization_id, user_id, project_id, job_type, status, priority, queue,
                       max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
-                      group_index, idempotency_key, request_hash, depends_on, scheduled_at, due_at, circuit_key, hold)
+                      group_index, idempotency_key, request_hash, depends_on, scheduled_at, due_at, circuit_key,
+                      external, hold)
     SELECT id, organization_id, user_id, project_id, job_type, status, priority, queue,
                       max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
-                      group_index, idempotency_key, request_hash, depends_on, due_at AS scheduled_at, due_at, circuit_key, hold
+                      group_index, idempotency_key, request_hash, depends_on, due_at AS scheduled_at, due_at, circuit_key,
+                      external, hold
     FROM judged
     WHERE true
     ORDER BY place
@@ -793,23 +820,25 @@ END AS hold FROM asked JOIN lines USING (organization_id)
                               'dependsOn', nullif(to_jsonb(depends_on), '[]'))) || '{}', NULL, clock_timestamp()
     FROM created
 )
-SELECT id, hold, scheduled_at, due_at, created_at, updated_at, (SELECT revoked_by FROM revocations WHERE stamp = '' AND value = to_jsonb(created.id)
+SELECT id, hold, external, scheduled_at, due_at, created_at, updated_at, (SELECT revoked_by FROM revocations WHERE stamp = '' AND value = to_jsonb(created.id)
             UNION ALL
             SELECT revoked_by FROM jsonb_each(created.delivery -> 'stamps') AS stamped
             JOIN revocations ON revocations.stamp = stamped.key AND stamped.value @> revocations.value
-            LIMIT 1) AS revoked_by FROM created;
+            LIMIT 1) AS revoked_by
+FROM created;
 
 -- jobs/bulk.py SUBMIT_MOST
 WITH asked AS MATERIALIZED (
     SELECT *, CAST(NULL AS uuid) AS follows, CAST(NULL AS text) AS follows_group, 'queued' AS status,
            0 AS attempt, coalesce(scheduled_at, clock_timestamp() + delay) AS due_at
-    FROM (SELECT CAST(id AS uuid) AS id, CAST(organization_id AS text) AS organization_id, CAST(user_id AS text) AS user_id, CAST(project_id AS text) AS project_id, CAST(job_type AS text) AS job_type, CAST(priority AS int) AS priority, CAST(queue AS text) AS queue, CAST(max_retries AS int) AS max_retries, CAST(payload AS jsonb) AS payload, CAST(metadata AS jsonb) AS metadata, CAST(delivery AS jsonb) AS delivery, CAST(message AS text) AS message, CAST(parent_id AS uuid) AS parent_id, CAST(root_id AS uuid) AS root_id, CAST(group_id AS text) AS group_id, CAST(group_index AS int) AS group_index, CAST(idempotency_key AS text) AS idempotency_key, CAST(request_hash AS text) AS request_hash, CAST(circuit_key AS text) AS circuit_key, CAST(depends_on AS uuid[]) AS depends_on, CAST(scheduled_at AS timestamptz) AS scheduled_at, CAST(delay AS interval) AS delay, place
-          FROM unnest(CAST(:'id' AS uuid[]), CAST(:'organization_id' AS text[]), CAST(:'user_id' AS text[]), CAST(:'project_id' AS text[]), CAST(:'job_type' AS text[]), CAST(:'priority' AS int[]), CAST(:'queue' AS text[]), CAST(:'max_retries' AS int[]), CAST(:'payload' AS text[]), CAST(:'metadata' AS text[]), CAST(:'delivery' AS text[]), CAST(:'message' AS text[]), CAST(:'parent_id' AS uuid[]), CAST(:'root_id' AS uuid[]), CAST(:'group_id' AS text[]), CAST(:'group_index' AS int[]), CAST(:'idempotency_key' AS text[]), CAST(:'request_hash' AS text[]), CAST(:'circuit_key' AS text[]), CAST(:'depends_on' AS text[]), CAST(:'scheduled_at' AS timestamptz[]), CAST(:'delay' AS interval[])) WITH ORDINALITY AS given (id, organization_id, user_id, project_id, job_type, priority, queue, max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id, group_index, idempotency_key, request_hash, circuit_key, depends_on, scheduled_at, delay, place)) AS parsed
+    FROM (SELECT CAST(id AS uuid) AS id, CAST(organization_id AS text) AS organization_id, CAST(user_id AS text) AS user_id, CAST(project_id AS text) AS project_id, CAST(job_type AS text) AS job_type, CAST(priority AS int) AS priority, CAST(queue AS text) AS queue, CAST(max_retries AS int) AS max_retries, CAST(payload AS jsonb) AS payload, CAST(metadata AS jsonb) AS metadata, CAST(delivery AS jsonb) AS delivery, CAST(message AS text) AS message, CAST(parent_id AS uuid) AS parent_id, CAST(root_id AS uuid) AS root_id, CAST(group_id AS text) AS group_id, CAST(group_index AS int) AS group_index, CAST(idempotency_key AS text) AS idempotency_key, CAST(request_hash AS text) AS request_hash, CAST(circuit_key AS text) AS circuit_key, coalesce(external, EXISTS (SELECT FROM external_types WHERE name = given.job_type)) AS external, CAST(depends_on AS uuid[]) AS depends_on, CAST(scheduled_at AS timestamptz) AS scheduled_at, CAST(delay AS interval) AS delay, place
+          FROM unnest(CAST(:'id' AS uuid[]), CAST(:'organization_id' AS text[]), CAST(:'user_id' AS text[]), CAST(:'project_id' AS text[]), CAST(:'job_type' AS text[]), CAST(:'priority' AS int[]), CAST(:'queue' AS text[]), CAST(:'max_retries' AS int[]), CAST(:'payload' AS text[]), CAST(:'metadata' AS text[]), CAST(:'delivery' AS text[]), CAST(:'message' AS text[]), CAST(:'parent_id' AS uuid[]), CAST(:'root_id' AS uuid[]), CAST(:'group_id' AS text[]), CAST(:'group_index' AS int[]), CAST(:'idempotency_key' AS text[]), CAST(:'request_hash' AS text[]), CAST(:'circuit_key' AS text[]), CAST(:'external' AS bool[]), CAST(:'depends_on' AS text[]), CAST(:'scheduled_at' AS timestamptz[]), CAST(:'delay' AS interval[])) WITH ORDINALITY AS given (id, organization_id, user_id, project_id, job_type, priority, queue, max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id, group_index, idempotency_key, request_hash, circuit_key, external, depends_on, scheduled_at, delay, place)) AS parsed
 ), lines AS MATERIALIZED (
     SELECT organization_id, (coalesce((SELECT concurrency FROM organizations WHERE id = whose.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(whose.organization_id)) AS joins
     FROM (SELECT DISTINCT organization_id FROM asked) AS whose
 ), judged AS MATERIALIZED (
     SELECT asked.*, CASE
+    WHEN asked.external THEN 'external'
     WHEN (asked.follows IS NOT NULL OR asked.follows_group IS NOT NULL) OR asked.attempt = 0 AND EXISTS (SELECT FROM unnest(asked.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
                                    WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
@@ -827,10 +856,12 @@ END AS hold FROM asked JOIN lines USING (organization_id)
 ), created AS (
     INSERT INTO jobs (id, organization_id, user_id, project_id, job_type, status, priority, queue,
                       max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
-                      group_index, idempotency_key, request_hash, depends_on, scheduled_at, due_at, circuit_key, hold)
+                      group_index, idempotency_key, request_hash, depends_on, scheduled_at, due_at, circuit_key,
+                      external, hold)
     SELECT id, organization_id, user_id, project_id, job_type, status, priority, queue,
                       max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
-                      group_index, idempotency_key, request_hash, depends_on, due_at AS scheduled_at, due_at, circuit_key, hold
+                      group_index, idempotency_key, request_hash, depends_on, due_at AS scheduled_at, due_at, circuit_key,
+                      external, hold
     FROM judged
     WHERE hold IS DISTINCT FROM 'organization_limit' OR EXISTS (SELECT FROM jobs AS waiting
                    WHERE waiting.organization_id = judged.organization_id AND waiting.hold = 'organization_limit'
@@ -849,11 +880,12 @@ END AS hold FROM asked JOIN lines USING (organization_id)
                               'dependsOn', nullif(to_jsonb(depends_on), '[]'))) || '{}', NULL, clock_timestamp()
     FROM created
 )
-SELECT id, hold, scheduled_at, due_at, created_at, updated_at, (SELECT revoked_by FROM revocations WHERE stamp = '' AND value = to_jsonb(created.id)
+SELECT id, hold, external, scheduled_at, due_at, created_at, updated_at, (SELECT revoked_by FROM revocations WHERE stamp = '' AND value = to_jsonb(created.id)
             UNION ALL
             SELECT revoked_by FROM jsonb_each(created.delivery -> 'stamps') AS stamped
             JOIN revocations ON revocations.stamp = stamped.key AND stamped.value @> revocations.value
-            LIMIT 1) AS revoked_by FROM created;
+            LIMIT 1) AS revoked_by
+FROM created;
 
 -- jobs/bulk.py LOCK_PATIENCE
 SELECT set_config('lock_timeout', :'milliseconds', true);
@@ -863,7 +895,7 @@ WITH locked AS (
     SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') FOR UPDATE
 ), moved AS (
     UPDATE jobs
-    SET status = 'cancelled', hold = NULL, due_at = NULL, stopping = from_status = 'running',
+    SET status = 'cancelled', hold = NULL, due_at = NULL, stopping = from_status = 'running' AND NOT external,
         cancel_requested_at = clock_timestamp(), cancel_seen_at = NULL, completed_at = clock_timestamp(), updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id AND from_status IN ('queued', 'running', 'retrying')
@@ -883,7 +915,7 @@ WITH locked AS (
     SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND dispatch = :'dispatch' FOR UPDATE
 ), moved AS (
     UPDATE jobs
-    SET status = 'cancelled', hold = NULL, due_at = NULL, stopping = from_status = 'running',
+    SET status = 'cancelled', hold = NULL, due_at = NULL, stopping = from_status = 'running' AND NOT external,
         cancel_requested_at = clock_timestamp(), cancel_seen_at = NULL, completed_at = clock_timestamp(), updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id AND from_status IN ('queued', 'running', 'retrying')
@@ -903,7 +935,7 @@ WITH locked AS (
     SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND dispatch = :'dispatch' AND CAST(delivery ->> 'expires' AS timestamptz) <= clock_timestamp() FOR UPDATE
 ), moved AS (
     UPDATE jobs
-    SET status = 'cancelled', hold = NULL, due_at = NULL, stopping = from_status = 'running',
+    SET status = 'cancelled', hold = NULL, due_at = NULL, stopping = from_status = 'running' AND NOT external,
         cancel_requested_at = clock_timestamp(), cancel_seen_at = NULL, completed_at = clock_timestamp(), updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id AND from_status IN ('queued', 'running', 'retrying')
@@ -1096,7 +1128,8 @@ RETURNING jobs.id;
 
 -- jobs/dispatch.py FAIL_WAITING
 WITH locked AS (
-    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND dispatch = :'dispatch' AND job_type = coalesce(CAST(:'job_type' AS text), job_type) FOR UPDATE
+    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND dispatch = :'dispatch' AND NOT external
+      AND job_type = coalesce(CAST(:'job_type' AS text), job_type) FOR UPDATE
 ), moved AS (
     UPDATE jobs
     SET status = 'failed', hold = NULL, due_at = NULL, error_type = :'error_type', error_message = :'error_message',
@@ -1156,6 +1189,7 @@ WITH locked AS (
     UPDATE jobs
     SET status = 'queued', dispatch = dispatch + 1, retry_count = retry_count + 1, losses = 0,
         hold = CASE
+    WHEN jobs.external THEN 'external'
     WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.attempt = 0 AND EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
                                    WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
@@ -1234,7 +1268,7 @@ WITH locked AS (
         cancel_requested_at = CASE target WHEN 'cancelled' THEN clock_timestamp() END,
         completed_at = CASE WHEN target IN ('succeeded', 'failed', 'cancelled') THEN clock_timestamp() END, updated_at = clock_timestamp()
     FROM locked
-    WHERE jobs.id = locked.id AND from_dispatch = :'dispatch' AND from_status = 'running'
+    WHERE jobs.id = locked.id AND from_dispatch = :'dispatch' AND from_status = 'running' AND NOT external
       AND from_attempt = coalesce(:'attempt', from_attempt)
     RETURNING jobs.id, organization_id, user_id, job_type, status, attempt, error_type, error_message, due_at,
               started_at, completed_at, updated_at, group_id, from_status, from_dispatch, counts_in, reached
@@ -1297,7 +1331,7 @@ FROM locked FULL JOIN moved USING (given_place);
 SELECT id, dispatch FROM jobs WHERE lease = :'lease' AND status = 'running';
 
 -- jobs/settle.py ORPHANS
-SELECT id, dispatch FROM jobs WHERE status = 'running' AND NOT EXISTS (SELECT FROM workers WHERE workers.lease = jobs.lease
+SELECT id, dispatch FROM jobs WHERE status = 'running' AND NOT external AND NOT EXISTS (SELECT FROM workers WHERE workers.lease = jobs.lease
                        AND workers.seen_at > clock_timestamp() - CAST(:'timeout' AS interval)) ORDER BY lease LIMIT :'limit';
 
 -- jobs/settle.py ABANDONED_STOPS
@@ -1308,21 +1342,24 @@ SELECT id, dispatch FROM jobs WHERE stopping AND NOT EXISTS (SELECT FROM workers
 WITH created AS (
     INSERT INTO jobs (id, organization_id, user_id, project_id, job_type, status, priority, queue,
                       max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
-                      group_index, idempotency_key, request_hash, depends_on, scheduled_at, due_at, circuit_key, hold, sent_priority)
+                      group_index, idempotency_key, request_hash, depends_on, scheduled_at, due_at, circuit_key,
+                      external, hold, sent_priority)
     SELECT id, organization_id, :'user_id', :'project_id', job_type, status, priority, queue,
            :'max_retries', :'payload', :'metadata', :'delivery', :'message', CAST(:'parent_id' AS uuid), CAST(:'root_id' AS uuid),
            :'group_id', CAST(:'group_index' AS int), :'idempotency_key', :'request_hash', depends_on, due_at, due_at,
-           circuit_key, CASE WHEN next.hold = 'organization_limit' AND sent.level IS NOT NULL THEN NULL ELSE next.hold END, sent.level
+           circuit_key, external, CASE WHEN next.hold = 'organization_limit' AND sent.level IS NOT NULL THEN NULL ELSE next.hold END, sent.level
     FROM (SELECT CAST(:'id' AS uuid) AS id, CAST(:'organization_id' AS text) AS organization_id,
                  'queued' AS status,
                  0 AS attempt, CAST(:'priority' AS int) AS priority,
                  CAST(NULL AS uuid) AS follows, CAST(NULL AS text) AS follows_group,
                  CAST(:'job_type' AS text) AS job_type, CAST(:'queue' AS text) AS queue,
                  CAST(:'circuit_key' AS text) AS circuit_key,
+                 coalesce(CAST(:'external' AS boolean), EXISTS (SELECT FROM external_types WHERE name = :'job_type')) AS external,
                  CAST(:'depends_on' AS uuid[]) AS depends_on,
                  coalesce(CAST(:'scheduled_at' AS timestamptz),
                           clock_timestamp() + CAST(:'delay' AS interval)) AS due_at) AS asked
     CROSS JOIN LATERAL (SELECT CASE
+    WHEN asked.external THEN 'external'
     WHEN (asked.follows IS NOT NULL OR asked.follows_group IS NOT NULL) OR asked.attempt = 0 AND EXISTS (SELECT FROM unnest(asked.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
                                    WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
@@ -1375,6 +1412,100 @@ WHERE organization_id = :'organization_id'
   AND (user_id = :'user_id' AND idempotency_key = CAST(:'idempotency_key' AS text)
        OR CAST(:'idempotency_key' AS text) IS NULL AND id = :'id');
 
+-- jobs/track.py TRACK
+WITH found AS (
+    SELECT id, status AS was, progress AS reached, coalesce(:'status', CASE WHEN status IN ('queued', 'retrying') AND CAST(:'percent' AS int) IS NOT NULL
+                                      THEN 'running' ELSE status END) AS target
+    FROM jobs
+    WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND external
+      AND (CAST(:'unchanged_since' AS timestamptz) IS NULL OR updated_at = :'unchanged_since')
+    FOR UPDATE
+), locked AS (
+    SELECT * FROM found JOIN (VALUES ('queued', 'queued', false, 'progress'), ('queued', 'running', true, 'progress'), ('queued', 'succeeded', true, 'completed'), ('queued', 'failed', false, 'failed'), ('queued', 'cancelled', false, 'cancelled'), ('running', 'running', false, 'progress'), ('running', 'succeeded', false, 'completed'), ('running', 'failed', false, 'failed'), ('running', 'cancelled', false, 'cancelled'), ('retrying', 'retrying', false, 'progress'), ('retrying', 'running', true, 'progress'), ('retrying', 'succeeded', true, 'completed'), ('retrying', 'failed', false, 'failed'), ('retrying', 'cancelled', false, 'cancelled')) AS way (was, target, starts, event) USING (was, target)
+), moved AS (
+    UPDATE jobs
+    SET status = target,
+        hold = CASE WHEN target IN ('succeeded', 'failed', 'cancelled') THEN NULL ELSE 'external' END,
+        attempt = attempt + CASE WHEN starts THEN 1 ELSE 0 END,
+        worker = CASE WHEN starts THEN CAST(:'actor' AS text) ELSE worker END,
+        started_at = CASE WHEN starts THEN clock_timestamp() ELSE started_at END,
+        progress = CASE target WHEN 'succeeded' THEN 100
+                   ELSE greatest(progress, least(99, coalesce(CAST(:'percent' AS int), 0))) END,
+        message = coalesce(CAST(:'message' AS text), message),
+        progress_detail = coalesce(CAST(:'detail' AS jsonb), progress_detail),
+        result = CAST(:'result' AS jsonb),
+        error_message = CASE WHEN target <> 'cancelled' THEN CAST(:'error_message' AS text) END,
+        cancel_requested_at = CASE target WHEN 'cancelled' THEN clock_timestamp() END,
+        completed_at = CASE WHEN target IN ('succeeded', 'failed', 'cancelled') THEN clock_timestamp() END,
+        updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id
+    RETURNING jobs.*, was, starts, event, reached, coalesce(CAST(:'percent' AS int), 0) > 0
+              OR CAST(:'message' AS text) IS NOT NULL OR CAST(:'detail' AS jsonb) IS NOT NULL AS tells
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, what,
+           from_status, status, attempt, dispatch, CAST(:'actor' AS text),
+           jsonb_strip_nulls(detail) || kept, NULL, clock_timestamp()
+    FROM (
+    SELECT id, organization_id, user_id, job_type, attempt, dispatch, what, detail, place,
+           CASE WHEN what = 'progress' AND CAST(:'detail' AS jsonb) IS NOT NULL
+                THEN jsonb_build_object('detail', progress_detail) ELSE '{}' END AS kept,
+           CASE what WHEN 'started' THEN was ELSE before END AS from_status,
+           CASE what WHEN 'started' THEN 'running' ELSE status END AS status
+    FROM moved
+    CROSS JOIN LATERAL (SELECT CASE WHEN starts THEN 'running' ELSE was END AS before) AS between
+    CROSS JOIN LATERAL (VALUES
+        (1, 'started', starts, jsonb_build_object('priority', priority, 'worker', worker)),
+        (2, 'progress', status = 'running' AND tells,
+         jsonb_build_object('percentage', progress, 'message', message, 'current', current_step,
+                            'total', total_steps)),
+        (3, event, status <> 'running' AND status <> before, jsonb_build_object(
+             'by', CASE status WHEN 'cancelled' THEN CAST(:'actor' AS text) END,
+             'reason', CASE status WHEN 'cancelled'
+                       THEN coalesce(CAST(:'error_message' AS text), 'cancelled elsewhere') END,
+             'error', CASE status WHEN 'failed' THEN error_message END,
+             'willRetry', CASE status WHEN 'failed' THEN false END,
+             'duration', round(1000 * extract(EPOCH FROM completed_at - started_at)),
+             'percentage', CASE WHEN status = 'succeeded' AND reached > 0 THEN 100 END))
+    ) AS step (place, what, happens, detail)
+    WHERE happens) AS steps ORDER BY place
+)
+SELECT * FROM moved;
+
+-- jobs/track.py ABANDON
+WITH locked AS (
+    SELECT jobs.id, status AS from_status, patience.after FROM jobs
+    LEFT JOIN external_types ON external_types.name = jobs.job_type
+    CROSS JOIN LATERAL (SELECT coalesce(silence,
+        make_interval(secs => CAST(CAST(:'of_types' AS jsonb) ->> jobs.job_type AS float)),
+        CAST(:'silence' AS interval)) AS after) AS patience
+    WHERE hold = 'external' AND updated_at < clock_timestamp() - patience.after
+    LIMIT :'limit'
+    FOR UPDATE OF jobs SKIP LOCKED
+), moved AS (
+    UPDATE jobs
+    SET status = 'failed', hold = NULL, error_type = 'Abandoned',
+        error_message = 'nobody has reported on it for ' || to_char(after, 'FMHH24 "h" FMMI "min" FMSS "s"'),
+        completed_at = clock_timestamp(), updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id AND from_status IN ('queued', 'running', 'retrying')
+    RETURNING jobs.*, locked.from_status
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, at)
+    SELECT id, organization_id, user_id, job_type, 'failed',
+           from_status, status, attempt, dispatch, CAST(:'actor' AS text),
+           jsonb_strip_nulls(jsonb_build_object('errorType', error_type, 'error', error_message, 'willRetry', false,
+                           'duration', round(1000 * extract(EPOCH FROM completed_at - started_at)))) || '{}', NULL, clock_timestamp()
+    FROM moved
+)
+SELECT * FROM moved;
+
+-- jobs/track.py IN_SCOPE
+SELECT status, job_type, external, updated_at FROM jobs WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
+
 -- leadership.py SILENCE
 SELECT set_config('idle_session_timeout', :'milliseconds', false);
 
@@ -1398,11 +1529,13 @@ SELECT (SELECT CASE
                          AND broken.organization_id IN (jobs.organization_id, '')
                          AND broken.probe_id IS DISTINCT FROM jobs.id)
         WHEN 'organization_limit' THEN NOT :'gets_slot'
+        WHEN 'external' THEN true
         ELSE jobs.due_at > clock_timestamp()
     END THEN jobs.hold
         WHEN next.hold <> 'organization_limit' THEN next.hold
         WHEN NOT :'gets_slot' THEN 'organization_limit'
     END FROM (SELECT CASE
+        WHEN jobs.external THEN 'external'
         WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.attempt = 0 AND EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
                      WHERE NOT EXISTS (SELECT FROM jobs AS dependency
                                        WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
@@ -1421,6 +1554,7 @@ SELECT (SELECT CASE
 -- reads/explain.py BEFORE_IN_LINE
 WITH this AS MATERIALIZED (
     SELECT *, CASE
+    WHEN jobs.external THEN 'external'
     WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.attempt = 0 AND EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
                                    WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
@@ -1444,6 +1578,7 @@ WHERE earlier.hold = 'organization_limit' AND (earlier.priority > this.priority
                AND (earlier.created_at, earlier.id) < (this.created_at, this.id)) AND (earlier.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
             OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
   AND (this.is_stopped OR CASE
+    WHEN earlier.external THEN 'external'
     WHEN (earlier.follows IS NOT NULL OR earlier.follows_group IS NOT NULL) OR earlier.attempt = 0 AND EXISTS (SELECT FROM unnest(earlier.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
                                    WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
@@ -1577,16 +1712,16 @@ LIMIT :'batch';
 
 -- retention.py _KINDS
 WITH RECURSIVE kinds AS (
-    (SELECT job_type, status, completed_at FROM jobs
+    (SELECT job_type, status, completed_at, external FROM jobs
      WHERE completed_at IS NOT NULL ORDER BY job_type, status, completed_at LIMIT 1)
     UNION ALL
     SELECT next.*
     FROM kinds, LATERAL (
-        SELECT job_type, status, completed_at FROM jobs
+        SELECT job_type, status, completed_at, external FROM jobs
         WHERE completed_at IS NOT NULL AND (job_type, status) > (kinds.job_type, kinds.status)
         ORDER BY job_type, status, completed_at LIMIT 1) AS next
 )
-SELECT job_type, status, now() - completed_at AS age FROM kinds;
+SELECT job_type, status, external, now() - completed_at AS age FROM kinds;
 
 -- retention.py _DELETE
 WITH gone AS (
@@ -1605,7 +1740,7 @@ WITH locked AS (
                     AND at > clock_timestamp() - CAST(:'age' AS interval)) FOR UPDATE
 ), moved AS (
     UPDATE jobs
-    SET status = 'cancelled', hold = NULL, due_at = NULL, stopping = from_status = 'running',
+    SET status = 'cancelled', hold = NULL, due_at = NULL, stopping = from_status = 'running' AND NOT external,
         cancel_requested_at = clock_timestamp(), cancel_seen_at = NULL, completed_at = clock_timestamp(), updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id AND from_status IN ('queued', 'running', 'retrying')
@@ -1686,6 +1821,7 @@ WITH locked AS (
         status = CASE WHEN (from_status IN ('queued', 'retrying') OR why = 'DependencyEnded') THEN 'queued' ELSE jobs.status END,
         dispatch = dispatch + CASE WHEN (from_status IN ('queued', 'retrying') OR why = 'DependencyEnded') AND from_status NOT IN ('queued', 'retrying') THEN 1 ELSE 0 END,
         (hold, sent_priority) = (SELECT CASE WHEN next.hold = 'organization_limit' AND sent.level IS NOT NULL THEN NULL ELSE next.hold END, sent.level FROM (SELECT CASE
+    WHEN asked.external THEN 'external'
     WHEN (asked.follows IS NOT NULL OR asked.follows_group IS NOT NULL) OR asked.attempt = 0 AND EXISTS (SELECT FROM unnest(asked.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
                                    WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
@@ -1716,6 +1852,7 @@ END AS hold) AS next
                          CAST(NULL AS text) AS follows_group,
                          CAST(:'job_type' AS text) AS job_type, CAST(:'queue' AS text) AS queue,
                          CAST(:'depends_on' AS uuid[]) AS depends_on, CAST(:'circuit_key' AS text) AS circuit_key,
+                         false AS external,
                          coalesce(CAST(:'scheduled_at' AS timestamptz),
                                   clock_timestamp() + CAST(:'delay' AS interval)) AS due_at) AS asked
     WHERE jobs.id = locked.id
@@ -1728,7 +1865,7 @@ END AS hold) AS next
            jsonb_strip_nulls(jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END, 'next', CASE WHEN NOT hold IN ('paused', 'circuit') THEN hold END)) || '{}', NULL, clock_timestamp()
     FROM moved WHERE status = 'queued'
 )
-SELECT id, dispatch, organization_id, user_id, project_id, job_type, status, hold, due_at, priority, sent_priority, queue, attempt, retry_count, max_retries, losses, metadata, parent_id, root_id, group_id, group_index, result, typed_result, error_type, error_message, message, progress, progress_detail, current_step, total_steps, circuit_key, worker, lease, claim_id, stopping, depends_on, follows, follows_group, idempotency_key, request_hash, scheduled_at, dispatched_at, cancel_requested_at, cancel_seen_at, started_at, completed_at, created_at, updated_at, (SELECT revoked_by FROM revocations WHERE stamp = '' AND value = to_jsonb(moved.id)
+SELECT id, dispatch, organization_id, user_id, project_id, job_type, status, hold, due_at, priority, sent_priority, queue, attempt, retry_count, max_retries, losses, metadata, parent_id, root_id, group_id, group_index, result, typed_result, error_type, error_message, message, progress, progress_detail, current_step, total_steps, circuit_key, worker, lease, claim_id, stopping, external, depends_on, follows, follows_group, idempotency_key, request_hash, scheduled_at, dispatched_at, cancel_requested_at, cancel_seen_at, started_at, completed_at, created_at, updated_at, (SELECT revoked_by FROM revocations WHERE stamp = '' AND value = to_jsonb(moved.id)
             UNION ALL
             SELECT revoked_by FROM jsonb_each(moved.delivery -> 'stamps') AS stamped
             JOIN revocations ON revocations.stamp = stamped.key AND stamped.value @> revocations.value

@@ -15,8 +15,7 @@ from tracking.schema import groups, jobs
 from tracking.settings import Settings
 from tracking.states import ACTIVE, Status
 
-TRACKED_ONLY = "generic"  # the type of jobs whose work is done elsewhere, unless they are given another
-TRACKED_ONLY_KEPT = timedelta(minutes=5)
+EXTERNAL_KEPT = timedelta(minutes=5)  # a job whose work is done elsewhere, where its result is kept
 
 NOT_SUCCEEDED = [status for status in Status if status is not Status.SUCCEEDED]
 
@@ -36,11 +35,11 @@ class Policy:
             Status.CANCELLED: settings.retention_cancelled_days,
         }
         by_status = {status: timedelta(days=count) for status, count in days.items()}
-        return cls(by_status, {TRACKED_ONLY: TRACKED_ONLY_KEPT, **dict(settings.retention)})
+        return cls(by_status, dict(settings.retention))
 
-    def keep(self, job_type: str, status: Status) -> timedelta:
-        """How long a job of this type that ended so is kept."""
-        return self.by_type.get(job_type) or self.by_status[status]
+    def keep(self, job_type: str, status: Status, *, external: bool = False) -> timedelta:
+        """How long a job of this type that ended so is kept; `external`: one whose work was done elsewhere."""
+        return self.by_type.get(job_type) or (EXTERNAL_KEPT if external else self.by_status[status])
 
     @property
     def shortest(self) -> timedelta:
@@ -55,10 +54,11 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """Jobs that are kept equally long."""
+    """Jobs that are kept equally long. `external`: their work was done elsewhere."""
 
     job_type: str
     status: Status
+    external: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ def prune(connection: Connection, policy: Policy, *, limit: int | None, dry_run:
     removed: dict[Kind, int] = {}
     traces, left = 0, limit
     for kind in _kinds(connection, policy):
-        count, traces_of_kind = remove(connection, _expired(kind, policy.keep(kind.job_type, kind.status), left), kind)
+        count, traces_of_kind = remove(connection, _expired(kind, _age(policy, kind), left), kind)
         removed |= {kind: count} if count else {}
         traces += traces_of_kind
         left = None if left is None else left - count
@@ -102,9 +102,13 @@ def prune(connection: Connection, policy: Policy, *, limit: int | None, dry_run:
 def _kinds(connection: Connection, policy: Policy) -> Iterator[Kind]:
     """Those of which at least the oldest job is older than it is kept."""
     for row in connection.execute(_KINDS).all():
-        kind = Kind(row.job_type, Status(row.status))
-        if row.age > policy.keep(kind.job_type, kind.status):
+        kind = Kind(row.job_type, Status(row.status), row.external)
+        if row.age > _age(policy, kind):
             yield kind
+
+
+def _age(policy: Policy, kind: Kind) -> timedelta:
+    return policy.keep(kind.job_type, kind.status, external=kind.external)
 
 
 def _expired(kind: Kind, age: timedelta, limit: int | None) -> Select[tuple[object]]:
@@ -119,7 +123,7 @@ def _expired(kind: Kind, age: timedelta, limit: int | None) -> Select[tuple[obje
     )
     return (
         select(jobs.c.id)
-        .where(jobs.c.job_type == kind.job_type, jobs.c.status == kind.status)
+        .where(jobs.c.job_type == kind.job_type, jobs.c.status == kind.status, jobs.c.external == kind.external)
         .where(jobs.c.completed_at < func.now() - age, ~jobs.c.stopping)
         # A chord counts the successes of its group: they stay while another member may still join them. Not EXISTS:
         # for that the planner may read the whole table once; this asks the index for each row.
@@ -163,16 +167,16 @@ def _forget_groups(connection: Connection, age: timedelta, limit: int | None, *,
 _KINDS = text(
     """
     WITH RECURSIVE kinds AS (
-        (SELECT job_type, status, completed_at FROM jobs
+        (SELECT job_type, status, completed_at, external FROM jobs
          WHERE completed_at IS NOT NULL ORDER BY job_type, status, completed_at LIMIT 1)
         UNION ALL
         SELECT next.*
         FROM kinds, LATERAL (
-            SELECT job_type, status, completed_at FROM jobs
+            SELECT job_type, status, completed_at, external FROM jobs
             WHERE completed_at IS NOT NULL AND (job_type, status) > (kinds.job_type, kinds.status)
             ORDER BY job_type, status, completed_at LIMIT 1) AS next
     )
-    SELECT job_type, status, now() - completed_at AS age FROM kinds"""
+    SELECT job_type, status, external, now() - completed_at AS age FROM kinds"""
 )
 
 # Guarded again: should the caller's transaction not hold the locks, a job that is retried meanwhile stays.

@@ -14,10 +14,10 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, text
 
-from tracking.jobs.cancel import cancelling
+from tracking.jobs.cancel import cancelled_row, cancelling
 from tracking.models import Cancelled
-from tracking.sql import listed, record
-from tracking.states import ACTIVE, Event, Status
+from tracking.sql import listed
+from tracking.states import ACTIVE, Event
 
 KEPT = timedelta(hours=3)  # Celery 5.7: CELERY_WORKER_REVOKE_EXPIRES
 
@@ -60,7 +60,7 @@ def forget(connection: Connection, older_than: timedelta = KEPT) -> int:
 
 def _cancel(connection: Connection, named: UUID, actor: str, reason: str, age: timedelta) -> Cancelled | None:
     row = connection.execute(_CANCEL, {"named": named, "actor": actor, "reason": reason, "age": age}).first()
-    return Cancelled(record(row), was_running=row.from_status == Status.RUNNING) if row is not None else None
+    return cancelled_row(row) if row is not None else None
 
 
 def _remember(connection: Connection, name: str, value: Any, actor: str) -> None:

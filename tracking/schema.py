@@ -97,6 +97,7 @@ jobs = Table(
     Column("lease", Uuid, comment="that worker's row in workers"),
     Column("claim_id", Uuid, comment="one per delivery, so that a claim whose reply was lost can be asked again"),
     Column("stopping", Boolean, nullable=False, server_default=false(), comment="cancelled, its body not yet over"),
+    Column("external", Boolean, nullable=False, server_default=false(), comment="its work is done elsewhere"),
     Column("depends_on", ARRAY(Uuid), nullable=False, server_default=text("'{}'"), comment="jobs to succeed first"),
     Column("follows", Uuid, comment="the job with whose result this one will be called; null = it was, or has none"),
     Column("follows_group", Text, comment="the same of the canvas group whose results it will be called with"),
@@ -111,7 +112,15 @@ jobs = Table(
     Column("created_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
     Column("updated_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
     CheckConstraint(_one_of("status", Status), name="jobs_status_known"),
-    CheckConstraint(f"hold IS NULL OR ({_one_of('hold', Hold)} AND {IS_WAITING})", name="jobs_hold_known"),
+    CheckConstraint(
+        f"hold IS NULL OR hold = '{Hold.EXTERNAL}' OR ({_one_of('hold', Hold)} AND {IS_WAITING})",
+        name="jobs_hold_known",
+    ),
+    # With that hold, and only with it, is it neither sent nor in a slot.
+    CheckConstraint(
+        f"(coalesce(hold, '') = '{Hold.EXTERNAL}') = (external AND {_one_of('status', ACTIVE)})",
+        name="jobs_external_held",
+    ),
     CheckConstraint("priority BETWEEN 0 AND 9", name="jobs_priority_range"),
     CheckConstraint("progress BETWEEN 0 AND 100", name="jobs_progress_range"),
     CheckConstraint("(progress = 100) = (status = 'succeeded')", name="jobs_progress_complete"),
@@ -190,6 +199,8 @@ jobs = Table(
         postgresql_using="gin",
         postgresql_where=text(f"{_one_of('status', ACTIVE)} AND depends_on <> '{{}}'"),
     ),
+    # upkeep: whose work is done elsewhere, and whether somebody still reports on it
+    Index("jobs_external", "job_type", postgresql_where=text(f"hold = '{Hold.EXTERNAL}'")),
     Index("jobs_leased", "lease", postgresql_where=text("status = 'running' OR stopping")),
     # retention: what ended longest ago, of each type and status
     Index("jobs_retained", "job_type", "status", "completed_at", postgresql_where=text("completed_at IS NOT NULL")),
@@ -315,6 +326,17 @@ tickets = Table(
     Column("expires_at", INSTANT, nullable=False),
     # issue: removes what was never spent
     Index("tickets_expired", "expires_at"),
+)
+
+# Types of jobs whose work is done elsewhere, beside those that the code knows.
+external_types = Table(
+    "external_types",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("permission", Text, comment="needed besides jobs.create_jobs; null = none"),
+    Column("silence", Interval, comment="without a report after which a job is given up; null = the platform's"),
+    Column("added_by", Text, nullable=False),
+    Column("added_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
 )
 
 dead_letters = Table(

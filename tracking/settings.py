@@ -128,6 +128,12 @@ class Settings(BaseSettings):
     max_losses: int = Field(
         default=3, ge=1, le=1000, description="Workers that one job may take down before it is failed."
     )
+    tracked_timeout: float = Field(
+        default=3600,
+        ge=1,
+        le=31_536_000,
+        description="Seconds without a report after which a job whose work is done elsewhere is failed.",
+    )
     retention_succeeded_days: int = Field(
         default=30, ge=1, le=36500, description="Days that a succeeded job is kept after its end."
     )

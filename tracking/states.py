@@ -19,7 +19,7 @@ class Status(StrEnum):
 
 
 class Hold(StrEnum):
-    """Why a waiting job has not been sent to the broker yet."""
+    """Why a waiting job has not been sent to the broker yet; EXTERNAL, why one never is, waiting or running."""
 
     SCHEDULE = "schedule"
     BACKOFF = "backoff"
@@ -27,6 +27,7 @@ class Hold(StrEnum):
     ORGANIZATION_LIMIT = "organization_limit"
     CIRCUIT = "circuit"
     PAUSED = "paused"
+    EXTERNAL = "external"
 
 
 class Event(StrEnum):

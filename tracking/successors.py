@@ -318,6 +318,7 @@ CALL = text(
                              CAST(NULL AS text) AS follows_group,
                              CAST(:job_type AS text) AS job_type, CAST(:queue AS text) AS queue,
                              CAST(:depends_on AS uuid[]) AS depends_on, CAST(:circuit_key AS text) AS circuit_key,
+                             false AS external,
                              coalesce(CAST(:scheduled_at AS timestamptz),
                                       clock_timestamp() + CAST(:delay AS interval)) AS due_at) AS asked""",
         returning="jobs.*, locked.from_status, locked.held",

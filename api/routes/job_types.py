@@ -16,7 +16,7 @@ from api.schemas.job_types import JobTypes
 from api.schemas.organization import Pauses
 from api.strict import StrictRoute
 from tasks import controls
-from tasks.catalog import handlers
+from tasks.catalog import takers
 from tracking.admission import circuits, pauses
 
 router = APIRouter(prefix="/v1/job-types", tags=["job types"], route_class=StrictRoute)
@@ -28,7 +28,7 @@ JobType = Annotated[fields.Name, Path(alias="jobType")]
 def list_job_types(principal: Viewer, platform: Served, read: Read) -> JobTypes:
     """Every type of jobs with what its handler takes, asks for, and does, and what keeps its jobs from starting."""
     organization = principal.organization
-    return JobTypes.of(handlers(platform.app), read(circuits.opened, organization), read(pauses.of, organization))
+    return JobTypes.of(takers(platform), read(circuits.opened, organization), read(pauses.of, organization))
 
 
 @router.post("/{jobType}/pause", responses=openapi.TYPE_MANAGED)  # noqa: FAST003 - JobType is that parameter

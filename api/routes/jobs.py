@@ -17,7 +17,7 @@ from api.schemas import answers, fields, requests
 from api.schemas.explanation import Explanation
 from api.strict import StrictRoute
 from tasks import submission
-from tasks.catalog import handler, offered
+from tasks.catalog import offered, permission_for
 from tasks.platform import Platform
 from tracking.errors import UnknownDependency
 from tracking.models import Submitted
@@ -128,7 +128,7 @@ def retry_job(
 ) -> answers.Moved:
     """Queue a failed or cancelled job again."""
     job = read(lists.get, job_id, principal.scope)
-    principal.must_have(handler(platform.app, job.job_type).permission)
+    principal.must_have(permission_for(platform, job))
     job = submission.retry(
         platform, job_id, principal.scope, actor=principal.user, force=body is not None and body.force
     )
@@ -148,7 +148,7 @@ def list_page(
 
 
 def _submit(platform: Platform, principal: Principal, new: requests.NewJob, idempotency_key: str | None) -> Submitted:
-    task = offered(platform.app, new.job_type)
+    task = offered(platform, new.job_type)
     principal.must_have(task.permission)
     try:
         job = task.accept(new.payload, principal.owner, **new.wishes(idempotency_key))

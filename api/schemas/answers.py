@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Self
@@ -16,6 +17,7 @@ from tracking import tickets
 from tracking.models import JobRecord, Submitted
 from tracking.reads import lists
 from tracking.reads.answers import HistoryEntry, Page, Stats
+from tracking.reads.lists import EPOCH
 from tracking.states import FINISHED, Event, Hold, Status, can_cancel, can_retry
 from tracking.values import Instant
 
@@ -155,6 +157,9 @@ class JobStatus(Answered):
     job: Job
     progress: Percent = Field(description="In percent.")
     progress_detail: ProgressDetail
+    document_id: str | None = Field(
+        default=None, exclude_if=_is_none, description="What the work that was done elsewhere has made."
+    )
     can_cancel: bool
     can_retry: bool
 
@@ -171,6 +176,7 @@ class JobStatus(Answered):
                 message=job.message,
                 detail=job.progress_detail,
             ),
+            document_id=_document(job),
             can_cancel=can_cancel(job.status),
             can_retry=can_retry(job.status, job.retry_count, job.max_retries)
             and not (job.stopping or job.ended_uncalled),
@@ -313,6 +319,12 @@ class ProblemBody(BaseModel):
     checks: dict[str, str] | None = Field(default=None, description="Of not_ready: the state of each part.")
 
 
+def _document(job: JobRecord) -> str | None:
+    """What a result names as the document that it made."""
+    named = job.result.get("documentId") if job.external and isinstance(job.result, dict) else None
+    return named if isinstance(named, str) else None
+
+
 def created_headers(submitted: Submitted) -> dict[str, str]:
     """Where the job is, and whether an earlier request with the same key has made it."""
     location = {"Location": f"/v1/jobs/{submitted.job.id}"}
@@ -325,10 +337,23 @@ def polling_headers(job: JobRecord) -> dict[str, str]:
     The tag is weak, because it names a state of the row and not the bytes. A finished job has no `Retry-After`.
     """
     headers = {
-        "ETag": f'W/"{job.id.hex}-{job.status}-{job.updated_at.timestamp():.6f}"',
+        "ETag": f'W/"{_tag(job)}"',
         "Cache-Control": "private, no-cache",  # may be kept, must be asked for
     }
     return headers if job.status in FINISHED else {**headers, "Retry-After": str(_patience(job))}
+
+
+def _tag(job: JobRecord) -> str:
+    return f"{job.id.hex}-{job.status}-{(job.updated_at - EPOCH) // timedelta(microseconds=1)}"
+
+
+def changed_at(tags: str, job_id: UUID) -> datetime | None:
+    """When the job was changed last by its tag in `If-Match`; None: by no tag of ours, of this job.
+
+    Whether it is marked as weak does not matter: who sends it has it from our ETag.
+    """
+    found = re.search(rf'"{job_id.hex}-[a-z]+-([0-9]{{1,17}})"', tags)
+    return EPOCH + timedelta(microseconds=int(found[1])) if found else None
 
 
 def _patience(job: JobRecord) -> int:

@@ -10,6 +10,7 @@ from pydantic import Field
 from api.schemas.answers import Answered
 from api.schemas.organization import Pause
 from tasks.attempt.job import Job as Handler
+from tasks.external import External
 from tracking.admission import circuits
 from tracking.admission.pauses import Pause as PauseRecord
 from tracking.values import Instant
@@ -34,7 +35,7 @@ class Circuit(Answered):
     keys: list[KeyCircuit] = Field(description="The organization's own that hold a part of its jobs of the type.")
 
     @classmethod
-    def of(cls, handler: Handler, opened: Sequence[circuits.Circuit]) -> Self:
+    def of(cls, handler: Handler | External, opened: Sequence[circuits.Circuit]) -> Self:
         """The circuits of this handler that are not closed, as one answer."""
         of_type = sorted((each for each in opened if not each.key), key=lambda each: not each.everywhere)
         # A key for all of them may be what only others have named.
@@ -60,9 +61,10 @@ class JobType(Answered):
     retry_policy: dict[str, Any]
     circuit: Circuit
     pauses: list[Pause] = Field(description="Those that hold its jobs in the caller's organization.")
+    external: bool = Field(description="The work of its jobs is done elsewhere: no worker runs them.")
 
     @classmethod
-    def of(cls, handler: Handler, opened: Sequence[circuits.Circuit], held: Sequence[PauseRecord]) -> Self:
+    def of(cls, handler: Handler | External, opened: Sequence[circuits.Circuit], held: Sequence[PauseRecord]) -> Self:
         """What clients can know of a handler."""
         return cls(
             job_type=handler.name,
@@ -72,6 +74,7 @@ class JobType(Answered):
             retry_policy=handler.retry_policy(),
             circuit=Circuit.of(handler, opened),
             pauses=[Pause.model_validate(pause) for pause in held],
+            external=handler.external,
         )
 
 
@@ -82,7 +85,7 @@ class JobTypes(Answered):
 
     @classmethod
     def of(
-        cls, handlers: Mapping[str, Handler], opened: Sequence[circuits.Circuit], held: Sequence[PauseRecord]
+        cls, handlers: Mapping[str, Handler | External], opened: Sequence[circuits.Circuit], held: Sequence[PauseRecord]
     ) -> Self:
         """The types of these handlers, with the circuits that are not closed and an organization's pauses."""
         return cls(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import timedelta
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, Self, cast
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 from api.schemas.fields import (
@@ -26,15 +26,25 @@ from api.schemas.fields import (
     Window,
     Words,
 )
-from tracking.models import Wishes
+from tracking.external_types import BUILT_IN
+from tracking.jobs.track import REPORTED
+from tracking.models import Report, Wishes
 from tracking.reads.answers import Filters
 from tracking.reads.lists import MOST_COUNTED
 from tracking.reads.tail import Narrowed
 from tracking.settings import MOST_AT_ONCE
-from tracking.states import STATUS_WORDS
+from tracking.states import STATUS_WORDS, Status, status_of
 from tracking.values import MAX_INTEGER, MOST_DEPENDENCIES
 
 LAST_PAGE = MOST_COUNTED  # of one job each
+COMES_WITH = {"result": (Status.SUCCEEDED,), "error": (Status.FAILED, Status.CANCELLED)}
+REPORTED_WORDS = tuple(word for word in STATUS_WORDS if status_of(word) in REPORTED)
+
+
+def _only_with(*statuses: Status) -> dict[str, Any]:
+    """JSON Schema: of an object whose status is one of these."""
+    words = [word for word in STATUS_WORDS if status_of(word) in statuses]
+    return {"required": ["status"], "properties": {"status": {"enum": words}}}
 
 
 class Asked(BaseModel):
@@ -52,7 +62,7 @@ class NewJob(Asked):
         }
     )
 
-    job_type: Name
+    job_type: Name = Field(default=BUILT_IN[0], description="Unset: a job whose work is done elsewhere.")
     payload: JsonObject = Field(default={}, description="What the handler of this type takes; see /v1/job-types.")
     priority: Annotated[int | None, Whole] = Field(
         default=None, strict=True, ge=0, le=9, description="Higher is more urgent; unset = 0."
@@ -94,6 +104,45 @@ class RetryRequest(Asked):
     """How a job is retried."""
 
     force: bool = Field(default=False, strict=True, description="Retry even when no retry is left.")
+
+
+class JobReport(Asked):
+    """What is said of a job whose work is done elsewhere; what is left out stays. Nothing: the work goes on."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "dependentSchemas": {field: _only_with(*statuses) for field, statuses in COMES_WITH.items()},
+            "examples": [
+                {"progress": 40, "message": "Page 4 of 10"},
+                {"status": "succeeded", "result": {"documentId": "d-17"}},
+                {"status": "failed", "error": "The document cannot be read"},
+            ],
+        }
+    )
+
+    status: Annotated[Literal[REPORTED_WORDS], AfterValidator(status_of)] | None = Field(  # type: ignore[valid-type]
+        default=None, description="Unset with a progress: a job that waits has begun."
+    )
+    progress: Annotated[int | None, Whole] = Field(
+        default=None, strict=True, ge=0, le=100, description="It never falls, and is 100 only with success."
+    )
+    message: Text | None = None
+    detail: JsonObject | None = Field(default=None, description="Shown as progressDetail.detail.")
+    result: JsonObject | None = Field(default=None, description="Of a job that has succeeded, such as a documentId.")
+    error: Text | None = Field(default=None, description="Why a job has failed, or was cancelled.")
+
+    @model_validator(mode="after")
+    def say_something_that_fits(self) -> Self:
+        """What comes with an end comes with that end."""
+        for field, statuses in COMES_WITH.items():
+            if getattr(self, field) is not None and self.status not in statuses:
+                raise ValueError(f"{field} comes with the status {' or '.join(statuses)}")
+        return self
+
+    @property
+    def report(self) -> Report:
+        """The same for `tracking`."""
+        return Report(self.status, self.progress, self.message, self.detail, self.result, self.error)
 
 
 class PauseRequest(Asked):

@@ -78,11 +78,15 @@ class ProgressDetail(Answer):
 
 
 class JobStatus(Answer):
-    """A job, and what can be done about it now; `progress` is the percentage."""
+    """A job, and what can be done about it now; `progress` is the percentage.
+
+    `document_id`: what work that was done elsewhere has made, if it said so.
+    """
 
     job: Job
     progress: int
     progress_detail: ProgressDetail
+    document_id: str | None = None
     can_cancel: bool
     can_retry: bool
 
@@ -171,7 +175,7 @@ class Circuit(Answer):
 class JobType(Answer):
     """A type of jobs: the JSON Schema of its payload, the permission it asks for, the names of its steps.
 
-    `circuit` and `pauses`: what may keep its jobs from starting now.
+    `circuit` and `pauses`: what may keep its jobs from starting now. `external`: their work is done elsewhere.
     """
 
     job_type: str
@@ -181,6 +185,7 @@ class JobType(Answer):
     retry_policy: dict[str, Any]
     circuit: Circuit
     pauses: tuple[Pause, ...]
+    external: bool = False
 
 
 class Page(Answer):

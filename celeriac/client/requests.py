@@ -200,6 +200,25 @@ class Client:
         """What kinds of jobs there are."""
         return self._get(JobTypes, "/v1/job-types").job_types
 
+    def report(
+        self,
+        job_id: UUID,
+        *,
+        status: Status | None = None,
+        progress: int | None = None,
+        message: str | None = None,
+        detail: Mapping[str, Any] | None = None,
+        result: Mapping[str, Any] | None = None,
+        error: str | None = None,
+    ) -> JobStatus:
+        """Say how far a job is whose work is done elsewhere, 0-100, or how it has ended; "illegal_move" after its end.
+
+        `result` comes with the status succeeded, `error` with failed or cancelled. Not repeated, like a cancel.
+        """
+        said = {"status": status, "progress": progress, "message": message, "detail": detail}
+        fields = _given({**said, "result": result, "error": error})
+        return _read(JobStatus, self._ask("PATCH", f"/v1/jobs/{job_id}", json=fields))
+
     def cancel(self, job_id: UUID, reason: str | None = None) -> Status:
         """End a job that is not finished; "illegal_move" when it is. Not repeated: the answer would be another."""
         return _read(Moved, self._ask("POST", f"/v1/jobs/{job_id}/cancel", json=_given({"reason": reason}))).status

@@ -211,6 +211,36 @@ def resume(job_type: str | None, organization: str | None, *, everything: bool) 
     resume_jobs(organization, job_type)
 
 
+@command.group(invoke_without_command=True)
+@click.pass_context
+def types(context: click.Context) -> None:
+    """List the types of jobs whose work is done elsewhere, which no worker runs."""
+    if context.invoked_subcommand is None:
+        from celeriac.commands.types import print_types
+
+        print_types()
+
+
+@types.command("add")
+@click.argument("name", type=Name())
+@click.option("--permission", type=Name(), help="What a caller needs besides jobs.create_jobs. [default: nothing]")
+@click.option("--timeout", metavar="TIME", help="Silence after which a job is given up: a number and s, m, h or d.")
+def add_type(name: str, permission: str | None, timeout: str | None) -> None:
+    """Name such a type, or change the permission and the time of one."""
+    from celeriac.commands.types import add_type as add
+
+    add(name, permission, None if timeout is None else _span(timeout, "--timeout"))
+
+
+@types.command("remove")
+@click.argument("name", type=Name())
+def remove_type(name: str) -> None:
+    """Forget such a type; its jobs stay what they are."""
+    from celeriac.commands.types import remove_type as remove
+
+    remove(name)
+
+
 @command.command()
 @click.option(
     "--organization", required=True, type=Name(), help="The organization whose jobs the token gives access to."
@@ -229,10 +259,15 @@ def token(organization: str, user: str, permissions: tuple[str, ...], expires: s
     click.echo(make_token(settings(), organization, user, permissions, seconds=seconds, admin=admin))
 
 
-def _seconds(lifetime: str) -> int:
-    span = span_of(lifetime)
+def _span(text: str, option: str) -> timedelta:
+    span = span_of(text)
     if span is None:
-        raise click.BadParameter(f"{lifetime!r} is not like 30m, 1h or 7d", param_hint="--expires")
+        raise click.BadParameter(f"{text!r} is not like 30m, 1h or 7d", param_hint=option)
+    return span
+
+
+def _seconds(lifetime: str) -> int:
+    span = _span(lifetime, "--expires")
     if span > LONGEST_LIFE:
         raise click.BadParameter(f"{lifetime} is longer than {LONGEST_LIFE.days}d", param_hint="--expires")
     return round(span.total_seconds())

@@ -57,7 +57,19 @@ class Command(click.Command):
         _write_statuses(formatter)
 
 
+class Commands(click.Group):
+    """Commands of one kind below the program's, whose help ends like that of the others."""
+
+    command_class = Command
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """What the exit statuses mean."""
+        super().format_epilog(ctx, formatter)
+        _write_statuses(formatter)
+
+
 Program.command_class = Command
+Program.group_class = Commands
 
 
 def _write_statuses(formatter: click.HelpFormatter) -> None:

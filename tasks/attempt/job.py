@@ -52,7 +52,8 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
     jobs of the type, the others wait for `circuit_pause` seconds, and then until one of them has succeeded; 0: never.
     `circuit_key`: takes a payload, or the arguments by name, as the row has them, and names what the job depends on,
     such as a host: each has a circuit of its own. `payload_errors`: exceptions that are the fault of the payload and
-    count in no circuit, like PayloadError and those of Celery's `throws`.
+    count in no circuit, like PayloadError and those of Celery's `throws`. `external`: the work is done elsewhere, no
+    worker runs the body, and a job is given up after `external_timeout` seconds without a report; None: the settings'.
     """
 
     app: JobApp
@@ -66,6 +67,8 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
     circuit_pause: float = 60.0
     circuit_key: Callable[..., str | None] | None = None
     payload_errors: tuple[type[BaseException], ...] = ()
+    external: bool = False
+    external_timeout: float | None = None
 
     @property
     def job(self) -> Attempt | None:

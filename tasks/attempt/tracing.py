@@ -85,6 +85,8 @@ def _attempt(task: Any, trace: Tracer, context: Context, task_id: str) -> Any:
         now, error = claim(platform, context, task, fence_of(task_id, context.headers))
     except (Ignore, Reject) as nothing:
         return _message_of(nothing)
+    if error is None and task.external:
+        error = RuntimeError(f"the work of a {task.name} is done elsewhere: whoever sent this does not know that")
     if error is None:
         return _run(platform, trace, context, now)
     settle(platform, context, now, error)

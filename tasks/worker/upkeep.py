@@ -17,6 +17,7 @@ from celery import bootsteps
 from celery.worker.components import Pool
 from uuid_utils.compat import uuid7
 
+from tasks import external
 from tasks.attempt.succession import SWEEP_INTERVAL, left_behind, of_incomplete_headers
 from tasks.broker.publisher import Publisher
 from tasks.current import Lease
@@ -42,6 +43,7 @@ BATCH = 500
 REAP_INTERVAL = 2.0
 GATES_INTERVAL = 1.0  # seconds between two looks at pauses, circuits and dependencies
 FORGET_INTERVAL = 60.0
+ABANDONED_INTERVAL = 5.0  # seconds between two looks for jobs on which nobody reports any more
 LOST_WORKERS = "lost workers"
 ACTOR = "upkeep"
 RECONCILING_INTERVAL = 3.0  # seconds between two looks for rows without a body
@@ -163,6 +165,7 @@ class Leader:
             Duty("crowds", now_and_then, admission.take_back_crowd),
             Duty("limits", now_and_then, admission.take_back_excess),
             Duty(LOST_WORKERS, REAP_INTERVAL, lambda: _reap(platform)),
+            Duty("abandoned", ABANDONED_INTERVAL, lambda: _abandon(platform)),
             Duty("forgotten workers", FORGET_INTERVAL, lambda: _forget_workers(platform)),
             Duty("lost messages", sweep, self._resending.turn),
             Duty("retention", pruning.INTERVAL, pruning.jobs, breath=sweep),
@@ -258,6 +261,16 @@ def _reap(platform: Platform) -> None:
     for fence in stopping:
         with alone("worker.lost_refused", job_id=str(fence.job_id)), platform.database.autocommit() as connection:
             jobs.stopped(connection, fence, actor=ACTOR, how="worker lost")
+
+
+def _abandon(platform: Platform) -> bool:
+    silence, of_types = timedelta(seconds=platform.settings.tracked_timeout), external.patience(platform.app)
+    with platform.database.autocommit() as connection:
+        abandoned = jobs.abandon(connection, silence, of_types, actor=ACTOR, limit=BATCH)
+    for job in abandoned:
+        log.warning("job.abandoned", job_id=str(job.id), job_type=job.job_type, organization=job.organization_id)
+        platform.dispatcher.follow(job.id, job.organization_id)
+    return len(abandoned) >= BATCH
 
 
 def _forget_workers(platform: Platform) -> None:

@@ -86,6 +86,10 @@ class Caller:
         """POST JSON."""
         return self.api.client.post(path, json=body, headers={**self.headers, **(headers or {})})
 
+    def patch(self, path: str, body: Any, *, headers: dict[str, str] | None = None) -> httpx.Response:
+        """PATCH JSON."""
+        return self.api.client.patch(path, json=body, headers={**self.headers, **(headers or {})})
+
     def put(self, path: str, body: Any) -> httpx.Response:
         """PUT JSON."""
         return self.api.client.put(path, json=body, headers=self.headers)

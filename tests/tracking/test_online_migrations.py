@@ -26,6 +26,14 @@ BEFORE = "0016"
 ASKING = """
     SELECT count(*) FROM pg_stat_activity
     WHERE datname = current_database() AND query LIKE 'SELECT pg_try_advisory_lock%' AND pid <> pg_backend_pid()"""
+# As any release writes: the verbs of this one want all of its columns.
+WRITES = (
+    """INSERT INTO jobs (id, organization_id, user_id, job_type, status, queue, max_retries)
+       VALUES (gen_random_uuid(), 'globex', 'u1', 'count_words', 'queued', 'default', 3)""",
+    "UPDATE jobs SET status = 'running', started_at = clock_timestamp() WHERE organization_id = 'globex'",
+    """UPDATE jobs SET status = 'succeeded', progress = 100, completed_at = clock_timestamp()
+       WHERE organization_id = 'globex'""",
+)
 INVALID = "SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid WHERE NOT indisvalid"
 
 
@@ -73,12 +81,13 @@ def asking(database: Database) -> bool:
 
 
 def test_jobs_are_accepted_and_run_while_an_index_is_built(older: Database, database_url: str) -> None:
-    """While an index is built a submit, a claim and a settle wait less than a second each."""
+    """While an index is built, what accepts a job, starts it and ends it waits less than a second each."""
     with snapshot(older), migrating(database_url) as process:
         eventually(lambda: invalid(older), what="the first index")
         with older.autocommit() as connection:
             connection.execute(text("SET lock_timeout = '1s'"))
-            Tracked(connection).end(Tracked(connection).start(Tracked(connection).submit()), "succeeded")
+            for statement in WRITES:
+                assert connection.execute(text(statement)).rowcount == 1
             connection.execute(text("RESET lock_timeout"))
         assert process.poll() is None
     migrate(database_url)

@@ -14,6 +14,7 @@ from tracking.reads.reasons import (
     Cancelled,
     CircuitOpen,
     Dependency,
+    External,
     Failed,
     InLine,
     Lifting,
@@ -91,6 +92,11 @@ SENTENCES: list[tuple[Reason, str]] = [
         Running("worker-1", 1, AT, is_alive=False),
         f"Attempt 1 runs on worker-1 since {TOLD}, but that worker is silent: the job will start again.",
     ),
+    (
+        External(None, AT),
+        f"Its work is done elsewhere: nobody has begun it yet; the last word of it is of {TOLD}.",
+    ),
+    (External("u1", AT), f"Its work is done elsewhere: u1 has begun it; the last word of it is of {TOLD}."),
     (
         Stopping("worker-1", AT, AT, is_alive=True),
         f"Cancelled at {TOLD}; its body is still stopping on worker-1, which heard of it at {TOLD}.",

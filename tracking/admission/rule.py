@@ -1,7 +1,8 @@
 """The one rule, as SQL: what a waiting job waits for, and what lets it through.
 
 A job is let through by its dependencies, its due time, the pauses and the circuits of its type, in this order; then
-it stands in line for one of its organization's slots. Slots are counted from the rows. Inside an organization the line
+it stands in line for one of its organization's slots. One whose work is done elsewhere is never let through. Slots are
+counted from the rows. Inside an organization the line
 goes by priority. Between organizations there are turns: each may always have one job that waits at the broker, and more
 only while workers have free slots; the broker hands out in the order of arrival what several of them have sent.
 
@@ -116,6 +117,7 @@ def next_hold(job: str, due_at: str | None = None, joins: str | None = None) -> 
     that has run before had dependencies that succeeded; they may have been removed since.
     """
     return f"""CASE
+        WHEN {job}.external THEN 'external'
         WHEN {is_uncalled(job)} OR {job}.attempt = 0 AND {is_dependent(job)} THEN 'dependency'
         WHEN {due_at or f"{job}.due_at"} > clock_timestamp()
             THEN CASE {job}.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
@@ -233,6 +235,7 @@ def still_holds(job: str) -> str:
         WHEN 'paused' THEN {is_paused(job)}
         WHEN 'circuit' THEN {is_broken(job)}
         WHEN 'organization_limit' THEN NOT :gets_slot
+        WHEN 'external' THEN true
         ELSE {job}.due_at > clock_timestamp()
     END"""
 

@@ -21,8 +21,10 @@ from tracking.jobs.progress import report
 from tracking.jobs.retry import retry
 from tracking.jobs.settle import orphans, running, settle
 from tracking.jobs.submit import submit
+from tracking.jobs.track import abandon, track
 
 __all__ = [
+    "abandon",
     "cancel",
     "cancel_dispatch",
     "claim",
@@ -44,6 +46,7 @@ __all__ = [
     "submit",
     "submit_all",
     "submit_most",
+    "track",
     "undispatched",
     "waiting_queues",
 ]

@@ -13,7 +13,16 @@ from sqlalchemy import Connection
 from tracking.admission.rule import Limits, is_behind, is_served, joins_line, next_hold
 from tracking.db import run
 from tracking.errors import InvalidValue, TrackingError
-from tracking.jobs.submit import CREATED, INSERTED, columns, existing, revoked_by, unknown_among, unless_revoked
+from tracking.jobs.submit import (
+    CREATED,
+    INSERTED,
+    columns,
+    existing,
+    is_external,
+    revoked_by,
+    unknown_among,
+    unless_revoked,
+)
 from tracking.models import JobRecord, NewJob, Scope, Submitted
 from tracking.sql import ACTOR, array, element, for_driver, logged
 from tracking.states import Event, Hold, Status
@@ -142,7 +151,9 @@ def _plain(value: Any, of: str) -> str | int | UUID | None:
 def _record(row: Any, given: Mapping[str, Any]) -> JobRecord:
     kept = {name: given[name] for name in _KEPT}
     times = {name: getattr(row, name) for name in ("scheduled_at", "due_at", "created_at", "updated_at")}
-    return JobRecord(**{**UNSAID, **kept, **times, "hold": Hold(row.hold) if row.hold else None})
+    return JobRecord(
+        **{**UNSAID, **kept, **times, "external": row.external, "hold": Hold(row.hold) if row.hold else None}
+    )
 
 
 # What is given with each job.
@@ -166,11 +177,12 @@ GIVEN = {
     "idempotency_key": "text",
     "request_hash": "text",
     "circuit_key": "text",
+    "external": "bool",
     "depends_on": "uuid[]",
     "scheduled_at": "timestamptz",
     "delay": "interval",
 }
-_KEPT = [name for name in GIVEN if name not in {"scheduled_at", "delay"}]
+_KEPT = [name for name in GIVEN if name not in {"scheduled_at", "delay", "external"}]
 
 # What else a new job is: it has no result, no worker, nothing has happened to it.
 UNSAID: dict[str, Any] = {
@@ -178,12 +190,16 @@ UNSAID: dict[str, Any] = {
     "dispatch": 1,
     "status": Status.QUEUED,
     "stopping": False,
+    "external": False,
     **dict.fromkeys(("attempt", "retry_count", "losses", "progress", "current_step", "total_steps"), 0),
 }
 
 # As PostgreSQL gets them: it cannot take an array of arrays of any lengths apart, and reads JSON faster from text.
 _ARRAYS = ", ".join(f"CAST(:{name} AS {'text' if of in {'jsonb', 'uuid[]'} else of}[])" for name, of in GIVEN.items())
-_PARSED = ", ".join(f"CAST({name} AS {of}) AS {name}" for name, of in GIVEN.items())
+_PARSED = ", ".join(
+    is_external("external", "given.job_type") if name == "external" else f"CAST({name} AS {of}) AS {name}"
+    for name, of in GIVEN.items()
+)
 
 
 def _accepting(which: str) -> str:
@@ -212,7 +228,8 @@ def _accepting(which: str) -> str:
         RETURNING jobs.*, CAST(NULL AS text) AS from_status
     ), logged AS ({logged("created", Event.CREATED, CREATED, by=f"coalesce({ACTOR}, user_id)")}
     )
-    SELECT id, hold, scheduled_at, due_at, created_at, updated_at, {revoked_by("created")} AS revoked_by FROM created"""
+    SELECT id, hold, external, scheduled_at, due_at, created_at, updated_at, {revoked_by("created")} AS revoked_by
+    FROM created"""
 
 
 SUBMIT_ALL = for_driver(_accepting("true"))

@@ -19,20 +19,20 @@ def cancel(connection: Connection, job_id: UUID, scope: Scope, *, actor: str, re
     row = connection.execute(CANCEL, parameters).first()
     if row is None:
         raise _why_not(connection, job_id, scope)
-    return _cancelled(row)
+    return cancelled_row(row)
 
 
 def cancel_dispatch(connection: Connection, fence: Fence, *, actor: str, reason: str) -> Cancelled | None:
     """Cancel the job whose current dispatch this is, whatever its owner. None when that is over already."""
     parameters = {**fence.parameters, "actor": actor, "reason": reason}
     row = connection.execute(CANCEL_DISPATCH, parameters).first()
-    return _cancelled(row) if row is not None else None
+    return cancelled_row(row) if row is not None else None
 
 
 def expire(connection: Connection, fence: Fence, *, actor: str) -> Cancelled | None:
     """Cancel a job whose time is over by its row. None when it is not, or this dispatch of it is over already."""
     row = connection.execute(EXPIRE, {**fence.parameters, "actor": actor, "reason": "expired"}).first()
-    return _cancelled(row) if row is not None else None
+    return cancelled_row(row) if row is not None else None
 
 
 def stopping(connection: Connection, lease: UUID) -> list[StoppingBody]:
@@ -51,8 +51,9 @@ def stopped(connection: Connection, fence: Fence, *, actor: str, how: str) -> bo
     return connection.execute(STOPPED, {**fence.parameters, "actor": actor, "how": how}).first() is not None
 
 
-def _cancelled(row: Any) -> Cancelled:
-    return Cancelled(record(row), was_running=row.from_status == Status.RUNNING)
+def cancelled_row(row: Any) -> Cancelled:
+    """What a cancel has changed, as a value."""
+    return Cancelled(record(row), was_running=row.from_status == Status.RUNNING and not row.external)
 
 
 def refused_row(job_id: UUID, known: Row[Any] | None) -> Row[Any]:
@@ -74,7 +75,7 @@ def cancelling(which: str) -> TextClause:
     return text(
         move(
             Event.CANCELLED,
-            f"""hold = NULL, due_at = NULL, stopping = from_status = '{Status.RUNNING}',
+            f"""hold = NULL, due_at = NULL, stopping = from_status = '{Status.RUNNING}' AND NOT external,
             cancel_requested_at = clock_timestamp(), cancel_seen_at = NULL, completed_at = clock_timestamp()""",
             f"jsonb_build_object('by', {ACTOR}, 'reason', CAST(:reason AS text))",
             find=which,

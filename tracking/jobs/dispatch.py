@@ -134,7 +134,8 @@ FAIL_WAITING = text(
         """hold = NULL, due_at = NULL, error_type = :error_type, error_message = :error_message,
             completed_at = clock_timestamp()""",
         "jsonb_build_object('errorType', error_type, 'error', error_message, 'willRetry', false)",
-        find="id = :id AND dispatch = :dispatch AND job_type = coalesce(CAST(:job_type AS text), job_type)",
+        find="""id = :id AND dispatch = :dispatch AND NOT external
+          AND job_type = coalesce(CAST(:job_type AS text), job_type)""",
         to=Status.FAILED,
         out_of=WAITING,
         answer="SELECT id FROM moved",

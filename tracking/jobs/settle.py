@@ -189,7 +189,7 @@ SETTLE = for_driver(
                CASE WHEN {_LOST} AND losses + 1 >= :max_losses THEN '{Status.FAILED}'
                     ELSE {chosen(":kind", ENDS)} END AS target,
                :kind = 'lost' AND losses + 1 >= :max_losses AS is_poison, progress AS reached""",
-        guard=f"""from_dispatch = :dispatch AND from_status = '{Status.RUNNING}'
+        guard=f"""from_dispatch = :dispatch AND from_status = '{Status.RUNNING}' AND NOT external
           AND from_attempt = coalesce(:attempt, from_attempt)""",
         returning="""jobs.id, organization_id, user_id, job_type, status, attempt, error_type, error_message, due_at,
                   started_at, completed_at, updated_at, group_id, from_status, from_dispatch, counts_in, reached""",
@@ -232,7 +232,8 @@ _DEAD = """NOT EXISTS (SELECT FROM workers WHERE workers.lease = jobs.lease
                        AND workers.seen_at > clock_timestamp() - CAST(:timeout AS interval))"""
 
 ORPHANS = text(
-    f"SELECT id, dispatch FROM jobs WHERE status = '{Status.RUNNING}' AND {_DEAD} ORDER BY lease LIMIT :limit"
+    f"SELECT id, dispatch FROM jobs"
+    f" WHERE status = '{Status.RUNNING}' AND NOT external AND {_DEAD} ORDER BY lease LIMIT :limit"
 )
 
 ABANDONED_STOPS = text(f"SELECT id, dispatch FROM jobs WHERE stopping AND {_DEAD} ORDER BY lease LIMIT :limit")

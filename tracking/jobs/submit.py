@@ -79,6 +79,7 @@ def columns(job: NewJob) -> dict[str, Any]:
         "idempotency_key": job.idempotency_key,
         "request_hash": job.request_hash,
         "circuit_key": job.circuit_key,
+        "external": job.external,
         "depends_on": list(job.depends_on),
         "follows": job.follows,
         "follows_group": job.follows_group,
@@ -133,9 +134,15 @@ def revoked_by(job: str) -> str:
                 LIMIT 1)"""
 
 
+def is_external(said: str, job_type: str) -> str:
+    """SQL, a column: whether the work of a job is done elsewhere; where that is null, as an operator has said."""
+    return f"coalesce({said}, EXISTS (SELECT FROM external_types WHERE name = {job_type})) AS external"
+
+
 INSERTED = """id, organization_id, user_id, project_id, job_type, status, priority, queue,
                           max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
-                          group_index, idempotency_key, request_hash, depends_on, scheduled_at, due_at, circuit_key"""
+                          group_index, idempotency_key, request_hash, depends_on, scheduled_at, due_at, circuit_key,
+                          external"""
 
 # What the history says of a new job.
 CREATED = """jsonb_build_object('priority', priority, 'hold', hold, 'dueAt', due_at,
@@ -149,13 +156,14 @@ SUBMIT = for_driver(
         SELECT id, organization_id, :user_id, :project_id, job_type, status, priority, queue,
                :max_retries, :payload, :metadata, :delivery, :message, CAST(:parent_id AS uuid), CAST(:root_id AS uuid),
                :group_id, CAST(:group_index AS int), :idempotency_key, :request_hash, depends_on, due_at, due_at,
-               circuit_key, {FIRST_HOLD}, sent.level
+               circuit_key, external, {FIRST_HOLD}, sent.level
         FROM (SELECT CAST(:id AS uuid) AS id, CAST(:organization_id AS text) AS organization_id,
                      '{Status.QUEUED}' AS status,
                      0 AS attempt, CAST(:priority AS int) AS priority,
                      CAST(NULL AS uuid) AS follows, CAST(NULL AS text) AS follows_group,
                      CAST(:job_type AS text) AS job_type, CAST(:queue AS text) AS queue,
                      CAST(:circuit_key AS text) AS circuit_key,
+                     {is_external("CAST(:external AS boolean)", ":job_type")},
                      CAST(:depends_on AS uuid[]) AS depends_on,
                      coalesce(CAST(:scheduled_at AS timestamptz),
                               clock_timestamp() + CAST(:delay AS interval)) AS due_at) AS asked

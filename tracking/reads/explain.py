@@ -39,6 +39,9 @@ def explain(connection: Connection, job_id: UUID, scope: Scope, limits: Limits) 
     """
     job = lists.get(connection, job_id, scope)
     alive = workers.live(connection, limits.lease_timeout)
+    if job.hold is Hold.EXTERNAL:
+        by = job.worker if job.status is Status.RUNNING else None
+        return Explanation(job, [reasons.External(by, job.updated_at)])
     if job.status in WAITING:
         return Explanation(job, _waiting(connection, job, scope, limits, alive))
     if job.status in FINISHED:

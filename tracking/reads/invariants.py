@@ -134,7 +134,7 @@ _COUNTED = (
     select(
         jobs.c.organization_id,
         *(_count(status) for status in Status),
-        func.count().filter(jobs.c.hold.is_not(None)),
+        func.count().filter(jobs.c.hold.is_not(None), ~jobs.c.external),
     )
     .group_by(jobs.c.organization_id)
     .execution_options(yield_per=1000)  # organizations at a time
@@ -263,7 +263,7 @@ _LONG_AGO = "now() - interval '1 minute'"
 LIMIT = """
     SELECT job_id
     FROM (SELECT id AS job_id, organization_id, started_at, count(*) OVER (PARTITION BY organization_id) AS executing
-          FROM jobs WHERE status = 'running' OR stopping) AS bodies
+          FROM jobs WHERE (status = 'running' OR stopping) AND NOT external) AS bodies
     LEFT JOIN organizations ON organizations.id = organization_id
     WHERE executing > nullif(coalesce(concurrency, CAST(:limit AS int)), 0)
       AND started_at > coalesce(changed_at, '-infinity')"""
@@ -279,7 +279,8 @@ HELD = f"""
         SELECT queues, concurrency, started_at FROM workers WHERE {_ALIVE}
     ), taken AS MATERIALIZED (
         SELECT organization_id, queue, hold IS NULL AND status IN ('queued', 'retrying') AS waits
-        FROM jobs WHERE hold IS NULL AND status IN ('queued', 'retrying') OR status = 'running' OR stopping
+        FROM jobs
+        WHERE (hold IS NULL AND status IN ('queued', 'retrying') OR status = 'running' OR stopping) AND NOT external
     ), lines AS MATERIALIZED (
         SELECT waiting.*, coalesce(organizations.concurrency, CAST(:limit AS int)) AS most, slots, shared
         FROM (SELECT DISTINCT organization_id, queue FROM jobs WHERE hold = 'organization_limit') AS waiting
@@ -299,7 +300,7 @@ HELD = f"""
                   AND NOT EXISTS (SELECT FROM lines AS other WHERE other.organization_id <> lines.organization_id))
     )
     SELECT id AS job_id FROM jobs AS held
-    WHERE hold IS NOT NULL AND updated_at < {_LONG_AGO}
+    WHERE hold IS NOT NULL AND NOT external AND updated_at < {_LONG_AGO}
       AND EXISTS (SELECT FROM living WHERE started_at < {_LONG_AGO})
       AND CASE hold
           WHEN 'dependency' THEN (
@@ -338,7 +339,7 @@ HELD = f"""
 BODIES = f"""
     SELECT id AS job_id
     FROM (SELECT id, lease, count(*) OVER (PARTITION BY lease) AS bodies
-          FROM jobs WHERE status = 'running' AND started_at < {_LONG_AGO}) AS claimed
+          FROM jobs WHERE status = 'running' AND NOT external AND started_at < {_LONG_AGO}) AS claimed
     LEFT JOIN workers USING (lease)
     WHERE bodies > concurrency
        OR (workers.lease IS NULL OR NOT {_ALIVE})

@@ -178,7 +178,7 @@ def stats(
             count(Status.SUCCEEDED).label("completed"),
             count(Status.FAILED).label("failed"),
             count(Status.CANCELLED).label("cancelled"),
-            func.count().filter(counted.c.hold.is_not(None)).label("held"),
+            func.count().filter(counted.c.hold != Hold.EXTERNAL).label("held"),
             (func.now() - func.min(ready_since).filter(is_ready)).label("oldest"),
             func.avg(counted.c.completed_at - counted.c.started_at)
             .filter(counted.c.status == Status.SUCCEEDED)
@@ -265,8 +265,8 @@ def _entry(row: Row[Any]) -> HistoryEntry:
 
 
 def _is_let_through(hold: ColumnElement[Any]) -> ColumnElement[bool]:
-    """Whether a due job waits for nothing but a slot, a worker, or the leader's next look at the clock."""
-    return func.coalesce(hold.in_([Hold.ORGANIZATION_LIMIT, Hold.SCHEDULE]), True)
+    """Whether a due job waits for nothing but a slot, a worker or the leader, or for those who work elsewhere."""
+    return func.coalesce(hold.in_([Hold.ORGANIZATION_LIMIT, Hold.SCHEDULE, Hold.EXTERNAL]), True)
 
 
 def _visible(scope: Scope) -> list[ColumnElement[bool]]:

@@ -222,6 +222,19 @@ class Running(Told):
 
 
 @dataclass(frozen=True, slots=True, config=JSON)
+class External(Told):
+    """Its work is done elsewhere, and no worker runs it. `by`: who has said that it began."""
+
+    kind: Literal["external"] = field(default="external", init=False, kw_only=True)
+    by: Annotated[str | None, Field(description="null: nobody has said yet that it has begun.")]
+    reported_at: Instant
+
+    def _sentence(self) -> str:
+        begun = f"{self.by} has begun it" if self.by else "nobody has begun it yet"
+        return f"Its work is done elsewhere: {begun}; the last word of it is of {_time(self.reported_at)}."
+
+
+@dataclass(frozen=True, slots=True, config=JSON)
 class Stopping(Told):
     """It was cancelled, and its body is not over yet."""
 
@@ -293,6 +306,7 @@ Reason = (
     | Unsent
     | Sent
     | Running
+    | External
     | Stopping
     | Succeeded
     | Failed

@@ -75,7 +75,8 @@ def test_what_has_been_due_the_longest_is_released_first(tracked: Tracked) -> No
 def test_time_alone_does_not_lift_the_other_holds(tracked: Tracked, hold: Hold) -> None:
     """Time lifts no hold but schedule and backoff."""
     job = tracked.submit()
-    tracked.connection.execute(table.update().where(table.c.id == job.id).values(hold=hold))
+    values = {"hold": hold, "external": hold is Hold.EXTERNAL}
+    tracked.connection.execute(table.update().where(table.c.id == job.id).values(values))
     tracked.make_due(job)
     assert holds.lift_due(tracked.connection, UNLIMITED, 10) == []
     assert jobs.claim(tracked.connection, [wish(job.fence)]) == [Refusal.HELD]

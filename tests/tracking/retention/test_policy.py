@@ -29,11 +29,12 @@ def test_the_policy_is_what_the_settings_say(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_jobs_that_are_only_tracked_go_after_five_minutes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tracked jobs of type generic are kept five minutes, unless the settings say otherwise."""
+    """Jobs whose work was done elsewhere are kept five minutes, unless the settings say otherwise of their type."""
     monkeypatch.delenv("CELERIAC_RETENTION", raising=False)
-    assert Policy.configured(Settings()).keep("generic", Status.FAILED) == 5 * MINUTE
+    assert Policy.configured(Settings()).keep("generic", Status.FAILED, external=True) == 5 * MINUTE
+    assert Policy.configured(Settings()).keep("generic", Status.FAILED) == 90 * DAY
     monkeypatch.setenv("CELERIAC_RETENTION", "generic=1h")
-    assert Policy.configured(Settings()).keep("generic", Status.SUCCEEDED) == timedelta(hours=1)
+    assert Policy.configured(Settings()).keep("generic", Status.SUCCEEDED, external=True) == timedelta(hours=1)
 
 
 @pytest.mark.parametrize("wrong", ["export_report", "a=7", "a=0d", "a=-1d", "=7d", "a=7d b=8d", "a=7w", "a=7d,a=8d"])

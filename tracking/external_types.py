@@ -1,0 +1,63 @@
+"""The types of jobs whose work is done elsewhere that an operator has named."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from sqlalchemy import Connection, text
+
+# Those that there are anyway; the first is the type of a job that is given none.
+BUILT_IN = ("generic", "file_processing", "document_analysis", "llm_agent")
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalType:
+    """A type of jobs that no worker runs.
+
+    `permission`: needed besides `jobs.create_jobs`; None: none. `silence`: without a report after which a job of it is
+    given up; None: what the settings say.
+    """
+
+    name: str
+    permission: str | None = None
+    silence: timedelta | None = None
+
+
+def find(connection: Connection, name: str) -> ExternalType | None:
+    """The type of this name; None: no operator has named it."""
+    row = connection.execute(FIND, {"name": name}).first()
+    return ExternalType(row.name, row.permission, row.silence) if row is not None else None
+
+
+def every(connection: Connection) -> Sequence[ExternalType]:
+    """All that operators have named, by name."""
+    return [ExternalType(row.name, row.permission, row.silence) for row in connection.execute(ALL)]
+
+
+def put(connection: Connection, of: ExternalType, *, actor: str) -> bool:
+    """Add a type, or change the one of its name. Whether it is new."""
+    given = {"name": of.name, "permission": of.permission, "silence": of.silence, "actor": actor}
+    return bool(connection.execute(PUT, given).scalar())
+
+
+def remove(connection: Connection, name: str) -> bool:
+    """Forget a type; its jobs stay what they are. False when there is none."""
+    return connection.execute(REMOVE, {"name": name}).first() is not None
+
+
+FIND = text("SELECT name, permission, silence FROM external_types WHERE name = :name")
+
+ALL = text("SELECT name, permission, silence FROM external_types ORDER BY name")
+
+PUT = text(
+    """
+    INSERT INTO external_types (name, permission, silence, added_by)
+    VALUES (:name, :permission, CAST(:silence AS interval), :actor)
+    ON CONFLICT (name) DO UPDATE SET permission = excluded.permission, silence = excluded.silence,
+        added_by = excluded.added_by, added_at = clock_timestamp()
+    RETURNING xmax = 0"""
+)
+
+REMOVE = text("DELETE FROM external_types WHERE name = :name RETURNING name")
