@@ -16,6 +16,7 @@ from starlette.concurrency import run_in_threadpool
 from api import problems
 from api.auth import verifier
 from api.connections import LEAVING, MOST
+from api.dashboard import app as dashboard
 from api.envelope import Envelope
 from api.live.hub import Hub
 from api.live.reader import Reader
@@ -70,6 +71,8 @@ def create_app(platform: Platform | None = None) -> FastAPI:
     for part in (jobs, changes, projects, job_types, organization, exports, events, health):
         app.include_router(part.router)
     app.include_router(events.streams)
+    if platform.settings.dashboard:
+        app.router.routes.extend(dashboard.routes())
     return app
 
 

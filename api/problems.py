@@ -45,6 +45,7 @@ class Code(Enum):
     TICKET_INVALID = Kind(HTTPStatus.UNAUTHORIZED, "The ticket is not valid")
     TOKEN_EXPIRED = Kind(HTTPStatus.UNAUTHORIZED, "The token has expired")
     FOREIGN_ORIGIN = Kind(HTTPStatus.FORBIDDEN, "The request comes from a page of another site")
+    INSECURE_CONNECTION = Kind(HTTPStatus.FORBIDDEN, "A session needs https")
     PERMISSION_MISSING = Kind(HTTPStatus.FORBIDDEN, "A permission is missing")
     NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is nothing at this address")
     JOB_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such job")
@@ -120,9 +121,8 @@ def install(app: FastAPI) -> None:
     """Make every exception below a route a problem."""
     app.exception_handler(HTTPException)(_from_http)
     app.exception_handler(RequestValidationError)(_from_request)
-    app.exception_handler(errors.TrackingError)(_from_tracking)
-    for unavailable in UNAVAILABLE:
-        app.exception_handler(unavailable)(_from_database)
+    for below in (errors.TrackingError, *UNAVAILABLE):
+        app.exception_handler(below)(_from_below)
 
 
 REFUSALS = {
@@ -158,21 +158,24 @@ async def _from_request(_: Request, error: RequestValidationError) -> Response:
     return invalid(error.errors()).response()
 
 
-async def _from_tracking(_: Request, error: errors.TrackingError) -> Response:
+async def _from_below(_: Request, error: Exception) -> Response:
+    return problem_of(error).response()
+
+
+def problem_of(error: Exception) -> Problem:
+    """The problem that an error from below the routes is. Raises the error itself when it is a defect."""
+    if isinstance(error, Problem):
+        return error
     code = REFUSALS.get(type(error))
-    if code is None:
-        raise error
-    wait = getattr(error, "retry_after", None)
-    return Problem(code, str(error), headers={"Retry-After": str(wait)} if wait else None).response()
-
-
-async def _from_database(_: Request, error: Exception) -> Response:
+    if code is not None:
+        wait = getattr(error, "retry_after", None)
+        return Problem(code, str(error), headers={"Retry-After": str(wait)} if wait else None)
     kind = outage(error)
     if kind is None:
         raise error
     log.warning("database unavailable", outage=kind.name.lower(), error=type(getattr(error, "orig", error)).__name__)
     code, detail = OUTAGES[kind]
-    return Problem(code, detail, headers=RETRY_AFTER).response()
+    return Problem(code, detail, headers=RETRY_AFTER)
 
 
 def _allowed(request: Request) -> str:

@@ -1680,6 +1680,27 @@ SELECT * FROM (
 WHERE CAST(:'project_id' AS text) IS NULL OR project_id = :'project_id'
 ORDER BY id;
 
+-- reads/throughput.py FINISHED
+WITH bounds AS (
+    SELECT date_bin(CAST(:'width' AS interval), now(), timestamptz '2000-01-01Z') AS newest
+), counted AS (
+    SELECT date_bin(CAST(:'width' AS interval), completed_at, timestamptz '2000-01-01Z') AS start, status,
+           count(*) AS number
+    FROM jobs, bounds
+    WHERE organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND completed_at IS NOT NULL
+      AND completed_at >= bounds.newest - (:'slices' - 1) * CAST(:'width' AS interval)
+    GROUP BY 1, 2
+)
+SELECT part.start,
+       coalesce(sum(number) FILTER (WHERE status = 'succeeded'), 0)::int AS succeeded,
+       coalesce(sum(number) FILTER (WHERE status = 'failed'), 0)::int AS failed,
+       coalesce(sum(number) FILTER (WHERE status = 'cancelled'), 0)::int AS cancelled
+FROM bounds
+CROSS JOIN LATERAL generate_series(bounds.newest - (:'slices' - 1) * CAST(:'width' AS interval), bounds.newest,
+                                   CAST(:'width' AS interval)) AS part (start)
+LEFT JOIN counted USING (start)
+GROUP BY part.start ORDER BY part.start;
+
 -- reads/waiting.py MEMBERS
 SELECT id FROM jobs
 WHERE group_id = :'group_id' AND follows_group IS DISTINCT FROM :'group_id'
@@ -1773,6 +1794,25 @@ ON CONFLICT (stamp, value) DO UPDATE SET revoked_at = clock_timestamp(), revoked
 
 -- revocations.py _FORGET
 DELETE FROM revocations WHERE revoked_at < clock_timestamp() - CAST(:'age' AS interval);
+
+-- sessions.py BEGIN
+WITH over AS (
+    DELETE FROM sessions WHERE digest IN (
+        SELECT digest FROM sessions WHERE NOT (expires_at > clock_timestamp() AND seen_at > clock_timestamp() - CAST(:'idle' AS interval)) LIMIT :'most' FOR UPDATE SKIP LOCKED)
+)
+INSERT INTO sessions (digest, organization_id, user_id, permissions, expires_at)
+VALUES (:'digest', :'organization_id', :'user_id', CAST(:'permissions' AS text[]),
+        least(CAST(:'until' AS timestamptz), clock_timestamp() + CAST(:'longest' AS interval)));
+
+-- sessions.py FIND
+WITH seen AS (
+    UPDATE sessions SET seen_at = clock_timestamp()
+    WHERE digest = :'digest' AND expires_at > clock_timestamp() AND seen_at > clock_timestamp() - CAST(:'idle' AS interval) AND seen_at < clock_timestamp() - interval '1 minute'
+)
+SELECT organization_id, user_id, permissions, expires_at FROM sessions WHERE digest = :'digest' AND expires_at > clock_timestamp() AND seen_at > clock_timestamp() - CAST(:'idle' AS interval);
+
+-- sessions.py END
+DELETE FROM sessions WHERE digest = :'digest';
 
 -- successors.py PLAN
 WITH asked AS (

@@ -339,6 +339,18 @@ external_types = Table(
     Column("added_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
 )
 
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("digest", LargeBinary, primary_key=True, comment="SHA-256 of what its cookie holds"),
+    Column("organization_id", Text, nullable=False),
+    Column("user_id", Text, nullable=False),
+    Column("permissions", ARRAY(Text), nullable=False, comment="of the token that it was opened with"),
+    Column("created_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
+    Column("seen_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
+    Column("expires_at", INSTANT, nullable=False),
+)
+
 dead_letters = Table(
     "dead_letters",
     metadata,

@@ -17,6 +17,7 @@ from api.live.messages import messages
 from api.live.reader import Reader
 from api.problems import Code, Problem
 from api.reading import Reading
+from api.visitors import visitor
 from tasks.platform import Platform
 from tracking import tickets
 from tracking.reads import lists, tail
@@ -45,10 +46,15 @@ def issue_ticket(platform: Platform, principal: Principal) -> Ticket:
 
 
 async def streaming_caller(connection: HTTPConnection) -> Principal:
-    """Whom the request's token or its ticket names. Raises the 401 problem, or 503 when that cannot be known now."""
+    """Whom the request's token, its ticket, or the session of its cookie names.
+
+    Raises the 401 problem, or 503 when that cannot be known now.
+    """
     ticket = connection.query_params.get("ticket")
     if ticket is not None:
         return await run_in_threadpool(_spend, connection.app.state.platform, ticket)
+    if "authorization" not in connection.headers and (found := await visitor(connection)) is not None:
+        return found
     verifier: Verifier = connection.app.state.verifier
     return await verifier.principal(bearer(connection))
 

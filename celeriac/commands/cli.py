@@ -70,9 +70,13 @@ def up(host: str, port: int, data_dir: str | None, concurrency: int) -> None:
     # The environment, not an argument: the parts, and what they import, read the same setting.
     os.environ["CELERIAC_DATA_DIR"] = str(Path(data_dir or settings().data_dir).absolute())
     settings.cache_clear()
+    from celeriac.commands import registered
     from celeriac.embedded.up import run_platform
 
-    run_platform(settings(), host, port, concurrency)
+    def permissions() -> set[str]:
+        return {*registered.IN_ORGANIZATION, *registered.permissions()}
+
+    run_platform(settings(), host, port, concurrency, permissions=permissions)
 
 
 @command.command()

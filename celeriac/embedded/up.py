@@ -8,8 +8,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
 
@@ -19,17 +20,26 @@ from celeriac.embedded import postgres, valkey
 from celeriac.embedded.processes import Steps, hold, own_directory, spawn, write_private
 from celeriac.embedded.supervisor import Part, Supervisor, nothing
 from celeriac.preconditions import listen, require_secret
+from tracking import tickets
+from tracking.db import Database
 from tracking.settings import QUEUES, SERVERS_FILE, Settings
+from tracking.tickets import Purpose, Rights
 
 READY_WITHIN = 120.0  # seconds
+LINK_LIFETIME = timedelta(minutes=15)
+DASHBOARD_USER = "you"  # as in the command that is shown for a token
 
 # Warm shutdown lets running jobs end; cold shutdown, after that, hands them back.
 WORKER_STEPS: Steps = ((signal.SIGTERM, 30.0), (signal.SIGQUIT, 10.0))
 API_STEPS: Steps = ((signal.SIGTERM, 10.0),)
 
 
-def run_platform(settings: Settings, host: str, port: int, concurrency: int) -> None:
+def run_platform(
+    settings: Settings, host: str, port: int, concurrency: int, *, permissions: Callable[[], Iterable[str]]
+) -> None:
     """Start everything, say where it is, keep it alive until SIGINT or SIGTERM, and stop it.
+
+    `permissions`: of whoever signs in at the dashboard by the link that is shown.
 
     Raises ConfigurationError or StartError with one line; what was started by then is stopped.
     """
@@ -42,7 +52,10 @@ def run_platform(settings: Settings, host: str, port: int, concurrency: int) -> 
         supervisor.start(_worker(concurrency))
         supervisor.start(_api(listener))
         _wait_until_ready(supervisor, listener)
-        _announce(_address(listener), data_dir, servers)
+        whose = settings.default_organization or "default"
+        _announce(_address(listener), data_dir, servers, whose)
+        if settings.dashboard:
+            _show_link(_address(listener), settings, whose, permissions())
         supervisor.watch()
 
 
@@ -123,12 +136,23 @@ def _reachable(listener: socket.socket) -> tuple[str, int]:
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port  # noqa: S104  a look-up, not a bind
 
 
-def _announce(address: str, data_dir: Path, servers: dict[str, str]) -> None:
+def _announce(address: str, data_dir: Path, servers: dict[str, str], whose: str) -> None:
     click.echo(f"Celeriac is ready: {address}")
     click.echo(f"  database  {servers.get('database_url', 'DATABASE_URL')}")
     click.echo(f"  broker    {_without_password(servers.get('broker_url', 'BROKER_URL'))}")
     click.echo(f"  data      {data_dir}")
-    click.echo("  token     celeriac token --organization acme --user you --admin")
+    click.echo(f"  token     celeriac token --organization {whose} --user {DASHBOARD_USER} --admin")
+
+
+def _show_link(address: str, settings: Settings, whose: str, permissions: Iterable[str]) -> None:
+    """A link that signs in once: to print a token would be to keep one in every terminal's history."""
+    rights = Rights(whose, DASHBOARD_USER, frozenset(permissions), None)
+    database = Database(settings.database, settings, pool_size=1)
+    with closing(database), database.autocommit() as connection:
+        ticket = tickets.issue(connection, Purpose.SIGN_IN, rights, LINK_LIFETIME)
+    minutes = int(LINK_LIFETIME.total_seconds() // 60)
+    click.echo(f"  dashboard {address}/sign-in?ticket={ticket.secret}")
+    click.echo(f"            signs in once, within {minutes} minutes, as {rights.user_id} of {rights.organization_id}")
 
 
 def _without_password(url: str) -> str:

@@ -1,0 +1,1 @@
+"""The dashboard: pages for people, drawn by the server from the reads and verbs of the API, with the same rights."""

@@ -1,0 +1,69 @@
+"""The dashboard put together: sign in, the jobs, one job."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from api.dashboard.job import cancel, job_page, retry
+from api.dashboard.jobs import jobs_page
+from api.dashboard.site import action, answering, form_of, page, render, static
+from api.problems import Problem
+from api.visitors import (
+    remember,
+    require_own_page,
+    sign_in_with_link,
+    sign_in_with_token,
+    sign_out,
+    visitor,
+)
+
+
+def routes() -> list[Route]:
+    """The routes of the dashboard, for the application of the API: it has no prefix, and takes nothing else."""
+    return [
+        Route("/", page(jobs_page)),
+        Route("/jobs/{id:uuid}", page(job_page)),
+        Route("/jobs/{id:uuid}/cancel", action(cancel), methods=["POST"]),
+        Route("/jobs/{id:uuid}/retry", action(retry), methods=["POST"]),
+        Route("/sign-in", answering(_show_sign_in)),
+        Route("/sign-in", answering(_sign_in), methods=["POST"]),
+        Route("/sign-out", answering(_sign_out), methods=["POST"]),
+        Route("/static/{version}/{name:path}", static),
+    ]
+
+
+async def _show_sign_in(request: Request) -> Response:
+    ticket, back = request.query_params.get("ticket", ""), request.query_params.get("next", "/")
+    if not ticket and await visitor(request) is not None:
+        return RedirectResponse(_own(back), 303)
+    return render(request, "sign_in.html", ticket=ticket, next=back, why_not=None)
+
+
+async def _sign_in(request: Request) -> Response:
+    require_own_page(request)
+    form = await form_of(request)
+    ticket, token = form.get("ticket", ""), form.get("token", "").strip().removeprefix("Bearer ")
+    try:
+        _, secret = await (sign_in_with_link(request, ticket) if ticket else sign_in_with_token(request, token))
+    except Problem as refused:
+        back = form.get("next", "/")
+        return render(request, "sign_in.html", refused.status_code, ticket="", next=back, why_not=refused.detail)
+    response = RedirectResponse(_own(form.get("next", "/")), 303)
+    remember(request, response, secret)
+    return response
+
+
+async def _sign_out(request: Request) -> Response:
+    require_own_page(request)
+    await sign_out(request)
+    response = RedirectResponse("/sign-in", 303)
+    remember(request, response, None)
+    return response
+
+
+def _own(address: str) -> str:
+    """An address of this server; the start for any other one."""
+    is_ours = address.startswith("/") and not address.startswith(("//", "/\\")) and "\\" not in address
+    return address if is_ours and address.isprintable() else "/"

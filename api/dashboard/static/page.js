@@ -1,0 +1,170 @@
+// What makes a page live: it asks anew for the parts that have changed, when the stream of events says so.
+// Without it every page can be read, and every button works.
+import { follow } from "./stream.js";
+import { moveByKeys } from "./keys.js";
+
+const ROWS_EVERY = 250; // milliseconds between two looks at rows that have changed
+const LIST_EVERY = 800; // at the list, for jobs that are new
+const OVERVIEW_EVERY = 1500; // at the counts and the chart
+const QUIET_EVERY = 15000; // at the counts while nothing happens
+const NOTICE_FOR = 6000;
+
+const body = document.body, live = document.getElementById("live");
+const by = (id) => document.getElementById(id);
+let paused = false;
+
+export function notice(text, grave = false) {
+  const line = document.createElement("p");
+  line.className = grave ? "notice grave" : "notice";
+  line.textContent = text;
+  by("notices").append(line);
+  setTimeout(() => line.remove(), NOTICE_FOR);
+}
+
+const morphing = {
+  morphStyle: "innerHTML",
+  ignoreActiveValue: true,
+  callbacks: { beforeAttributeUpdated: (name, node) => !(name === "open" && node.tagName === "DETAILS") },
+};
+
+async function part(address, parameters) {
+  const asked = new URL(address, location.href);
+  for (const [name, value] of Object.entries(parameters)) asked.searchParams.set(name, value);
+  const answer = await fetch(asked, { headers: { Accept: "text/x-part" } });
+  if (answer.status === 401) { location.reload(); return null; }
+  if (!answer.ok) throw new Error(`${answer.status}`);
+  return answer.text();
+}
+
+// Runs a look again and again when it is asked for, never twice at a time, and leaves the server four times the time
+// that the last look took.
+function throttled(look, every) {
+  let wanted = false, running = false, next = 0;
+  async function run() {
+    running = true;
+    const wait = next - performance.now();
+    if (wait > 0) await new Promise((done) => setTimeout(done, wait));
+    wanted = false;
+    const began = performance.now();
+    try { await look(); } catch { wanted = false; }
+    next = performance.now() + Math.max(every, 4 * (performance.now() - began));
+    running = false;
+    if (wanted && !paused) run();
+  }
+  return () => { wanted = true; if (!running && !paused) run(); };
+}
+
+const changed = new Set();
+
+async function lookAtRows() {
+  const ids = [...changed].filter((id) => by(`job-${id}`));
+  changed.clear();
+  if (!ids.length) return;
+  const table = document.createElement("table");
+  table.innerHTML = (await part(location.href, { part: "rows", ids: ids.join(",") })) ?? "";
+  for (const row of table.querySelectorAll("tr[id]")) {
+    const old = by(row.id);
+    if (old) Idiomorph.morph(old, row, { ...morphing, morphStyle: "outerHTML" });
+  }
+  afterwards();
+}
+
+async function lookAt(id, name) {
+  const html = await part(location.href, { part: name });
+  if (html !== null && !paused) Idiomorph.morph(by(id), html, morphing);
+  afterwards();
+}
+
+const rows = throttled(lookAtRows, ROWS_EVERY);
+const list = throttled(() => lookAt("list", "list"), LIST_EVERY);
+const overview = throttled(() => lookAt("overview", "overview"), OVERVIEW_EVERY);
+const job = throttled(() => lookAt("body", "body"), ROWS_EVERY);
+
+function heard(name, data) {
+  if (body.dataset.live === "job") { job(); return; }
+  overview();
+  if (name === "resync" || !by(`job-${data.jobId}`)) { list(); return; }
+  changed.add(data.jobId);
+  rows();
+  if (new URLSearchParams(location.search).get("q")) list(); // it may match no more
+}
+
+function everything() {
+  if (body.dataset.live === "job") job(); else { list(); overview(); }
+}
+
+function pause(on) {
+  paused = on;
+  live.setAttribute("aria-pressed", String(on));
+  live.textContent = on ? "paused" : "live";
+  live.classList.toggle("paused", on);
+  if (!on) everything();
+}
+
+// Times
+
+const UNITS = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+const span = (seconds) => {
+  const [size, unit] = UNITS.find(([size]) => seconds >= size) ?? [1, "s"];
+  return `${Math.max(0, Math.floor(seconds / size))} ${unit}`;
+};
+
+function tick() {
+  if (paused) return;
+  for (const time of document.querySelectorAll("time[data-ago]")) {
+    const seconds = (Date.now() - Date.parse(time.dateTime)) / 1000;
+    time.textContent = seconds < 1 ? "now" : `${span(seconds)} ago`;
+  }
+  for (const time of document.querySelectorAll("time[data-since]")) {
+    time.textContent = span((Date.now() - Date.parse(time.dataset.since)) / 1000);
+  }
+}
+
+// Buttons
+
+function afterwards() {
+  tick();
+  for (const button of document.querySelectorAll("[data-copy]")) button.hidden = !navigator.clipboard;
+}
+
+document.addEventListener("submit", async (event) => {
+  const form = event.target;
+  if (!form.dataset.act) return;
+  event.preventDefault();
+  const button = form.querySelector("button");
+  button.disabled = true;
+  try {
+    const answer = await fetch(form.action, { method: "POST", headers: { Accept: "application/json" } });
+    if (answer.status === 401) { location.reload(); return; }
+    const said = await answer.json();
+    notice(said.message ?? said.detail, !answer.ok);
+  } catch {
+    notice("The server cannot be reached. Nothing was changed, as far as is known here.", true);
+  }
+  button.disabled = false;
+  everything();
+});
+
+document.addEventListener("click", async (event) => {
+  const copied = event.target.closest("[data-copy]");
+  if (!copied) return;
+  await navigator.clipboard.writeText(by(copied.dataset.copy).textContent);
+  notice("Copied.");
+});
+
+afterwards();
+setInterval(tick, 1000);
+moveByKeys(() => live && !live.hidden && pause(!paused));
+if (body.dataset.live && live) {
+  live.hidden = false;
+  live.addEventListener("click", () => pause(!paused));
+  const query = new URLSearchParams();
+  if (body.dataset.job) query.set("jobId", body.dataset.job);
+  if (body.dataset.last) query.set("lastEventId", body.dataset.last); // what has happened since the page was made
+  follow(`/v1/events?${query}`, heard, (state) => {
+    live.classList.toggle("lost", state === "lost");
+    if (state === "again") everything();
+  });
+  if (body.dataset.live === "jobs") setInterval(() => document.hidden || overview(), QUIET_EVERY);
+  document.addEventListener("visibilitychange", () => document.hidden || paused || everything());
+}

@@ -1,0 +1,138 @@
+"""How the pages say things: times, durations, JSON, and why a job waits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from tracking.admission.organizations import Organization
+from tracking.models import JobRecord
+from tracking.states import ACTIVE, Hold, Status
+
+MARKS = {
+    Status.QUEUED: "◦",
+    Status.RUNNING: "▸",
+    Status.RETRYING: "↻",
+    Status.SUCCEEDED: "✓",
+    Status.FAILED: "✕",
+    Status.CANCELLED: "⊘",
+}
+HELD = {
+    Hold.SCHEDULE: "Due now",
+    Hold.BACKOFF: "Again now",
+    Hold.DEPENDENCY: "Waiting for another job to succeed",
+    Hold.CIRCUIT: "Jobs of its type keep failing: one tries, the others wait for its success",
+    Hold.PAUSED: "Jobs like this one are paused",
+    Hold.EXTERNAL: "Waiting for whoever does it elsewhere to report",
+}
+UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+NOTHING = "\N{EN DASH}"
+LONGEST_RESULT = 120  # characters, in a row
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a job's waiting depends on, read once for all rows of a page."""
+
+    organization: Organization
+    served: frozenset[str]  # queues with a living worker
+    now: datetime
+
+
+def news(job: JobRecord, around: Surroundings) -> str:
+    """The one thing to know of a job: where it is, why it waits, or how it ended."""
+    if job.status is Status.RUNNING:
+        return job.message or f"On {job.worker}"
+    if job.status in ACTIVE:
+        return why_it_waits(job, around)
+    if job.status is Status.FAILED:
+        return ": ".join(part for part in (job.error_type, job.error_message) if part) or "It failed."
+    if job.status is Status.CANCELLED:
+        return "Its body is still stopping." if job.stopping else (job.error_message or "Cancelled")
+    return _in_short(job.result) if job.result is not None else (job.message or "")
+
+
+def why_it_waits(job: JobRecord, around: Surroundings) -> str:
+    """Why a job does not run, from its row; `explain` looks closer."""
+    if job.due_at and job.hold in (Hold.SCHEDULE, Hold.BACKOFF):
+        begins, error = ("Due", None) if job.hold is Hold.SCHEDULE else ("Again", job.error_message or job.error_type)
+        return f"{begins} {when(job.due_at, around.now)}" + (f" · {error}" if error else "")
+    if job.hold is Hold.ORGANIZATION_LIMIT:
+        return _line(around.organization)
+    if job.hold is Hold.DEPENDENCY and len(job.depends_on) > 1:
+        return f"Waiting for {len(job.depends_on)} jobs to succeed"
+    if job.hold is not None:
+        return HELD[job.hold]
+    if job.queue not in around.served:
+        return f"No living worker consumes the queue {job.queue}"
+    return f"In the queue {job.queue}" if job.dispatched_at else f"On its way to the queue {job.queue}"
+
+
+def _line(organization: Organization) -> str:
+    if 0 < organization.limit <= organization.executing:
+        return f"Waiting for a slot: {organization.executing} of {organization.limit} are taken"
+    return "Waiting for its organization's turn: the workers are busy"
+
+
+def ago(at: datetime | None, now: datetime) -> str:
+    """How long ago that was, roughly."""
+    if at is None:
+        return NOTHING
+    return f"{span(now - at)} ago" if now - at >= timedelta(seconds=1) else "now"
+
+
+def when(at: datetime, now: datetime) -> str:
+    """When that will be."""
+    left = at - now
+    return f"in {span(left)}" if left > timedelta(seconds=1) else "now"
+
+
+def span(length: timedelta) -> str:
+    """A length of time in its largest unit."""
+    seconds = length.total_seconds()
+    for size, unit in UNITS:
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return "0 s"
+
+
+def exactly(length: timedelta | None) -> str:
+    """A duration as precisely as it matters."""
+    if length is None:
+        return NOTHING
+    seconds = max(0.0, length.total_seconds())
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:  # noqa: PLR2004 - a minute
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
+
+
+def pretty(value: Any) -> str:
+    """JSON to read, numbers exactly as they are."""
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def iso(at: datetime) -> str:
+    """For programs, and for who points at it."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def clock(at: datetime) -> str:
+    """The time of a day, in UTC."""
+    return f"{at.astimezone(UTC):%H:%M:%S}.{at.microsecond // 1000:03d}"
+
+
+def joined(words: Sequence[str]) -> str:
+    """One, two and three."""
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def _in_short(result: Any) -> str:
+    text = json.dumps(result, ensure_ascii=False)
+    return text if len(text) <= LONGEST_RESULT else f"{text[: LONGEST_RESULT - 1]}…"

@@ -1,0 +1,322 @@
+"""The dashboard without a script: who gets in, what they see, and what a page may hold."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from datetime import timedelta
+from html.parser import HTMLParser
+from itertools import pairwise
+from urllib.parse import quote
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from api.dashboard.drawing import BOTTOM, TOP, chart
+from api.dashboard.searching import understood
+from api.dashboard.site import assets
+from tests.api.calling import Api, Caller, problem
+from tests.api.dashboard.conftest import SignIn, link
+from tests.api.listening import Listener
+from tracking import jobs, sessions, tickets
+from tracking.models import Failure, Outcome, Scope
+from tracking.reads import throughput
+from tracking.reads.lists import EPOCH
+from tracking.reads.throughput import Slice
+from tracking.tickets import Rights
+
+# SHA-512 of dist/idiomorph.min.js of idiomorph 0.8.0, as `npm pack` gets it.
+IDIOMORPH = "0LgpDAkfwUq/f5iuzcA6ECIT7aB3XhtCPtKj+HC3p2oiKPqStPMbqdtPHoPNOt75eNI9whmiXQP8BQ+zuHyDNQ=="
+SAME = {"Sec-Fetch-Site": "same-origin"}
+OVER = "UPDATE sessions SET expires_at = now() WHERE digest = %s"
+UNUSED = "UPDATE sessions SET seen_at = now() - interval '61 minutes' WHERE digest = %s"
+HOSTILE = '<script>alert("x")</script><img src=x onerror=alert(1)>'
+LARGEST = 60 * 1024  # bytes of all scripts and styles
+
+
+class Found(HTMLParser):
+    """The tags of a page, and the attributes that a strict policy forbids."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.inline: list[str] = []
+        self.outside: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        """Look at a tag."""
+        self.tags.append(tag)
+        self.inline += [name for name, _ in attributes if name == "style" or name.startswith("on")]
+        links = [value or "" for name, value in attributes if name in ("src", "href", "action")]
+        self.outside += [value for value in links if not value.startswith(("/", "#")) or value.startswith("//")]
+
+
+def test_nobody_gets_in_without_a_session(api: Api, caller: Caller, stranger: httpx.Client) -> None:
+    """Without a session a page leads to the sign-in and back, a button does too, and a script gets a problem."""
+    job = caller.job()
+    answer = stranger.get(f"/?q={quote('status:failed')}")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/sign-in?next=%2F%3Fq%3Dstatus%253Afailed")
+    assert stranger.get(f"/jobs/{job.id}").headers["location"].startswith("/sign-in?next=%2Fjobs")
+    assert stranger.post(f"/jobs/{job.id}/cancel", headers=SAME).headers["location"] == "/sign-in?next=%2F"
+    problem(stranger.get("/", headers={"Accept": "text/x-part"}), 401, "token_missing")
+    assert caller.find(job.id).status == "queued"
+
+
+def test_a_link_signs_in_once_and_not_by_being_looked_at(api: Api, caller: Caller, stranger: httpx.Client) -> None:
+    """A preview of the link does not spend it; a button does, and then it is over."""
+    address = link(caller).removeprefix(api.url)
+    ticket = address.partition("ticket=")[2]
+    stranger.headers.update(SAME)
+    for _ in range(2):
+        assert "This link signs you in once" in stranger.get(address).text
+    assert stranger.post("/sign-in", data={"ticket": ticket}).status_code == 303
+    assert "Jobs" in stranger.get("/").text
+    again = httpx.post(f"{api.url}/sign-in", data={"ticket": ticket}, headers=SAME)
+    assert again.status_code == 401
+    assert "The link has been used" in again.text
+
+
+def test_a_token_signs_in_for_as_long_as_it_lasts(api: Api, caller: Caller, stranger: httpx.Client) -> None:
+    """A pasted token opens a session with its rights; what is no token opens none."""
+    stranger.headers.update(SAME)
+    token = caller.headers["Authorization"]
+    answer = stranger.post("/sign-in", data={"token": f"  {token}\n", "next": "/?q=type:open"})
+    assert (answer.status_code, answer.headers["location"]) == (303, "/?q=type:open")
+    cookie = answer.headers["set-cookie"]
+    assert cookie.startswith("celeriac=")
+    assert {"HttpOnly", "Path=/", "SameSite=lax", "Max-Age=43200"} <= {each.strip() for each in cookie.split(";")}
+    refused = stranger.post("/sign-in", data={"token": "nonsense"})
+    assert refused.status_code == 401
+    assert 'role="alert"' in refused.text
+
+
+@pytest.mark.parametrize("address", ["//evil.example", "https://evil.example", "/\\evil.example", "/a\r\nb", "x"])
+def test_the_way_back_stays_on_this_server(api: Api, caller: Caller, address: str) -> None:
+    """Whatever a link says of where to go after the sign-in, it leads to no other server."""
+    form = {"token": caller.headers["Authorization"], "next": address}
+    answer = httpx.post(f"{api.url}/sign-in", data=form, headers=SAME)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
+
+
+def test_the_cookie_has_its_prefix_with_https_and_is_refused_without(api: Api, caller: Caller) -> None:
+    """Behind TLS the cookie is secure and bound to the host; without, beyond this machine, nobody can sign in."""
+    form, proxied = {"token": caller.headers["Authorization"]}, {**SAME, "X-Forwarded-Proto": "https"}
+    named = {"Host": "jobs.example"}
+    answer = httpx.post(f"{api.url}/sign-in", data=form, headers={**proxied, **named})
+    cookie = answer.headers["set-cookie"]
+    assert cookie.startswith("__Host-celeriac=")
+    assert {"Secure", "HttpOnly", "Path=/"} <= {each.strip() for each in cookie.split(";")}
+    refused = httpx.post(f"{api.url}/sign-in", data=form, headers={**SAME, **named})
+    assert refused.status_code == 403
+    assert "takes https" in refused.text
+    assert "set-cookie" not in refused.headers
+
+
+def test_a_form_of_another_site_does_nothing(api: Api, caller: Caller, reading: SignIn) -> None:
+    """A form that another site has sent with the visitor's cookie is refused, by either header that browsers send."""
+    job = caller.job()
+    client = reading(caller)
+    others = [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}, {}]
+    for headers in others:
+        for path in (f"/jobs/{job.id}/cancel", "/sign-out", "/sign-in"):
+            assert client.post(path, headers=headers).status_code == 403
+    assert caller.find(job.id).status == "queued"
+    assert client.post(f"/jobs/{job.id}/cancel", headers={"Origin": api.url}).status_code == 303
+    assert caller.find(job.id).status == "cancelled"
+
+
+def test_who_signs_out_is_out_everywhere(caller: Caller, reading: SignIn) -> None:
+    """After a sign-out the cookie opens nothing, also when somebody has kept it."""
+    client = reading(caller)
+    kept = dict(client.cookies)
+    assert client.get("/").status_code == 200
+    assert client.post("/sign-out", headers=SAME).headers["location"] == "/sign-in"
+    assert client.get("/").status_code == 303
+    assert client.get("/", headers={"Cookie": f"celeriac={kept['celeriac']}"}).status_code == 303
+
+
+def test_a_session_ends_with_its_rights_and_when_nobody_uses_it(api: Api) -> None:
+    """A session is over with the token it was opened with, after an hour without a request, and is then forgotten."""
+    rights = Rights("acme", "u1", frozenset({"jobs.view_jobs"}), None)
+    with api.database.autocommit() as connection:
+        for change in (OVER, UNUSED):
+            secret = sessions.begin(connection, rights)
+            found = sessions.find(connection, secret)
+            assert found is not None
+            assert (found.organization_id, found.permissions) == ("acme", rights.permissions)
+            digest = tickets.digest(secret)
+            connection.exec_driver_sql(change, (digest,))
+            assert sessions.find(connection, secret) is None
+            sessions.begin(connection, rights)
+            kept = connection.exec_driver_sql("SELECT digest FROM sessions").scalars().all()
+            assert digest not in [bytes(each) for each in kept]
+
+
+def test_a_session_has_the_rights_of_its_token_alone(caller: Caller, reading: SignIn) -> None:
+    """Somebody without a permission has no button for it, and cannot do it without one; nor see what they may not."""
+    job, failed = caller.job(), caller.job("failed")
+    client = reading(caller.but(permissions=("jobs.view_jobs",)))
+    page = client.get("/").text
+    assert str(job.id) in page
+    assert "/cancel" not in page
+    assert "/retry" not in page
+    assert "You have no permission for it." in client.get(f"/jobs/{job.id}").text
+    for path in (f"/jobs/{job.id}/cancel", f"/jobs/{failed.id}/retry"):
+        assert client.post(path, headers=SAME).status_code == 403
+    blind = reading(caller.but(permissions=()))
+    assert blind.get("/").status_code == 403
+
+
+def test_somebody_elses_jobs_are_on_no_page(api: Api, caller: Caller, reading: SignIn) -> None:
+    """Jobs of another user and of another organization are in no list, count, search or page, and cannot be changed."""
+    others = [caller.but(user="u2").job("failed", job_type="secret-type"), api.caller().job(job_type="secret-type")]
+    client = reading(caller)
+    for other in others:
+        for path in ("/", f"/?q=id:{other.id}", "/?q=secret-type", f"/?part=rows&ids={other.id}"):
+            page = client.get(path).text
+            assert f"job-{other.id}" not in page
+            assert '<b class="type">secret-type' not in page
+        assert client.get(f"/jobs/{other.id}").status_code == 404
+        for verb in ("cancel", "retry"):
+            assert client.post(f"/jobs/{other.id}/{verb}", headers=SAME).status_code == 404
+
+
+def test_the_stream_of_a_page_is_the_visitors_own(caller: Caller, reading: SignIn) -> None:
+    """The live events of a page come with its cookie, and are the visitor's own."""
+    client = reading(caller)
+    with client.stream("GET", "/v1/events", headers={"Accept": "text/event-stream"}) as response:
+        listener = Listener(response)
+        listener.begin()
+        caller.but(user="u2").job()
+        job = caller.job()
+        assert [told.data["jobId"] for told in listener.take(1)] == [str(job.id)]
+    problem(client.get("/v1/jobs"), 401, "token_missing")
+
+
+def test_a_page_shows_what_a_job_says_as_text(caller: Caller, reading: SignIn) -> None:
+    """Whatever stands in types, messages, errors, payloads and results, it is text on the page, never markup."""
+    job = caller.job("running", job_type=HOSTILE, payload={HOSTILE: HOSTILE}, project_id=HOSTILE, message=HOSTILE)
+    caller.report(job, percent=5, message=HOSTILE)
+    with caller.api.database.autocommit() as connection:
+        failure = Failure(HOSTILE, HOSTILE, HOSTILE)
+        jobs.settle(connection, [Outcome(job.fence, "failed", "worker-1", failure=failure)])
+    client = reading(caller)
+    for path in ("/", f"/jobs/{job.id}", f"/?q={quote(HOSTILE)}", f"/sign-in?next={quote(HOSTILE)}&ticket=x"):
+        page = client.get(path)
+        assert page.status_code == 200
+        found = Found(page.text)
+        assert found.tags.count("script") == 2, "ours"
+        assert "img" not in found.tags
+        assert (found.inline, found.outside) == ([], [])
+
+
+def test_every_page_has_a_strict_policy(caller: Caller, reading: SignIn) -> None:
+    """Every page forbids all but the scripts, styles and requests of this server, and no cache keeps it."""
+    client = reading(caller)
+    for path in ("/", f"/jobs/{caller.job().id}", "/sign-in?ticket=x"):
+        headers = client.get(path).headers
+        assert "default-src 'none'; script-src 'self'; style-src 'self'" in headers["content-security-policy"]
+        assert headers["cache-control"] == "no-store"
+        assert headers["x-frame-options"] == "DENY"
+
+
+def test_static_files_are_kept_for_ever_under_their_hash(reader: httpx.Client) -> None:
+    """Scripts and styles may be kept for ever at an address with their hash; at an older address there is nothing."""
+    address = re.search(r"/static/\w+/celeriac\.css", reader.get("/").text)
+    assert address is not None
+    answer = reader.get(address[0])
+    assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert answer.headers["content-type"].startswith("text/css")
+    problem(reader.get("/static/older/celeriac.css"), 404, "not_found")
+    problem(reader.get(address[0].replace("celeriac.css", "../site.py")), 404, "not_found")
+
+
+def test_scripts_and_styles_are_small_and_what_is_not_ours_is_as_it_was_published() -> None:
+    """All scripts and styles together are less than 60 KB, and the vendored file is that of its package."""
+    sizes = [len(content) for name, content in assets().items() if name.endswith((".js", ".css"))]
+    assert sum(sizes) < LARGEST
+    digest = base64.b64encode(hashlib.sha512(assets()["vendor/idiomorph.js"]).digest()).decode()
+    assert digest == IDIOMORPH
+    assert (
+        b"BSD" in assets()["vendor/idiomorph.LICENSE"] or b"Permission to use" in assets()["vendor/idiomorph.LICENSE"]
+    )
+
+
+def test_the_pages_lead_through_all_jobs(caller: Caller, reading: SignIn) -> None:
+    """From page to page every job is shown once, and a search keeps with it."""
+    wanted = {str(caller.job(job_type="paged").id) for _ in range(60)}
+    caller.job(job_type="other")
+    client, seen, path = reading(caller), list[str](), "/?q=type:paged"
+    while path:
+        page = client.get(path).text
+        seen += re.findall(r'id="job-([\w-]+)"', page)
+        following = re.search(r'href="([^"]+)" rel="next"', page)
+        path = following[1].replace("&amp;", "&") if following else ""
+    assert sorted(seen) == sorted(wanted)
+
+
+def test_a_search_by_qualifiers_finds_what_the_api_finds(caller: Caller, reading: SignIn) -> None:
+    """Qualifiers narrow as the filters of the API do, and add up; words are looked for."""
+    failed = caller.job("failed", job_type="sync", project_id="p1")
+    caller.job("failed", job_type="other")
+    caller.job(job_type="sync")
+    client = reading(caller)
+    same = (
+        "status:failed type:sync",
+        "status:error project:p1",
+        f"id:{failed.id}",
+        "sync status:failed",
+        "broken project:p1",
+    )
+    for text in same:
+        assert re.findall(r'id="job-([\w-]+)"', client.get("/", params={"q": text}).text) == [str(failed.id)], text
+    page = client.get("/", params={"q": "status:nonsense"}).text
+    assert 'role="alert"' in page
+    assert "No job matches" in page
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(text=st.text(max_size=80) | st.from_regex(r"(status|type|user|id|from|to|q|x):\S* ?\w*", fullmatch=True))
+def test_any_search_is_understood_or_said_to_be_wrong(text: str) -> None:
+    """Whatever is typed into the search either narrows the list or is answered with what is wrong with it."""
+    search = understood(text)
+    assert (search.filters is None) == (search.why_not is not None)
+    again = search.with_status("failed")
+    assert understood(again).statuses in ((), ("failed",))
+
+
+@pytest.mark.parametrize(
+    "query", ["page=0", "page=x", f"page={'9' * 30}", "cursor=x", "window=year", "part=x", "ids=x"]
+)
+def test_an_address_that_somebody_has_changed_is_answered(reader: httpx.Client, query: str) -> None:
+    """A page number, cursor or part that makes no sense is answered with a page, or refused with a reason."""
+    assert reader.get(f"/?{query}").status_code in (200, 422)
+    assert reader.get(f"/?part=rows&{query}").status_code == 200
+
+
+def test_a_chart_counts_the_ends_of_jobs(caller: Caller) -> None:
+    """The chart counts how jobs ended, in parts of the window that lie beside each other up to now."""
+    for state in ("succeeded", "succeeded", "failed", "cancelled", "queued"):
+        caller.job(state)
+    with caller.api.database.autocommit() as connection:
+        scope = Scope(caller.organization, None)
+        slices = throughput.finished(connection, scope, window=timedelta(hours=1), slices=60)
+    assert len(slices) == 60
+    assert {later.start - one.start for one, later in pairwise(slices)} == {timedelta(minutes=1)}
+    found = [sum(getattr(each, name) for each in slices[-2:]) for name in ("succeeded", "failed", "cancelled")]
+    assert found == [2, 1, 1]
+    assert sum(each.total for each in slices) == 4
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 10**6)] * 3), max_size=100))
+def test_every_bar_lies_within_the_chart(ends: list[tuple[int, int, int]]) -> None:
+    """Whatever is counted, each bar lies within the lines, and what failed within what ended."""
+    drawn = chart([Slice(EPOCH, *each) for each in ends])
+    for bar in drawn.bars:
+        assert TOP - 0.1 <= bar.good_y <= BOTTOM
+        assert bar.bad_height <= max(bar.good_height + 0.1, 2)
+    assert drawn.total == sum(map(sum, ends))
