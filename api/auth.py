@@ -29,6 +29,7 @@ RETRY_JOBS = "jobs.retry_jobs"
 TRACK_JOBS = "jobs.track_jobs"  # to report on the jobs of others whose work is done elsewhere
 VIEW_ALL = "jobs.view_all"
 MANAGE_JOBS = "jobs.manage_jobs"
+VIEW_AUDIT = "jobs.view_audit"
 MANAGE_PLATFORM = "jobs.manage_platform"  # of operators: it reaches beyond the organization
 
 MOST_VERIFIED = 4096  # tokens that a process remembers

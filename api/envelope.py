@@ -45,6 +45,7 @@ class Envelope:
             return
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             answer = _Answer(send, request_id)
+            scope["request_id"] = request_id
             await self._serve(scope, _counted(receive), answer)
             log.info("request", method=scope["method"], path=_path(scope), status=answer.status, ms=answer.age())
 

@@ -101,6 +101,14 @@ STREAM: Responses = {
     },
     **problems(Code.TICKET_INVALID, Code.PERMISSION_MISSING, Code.JOB_NOT_FOUND, Code.TOO_MANY_STREAMS),
 }
+AUDIT_EXPORT: Responses = {
+    200: {
+        "description": "The entries.",
+        "content": {kind: {} for kind in ("text/csv; charset=utf-8", "application/jsonl")},
+        "headers": {"Next-Cursor": {"schema": {"type": "integer"}, "description": "There is more, from here on."}},
+    },
+    **SLOW,
+}
 READY: Responses = {
     503: {"description": f"`{Code.NOT_READY}`: `checks` says why.", "content": PROBLEM, "headers": RETRY_AFTER}
 }

@@ -134,6 +134,13 @@ REFUSALS = {
     errors.UnknownJobType: Code.UNKNOWN_JOB_TYPE,
     errors.InvalidValue: Code.INVALID_REQUEST,
 }
+
+
+def code_of(error: Exception) -> Code | None:
+    """What a refusal is answered with; None: it is none, or not one of a route's."""
+    return error.code if isinstance(error, Problem) else REFUSALS.get(type(error))
+
+
 OUTAGES = {
     Outage.AWAY: (
         Code.DATABASE_UNAVAILABLE,

@@ -17,9 +17,12 @@ from pydantic_core import from_json
 
 from api.auth import Principal, authenticate
 from api.connections import FULL
+from api.origins import ACTIONS, keep_failed
 from api.problems import RETRY_AFTER, Code, Problem
 from api.reading import slow_reading
 from api.turns import Shares, Turns
+from tracking.errors import TrackingError
+from tracking.origins import Source
 
 BODY_PATIENCE = 20  # seconds for the whole body to arrive
 CLOSE = {"Connection": "close"}
@@ -32,11 +35,12 @@ class StrictRoute(APIRoute):
 
     Nothing is read from a caller without a valid token, a slow client keeps no other request waiting, and no more
     requests are worked on at a time than there are database connections. A route whose reads may be slow takes its turn
-    among those of its organization.
+    among those of its organization. What a caller was denied is in the audit.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         super().__init__(path, _in_bytes(endpoint, options.get("status_code") or HTTPStatus.OK), **options)
+        self._action = ACTIONS.get(self.name)
         self._is_slow = any(needed.call is slow_reading for needed in self.dependant.dependencies)
 
     def get_route_handler(self) -> Handler:
@@ -51,7 +55,12 @@ class StrictRoute(APIRoute):
             if self.body_field is not None:
                 await strict.arrived()
             async with self._turn(request):
-                return await handle(strict)
+                try:
+                    return await handle(strict)
+                except (Problem, TrackingError) as error:
+                    if self._action is not None:
+                        await keep_failed(request, request.state.principal, self._action, Source.API, error)
+                    raise
 
         return strictly
 

@@ -8,31 +8,42 @@ from tasks.catalog import handler
 from tasks.platform import Platform
 from tracking.admission import line, pauses
 from tracking.db import Connection
+from tracking.origins import Origin
 from tracking.reads import seen
 
 log = structlog.get_logger(__name__)
 
 
 def pause(
-    platform: Platform, organization_id: str | None, job_type: str | None, *, actor: str, reason: str | None
+    platform: Platform,
+    organization_id: str | None,
+    job_type: str | None,
+    *,
+    actor: str,
+    reason: str | None,
+    origin: Origin,
 ) -> None:
     """From now on no such job starts; None stands for all. What is paused already stays so, as it was.
 
     Raises UnknownJobType.
     """
-    with platform.database.autocommit() as connection:
+    which = {"organization_id": organization_id, "job_type": job_type}
+    with platform.database.begin() as connection:
         _require_known(platform, connection, organization_id, job_type)
-        pauses.pause(connection, organization_id=organization_id, job_type=job_type, actor=actor, reason=reason)
+        pauses.pause(connection, **which, actor=actor, reason=reason, origin=origin)
     log.warning("jobs.paused", organization=organization_id, job_type=job_type, actor=actor)
 
 
-def resume(platform: Platform, organization_id: str | None, job_type: str | None, *, actor: str) -> None:
+def resume(
+    platform: Platform, organization_id: str | None, job_type: str | None, *, actor: str, origin: Origin
+) -> None:
     """End that pause, if there is one, and send what waited for it.
 
     Raises UnknownJobType, unless jobs of that type were paused.
     """
-    with platform.database.autocommit() as connection:
-        was_paused = pauses.resume(connection, organization_id=organization_id, job_type=job_type)
+    which = {"organization_id": organization_id, "job_type": job_type}
+    with platform.database.begin() as connection:
+        was_paused = pauses.resume(connection, **which, actor=actor, origin=origin)
         if not was_paused:
             _require_known(platform, connection, organization_id, job_type)
     if was_paused:
@@ -40,13 +51,13 @@ def resume(platform: Platform, organization_id: str | None, job_type: str | None
         platform.dispatcher.resume()
 
 
-def set_limit(platform: Platform, organization_id: str, concurrency: int | None, *, actor: str) -> None:
+def set_limit(platform: Platform, organization_id: str, concurrency: int | None, *, actor: str, origin: Origin) -> None:
     """Let this many jobs of an organization execute at once: 0 = any number, None = as many as by default."""
     with platform.database.begin() as connection:
         if concurrency is None:
-            back = line.reset_limit(connection, organization_id, platform.limits)
+            back = line.reset_limit(connection, organization_id, platform.limits, actor=actor, origin=origin)
         else:
-            back = line.set_limit(connection, organization_id, concurrency, actor=actor)
+            back = line.set_limit(connection, organization_id, concurrency, actor=actor, origin=origin)
     log.warning(
         "organization.limited", organization=organization_id, limit=concurrency, actor=actor, back_in_line=len(back)
     )

@@ -21,6 +21,7 @@ from tracking.db import SQLAlchemyError
 from tracking.errors import TrackingError
 from tracking.identifiers import job_id_of
 from tracking.models import Failure, JobRecord, NewJob, Report, Scope, Submitted
+from tracking.origins import Origin
 from tracking.states import FINISHED, Hold
 
 if TYPE_CHECKING:
@@ -205,10 +206,18 @@ def expect_body(group_id: str, body: Mapping[str, Any]) -> None:
     _bodies.set((*_bodies.get(), (group_id, body)))
 
 
-def cancel(platform: Platform, job_id: UUID, scope: Scope, *, actor: str, reason: str | None = None) -> JobRecord:
+def cancel(
+    platform: Platform,
+    job_id: UUID,
+    scope: Scope,
+    *,
+    actor: str,
+    reason: str | None = None,
+    origin: Origin | None = None,
+) -> JobRecord:
     """End a job, and have its body interrupted if it runs. Raises JobNotFound or IllegalMove."""
     with platform.database.autocommit() as connection:
-        cancelled = jobs.cancel(connection, job_id, scope, actor=actor, reason=reason)
+        cancelled = jobs.cancel(connection, job_id, scope, actor=actor, reason=reason, origin=origin)
     if cancelled.was_running:
         platform.dispatcher.interrupt(cancelled.job)
     platform.dispatcher.follow(job_id, cancelled.job.organization_id)
@@ -223,22 +232,25 @@ def track(
     *,
     actor: str,
     unchanged_since: datetime | None = None,
+    origin: Origin | None = None,
 ) -> JobRecord:
     """Write what somebody says of a job whose work is done elsewhere, and send what waited for its end.
 
     Raises JobNotFound, NotExternal, JobChanged or IllegalMove.
     """
     with platform.database.autocommit() as connection:
-        job = jobs.track(connection, job_id, scope, report, actor=actor, unchanged_since=unchanged_since)
+        job = jobs.track(connection, job_id, scope, report, actor=actor, unchanged_since=unchanged_since, origin=origin)
     if job.status in FINISHED:
         platform.dispatcher.follow(job_id, job.organization_id)
     return job
 
 
-def retry(platform: Platform, job_id: UUID, scope: Scope, *, actor: str, force: bool = False) -> JobRecord:
+def retry(
+    platform: Platform, job_id: UUID, scope: Scope, *, actor: str, force: bool = False, origin: Origin | None = None
+) -> JobRecord:
     """Send a failed or cancelled job again. Raises JobNotFound or IllegalMove."""
     with platform.database.autocommit() as connection:
-        job = jobs.retry(connection, job_id, scope, actor=actor, force=force, limits=platform.limits)
+        job = jobs.retry(connection, job_id, scope, actor=actor, force=force, limits=platform.limits, origin=origin)
     platform.dispatcher.send(job)
     platform.dispatcher.follow(job_id, job.organization_id)
     return job

@@ -119,8 +119,13 @@ class Limited:
 
     def pause(self, organization_id: str | None = None, job_type: str | None = None) -> bool:
         """Pause a type, an organization, or both."""
-        where = {"organization_id": organization_id, "job_type": job_type}
-        return pauses.pause(self.tracked.connection, **where, actor="admin", reason="maintenance")
+        return pauses.pause(
+            self.tracked.connection,
+            organization_id=organization_id,
+            job_type=job_type,
+            actor="admin",
+            reason="maintenance",
+        )
 
     def resume(self, organization_id: str | None = None, job_type: str | None = None) -> bool:
         """End that pause."""

@@ -235,7 +235,8 @@ class Tracked:
 _DELETE_ALL = """
     WITH a AS (DELETE FROM jobs), b AS (DELETE FROM history), c AS (DELETE FROM workers),
          d AS (DELETE FROM organizations), e AS (DELETE FROM pauses), f AS (DELETE FROM circuits),
-         g AS (DELETE FROM revocations), h AS (DELETE FROM external_types)
+         g AS (DELETE FROM revocations), h AS (DELETE FROM external_types),
+         i AS (DELETE FROM audit)
     DELETE FROM groups"""
 
 _STEPS: dict[str, tuple[Callable[[Tracked, JobRecord], JobRecord], ...]] = {

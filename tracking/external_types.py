@@ -8,6 +8,11 @@ from datetime import timedelta
 
 from sqlalchemy import Connection, text
 
+from tracking import audit
+from tracking.audit import Deed
+from tracking.audited import Action
+from tracking.origins import Origin
+
 # Those that there are anyway; the first is the type of a job that is given none.
 BUILT_IN = ("generic", "file_processing", "document_analysis", "llm_agent")
 
@@ -36,15 +41,24 @@ def every(connection: Connection) -> Sequence[ExternalType]:
     return [ExternalType(row.name, row.permission, row.silence) for row in connection.execute(ALL)]
 
 
-def put(connection: Connection, of: ExternalType, *, actor: str) -> bool:
-    """Add a type, or change the one of its name. Whether it is new."""
+def put(connection: Connection, of: ExternalType, *, actor: str, origin: Origin | None = None) -> bool:
+    """Add a type, or change the one of its name. Whether it is new.
+
+    With an `origin` it wants a transaction, for the entry in the audit.
+    """
     given = {"name": of.name, "permission": of.permission, "silence": of.silence, "actor": actor}
-    return bool(connection.execute(PUT, given).scalar())
+    is_new = bool(connection.execute(PUT, given).scalar())
+    detail = {"permission": of.permission, "seconds": of.silence.total_seconds() if of.silence else None}
+    audit.write(connection, origin, Deed(Action.PUT_TYPE, actor, None, of.name, detail=detail))
+    return is_new
 
 
-def remove(connection: Connection, name: str) -> bool:
-    """Forget a type; its jobs stay what they are. False when there is none."""
-    return connection.execute(REMOVE, {"name": name}).first() is not None
+def remove(connection: Connection, name: str, *, actor: str = "operator", origin: Origin | None = None) -> bool:
+    """Forget a type; its jobs stay what they are. False when there is none. Like `put` otherwise."""
+    if connection.execute(REMOVE, {"name": name}).first() is None:
+        return False
+    audit.write(connection, origin, Deed(Action.REMOVE_TYPE, actor, None, name))
+    return True
 
 
 FIND = text("SELECT name, permission, silence FROM external_types WHERE name = :name")

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any, TypedDict
 from uuid import UUID
 
+from tracking.origins import Origin
 from tracking.states import Hold, OutcomeKind, Status
 
 JsonObject = Mapping[str, Any]
@@ -56,7 +57,7 @@ class NewJob:
     that follow this one, and what follows them. `begins`: the groups of which it is the first member that is sent, each
     the header of a chord. `joins`: it is a further member of a chord that runs already. `refused`: why its call cannot
     be accepted; its row fails with that. `external`: its work is done elsewhere, so it is never sent; None: if that is
-    so of its type by the database.
+    so of its type by the database. `origin`: from where somebody has asked for it, for the audit.
     """
 
     id: UUID
@@ -88,6 +89,7 @@ class NewJob:
     joins: bool = False
     refused: Failure | None = None
     external: bool | None = False
+    origin: Origin | None = None
 
 
 class Wishes(TypedDict, total=False):

@@ -220,10 +220,10 @@ END AS next
     RETURNING jobs.*, locked.from_status, locked.held
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, CASE WHEN hold IN ('paused', 'circuit') THEN 'held' ELSE 'due' END,
            from_status, status, attempt, dispatch, 'admission',
-           jsonb_strip_nulls(jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END, 'next', CASE WHEN NOT hold IN ('paused', 'circuit') THEN hold END)) || '{}', NULL, clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END, 'next', CASE WHEN NOT hold IN ('paused', 'circuit') THEN hold END)) || '{}', NULL, NULL, clock_timestamp()
     FROM moved
 )
 SELECT * FROM moved;
@@ -270,10 +270,10 @@ END AS next
     RETURNING jobs.*, locked.from_status, locked.held
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, CASE WHEN hold IN ('paused', 'circuit') THEN 'held' ELSE 'due' END,
            from_status, status, attempt, dispatch, 'admission',
-           jsonb_strip_nulls(jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END, 'next', CASE WHEN NOT hold IN ('paused', 'circuit') THEN hold END)) || '{}', NULL, clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END, 'next', CASE WHEN NOT hold IN ('paused', 'circuit') THEN hold END)) || '{}', NULL, NULL, clock_timestamp()
     FROM moved
 )
 SELECT * FROM moved;
@@ -317,10 +317,10 @@ END AS next
     RETURNING jobs.*, locked.from_status, locked.held
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, CASE WHEN hold IN ('paused', 'circuit') THEN 'held' ELSE 'due' END,
            from_status, status, attempt, dispatch, 'admission',
-           jsonb_strip_nulls(jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END, 'next', CASE WHEN NOT hold IN ('paused', 'circuit') THEN hold END)) || '{}', NULL, clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END, 'next', CASE WHEN NOT hold IN ('paused', 'circuit') THEN hold END)) || '{}', NULL, NULL, clock_timestamp()
     FROM moved
 )
 SELECT * FROM moved;
@@ -346,10 +346,10 @@ WITH locked AS (
     RETURNING jobs.*, locked.from_status, locked.broken
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, 'cancelled',
            from_status, status, attempt, dispatch, 'admission',
-           jsonb_strip_nulls(jsonb_build_object('by', 'admission', 'reason', error_message, 'dependency', broken)) || '{}', NULL, clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('by', 'admission', 'reason', error_message, 'dependency', broken)) || '{}', NULL, NULL, clock_timestamp()
     FROM moved
 )
 SELECT * FROM moved;
@@ -418,10 +418,10 @@ END, 'organization_limit'), dispatched_at = NULL,
     RETURNING jobs.*, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, CASE WHEN hold IS NULL THEN 'due' ELSE 'held' END,
            from_status, status, attempt, dispatch, 'admission',
-           jsonb_strip_nulls(jsonb_build_object('hold', coalesce(hold, 'organization_limit'))) || '{}', NULL, clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('hold', coalesce(hold, 'organization_limit'))) || '{}', NULL, NULL, clock_timestamp()
     FROM moved
 )
 SELECT * FROM moved ORDER BY priority DESC, created_at, id;
@@ -526,10 +526,10 @@ WITH RECURSIVE lines AS (
     RETURNING jobs.*, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, 'held',
            from_status, status, attempt, dispatch, 'admission',
-           jsonb_strip_nulls(jsonb_build_object('hold', hold, 'reason', 'no living worker consumes the queue ' || queue)) || '{}', NULL, clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('hold', hold, 'reason', 'no living worker consumes the queue ' || queue)) || '{}', NULL, NULL, clock_timestamp()
     FROM moved
 )
 SELECT * FROM moved;
@@ -568,10 +568,10 @@ WITH RECURSIVE lines AS (
     RETURNING jobs.*, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, 'held',
            from_status, status, attempt, dispatch, 'admission',
-           jsonb_strip_nulls(jsonb_build_object('hold', hold, 'reason', 'the workers have no free slot for it')) || '{}', NULL, clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('hold', hold, 'reason', 'the workers have no free slot for it')) || '{}', NULL, NULL, clock_timestamp()
     FROM moved
 )
 SELECT * FROM moved;
@@ -593,10 +593,10 @@ WITH locked AS (
     RETURNING jobs.*, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, 'held',
            from_status, status, attempt, dispatch, 'admission',
-           jsonb_strip_nulls(jsonb_build_object('hold', hold, 'reason', NULL)) || '{}', NULL, clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('hold', hold, 'reason', NULL)) || '{}', NULL, NULL, clock_timestamp()
     FROM moved
 )
 SELECT * FROM moved;
@@ -748,6 +748,13 @@ END <> 'organization_limit' FROM jobs AS this WHERE this.id = :'id'))
                 LIMIT most) AS counted))), 0)
 FROM others;
 
+-- audit.py WRITE
+INSERT INTO audit (id, organization_id, actor, actor_organization_id, action, target, source, address, request_id,
+                   outcome, code, detail)
+SELECT nextval('history_id_seq'), :'organization_id', :'actor', origin ->> 'organization', :'action', :'target',
+       origin ->> 'source', origin ->> 'address', origin ->> 'request', :'outcome', :'code', CAST(:'detail' AS jsonb)
+FROM (SELECT CAST(:'origin' AS jsonb) AS origin) AS came;
+
 -- batches.py WAIT_FOR
 SELECT id FROM jobs WHERE id = ANY(CAST(:'id' AS uuid[])) ORDER BY id FOR UPDATE;
 
@@ -774,8 +781,8 @@ DELETE FROM external_types WHERE name = :'name' RETURNING name;
 WITH asked AS MATERIALIZED (
     SELECT *, CAST(NULL AS uuid) AS follows, CAST(NULL AS text) AS follows_group, 'queued' AS status,
            0 AS attempt, coalesce(scheduled_at, clock_timestamp() + delay) AS due_at
-    FROM (SELECT CAST(id AS uuid) AS id, CAST(organization_id AS text) AS organization_id, CAST(user_id AS text) AS user_id, CAST(project_id AS text) AS project_id, CAST(job_type AS text) AS job_type, CAST(priority AS int) AS priority, CAST(queue AS text) AS queue, CAST(max_retries AS int) AS max_retries, CAST(payload AS jsonb) AS payload, CAST(metadata AS jsonb) AS metadata, CAST(delivery AS jsonb) AS delivery, CAST(message AS text) AS message, CAST(parent_id AS uuid) AS parent_id, CAST(root_id AS uuid) AS root_id, CAST(group_id AS text) AS group_id, CAST(group_index AS int) AS group_index, CAST(idempotency_key AS text) AS idempotency_key, CAST(request_hash AS text) AS request_hash, CAST(circuit_key AS text) AS circuit_key, coalesce(external, EXISTS (SELECT FROM external_types WHERE name = given.job_type)) AS external, CAST(depends_on AS uuid[]) AS depends_on, CAST(scheduled_at AS timestamptz) AS scheduled_at, CAST(delay AS interval) AS delay, place
-          FROM unnest(CAST(:'id' AS uuid[]), CAST(:'organization_id' AS text[]), CAST(:'user_id' AS text[]), CAST(:'project_id' AS text[]), CAST(:'job_type' AS text[]), CAST(:'priority' AS int[]), CAST(:'queue' AS text[]), CAST(:'max_retries' AS int[]), CAST(:'payload' AS text[]), CAST(:'metadata' AS text[]), CAST(:'delivery' AS text[]), CAST(:'message' AS text[]), CAST(:'parent_id' AS uuid[]), CAST(:'root_id' AS uuid[]), CAST(:'group_id' AS text[]), CAST(:'group_index' AS int[]), CAST(:'idempotency_key' AS text[]), CAST(:'request_hash' AS text[]), CAST(:'circuit_key' AS text[]), CAST(:'external' AS bool[]), CAST(:'depends_on' AS text[]), CAST(:'scheduled_at' AS timestamptz[]), CAST(:'delay' AS interval[])) WITH ORDINALITY AS given (id, organization_id, user_id, project_id, job_type, priority, queue, max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id, group_index, idempotency_key, request_hash, circuit_key, external, depends_on, scheduled_at, delay, place)) AS parsed
+    FROM (SELECT CAST(id AS uuid) AS id, CAST(organization_id AS text) AS organization_id, CAST(user_id AS text) AS user_id, CAST(project_id AS text) AS project_id, CAST(job_type AS text) AS job_type, CAST(priority AS int) AS priority, CAST(queue AS text) AS queue, CAST(max_retries AS int) AS max_retries, CAST(payload AS jsonb) AS payload, CAST(metadata AS jsonb) AS metadata, CAST(delivery AS jsonb) AS delivery, CAST(message AS text) AS message, CAST(parent_id AS uuid) AS parent_id, CAST(root_id AS uuid) AS root_id, CAST(group_id AS text) AS group_id, CAST(group_index AS int) AS group_index, CAST(idempotency_key AS text) AS idempotency_key, CAST(request_hash AS text) AS request_hash, CAST(circuit_key AS text) AS circuit_key, coalesce(external, EXISTS (SELECT FROM external_types WHERE name = given.job_type)) AS external, CAST(origin AS jsonb) AS origin, CAST(depends_on AS uuid[]) AS depends_on, CAST(scheduled_at AS timestamptz) AS scheduled_at, CAST(delay AS interval) AS delay, place
+          FROM unnest(CAST(:'id' AS uuid[]), CAST(:'organization_id' AS text[]), CAST(:'user_id' AS text[]), CAST(:'project_id' AS text[]), CAST(:'job_type' AS text[]), CAST(:'priority' AS int[]), CAST(:'queue' AS text[]), CAST(:'max_retries' AS int[]), CAST(:'payload' AS text[]), CAST(:'metadata' AS text[]), CAST(:'delivery' AS text[]), CAST(:'message' AS text[]), CAST(:'parent_id' AS uuid[]), CAST(:'root_id' AS uuid[]), CAST(:'group_id' AS text[]), CAST(:'group_index' AS int[]), CAST(:'idempotency_key' AS text[]), CAST(:'request_hash' AS text[]), CAST(:'circuit_key' AS text[]), CAST(:'external' AS bool[]), CAST(:'origin' AS text[]), CAST(:'depends_on' AS text[]), CAST(:'scheduled_at' AS timestamptz[]), CAST(:'delay' AS interval[])) WITH ORDINALITY AS given (id, organization_id, user_id, project_id, job_type, priority, queue, max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id, group_index, idempotency_key, request_hash, circuit_key, external, origin, depends_on, scheduled_at, delay, place)) AS parsed
 ), lines AS MATERIALIZED (
     SELECT organization_id, (coalesce((SELECT concurrency FROM organizations WHERE id = whose.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(whose.organization_id)) AS joins
     FROM (SELECT DISTINCT organization_id FROM asked) AS whose
@@ -812,13 +819,13 @@ END AS hold FROM asked JOIN lines USING (organization_id)
     RETURNING jobs.*, CAST(NULL AS text) AS from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, 'created',
            from_status, status, attempt, dispatch, coalesce(CAST(:'actor' AS text), user_id),
            jsonb_strip_nulls(jsonb_build_object('priority', priority, 'hold', hold, 'dueAt', due_at,
                               'parentId', parent_id, 'rootId', root_id, 'groupId', group_id,
-                              'dependsOn', nullif(to_jsonb(depends_on), '[]'))) || '{}', NULL, clock_timestamp()
-    FROM created
+                              'dependsOn', nullif(to_jsonb(depends_on), '[]'))) || '{}', NULL, came, clock_timestamp()
+    FROM (SELECT created.*, nullif(asked.origin, '{}') AS came FROM created JOIN asked USING (id)) AS told
 )
 SELECT id, hold, external, scheduled_at, due_at, created_at, updated_at, (SELECT revoked_by FROM revocations WHERE stamp = '' AND value = to_jsonb(created.id)
             UNION ALL
@@ -831,8 +838,8 @@ FROM created;
 WITH asked AS MATERIALIZED (
     SELECT *, CAST(NULL AS uuid) AS follows, CAST(NULL AS text) AS follows_group, 'queued' AS status,
            0 AS attempt, coalesce(scheduled_at, clock_timestamp() + delay) AS due_at
-    FROM (SELECT CAST(id AS uuid) AS id, CAST(organization_id AS text) AS organization_id, CAST(user_id AS text) AS user_id, CAST(project_id AS text) AS project_id, CAST(job_type AS text) AS job_type, CAST(priority AS int) AS priority, CAST(queue AS text) AS queue, CAST(max_retries AS int) AS max_retries, CAST(payload AS jsonb) AS payload, CAST(metadata AS jsonb) AS metadata, CAST(delivery AS jsonb) AS delivery, CAST(message AS text) AS message, CAST(parent_id AS uuid) AS parent_id, CAST(root_id AS uuid) AS root_id, CAST(group_id AS text) AS group_id, CAST(group_index AS int) AS group_index, CAST(idempotency_key AS text) AS idempotency_key, CAST(request_hash AS text) AS request_hash, CAST(circuit_key AS text) AS circuit_key, coalesce(external, EXISTS (SELECT FROM external_types WHERE name = given.job_type)) AS external, CAST(depends_on AS uuid[]) AS depends_on, CAST(scheduled_at AS timestamptz) AS scheduled_at, CAST(delay AS interval) AS delay, place
-          FROM unnest(CAST(:'id' AS uuid[]), CAST(:'organization_id' AS text[]), CAST(:'user_id' AS text[]), CAST(:'project_id' AS text[]), CAST(:'job_type' AS text[]), CAST(:'priority' AS int[]), CAST(:'queue' AS text[]), CAST(:'max_retries' AS int[]), CAST(:'payload' AS text[]), CAST(:'metadata' AS text[]), CAST(:'delivery' AS text[]), CAST(:'message' AS text[]), CAST(:'parent_id' AS uuid[]), CAST(:'root_id' AS uuid[]), CAST(:'group_id' AS text[]), CAST(:'group_index' AS int[]), CAST(:'idempotency_key' AS text[]), CAST(:'request_hash' AS text[]), CAST(:'circuit_key' AS text[]), CAST(:'external' AS bool[]), CAST(:'depends_on' AS text[]), CAST(:'scheduled_at' AS timestamptz[]), CAST(:'delay' AS interval[])) WITH ORDINALITY AS given (id, organization_id, user_id, project_id, job_type, priority, queue, max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id, group_index, idempotency_key, request_hash, circuit_key, external, depends_on, scheduled_at, delay, place)) AS parsed
+    FROM (SELECT CAST(id AS uuid) AS id, CAST(organization_id AS text) AS organization_id, CAST(user_id AS text) AS user_id, CAST(project_id AS text) AS project_id, CAST(job_type AS text) AS job_type, CAST(priority AS int) AS priority, CAST(queue AS text) AS queue, CAST(max_retries AS int) AS max_retries, CAST(payload AS jsonb) AS payload, CAST(metadata AS jsonb) AS metadata, CAST(delivery AS jsonb) AS delivery, CAST(message AS text) AS message, CAST(parent_id AS uuid) AS parent_id, CAST(root_id AS uuid) AS root_id, CAST(group_id AS text) AS group_id, CAST(group_index AS int) AS group_index, CAST(idempotency_key AS text) AS idempotency_key, CAST(request_hash AS text) AS request_hash, CAST(circuit_key AS text) AS circuit_key, coalesce(external, EXISTS (SELECT FROM external_types WHERE name = given.job_type)) AS external, CAST(origin AS jsonb) AS origin, CAST(depends_on AS uuid[]) AS depends_on, CAST(scheduled_at AS timestamptz) AS scheduled_at, CAST(delay AS interval) AS delay, place
+          FROM unnest(CAST(:'id' AS uuid[]), CAST(:'organization_id' AS text[]), CAST(:'user_id' AS text[]), CAST(:'project_id' AS text[]), CAST(:'job_type' AS text[]), CAST(:'priority' AS int[]), CAST(:'queue' AS text[]), CAST(:'max_retries' AS int[]), CAST(:'payload' AS text[]), CAST(:'metadata' AS text[]), CAST(:'delivery' AS text[]), CAST(:'message' AS text[]), CAST(:'parent_id' AS uuid[]), CAST(:'root_id' AS uuid[]), CAST(:'group_id' AS text[]), CAST(:'group_index' AS int[]), CAST(:'idempotency_key' AS text[]), CAST(:'request_hash' AS text[]), CAST(:'circuit_key' AS text[]), CAST(:'external' AS bool[]), CAST(:'origin' AS text[]), CAST(:'depends_on' AS text[]), CAST(:'scheduled_at' AS timestamptz[]), CAST(:'delay' AS interval[])) WITH ORDINALITY AS given (id, organization_id, user_id, project_id, job_type, priority, queue, max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id, group_index, idempotency_key, request_hash, circuit_key, external, origin, depends_on, scheduled_at, delay, place)) AS parsed
 ), lines AS MATERIALIZED (
     SELECT organization_id, (coalesce((SELECT concurrency FROM organizations WHERE id = whose.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(whose.organization_id)) AS joins
     FROM (SELECT DISTINCT organization_id FROM asked) AS whose
@@ -872,13 +879,13 @@ END AS hold FROM asked JOIN lines USING (organization_id)
     RETURNING jobs.*, CAST(NULL AS text) AS from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, 'created',
            from_status, status, attempt, dispatch, coalesce(CAST(:'actor' AS text), user_id),
            jsonb_strip_nulls(jsonb_build_object('priority', priority, 'hold', hold, 'dueAt', due_at,
                               'parentId', parent_id, 'rootId', root_id, 'groupId', group_id,
-                              'dependsOn', nullif(to_jsonb(depends_on), '[]'))) || '{}', NULL, clock_timestamp()
-    FROM created
+                              'dependsOn', nullif(to_jsonb(depends_on), '[]'))) || '{}', NULL, came, clock_timestamp()
+    FROM (SELECT created.*, nullif(asked.origin, '{}') AS came FROM created JOIN asked USING (id)) AS told
 )
 SELECT id, hold, external, scheduled_at, due_at, created_at, updated_at, (SELECT revoked_by FROM revocations WHERE stamp = '' AND value = to_jsonb(created.id)
             UNION ALL
@@ -902,10 +909,10 @@ WITH locked AS (
     RETURNING jobs.*, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, 'cancelled',
            from_status, status, attempt, dispatch, CAST(:'actor' AS text),
-           jsonb_strip_nulls(jsonb_build_object('by', CAST(:'actor' AS text), 'reason', CAST(:'reason' AS text))) || '{}', NULL, clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('by', CAST(:'actor' AS text), 'reason', CAST(:'reason' AS text))) || '{}', NULL, CAST(:'origin' AS jsonb), clock_timestamp()
     FROM moved
 )
 SELECT * FROM moved;
@@ -922,10 +929,10 @@ WITH locked AS (
     RETURNING jobs.*, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, 'cancelled',
            from_status, status, attempt, dispatch, CAST(:'actor' AS text),
-           jsonb_strip_nulls(jsonb_build_object('by', CAST(:'actor' AS text), 'reason', CAST(:'reason' AS text))) || '{}', NULL, clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('by', CAST(:'actor' AS text), 'reason', CAST(:'reason' AS text))) || '{}', NULL, NULL, clock_timestamp()
     FROM moved
 )
 SELECT * FROM moved;
@@ -942,10 +949,10 @@ WITH locked AS (
     RETURNING jobs.*, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, 'cancelled',
            from_status, status, attempt, dispatch, CAST(:'actor' AS text),
-           jsonb_strip_nulls(jsonb_build_object('by', CAST(:'actor' AS text), 'reason', CAST(:'reason' AS text))) || '{}', NULL, clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('by', CAST(:'actor' AS text), 'reason', CAST(:'reason' AS text))) || '{}', NULL, NULL, clock_timestamp()
     FROM moved
 )
 SELECT * FROM moved;
@@ -965,10 +972,10 @@ WITH moved AS (
     RETURNING jobs.*, status AS from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, 'seen',
            from_status, status, attempt, dispatch, CAST(:'actor' AS text),
-           jsonb_strip_nulls(jsonb_build_object('after', round(1000 * extract(EPOCH FROM clock_timestamp() - cancel_requested_at)))) || '{}', NULL, clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('after', round(1000 * extract(EPOCH FROM clock_timestamp() - cancel_requested_at)))) || '{}', NULL, NULL, clock_timestamp()
     FROM moved)
 SELECT id FROM moved;
 
@@ -983,10 +990,10 @@ WITH locked AS (
     RETURNING jobs.*, from_status, unseen
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, what,
            from_status, status, attempt, dispatch, CAST(:'actor' AS text),
-           jsonb_strip_nulls(jsonb_build_object('after', round(1000 * extract(EPOCH FROM clock_timestamp() - cancel_requested_at)), 'how', CASE what WHEN 'stopped' THEN CAST(:'how' AS text) END)) || '{}', NULL, clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('after', round(1000 * extract(EPOCH FROM clock_timestamp() - cancel_requested_at)), 'how', CASE what WHEN 'stopped' THEN CAST(:'how' AS text) END)) || '{}', NULL, NULL, clock_timestamp()
     FROM moved JOIN (VALUES (1, 'seen'), (2, 'stopped')) AS happened (place, what)
          ON what = 'stopped' OR unseen ORDER BY place
 )
@@ -1016,10 +1023,10 @@ WITH locked AS (
        group_id, group_index, parent_id, payload, delivery, status, priority, worker, from_status, queue
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, 'started',
            from_status, status, attempt, dispatch, worker,
-           jsonb_strip_nulls(jsonb_build_object('priority', priority, 'worker', worker)) || '{}', NULL, clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('priority', priority, 'worker', worker)) || '{}', NULL, NULL, clock_timestamp()
     FROM moved
 )
 SELECT given_place AS place, locked.from_status, from_dispatch, held, had_claim, of_type,
@@ -1055,10 +1062,10 @@ WITH locked AS (
     RETURNING jobs.*, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, 'held',
            from_status, status, attempt, dispatch, 'admission',
-           jsonb_strip_nulls(jsonb_build_object('hold', hold)) || '{}', NULL, clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('hold', hold)) || '{}', NULL, NULL, clock_timestamp()
     FROM moved WHERE hold IS NOT NULL
 )
 SELECT given_place AS place FROM locked;
@@ -1072,10 +1079,10 @@ WITH refused AS (
                         WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, 'duplicate_refused',
            from_status, status, attempt, dispatch, given_actor,
-           jsonb_strip_nulls(jsonb_build_object('reason', given_reason, 'dispatch', given_dispatch)) || '{}', NULL, clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('reason', given_reason, 'dispatch', given_dispatch)) || '{}', NULL, NULL, clock_timestamp()
     FROM refused)
 SELECT given_place AS place FROM refused;
 
@@ -1139,10 +1146,10 @@ WITH locked AS (
     RETURNING jobs.*, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, 'failed',
            from_status, status, attempt, dispatch, CAST(:'actor' AS text),
-           jsonb_strip_nulls(jsonb_build_object('errorType', error_type, 'error', error_message, 'willRetry', false)) || '{}', NULL, clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('errorType', error_type, 'error', error_message, 'willRetry', false)) || '{}', NULL, NULL, clock_timestamp()
     FROM moved
 )
 SELECT id FROM moved;
@@ -1170,10 +1177,10 @@ WITH moved AS (
     WHERE :'moved_on'
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, 'progress',
            from_status, status, attempt, dispatch, worker,
-           jsonb_strip_nulls(point - 'detail') || CASE WHEN jsonb_typeof(point -> 'detail') <> 'null' THEN jsonb_build_object('detail', point -> 'detail') ELSE '{}' END, NULL, CASE WHEN ago > interval '0' THEN greatest((SELECT at FROM history WHERE history.job_id = moved.id ORDER BY history.id DESC LIMIT 1), clock_timestamp() - ago) ELSE clock_timestamp() END
+           jsonb_strip_nulls(point - 'detail') || CASE WHEN jsonb_typeof(point -> 'detail') <> 'null' THEN jsonb_build_object('detail', point -> 'detail') ELSE '{}' END, NULL, NULL, CASE WHEN ago > interval '0' THEN greatest((SELECT at FROM history WHERE history.job_id = moved.id ORDER BY history.id DESC LIMIT 1), clock_timestamp() - ago) ELSE clock_timestamp() END
     FROM moved CROSS JOIN told ORDER BY place)
 SELECT id FROM moved;
 
@@ -1213,10 +1220,10 @@ END, delivery = delivery - 'expires',
     RETURNING jobs.*, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, 'retried',
            from_status, status, attempt, dispatch, CAST(:'actor' AS text),
-           jsonb_strip_nulls(jsonb_build_object('by', CAST(:'actor' AS text), 'force', CAST(:'force' AS boolean))) || '{}', NULL, clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('by', CAST(:'actor' AS text), 'force', CAST(:'force' AS boolean))) || '{}', NULL, CAST(:'origin' AS jsonb), clock_timestamp()
     FROM moved
 )
 SELECT * FROM moved;
@@ -1274,7 +1281,7 @@ WITH locked AS (
               started_at, completed_at, updated_at, group_id, from_status, from_dispatch, counts_in, reached
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, CASE status WHEN 'succeeded' THEN 'completed' WHEN 'failed' THEN 'failed' WHEN 'retrying' THEN 'failed' WHEN 'cancelled' THEN 'cancelled' WHEN 'queued' THEN 'released' END,
            from_status, status, attempt, from_dispatch, CAST(:'actor' AS text),
            jsonb_strip_nulls(jsonb_build_object(
@@ -1283,7 +1290,7 @@ WITH locked AS (
                'dueAt', due_at,
                'willRetry', CASE status WHEN 'retrying' THEN true WHEN 'failed' THEN false END,
                'duration', CASE WHEN status IN ('succeeded', 'failed', 'cancelled', 'retrying') THEN round(1000 * extract(EPOCH FROM coalesce(completed_at, updated_at) - started_at)) END,
-               'percentage', CASE WHEN status = 'succeeded' AND reached > 0 THEN 100 END)) || coalesce(CAST(:'kept' AS jsonb), '{}'), counts_in, clock_timestamp()
+               'percentage', CASE WHEN status = 'succeeded' AND reached > 0 THEN 100 END)) || coalesce(CAST(:'kept' AS jsonb), '{}'), counts_in, NULL, clock_timestamp()
     FROM moved
 )
 SELECT CAST(:'place' AS int) AS place, organization_id, status,
@@ -1313,10 +1320,10 @@ WITH locked AS (
               started_at, completed_at, updated_at, from_status, circuit_key, reached
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, 'completed',
            from_status, status, attempt, dispatch, given_actor,
-           jsonb_strip_nulls(jsonb_build_object('duration', round(1000 * extract(EPOCH FROM coalesce(completed_at, updated_at) - started_at)), 'percentage', CASE WHEN status = 'succeeded' AND reached > 0 THEN 100 END)) || '{}', circuit_key, clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('duration', round(1000 * extract(EPOCH FROM coalesce(completed_at, updated_at) - started_at)), 'percentage', CASE WHEN status = 'succeeded' AND reached > 0 THEN 100 END)) || '{}', circuit_key, NULL, clock_timestamp()
     FROM moved
 )
 SELECT given_place AS place, organization_id, status,
@@ -1383,12 +1390,12 @@ END AS hold) AS next
     RETURNING jobs.*, CAST(NULL AS text) AS from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, 'created',
            from_status, status, attempt, dispatch, CAST(:'actor' AS text),
            jsonb_strip_nulls(jsonb_build_object('priority', priority, 'hold', hold, 'dueAt', due_at,
                               'parentId', parent_id, 'rootId', root_id, 'groupId', group_id,
-                              'dependsOn', nullif(to_jsonb(depends_on), '[]'))) || '{}', NULL, clock_timestamp()
+                              'dependsOn', nullif(to_jsonb(depends_on), '[]'))) || '{}', NULL, CAST(:'origin' AS jsonb), clock_timestamp()
     FROM created)
 SELECT *, (SELECT revoked_by FROM revocations WHERE stamp = '' AND value = to_jsonb(created.id)
             UNION ALL
@@ -1444,14 +1451,15 @@ WITH found AS (
               OR CAST(:'message' AS text) IS NOT NULL OR CAST(:'detail' AS jsonb) IS NOT NULL AS tells
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, what,
            from_status, status, attempt, dispatch, CAST(:'actor' AS text),
-           jsonb_strip_nulls(detail) || kept, NULL, clock_timestamp()
+           jsonb_strip_nulls(detail) || kept, NULL, came, clock_timestamp()
     FROM (
     SELECT id, organization_id, user_id, job_type, attempt, dispatch, what, detail, place,
            CASE WHEN what = 'progress' AND CAST(:'detail' AS jsonb) IS NOT NULL
                 THEN jsonb_build_object('detail', progress_detail) ELSE '{}' END AS kept,
+           CASE WHEN place = 3 OR place = 1 AND status = 'running' THEN CAST(:'origin' AS jsonb) END AS came,
            CASE what WHEN 'started' THEN was ELSE before END AS from_status,
            CASE what WHEN 'started' THEN 'running' ELSE status END AS status
     FROM moved
@@ -1494,11 +1502,11 @@ WITH locked AS (
     RETURNING jobs.*, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, 'failed',
            from_status, status, attempt, dispatch, CAST(:'actor' AS text),
            jsonb_strip_nulls(jsonb_build_object('errorType', error_type, 'error', error_message, 'willRetry', false,
-                           'duration', round(1000 * extract(EPOCH FROM completed_at - started_at)))) || '{}', NULL, clock_timestamp()
+                           'duration', round(1000 * extract(EPOCH FROM completed_at - started_at)))) || '{}', NULL, NULL, clock_timestamp()
     FROM moved
 )
 SELECT * FROM moved;
@@ -1750,7 +1758,10 @@ WITH gone AS (
     WHERE id = ANY(:'ids') AND status = :'status' AND completed_at IS NOT NULL AND NOT stopping
     RETURNING id
 ), traces AS (
-    DELETE FROM history USING gone WHERE history.job_id = gone.id RETURNING history.id
+    DELETE FROM history USING gone WHERE history.job_id = gone.id RETURNING history.*
+), kept AS (
+    INSERT INTO audit (id, at, organization_id, actor, actor_organization_id, action, target, source, address, request_id, outcome, code, detail) SELECT id, at, organization_id, actor, origin ->> 'organization', coalesce(CASE event WHEN 'created' THEN 'job.create' WHEN 'cancelled' THEN 'job.cancel' WHEN 'retried' THEN 'job.retry' END, 'job.report'), CAST(job_id AS text), origin ->> 'source', origin ->> 'address', origin ->> 'request', 'done', CAST(NULL AS text), jsonb_strip_nulls(jsonb_build_object('jobType', job_type, 'from', from_status, 'to', to_status))
+    FROM traces WHERE origin IS NOT NULL
 )
 SELECT (SELECT count(*) FROM gone) AS jobs, (SELECT count(*) FROM traces) AS history;
 
@@ -1768,10 +1779,10 @@ WITH locked AS (
     RETURNING jobs.*, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, 'cancelled',
            from_status, status, attempt, dispatch, CAST(:'actor' AS text),
-           jsonb_strip_nulls(jsonb_build_object('by', CAST(:'actor' AS text), 'reason', CAST(:'reason' AS text))) || '{}', NULL, clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('by', CAST(:'actor' AS text), 'reason', CAST(:'reason' AS text))) || '{}', NULL, CAST(:'origin' AS jsonb), clock_timestamp()
     FROM moved
 )
 SELECT * FROM moved;
@@ -1836,10 +1847,10 @@ WITH asked AS (
     RETURNING jobs.*, CAST(NULL AS text) AS from_status, jobs.xmax = 0 AS is_new
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, 'created',
            from_status, status, attempt, dispatch, CAST(:'actor' AS text),
-           jsonb_strip_nulls(jsonb_build_object('priority', priority, 'hold', hold, 'parentId', parent_id, 'rootId', root_id, 'groupId', group_id, 'follows', follows, 'followsGroup', follows_group)) || '{}', NULL, clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('priority', priority, 'hold', hold, 'parentId', parent_id, 'rootId', root_id, 'groupId', group_id, 'follows', follows, 'followsGroup', follows_group)) || '{}', NULL, NULL, clock_timestamp()
     FROM created WHERE is_new)
 SELECT * FROM created WHERE is_new;
 
@@ -1899,10 +1910,10 @@ END AS hold) AS next
     RETURNING jobs.*, locked.from_status, locked.held
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, CASE WHEN from_status <> 'queued' THEN 'retried' WHEN hold IN ('paused', 'circuit') THEN 'held' ELSE 'due' END,
            from_status, status, attempt, dispatch, 'admission',
-           jsonb_strip_nulls(jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END, 'next', CASE WHEN NOT hold IN ('paused', 'circuit') THEN hold END)) || '{}', NULL, clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END, 'next', CASE WHEN NOT hold IN ('paused', 'circuit') THEN hold END)) || '{}', NULL, NULL, clock_timestamp()
     FROM moved WHERE status = 'queued'
 )
 SELECT id, dispatch, organization_id, user_id, project_id, job_type, status, hold, due_at, priority, sent_priority, queue, attempt, retry_count, max_retries, losses, metadata, parent_id, root_id, group_id, group_index, result, typed_result, error_type, error_message, message, progress, progress_detail, current_step, total_steps, circuit_key, worker, lease, claim_id, stopping, external, depends_on, follows, follows_group, idempotency_key, request_hash, scheduled_at, dispatched_at, cancel_requested_at, cancel_seen_at, started_at, completed_at, created_at, updated_at, (SELECT revoked_by FROM revocations WHERE stamp = '' AND value = to_jsonb(moved.id)
@@ -1946,11 +1957,11 @@ WITH RECURSIVE doomed AS (
     RETURNING jobs.*, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                         attempt, dispatch, actor, detail, circuit_key, at)
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, CASE status WHEN 'cancelled' THEN 'cancelled' ELSE 'failed' END,
            from_status, status, attempt, dispatch, 'admission',
            jsonb_strip_nulls(CASE status WHEN 'cancelled' THEN jsonb_build_object('by', 'admission', 'reason', error_message)
-           ELSE jsonb_build_object('errorType', error_type, 'error', error_message, 'willRetry', false) END) || CAST(:'kept' AS jsonb), NULL, clock_timestamp()
+           ELSE jsonb_build_object('errorType', error_type, 'error', error_message, 'willRetry', false) END) || CAST(:'kept' AS jsonb), NULL, NULL, clock_timestamp()
     FROM moved
 )
 SELECT * FROM moved;

@@ -11,6 +11,7 @@ from sqlalchemy import Connection, Select, bindparam, exists, func, literal, lit
 from sqlalchemy.dialects.postgresql import ARRAY, array
 from sqlalchemy.types import Uuid
 
+from tracking.audit import AS_ENTRY
 from tracking.schema import groups, jobs
 from tracking.settings import Settings
 from tracking.states import ACTIVE, Status
@@ -179,15 +180,19 @@ _KINDS = text(
     SELECT job_type, status, external, now() - completed_at AS age FROM kinds"""
 )
 
-# Guarded again: should the caller's transaction not hold the locks, a job that is retried meanwhile stays.
+# Guarded again: should the caller's transaction not hold the locks, a job that is retried meanwhile stays. The audit is
+# kept for a time of its own.
 _DELETE = text(
-    """
+    f"""
     WITH gone AS (
         DELETE FROM jobs
         WHERE id = ANY(:ids) AND status = :status AND completed_at IS NOT NULL AND NOT stopping
         RETURNING id
     ), traces AS (
-        DELETE FROM history USING gone WHERE history.job_id = gone.id RETURNING history.id
+        DELETE FROM history USING gone WHERE history.job_id = gone.id RETURNING history.*
+    ), kept AS (
+        INSERT INTO audit (id, {", ".join(AS_ENTRY)}) SELECT id, {", ".join(AS_ENTRY.values())}
+        FROM traces WHERE origin IS NOT NULL
     )
     SELECT (SELECT count(*) FROM gone) AS jobs, (SELECT count(*) FROM traces) AS history"""
 ).bindparams(bindparam("ids", type_=ARRAY(Uuid)))

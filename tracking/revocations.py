@@ -16,9 +16,11 @@ from sqlalchemy import Connection, text
 
 from tracking.jobs.cancel import cancelled_row, cancelling
 from tracking.models import Cancelled
-from tracking.sql import listed
+from tracking.origins import Origin, Source, origin_parameter
+from tracking.sql import ORIGIN, listed
 from tracking.states import ACTIVE, Event
 
+BY_REMOTE_CONTROL = Origin(Source.REMOTE_CONTROL)
 KEPT = timedelta(hours=3)  # Celery 5.7: CELERY_WORKER_REVOKE_EXPIRES
 
 
@@ -59,7 +61,8 @@ def forget(connection: Connection, older_than: timedelta = KEPT) -> int:
 
 
 def _cancel(connection: Connection, named: UUID, actor: str, reason: str, age: timedelta) -> Cancelled | None:
-    row = connection.execute(_CANCEL, {"named": named, "actor": actor, "reason": reason, "age": age}).first()
+    why = {"actor": actor, "reason": reason, "age": age, **origin_parameter(BY_REMOTE_CONTROL)}
+    row = connection.execute(_CANCEL, {"named": named, **why}).first()
     return cancelled_row(row) if row is not None else None
 
 
@@ -71,7 +74,8 @@ def _remember(connection: Connection, name: str, value: Any, actor: str) -> None
 _CANCEL = cancelling(
     f"""id = :named
         AND NOT EXISTS (SELECT FROM history WHERE history.job_id = jobs.id AND event = '{Event.RETRIED}'
-                        AND at > clock_timestamp() - CAST(:age AS interval))"""
+                        AND at > clock_timestamp() - CAST(:age AS interval))""",
+    ORIGIN,
 )
 
 _UNKNOWN = text(

@@ -24,32 +24,16 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import BigInteger, Boolean
 
+from tracking.columns import EMPTY_OBJECT, INSTANT, one_of, vacuumed_after
 from tracking.states import ACTIVE, WAITING, Hold, Status
 from tracking.values import EARLIEST, LATEST
 
 metadata = MetaData()
 
-EMPTY_OBJECT = text("'{}'::jsonb")
-INSTANT = DateTime(timezone=True)
-
-
-def _one_of(column: str, values: type[Status | Hold] | tuple[str, ...]) -> str:
-    return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
-
-
-def _vacuumed_after(dead_rows: int) -> dict[str, str]:
-    """Have a table vacuumed after so many dead rows, and without pauses: the default waits for a fifth of all rows."""
-    return {
-        "autovacuum_vacuum_scale_factor": "0",
-        "autovacuum_vacuum_threshold": str(dead_rows),
-        "autovacuum_vacuum_cost_delay": "0",
-    }
-
-
-IS_ACTIVE = text(_one_of("status", ACTIVE))
-IS_WAITING = _one_of("status", WAITING)
+IS_ACTIVE = text(one_of("status", ACTIVE))
+IS_WAITING = one_of("status", WAITING)
 # A job that holds one of its organization's slots: it was sent or runs, or it was cancelled and its body still runs.
-IN_FLIGHT = f"({_one_of('status', ACTIVE)} AND hold IS NULL OR stopping)"
+IN_FLIGHT = f"({one_of('status', ACTIVE)} AND hold IS NULL OR stopping)"
 
 jobs = Table(
     "jobs",
@@ -111,20 +95,20 @@ jobs = Table(
     Column("completed_at", INSTANT),
     Column("created_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
     Column("updated_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
-    CheckConstraint(_one_of("status", Status), name="jobs_status_known"),
+    CheckConstraint(one_of("status", Status), name="jobs_status_known"),
     CheckConstraint(
-        f"hold IS NULL OR hold = '{Hold.EXTERNAL}' OR ({_one_of('hold', Hold)} AND {IS_WAITING})",
+        f"hold IS NULL OR hold = '{Hold.EXTERNAL}' OR ({one_of('hold', Hold)} AND {IS_WAITING})",
         name="jobs_hold_known",
     ),
     # With that hold, and only with it, is it neither sent nor in a slot.
     CheckConstraint(
-        f"(coalesce(hold, '') = '{Hold.EXTERNAL}') = (external AND {_one_of('status', ACTIVE)})",
+        f"(coalesce(hold, '') = '{Hold.EXTERNAL}') = (external AND {one_of('status', ACTIVE)})",
         name="jobs_external_held",
     ),
     CheckConstraint("priority BETWEEN 0 AND 9", name="jobs_priority_range"),
     CheckConstraint("progress BETWEEN 0 AND 100", name="jobs_progress_range"),
     CheckConstraint("(progress = 100) = (status = 'succeeded')", name="jobs_progress_complete"),
-    CheckConstraint(f"(completed_at IS NULL) = ({_one_of('status', ACTIVE)})", name="jobs_completed_when_finished"),
+    CheckConstraint(f"(completed_at IS NULL) = ({one_of('status', ACTIVE)})", name="jobs_completed_when_finished"),
     CheckConstraint("status <> 'running' OR started_at IS NOT NULL", name="jobs_started_when_running"),
     CheckConstraint("started_at >= created_at", name="jobs_started_after_created"),
     CheckConstraint("completed_at >= created_at AND completed_at >= started_at", name="jobs_completed_after_started"),
@@ -145,7 +129,7 @@ jobs = Table(
         "status",
         "created_at",
         "id",
-        postgresql_where=text(_one_of("status", (Status.FAILED, Status.CANCELLED))),
+        postgresql_where=text(one_of("status", (Status.FAILED, Status.CANCELLED))),
     ),
     # recent and stats: what is active stays small however long the history is
     Index(
@@ -197,7 +181,7 @@ jobs = Table(
         "jobs_depending",
         "depends_on",
         postgresql_using="gin",
-        postgresql_where=text(f"{_one_of('status', ACTIVE)} AND depends_on <> '{{}}'"),
+        postgresql_where=text(f"{one_of('status', ACTIVE)} AND depends_on <> '{{}}'"),
     ),
     # upkeep: whose work is done elsewhere, and whether somebody still reports on it
     Index("jobs_external", "job_type", postgresql_where=text(f"hold = '{Hold.EXTERNAL}'")),
@@ -207,7 +191,7 @@ jobs = Table(
     # chords: the members of one group, and retention: is one of them still to succeed
     Index("jobs_by_group", "group_id", "status", postgresql_where=text("group_id IS NOT NULL")),
     # Rows change a few times and then rest: leave room on the page for their next versions.
-    postgresql_with={"fillfactor": "80", **_vacuumed_after(20_000)},
+    postgresql_with={"fillfactor": "80", **vacuumed_after(20_000)},
 )
 
 # No foreign key to jobs: it would lock the job's row a second time at each insert, and every row here is
@@ -228,6 +212,7 @@ history = Table(
     Column("actor", Text, nullable=False, comment="a user, a worker, or a part of the platform"),
     Column("detail", JSONB, nullable=False, server_default=EMPTY_OBJECT),
     Column("circuit_key", Text, comment="of the circuit in which this end of an attempt counts; null = in none"),
+    Column("origin", JSONB, comment="from where somebody has asked for it; null = it is no deed of anybody's"),
     Column("at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
     # timeline and attempts of one job
     Index("history_by_job", "job_id", "id"),
@@ -264,7 +249,7 @@ workers = Table(
     Column("concurrency", Integer, nullable=False),
     Column("started_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
     Column("seen_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
-    postgresql_with=_vacuumed_after(200),
+    postgresql_with=vacuumed_after(200),
 )
 
 groups = Table(
@@ -351,6 +336,27 @@ sessions = Table(
     Column("expires_at", INSTANT, nullable=False),
 )
 
+# Of deeds that are no job's; and those of jobs that were removed, as history had them. Both are numbered alike.
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
+    Column("organization_id", Text, comment="whom it concerns; null = all of them"),
+    Column("actor", Text, nullable=False),
+    Column("actor_organization_id", Text, comment="null = an operator at a terminal, or who reaches the broker"),
+    Column("action", Text, nullable=False),
+    Column("target", Text, comment="the id of a job, or the name of a type or an organization"),
+    Column("source", Text, nullable=False),
+    Column("address", Text),
+    Column("request_id", Text),
+    Column("outcome", Text, nullable=False),
+    Column("code", Text, comment="why it was refused"),
+    Column("detail", JSONB, nullable=False, server_default=EMPTY_OBJECT),
+    Index("audit_by_organization", "organization_id", "id"),
+    Index("audit_by_target", "target", "id"),
+)
+
 dead_letters = Table(
     "dead_letters",
     metadata,
@@ -370,7 +376,8 @@ dead_letters = Table(
 )
 
 # What is read as an object is one, and every time lies in the one range of times: another row could not be loaded.
-OBJECTS = {"jobs": ("payload", "metadata", "delivery"), "history": ("detail",), "dead_letters": ("headers",)}
+OBJECTS = {"jobs": ("payload", "metadata", "delivery"), "dead_letters": ("headers",)}
+OBJECTS |= dict.fromkeys(("history", "audit"), ("detail",))
 RANGE = "{0} >= timestamptz '{1.year}-01-01Z' AND {0} < timestamptz '{2.year}-01-01Z'"
 
 for _table in metadata.tables.values():

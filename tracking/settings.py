@@ -144,6 +144,9 @@ class Settings(BaseSettings):
     retention_cancelled_days: int = Field(
         default=90, ge=1, le=36500, description="Days that a cancelled job is kept after its end."
     )
+    retention_audit_days: int = Field(
+        default=365, ge=1, le=36500, description="Days that an entry of the audit is kept."
+    )
     retention: Annotated[tuple[tuple[str, timedelta], ...], NoDecode] = Field(
         default=(),
         description="Job types that are kept for another time, however they end: `export_report=7d,sync=12h`.",

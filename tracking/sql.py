@@ -19,6 +19,8 @@ SCOPE = "organization_id = :organization_id AND (CAST(:user_id AS text) IS NULL 
 
 ACTOR = "CAST(:actor AS text)"
 
+ORIGIN = "CAST(:origin AS jsonb)"
+
 PARAMETER = re.compile(r"(?<![:\w]):([a-z_]+)")  # not a cast, `::`, nor a time of day
 
 
@@ -102,19 +104,20 @@ def logged(
     dispatch: str = "dispatch",
     kept: str = "'{}'",
     circuit_key: str = "NULL",
+    origin: str = "NULL",
     at: str = "clock_timestamp()",
 ) -> str:
     """SQL: the INSERT of one history row for each row of `changed`: the job's columns and `from_status`.
 
     `by`: SQL for who did it. What is null in `detail` is left out at every depth; `kept` is added as it is.
-    `circuit_key`: of the circuit in which the event counts.
+    `circuit_key`: of the circuit in which the event counts. `origin`: SQL for from where somebody has asked for it.
     """
     return f"""
         INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
-                             attempt, dispatch, actor, detail, circuit_key, at)
+                             attempt, dispatch, actor, detail, circuit_key, origin, at)
         SELECT id, organization_id, user_id, job_type, {f"'{event}'" if isinstance(event, Event) else event},
                from_status, status, attempt, {dispatch}, {by},
-               jsonb_strip_nulls({detail}) || {kept}, {circuit_key}, {at}
+               jsonb_strip_nulls({detail}) || {kept}, {circuit_key}, {origin}, {at}
         FROM {changed}"""
 
 

@@ -18,6 +18,7 @@ from api.visitors import (
     sign_out,
     visitor,
 )
+from tracking.audited import Action
 
 
 def routes() -> list[Route]:
@@ -25,8 +26,8 @@ def routes() -> list[Route]:
     return [
         Route("/", page(jobs_page)),
         Route("/jobs/{id:uuid}", page(job_page)),
-        Route("/jobs/{id:uuid}/cancel", action(cancel), methods=["POST"]),
-        Route("/jobs/{id:uuid}/retry", action(retry), methods=["POST"]),
+        Route("/jobs/{id:uuid}/cancel", action(cancel, Action.CANCEL_JOB), methods=["POST"]),
+        Route("/jobs/{id:uuid}/retry", action(retry, Action.RETRY_JOB), methods=["POST"]),
         Route("/sign-in", answering(_show_sign_in)),
         Route("/sign-in", answering(_sign_in), methods=["POST"]),
         Route("/sign-out", answering(_sign_out), methods=["POST"]),

@@ -74,14 +74,14 @@ def job_page(visit: Visit) -> Response:
 def cancel(visit: Visit) -> Response:
     """End the job, as `POST /v1/jobs/{id}/cancel` does."""
     visit.principal.must_have(CANCEL_JOBS)
-    routes.cancel_job(visit.principal, visit.platform, visit.request.path_params["id"])
+    routes.cancel_job(visit.principal, visit.platform, visit.request.path_params["id"], visit.origin)
     return _done(visit, "cancelled")
 
 
 def retry(visit: Visit) -> Response:
     """Queue the job again, as `POST /v1/jobs/{id}/retry` does."""
     visit.principal.must_have(RETRY_JOBS)
-    routes.retry_job(visit.principal, visit.platform, visit.read, visit.request.path_params["id"])
+    routes.retry_job(visit.principal, visit.platform, visit.read, visit.request.path_params["id"], origin=visit.origin)
     return _done(visit, "retried")
 
 

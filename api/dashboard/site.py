@@ -19,13 +19,16 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from api.auth import VIEW_JOBS, Principal
 from api.connections import FULL
 from api.dashboard import wording
+from api.origins import came_by, keep_failed
 from api.problems import RETRY_AFTER, UNAVAILABLE, Code, Problem, problem_of
 from api.reading import Reading
 from api.turns import Shares
 from api.visitors import require_own_page, visitor
 from tasks.platform import Platform
+from tracking.audited import Action
 from tracking.db import Database
 from tracking.errors import TrackingError
+from tracking.origins import Origin, Source
 from tracking.states import FINISHED, Status
 
 POLICY = "; ".join(
@@ -54,6 +57,11 @@ class Visit:
     read: Reading
     last_event: int | None  # before anything was read: what happens later is in the stream that begins behind it
 
+    @property
+    def origin(self) -> Origin:
+        """From where they come, for the audit."""
+        return came_by(Source.DASHBOARD, self.request, self.principal)
+
 
 def page(view: Callable[[Visit], Response]) -> Endpoint:
     """The endpoint of a page: its visitor has signed in and may see jobs; it takes its turn as the API's lists do."""
@@ -71,8 +79,8 @@ def page(view: Callable[[Visit], Response]) -> Endpoint:
     return endpoint
 
 
-def action(act: Callable[[Visit], Response]) -> Endpoint:
-    """The endpoint of a button: sent by a page of ours, by somebody who has signed in."""
+def action(act: Callable[[Visit], Response], audited: Action) -> Endpoint:
+    """The endpoint of a button: sent by a page of ours, by somebody who has signed in; what is denied is audited."""
 
     @answering
     async def endpoint(request: Request) -> Response:
@@ -82,7 +90,11 @@ def action(act: Callable[[Visit], Response]) -> Endpoint:
             return _to_sign_in(request)
         async with request.app.state.turns.turn():
             visit = _visit(request, principal, request.app.state.platform.database)
-            return await run_in_threadpool(act, visit)
+            try:
+                return await run_in_threadpool(act, visit)
+            except (Problem, TrackingError) as error:
+                await keep_failed(request, principal, audited, Source.DASHBOARD, error)
+                raise
 
     return endpoint
 

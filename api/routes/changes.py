@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, Header, Response
 
 from api import openapi
 from api.auth import CREATE_JOBS, TRACK_JOBS, Principal, requires
+from api.origins import Came
 from api.reading import Read, Reading, Served
 from api.routes.jobs import JobId
 from api.schemas import answers, requests
@@ -31,6 +32,7 @@ def report_on_job(  # noqa: PLR0917 - each is a part of the request
     read: Read,
     job_id: JobId,
     said: requests.JobReport,
+    origin: Came,
     response: Response,
     if_match: Annotated[str, Header()] = "*",
 ) -> Any:
@@ -43,6 +45,7 @@ def report_on_job(  # noqa: PLR0917 - each is a part of the request
             said.report,
             actor=principal.user,
             unchanged_since=_condition(if_match, job_id),
+            origin=origin,
         )
     except JobNotFound:
         _refuse_if_seen(principal, read, job_id)

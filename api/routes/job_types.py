@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body, Path
 
 from api import openapi
 from api.auth import MANAGE_PLATFORM, Principal
+from api.origins import Came
 from api.reading import Read, Reading, Served
 from api.routes.jobs import Viewer
 from api.routes.organization import Manager
@@ -36,13 +37,15 @@ def pause_job_type(
     principal: Manager,
     platform: Served,
     read: Read,
+    *,
+    origin: Came,
     job_type: JobType,
     body: Annotated[requests.TypePauseRequest | None, Body()] = None,
 ) -> Pauses:
     """From now on no job of this type starts in the organization; what runs goes on. The answer is what holds now."""
     asked = body or requests.TypePauseRequest()
     whose = _whose(principal, everywhere=asked.everywhere)
-    controls.pause(platform, whose, job_type, actor=principal.user, reason=asked.reason)
+    controls.pause(platform, whose, job_type, actor=principal.user, reason=asked.reason, origin=origin)
     return _pauses(principal, read, job_type)
 
 
@@ -51,12 +54,14 @@ def resume_job_type(
     principal: Manager,
     platform: Served,
     read: Read,
+    *,
+    origin: Came,
     job_type: JobType,
     body: Annotated[requests.TypeResumeRequest | None, Body()] = None,
 ) -> Pauses:
     """End that pause. The answer is what still holds, such as a pause of the organization."""
     whose = _whose(principal, everywhere=body is not None and body.everywhere)
-    controls.resume(platform, whose, job_type, actor=principal.user)
+    controls.resume(platform, whose, job_type, actor=principal.user, origin=origin)
     return _pauses(principal, read, job_type)
 
 

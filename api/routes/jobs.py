@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 
 from api import openapi
 from api.auth import CANCEL_JOBS, CREATE_JOBS, RETRY_JOBS, VIEW_JOBS, Principal, requires
+from api.origins import Came
 from api.problems import MOST_ERRORS, Code, Problem, invalid
 from api.reading import Read, Reading, Served, SlowRead
 from api.schemas import answers, fields, requests
@@ -21,6 +23,7 @@ from tasks.catalog import offered, permission_for
 from tasks.platform import Platform
 from tracking.errors import UnknownDependency
 from tracking.models import Submitted
+from tracking.origins import Origin
 from tracking.reads import explain, lists
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)  # checks the token, reads strict JSON
@@ -34,11 +37,13 @@ def create_job(
     principal: Annotated[Principal, Depends(requires(CREATE_JOBS))],
     platform: Served,
     new: requests.NewJob,
+    *,
+    origin: Came,
     response: Response,
     idempotency_key: Annotated[fields.IdempotencyKey | None, Header()] = None,
 ) -> answers.Created:
     """Accept a job. Once this has answered, the job is kept until it ends, whatever breaks in between."""
-    submitted = _submit(platform, principal, new, idempotency_key)
+    submitted = _submit(platform, principal, new, idempotency_key, origin)
     response.headers.update(answers.created_headers(submitted))
     return answers.Created.of(submitted.job)
 
@@ -110,11 +115,12 @@ def cancel_job(
     principal: Annotated[Principal, Depends(requires(CANCEL_JOBS))],
     platform: Served,
     job_id: JobId,
+    origin: Came,
     body: Annotated[requests.CancelRequest | None, Body()] = None,
 ) -> answers.Moved:
     """End a job that is not finished. From now on it does not start, and a result of its body does not count."""
     reason = body.reason if body else None
-    job = submission.cancel(platform, job_id, principal.scope, actor=principal.user, reason=reason)
+    job = submission.cancel(platform, job_id, principal.scope, actor=principal.user, reason=reason, origin=origin)
     return answers.Moved(message="Job cancelled successfully", status=job.status)
 
 
@@ -124,14 +130,15 @@ def retry_job(
     platform: Served,
     read: Read,
     job_id: JobId,
+    *,
+    origin: Came,
     body: Annotated[requests.RetryRequest | None, Body()] = None,
 ) -> answers.Moved:
     """Queue a failed or cancelled job again."""
     job = read(lists.get, job_id, principal.scope)
     principal.must_have(permission_for(platform, job))
-    job = submission.retry(
-        platform, job_id, principal.scope, actor=principal.user, force=body is not None and body.force
-    )
+    force = body is not None and body.force
+    job = submission.retry(platform, job_id, principal.scope, actor=principal.user, force=force, origin=origin)
     return answers.Moved(message="Job retry initiated successfully", status=job.status)
 
 
@@ -147,12 +154,14 @@ def list_page(
     return answers.JobList.of(page, number=None, size=size)
 
 
-def _submit(platform: Platform, principal: Principal, new: requests.NewJob, idempotency_key: str | None) -> Submitted:
+def _submit(
+    platform: Platform, principal: Principal, new: requests.NewJob, idempotency_key: str | None, origin: Origin
+) -> Submitted:
     task = offered(platform, new.job_type)
     principal.must_have(task.permission)
     try:
         job = task.accept(new.payload, principal.owner, **new.wishes(idempotency_key))
-        return submission.submit(platform, job, principal.scope)
+        return submission.submit(platform, replace(job, origin=origin), principal.scope)
     except ValidationError as error:
         raise invalid(error.errors(include_url=False, include_input=False), within="payload") from None
     except UnknownDependency as error:

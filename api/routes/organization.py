@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body, Depends, Path
 
 from api import openapi
 from api.auth import MANAGE_JOBS, MANAGE_PLATFORM, Principal, requires
+from api.origins import Came
 from api.reading import Read, Reading, Served
 from api.schemas import fields, requests
 from api.schemas.organization import Organization
@@ -33,18 +34,19 @@ def pause_organization(
     principal: Manager,
     platform: Served,
     read: Read,
+    origin: Came,
     body: Annotated[requests.PauseRequest | None, Body()] = None,
 ) -> Organization:
     """From now on no job of the organization starts; what runs goes on."""
     reason = body.reason if body else None
-    controls.pause(platform, principal.organization, None, actor=principal.user, reason=reason)
+    controls.pause(platform, principal.organization, None, actor=principal.user, reason=reason, origin=origin)
     return _organization(platform, read, principal.organization)
 
 
 @router.post("/organization/resume", responses=openapi.READ)
-def resume_organization(principal: Manager, platform: Served, read: Read) -> Organization:
+def resume_organization(principal: Manager, platform: Served, read: Read, origin: Came) -> Organization:
     """End that pause; pauses of single types stay."""
-    controls.resume(platform, principal.organization, None, actor=principal.user)
+    controls.resume(platform, principal.organization, None, actor=principal.user, origin=origin)
     return _organization(platform, read, principal.organization)
 
 
@@ -53,11 +55,13 @@ def set_organization_limit(
     principal: Operator,
     platform: Served,
     read: Read,
+    *,
+    origin: Came,
     organization: Annotated[fields.Name, Path()],
     body: requests.LimitRequest,
 ) -> Organization:
     """Let this many jobs of an organization execute at once; what runs beyond it goes on."""
-    controls.set_limit(platform, organization, body.limit, actor=principal.user)
+    controls.set_limit(platform, organization, body.limit, actor=principal.user, origin=origin)
     return _organization(platform, read, organization)
 
 

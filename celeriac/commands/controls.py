@@ -10,10 +10,12 @@ from tracking.admission import line, organizations, pauses
 from tracking.admission.rule import Limits
 from tracking.db import Connection
 from tracking.errors import ConfigurationError
+from tracking.origins import Origin, Source
 from tracking.reads import seen
 from tracking.settings import settings
 
 OPERATOR = "operator"
+TERMINAL = Origin(Source.CLI)
 TIMEOUT = 30  # seconds for each statement
 
 
@@ -32,9 +34,10 @@ def set_limit(organization_id: str, concurrency: int | None) -> None:
     """Set the limit of an organization; 0 = any number, None = the platform's limit."""
     with connected(TIMEOUT) as database, database.begin() as connection:
         if concurrency is None:
-            line.reset_limit(connection, organization_id, Limits.configured(settings()))
+            limits = Limits.configured(settings())
+            line.reset_limit(connection, organization_id, limits, actor=OPERATOR, origin=TERMINAL)
         else:
-            line.set_limit(connection, organization_id, concurrency, actor=OPERATOR)
+            line.set_limit(connection, organization_id, concurrency, actor=OPERATOR, origin=TERMINAL)
 
 
 def pause_jobs(organization_id: str | None, job_type: str | None, reason: str | None) -> None:
@@ -43,18 +46,19 @@ def pause_jobs(organization_id: str | None, job_type: str | None, reason: str | 
     Raises ConfigurationError for a type that no handler and no job has.
     """
     given = {"organization_id": organization_id, "job_type": job_type}
-    with connected(TIMEOUT) as database, database.autocommit() as connection:
+    with connected(TIMEOUT) as database, database.begin() as connection:
         _require_known(connection, job_type)
-        is_new = pauses.pause(connection, **given, actor=OPERATOR, reason=reason)
+        is_new = pauses.pause(connection, **given, actor=OPERATOR, reason=reason, origin=TERMINAL)
         _note_unseen(connection, organization_id)
     click.echo(f"{_named(organization_id, job_type)}: {'paused' if is_new else 'were paused already'}.")
 
 
 def resume_jobs(organization_id: str | None, job_type: str | None) -> None:
     """End the pause of these jobs, and say whether there was one. Raises ConfigurationError like `pause_jobs`."""
-    with connected(TIMEOUT) as database, database.autocommit() as connection:
+    given = {"organization_id": organization_id, "job_type": job_type}
+    with connected(TIMEOUT) as database, database.begin() as connection:
         _require_known(connection, job_type)
-        was_paused = pauses.resume(connection, organization_id=organization_id, job_type=job_type)
+        was_paused = pauses.resume(connection, **given, actor=OPERATOR, origin=TERMINAL)
         _note_unseen(connection, organization_id)
     click.echo(f"{_named(organization_id, job_type)}: {'resumed' if was_paused else 'were not paused so'}.")
 

@@ -5,10 +5,22 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from api.auth import CANCEL_JOBS, CREATE_JOBS, MANAGE_JOBS, MANAGE_PLATFORM, RETRY_JOBS, TRACK_JOBS, VIEW_ALL, VIEW_JOBS
+from api.auth import (
+    CANCEL_JOBS,
+    CREATE_JOBS,
+    MANAGE_JOBS,
+    MANAGE_PLATFORM,
+    RETRY_JOBS,
+    TRACK_JOBS,
+    VIEW_ALL,
+    VIEW_AUDIT,
+    VIEW_JOBS,
+)
 
 # Of an organization; jobs.manage_platform reaches beyond it and has to be asked for by name.
-IN_ORGANIZATION = frozenset({CREATE_JOBS, VIEW_JOBS, CANCEL_JOBS, RETRY_JOBS, TRACK_JOBS, VIEW_ALL, MANAGE_JOBS})
+IN_ORGANIZATION = frozenset(
+    {CREATE_JOBS, VIEW_JOBS, CANCEL_JOBS, RETRY_JOBS, TRACK_JOBS, VIEW_ALL, VIEW_AUDIT, MANAGE_JOBS}
+)
 OF_PLATFORM = frozenset({MANAGE_PLATFORM})
 
 

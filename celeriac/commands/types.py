@@ -7,7 +7,7 @@ from datetime import timedelta
 import click
 
 from celeriac.commands import registered
-from celeriac.commands.controls import OPERATOR, TIMEOUT
+from celeriac.commands.controls import OPERATOR, TERMINAL, TIMEOUT
 from celeriac.commands.operations import connected
 from tracking import external_types
 from tracking.errors import ConfigurationError
@@ -27,17 +27,19 @@ def print_types() -> None:
 
 def add_type(name: str, permission: str | None, silence: timedelta | None) -> None:
     """Add a type, or change it. Raises ConfigurationError for one that a handler has."""
-    with connected(TIMEOUT) as database, database.autocommit() as connection:
+    with connected(TIMEOUT) as database, database.begin() as connection:
         if name in registered.job_types():
             raise ConfigurationError(f"a handler has the type {name!r}: say external=True there instead")
-        is_new = external_types.put(connection, ExternalType(name, permission, silence), actor=OPERATOR)
+        is_new = external_types.put(
+            connection, ExternalType(name, permission, silence), actor=OPERATOR, origin=TERMINAL
+        )
     click.echo(f"{name}: {'added' if is_new else 'changed'}.")
 
 
 def remove_type(name: str) -> None:
     """Forget a type; its jobs stay what they are. Raises ConfigurationError when there is none."""
-    with connected(TIMEOUT) as database, database.autocommit() as connection:
-        if not external_types.remove(connection, name):
+    with connected(TIMEOUT) as database, database.begin() as connection:
+        if not external_types.remove(connection, name, actor=OPERATOR, origin=TERMINAL):
             hint = registered.similar(name, [each.name for each in external_types.every(connection)])
             raise ConfigurationError(f"no operator has added a type {name!r}{hint}")
     click.echo(f"{name}: {'as it was built in' if name in BUILT_IN else 'removed'}.")

@@ -7,12 +7,13 @@ from datetime import timedelta
 import structlog
 
 from tasks.platform import Platform
-from tracking import dead_letters, retention
+from tracking import audit, dead_letters, retention
 from tracking.db import SQLAlchemyError
 
 log = structlog.get_logger(__name__)
 
 KEEP_LETTERS = timedelta(days=90)  # as long as failed jobs: they are the same kind of trouble
+ENTRIES = 2000  # of the audit, which go alone
 BATCH = 200  # jobs; with their history they must go within the statement timeout
 
 
@@ -24,6 +25,7 @@ class Pruning:
     def __init__(self, platform: Platform, batch: int = BATCH) -> None:
         self._database = platform.database
         self._policy = retention.Policy.configured(platform.settings)
+        self._keep_audit = timedelta(days=platform.settings.retention_audit_days)
         self._most = self._batch = batch
 
     def jobs(self) -> bool:
@@ -39,6 +41,14 @@ class Pruning:
         if not pruned.more:
             self._batch = self._most
         return pruned.more
+
+    def audit(self) -> bool:
+        """Remove one batch of old entries of the audit; whether there are more."""
+        with self._database.begin() as connection:
+            removed = audit.forget(connection, self._keep_audit, ENTRIES)
+        if removed:
+            log.info("retention.audit_pruned", entries=removed)
+        return removed == ENTRIES
 
     def letters(self) -> None:
         with self._database.begin() as connection:

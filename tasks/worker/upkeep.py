@@ -169,6 +169,7 @@ class Leader:
             Duty("forgotten workers", FORGET_INTERVAL, lambda: _forget_workers(platform)),
             Duty("lost messages", sweep, self._resending.turn),
             Duty("retention", pruning.INTERVAL, pruning.jobs, breath=sweep),
+            Duty("retention of the audit", pruning.INTERVAL, pruning.audit, breath=sweep),
             Duty("retention of letters", pruning.INTERVAL, pruning.letters),
         ]
 

@@ -22,7 +22,7 @@ from tracking.reads import lists
 from tracking.reads.answers import HistoryEntry
 
 ORDINARY = ("jobs.create_jobs", "jobs.view_jobs", "jobs.cancel_jobs", "jobs.retry_jobs")
-MANAGING = ("jobs.manage_jobs", "jobs.manage_platform")
+MANAGING = ("jobs.manage_jobs", "jobs.manage_platform", "jobs.view_audit")
 EVERYTHING = (*ORDINARY, *MANAGING, "reports.export_reports", PERMISSION)
 LEASE = UUID(int=1)
 

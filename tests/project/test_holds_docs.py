@@ -30,8 +30,7 @@ def test_the_example_of_an_explanation_is_what_the_api_answers(pool: Database, t
     platform.start(2)
     platform.start(3, owner=Owner("acme", "u2"))
     job = platform.submit_many(3)[-1]
-    where = {"organization_id": "acme", "job_type": None}
-    pauses.pause(tracked.connection, **where, actor="u7", reason="stock-taking")
+    pauses.pause(tracked.connection, organization_id="acme", job_type=None, actor="u7", reason="stock-taking")
     explanation = Explanation.of(explain(tracked.connection, job.id, Scope("acme", "u1"), platform.limits))
     (shown,) = (json.loads(block) for block in blocks(PAGE, "json"))
     assert _without_ids(explanation.model_dump(mode="json", by_alias=True)) == _without_ids(shown)

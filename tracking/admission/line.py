@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, text
 
+from tracking import audit
 from tracking.admission.holds import _records
 from tracking.admission.rule import (
     ALIVE,
@@ -30,7 +31,10 @@ from tracking.admission.rule import (
     lines_of,
     next_hold,
 )
+from tracking.audit import Deed
+from tracking.audited import Action
 from tracking.models import JobRecord
+from tracking.origins import Origin
 from tracking.schema import IN_FLIGHT, organizations
 from tracking.sql import listed, move, record
 from tracking.states import WAITING, Event
@@ -82,7 +86,9 @@ def take_back_unserved(connection: Connection, limits: Limits, batch: int) -> li
     return _records(connection, TAKE_BACK_UNSERVED, limits, batch=batch)
 
 
-def set_limit(connection: Connection, organization_id: str, concurrency: int, *, actor: str) -> list[JobRecord]:
+def set_limit(
+    connection: Connection, organization_id: str, concurrency: int, *, actor: str, origin: Origin | None = None
+) -> list[JobRecord]:
     """Let this many jobs of an organization execute at once, 0 for any number.
 
     Jobs that were sent but have not started go back into the line when they are too many; returns them.
@@ -90,14 +96,27 @@ def set_limit(connection: Connection, organization_id: str, concurrency: int, *,
     parameters = {"organization_id": organization_id, "concurrency": concurrency, "actor": actor}
     lock_line(connection, organization_id)
     connection.execute(SET_LIMIT, parameters)
+    audit.write(connection, origin, _limited(organization_id, actor, concurrency))
     return _records(connection, BACK_IN_LINE, UNLIMITED, organization_id=organization_id)
 
 
-def reset_limit(connection: Connection, organization_id: str, limits: Limits) -> list[JobRecord]:
+def reset_limit(
+    connection: Connection,
+    organization_id: str,
+    limits: Limits,
+    *,
+    actor: str = "operator",
+    origin: Origin | None = None,
+) -> list[JobRecord]:
     """Let an organization have the platform's limit again; otherwise like `set_limit`."""
     lock_line(connection, organization_id)
     connection.execute(delete(organizations).where(organizations.c.id == organization_id))
+    audit.write(connection, origin, _limited(organization_id, actor, None))
     return _records(connection, BACK_IN_LINE, limits, organization_id=organization_id)
+
+
+def _limited(organization_id: str, actor: str, concurrency: int | None) -> Deed:
+    return Deed(Action.SET_LIMIT, actor, organization_id, organization_id, detail={"limit": concurrency})
 
 
 def overbooked(connection: Connection, limits: Limits) -> list[str]:

@@ -9,6 +9,10 @@ from datetime import datetime
 from sqlalchemy import Connection, delete, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
+from tracking import audit
+from tracking.audit import Deed
+from tracking.audited import Action
+from tracking.origins import Origin
 from tracking.schema import pauses
 
 
@@ -34,21 +38,44 @@ class Pause:
 
 
 def pause(
-    connection: Connection, *, organization_id: str | None, job_type: str | None, actor: str, reason: str | None
+    connection: Connection,
+    *,
+    organization_id: str | None,
+    job_type: str | None,
+    actor: str,
+    reason: str | None,
+    origin: Origin | None = None,
 ) -> bool:
-    """From now on no such job starts; running ones go on. False when it was paused already."""
+    """From now on no such job starts; running ones go on. False when it was paused already.
+
+    With an `origin` it wants a transaction, for the entry in the audit.
+    """
     values = {"organization_id": organization_id, "job_type": job_type, "paused_by": actor, "reason": reason}
     statement = insert(pauses).values(values).on_conflict_do_nothing().returning(pauses.c.paused_at)
-    return connection.execute(statement).first() is not None
+    if connection.execute(statement).first() is None:
+        return False
+    why = {"reason": reason} if reason else {}
+    audit.write(connection, origin, Deed(Action.PAUSE, actor, organization_id, job_type, detail=why))
+    return True
 
 
-def resume(connection: Connection, *, organization_id: str | None, job_type: str | None) -> bool:
-    """End that pause. False when there was none."""
+def resume(
+    connection: Connection,
+    *,
+    organization_id: str | None,
+    job_type: str | None,
+    actor: str = "operator",
+    origin: Origin | None = None,
+) -> bool:
+    """End that pause. False when there was none. With an `origin` it wants a transaction, like `pause`."""
     same = (
         pauses.c.organization_id.is_not_distinct_from(organization_id),
         pauses.c.job_type.is_not_distinct_from(job_type),
     )
-    return connection.execute(delete(pauses).where(*same).returning(pauses.c.paused_at)).first() is not None
+    if connection.execute(delete(pauses).where(*same).returning(pauses.c.paused_at)).first() is None:
+        return False
+    audit.write(connection, origin, Deed(Action.RESUME, actor, organization_id, job_type))
+    return True
 
 
 def of(connection: Connection, organization_id: str, job_type: str | None = None) -> Sequence[Pause]:

@@ -178,11 +178,12 @@ GIVEN = {
     "request_hash": "text",
     "circuit_key": "text",
     "external": "bool",
+    "origin": "jsonb",
     "depends_on": "uuid[]",
     "scheduled_at": "timestamptz",
     "delay": "interval",
 }
-_KEPT = [name for name in GIVEN if name not in {"scheduled_at", "delay", "external"}]
+_KEPT = [name for name in GIVEN if name not in {"scheduled_at", "delay", "external", "origin"}]
 
 # What else a new job is: it has no result, no worker, nothing has happened to it.
 UNSAID: dict[str, Any] = {
@@ -200,6 +201,7 @@ _PARSED = ", ".join(
     is_external("external", "given.job_type") if name == "external" else f"CAST({name} AS {of}) AS {name}"
     for name, of in GIVEN.items()
 )
+_TOLD = "(SELECT created.*, nullif(asked.origin, '{}') AS came FROM created JOIN asked USING (id)) AS told"
 
 
 def _accepting(which: str) -> str:
@@ -226,7 +228,7 @@ def _accepting(which: str) -> str:
         ORDER BY place
         ON CONFLICT DO NOTHING
         RETURNING jobs.*, CAST(NULL AS text) AS from_status
-    ), logged AS ({logged("created", Event.CREATED, CREATED, by=f"coalesce({ACTOR}, user_id)")}
+    ), logged AS ({logged(_TOLD, Event.CREATED, CREATED, by=f"coalesce({ACTOR}, user_id)", origin="came")}
     )
     SELECT id, hold, external, scheduled_at, due_at, created_at, updated_at, {revoked_by("created")} AS revoked_by
     FROM created"""

@@ -9,13 +9,22 @@ from sqlalchemy import Connection, Row, TextClause, text
 
 from tracking.errors import IllegalMove, JobNotFound
 from tracking.models import Cancelled, Fence, Scope, StoppingBody
-from tracking.sql import ACTOR, SCOPE, logged, move, record
+from tracking.origins import Origin, origin_parameter
+from tracking.sql import ACTOR, ORIGIN, SCOPE, logged, move, record
 from tracking.states import Event, Status
 
 
-def cancel(connection: Connection, job_id: UUID, scope: Scope, *, actor: str, reason: str | None = None) -> Cancelled:
+def cancel(
+    connection: Connection,
+    job_id: UUID,
+    scope: Scope,
+    *,
+    actor: str,
+    reason: str | None = None,
+    origin: Origin | None = None,
+) -> Cancelled:
     """End a job that is not finished. Raises JobNotFound (also for somebody else's) or IllegalMove."""
-    parameters = {"id": job_id, "actor": actor, "reason": reason, **scope.parameters}
+    parameters = {"id": job_id, "actor": actor, "reason": reason, **scope.parameters, **origin_parameter(origin)}
     row = connection.execute(CANCEL, parameters).first()
     if row is None:
         raise _why_not(connection, job_id, scope)
@@ -70,7 +79,7 @@ def _why_not(connection: Connection, job_id: UUID, scope: Scope) -> IllegalMove:
     return IllegalMove(f"the job {job_id} is {known.status}: it is finished and cannot be cancelled")
 
 
-def cancelling(which: str) -> TextClause:
+def cancelling(which: str, origin: str = "NULL") -> TextClause:
     """The cancel of a job that is not finished, by `:actor` for `:reason`; `which` finds one row."""
     return text(
         move(
@@ -80,11 +89,12 @@ def cancelling(which: str) -> TextClause:
             f"jsonb_build_object('by', {ACTOR}, 'reason', CAST(:reason AS text))",
             find=which,
             to=Status.CANCELLED,
+            origin=origin,
         )
     )
 
 
-CANCEL = cancelling(f"id = :id AND {SCOPE}")
+CANCEL = cancelling(f"id = :id AND {SCOPE}", ORIGIN)
 
 # Without a scope: for a worker, of the message that it has.
 CANCEL_DISPATCH = cancelling("id = :id AND dispatch = :dispatch")

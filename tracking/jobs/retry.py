@@ -10,7 +10,8 @@ from tracking.admission.rule import Limits, is_uncalled, next_hold
 from tracking.errors import IllegalMove
 from tracking.jobs.cancel import refused_row
 from tracking.models import JobRecord, Scope
-from tracking.sql import ACTOR, SCOPE, listed, move, record
+from tracking.origins import Origin, origin_parameter
+from tracking.sql import ACTOR, ORIGIN, SCOPE, listed, move, record
 from tracking.states import ACTIVE, Event, Status, sources
 
 
@@ -22,6 +23,7 @@ def retry(
     actor: str,
     limits: Limits,
     force: bool = False,
+    origin: Origin | None = None,
 ) -> JobRecord:
     """Queue a failed or cancelled job again, for a new dispatch; under a limit it joins its organization's line.
 
@@ -29,6 +31,7 @@ def retry(
     left, or its cancelled body is still stopping (then `retry_after` of the error is set, in seconds).
     """
     parameters = {"id": job_id, "actor": actor, "force": force, **scope.parameters, **limits.parameters}
+    parameters |= origin_parameter(origin)
     row = connection.execute(RETRY, parameters).first()
     if row is None:
         raise _why_not(connection, job_id, scope)
@@ -67,6 +70,7 @@ RETRY = text(
         find=f"""id = :id AND {SCOPE} AND NOT stopping AND (retry_count < max_retries OR :force)
           AND (NOT {is_uncalled("jobs")} OR ({_MAY_BE_CALLED}))""",
         to=Status.QUEUED,
+        origin=ORIGIN,
     )
 )
 

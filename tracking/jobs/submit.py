@@ -14,7 +14,7 @@ from tracking.db import run
 from tracking.errors import IdempotencyConflict, InvalidValue, UnknownDependency
 from tracking.jobs.cancel import cancel_dispatch
 from tracking.models import JobRecord, NewJob, Scope, Submitted
-from tracking.sql import array, for_driver, logged, record
+from tracking.sql import ORIGIN, array, for_driver, logged, record
 from tracking.states import Event, Status
 
 
@@ -85,6 +85,7 @@ def columns(job: NewJob) -> dict[str, Any]:
         "follows_group": job.follows_group,
         "scheduled_at": job.scheduled_at,
         "delay": job.delay,
+        "origin": job.origin.plain if job.origin else None,
         "actor": job.actor or job.owner.user_id,
     }
 
@@ -170,7 +171,7 @@ SUBMIT = for_driver(
         CROSS JOIN LATERAL {let_through("asked")}
         ON CONFLICT DO NOTHING
         RETURNING jobs.*, CAST(NULL AS text) AS from_status
-    ), logged AS ({logged("created", Event.CREATED, CREATED)})
+    ), logged AS ({logged("created", Event.CREATED, CREATED, origin=ORIGIN)})
     SELECT *, {revoked_by("created")} AS revoked_by FROM created"""
 )
 

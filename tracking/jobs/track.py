@@ -10,7 +10,8 @@ from sqlalchemy import Connection, text
 
 from tracking.errors import IllegalMove, JobChanged, JobNotFound, NotExternal, TrackingError
 from tracking.models import JobRecord, Report, Scope
-from tracking.sql import ACTOR, SCOPE, jsonb, listed, logged, move, record
+from tracking.origins import Origin, origin_parameter
+from tracking.sql import ACTOR, ORIGIN, SCOPE, jsonb, listed, logged, move, record
 from tracking.states import ACTIVE, FINISHED, WAITING, Event, Hold, Status, event_of, is_legal
 
 ABANDONED = "Abandoned"  # the error type of a job on which nobody has reported for too long
@@ -27,6 +28,7 @@ def track(
     *,
     actor: str,
     unchanged_since: datetime | None = None,
+    origin: Origin | None = None,
 ) -> JobRecord:
     """Write what is reported of a job whose work is done elsewhere; the job as it is now.
 
@@ -45,6 +47,7 @@ def track(
         "result": jsonb(report.result),
         "error_message": report.error,
         **scope.parameters,
+        **origin_parameter(origin),
     }
     row = connection.execute(TRACK, parameters).first()
     if row is None:
@@ -110,6 +113,7 @@ _STEPS = f"""(
         SELECT id, organization_id, user_id, job_type, attempt, dispatch, what, detail, place,
                CASE WHEN what = '{Event.PROGRESS}' AND CAST(:detail AS jsonb) IS NOT NULL
                     THEN jsonb_build_object('detail', progress_detail) ELSE '{{}}' END AS kept,
+               CASE WHEN place = 3 OR place = 1 AND status = '{Status.RUNNING}' THEN {ORIGIN} END AS came,
                CASE what WHEN '{Event.STARTED}' THEN was ELSE before END AS from_status,
                CASE what WHEN '{Event.STARTED}' THEN '{Status.RUNNING}' ELSE status END AS status
         FROM moved
@@ -160,7 +164,7 @@ TRACK = text(
         WHERE jobs.id = locked.id
         RETURNING jobs.*, was, starts, event, reached, coalesce(CAST(:percent AS int), 0) > 0
                   OR CAST(:message AS text) IS NOT NULL OR CAST(:detail AS jsonb) IS NOT NULL AS tells
-    ), logged AS ({logged(_STEPS, "what", "detail", kept="kept")}
+    ), logged AS ({logged(_STEPS, "what", "detail", kept="kept", origin="came")}
     )
     SELECT * FROM moved"""
 )

@@ -320,3 +320,19 @@ def test_every_bar_lies_within_the_chart(ends: list[tuple[int, int, int]]) -> No
         assert TOP - 0.1 <= bar.good_y <= BOTTOM
         assert bar.bad_height <= max(bar.good_height + 0.1, 2)
     assert drawn.total == sum(map(sum, ends))
+
+
+def test_what_is_done_at_a_page_is_audited(caller: Caller, reading: SignIn) -> None:
+    """A cancel and a retry by the buttons, and one that is denied, are in the audit as the dashboard's."""
+    job = caller.job()
+    client, without = reading(caller), reading(caller.but(user="mallory", permissions=("jobs.view_jobs",)))
+    assert client.post(f"/jobs/{job.id}/cancel", headers=SAME).status_code == 303
+    assert client.post(f"/jobs/{job.id}/retry", headers=SAME).status_code == 303
+    assert without.post(f"/jobs/{job.id}/cancel", headers=SAME).status_code == 403
+    entries = caller.get("/v1/audit", target=str(job.id)).json()["entries"]
+    assert [(each["action"], each["actor"], each["source"], each["outcome"]) for each in entries] == [
+        ("job.cancel", "mallory", "dashboard", "denied"),
+        ("job.retry", "u1", "dashboard", "done"),
+        ("job.cancel", "u1", "dashboard", "done"),
+    ]
+    assert {each["address"] for each in entries} == {"127.0.0.1"}

@@ -1,0 +1,89 @@
+"""From where a request comes, and the audit of those that were denied or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import structlog
+from fastapi import Depends, Request
+from starlette.concurrency import run_in_threadpool
+
+from api.auth import Principal
+from api.problems import UNAVAILABLE, Code, code_of
+from tasks.platform import Platform
+from tracking import audit
+from tracking.audit import Deed
+from tracking.audited import Action, Outcome
+from tracking.origins import Origin, Source
+
+LONGEST_TARGET = 255  # characters
+
+# What is audited, by the names of the operations.
+ACTIONS: Mapping[str, Action] = {
+    "create_job": Action.CREATE_JOB,
+    "report_on_job": Action.REPORT_JOB,
+    "cancel_job": Action.CANCEL_JOB,
+    "retry_job": Action.RETRY_JOB,
+    "pause_job_type": Action.PAUSE,
+    "resume_job_type": Action.RESUME,
+    "pause_organization": Action.PAUSE,
+    "resume_organization": Action.RESUME,
+    "set_organization_limit": Action.SET_LIMIT,
+}
+TARGETS = ("id", "jobType", "organization")  # parameters of a path
+
+# What did not happen as things were. What could not even be read is nobody's deed.
+REFUSED = frozenset(
+    {Code.JOB_NOT_FOUND, Code.ILLEGAL_MOVE, Code.NOT_EXTERNAL, Code.JOB_CHANGED, Code.IDEMPOTENCY_CONFLICT}
+)
+
+log = structlog.get_logger(__name__)
+
+
+async def origin_of(request: Request) -> Origin:
+    """From where a request of the API comes; StrictRoute knows its caller already."""
+    return came_by(Source.API, request, request.state.principal)
+
+
+def came_by(source: Source, request: Request, principal: Principal) -> Origin:
+    """From where a request comes."""
+    address = request.client.host if request.client else None
+    return Origin(source, principal.organization, address, request.scope["request_id"])
+
+
+Came = Annotated[Origin, Depends(origin_of)]
+
+
+async def keep_failed(request: Request, principal: Principal, action: Action, source: Source, error: Exception) -> None:
+    """Write into the audit that somebody was denied something, or that it was refused.
+
+    Without a database it is logged instead: the answer is the same.
+    """
+    code = code_of(error)
+    outcome = Outcome.DENIED if code is Code.PERMISSION_MISSING else Outcome.REFUSED
+    if code is None or (outcome is Outcome.REFUSED and code not in REFUSED):
+        return
+    origin = came_by(source, request, principal)
+    target = next((request.path_params[name] for name in TARGETS if name in request.path_params), None)
+    platform: Platform = request.app.state.platform
+
+    deed = Deed(
+        action,
+        principal.user,
+        principal.organization,
+        target=None if target is None else str(target)[:LONGEST_TARGET],
+        outcome=outcome,
+        code=str(code),
+    )
+
+    def keep() -> None:
+        with platform.database.autocommit() as connection:
+            audit.write(connection, origin, deed)
+
+    try:
+        await run_in_threadpool(keep)
+    except UNAVAILABLE as lost:
+        log.warning(
+            "audit.lost", action=str(action), outcome=str(outcome), user=principal.user, error=type(lost).__name__
+        )

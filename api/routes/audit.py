@@ -1,0 +1,52 @@
+"""The audit: who did what, from where, with what outcome."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Response
+
+from api import openapi
+from api.auth import MANAGE_PLATFORM, VIEW_AUDIT, Principal, requires
+from api.reading import Reading, SlowRead
+from api.schemas.audit import ALL, Audit, AuditFilters, AuditQuery, Entry, ExportQuery, as_csv, as_lines
+from api.strict import StrictRoute
+from tracking import audit
+
+router = APIRouter(prefix="/v1/audit", tags=["audit"], route_class=StrictRoute)
+
+Auditor = Annotated[Principal, Depends(requires(VIEW_AUDIT))]
+
+FORMATS = {"csv": (as_csv, "text/csv; charset=utf-8"), "jsonl": (as_lines, "application/jsonl")}
+NEXT = "Next-Cursor"
+
+
+@router.get("", responses=openapi.SLOW)
+def list_audit(principal: Auditor, read: SlowRead, query: Annotated[AuditQuery, Query()]) -> Audit:
+    """What was done and tried in the organization, newest first."""
+    entries, following = _found(principal, read, query, query.limit)
+    return Audit(entries=entries, next_cursor=following)
+
+
+@router.get("/export", response_class=Response, responses=openapi.AUDIT_EXPORT)
+def export_audit(principal: Auditor, read: SlowRead, query: Annotated[ExportQuery, Query()]) -> Response:
+    """The same as CSV or JSON lines; when there is more, the header `Next-Cursor` says where it goes on."""
+    entries, following = _found(principal, read, query, query.limit)
+    write, media_type = FORMATS[query.format]
+    headers = {"Content-Disposition": f'attachment; filename="audit.{query.format}"'}
+    return Response(
+        write(entries),
+        headers=headers if following is None else {**headers, NEXT: str(following)},
+        media_type=media_type,
+    )
+
+
+def _found(principal: Principal, read: Reading, query: AuditFilters, limit: int) -> tuple[list[Entry], int | None]:
+    """At most `limit` entries, and the cursor for those that follow; None: there are none."""
+    if query.organization not in (None, principal.organization):
+        principal.must_have(MANAGE_PLATFORM)
+    whose = None if query.organization == ALL else query.organization or principal.organization
+    rows = read(audit.find, query.sought(whose), before_id=query.cursor, size=limit + 1)
+    by_operator = MANAGE_PLATFORM in principal.permissions
+    entries = [Entry.of(row, by_operator=by_operator) for row in rows[:limit]]
+    return entries, rows[limit - 1].id if len(rows) > limit else None

@@ -1,0 +1,216 @@
+"""The audit over HTTP: every operation that changes something is in it, denied and refused ones too."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from api.origins import ACTIONS
+from tests.api.calling import EVERYTHING, Api, Caller, problem
+from tracking.models import JobRecord
+
+AUDITING = EVERYTHING
+NOT_AUDITED = {"create_ticket"}  # it changes nothing of anybody's
+JOB = "/v1/jobs/{id}"
+LIMIT = "/v1/organizations/{organization}/limit"
+
+# Each operation that is audited: method, path, body, and the status of the job that it is about.
+DEEDS: dict[str, tuple[str, str, Any, str]] = {
+    "create_job": ("POST", "/v1/jobs", {"jobType": "guarded", "payload": {"kind": "small"}}, "queued"),
+    "report_on_job": ("PATCH", JOB, {"status": "running"}, "queued"),
+    "cancel_job": ("POST", f"{JOB}/cancel", None, "queued"),
+    "retry_job": ("POST", f"{JOB}/retry", None, "failed"),
+    "pause_job_type": ("POST", "/v1/job-types/open/pause", None, "queued"),
+    "resume_job_type": ("POST", "/v1/job-types/open/resume", None, "queued"),
+    "pause_organization": ("POST", "/v1/organization/pause", None, "queued"),
+    "resume_organization": ("POST", "/v1/organization/resume", None, "queued"),
+    "set_organization_limit": ("PUT", LIMIT, {"limit": 3}, "queued"),
+}
+
+
+def audit(caller: Caller, **query: Any) -> list[dict[str, Any]]:
+    """The entries that the caller's organization has, the oldest first."""
+    response = caller.but(permissions=AUDITING).get("/v1/audit", **query)
+    assert response.status_code == 200, response.text
+    return list(reversed(response.json()["entries"]))
+
+
+def ask(caller: Caller, name: str, job: JobRecord, **headers: str) -> Any:
+    """The answer to one of the DEEDS."""
+    method, path, body, _ = DEEDS[name]
+    path = path.format(id=job.id, organization=caller.organization)
+    return caller.api.client.request(method, path, json=body, headers={**caller.headers, **headers})
+
+
+def prepared(caller: Caller, name: str) -> JobRecord:
+    """A job for one of the DEEDS, and a pause for those that end one."""
+    if name.startswith("resume"):
+        ask(caller, name.replace("resume", "pause"), caller.job())
+    return caller.job(DEEDS[name][3], external=name == "report_on_job", job_type="guarded")
+
+
+def test_every_operation_that_changes_something_is_audited(api: Api) -> None:
+    """Each operation of the description that is no read is among those that are audited, or is exempt by its name."""
+    paths = api.client.get("/openapi.json").json()["paths"]
+    changing = {
+        described["operationId"]
+        for methods in paths.values()
+        for method, described in methods.items()
+        if method != "get"
+    }
+    assert changing == ACTIONS.keys() | NOT_AUDITED
+    assert ACTIONS.keys() == DEEDS.keys()
+
+
+@pytest.mark.parametrize("name", DEEDS)
+def test_what_was_done_says_who_did_it_from_where(caller: Caller, name: str) -> None:
+    """An operation that was done is in the audit with its actor, address, request and target."""
+    job = prepared(caller, name)
+    request_id = uuid4().hex
+    response = ask(caller, name, job, **{"X-Request-Id": request_id})
+    assert response.is_success, response.text
+    entry = audit(caller)[-1]
+    assert (entry["action"], entry["actor"], entry["outcome"]) == (ACTIONS[name], caller.user, "done")
+    assert (entry["source"], entry["address"], entry["requestId"]) == ("api", "127.0.0.1", request_id)
+    about = {"create_job": response.json().get("jobId"), "set_organization_limit": caller.organization}
+    is_of_all = name.endswith("_organization")
+    expected = None if is_of_all else "open" if name.endswith("job_type") else about.get(name, str(job.id))
+    assert entry["target"] == expected
+
+
+@pytest.mark.parametrize("name", DEEDS)
+def test_what_was_denied_is_kept(caller: Caller, name: str) -> None:
+    """An operation without its permission changes nothing, and is in the audit as denied, with who tried."""
+    job = prepared(caller, name)
+    problem(ask(caller.but(user="mallory", permissions=()), name, job), 403, "permission_missing")
+    entry = audit(caller)[-1]
+    assert (entry["action"], entry["actor"], entry["outcome"], entry["code"]) == (
+        *(ACTIONS[name], "mallory"),
+        *("denied", "permission_missing"),
+    )
+    assert entry["address"] == "127.0.0.1"
+    assert caller.find(job.id) == job
+
+
+def test_what_was_refused_is_kept(caller: Caller) -> None:
+    """A cancel of a finished job or of somebody else's, and a repeated key with another body are kept as refused."""
+    finished, other = caller.job("succeeded"), caller.but(user="u2").job()
+    caller.post(f"/v1/jobs/{finished.id}/cancel")
+    caller.post(f"/v1/jobs/{other.id}/cancel")
+    caller.create(key="k", payload={"a": 1})
+    caller.create(key="k", payload={"a": 2})
+    found = [(each["action"], each["code"], each["target"]) for each in audit(caller, outcome="refused")]
+    assert found == [
+        ("job.cancel", "illegal_move", str(finished.id)),
+        ("job.cancel", "job_not_found", str(other.id)),
+        ("job.create", "idempotency_conflict", None),
+    ]
+
+
+def test_a_request_that_cannot_be_read_is_nobodys_deed(caller: Caller) -> None:
+    """What is no valid request, and what has no valid token, is not in the audit."""
+    problem(caller.create(priority=77), 422, "invalid_request")
+    problem(caller.post("/v1/jobs/x/cancel"), 422, "invalid_request")
+    assert caller.api.client.post("/v1/jobs", json={}).status_code == 401
+    assert audit(caller) == []
+
+
+def test_nobody_reads_the_audit_of_another_organization(caller: Caller, api: Api) -> None:
+    """The audit shows the own organization alone, whatever is asked, and another one only to operators."""
+    stranger = api.caller()
+    job = caller.create().json()["jobId"]
+    caller.post(f"/v1/jobs/{job}/cancel")
+    assert audit(stranger) == audit(stranger, target=job) == audit(stranger, actor=caller.user) == []
+    limited = stranger.but(permissions=("jobs.view_audit",))
+    for asked in (caller.organization, "*"):
+        for path in ("/v1/audit", "/v1/audit/export"):
+            problem(limited.get(path, organization=asked), 403, "permission_missing")
+    assert limited.get("/v1/audit", organization=stranger.organization).status_code == 200
+    operator = stranger.but(permissions=AUDITING)
+    for asked in (caller.organization, "*"):
+        found = operator.get("/v1/audit", organization=asked, target=job).json()["entries"]
+        assert [each["action"] for each in found] == ["job.cancel", "job.create"]
+
+
+def test_who_an_operator_is_shows_to_operators_alone(caller: Caller, api: Api) -> None:
+    """What an operator of another organization did is in the audit of whom it concerns, without their name."""
+    operator = api.caller(user="olga")
+    operator.put(f"/v1/organizations/{caller.organization}/limit", {"limit": 3})
+    auditor = caller.but(permissions=("jobs.view_audit",))
+    (entry,) = auditor.get("/v1/audit").json()["entries"]
+    assert (entry["action"], entry["detail"]) == ("organization.limit", {"limit": 3})
+    assert (entry["actor"], entry["address"], entry["requestId"]) == (None, None, None)
+    assert "olga" not in auditor.get("/v1/audit/export").text
+    assert audit(caller)[0]["actor"] == "olga"
+
+
+def test_the_audit_is_read_page_by_page(caller: Caller) -> None:
+    """Pages that follow a cursor are all entries, newest first, without gap or repeat."""
+    for _ in range(5):
+        caller.create()
+    auditor, found, cursor = caller.but(permissions=AUDITING), [], None
+    while True:
+        page = auditor.get("/v1/audit", limit=2, **({"cursor": cursor} if cursor else {})).json()
+        found += page["entries"]
+        cursor = page["nextCursor"]
+        if cursor is None:
+            break
+    assert list(reversed(found)) == audit(caller)
+    assert len(found) == 5
+
+
+def test_it_is_exported_as_csv_and_as_json_lines(caller: Caller) -> None:
+    """Both exports hold what the list holds; in CSV a text that is a formula begins with an apostrophe."""
+    evil = caller.but(user="=1+1")
+    evil.create()
+    caller.create()
+    auditor, entries = caller.but(permissions=AUDITING), list(reversed(audit(caller)))
+    lines = auditor.get("/v1/audit/export", format="jsonl")
+    assert [json.loads(line) for line in lines.text.splitlines()] == entries
+    exported = auditor.get("/v1/audit/export")
+    assert exported.headers["Content-Disposition"] == 'attachment; filename="audit.csv"'
+    rows = list(csv.DictReader(io.StringIO(exported.text)))
+    assert [row["actor"] for row in rows] == ["u1", "'=1+1"]
+    assert [(row["id"], row["target"], json.loads(row["detail"])) for row in rows] == [
+        (str(each["id"]), each["target"], each["detail"]) for each in entries
+    ]
+    first = auditor.get("/v1/audit/export", limit=1)
+    rest = auditor.get("/v1/audit/export", cursor=first.headers["Next-Cursor"])
+    assert "Next-Cursor" not in rest.headers
+    assert first.text.splitlines() + rest.text.splitlines()[1:] == exported.text.splitlines()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"action": "job.eat"},
+        {"outcome": "maybe"},
+        {"source": "tv"},
+        {"limit": 101},
+        {"cursor": "x"},
+        {"cursor": 0},
+        {"from": "yesterday"},
+        {"whose": "mine"},
+    ],
+    ids=str,
+)
+def test_a_filter_that_makes_no_sense_is_refused(caller: Caller, query: dict[str, Any]) -> None:
+    """An unknown filter, or a value that none can have, is 422."""
+    problem(caller.but(permissions=AUDITING).get("/v1/audit", **query), 422, "invalid_request")
+
+
+def test_filters_narrow_the_list(caller: Caller) -> None:
+    """Action, actor, outcome and time narrow the list; several actions are separated by commas."""
+    job = caller.create().json()["jobId"]
+    caller.post(f"/v1/jobs/{job}/cancel")
+    caller.but(user="u2").create()
+    assert [each["action"] for each in audit(caller, action="job.cancel,job.retry")] == ["job.cancel"]
+    assert [each["actor"] for each in audit(caller, actor="u2")] == ["u2"]
+    second = audit(caller)[1]["at"]
+    assert len(audit(caller, to=second)) == 1
+    assert len(audit(caller, **{"from": second})) >= 2

@@ -1,0 +1,27 @@
+"""What an audit tells of: the actions, and their outcomes."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Action(StrEnum):
+    """What somebody did, or tried to do."""
+
+    CREATE_JOB = "job.create"
+    CANCEL_JOB = "job.cancel"
+    RETRY_JOB = "job.retry"
+    REPORT_JOB = "job.report"
+    PAUSE = "jobs.pause"
+    RESUME = "jobs.resume"
+    SET_LIMIT = "organization.limit"
+    PUT_TYPE = "type.put"
+    REMOVE_TYPE = "type.remove"
+
+
+class Outcome(StrEnum):
+    """What became of it. DENIED: a permission was missing; REFUSED: it could not be, as things were."""
+
+    DONE = "done"
+    DENIED = "denied"
+    REFUSED = "refused"
