@@ -196,9 +196,10 @@ WITH RECURSIVE found AS (
 ), locked AS (
     SELECT id, status AS from_status, hold AS held, CASE
     WHEN found.external THEN 'external'
-    WHEN (found.follows IS NOT NULL OR found.follows_group IS NOT NULL) OR found.attempt = 0 AND EXISTS (SELECT FROM unnest(found.depends_on) AS wanted (id)
+    WHEN (found.follows IS NOT NULL OR found.follows_group IS NOT NULL) OR found.attempt = 0 AND found.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(found.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+        THEN 'dependency'
     WHEN found.due_at > clock_timestamp()
         THEN CASE found.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
     WHEN EXISTS (SELECT FROM pauses
@@ -246,9 +247,10 @@ WITH RECURSIVE found AS (
 ), locked AS (
     SELECT id, status AS from_status, hold AS held, CASE
     WHEN found.external THEN 'external'
-    WHEN (found.follows IS NOT NULL OR found.follows_group IS NOT NULL) OR found.attempt = 0 AND EXISTS (SELECT FROM unnest(found.depends_on) AS wanted (id)
+    WHEN (found.follows IS NOT NULL OR found.follows_group IS NOT NULL) OR found.attempt = 0 AND found.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(found.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+        THEN 'dependency'
     WHEN found.due_at > clock_timestamp()
         THEN CASE found.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
     WHEN EXISTS (SELECT FROM pauses
@@ -293,9 +295,10 @@ WITH RECURSIVE found AS (
 ), locked AS (
     SELECT id, status AS from_status, hold AS held, CASE
     WHEN found.external THEN 'external'
-    WHEN (found.follows IS NOT NULL OR found.follows_group IS NOT NULL) OR found.attempt = 0 AND EXISTS (SELECT FROM unnest(found.depends_on) AS wanted (id)
+    WHEN (found.follows IS NOT NULL OR found.follows_group IS NOT NULL) OR found.attempt = 0 AND found.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(found.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+        THEN 'dependency'
     WHEN found.due_at > clock_timestamp()
         THEN CASE found.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
     WHEN EXISTS (SELECT FROM pauses
@@ -398,9 +401,10 @@ queues AS (
     UPDATE jobs
     SET hold = nullif(CASE
     WHEN jobs.external THEN 'external'
-    WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.attempt = 0 AND EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
+    WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.attempt = 0 AND jobs.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+        THEN 'dependency'
     WHEN jobs.due_at > clock_timestamp()
         THEN CASE jobs.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
     WHEN EXISTS (SELECT FROM pauses
@@ -601,10 +605,14 @@ WITH locked AS (
 )
 SELECT * FROM moved;
 
+-- admission/organizations.py SLOTS
+SELECT this.id, coalesce((SELECT concurrency FROM organizations WHERE id = this.id), CAST(:'limit' AS int)) AS "limit",
+           (SELECT count(*) FROM jobs WHERE organization_id = this.id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping)) AS executing FROM (SELECT CAST(:'organization_id' AS text) AS id) AS this;
+
 -- admission/organizations.py GET
 SELECT this.id, coalesce((SELECT concurrency FROM organizations WHERE id = this.id), CAST(:'limit' AS int)) AS "limit",
-       NOT EXISTS (SELECT FROM organizations WHERE organizations.id = this.id) AS is_default_limit,
        (SELECT count(*) FROM jobs WHERE organization_id = this.id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping)) AS executing,
+       NOT EXISTS (SELECT FROM organizations WHERE organizations.id = this.id) AS is_default_limit,
        (SELECT count(*) FROM jobs WHERE organization_id = this.id AND hold = 'organization_limit') AS in_line
 FROM (SELECT CAST(:'organization_id' AS text) AS id) AS this;
 
@@ -632,9 +640,10 @@ queues AS (
         WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND waiting.queue = rooms.queue
           AND (waiting.id <> :'id' AND (CASE
     WHEN waiting.external THEN 'external'
-    WHEN (waiting.follows IS NOT NULL OR waiting.follows_group IS NOT NULL) OR waiting.attempt = 0 AND EXISTS (SELECT FROM unnest(waiting.depends_on) AS wanted (id)
+    WHEN (waiting.follows IS NOT NULL OR waiting.follows_group IS NOT NULL) OR waiting.attempt = 0 AND waiting.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(waiting.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+        THEN 'dependency'
     WHEN waiting.due_at > clock_timestamp()
         THEN CASE waiting.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
     WHEN EXISTS (SELECT FROM pauses
@@ -647,9 +656,10 @@ queues AS (
     WHEN true THEN 'organization_limit'
 END = 'organization_limit' OR (SELECT CASE
     WHEN this.external THEN 'external'
-    WHEN (this.follows IS NOT NULL OR this.follows_group IS NOT NULL) OR this.attempt = 0 AND EXISTS (SELECT FROM unnest(this.depends_on) AS wanted (id)
+    WHEN (this.follows IS NOT NULL OR this.follows_group IS NOT NULL) OR this.attempt = 0 AND this.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(this.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+        THEN 'dependency'
     WHEN this.due_at > clock_timestamp()
         THEN CASE this.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
     WHEN EXISTS (SELECT FROM pauses
@@ -716,9 +726,10 @@ SELECT coalesce(sum(least(
                 WHERE waiting.organization_id = others.organization_id AND waiting.hold = 'organization_limit'
                   AND waiting.queue = ANY(CAST(:'shared' AS text[])) AND (CASE
     WHEN waiting.external THEN 'external'
-    WHEN (waiting.follows IS NOT NULL OR waiting.follows_group IS NOT NULL) OR waiting.attempt = 0 AND EXISTS (SELECT FROM unnest(waiting.depends_on) AS wanted (id)
+    WHEN (waiting.follows IS NOT NULL OR waiting.follows_group IS NOT NULL) OR waiting.attempt = 0 AND waiting.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(waiting.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+        THEN 'dependency'
     WHEN waiting.due_at > clock_timestamp()
         THEN CASE waiting.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
     WHEN EXISTS (SELECT FROM pauses
@@ -731,9 +742,10 @@ SELECT coalesce(sum(least(
     WHEN true THEN 'organization_limit'
 END = 'organization_limit' OR (SELECT CASE
     WHEN this.external THEN 'external'
-    WHEN (this.follows IS NOT NULL OR this.follows_group IS NOT NULL) OR this.attempt = 0 AND EXISTS (SELECT FROM unnest(this.depends_on) AS wanted (id)
+    WHEN (this.follows IS NOT NULL OR this.follows_group IS NOT NULL) OR this.attempt = 0 AND this.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(this.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+        THEN 'dependency'
     WHEN this.due_at > clock_timestamp()
         THEN CASE this.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
     WHEN EXISTS (SELECT FROM pauses
@@ -789,9 +801,10 @@ WITH asked AS MATERIALIZED (
 ), judged AS MATERIALIZED (
     SELECT asked.*, CASE
     WHEN asked.external THEN 'external'
-    WHEN (asked.follows IS NOT NULL OR asked.follows_group IS NOT NULL) OR asked.attempt = 0 AND EXISTS (SELECT FROM unnest(asked.depends_on) AS wanted (id)
+    WHEN (asked.follows IS NOT NULL OR asked.follows_group IS NOT NULL) OR asked.attempt = 0 AND asked.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(asked.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+        THEN 'dependency'
     WHEN asked.due_at > clock_timestamp()
         THEN CASE asked.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
     WHEN EXISTS (SELECT FROM pauses
@@ -846,9 +859,10 @@ WITH asked AS MATERIALIZED (
 ), judged AS MATERIALIZED (
     SELECT asked.*, CASE
     WHEN asked.external THEN 'external'
-    WHEN (asked.follows IS NOT NULL OR asked.follows_group IS NOT NULL) OR asked.attempt = 0 AND EXISTS (SELECT FROM unnest(asked.depends_on) AS wanted (id)
+    WHEN (asked.follows IS NOT NULL OR asked.follows_group IS NOT NULL) OR asked.attempt = 0 AND asked.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(asked.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+        THEN 'dependency'
     WHEN asked.due_at > clock_timestamp()
         THEN CASE asked.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
     WHEN EXISTS (SELECT FROM pauses
@@ -1197,9 +1211,10 @@ WITH locked AS (
     SET status = 'queued', dispatch = dispatch + 1, retry_count = retry_count + 1, losses = 0,
         hold = CASE
     WHEN jobs.external THEN 'external'
-    WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.attempt = 0 AND EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
+    WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.attempt = 0 AND jobs.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+        THEN 'dependency'
     WHEN CAST(NULL AS timestamptz) > clock_timestamp()
         THEN CASE jobs.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
     WHEN EXISTS (SELECT FROM pauses
@@ -1367,9 +1382,10 @@ WITH created AS (
                           clock_timestamp() + CAST(:'delay' AS interval)) AS due_at) AS asked
     CROSS JOIN LATERAL (SELECT CASE
     WHEN asked.external THEN 'external'
-    WHEN (asked.follows IS NOT NULL OR asked.follows_group IS NOT NULL) OR asked.attempt = 0 AND EXISTS (SELECT FROM unnest(asked.depends_on) AS wanted (id)
+    WHEN (asked.follows IS NOT NULL OR asked.follows_group IS NOT NULL) OR asked.attempt = 0 AND asked.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(asked.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+        THEN 'dependency'
     WHEN asked.due_at > clock_timestamp()
         THEN CASE asked.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
     WHEN EXISTS (SELECT FROM pauses
@@ -1544,9 +1560,10 @@ SELECT (SELECT CASE
         WHEN NOT :'gets_slot' THEN 'organization_limit'
     END FROM (SELECT CASE
         WHEN jobs.external THEN 'external'
-        WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.attempt = 0 AND EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
+        WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.attempt = 0 AND jobs.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
                      WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                       WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+                                       WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+            THEN 'dependency'
         WHEN jobs.due_at > clock_timestamp()
             THEN CASE jobs.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
         WHEN EXISTS (SELECT FROM pauses
@@ -1563,9 +1580,10 @@ SELECT (SELECT CASE
 WITH this AS MATERIALIZED (
     SELECT *, CASE
     WHEN jobs.external THEN 'external'
-    WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.attempt = 0 AND EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
+    WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.attempt = 0 AND jobs.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+        THEN 'dependency'
     WHEN jobs.due_at > clock_timestamp()
         THEN CASE jobs.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
     WHEN EXISTS (SELECT FROM pauses
@@ -1577,30 +1595,36 @@ WITH this AS MATERIALIZED (
                      AND broken.probe_id IS DISTINCT FROM jobs.id) THEN 'circuit'
     WHEN true THEN 'organization_limit'
 END <> 'organization_limit' AS is_stopped,
-           (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id)) AS joins
+           (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id)) AS joins, EXISTS (SELECT FROM pauses WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id)
+               AS has_pauses,
+           EXISTS (SELECT FROM circuits WHERE circuits.organization_id IN (jobs.organization_id, ''))
+               AS has_circuits
     FROM jobs WHERE id = :'id'
 )
-SELECT count(*) FROM this JOIN jobs AS earlier USING (organization_id)
-WHERE earlier.hold = 'organization_limit' AND (earlier.priority > this.priority
+SELECT count(*) FROM (
+    SELECT FROM this JOIN jobs AS earlier USING (organization_id)
+    WHERE earlier.hold = 'organization_limit' AND (earlier.priority > this.priority
             OR earlier.priority = this.priority
                AND (earlier.created_at, earlier.id) < (this.created_at, this.id)) AND (earlier.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
             OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
-  AND (this.is_stopped OR CASE
+      AND (this.is_stopped OR CASE
     WHEN earlier.external THEN 'external'
-    WHEN (earlier.follows IS NOT NULL OR earlier.follows_group IS NOT NULL) OR earlier.attempt = 0 AND EXISTS (SELECT FROM unnest(earlier.depends_on) AS wanted (id)
+    WHEN (earlier.follows IS NOT NULL OR earlier.follows_group IS NOT NULL) OR earlier.attempt = 0 AND earlier.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(earlier.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+        THEN 'dependency'
     WHEN earlier.due_at > clock_timestamp()
         THEN CASE earlier.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
-    WHEN EXISTS (SELECT FROM pauses
+    WHEN this.has_pauses AND EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, earlier.organization_id) = earlier.organization_id
                      AND coalesce(pauses.job_type, earlier.job_type) = earlier.job_type) THEN 'paused'
-    WHEN EXISTS (SELECT FROM circuits AS broken
+    WHEN this.has_circuits AND EXISTS (SELECT FROM circuits AS broken
                    WHERE broken.job_type = earlier.job_type AND broken.key = earlier.circuit_key
                      AND broken.organization_id IN (earlier.organization_id, '')
                      AND broken.probe_id IS DISTINCT FROM earlier.id) THEN 'circuit'
     WHEN this.joins THEN 'organization_limit'
-END = 'organization_limit');
+END = 'organization_limit')
+    LIMIT 10000) AS before;
 
 -- reads/explain.py HOLDERS
 SELECT id FROM jobs WHERE organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) ORDER BY started_at, id LIMIT :'most';
@@ -1617,6 +1641,19 @@ SELECT count(*) FROM jobs
 WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping)
   AND status IN ('queued', 'retrying') AND hold IS NULL AND queue = :'queue' AND dispatched_at IS NOT NULL
   AND (priority > :'priority' OR priority = :'priority' AND (dispatched_at, id) < (:'dispatched_at', :'id'));
+
+-- reads/search.py TYPES
+WITH RECURSIVE kinds AS (
+    (SELECT job_type FROM jobs WHERE completed_at IS NOT NULL ORDER BY job_type LIMIT 1)
+    UNION ALL
+    SELECT next.job_type FROM kinds CROSS JOIN LATERAL (
+        SELECT job_type FROM jobs WHERE completed_at IS NOT NULL AND jobs.job_type > kinds.job_type
+        ORDER BY job_type LIMIT 1) AS next
+)
+SELECT job_type FROM kinds WHERE job_type ILIKE :'pattern'
+UNION
+SELECT job_type FROM jobs
+WHERE organization_id = :'organization_id' AND status IN ('queued', 'running', 'retrying') AND job_type ILIKE :'pattern';
 
 -- reads/seen.py JOB_TYPES
 WITH RECURSIVE ended AS (
@@ -1873,9 +1910,10 @@ WITH locked AS (
         dispatch = dispatch + CASE WHEN (from_status IN ('queued', 'retrying') OR why = 'DependencyEnded') AND from_status NOT IN ('queued', 'retrying') THEN 1 ELSE 0 END,
         (hold, sent_priority) = (SELECT CASE WHEN next.hold = 'organization_limit' AND sent.level IS NOT NULL THEN NULL ELSE next.hold END, sent.level FROM (SELECT CASE
     WHEN asked.external THEN 'external'
-    WHEN (asked.follows IS NOT NULL OR asked.follows_group IS NOT NULL) OR asked.attempt = 0 AND EXISTS (SELECT FROM unnest(asked.depends_on) AS wanted (id)
+    WHEN (asked.follows IS NOT NULL OR asked.follows_group IS NOT NULL) OR asked.attempt = 0 AND asked.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(asked.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded')) THEN 'dependency'
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+        THEN 'dependency'
     WHEN asked.due_at > clock_timestamp()
         THEN CASE asked.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
     WHEN EXISTS (SELECT FROM pauses

@@ -131,14 +131,25 @@ jobs = Table(
         "id",
         postgresql_where=text(one_of("status", (Status.FAILED, Status.CANCELLED))),
     ),
-    # recent and stats: what is active stays small however long the history is
+    # search: words of errors; no column of it is changed by a report, which must be HOT
     Index(
-        "jobs_unfinished",
+        "jobs_errors",
+        "organization_id",
+        "error_message",
+        "error_type",
+        postgresql_using="gin",
+        postgresql_ops={"error_message": "gin_trgm_ops", "error_type": "gin_trgm_ops"},
+        postgresql_where=text("error_message IS NOT NULL"),
+        postgresql_with={"gin_pending_list_limit": "256"},
+    ),
+    # recent, stats, and the types of a search: what is active stays small however long the history is
+    Index(
+        "jobs_active",
         "organization_id",
         text("priority DESC"),
         "created_at",
         "id",
-        postgresql_include=["status", "hold"],
+        postgresql_include=["status", "hold", "job_type"],
         postgresql_where=IS_ACTIVE,
     ),
     # recent, stats of the last hour, history

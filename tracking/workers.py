@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import Connection, delete, func, select
+from sqlalchemy import Connection, any_, delete, func, literal, select
 from sqlalchemy.dialects.postgresql import insert
 
 from tracking.schema import workers
@@ -24,6 +24,14 @@ class Worker:
     concurrency: int
     started_at: datetime
     seen_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """Of the living workers: how many consume a queue, and whether one that was asked for is among them."""
+
+    consumers: int
+    is_alive: bool
 
 
 def beat(connection: Connection, lease: UUID, *, name: str, pid: int, queues: Sequence[str], concurrency: int) -> None:
@@ -51,6 +59,16 @@ def live(connection: Connection, lease_timeout: timedelta) -> Sequence[Worker]:
         Worker(row.lease, row.name, row.pid, tuple(row.queues), row.concurrency, row.started_at, row.seen_at)
         for row in connection.execute(statement)
     ]
+
+
+def serving(connection: Connection, queue: str, lease: UUID | None, lease_timeout: timedelta) -> Serving:
+    """How many living workers consume a queue, and whether the one with this lease lives; None: there is none."""
+    statement = select(
+        func.count().filter(literal(queue) == any_(workers.c.queues)).label("consumers"),
+        func.count().filter(workers.c.lease == lease).label("with_lease"),
+    ).where(workers.c.seen_at > func.clock_timestamp() - lease_timeout)
+    row = connection.execute(statement).one()
+    return Serving(row.consumers, is_alive=row.with_lease > 0)
 
 
 def forget_dead(connection: Connection, unseen_for: timedelta) -> None:

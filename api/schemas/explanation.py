@@ -25,6 +25,7 @@ EXAMPLE: dict[str, Any] = {
             "taken": 5,
             "place": 3,
             "holders": ["019aa0f3-7b02-7c11-8a53-0c1f6a0c9d42"],
+            "placeIsCapped": False,
         }
     ],
 }

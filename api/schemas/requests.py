@@ -31,6 +31,7 @@ from tracking.jobs.track import REPORTED
 from tracking.models import Report, Wishes
 from tracking.reads.answers import Filters
 from tracking.reads.lists import MOST_COUNTED
+from tracking.reads.search import QUALIFIERS
 from tracking.reads.tail import Narrowed
 from tracking.settings import MOST_AT_ONCE
 from tracking.states import STATUS_WORDS, Status, status_of
@@ -189,7 +190,15 @@ class ProjectListQuery(Asked):
     user_id: Name | None = None
     created_from: GivenInstant | None = None
     created_to: GivenInstant | None = Field(default=None, description="Not included.")
-    q: Words | None = Field(default=None, description="In the type, the messages and the id.")
+    q: Words | None = Field(
+        default=None,
+        description=(
+            "Words that stand in the type or in the error, in any case, or at least the first eight digits of an id."
+            f" Qualifiers narrow it: {', '.join(f'`{name}:`' for name in QUALIFIERS)}, such as"
+            ' `status:failed error:"timed out"`. `message:` alone has no index: on a long list, narrow it further.'
+        ),
+        examples=["timed out", 'type:export_report status:failed error:"no space"'],
+    )
     ids: Annotated[list[UUID], Listed, Field(max_length=100)] = []
 
     def filters(self, project_id: str | None) -> Filters:

@@ -42,6 +42,7 @@ def test_known_jobs_are_listed_at_once(caller: Caller) -> None:
         ({"userId": "u2"}, set()),
         ({"q": "TYPE-SUCC"}, {"succeeded"}),
         ({"q": "broken"}, {"retrying", "failed"}),
+        ({"q": "type:type-failed error:broken"}, {"failed"}),
         ({"createdFrom": "2999-01-01T00:00:00Z"}, set()),
         ({"createdTo": "2999-01-01T00:00:00Z"}, set(STATES)),
     ],
@@ -58,11 +59,11 @@ def test_a_list_can_be_narrowed(caller: Caller, params: dict[str, Any], expected
 
 def test_words_are_taken_literally(caller: Caller) -> None:
     """A search takes %, _ and a backslash literally."""
-    for message in ("100%", "100x", "a_b", "axb", "c\\d", "cd"):
-        caller.job(message=message)
+    for name in ("100%", "100x", "a_b", "axb", "c\\d", "cd"):
+        caller.job(job_type=name)
     for words in ("100%", "a_b", "c\\d"):
         found = caller.get("/v1/jobs", q=words).json()["jobs"]
-        assert [job["message"] for job in found] == [words]
+        assert [job["jobType"] for job in found] == [words]
 
 
 def test_a_user_filter_does_not_widen_what_is_seen(caller: Caller) -> None:
@@ -85,6 +86,7 @@ def test_a_user_filter_does_not_widen_what_is_seen(caller: Caller) -> None:
         {"status": "done"},
         {"q": ""},
         {"q": "x" * 201},
+        {"q": "status:done"},
         {"cursor": "nonsense"},
         {"cursor": "WyIiLCIiXQ"},
         {"cursor": "W" * 200},

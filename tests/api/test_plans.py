@@ -70,6 +70,9 @@ FILTERS = {
     "created": Filters(created_from=NOW - timedelta(days=1), created_to=NOW),
     "completed": Filters(completed_from=NOW - timedelta(days=1), completed_to=NOW),
     "search": Filters(search="x%_"),
+    "search for a type": Filters(search="e-1"),
+    "search for an id": Filters(search="019aa0f3-7c1e"),
+    "qualified search": Filters(search="status:failed error:word type:type-1"),
 }
 SCOPES = {"of a user": USER, "of an organization": ORGANIZATION}
 

@@ -12,7 +12,7 @@ from tests.tracking.test_admission_plans import FILL
 from tracking import jobs
 from tracking.admission.rule import UNLIMITED
 from tracking.db import Database
-from tracking.models import Attempt, Fence, Outcome, Submitted
+from tracking.models import Attempt, Fence, Outcome, Progress, Submitted
 from tracking.settings import settings
 
 TIMES = 8  # a statement has its last plan from the sixth time on
@@ -64,3 +64,22 @@ def test_a_plan_that_was_made_while_the_tables_were_empty_reads_no_full_one(youn
             run_some(connection, fences)
             submit_some(connection, len(fences))
         assert scans(connection) == before
+
+
+def test_reports_change_no_index(young: Database) -> None:
+    """A report with a message changes the row on its page, and no index: each would cost an entry at every report."""
+    with young.begin() as connection:
+        [fence] = submit_some(connection, 1)
+        [attempt] = jobs.claim(connection, [wish(fence)])
+        assert isinstance(attempt, Attempt)
+        before = hot_updates(connection)
+        for percent in range(10, 20):
+            assert jobs.report(connection, Progress(fence, attempt.attempt, percent, message=f"row {percent}"))
+        assert [now - then for then, now in zip(before, hot_updates(connection), strict=True)] == [10, 10]
+
+
+def hot_updates(connection: Connection) -> tuple[int, int]:
+    """How many rows of jobs this transaction has updated, and how many of them without an entry in any index."""
+    counted = "SELECT n_tup_upd, n_tup_hot_upd FROM pg_stat_xact_user_tables WHERE relname = 'jobs'"
+    row = connection.execute(text(counted)).one()
+    return row.n_tup_upd, row.n_tup_hot_upd

@@ -17,7 +17,7 @@ from tests.tracked import ACME, HOUR, SITUATIONS, Tracked, empty, ids
 from tracking import jobs
 from tracking.db import Database
 from tracking.errors import InvalidValue
-from tracking.models import JobRecord, Outcome, Owner
+from tracking.models import Failure, JobRecord, Outcome, Owner
 from tracking.reads import lists
 from tracking.reads.answers import Filters, Page
 from tracking.reads.lists import MOST_COUNTED
@@ -78,7 +78,8 @@ FILTERED: list[tuple[Filters, dict[str, Any], dict[str, Any]]] = [
     (Filters(project_id="p1"), {"project_id": "p1"}, {"project_id": None}),
     (Filters(user_id="u1"), {"owner": Owner("acme", "u1")}, {"owner": Owner("acme", "u2")}),
     (Filters(search="SYNC"), {"job_type": "resync_all"}, {"job_type": "cleanup"}),
-    (Filters(search="quarter"), {"message": "First Quarter"}, {"message": None}),
+    (Filters(search="message:quarter"), {"message": "First Quarter"}, {"message": None}),
+    (Filters(search="type:sync"), {"job_type": "sync"}, {"job_type": "resync"}),
 ]
 
 
@@ -128,28 +129,100 @@ def test_a_period_includes_its_beginning_and_not_its_end(tracked: Tracked) -> No
     assert found == {"from": [after.id, at.id], "to": [before.id], "both": [at.id]}
 
 
-def test_a_search_looks_into_messages_errors_and_ids(tracked: Tracked) -> None:
-    """A search looks for parts of words in messages, errors and ids, in any case."""
-    job = tracked.fail(tracked.start(tracked.submit(message="First Quarter")))
+def failed(tracked: Tracked, error_type: str, error: str, /, **changes: Any) -> JobRecord:
+    """A job that has failed with this error."""
+    job = tracked.start(tracked.submit(**changes))
+    return tracked.end(job, "failed", failure=Failure(error_type, error, "Traceback …"))
+
+
+def test_a_search_looks_into_types_errors_and_the_beginning_of_ids(tracked: Tracked) -> None:
+    """A search looks for parts of words in types and errors, in any case, and for the beginning of an id."""
+    job = failed(tracked, "OrderError", "no stock left", job_type="book_order")
     tracked.submit()
-    for words in ("RST QUA", "wRoNg", str(job.id)[9:23].upper()):
+    for words in ("OK_ORD", "dererr", "STOCK L", str(job.id)[:11].upper(), job.id.hex[:8]):
         assert _search(tracked, words) == {job.id}
+    assert _search(tracked, str(job.id)[:7]) == set()
 
 
-@pytest.mark.parametrize("words", ["%", "_", "\\", "/", "100%", "a_b", "\\%", "/_", "''", '"', ";--", "%%"])
+@pytest.mark.parametrize("words", ["%", "_", "\\", "/", "100%", "a_b", "\\%", "/_", "''", '"', ";--", "%%", ": x"])
 def test_a_search_takes_every_character_as_it_is(tracked: Tracked, words: str) -> None:
     """No character of a search stands for others."""
-    job = tracked.submit(message=f"before {words} after", job_type="sync")
-    tracked.submit(message="before 100 or aXb after", job_type="sync")
-    assert _search(tracked, words) == {job.id}
+    wanted = {
+        failed(tracked, "ValueError", f"before {words} after", job_type="sync").id,
+        tracked.submit(job_type=f"before {words} after").id,
+    }
+    failed(tracked, "ValueError", "before 100 or aXb after", job_type="sync")
+    assert _search(tracked, words) == wanted
 
 
-@given(words=st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=6))
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=6)
+
+
+@given(words=WORDS)
 @ON_ONE_DATABASE
 def test_a_search_finds_what_contains_the_words(tracked: Tracked, words: str) -> None:
-    """A search finds words of any script."""
-    job = tracked.submit(message=f"<{words}>")
-    assert job.id in _search(tracked, words)
+    """A search finds words of any script, in a type or in an error."""
+    job, typed = failed(tracked, "ValueError", f"<{words}>"), tracked.submit(job_type=f"<{words}>")
+    assert {job.id, typed.id} <= _search(tracked, f"<{words}>")
+
+
+@given(
+    errors=st.lists(st.text("aB%_\\ ", max_size=5), min_size=1, max_size=4),
+    sought=st.text("aB%_\\ ", min_size=1, max_size=3),
+)
+@ON_ONE_DATABASE
+def test_a_search_finds_the_jobs_that_contain_the_words_and_no_others(
+    pool: Database, tracked: Tracked, errors: list[str], sought: str
+) -> None:
+    """What a search finds, by an index or without, is what Python finds in the rows of one's own organization."""
+    empty(pool)
+    for number, error in enumerate(errors):
+        failed(tracked, error[::-1] or "E", error, job_type=f"type {error[:2]}{number}")
+        tracked.submit(job_type=f"type {error}")
+        failed(tracked, error or "E", error, owner=Owner("globex", "u1"), job_type="theirs")
+    rows = [job for job in tracked.all() if job.organization_id == "acme"]
+    expected = {job.id for job in rows if _contains(job, sought)}
+    for setting in ("on", "off"):
+        tracked.connection.execute(text(f"SET enable_seqscan = {setting}"))
+        found = _search(tracked, sought)
+        tracked.connection.execute(text("RESET enable_seqscan"))
+        assert found == expected
+
+
+def _contains(job: JobRecord, words: str) -> bool:
+    return any(words.lower() in said.lower() for said in (job.job_type, job.error_type, job.error_message) if said)
+
+
+def test_qualifiers_narrow_a_search(tracked: Tracked) -> None:
+    """Qualifiers of a search stand for one thing each; words beside them are looked for as always."""
+    job = failed(tracked, "OrderError", "no stock left", job_type="book", project_id="p1", message="Order 17")
+    failed(tracked, "OrderError", "no such order", job_type="book", project_id="p2", owner=Owner("acme", "u2"))
+    tracked.submit(job_type="book", message="Order 17")
+    for sought in (
+        "error:stock",
+        'status:failed error:"no stock"',
+        "type:book stock",
+        "user:u1 status:failed,cancelled",
+        "ordererror project:p1",
+        f"id:{str(job.id)[:5]}",
+        'message:"order 17" worker:worker-1',
+    ):
+        assert _search(tracked, sought) == {job.id}, sought
+    for sought in ("status:failed stock type:other", "project:P1", "id:nonsense", "worker:worker-2"):
+        assert _search(tracked, sought) == set(), sought
+
+
+def test_what_is_no_qualifier_is_a_word(tracked: Tracked) -> None:
+    """Words with a colon that are no qualifier, or have no value, are looked for as they are."""
+    job = failed(tracked, "ValueError", "cannot reach http://x:80, error: none")
+    for words in ("http://x:80", "error: none", "reach  ", "x:80, error:"):
+        assert _search(tracked, words) == ({job.id} if words != "reach  " else set())
+
+
+def test_a_status_that_does_not_exist_is_refused(tracked: Tracked) -> None:
+    """A search for a status that there is none of raises InvalidValue."""
+    with pytest.raises(InvalidValue, match="a status is one of"):
+        _search(tracked, "status:done")
 
 
 # deep reading

@@ -13,12 +13,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, NullPool, create_engine, inspect, text
 
 from tests.commands import python
 from tests.tracked import Tracked
 from tracking import db
 from tracking.db import Database, migrate
+from tracking.errors import ConfigurationError
 from tracking.schema import metadata
 
 SCRIPTS = str(Path(db.__file__).parent / "migrations")
@@ -80,8 +81,8 @@ def test_the_migrated_database_is_the_schema_to_postgresql(database: Database, w
     """The catalog of the migrated database equals that of the schema, with predicates and storage."""
     with database.begin() as connection:
         connection.execute(text("CREATE SCHEMA described"))
-        connection.execute(text("SET LOCAL search_path TO described"))
-        metadata.create_all(connection)
+        connection.execute(text("SET LOCAL search_path TO described, public"))
+        metadata.create_all(connection, checkfirst=False)  # public has them, and the extensions
         described = _described(connection, what, "described")
         connection.execute(text("SET LOCAL search_path TO public"))
         migrated = _described(connection, what, "public")
@@ -173,3 +174,21 @@ def test_numbers_become_task_ids_again(database: Database, config: Config) -> No
         command.upgrade(config, "0016")
     assert kept == [job.id, job.id, job.id, current]
     assert current != job.id
+
+
+def test_a_role_that_may_not_create_an_extension_is_told_so(database: Database, database_url: str) -> None:
+    """A migration that lacks an extension, and the right to create it, names both, and goes on once it is there."""
+    administrator = create_engine(database.engine.url.set(username="postgres"), poolclass=NullPool)
+    name, role = database.engine.url.database, database.engine.url.username
+    with administrator.begin() as connection:
+        connection.execute(text("DROP EXTENSION pg_trgm CASCADE"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0022'"))
+        connection.execute(text(f"ALTER DATABASE {name} OWNER TO postgres"))
+        connection.execute(text(f"GRANT CREATE ON SCHEMA public TO {role}"))
+    with pytest.raises(ConfigurationError, match=r"CREATE EXTENSION pg_trgm .*permission denied"):
+        migrate(database_url)
+    with administrator.begin() as connection:
+        connection.execute(text("CREATE EXTENSION pg_trgm"))
+    migrate(database_url)
+    with database.autocommit() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []

@@ -79,6 +79,10 @@ SENTENCES: list[tuple[Reason, str]] = [
         InLine(5, 5, 3, [JOB]),
         "Waiting for one of the organization's 5 slots: 5 of 5 are taken; 3rd in line.",
     ),
+    (
+        InLine(5, 5, 10_000, [], place_is_capped=True),
+        "Waiting for one of the organization's 5 slots: 5 of 5 are taken; after the 10000th in line.",
+    ),
     (InLine(5, 2, 11, []), "Waiting for its organization's turn, for the workers are busy: 11th in line."),
     (InLine(0, 9, 2, []), "Waiting for its organization's turn, for the workers are busy: 2nd in line."),
     (InLine(1, 1, 1, []), "Waiting for the organization's only slot: 1 of 1 are taken; 1st in line."),

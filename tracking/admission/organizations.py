@@ -30,11 +30,22 @@ def get(connection: Connection, organization_id: str, limits: Limits) -> Organiz
     return Organization(**connection.execute(GET, parameters).one()._mapping)  # noqa: SLF001 - a public name
 
 
+def slots(connection: Connection, organization_id: str, limits: Limits) -> tuple[int, int]:
+    """An organization's limit and how many of its jobs hold a slot: without its line, which may be long."""
+    row = connection.execute(SLOTS, {"organization_id": organization_id, **limits.parameters}).one()
+    return row.limit, row.executing
+
+
+_SLOTS = f"""this.id, {limit_of("this.id")} AS "limit",
+           (SELECT count(*) FROM jobs WHERE organization_id = this.id AND {IN_FLIGHT}) AS executing"""
+_THIS = "(SELECT CAST(:organization_id AS text) AS id) AS this"
+
+SLOTS = text(f"SELECT {_SLOTS} FROM {_THIS}")
+
 GET = text(
     f"""
-    SELECT this.id, {limit_of("this.id")} AS "limit",
+    SELECT {_SLOTS},
            NOT EXISTS (SELECT FROM organizations WHERE organizations.id = this.id) AS is_default_limit,
-           (SELECT count(*) FROM jobs WHERE organization_id = this.id AND {IN_FLIGHT}) AS executing,
            (SELECT count(*) FROM jobs WHERE organization_id = this.id AND hold = 'organization_limit') AS in_line
-    FROM (SELECT CAST(:organization_id AS text) AS id) AS this"""
+    FROM {_THIS}"""
 )

@@ -110,21 +110,32 @@ def joins_line(organization: str) -> str:
     return f"({limit_of(organization)} > 0 OR {is_contended(organization)})"
 
 
-def next_hold(job: str, due_at: str | None = None, joins: str | None = None) -> str:
+def next_hold(job: str, due_at: str | None = None, joins: str | None = None, gates: str | None = None) -> str:
     """SQL, the rule: what this waiting job has to wait for next; null = nothing.
 
-    `due_at` instead of the job's own; `joins`, what `joins_line` has answered, where many jobs are asked about. A job
-    that has run before had dependencies that succeeded; they may have been removed since.
+    `due_at` instead of the job's own; where many jobs are asked about, `joins`, what `joins_line` has answered, and
+    `gates`, a row with the columns of `gates_of`, of their organization. A job that has run before had dependencies
+    that succeeded; they may have been removed since.
     """
+    paused, broken = (f"{gates}.{name} AND " if gates else "" for name in ("has_pauses", "has_circuits"))
     return f"""CASE
         WHEN {job}.external THEN 'external'
-        WHEN {is_uncalled(job)} OR {job}.attempt = 0 AND {is_dependent(job)} THEN 'dependency'
+        WHEN {is_uncalled(job)} OR {job}.attempt = 0 AND {job}.depends_on <> '{{}}' AND {is_dependent(job)}
+            THEN 'dependency'
         WHEN {due_at or f"{job}.due_at"} > clock_timestamp()
             THEN CASE {job}.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
-        WHEN {is_paused(job)} THEN 'paused'
-        WHEN {is_broken(job)} THEN 'circuit'
+        WHEN {paused}{is_paused(job)} THEN 'paused'
+        WHEN {broken}{is_broken(job)} THEN 'circuit'
         WHEN {joins or joins_line(f"{job}.organization_id")} THEN 'organization_limit'
     END"""
+
+
+def gates_of(organization: str) -> str:
+    """SQL, two columns: whether anything at all is paused, or a circuit known, that an organization's jobs may meet."""
+    return f"""EXISTS (SELECT FROM pauses WHERE coalesce(pauses.organization_id, {organization}) = {organization})
+                   AS has_pauses,
+               EXISTS (SELECT FROM circuits WHERE circuits.organization_id IN ({organization}, '{EVERYBODY}'))
+                   AS has_circuits"""
 
 
 def room_in(organization: str, queue: str) -> str:

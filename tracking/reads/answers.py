@@ -80,7 +80,7 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What a list is narrowed to; None and () narrow nothing. `search` looks in type, messages and id."""
+    """What a list is narrowed to; None and () narrow nothing. `search`: what reads/search.py takes."""
 
     statuses: Sequence[Status] = ()
     job_type: str | None = None

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, literal, select, text
 
 from tracking import workers
 from tracking.admission import circuits, organizations, pauses, turns
-from tracking.admission.rule import Limits, blocked_by, is_before, is_served, joins_line, next_hold
+from tracking.admission.rule import Limits, blocked_by, gates_of, is_before, is_served, joins_line, next_hold
 from tracking.errors import JobNotFound
 from tracking.models import JobRecord, Scope
 from tracking.reads import lists, reasons, waiting
@@ -18,7 +18,7 @@ from tracking.reads.reasons import Awaited, Reason
 from tracking.schema import IN_FLIGHT
 from tracking.sql import SCOPE, listed
 from tracking.states import FINISHED, WAITING, Hold, Status
-from tracking.workers import Worker
+from tracking.workers import Serving
 
 MOST_SLOTS = 10_000  # of one organization that are looked at
 MOST_NAMED = 20  # jobs that are named in a reason; the others are only counted
@@ -38,7 +38,7 @@ def explain(connection: Connection, job_id: UUID, scope: Scope, limits: Limits) 
     Other jobs are named only when they are in `scope`; the rest, of other users and organizations, are only counted.
     """
     job = lists.get(connection, job_id, scope)
-    alive = workers.live(connection, limits.lease_timeout)
+    alive = workers.serving(connection, job.queue, job.lease, limits.lease_timeout)
     if job.hold is Hold.EXTERNAL:
         by = job.worker if job.status is Status.RUNNING else None
         return Explanation(job, [reasons.External(by, job.updated_at)])
@@ -49,9 +49,7 @@ def explain(connection: Connection, job_id: UUID, scope: Scope, limits: Limits) 
     return Explanation(job, [_running(job, alive)])
 
 
-def _waiting(
-    connection: Connection, job: JobRecord, scope: Scope, limits: Limits, alive: Sequence[Worker]
-) -> Sequence[Reason]:
+def _waiting(connection: Connection, job: JobRecord, scope: Scope, limits: Limits, alive: Serving) -> Sequence[Reason]:
     gets_slot = turns.gets_slot(connection, job, limits.parameters, MOST_SLOTS)
     blocked = connection.execute(BLOCKED, {"id": job.id, "gets_slot": gets_slot, **limits.parameters}).scalar()
     found: list[Reason] = [
@@ -78,12 +76,8 @@ def _first(hold: Hold | None, blocked: str | None) -> Sequence[str]:
     return ("no_worker",) if hold is None else ("lifting",)
 
 
-def _serving(job: JobRecord, alive: Sequence[Worker]) -> Sequence[Worker]:
-    return [worker for worker in alive if job.queue in worker.queues]
-
-
-def _unserved(job: JobRecord, alive: Sequence[Worker]) -> Iterator[Reason]:
-    if not _serving(job, alive):
+def _unserved(job: JobRecord, alive: Serving) -> Iterator[Reason]:
+    if not alive.consumers:
         yield reasons.Unserved(job.queue)
 
 
@@ -92,11 +86,12 @@ def _line(
 ) -> Iterator[Reason]:
     if blocked != Hold.ORGANIZATION_LIMIT:
         return
-    whose = organizations.get(connection, job.organization_id, limits)
+    limit, executing = organizations.slots(connection, job.organization_id, limits)
     before = connection.execute(BEFORE_IN_LINE, {"id": job.id, **limits.parameters}).scalar_one()
     visible = {**scope.parameters, "most": MOST_NAMED}
     holders = connection.execute(HOLDERS, visible).scalars().all()
-    yield reasons.InLine(whose.limit, whose.executing, before + 1, holders)
+    place, is_capped = min(before + 1, reasons.LAST_PLACE), before >= reasons.LAST_PLACE
+    yield reasons.InLine(limit, executing, place, holders, is_capped)
 
 
 def _dependency(connection: Connection, job: JobRecord, scope: Scope) -> Iterator[Reason]:
@@ -133,30 +128,26 @@ def _circuit(connection: Connection, job: JobRecord) -> Iterator[Reason]:
             yield reasons.CircuitOpen(job.job_type, key, circuit.everywhere, circuit.state, circuit.failures, until)
 
 
-def _dispatched(connection: Connection, job: JobRecord, alive: Sequence[Worker]) -> Iterator[Reason]:
+def _dispatched(connection: Connection, job: JobRecord, alive: Serving) -> Iterator[Reason]:
     if job.hold is not None:
         return
     if job.dispatched_at is None:
         yield reasons.Unsent(job.queue, job.updated_at)
-    elif serving := _serving(job, alive):
+    elif alive.consumers:
         position = {"priority": job.priority, "dispatched_at": job.dispatched_at, "id": job.id}
         where = {"organization_id": job.organization_id, "queue": job.queue}
         before = connection.execute(BEFORE_IN_QUEUE, {**where, **position}).scalar_one()
-        yield reasons.Sent(job.queue, before + 1, len(serving), job.dispatched_at)
+        yield reasons.Sent(job.queue, before + 1, alive.consumers, job.dispatched_at)
 
 
-def _running(job: JobRecord, alive: Sequence[Worker]) -> Reason:
-    return reasons.Running(job.worker or "", job.attempt, job.started_at or job.updated_at, _is_alive(job, alive))
+def _running(job: JobRecord, alive: Serving) -> Reason:
+    return reasons.Running(job.worker or "", job.attempt, job.started_at or job.updated_at, alive.is_alive)
 
 
-def _stopping(job: JobRecord, alive: Sequence[Worker]) -> Iterator[Reason]:
+def _stopping(job: JobRecord, alive: Serving) -> Iterator[Reason]:
     if job.stopping:
         since = job.cancel_requested_at or job.updated_at
-        yield reasons.Stopping(job.worker or "", since, job.cancel_seen_at, _is_alive(job, alive))
-
-
-def _is_alive(job: JobRecord, alive: Sequence[Worker]) -> bool:
-    return any(worker.lease == job.lease for worker in alive)
+        yield reasons.Stopping(job.worker or "", since, job.cancel_seen_at, alive.is_alive)
 
 
 def _end(connection: Connection, job: JobRecord) -> Reason:
@@ -172,17 +163,20 @@ def _end(connection: Connection, job: JobRecord) -> Reason:
 
 BLOCKED = text(f"SELECT {blocked_by('jobs')} FROM jobs WHERE id = :id")
 
-# Those that something else stops step aside for others, but not for one that is stopped itself.
+# Those that something else stops step aside for others, but not for one that is stopped itself. What stops others is
+# asked of each of them only if there is anything of the kind: it took most of the time that a long line took.
 BEFORE_IN_LINE = text(
     f"""
     WITH this AS MATERIALIZED (
         SELECT *, {next_hold("jobs", joins="true")} <> 'organization_limit' AS is_stopped,
-               {joins_line("jobs.organization_id")} AS joins
+               {joins_line("jobs.organization_id")} AS joins, {gates_of("jobs.organization_id")}
         FROM jobs WHERE id = :id
     )
-    SELECT count(*) FROM this JOIN jobs AS earlier USING (organization_id)
-    WHERE earlier.hold = 'organization_limit' AND {is_before("earlier", "this")} AND {is_served("earlier")}
-      AND (this.is_stopped OR {next_hold("earlier", joins="this.joins")} = 'organization_limit')"""
+    SELECT count(*) FROM (
+        SELECT FROM this JOIN jobs AS earlier USING (organization_id)
+        WHERE earlier.hold = 'organization_limit' AND {is_before("earlier", "this")} AND {is_served("earlier")}
+          AND (this.is_stopped OR {next_hold("earlier", joins="this.joins", gates="this")} = 'organization_limit')
+        LIMIT {reasons.LAST_PLACE}) AS before"""
 )
 
 HOLDERS = text(f"SELECT id FROM jobs WHERE {SCOPE} AND {IN_FLIGHT} ORDER BY started_at, id LIMIT :most")

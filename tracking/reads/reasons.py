@@ -16,6 +16,7 @@ from pydantic.dataclasses import dataclass
 from tracking.states import Hold, Status
 from tracking.values import Instant
 
+LAST_PLACE = 10_000  # in line; whoever stands behind it is not told where: counting takes a core for a while
 ORDINALS = {1: "st", 2: "nd", 3: "rd"}
 JSON = ConfigDict(alias_generator=AliasGenerator(serialization_alias=to_camel))
 
@@ -139,13 +140,14 @@ class InLine(Told):
     taken: Annotated[
         int, Field(description="When it is less, the workers are busy, and it waits for its organization's turn.")
     ]
-    place: int
+    place: Annotated[int, Field(description=f"In line, from 1; not counted beyond {LAST_PLACE:,}.")]
     holders: Annotated[
         Sequence[UUID], Field(description="Jobs that have a slot and that the caller sees, at most twenty.")
     ]
+    place_is_capped: Annotated[bool, Field(description="It stands behind `place`, nobody counts how far.")] = False
 
     def _sentence(self) -> str:
-        place = f"{_ordinal(self.place)} in line"
+        place = f"{'after the ' if self.place_is_capped else ''}{_ordinal(self.place)} in line"
         if not self.is_full:
             return f"Waiting for its organization's turn, for the workers are busy: {place}."
         slots = f"one of the organization's {self.limit} slots" if self.limit > 1 else "the organization's only slot"

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from tests.explaining import GLOBEX_SCOPE, U1, asked, kinds, known, mark_sent, only
 from tests.holding import GLOBEX, Limited, fill, limited
@@ -16,6 +17,7 @@ from tracking.db import Database
 from tracking.models import JobRecord, Owner, Scope
 from tracking.reads.explain import MOST_NAMED, explain
 from tracking.reads.reasons import (
+    LAST_PLACE,
     InLine,
     Lifting,
     Sent,
@@ -23,6 +25,12 @@ from tracking.reads.reasons import (
 )
 from tracking.schema import organizations
 from tracking.states import Hold
+
+LONG_LINE = """
+    INSERT INTO jobs (id, organization_id, user_id, job_type, status, hold, queue, max_retries, created_at)
+    SELECT gen_random_uuid(), 'acme', 'u1', 'count_words', 'queued', 'organization_limit', 'default', 3,
+           now() - n * interval '1 millisecond'
+    FROM generate_series(1, :count) AS n"""
 
 
 def test_a_job_in_line_is_told_its_place_and_who_has_the_slots(platform: Limited) -> None:
@@ -39,6 +47,20 @@ def test_a_more_urgent_job_stands_before_it_in_line(platform: Limited) -> None:
     early = platform.submit()
     urgent = platform.submit(priority=9)
     assert [only(platform.tracked, job).place for job in (urgent, early)] == [1, 2]
+
+
+def test_a_place_is_counted_up_to_a_bound(platform: Limited) -> None:
+    """The 10,000th in line is told its place, and the ones behind it that they stand there."""
+    platform.start(5)
+    platform.tracked.connection.execute(text(LONG_LINE), {"count": LAST_PLACE - 1})
+    last, behind = platform.submit_many(2)
+    platform.submit()
+    assert [
+        (reason.place, reason.place_is_capped) for reason in (only(platform.tracked, job) for job in (last, behind))
+    ] == [
+        (LAST_PLACE, False),
+        (LAST_PLACE, True),
+    ]
 
 
 def test_a_job_that_nobody_would_run_stands_before_nobody(platform: Limited) -> None:
