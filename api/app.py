@@ -22,7 +22,7 @@ from api.live.hub import Hub
 from api.live.reader import Reader
 from api.openapi import DescribedApi, operation_id
 from api.readiness import Readiness
-from api.routes import audit, changes, events, exports, health, job_types, jobs, organization, projects
+from api.routes import audit, changes, events, exports, fleet, health, job_types, jobs, organization, projects
 from api.turns import Shares, Turns
 from tasks.app import app as tasks
 from tasks.app import import_handlers
@@ -68,7 +68,7 @@ def create_app(platform: Platform | None = None) -> FastAPI:
     app.state.reader = Reader(platform.settings, app.state.hub)
     app.add_middleware(Envelope)
     problems.install(app)
-    for part in (jobs, changes, audit, projects, job_types, organization, exports, events, health):
+    for part in (jobs, changes, audit, projects, job_types, organization, exports, fleet, events, health):
         app.include_router(part.router)
     app.include_router(events.streams)
     if platform.settings.dashboard:

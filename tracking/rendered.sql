@@ -1642,6 +1642,33 @@ WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 
   AND status IN ('queued', 'retrying') AND hold IS NULL AND queue = :'queue' AND dispatched_at IS NOT NULL
   AND (priority > :'priority' OR priority = :'priority' AND (dispatched_at, id) < (:'dispatched_at', :'id'));
 
+-- reads/fleet.py WORKERS
+SELECT lease, name, pid, queues, concurrency, started_at, seen_at,
+       seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AS is_alive,
+       clock_timestamp() - seen_at AS silent_for,
+       (SELECT count(*) FROM jobs WHERE jobs.lease = workers.lease AND status = 'running') AS running
+FROM workers ORDER BY is_alive DESC, name, started_at;
+
+-- reads/fleet.py QUEUES
+WITH served AS (
+    SELECT queue, count(*) AS workers, sum(concurrency) AS slots
+    FROM workers CROSS JOIN LATERAL unnest(queues) AS consumed (queue)
+    WHERE seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)
+    GROUP BY queue
+), filled AS (
+    SELECT queue, count(*) FILTER (WHERE status = 'running') AS running,
+           count(*) FILTER (WHERE (status IN ('queued', 'retrying') AND coalesce(hold = 'organization_limit', true))) AS waiting,
+           count(*) FILTER (WHERE NOT (status IN ('queued', 'retrying') AND coalesce(hold = 'organization_limit', true)) AND status IN ('queued', 'retrying')) AS held,
+           clock_timestamp() - min(coalesce(dispatched_at, created_at)) FILTER (WHERE (status IN ('queued', 'retrying') AND coalesce(hold = 'organization_limit', true))) AS oldest
+    FROM jobs WHERE status IN ('queued', 'running', 'retrying') AND hold IS DISTINCT FROM 'external'
+    GROUP BY queue
+)
+SELECT coalesce(served.queue, filled.queue) AS name, coalesce(workers, 0) AS workers,
+       coalesce(slots, 0)::int AS slots, coalesce(running, 0) AS running, coalesce(waiting, 0) AS waiting,
+       coalesce(held, 0) AS held, oldest
+FROM served FULL JOIN filled ON served.queue = filled.queue
+ORDER BY 1;
+
 -- reads/search.py TYPES
 WITH RECURSIVE kinds AS (
     (SELECT job_type FROM jobs WHERE completed_at IS NOT NULL ORDER BY job_type LIMIT 1)
@@ -1745,6 +1772,25 @@ CROSS JOIN LATERAL generate_series(bounds.newest - (:'slices' - 1) * CAST(:'widt
                                    CAST(:'width' AS interval)) AS part (start)
 LEFT JOIN counted USING (start)
 GROUP BY part.start ORDER BY part.start;
+
+-- reads/types.py BY_TYPE
+SELECT job_type,
+       count(*) FILTER (WHERE status IN ('queued', 'retrying')) AS waiting,
+       count(*) FILTER (WHERE status = 'running') AS running,
+       count(*) FILTER (WHERE status = 'succeeded') AS succeeded,
+       count(*) FILTER (WHERE status = 'failed') AS failed,
+       count(*) FILTER (WHERE status = 'cancelled') AS cancelled,
+       percentile_cont(0.5) WITHIN GROUP (ORDER BY completed_at - started_at) FILTER (WHERE status = 'succeeded') AS median,
+       percentile_cont(0.95) WITHIN GROUP (ORDER BY completed_at - started_at) FILTER (WHERE status = 'succeeded') AS slowest
+FROM (
+    SELECT job_type, status, started_at, completed_at FROM jobs
+    WHERE organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND status IN ('queued', 'running', 'retrying')
+    UNION ALL
+    SELECT job_type, status, started_at, completed_at FROM jobs
+    WHERE organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND completed_at IS NOT NULL
+      AND completed_at > clock_timestamp() - CAST(:'window' AS interval)
+) AS counted
+GROUP BY job_type;
 
 -- reads/waiting.py MEMBERS
 SELECT id FROM jobs

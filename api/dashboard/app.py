@@ -1,4 +1,4 @@
-"""The dashboard put together: sign in, the jobs, one job."""
+"""The dashboard put together: sign in, the jobs, one job, the types, the workers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from starlette.routing import Route
 from api.dashboard.job import cancel, job_page, retry
 from api.dashboard.jobs import jobs_page
 from api.dashboard.site import action, answering, form_of, page, render, static
+from api.dashboard.types import pause_type, resume_type, types_page
+from api.dashboard.workers import workers_page
 from api.problems import Problem
 from api.visitors import (
     remember,
@@ -28,6 +30,10 @@ def routes() -> list[Route]:
         Route("/jobs/{id:uuid}", page(job_page)),
         Route("/jobs/{id:uuid}/cancel", action(cancel, Action.CANCEL_JOB), methods=["POST"]),
         Route("/jobs/{id:uuid}/retry", action(retry, Action.RETRY_JOB), methods=["POST"]),
+        Route("/types", page(types_page)),
+        Route("/types/{jobType:path}/pause", action(pause_type, Action.PAUSE), methods=["POST"]),
+        Route("/types/{jobType:path}/resume", action(resume_type, Action.RESUME), methods=["POST"]),
+        Route("/workers", page(workers_page)),
         Route("/sign-in", answering(_show_sign_in)),
         Route("/sign-in", answering(_sign_in), methods=["POST"]),
         Route("/sign-out", answering(_sign_out), methods=["POST"]),

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
-from api.auth import VIEW_JOBS, Principal
+from api.auth import MANAGE_PLATFORM, VIEW_JOBS, Principal
 from api.connections import FULL
 from api.dashboard import wording
 from api.origins import came_by, keep_failed
@@ -177,7 +177,12 @@ def templates() -> Environment:
     environment.filters |= {
         name: getattr(wording, name) for name in ("ago", "when", "exactly", "pretty", "iso", "clock", "span")
     }
-    environment.globals |= {"MARKS": wording.MARKS, "STATUSES": tuple(Status), "FINISHED": FINISHED}
+    environment.globals |= {
+        "MARKS": wording.MARKS,
+        "STATUSES": tuple(Status),
+        "FINISHED": FINISHED,
+        "MANAGE_PLATFORM": MANAGE_PLATFORM,
+    }
     environment.filters["grouped"] = lambda number: f"{number:,}"
     return environment
 

@@ -42,6 +42,9 @@ ROUTES = {
     "history of failed": "/v1/jobs/history?status=failed",
     "explain, last in line": "/v1/jobs/{last}/explain",
     "organization": "/v1/organization",
+    "dashboard, jobs": "/",
+    "dashboard, jobs of a type that failed": "/?q=status:failed+type:type-1",
+    "dashboard, a job": "/jobs/{last}",
 }
 WORST = ("search", "list of failed", "list, page 1 with its total", "recent", "stats of a day")
 
@@ -70,10 +73,13 @@ class Api:
         self._callers = callers
         self.paths = {name: path.format(**values) for name, path in ROUTES.items()}
 
-    def client(self, organization: str) -> httpx.Client:
-        """One who sees all of an organization."""
+    @contextmanager
+    def client(self, organization: str) -> Iterator[httpx.Client]:
+        """One who sees all of an organization, by a token and, on the pages, by the cookie of a session."""
         rights = self._callers.rights(organization, "user-1", PERMISSIONS)
-        return httpx.Client(base_url=self._url, headers=rights, timeout=ANSWER)
+        with httpx.Client(base_url=self._url, headers=rights, timeout=ANSWER) as client:
+            client.post("/sign-in", data={"token": rights["Authorization"]}, headers={"Sec-Fetch-Site": "same-origin"})
+            yield client
 
     def alone(self, samples: int, show: Callable[[int], None]) -> dict[str, Answers]:
         """Each route for the large organization, one question after the other."""

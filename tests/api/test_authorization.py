@@ -61,6 +61,8 @@ REQUIRED = {
     "list_audit": "jobs.view_audit",
     "export_audit": "jobs.view_audit",
     "get_export": PERMISSION,
+    "list_workers": "jobs.manage_platform",
+    "list_queues": "jobs.manage_platform",
     "create_ticket": "jobs.view_jobs",
     "stream_events": "jobs.view_jobs",
     "livez": None,

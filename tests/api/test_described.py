@@ -27,7 +27,7 @@ OPERATIONS = [
     *("cancel_job", "retry_job", "list_project_jobs", "project_job_stats", "list_job_types", "pause_job_type"),
     *("resume_job_type", "get_organization", "pause_organization", "resume_organization", "set_organization_limit"),
     *("get_export", "create_ticket", "stream_events", "livez", "healthz", "readyz", "report_on_job", "list_audit"),
-    *("export_audit",),
+    *("export_audit", "list_workers", "list_queues"),
 ]
 
 offsets = st.integers(-24 * 60 + 1, 24 * 60 - 1).map(lambda minutes: timezone(timedelta(minutes=minutes)))

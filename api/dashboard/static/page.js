@@ -7,6 +7,7 @@ const ROWS_EVERY = 250; // milliseconds between two looks at rows that have chan
 const LIST_EVERY = 800; // at the list, for jobs that are new
 const OVERVIEW_EVERY = 1500; // at the counts and the chart
 const QUIET_EVERY = 15000; // at the counts while nothing happens
+const WORKERS_EVERY = 5000; // at the workers: their signs of life are no events
 const NOTICE_FOR = 6000;
 
 const body = document.body, live = document.getElementById("live");
@@ -45,6 +46,7 @@ function throttled(look, every) {
     const wait = next - performance.now();
     if (wait > 0) await new Promise((done) => setTimeout(done, wait));
     wanted = false;
+    if (paused) { running = false; return; } // what has changed is looked at when it goes on
     const began = performance.now();
     try { await look(); } catch { wanted = false; }
     next = performance.now() + Math.max(every, 4 * (performance.now() - began));
@@ -62,6 +64,7 @@ async function lookAtRows() {
   if (!ids.length) return;
   const table = document.createElement("table");
   table.innerHTML = (await part(location.href, { part: "rows", ids: ids.join(",") })) ?? "";
+  if (paused) return;
   for (const row of table.querySelectorAll("tr[id]")) {
     const old = by(row.id);
     if (old) Idiomorph.morph(old, row, { ...morphing, morphStyle: "outerHTML" });
@@ -78,10 +81,10 @@ async function lookAt(id, name) {
 const rows = throttled(lookAtRows, ROWS_EVERY);
 const list = throttled(() => lookAt("list", "list"), LIST_EVERY);
 const overview = throttled(() => lookAt("overview", "overview"), OVERVIEW_EVERY);
-const job = throttled(() => lookAt("body", "body"), ROWS_EVERY);
+const whole = throttled(() => lookAt("body", "body"), body.dataset.live === "job" ? ROWS_EVERY : OVERVIEW_EVERY);
 
 function heard(name, data) {
-  if (body.dataset.live === "job") { job(); return; }
+  if (body.dataset.live !== "jobs") { whole(); return; }
   overview();
   if (name === "resync" || !by(`job-${data.jobId}`)) { list(); return; }
   changed.add(data.jobId);
@@ -90,7 +93,7 @@ function heard(name, data) {
 }
 
 function everything() {
-  if (body.dataset.live === "job") job(); else { list(); overview(); }
+  if (body.dataset.live !== "jobs") whole(); else { list(); overview(); }
 }
 
 function pause(on) {
@@ -166,5 +169,6 @@ if (body.dataset.live && live) {
     if (state === "again") everything();
   });
   if (body.dataset.live === "jobs") setInterval(() => document.hidden || overview(), QUIET_EVERY);
+  if (body.dataset.live === "workers") setInterval(() => document.hidden || whole(), WORKERS_EVERY);
   document.addEventListener("visibilitychange", () => document.hidden || paused || everything());
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import time
 from datetime import timedelta
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -13,12 +15,13 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.api.calling import Caller
 from tests.api.dashboard.conftest import PATIENCE, Window
-from tracking import jobs
+from tracking import jobs, workers
 from tracking.admission import pauses
 from tracking.models import Claim, Failure, JobRecord, Outcome
 
 expect.set_options(timeout=PATIENCE)
 
+EVENTS = Path(__file__).parents[3] / "docs" / "events.md"
 TRACEBACK = """Traceback (most recent call last):
   File "/srv/app/handlers/reports.py", line 61, in export_report
     for row in report.rows(payload):
@@ -228,14 +231,95 @@ def test_an_empty_page_and_one_that_needs_somebody(window: Window, caller: Calle
     window.picture("needs")
 
 
+def test_the_types_are_live_and_can_be_paused(window: Window, caller: Caller) -> None:
+    """The page of the types counts by itself, and a pause shows at once."""
+    page = window.sign_in(caller)
+    page.get_by_role("link", name="Types").click()
+    line = page.locator("#type-open")
+    expect(line.locator("td").nth(2)).to_have_text("0")
+    caller.job()
+    expect(line.locator("td").nth(2)).to_have_text("1")
+    line.get_by_role("button", name="Pause").click()
+    expect(page.locator("#notices")).to_contain_text("does not start")
+    expect(line).to_contain_text("paused by u1")
+    window.picture("types")
+    line.get_by_role("button", name="Resume").click()
+    expect(line).not_to_contain_text("paused by u1")
+
+
+def test_a_worker_that_comes_is_on_the_page_of_the_workers(window: Window, caller: Caller) -> None:
+    """A worker that has begun appears on the page of the workers within seconds, by itself."""
+    page, lease = window.sign_in(caller), uuid4()
+    page.get_by_role("link", name="Workers").click()
+    expect(page.locator("h1")).to_have_text("Workers and queues")
+    with caller.api.database.autocommit() as connection:
+        workers.beat(connection, lease, name="worker-1", pid=7, queues=["default", "reports"], concurrency=4)
+        try:
+            caller.job(queue="nobody-takes-it")
+            expect(page.locator(f"#worker-{lease}")).to_contain_text("alive")
+            expect(page.locator(".needs")).to_contain_text("nobody-takes-it")
+            window.picture("workers")
+        finally:
+            workers.leave(connection, lease)
+    expect(page.locator(f"#worker-{lease}")).to_have_count(0)
+
+
 def test_nothing_scrolls_sideways_on_a_phone(window: Window, caller: Caller) -> None:
     """At the width of a phone neither page is wider than the screen."""
     found = fill(caller)
     page = window.sign_in(caller)
     page.set_viewport_size({"width": 390, "height": 844})
-    for address in ("/", f"/jobs/{found['failed'].id}", f"/jobs/{found['long'].id}"):
+    for address in ("/", "/types", "/workers", f"/jobs/{found['failed'].id}", f"/jobs/{found['long'].id}"):
         page.goto(f"{caller.api.url}{address}")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, address
+
+
+AXE = files("axe_playwright_python") / "axe.min.js"
+RULES = "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everybody_can_use_the_pages(browser: Browser, caller: Caller, scheme: str) -> None:
+    """Axe finds nothing on any page, light and dark, that WCAG 2.2 AA asks for and that is not there."""
+    found = fill(caller)
+    context = browser.new_context(bypass_csp=True)  # for axe itself
+    page = Window(context).sign_in(caller)
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    jobs_of = [f"/jobs/{found[name].id}" for name in ("failed", "running", "cancelled", "scheduled")]
+    for path in ("/", "/types", "/workers", "/?q=nothing+like+it", "/?q=status:x", *jobs_of, f"/jobs/{uuid4()}"):
+        page.goto(f"{caller.api.url}{path}")
+        page.evaluate(AXE.read_text())
+        assert [_said(each) for each in page.evaluate(RULES)["violations"]] == [], path
+    context.clear_cookies()
+    page.goto(f"{caller.api.url}/sign-in")
+    page.evaluate(AXE.read_text())
+    assert [_said(each) for each in page.evaluate(RULES)["violations"]] == []
+    context.close()
+
+
+def _said(violation: dict[str, Any]) -> str:
+    return f"{violation['id']}: {[node['target'] for node in violation['nodes']]}"
+
+
+def test_the_script_of_the_documentation_follows_events(browser: Browser, caller: Caller) -> None:
+    """The script of docs/events.md hears of a job's end, and goes on with a new ticket when its stream is lost."""
+    [script] = re.findall(r"```js\n(.*?)```", EVENTS.read_text(), re.DOTALL)
+    context = browser.new_context(bypass_csp=True)
+    page = context.new_page()
+    page.set_default_timeout(PATIENCE)
+    page.goto(f"{caller.api.url}/sign-in")
+    token = caller.headers["Authorization"].removeprefix("Bearer ")
+    given = f"const token = '{token}', heard = []; window.heard = heard; const show = (data) => heard.push(data.jobId);"
+    with page.expect_response(lambda answer: "/v1/events?" in answer.url):
+        page.add_script_tag(content=given + script)
+    first = caller.job("succeeded")
+    page.wait_for_function("window.heard.length === 1")
+    context.set_offline(True)
+    second = caller.job("failed")
+    context.set_offline(False)
+    page.wait_for_function("window.heard.length === 2")
+    assert page.evaluate("window.heard") == [str(first.id), str(second.id)]
+    context.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -26,6 +26,7 @@ from tracking.models import Failure, Outcome, Scope
 from tracking.reads import throughput
 from tracking.reads.lists import EPOCH
 from tracking.reads.throughput import Slice
+from tracking.reads.types import TypeCounts, by_type
 from tracking.tickets import Rights
 
 # SHA-512 of dist/idiomorph.min.js of idiomorph 0.8.0, as `npm pack` gets it.
@@ -336,3 +337,47 @@ def test_what_is_done_at_a_page_is_audited(caller: Caller, reading: SignIn) -> N
         ("job.cancel", "u1", "dashboard", "done"),
     ]
     assert {each["address"] for each in entries} == {"127.0.0.1"}
+
+
+def test_the_types_are_shown_with_their_jobs_and_can_be_paused(caller: Caller, reading: SignIn) -> None:
+    """The page of the types has each type with its counts and its state, and pauses and resumes it as the API does."""
+    caller.job("running", job_type="guarded")
+    for state in ("succeeded", "succeeded", "succeeded", "failed"):
+        caller.job(state, job_type="guarded")
+    caller.but(user="u2").job(job_type="of.somebody.else")
+    caller.job(job_type="with/a slash")
+    client = reading(caller)
+    page = client.get("/types").text
+    assert re.search(r"guarded</b>.*?25\.0 %", page, re.DOTALL)
+    assert "of.somebody.else" not in page
+    assert "no handler here" in page
+    for name in ("guarded", "with/a slash"):
+        assert client.post(f"/types/{quote(name)}/pause", headers=SAME).headers["location"] == "/types?done=paused"
+        assert caller.but(user="u2").job(job_type=name).status == "queued"
+    page = client.get("/types?done=paused").text
+    assert "paused by u1" in page
+    assert "What waits of this type does not start." in page
+    assert client.post("/types/guarded/resume", headers=SAME).status_code == 303
+    assert "paused by u1" not in client.get("/types?part=body").text.split("guarded</b>")[1].split("</tr>")[0]
+    assert client.post("/types/nothing/pause", headers=SAME).status_code == 422
+    reader = reading(caller.but(permissions=("jobs.view_jobs",)))
+    assert "/pause" not in reader.get("/types").text
+    assert reader.post("/types/guarded/pause", headers=SAME).status_code == 403
+    assert client.post("/types/guarded/pause", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+
+
+def test_the_durations_of_a_type_are_of_what_succeeded(caller: Caller) -> None:
+    """Of a type the median and the 95th percentile are of the jobs that succeeded within the window."""
+    for _ in range(3):
+        caller.job("succeeded")
+    caller.job("failed")
+    with caller.api.database.autocommit() as connection:
+        connection.exec_driver_sql(
+            "UPDATE jobs SET started_at = created_at, completed_at = created_at + interval '2 seconds'"
+            " WHERE organization_id = %s AND status = 'succeeded'",
+            (caller.organization,),
+        )
+        counts = by_type(connection, Scope(caller.organization, None), window=timedelta(hours=1))["open"]
+    assert (counts.succeeded, counts.failed, counts.failure_rate) == (3, 1, 0.25)
+    assert (counts.median, counts.slowest) == (timedelta(seconds=2), timedelta(seconds=2))
+    assert TypeCounts().failure_rate is None

@@ -1,0 +1,73 @@
+"""Workers and queues: what operators see of the whole platform, by the API and on their page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+
+from tests.api.calling import EVERYTHING, Api, Caller
+from tests.api.dashboard.conftest import SignIn
+from tracking import workers
+from tracking.reads import fleet
+
+LEASE_TIMEOUT = timedelta(seconds=20)
+
+
+@pytest.fixture
+def queue(api: Api) -> Iterator[str]:
+    """A queue of this test alone, which a worker with three slots consumes."""
+    name, lease = f"queue-{uuid4().hex[:8]}", uuid4()
+    with api.database.autocommit() as connection:
+        workers.beat(connection, lease, name=f"w-{name}", pid=42, queues=[name], concurrency=3)
+        yield name
+        workers.leave(connection, lease)
+
+
+def test_an_operator_sees_all_workers_and_queues(api: Api, caller: Caller, queue: str) -> None:
+    """An operator sees each worker with its slots, and each queue with the jobs of all organizations."""
+    caller.job("running", queue=queue)
+    api.caller().job(queue=queue)
+    caller.job(queue=queue, delay=timedelta(hours=1))
+    [worker] = [each for each in caller.get("/v1/workers").json()["workers"] if each["name"] == f"w-{queue}"]
+    assert {name: worker[name] for name in ("pid", "queues", "concurrency", "running", "isAlive")} == {
+        "pid": 42,
+        "queues": [queue],
+        "concurrency": 3,
+        "running": 0,  # what runs in this test has another lease
+        "isAlive": True,
+    }
+    [found] = [each for each in caller.get("/v1/queues").json()["queues"] if each["name"] == queue]
+    assert {name: found[name] for name in ("workers", "slots", "running", "waiting", "held")} == {
+        "workers": 1,
+        "slots": 3,
+        "running": 1,
+        "waiting": 1,
+        "held": 1,
+    }
+
+
+def test_a_silent_worker_serves_no_queue(api: Api, caller: Caller, queue: str) -> None:
+    """A worker that has been silent is shown as such, and its queue as one that nobody consumes."""
+    caller.job(queue=queue)
+    with api.database.autocommit() as connection:
+        connection.exec_driver_sql(
+            "UPDATE workers SET seen_at = now() - interval '1 minute' WHERE name = %s", (f"w-{queue}",)
+        )
+        [state] = [each for each in fleet.all_queues(connection, LEASE_TIMEOUT) if each.name == queue]
+        [worker] = [each for each in fleet.all_workers(connection, LEASE_TIMEOUT) if each.name == f"w-{queue}"]
+    assert (state.workers, state.is_unserved, worker.is_alive) == (0, True, False)
+    assert worker.silent_for > timedelta(seconds=59)
+
+
+def test_the_page_is_for_operators(caller: Caller, queue: str, reading: SignIn) -> None:
+    """Operators have a page of workers and queues, which says what nobody consumes; others have no link to it."""
+    caller.job(queue=f"{queue}-unserved")
+    page = reading(caller).get("/workers").text
+    assert f"w-{queue}" in page
+    assert "1 job waits in the queue, and no living worker consumes it." in page
+    ordinary = reading(caller.but(permissions=tuple(set(EVERYTHING) - {"jobs.manage_platform"})))
+    assert 'href="/workers"' not in ordinary.get("/").text
+    assert ordinary.get("/workers").status_code == 403
