@@ -22,13 +22,14 @@ from api.live.hub import Hub
 from api.live.reader import Reader
 from api.openapi import DescribedApi, operation_id
 from api.readiness import Readiness
-from api.routes import audit, changes, events, exports, fleet, health, job_types, jobs, organization, projects
+from api.routes import audit, bulk, changes, events, exports, fleet, health, job_types, jobs, organization, projects
 from api.turns import Shares, Turns
 from tasks.app import app as tasks
 from tasks.app import import_handlers
 from tasks.platform import Platform
 from tracking.db import Database, ping
 
+BULKS = 2  # requests with large bodies that are held at a time: each may take a hundred MiB when it is read
 SPARE_THREADS = 20  # besides one for each database connection, of either pool: files
 WARM_CONNECTIONS = 4
 ONE_PROCESS = "-c max_parallel_workers_per_gather=0"  # a read must not take more than one of the server's processors
@@ -62,13 +63,14 @@ def create_app(platform: Platform | None = None) -> FastAPI:
     app.state.verifier = verifier(platform.settings)
     app.state.readiness = Readiness(platform)
     app.state.turns = Turns(max(1, platform.settings.pool_size - 1))  # one connection is the dispatcher's
+    app.state.bulks = Turns(BULKS)
     app.state.shares = Shares(platform.settings.pool_size)
     app.state.slow_reads = _slow_reads(platform)
     app.state.hub = Hub(max(1, platform.settings.api_connections * MOST_STREAMS // 100))
     app.state.reader = Reader(platform.settings, app.state.hub)
     app.add_middleware(Envelope)
     problems.install(app)
-    for part in (jobs, changes, audit, projects, job_types, organization, exports, fleet, events, health):
+    for part in (jobs, bulk, changes, audit, projects, job_types, organization, exports, fleet, events, health):
         app.include_router(part.router)
     app.include_router(events.streams)
     if platform.settings.dashboard:

@@ -47,12 +47,12 @@ def complete(described: dict[str, Any], job_types: Sequence[str], external: Sequ
     components = described["components"]["schemas"]
     problem = ProblemBody.model_json_schema(ref_template=REFERENCE)
     components |= {**problem.pop("$defs"), "Problem": {**problem, "title": "Problem"}}
-    new_job = components["NewJob"]
-    new_job["$defs"] = {"JsonValue": JSON_VALUE}
-    for name in ("payload", "metadata"):
-        described_before = new_job["properties"][name]["description"]
-        new_job["properties"][name] |= {**WITHIN_LIMITS, "description": f"{described_before} {LIMITS}"}
-    new_job["properties"]["jobType"] |= {"enum": sorted({*job_types, *external})}
+    components["NewJob"]["$defs"] = {"JsonValue": JSON_VALUE}
+    for new_job in (components["NewJob"], components["BulkJob"]):
+        for name in ("payload", "metadata"):
+            described_before = new_job["properties"][name]["description"]
+            new_job["properties"][name] |= {**WITHIN_LIMITS, "description": f"{described_before} {LIMITS}"}
+        new_job["properties"]["jobType"] |= {"enum": sorted({*job_types, *external})}
     for component in components.values():
         _leave_out(component)
     for operation in _operations(described):

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from api.problems import Code, Problem
 
 MAX_BODY = 512 * 1024  # bytes: twice the largest payload, for metadata and white space
+LARGER = {"/v1/jobs/bulk": 16 * 1024 * 1024}  # of which an application reads few at a time
 REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 INNERMOST_FRAMES = 10  # of a failure are logged
 HEADERS = {
@@ -46,7 +47,7 @@ class Envelope:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             answer = _Answer(send, request_id)
             scope["request_id"] = request_id
-            await self._serve(scope, _counted(receive), answer)
+            await self._serve(scope, _counted(receive, LARGER.get(scope["path"], MAX_BODY)), answer)
             log.info("request", method=scope["method"], path=_path(scope), status=answer.status, ms=answer.age())
 
     async def _serve(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
@@ -91,7 +92,7 @@ class _Answer:
         return round((time.monotonic() - self._began) * 1000, 1)
 
 
-def _counted(receive: Receive) -> Receive:
+def _counted(receive: Receive, most: int) -> Receive:
     # The framework's own limit answers in plain text, from a place that no error handler reaches.
     size = 0
 
@@ -99,8 +100,8 @@ def _counted(receive: Receive) -> Receive:
         nonlocal size
         message = await receive()
         size += len(message.get("body", b""))
-        if size > MAX_BODY:
-            raise Problem(Code.BODY_TOO_LARGE, f"At most {MAX_BODY} bytes are read.")
+        if size > most:
+            raise Problem(Code.BODY_TOO_LARGE, f"At most {most} bytes are read.")
         return message
 
     return counted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 import structlog
@@ -22,6 +22,7 @@ LONGEST_TARGET = 255  # characters
 # What is audited, by the names of the operations.
 ACTIONS: Mapping[str, Action] = {
     "create_job": Action.CREATE_JOB,
+    "create_jobs": Action.CREATE_JOB,
     "report_on_job": Action.REPORT_JOB,
     "cancel_job": Action.CANCEL_JOB,
     "retry_job": Action.RETRY_JOB,
@@ -53,6 +54,21 @@ def came_by(source: Source, request: Request, principal: Principal) -> Origin:
 
 
 Came = Annotated[Origin, Depends(origin_of)]
+
+
+def keep_denied(platform: Platform, principal: Principal, origin: Origin, job_types: Iterable[str]) -> None:
+    """Write into the audit that somebody may not create jobs of these types, of many that they wanted to."""
+    with platform.database.begin() as connection:
+        for job_type in sorted(job_types):
+            deed = Deed(
+                Action.CREATE_JOB,
+                principal.user,
+                principal.organization,
+                outcome=Outcome.DENIED,
+                code=str(Code.PERMISSION_MISSING),
+                detail={"jobType": job_type},
+            )
+            audit.write(connection, origin, deed)
 
 
 async def keep_failed(request: Request, principal: Principal, action: Action, source: Source, error: Exception) -> None:

@@ -107,10 +107,16 @@ class Problem(HTTPException):
         return Response(json.dumps(body), self.status_code, headers=self.headers, media_type=MEDIA_TYPE)
 
 
-def invalid(found: Sequence[Mapping[str, Any]], *, within: str = "") -> Problem:
-    """The problem for pydantic's errors; `within` is the place of what was validated, such as "payload"."""
+def invalid(found: Sequence[Mapping[str, Any]], *, within: str = "", outer: bool = True) -> Problem:
+    """The problem for pydantic's errors; `within` is the place of what was validated, such as "payload".
+
+    `outer`: without it, their places begin with where a request had them.
+    """
     fields = [
-        {"field": _field(error["loc"], within)[:LONGEST_FIELD], "message": error["msg"].removeprefix("Value error, ")}
+        {
+            "field": _field(error["loc"], within, outer=outer)[:LONGEST_FIELD],
+            "message": error["msg"].removeprefix("Value error, "),
+        }
         for error in found[:MOST_ERRORS]
     ]
     first = f"{fields[0]['field'] or 'request'}: {fields[0]['message']}"
@@ -192,6 +198,8 @@ def _allowed(request: Request) -> str:
     return ", ".join(sorted(method.upper() for method in methods))
 
 
-def _field(location: Iterable[Any], within: str) -> str:
+def _field(location: Iterable[Any], within: str, *, outer: bool) -> str:
     parts = [str(part) for part in location]
-    return ".".join([within, *parts] if within else parts[1:])  # FastAPI begins with "body", "query" ...
+    return ".".join(
+        [within, *parts] if within else parts[1:] if outer else parts
+    )  # FastAPI begins with "body", "query" ...

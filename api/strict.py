@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import wraps
 from http import HTTPStatus
 from typing import Any
@@ -51,18 +51,26 @@ class StrictRoute(APIRoute):
             if getattr(request.state, FULL, False):
                 raise Problem(Code.OVERLOADED, "Too many connections are open.", headers={**RETRY_AFTER, **CLOSE})
             request.state.principal = await self.caller(request)
-            strict = StrictRequest(request.scope, request.receive)
-            if self.body_field is not None:
-                await strict.arrived()
-            async with self._turn(request):
-                try:
-                    return await handle(strict)
-                except (Problem, TrackingError) as error:
-                    if self._action is not None:
-                        await keep_failed(request, request.state.principal, self._action, Source.API, error)
-                    raise
+            async with self._arriving(request):
+                strict = StrictRequest(request.scope, request.receive)
+                if self.body_field is not None:
+                    await strict.arrived()
+                async with self._turn(request):
+                    return await self._audited(request, handle(strict))
 
         return strictly
+
+    async def _audited(self, request: Request, answer: Awaitable[Response]) -> Response:
+        try:
+            return await answer
+        except (Problem, TrackingError) as error:
+            if self._action is not None:
+                await keep_failed(request, request.state.principal, self._action, Source.API, error)
+            raise
+
+    def _arriving(self, request: Request) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 - for those with large bodies
+        """Within it the body is read, and held until the answer."""
+        return nullcontext()
 
     async def caller(self, request: Request) -> Principal:
         """Who calls. Raises the 401 problem, or 503 when that cannot be known now."""

@@ -20,6 +20,7 @@ from tracking.crashpoints import SUBMITTED, crash_point
 from tracking.db import SQLAlchemyError
 from tracking.errors import TrackingError
 from tracking.identifiers import job_id_of
+from tracking.jobs.bulk import BATCH
 from tracking.models import Failure, JobRecord, NewJob, Report, Scope, Submitted
 from tracking.origins import Origin
 from tracking.states import FINISHED, Hold
@@ -149,12 +150,39 @@ def submit_all(platform: Platform, new: Sequence[NewJob]) -> list[Submitted]:
                 raise answer
     crash_point(SUBMITTED)
     accepted = [answer for answer in answers if isinstance(answer, Submitted)]
+    _dispatch_created(platform, accepted)
+    return accepted
+
+
+def submit_many(
+    platform: Platform, new: Sequence[NewJob], scope: Scope, *, together: bool
+) -> list[Submitted | TrackingError]:
+    """Accept jobs that somebody asks for at once, which may depend on those of `scope`; an answer for each of them.
+
+    `together`: all or none of them, in one transaction: with one refusal nothing is written. Else each by itself, and
+    so many to a transaction that nobody waits for long. Then their messages are handed to the dispatcher.
+    """
+    answers: list[Submitted | TrackingError] = []
+    parts = [new] if together else [new[start : start + BATCH] for start in range(0, len(new), BATCH)]
+    for part in parts:
+        with platform.database.begin() as connection:
+            answers += jobs.submit_all(connection, part, platform.limits, scope=lambda _: scope)
+            if together and any(isinstance(answer, TrackingError) for answer in answers):
+                connection.rollback()
+                return answers
+    crash_point(SUBMITTED)
+    _dispatch_created(platform, [answer for answer in answers if isinstance(answer, Submitted)])
+    return answers
+
+
+def _dispatch_created(platform: Platform, accepted: Sequence[Submitted]) -> None:
     created = [each.job for each in accepted if each.created]
+    platform.dispatcher.send_all([job for job in created if job.status not in FINISHED])
     for job in created:
-        dispatch(platform, job)
+        if job.status in FINISHED or job.hold is Hold.DEPENDENCY:
+            dispatch(platform, job)
     for organization_id in {job.organization_id for job in created if job.hold is Hold.ORGANIZATION_LIMIT}:
         platform.dispatcher.refill(organization_id)
-    return accepted
 
 
 @contextmanager

@@ -84,7 +84,7 @@ class NewJob(Asked):
 
     def wishes(self, idempotency_key: str | None) -> Wishes:
         """What it says beside the type and the payload, as a handler takes it; the key comes in a header."""
-        said = {name: value for name, value in self if name not in ("job_type", "payload")}
+        said = {name: value for name, value in self if name not in ("job_type", "payload", "idempotency_key")}
         digest = None if idempotency_key is None else self.digest
         return cast("Wishes", {**said, "idempotency_key": idempotency_key, "request_hash": digest})
 

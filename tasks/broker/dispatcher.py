@@ -54,6 +54,16 @@ class Dispatcher:
         if record.hold is None:
             self._put(record)
 
+    def send_all(self, records: Sequence[JobRecord]) -> None:
+        """Send those that are not held, as far as there is room for them, and say once how many upkeep will send."""
+        waiting = [record for record in records if record.hold is None]
+        for place, record in enumerate(waiting):
+            try:
+                self._queue.put_nowait(record)
+            except queue.Full:
+                log.warning("dispatch.queue_full", size=QUEUE_SIZE, left=len(waiting) - place)
+                return
+
     def follow(self, job_id: UUID, organization_id: str) -> None:
         """Send what may run now that something has happened to this job: a slot is free, a dependency has ended."""
         self._put(lambda publisher: publisher.publish(self._followers(job_id, organization_id)))

@@ -22,6 +22,7 @@ LIMIT = "/v1/organizations/{organization}/limit"
 # Each operation that is audited: method, path, body, and the status of the job that it is about.
 DEEDS: dict[str, tuple[str, str, Any, str]] = {
     "create_job": ("POST", "/v1/jobs", {"jobType": "guarded", "payload": {"kind": "small"}}, "queued"),
+    "create_jobs": ("POST", "/v1/jobs/bulk", {"jobs": [{"jobType": "open"}]}, "queued"),
     "report_on_job": ("PATCH", JOB, {"status": "running"}, "queued"),
     "cancel_job": ("POST", f"{JOB}/cancel", None, "queued"),
     "retry_job": ("POST", f"{JOB}/retry", None, "failed"),
@@ -77,7 +78,12 @@ def test_what_was_done_says_who_did_it_from_where(caller: Caller, name: str) -> 
     entry = audit(caller)[-1]
     assert (entry["action"], entry["actor"], entry["outcome"]) == (ACTIONS[name], caller.user, "done")
     assert (entry["source"], entry["address"], entry["requestId"]) == ("api", "127.0.0.1", request_id)
-    about = {"create_job": response.json().get("jobId"), "set_organization_limit": caller.organization}
+    made = response.json()["jobs"][0]["jobId"] if name == "create_jobs" else None
+    about = {
+        "create_jobs": made,
+        "create_job": response.json().get("jobId"),
+        "set_organization_limit": caller.organization,
+    }
     is_of_all = name.endswith("_organization")
     expected = None if is_of_all else "open" if name.endswith("job_type") else about.get(name, str(job.id))
     assert entry["target"] == expected

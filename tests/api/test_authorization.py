@@ -39,6 +39,7 @@ EVERYONE = (
 # What the contract says, and nothing else does: a new operation has to be entered here and in the table.
 REQUIRED = {
     "create_job": "jobs.create_jobs",
+    "create_jobs": "jobs.create_jobs",
     "list_jobs": "jobs.view_jobs",
     "recent_jobs": "jobs.view_jobs",
     "job_stats": "jobs.view_jobs",
@@ -76,9 +77,10 @@ ABOUT_ONE_JOB = (
 )
 OF_THE_ORGANIZATION = ("list_audit", "export_audit")  # whoever may read them reads of all its users
 WIDER = {"report_on_job": "403"}  # jobs.view_all shows it, and jobs.track_jobs is needed
-NEEDS_THE_HANDLERS = ("create_job", "retry_job", "get_export")
+NEEDS_THE_HANDLERS = ("create_job", "create_jobs", "retry_job", "get_export")
 BODIES: dict[str, Any] = {
     "create_job": {"jobType": "guarded", "payload": {"kind": "small"}},
+    "create_jobs": {"jobs": [{"jobType": "guarded", "payload": {"kind": "small"}}]},
     "set_organization_limit": {"limit": 3},
     "report_on_job": {"progress": 40},
 }

@@ -27,7 +27,7 @@ OPERATIONS = [
     *("cancel_job", "retry_job", "list_project_jobs", "project_job_stats", "list_job_types", "pause_job_type"),
     *("resume_job_type", "get_organization", "pause_organization", "resume_organization", "set_organization_limit"),
     *("get_export", "create_ticket", "stream_events", "livez", "healthz", "readyz", "report_on_job", "list_audit"),
-    *("export_audit", "list_workers", "list_queues"),
+    *("export_audit", "list_workers", "list_queues", "create_jobs"),
 ]
 
 offsets = st.integers(-24 * 60 + 1, 24 * 60 - 1).map(lambda minutes: timezone(timedelta(minutes=minutes)))
@@ -99,7 +99,11 @@ def made_object(description: Description, schema: dict[str, Any]) -> st.SearchSt
 
 def made_list(description: Description, schema: dict[str, Any]) -> st.SearchStrategy[list[Any]]:
     """Lists, not very long ones."""
-    return st.lists(made(description, schema["items"]), max_size=min(schema.get("maxItems", 5), 5))
+    return st.lists(
+        made(description, schema["items"]),
+        min_size=schema.get("minItems", 0),
+        max_size=min(schema.get("maxItems", 5), 5),
+    )
 
 
 def made_integer(_: Description, schema: dict[str, Any]) -> st.SearchStrategy[int | float]:
@@ -139,6 +143,8 @@ def bodies(description: Description, operation: Mapping[str, Any]) -> st.SearchS
     body = made(description, operation["requestBody"]["content"]["application/json"]["schema"])
     if operation["operationId"] == "create_job":  # of a type that takes whatever is described
         body = body.map(lambda made: {**made, "jobType": "open"})
+    if operation["operationId"] == "create_jobs":
+        body = body.map(lambda made: {**made, "jobs": [{**each, "jobType": "open"} for each in made["jobs"]]})
     if operation["operationId"] == "report_on_job":
         valid = Draft202012Validator(description.document["components"]["schemas"]["JobReport"])
         body = body.filter(valid.is_valid)
