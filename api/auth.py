@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple, Protocol
 
 import jwt
-from fastapi import Request, Security
-from fastapi.security import HTTPBearer
+from fastapi import Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 from starlette.requests import HTTPConnection
 
+from api.given import OfRequest
 from api.keys import KeysUnavailable, PublicKeySet
 from api.problems import Code, Problem
 from api.secrets import signing_secret
@@ -96,16 +95,19 @@ def bearer(connection: HTTPConnection) -> str:
     return token.strip()
 
 
-def requires(permission: str | None, *others: str) -> Callable[..., Coroutine[Any, Any, Principal]]:
-    """The dependency of a route: its caller, who must have this permission, or one of `others`; None: no permission."""
+def requires(permission: str | None, *others: str) -> OfRequest:
+    """In the annotation of a route's parameter: its caller, who must have this permission, or one of `others`.
 
-    async def caller(request: Request, _: Annotated[object, Security(BEARER)]) -> Principal:
+    None: no permission.
+    """
+
+    def caller(request: Request) -> Principal:
         principal: Principal = request.state.principal  # StrictRoute has authenticated it, before reading the body
         if principal.permissions.isdisjoint(others):
             principal.must_have(permission)
         return principal
 
-    return caller
+    return OfRequest(caller)
 
 
 class SharedSecret:
@@ -143,9 +145,6 @@ def unauthorized(code: Code, detail: str) -> Problem:
     """A 401 problem."""
     error = "" if code is Code.TOKEN_MISSING else ', error="invalid_token"'  # RFC 6750 §3.1
     return Problem(code, detail, headers={"WWW-Authenticate": f'Bearer realm="celeriac"{error}'})
-
-
-BEARER = HTTPBearer(bearerFormat="JWT", auto_error=False, description="A JWT; `celeriac token` makes one.")
 
 
 def _text(value: str) -> str:

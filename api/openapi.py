@@ -13,6 +13,13 @@ from api.schemas.answers import REPLAYED
 from tasks.catalog import handlers
 from tracking.external_types import BUILT_IN
 
+SECURED: dict[str, Any] = {"security": [{"HTTPBearer": []}]}  # an operation
+BEARER: dict[str, Any] = {
+    "type": "http",
+    "scheme": "bearer",
+    "bearerFormat": "JWT",
+    "description": "A JWT; `celeriac token` makes one.",
+}
 TEXT: dict[str, Any] = {"schema": {"type": "string"}}
 SECONDS: dict[str, Any] = {"schema": {"type": "integer"}, "description": "Seconds to wait."}
 REPLAY: dict[str, Any] = {
@@ -36,7 +43,9 @@ class DescribedApi(FastAPI):
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:
-            complete(super().openapi(), list(handlers(self.state.platform.app)), BUILT_IN)
+            described = super().openapi()
+            described["components"]["securitySchemes"] = {"HTTPBearer": BEARER}
+            complete(described, list(handlers(self.state.platform.app)), BUILT_IN)
         return super().openapi()
 
 

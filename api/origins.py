@@ -6,10 +6,11 @@ from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 import structlog
-from fastapi import Depends, Request
+from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
 from api.auth import Principal
+from api.given import OfRequest
 from api.problems import UNAVAILABLE, Code, code_of
 from tasks.platform import Platform
 from tracking import audit
@@ -42,7 +43,7 @@ REFUSED = frozenset(
 log = structlog.get_logger(__name__)
 
 
-async def origin_of(request: Request) -> Origin:
+def origin_of(request: Request) -> Origin:
     """From where a request of the API comes; StrictRoute knows its caller already."""
     return came_by(Source.API, request, request.state.principal)
 
@@ -53,7 +54,7 @@ def came_by(source: Source, request: Request, principal: Principal) -> Origin:
     return Origin(source, principal.organization, address, request.scope["request_id"])
 
 
-Came = Annotated[Origin, Depends(origin_of)]
+Came = Annotated[Origin, OfRequest(origin_of)]
 
 
 def keep_denied(platform: Platform, principal: Principal, origin: Origin, job_types: Iterable[str]) -> None:

@@ -6,8 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Annotated, Concatenate, ParamSpec, TypeVar
 
-from fastapi import Depends, Request
+from fastapi import Request
 
+from api.given import OfRequest
 from tasks.platform import Platform
 from tracking.db import Connection, Database, DBAPIError
 
@@ -50,21 +51,21 @@ class Reading:
             return query(connection, *args, **kwargs)
 
 
-async def platform_of(request: Request) -> Platform:
+def platform_of(request: Request) -> Platform:
     """The platform that the application serves."""
     platform: Platform = request.app.state.platform
     return platform
 
 
-async def _reading(request: Request) -> Reading:
-    return Reading((await platform_of(request)).database)
+def _reading(request: Request) -> Reading:
+    return Reading(platform_of(request).database)
 
 
-async def slow_reading(request: Request) -> Reading:
+def slow_reading(request: Request) -> Reading:
     """The reads of a route that may take long: on connections of their own, so that only their like wait for them."""
     return Reading(request.app.state.slow_reads)
 
 
-Served = Annotated[Platform, Depends(platform_of)]
-Read = Annotated[Reading, Depends(_reading)]
-SlowRead = Annotated[Reading, Depends(slow_reading)]
+Served = Annotated[Platform, OfRequest(platform_of)]
+Read = Annotated[Reading, OfRequest(_reading)]
+SlowRead = Annotated[Reading, OfRequest(slow_reading)]

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import wraps
 from http import HTTPStatus
+from inspect import signature
 from typing import Any
 
 from fastapi import Request, Response
@@ -17,6 +18,8 @@ from pydantic_core import from_json
 
 from api.auth import Principal, authenticate
 from api.connections import FULL
+from api.given import REQUEST, asked_of_framework, given_of
+from api.openapi import SECURED
 from api.origins import ACTIONS, keep_failed
 from api.problems import RETRY_AFTER, Code, Problem
 from api.reading import slow_reading
@@ -39,9 +42,11 @@ class StrictRoute(APIRoute):
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        super().__init__(path, _in_bytes(endpoint, options.get("status_code") or HTTPStatus.OK), **options)
+        self._given = given_of(endpoint)
+        self._is_slow = slow_reading in self._given.values()
+        answer = _in_bytes(endpoint, options.get("status_code") or HTTPStatus.OK)
+        super().__init__(path, answer, **{**options, "openapi_extra": SECURED})
         self._action = ACTIONS.get(self.name)
-        self._is_slow = any(needed.call is slow_reading for needed in self.dependant.dependencies)
 
     def get_route_handler(self) -> Handler:
         """FastAPI's handler, in our order of things."""
@@ -56,13 +61,14 @@ class StrictRoute(APIRoute):
                 if self.body_field is not None:
                     await strict.arrived()
                 async with self._turn(request):
-                    return await self._audited(request, handle(strict))
+                    return await self._audited(handle, strict)
 
         return strictly
 
-    async def _audited(self, request: Request, answer: Awaitable[Response]) -> Response:
+    async def _audited(self, handle: Handler, request: Request) -> Response:
         try:
-            return await answer
+            request.state.given = {name: of(request) for name, of in self._given.items()}
+            return await handle(request)
         except (Problem, TrackingError) as error:
             if self._action is not None:
                 await keep_failed(request, request.state.principal, self._action, Source.API, error)
@@ -118,14 +124,17 @@ def _distinct(pairs: list[tuple[str, Any]]) -> None:
 
 def _in_bytes(endpoint: Callable[..., Any], status: int) -> Callable[..., Any]:
     """The endpoint, answering in bytes: FastAPI would validate each answer again, in a thread of its own."""
+    wants_request = REQUEST in signature(endpoint).parameters
 
     @wraps(endpoint)
-    def answer(**values: Any) -> Any:
-        answered = endpoint(**values)
+    def answer(*, request: Request, **values: Any) -> Any:
+        given = {**request.state.given, REQUEST: request} if wants_request else request.state.given
+        answered = endpoint(**values, **given)
         if not isinstance(answered, BaseModel):
             return answered
         headers = values["response"].headers if "response" in values else None
         content = answered.model_dump_json(by_alias=True)
         return Response(content, status, headers, media_type="application/json")
 
+    answer.__signature__ = asked_of_framework(endpoint)  # type: ignore[attr-defined]  # where inspect looks for it
     return answer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Query, Response
 
 from api import openapi
 from api.auth import MANAGE_PLATFORM, VIEW_AUDIT, Principal, requires
@@ -15,7 +15,7 @@ from tracking import audit
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"], route_class=StrictRoute)
 
-Auditor = Annotated[Principal, Depends(requires(VIEW_AUDIT))]
+Auditor = Annotated[Principal, requires(VIEW_AUDIT)]
 
 FORMATS = {"csv": (as_csv, "text/csv; charset=utf-8"), "jsonl": (as_lines, "application/jsonl")}
 NEXT = "Next-Cursor"

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Request
+from fastapi import APIRouter, Header, Request
 from pydantic import ValidationError
 
 from api import openapi
@@ -42,7 +42,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=BulkRoute)
 
 @router.post("/bulk", status_code=202, responses=openapi.BULK_CREATED)
 def create_jobs(
-    principal: Annotated[Principal, Depends(requires(CREATE_JOBS))],
+    principal: Annotated[Principal, requires(CREATE_JOBS)],
     platform: Served,
     new: NewJobs,
     *,

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Header, Response
+from fastapi import APIRouter, Header, Response
 
 from api import openapi
 from api.auth import CREATE_JOBS, TRACK_JOBS, Principal, requires
@@ -22,7 +22,7 @@ from tracking.reads import lists
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
-Reporter = Annotated[Principal, Depends(requires(CREATE_JOBS, TRACK_JOBS))]
+Reporter = Annotated[Principal, requires(CREATE_JOBS, TRACK_JOBS)]
 
 
 @router.patch("/{id}", response_model=answers.JobStatus, responses=openapi.TRACKED)  # noqa: FAST003 - JobId is it

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Request, WebSocket
+from fastapi import APIRouter, Header, Query, Request, WebSocket
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
@@ -23,7 +23,7 @@ from tracking.values import MAX_INTEGER
 
 ID = re.compile("[0-9]{1,16}")
 
-Viewer = Annotated[Principal, Depends(requires(VIEW_JOBS))]
+Viewer = Annotated[Principal, requires(VIEW_JOBS)]
 
 
 class StreamRoute(StrictRoute):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter
 from fastapi.responses import FileResponse
 
 from api import openapi
@@ -26,7 +26,7 @@ router = APIRouter(prefix=DOWNLOADS, tags=["exports"], route_class=StrictRoute)
 
 @router.get("/{name}", response_class=FileResponse, responses=openapi.EXPORT)
 def get_export(
-    principal: Annotated[Principal, Depends(requires(None))], platform: Served, read: Read, name: fields.Name
+    principal: Annotated[Principal, requires(None)], platform: Served, read: Read, name: fields.Name
 ) -> FileResponse:
     """The file of an export that the caller sees; they need the permission of its handler."""
     job, path = _find(principal, read, open_export(platform.settings.exports, name), name)

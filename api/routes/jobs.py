@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Body, Depends, Header, Path, Query, Response
+from fastapi import APIRouter, Body, Header, Path, Query, Response
 from pydantic import ValidationError
 
 from api import openapi
@@ -28,13 +28,13 @@ from tracking.reads import explain, lists
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)  # checks the token, reads strict JSON
 
-Viewer = Annotated[Principal, Depends(requires(VIEW_JOBS))]
+Viewer = Annotated[Principal, requires(VIEW_JOBS)]
 JobId = Annotated[UUID, Path(alias="id")]
 
 
 @router.post("", status_code=202, responses=openapi.CREATED)
 def create_job(
-    principal: Annotated[Principal, Depends(requires(CREATE_JOBS))],
+    principal: Annotated[Principal, requires(CREATE_JOBS)],
     platform: Served,
     new: requests.NewJob,
     *,
@@ -110,9 +110,9 @@ def explain_job(principal: Viewer, platform: Served, read: SlowRead, job_id: Job
     return Explanation.of(found)
 
 
-@router.post("/{id}/cancel", responses=openapi.CANCELLED)
+@router.post("/{id}/cancel", responses=openapi.CANCELLED)  # noqa: FAST003 - JobId is that parameter
 def cancel_job(
-    principal: Annotated[Principal, Depends(requires(CANCEL_JOBS))],
+    principal: Annotated[Principal, requires(CANCEL_JOBS)],
     platform: Served,
     job_id: JobId,
     origin: Came,
@@ -124,9 +124,9 @@ def cancel_job(
     return answers.Moved(message="Job cancelled successfully", status=job.status)
 
 
-@router.post("/{id}/retry", responses=openapi.RETRIED)
+@router.post("/{id}/retry", responses=openapi.RETRIED)  # noqa: FAST003 - as above
 def retry_job(
-    principal: Annotated[Principal, Depends(requires(RETRY_JOBS))],
+    principal: Annotated[Principal, requires(RETRY_JOBS)],
     platform: Served,
     read: Read,
     job_id: JobId,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Path
+from fastapi import APIRouter, Body, Path
 
 from api import openapi
 from api.auth import MANAGE_JOBS, MANAGE_PLATFORM, Principal, requires
@@ -19,8 +19,8 @@ from tracking.admission import organizations, pauses
 
 router = APIRouter(prefix="/v1", tags=["organization"], route_class=StrictRoute)
 
-Manager = Annotated[Principal, Depends(requires(MANAGE_JOBS))]
-Operator = Annotated[Principal, Depends(requires(MANAGE_PLATFORM))]
+Manager = Annotated[Principal, requires(MANAGE_JOBS)]
+Operator = Annotated[Principal, requires(MANAGE_PLATFORM)]
 
 
 @router.get("/organization", responses=openapi.READ)
