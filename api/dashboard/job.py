@@ -41,6 +41,11 @@ class Frame:
     text: str
     is_own: bool
 
+    @property
+    def count(self) -> int:
+        """How many calls it shows."""
+        return sum(line.strip().startswith(OWN_FRAME) for line in self.text.splitlines())
+
 
 def job_page(visit: Visit) -> Response:
     """All that is known of a job."""

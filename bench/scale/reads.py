@@ -42,9 +42,12 @@ ROUTES = {
     "history of failed": "/v1/jobs/history?status=failed",
     "explain, last in line": "/v1/jobs/{last}/explain",
     "organization": "/v1/organization",
+}
+PAGES = {
     "dashboard, jobs": "/",
     "dashboard, jobs of a type that failed": "/?q=status:failed+type:type-1",
     "dashboard, a job": "/jobs/{last}",
+    "dashboard, types": "/types",
 }
 WORST = ("search", "list of failed", "list, page 1 with its total", "recent", "stats of a day")
 
@@ -71,7 +74,7 @@ class Api:
     def __init__(self, url: str, callers: Callers, values: Mapping[str, str]) -> None:
         self._url = url
         self._callers = callers
-        self.paths = {name: path.format(**values) for name, path in ROUTES.items()}
+        self.paths = {name: path.format(**values) for name, path in {**ROUTES, **PAGES}.items()}
 
     @contextmanager
     def client(self, organization: str) -> Iterator[httpx.Client]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -15,10 +15,12 @@ import httpx
 import pydantic
 
 from celeriac.client.answers import Answer, Created, Explanation, Job, JobStatus, JobType, JobTypes, Moved, Page, Stats
+from celeriac.client.streaming import Event, Stream
 from tracking.states import Status
 
 ANSWER_TIMEOUT = 10.0  # seconds to connect, and between two pieces of an answer
 PATIENCE = 30.0  # seconds during which a request is repeated while the server cannot answer
+SILENCE = 40.0  # seconds without a sign of life of a stream, which has one each 15 seconds
 PAUSE = 0.5  # seconds between two of them, when the server does not say
 DIRECT = ("127.0.0.1", "localhost", "[::1]")  # never behind a proxy of the environment
 
@@ -75,6 +77,7 @@ class Client:
 
     def __init__(self, url: str, token: str, *, patience: float = PATIENCE, timeout: float = ANSWER_TIMEOUT) -> None:
         self._patience = patience
+        self._silence = httpx.Timeout(timeout, read=max(timeout, SILENCE))
         self._http = httpx.Client(
             base_url=url,
             headers={"Authorization": f"Bearer {token}"},
@@ -155,6 +158,31 @@ class Client:
         """The job at its end, whichever that is: look at its `status`. Like `watch` otherwise."""
         *_, last = self.watch(job_id, within=within, every=every)
         return last.job
+
+    def events(
+        self,
+        *,
+        job_id: UUID | None = None,
+        job_type: str | None = None,
+        project_id: str | None = None,
+        after: int | None = None,
+    ) -> Iterator[Event]:
+        """What happens to the jobs that the caller sees, from now on, or from behind the event with the id `after`.
+
+        A stream that is lost is opened again, and goes on without a gap or a repeat; ApiError "unreachable" comes when
+        that does not succeed for `patience` seconds, "token_expired" when the token is over. It ends with its reader.
+        """
+        query = _given({"jobId": job_id and str(job_id), "type": job_type, "projectId": project_id})
+        stream = Stream(after)
+        while True:
+            last = {} if stream.last is None else {"Last-Event-ID": str(stream.last)}
+            answer = self._repeat("GET", "/v1/events", params=query, headers=last, stream=True, timeout=self._silence)
+            with closing(answer), suppress(httpx.TransportError):
+                try:
+                    yield from stream.read(answer.iter_lines())
+                except ValueError:
+                    raise _unknown(answer, "is no event") from None
+            time.sleep(PAUSE)
 
     def jobs(
         self,

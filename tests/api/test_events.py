@@ -12,10 +12,11 @@ from uuid import uuid4
 
 import pytest
 from sqlalchemy import text
+from websockets.exceptions import ConnectionClosed
 
 from tests.api.calling import Api, Caller, problem
 from tests.api.conftest import serving
-from tests.api.listening import Listener, Told, listening
+from tests.api.listening import Listener, Told, conversing, listening, received
 from tests.live import eventually, is_alive
 from tracking import jobs
 from tracking.admission import holds
@@ -239,11 +240,18 @@ BREAK = text(
 
 
 def test_streams_end_with_the_server(database_url: str, api_broker_url: str, tmp_path: Path) -> None:
-    """A server that is told to stop ends its streams at once, and so itself, without having to cut anybody off."""
-    with serving(database_url, api_broker_url, tmp_path) as running, listening(running.caller()) as listener:
+    """A server that is told to stop ends streams and WebSockets at once, and so itself, and cuts nobody off."""
+    with (
+        serving(database_url, api_broker_url, tmp_path) as running,
+        listening(running.caller()) as listener,
+        conversing(running.caller()) as socket,
+    ):
+        assert received(socket).name == "ready"
         began = time.monotonic()
         running.process.send_signal(signal.SIGTERM)
         assert listener.next() is None
+        with pytest.raises(ConnectionClosed):
+            received(socket)
         eventually(lambda: not is_alive(running.process.pid), within=10, what="end of the server")
         assert time.monotonic() - began < 4
         assert "exceeded" not in running.log.read_text()

@@ -1,0 +1,159 @@
+"""The client follows live events: across lost streams, restarted servers and expired tokens."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+from sqlalchemy import make_url, text
+
+from celeriac.client import ApiError, Client, Event
+from celeriac.client.streaming import Stream
+from tests.api.calling import Api, Caller
+from tests.api.conftest import Servers, serving
+from tests.celeriac.test_client import client_of, meanwhile
+
+PAGE = Path(__file__).parents[2] / "docs" / "events.md"
+
+
+@pytest.fixture(scope="module")
+def api(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
+    """A running API whose jobs stay as the tests put them."""
+    broker_url = make_url(servers.valkey_url).set(database="12").render_as_string(hide_password=False)
+    with serving(servers.database_url, broker_url, tmp_path_factory.mktemp("api")) as running:
+        yield running
+
+
+@pytest.fixture
+def caller(api: Api) -> Caller:
+    """Somebody in an organization of this test alone."""
+    return api.caller()
+
+
+def position(caller: Caller) -> int:
+    """The id of the last event that there is."""
+    with caller.api.database.autocommit() as connection:
+        return int(connection.execute(text("SELECT coalesce(max(id), 0) FROM history")).scalar_one())
+
+
+def test_events_are_followed_from_where_one_wants(caller: Caller) -> None:
+    """The client tells what happens behind an id, narrowed to a type, a project or a job, each event with its id."""
+    start = position(caller)
+    first, second = caller.job("succeeded"), caller.job(job_type="guarded", project_id="p1")
+    with client_of(caller) as client:
+        told = list(islice(client.events(after=start), 4))
+        assert [event.name for event in told] == ["job:created", "job:started", "job:completed", "job:created"]
+        assert [event.id for event in told] == sorted(
+            entry.id for job in (first, second) for entry in caller.timeline(job.id)
+        )
+        narrowed: list[dict[str, Any]] = [{"job_id": second.id}, {"job_type": "guarded"}, {"project_id": "p1"}]
+        for query in narrowed:
+            assert next(iter(client.events(after=start, **query))).data["jobId"] == str(second.id)
+
+
+class Cut(httpx.SyncByteStream):
+    """A stream that breaks off after each part with an event."""
+
+    def __init__(self, whole: httpx.SyncByteStream) -> None:
+        self._whole = whole
+
+    def __iter__(self) -> Iterator[bytes]:
+        for part in self._whole:
+            yield part
+            if b"event: job" in part:
+                raise httpx.ReadError("broken off")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._whole.close()
+
+
+class Cutting(httpx.HTTPTransport):
+    """A network that loses streams."""
+
+    opened = 0
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        """Pass the request on."""
+        response = super().handle_request(request)
+        assert isinstance(response.stream, httpx.SyncByteStream)
+        self.opened += 1
+        return httpx.Response(response.status_code, headers=response.headers, stream=Cut(response.stream))
+
+
+def test_events_go_on_when_their_stream_is_lost(caller: Caller) -> None:
+    """A client whose stream breaks off again and again has every event once, in their order."""
+    start, network = position(caller), Cutting()
+    jobs = [caller.job("succeeded")]
+    with client_of(caller) as client:
+        client._http = httpx.Client(transport=network, base_url=caller.api.url, headers=caller.headers)
+        events = client.events(after=start)
+        told = list(islice(events, 3))
+        for _ in range(3):
+            jobs.append(caller.job("succeeded"))
+            told += islice(events, 3)
+        events.close()  # type: ignore[attr-defined]  # of a generator
+    ids = [entry.id for job in jobs for entry in caller.timeline(job.id)]
+    assert [event.id for event in told] == sorted(ids)
+    assert network.opened >= 4
+
+
+def test_a_token_that_expires_ends_the_events(api: Api, caller: Caller) -> None:
+    """A client is told that its token has expired, when it would have to open the stream again."""
+    token = api.token(sub=caller.user, org=caller.organization, exp=int(time.time()) + 2)
+    with Client(api.url, token) as client, pytest.raises(ApiError) as refused:
+        list(client.events())
+    assert refused.value.code == "token_expired"
+
+
+def test_events_of_nobody_are_refused(caller: Caller) -> None:
+    """Events without the permission, or of a job that is not there, are refused at once."""
+    with client_of(caller.but(permissions=())) as client, pytest.raises(ApiError, match="permission_missing"):
+        next(iter(client.events()))
+    with client_of(caller) as client, pytest.raises(ApiError, match="job_not_found"):
+        next(iter(client.events(job_id=uuid4())))
+
+
+def test_what_is_no_stream_of_events_is_said_to_be_none() -> None:
+    """An answer that is no stream of a Celeriac API is an error, and no endless wait."""
+    answers = httpx.MockTransport(lambda _: httpx.Response(200, text="id: x\n\n"))
+    with Client("http://127.0.0.1:1", "t") as client:
+        client._http = httpx.Client(transport=answers, base_url="http://127.0.0.1:1")
+        with pytest.raises(ApiError) as refused:
+            next(iter(client.events()))
+    assert refused.value.code == "unknown_answer"
+
+
+def test_a_stream_is_read_as_the_standard_has_it() -> None:
+    """Comments are passed over, an id without data is remembered, and an event ends with an empty line."""
+    stream = Stream(None)
+    held = ["event: job:held", 'data: {"a":', "data: 1}", "id: 8", ""]
+    lines = [": ping", "id: 7", "", *held, "retry: 5", "", "data: {}"]
+    assert list(stream.read(lines)) == [Event(8, "job:held", {"a": 1})]
+    assert stream.last == 8
+
+
+def test_the_example_of_the_documentation_runs(caller: Caller) -> None:
+    """The Python example of docs/events.md prints the events of its type."""
+    [example] = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    known = {"url": caller.api.url, "token": caller.headers["Authorization"].removeprefix("Bearer ")}
+
+    class Enough(Exception):
+        """One event was printed."""
+
+    def show(*words: object) -> None:
+        raise Enough(words)
+
+    def create() -> None:
+        caller.job(job_type="export_report")
+
+    with meanwhile(create), pytest.raises(Enough) as printed:
+        exec(compile(example, str(PAGE), "exec"), {**known, "print": show})  # noqa: S102 - our own page
+    assert printed.value.args[0][1] == "job:created"
