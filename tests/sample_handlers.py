@@ -286,3 +286,10 @@ def context_of(self: Job) -> dict[str, Any]:
     """What Celery's context of this attempt says."""
     names = ("retries", "group", "root_id", "parent_id", "headers", "other")
     return {name: getattr(self.request, name, None) for name in names}
+
+
+@app.task(name="kill_worker")
+def kill_worker() -> None:
+    """Take the whole worker down, and never return."""
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(60)

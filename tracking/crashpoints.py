@@ -20,8 +20,9 @@ SUBMITTED = "submit.committed"  # the row of a job is committed, its message not
 PUBLISHED = "dispatch.published"  # the broker has the message, the row does not say so
 CLAIMED = "claim.granted"  # the job runs by its row, its body has not begun
 FINISHED = "body.finished"  # the body is over, its outcome is not written
+HANDED_OVER = "outcome.handed_over"  # the worker's main process has it, and has not written it
 SETTLED = "outcome.committed"  # the outcome is written, the message not acknowledged
-POINTS = (SUBMITTED, PUBLISHED, CLAIMED, FINISHED, SETTLED)
+POINTS = (SUBMITTED, PUBLISHED, CLAIMED, FINISHED, HANDED_OVER, SETTLED)
 
 
 def parse(text: str) -> Mapping[str, float]:

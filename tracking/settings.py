@@ -103,6 +103,12 @@ class Settings(BaseSettings):
         le=86400,
         description="Seconds a worker tries to reach the database for a claim before it requeues.",
     )
+    look_ahead: int = Field(
+        default=64,
+        ge=1,
+        le=1000,
+        description="Messages a worker has for each process, at most, while bodies are short. 1: none ahead.",
+    )
     lease_timeout: float = Field(
         default=20,
         ge=2,

@@ -17,16 +17,18 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from celery import chain
+from celery import Signature, chain, group
 
 from bench.chaos import variables
 from bench.chaos.handlers import Work, deaf, flaky, quick, work
 from bench.chaos.journal import note, unanswered
+from bench.chaos.world import UNLIMITED
 from tasks import app
 from tracking.logs import configure_logging
 from tracking.ownership import acting_as
 from tracking.settings import settings
 
+BURST = 150  # jobs that are accepted in one transaction, and sent as fast as can be
 PAUSE = 0.5  # seconds between two jobs, on average
 RETRY = 0.5  # seconds before a call that failed is repeated
 
@@ -40,7 +42,10 @@ def main() -> None:
     journal = Path(os.environ[variables.JOURNAL])
     for entry in unanswered(journal):
         _send(journal, entry, canaries)
-    for kind in itertools.cycle(("quick", "work", "flaky", "later", "chain", "urgent", "deaf")):
+    for kind in itertools.cycle(("quick", "work", "flaky", "later", "chain", "urgent", "deaf", "burst")):
+        if kind == "burst":
+            _burst(journal, canaries)
+            continue
         organization = random.choice(sorted(canaries))
         entry = {"id": str(uuid4()), "kind": kind, "organization": organization, "state": "asked"}
         note(journal, entry)
@@ -48,6 +53,26 @@ def main() -> None:
         if over.wait(random.uniform(0, 2 * PAUSE)):
             break
     app.platform.dispatcher.close()
+
+
+def _burst(journal: Path, canaries: dict[str, str]) -> None:
+    entries = [{"id": str(uuid4()), "kind": "quick", "organization": UNLIMITED, "state": "asked"} for _ in range(BURST)]
+    for entry in entries:
+        note(journal, entry)
+    try:
+        with acting_as(UNLIMITED, "producer"):
+            group(_member(entry["id"], canaries[UNLIMITED]) for entry in entries).apply_async()
+    except Exception as error:  # noqa: BLE001 - as below
+        print(f"the burst failed: {type(error).__name__}", file=sys.stderr, flush=True)
+        for entry in entries:
+            _send(journal, entry, canaries)
+    else:
+        for entry in entries:
+            note(journal, {**entry, "state": "accepted"})
+
+
+def _member(job_id: str, canary: str) -> Signature[Any]:
+    return quick.s(_payload(job_id, canary)).set(task_id=job_id)
 
 
 def _send(journal: Path, entry: dict[str, Any], canaries: dict[str, str]) -> None:
@@ -64,8 +89,7 @@ def _send(journal: Path, entry: dict[str, Any], canaries: dict[str, str]) -> Non
 
 
 def _call(kind: str, job_id: str, canary: str) -> None:
-    chance = random.Random(job_id)  # a call that is repeated must be the same call
-    payload = Work(canary=canary, seconds=chance.uniform(0.2, 2), failures=chance.randint(1, 2)).model_dump()
+    payload = _payload(job_id, canary)
     match kind:
         case "quick":
             quick.apply_async((payload,), task_id=job_id)
@@ -82,6 +106,11 @@ def _call(kind: str, job_id: str, canary: str) -> None:
         case "chain":
             first = work.s({**payload, "seconds": 0.3}).set(task_id=job_id)
             chain(first, quick.s(), quick.s()).apply_async()
+
+
+def _payload(job_id: str, canary: str) -> dict[str, Any]:
+    chance = random.Random(job_id)  # a call that is repeated must be the same call
+    return Work(canary=canary, seconds=chance.uniform(0.2, 2), failures=chance.randint(1, 2)).model_dump()
 
 
 if __name__ == "__main__":

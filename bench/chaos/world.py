@@ -30,12 +30,14 @@ from celeriac.embedded import postgres, valkey
 from celeriac.embedded.processes import own_directory, spawn, wait_until
 from celeriac.embedded.supervisor import Part, always
 from celeriac.preconditions import listen
-from tracking.crashpoints import CLAIMED, FINISHED, PUBLISHED, SETTLED, SUBMITTED, VARIABLE
+from tracking.admission import line
+from tracking.crashpoints import CLAIMED, FINISHED, HANDED_OVER, PUBLISHED, SETTLED, SUBMITTED, VARIABLE
 from tracking.db import Database, migrate
 from tracking.schema import workers
 from tracking.settings import Settings
 
 ORGANIZATIONS = ("acme", "globex", "initech")
+UNLIMITED = "hooli"  # of which any number may execute: its bursts make the workers' batches large
 WORKERS = 2
 LIMIT: int = Settings.model_fields["organization_limit"].default
 LEASE: float = Settings.model_fields["lease_timeout"].default
@@ -44,7 +46,7 @@ LIFETIME = 7200  # seconds that a caller's token is good for
 PERMISSIONS = (auth.CREATE_JOBS, auth.VIEW_JOBS, auth.CANCEL_JOBS, auth.RETRY_JOBS, auth.VIEW_ALL)
 
 # How often each point kills, in the processes that are armed: those of the first worker, the API and the producer.
-WORKER_CRASHES = f"{CLAIMED}:0.01,{FINISHED}:0.01,{SETTLED}:0.01"
+WORKER_CRASHES = f"{CLAIMED}:0.01,{FINISHED}:0.01,{HANDED_OVER}:0.01,{SETTLED}:0.01"
 SENDER_CRASHES = f"{SUBMITTED}:0.02,{PUBLISHED}:0.02"
 
 
@@ -149,6 +151,8 @@ def _servers(broker: str, directory: Path, ledger: Ledger, stack: ExitStack) -> 
     broker_proxy = stack.enter_context(Proxy(upstream))
     pool = Database(direct, Settings())
     stack.callback(pool.close)
+    with pool.begin() as connection:
+        line.set_limit(connection, UNLIMITED, 0, actor="chaos")
     return World(
         broker=broker,
         directory=directory,
@@ -161,7 +165,7 @@ def _servers(broker: str, directory: Path, ledger: Ledger, stack: ExitStack) -> 
         postgres=database,
         broker_server=server,
         broker_home=home,
-        canaries={name: f"canary-{name}-{secrets.token_hex(8)}" for name in ORGANIZATIONS},
+        canaries={name: f"canary-{name}-{secrets.token_hex(8)}" for name in (*ORGANIZATIONS, UNLIMITED)},
         secret=secrets.token_urlsafe(48),
     )
 

@@ -12,6 +12,7 @@ import structlog
 from celery.exceptions import SoftTimeLimitExceeded
 
 from tasks import submission
+from tasks.attempt import handing
 from tasks.attempt.outcomes import End
 from tasks.attempt.succession import Succession
 from tasks.current import Running
@@ -30,13 +31,17 @@ Accepted = tuple[Settled, list[JobRecord]]
 
 
 def accept(platform: Platform, now: Running, end: End) -> None:
-    """Write how an attempt ended, and what follows from it, then send that.
+    """Write how an attempt ended, and what follows from it, then send that; or hand it to the main process.
 
     Raises DatabaseAway when the database cannot be reached for an hour.
     """
     end = end.with_news(now.reporter.close())
     outcome, job_id = end.outcome, str(now.attempt.job_id)
     crash_point(FINISHED)
+    now.handed = handing.handed(now, end, platform.app.tasks[now.attempt.job_type])
+    if now.handed is not None:
+        now.settled = True
+        return
     accepted = written(platform, outcome, lambda: _accepted(platform, end))
     crash_point(SETTLED)
     now.settled = True

@@ -12,6 +12,8 @@ from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from kombu.utils import json as kombu_json
 
 from tasks import current
+from tasks.attempt import interruptions
+from tasks.attempt.handing import Grant
 from tasks.attempt.interruptions import is_over_limit
 from tasks.broker.messages import called
 from tasks.current import Running
@@ -39,8 +41,15 @@ def claim(platform: Platform, context: Context, task: Any, fence: Fence | None) 
     Raises what the main process is to be told when there is nothing to run, Ignore, or no database to ask, Reject.
     """
     since = time.monotonic()  # like the time limits of Celery, which do not wait for the claim
+    interrupted = interruptions.let_through()
+    granted = _granted(context, fence)
     try:
-        answer, interrupted = (Refusal.UNKNOWN, False) if fence is None else _ask(platform, context, task.name, fence)
+        answer = granted
+        if fence is None:
+            answer = Refusal.UNKNOWN
+        elif answer is None:
+            answer, came_now = _ask(platform, context, task.name, fence)
+            interrupted = interrupted or came_now
         if answer is Refusal.UNKNOWN:
             _keep_unknown(platform, context)
     except DatabaseAway:
@@ -49,11 +58,13 @@ def claim(platform: Platform, context: Context, task: Any, fence: Fence | None) 
         log.warning("claim.refused", reason=str(answer))
         raise Ignore
     crash_point(CLAIMED)
-    structlog.contextvars.bind_contextvars(attempt=answer.attempt)
+    ids = {"job_id": str(answer.job_id), "dispatch": answer.fence.dispatch, "attempt": answer.attempt}
+    structlog.contextvars.bind_contextvars(**ids)
     log.info("job.started", organization=answer.owner.organization_id)
     if answer.leaves_place:
         platform.dispatcher.refill(answer.owner.organization_id)
     now = Running(answer, Reporter(answer, lambda progress: write_progress(platform, progress)), since)
+    now.is_batched = granted is not None
     error = _follow_row(context, task, answer)
     current.keep(context, now)
     if error is None and interrupted:
@@ -75,6 +86,13 @@ def write_progress(platform: Platform, progress: Progress) -> bool:
     except (DBAPIError, ValueError) as error:  # refused for good: what a body reports never fails it
         log.warning("progress.refused", job_id=str(progress.fence.job_id), error=type(error).__name__)
         return True
+
+
+def _granted(context: Context, fence: Fence | None) -> Attempt | Refusal | None:
+    """What the main process has claimed for this message. The message cannot say it: it holds no value of that kind."""
+    given = getattr(context, current.CLAIMED, None)
+    attempt = given.opened() if isinstance(given, Grant) else None
+    return attempt if attempt is not None and attempt.fence == fence else None
 
 
 def _ask(platform: Platform, context: Context, job_type: str, fence: Fence) -> tuple[Attempt | Refusal, bool]:
@@ -99,8 +117,10 @@ def _ask(platform: Platform, context: Context, job_type: str, fence: Fence) -> t
 
 def _follow_row(context: Context, task: Any, attempt: Attempt) -> BaseException | None:
     """Let the context be what the row says, whatever the message has said; returns why that cannot be."""
-    for name in vars(context).keys() - MESSAGE_SAYS:
-        delattr(context, name)
+    said = vars(context)
+    kept = {name: value for name, value in said.items() if name in MESSAGE_SAYS}
+    said.clear()
+    said.update(kept)
     try:
         context.update(called(attempt, takes_payload=task.takes_payload))
     except Exception as error:  # noqa: BLE001 - whatever the decoder of an unknown mark raises

@@ -56,12 +56,12 @@ class End:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is a success, and there is nothing else to write: any process can do that, many at a time."""
-        return self.outcome.kind == "succeeded" and self.outcome.last_news is None and not self.may_be_followed
+        """Whether it is a success from which nothing follows: any process can write that, many at a time."""
+        return self.outcome.kind == "succeeded" and not self.may_be_followed
 
     def with_news(self, last: Progress | None) -> End:
         """The same, with what the body said last and nobody has written."""
-        return replace(self, outcome=replace(self.outcome, last_news=last))
+        return self if last is None else replace(self, outcome=replace(self.outcome, last_news=last))
 
 
 def of_result(request: Any, now: Running, result: Any, *, is_kept: bool) -> End:

@@ -20,6 +20,8 @@ def kept(result: Any) -> tuple[Any, Any]:
 
     Raises InvalidValue or PydanticSerializationError when the row cannot keep it, and what a generator's body raises.
     """
+    if result is None:
+        return None, None
     if isinstance(result, Iterator):
         result = list(result)  # it can be read once, and its body may raise
     plain = check_json(_plain(result), "the result", max_bytes=RESULT_BYTES)

@@ -20,11 +20,13 @@ from celery.exceptions import Ignore, Reject, Retry
 from celery.utils.serialization import UnpickleableExceptionWrapper
 
 from tasks import current
+from tasks.attempt import interruptions
 from tasks.attempt.claiming import claim
 from tasks.attempt.ending import end, settle
 from tasks.attempt.exceptions import described, rejection
+from tasks.attempt.handing import Grant, Handed
 from tasks.attempt.outcomes import UnkeepableResult
-from tasks.broker.messages import fence_of
+from tasks.broker.messages import DISPATCH_HEADER, fence_of
 from tasks.canvases import Rest
 from tasks.current import Running
 from tasks.platform import Platform
@@ -67,15 +69,23 @@ def tracer(task: Any) -> Tracer:
     trace = build_tracer(task.name, task, app=task.app, Info=Ends)
 
     def attempt(task_id: str, args: Any, kwargs: Any, request: Any = None) -> Any:
-        context = Context(request or {}, args=args, kwargs=kwargs)
+        context = _context(request or {}, args, kwargs)
         structlog.contextvars.bind_contextvars(job_type=task.name)
         try:
             return _attempt(task, trace, context, task_id)
         finally:
+            interruptions.hold()
             current.over(context)
             structlog.contextvars.clear_contextvars()
 
     return attempt
+
+
+def _context(request: dict[str, Any], args: Any, kwargs: Any) -> Context:
+    """Celery's context of a message. It takes long to find which headers are not Celery's: ours has the one."""
+    if isinstance(request.get(current.CLAIMED), Grant) and request.get("headers") is None:
+        request["headers"] = {DISPATCH_HEADER: request.get(DISPATCH_HEADER)}
+    return Context(request, args=args, kwargs=kwargs)
 
 
 def _attempt(task: Any, trace: Tracer, context: Context, task_id: str) -> Any:
@@ -109,6 +119,9 @@ def _run(platform: Platform, trace: Tracer, context: Context, now: Running) -> A
             raise
         error = escaped
     settle(platform, context, now, error, result)
+    if now.handed is not None:  # whatever has come after it
+        said: Any = Handed(now.handed, text or "")
+        return trace_ok_t(None, None, runtime or 0.0, said)
     if error is None:
         return trace_ok_t(None, None, runtime, text)
     return _told(error, getattr(result, "traceback", None))

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tracking.models import Attempt, JobRecord, NewJob
 
 DISPATCH_HEADER = "dispatch"
+LOSSES_HEADER = "losses"  # how many workers the job has taken down; it is on messages of those that have
 DISPATCHES = range(1, 2**31)  # what an integer of the database holds
 OWN_ID = "task_id"  # in `delivery`: Celery's id of a job, if its sender has chosen another text than the job's id
 STAMPED = ("stamped_headers", "stamps")
@@ -75,6 +76,8 @@ def prepare(app: Celery, record: JobRecord) -> tuple[Any, dict[str, Any]]:
     options = {name: delivery[name] for name in PROPERTIES if name in delivery}
     options |= {"queue": record.queue, "priority": _level(record), "retry": False}
     options["headers"] = {**stamped, **(delivery.get("headers") or {}), DISPATCH_HEADER: record.dispatch}
+    if record.losses:
+        options["headers"][LOSSES_HEADER] = record.losses
     return message, options
 
 
@@ -87,7 +90,7 @@ def called(attempt: Attempt, *, takes_payload: bool) -> dict[str, Any]:
     args, kwargs = payload_to_arguments(attempt.payload, delivery.get(PASSING), takes_payload=takes_payload)
     headers = {name: from_header(value) for name, value in (delivery.get("headers") or {}).items()}
     stamps = {name: from_header(delivery.get(name)) for name in STAMPED}
-    linked = {name: from_plain(delivery.get(option)) for name, option in LINKS.items()}
+    linked = {name: from_plain(delivery[option]) for name, option in LINKS.items() if option in delivery}
     return {
         **headers,
         **stamps,

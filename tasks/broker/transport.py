@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from queue import Empty
 from typing import Any, Literal, Self
@@ -19,13 +21,16 @@ import structlog
 from amqp import method_framing
 from amqp.basic_message import Message
 from kombu import transport
-from kombu.transport import pyamqp
+from kombu.transport import pyamqp, virtual
 from kombu.transport import redis as kombu_redis
+from kombu.utils.encoding import bytes_to_str
+from kombu.utils.json import dumps, loads
 
 from tasks.broker.messages import DISPATCH_HEADER
 
 log = structlog.get_logger(__name__)
 
+MOST_AT_ONCE = 100  # messages that a worker takes from a list of Redis in one round trip
 UNREADABLE = "application/vnd.celeriac.unreadable"  # content type of what was found instead of a message
 
 # AMQP 0-9-1, 4.2.6.1: a content header frame is of type 2 and begins with class, weight and body size, in 12 bytes;
@@ -67,14 +72,57 @@ class Envelope(pydantic.BaseModel):
         return self
 
 
+class QoS(kombu_redis.QoS):
+    """kombu's list of what this channel has and did not acknowledge, written for many messages in one round trip."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._together: dict[str, Any] | None = None
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is delivered within is written at the end."""
+        self._together = {}
+        try:
+            yield
+        finally:
+            taken, self._together = self._together, None
+            if taken:
+                now = time.time()
+                unacked = {tag: dumps([each._raw, *_sent_to(each)]) for tag, each in taken.items()}  # noqa: SLF001 - as kombu writes it
+                with self.pipe_or_acquire() as pipe:
+                    pipe.zadd(self.unacked_index_key, dict.fromkeys(taken, now))
+                    pipe.hset(self.unacked_key, mapping=unacked).execute()
+
+    def append(self, message: Any, delivery_tag: str) -> None:
+        """A message is delivered."""
+        if self._together is None:
+            super().append(message, delivery_tag)
+        else:
+            self._together[delivery_tag] = message
+            virtual.QoS.append(self, message, delivery_tag)
+
+    def acknowledge_all(self, tags: Sequence[str]) -> None:
+        """Acknowledge many messages in one round trip."""
+        with self.pipe_or_acquire() as pipe:
+            pipe.zrem(self.unacked_index_key, *tags).hdel(self.unacked_key, *tags).execute()
+        for tag in tags:
+            virtual.QoS.ack(self, tag)
+
+
 class Channel(kombu_redis.Channel):
     """kombu's Redis channel with ten priorities, the highest first, that loses nothing it cannot read.
+
+    `room`: how many messages more its worker has room for, if it may be given several at a time.
 
     kombu empties its lists in ascending order of priority, so the message's priority is reversed where the list is
     chosen. Not when it is published: a message that is sent again would be turned around twice.
     """
 
+    QoS = QoS
     priority_steps = list(range(10))  # noqa: RUF012 - kombu declares it so
+    room: Callable[[], int] | None = None
+    _list = b""  # from which the last message came
 
     @cached_property
     def _synchronous_client(self) -> Any:
@@ -84,9 +132,42 @@ class Channel(kombu_redis.Channel):
         # kombu makes a client for every publish and acknowledgement, which costs more than the command itself.
         if asynchronous:
             client = super()._create_client(asynchronous=True)  # type: ignore[misc]  # missing in the stubs
-            client.set_response_callback("BRPOP", _readable)
+            client.set_response_callback("BRPOP", self._read)
             return client
         return self._synchronous_client
+
+    def acknowledge_all(self, tags: Sequence[str]) -> None:
+        """Acknowledge many messages in one round trip."""
+        qos: Any = self.qos
+        qos.acknowledge_all(tags)
+
+    def _brpop_read(self, **options: Any) -> Any:
+        found = super()._brpop_read(**options)  # type: ignore[misc]  # missing in the stubs
+        if found and self.room is not None and (room := min(self.room(), MOST_AT_ONCE)) > 0:
+            self._read_more(room)
+        return found
+
+    def _read_more(self, room: int) -> None:
+        """As many more of the list of which one message has just come, in two round trips."""
+        client: Any = self._synchronous_client
+        qos: Any = self.qos
+        items = client.rpop(self._list, room) or []
+        queue = self._list.decode().rsplit(self.sep, 1)[0]
+        try:
+            with qos.together():
+                while items:
+                    _, item = readable((self._list, items[0]))
+                    self.connection._deliver(loads(bytes_to_str(item)), queue)  # noqa: SLF001 - as kombu does
+                    del items[0]
+        finally:
+            if items:  # the connection has ended amid them
+                client.rpush(self._list, *reversed(items))
+
+    def _read(self, reply: list[bytes] | None, **_: Any) -> tuple[bytes, bytes] | None:
+        if not reply:
+            return None
+        self._list = bytes(reply[0])
+        return readable((reply[0], reply[1]))
 
     def _receive_one(self, c: Any) -> Any:
         # Not a job but a remote control or an event, which anybody may publish.
@@ -110,8 +191,48 @@ class Transport(kombu_redis.Transport):
     Channel = Channel
 
 
+class AmqpChannel(pyamqp.Channel):
+    """A channel that knows which deliveries wait for an answer, and so acknowledges many with one frame."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._unanswered: dict[int, None] = {}  # in the order of their tags, which is that of their delivery
+        super().__init__(*args, **options)
+
+    def _on_basic_deliver(self, consumer_tag: str, delivery_tag: int, *rest: Any) -> None:
+        if consumer_tag not in (self.no_ack_consumers or ()):
+            self._unanswered[delivery_tag] = None
+        super()._on_basic_deliver(consumer_tag, delivery_tag, *rest)  # type: ignore[misc]  # missing in the stubs
+
+    def basic_ack(self, delivery_tag: int, *args: Any, **options: Any) -> Any:
+        """Acknowledge one message, or all up to it."""
+        self._unanswered.pop(delivery_tag, None)
+        return super().basic_ack(delivery_tag, *args, **options)
+
+    def basic_reject(self, delivery_tag: int, *args: Any, **options: Any) -> Any:
+        """Reject one message."""
+        self._unanswered.pop(delivery_tag, None)
+        return super().basic_reject(delivery_tag, *args, **options)
+
+    def acknowledge_all(self, tags: Sequence[int]) -> None:
+        """Acknowledge many messages: with one frame those before the first that has no answer yet.
+
+        The others one by one. A tag that is answered already must not be named: the broker would close the channel.
+        """
+        tags = sorted(tag for tag in tags if tag in self._unanswered)
+        for tag in tags:
+            del self._unanswered[tag]
+        oldest = next(iter(self._unanswered), None)
+        together = [tag for tag in tags if oldest is None or tag < oldest]
+        if together:
+            super().basic_ack(together[-1], multiple=True)
+        for tag in tags[len(together) :]:
+            super().basic_ack(tag)
+
+
 class AmqpConnection(pyamqp.Connection):
     """A connection to RabbitMQ that is not broken by the properties of a message, whatever they are."""
+
+    Channel = AmqpChannel
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{"frame_handler": _frame_handler, **options})
@@ -144,20 +265,23 @@ def is_outage(error: Exception, connection_errors: tuple[type[Exception], ...]) 
     return isinstance(error, connection_errors) and not isinstance(error, KeyError)
 
 
-def _readable(reply: list[bytes] | None, **_: Any) -> tuple[bytes, bytes] | None:
-    """The answer to BRPOP: the list and its item, which kombu has to be able to read.
+def readable(found: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    """A list of Redis and an item that was taken from it, as something that kombu can read.
 
     It is off its list already: an exception of kombu's would be the end of it. So what is no message becomes the body
     of one that says so, and the consumer sets it aside like any other.
     """
-    if not reply:
-        return None
-    key, item = reply
+    key, item = found
     try:
         Envelope.model_validate_json(item)
     except pydantic.ValidationError:
         item = _enclosed(item, key.decode(errors="replace").partition(kombu_redis.Channel.sep)[0])
     return key, item
+
+
+def _sent_to(message: Any) -> tuple[str, str]:
+    delivery = message.delivery_info
+    return delivery["exchange"], delivery["routing_key"]
 
 
 def _enclosed(item: bytes, queue: str) -> bytes:

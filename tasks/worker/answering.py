@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +14,29 @@ from tasks.persistence import DatabaseAway, persist
 from tasks.platform import Platform
 
 log = structlog.get_logger(__name__)
+
+
+def acknowledge_all(messages: Iterable[Any], errors: tuple[type[Exception], ...]) -> None:
+    """Acknowledge messages, in the event loop; what a broken connection does not take comes again and is refused."""
+    by_channel: dict[int, list[Any]] = defaultdict(list)
+    for message in messages:
+        by_channel[id(message.channel)].append(message)
+    for each in by_channel.values():
+        _acknowledge(each[0].channel, each, errors)
+
+
+def _acknowledge(channel: Any, messages: Sequence[Any], errors: tuple[type[Exception], ...]) -> None:
+    if not hasattr(channel, "acknowledge_all"):  # of a broker that is neither RabbitMQ nor Redis
+        for message in messages:
+            message.ack_log_error(log, errors)
+        return
+    waiting = [message for message in messages if not message.acknowledged]
+    try:
+        channel.acknowledge_all([message.delivery_tag for message in waiting])
+    except errors as error:
+        log.warning("messages.unacknowledged", count=len(waiting), error=type(error).__name__)
+    for message in waiting:
+        message._state = "ACK"  # noqa: SLF001 - as its own `ack` does
 
 
 class Answers:

@@ -22,6 +22,7 @@ from tasks.encoding import from_header
 from tasks.worker import commands  # noqa: F401 - a worker's answers to remote control
 from tasks.worker.adopting import Call, Door, Headers, first_fault, foreign_headers
 from tasks.worker.answering import Answers
+from tasks.worker.lookahead import lookahead_of
 from tasks.worker.repeats import Repeats
 from tracking.values import storable_text
 
@@ -43,6 +44,25 @@ class OwnHeaders(Headers):
 class Consumer(CeleryConsumer):
     """Celery's consumer, in front of which every message is read once."""
 
+    def __init__(self, on_task_request: Callable[[Any], None], **options: Any) -> None:
+        super().__init__(on_task_request, **options)
+        self.lookahead = lookahead_of(options["controller"])
+        if self.lookahead is not None:
+            self.on_task_request = self.lookahead.take
+
+    def register_with_event_loop(self, hub: Any) -> None:
+        """The event loop begins, with a new connection."""
+        super().register_with_event_loop(hub)
+        if self.lookahead is not None:
+            self.lookahead.register(hub)
+
+    def on_close(self) -> None:
+        """The connection is gone, or the worker stops."""
+        taken_back = self.lookahead.take_back() if self.lookahead is not None else []
+        super().on_close()
+        if self.lookahead is not None:
+            self.lookahead.reconnect(taken_back)
+
     def loop(self, *args: Any) -> None:
         """Read messages until the connection ends.
 
@@ -51,6 +71,8 @@ class Consumer(CeleryConsumer):
         the deliveries again, and the claim refuses those whose job runs.
         """
         hub: Any = self.hub  # type: ignore[attr-defined]  # missing in the stubs
+        if self.lookahead is not None:
+            self.lookahead.bound(self.task_consumer.channel)  # type: ignore[attr-defined]  # as above
         try:
             (loops.asynloop if hub is not None else loops.synloop)(*args)
         except PreconditionFailed as error:

@@ -31,6 +31,7 @@ from tracking.versions import require_newest
 
 if TYPE_CHECKING:
     from tasks.app import JobApp
+    from tasks.worker.lookahead import LookAhead
 
 log = structlog.get_logger(__name__)
 
@@ -72,6 +73,7 @@ class Worker(CeleryWorker):
     app: JobApp
     blueprint: Any
     hostname: str
+    lookahead: LookAhead | None = None
 
     def __init__(self, app: JobApp | None = None, hostname: str | None = None, **options: Any) -> None:
         chosen = hostname if _is_chosen() else None

@@ -41,6 +41,8 @@ class Reconciling:
         with self._platform.database.autocommit() as connection:
             in_rows = jobs.running(connection, self._lease)
         here = held(self._worker.pool)
+        if self._worker.lookahead is not None:
+            here |= self._worker.lookahead.held()
         missing = {fence for fence in in_rows if fence.job_id not in here}
         for fence in missing & self._missing:
             log.error("attempt.unheld", job_id=str(fence.job_id), worker=self._worker.hostname)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
+from functools import cached_property
 from signal import SIGKILL, SIGUSR1
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from billiard.common import TERM_SIGNAME
@@ -14,12 +16,17 @@ from celery.platforms import signals
 from celery.worker import state
 from celery.worker.request import Request as CeleryRequest
 
+from tasks.attempt.handing import Handed
 from tasks.broker.messages import fence_of
 from tasks.platform import Platform
 from tasks.worker import shutdown
 from tasks.worker.losses import settle
 from tracking import jobs
 from tracking.models import Fence
+
+if TYPE_CHECKING:
+    from tasks.worker.lookahead import LookAhead
+    from tracking.models import Attempt
 
 log = structlog.get_logger(__name__)
 
@@ -35,7 +42,18 @@ class Request(CeleryRequest):
     main process, which hears of it here, has its memory still.
     """
 
-    @property
+    lookahead: LookAhead | None = None
+    attempt: Attempt | None = None  # that the main process has claimed for it
+    expected = 0.0  # seconds of its body, when that was claimed ahead
+    since = 0.0  # when it came, if it has to wait for another job that has taken workers down
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Celery makes a class for each task, whose success is acknowledged at once: here it may have to be written."""
+        super().__init_subclass__(**options)
+        if "on_success" in vars(cls):
+            cls.on_success = _after_commit(cls.on_success)  # type: ignore[method-assign]
+
+    @cached_property
     def fence(self) -> Fence | None:
         """The dispatch that its message stands for."""
         return fence_of(self.id, self.request_dict)
@@ -50,7 +68,11 @@ class Request(CeleryRequest):
         error = exc_info.exception
         if isinstance(error.exc if isinstance(error, ExceptionWithTraceback) else error, MemoryError):
             exc_info.exception = OutOfMemory(str(error) or "out of memory")  # the traceback stays
-        super().on_failure(exc_info, *args, **options)
+        try:
+            super().on_failure(exc_info, *args, **options)
+        finally:
+            if self.lookahead is not None:
+                self.lookahead.over()
 
     def cancel(self, pool: Any, signal: Any = None, emit_retry: bool = True) -> None:  # noqa: ARG002, FBT001, FBT002 - Celery's signature
         """The worker stops at once: end the body, and let another worker run the job."""
@@ -89,6 +111,8 @@ class Request(CeleryRequest):
         Celery forgets the request here. The worker has it until the pool says that its body is over: then Celery
         forgets by the id whatever there is, also the request of the job's next dispatch.
         """
+        if self.lookahead is not None and self.lookahead.drop(self):
+            return
         super().terminate(pool, signal)
         if self.is_revoked and self._is_with_pool():
             state.requests[self.id] = self
@@ -99,6 +123,25 @@ class Request(CeleryRequest):
     def _is_with_pool(self) -> bool:
         result = self._apply_result() if self._apply_result is not None else None  # type: ignore[attr-defined]  # missing in the stubs
         return result is not None and not result.ready()
+
+
+def _after_commit(succeed: Callable[..., Any]) -> Callable[..., Any]:
+    """Celery's `on_success`, called when the row has what the body handed over (tasks/attempt/handing.py)."""
+
+    def on_success(self: Request, told: Any, **options: Any) -> Any:
+        failed, said, runtime = told
+        if self.lookahead is not None and not failed:
+            if isinstance(said, Handed):
+                done = (0, said.text, runtime)
+                return self.lookahead.ended(self, said.told, runtime, lambda: succeed(self, done, **options))
+            self.lookahead.took(self, runtime)
+        try:
+            return succeed(self, told, **options)
+        finally:
+            if self.lookahead is not None:
+                self.lookahead.over()
+
+    return on_success
 
 
 def _hand_back(platform: Platform, fence: Fence, hostname: str) -> None:

@@ -27,6 +27,7 @@ from tasks.leader.lost_messages import Resending
 from tasks.leader.pruning import Pruning
 from tasks.persistence import persist
 from tasks.platform import Platform
+from tasks.worker.batcher import Batcher
 from tasks.worker.losses import settle_elsewhere
 from tasks.worker.reconciling import Reconciling
 from tasks.worker.shutdown import HandingBack
@@ -66,12 +67,14 @@ class Upkeep(bootsteps.StartStopStep):
         self._platform: Platform = worker.app.platform
         self._lease = uuid7()
         worker.app.lease = Lease(self._lease, worker.soft_time_limit)
+        worker.batcher = Batcher(self._platform, self._lease, worker.hostname)
         self._handing_back = HandingBack(worker, self._lease)
 
     def start(self, parent: Any) -> None:
         """Register the worker, then begin. Raises DatabaseAway without a database for CELERIAC_START_PATIENCE."""
         worker = parent
         persist(lambda: self._beat(worker), patience=self._platform.settings.start_patience, worker=worker.hostname)
+        worker.batcher.start()
         loops: dict[str, Callable[[], None]] = {
             "heartbeat": lambda: self._keep_beating(worker),
             "stopping": lambda: self._keep_turning("stopping", Stopping(worker, self._lease).turn, STOPPING_INTERVAL),
@@ -86,14 +89,19 @@ class Upkeep(bootsteps.StartStopStep):
             self._threads.append(thread)
         log.info("worker.registered", worker=worker.hostname, lease=str(self._lease))
 
-    def close(self, _parent: Any) -> None:
+    def close(self, parent: Any) -> None:
         """The worker begins to stop."""
+        if parent.lookahead is not None:
+            parent.lookahead.close()
         self._handing_back.begin()
 
     def stop(self, parent: Any) -> None:
         """Write what is left to write and take the worker off the list: what it still runs is released at once."""
         self._handing_back.end()
         self._stop.set()
+        parent.batcher.close(STOP_TIMEOUT)
+        if parent.lookahead is not None:
+            parent.lookahead.apply()
         self._platform.recorder.flush(STOP_TIMEOUT)
         for thread in self._threads:
             thread.join(STOP_TIMEOUT)

@@ -28,7 +28,8 @@ from bench.chaos.run import Blow, recovery
 from bench.chaos.witness import Line, open_bodies
 from celeriac.embedded.postgres import SOCKET
 from tests.commands import python
-from tests.live import LivePlatform
+from tests.live import LivePlatform, eventually
+from tracking import states
 from tracking.crashpoints import CLAIMED, FINISHED, PUBLISHED, SETTLED, SUBMITTED, VARIABLE, parse
 from tracking.errors import ConfigurationError
 
@@ -269,13 +270,20 @@ def test_a_job_survives_whatever_crash_point_kills_its_sender(platform: LivePlat
 
 
 def test_a_job_survives_whatever_crash_point_kills_its_process(platform: LivePlatform) -> None:
-    """A job whose process dies at any crash point around its body ends once."""
+    """A job whose process, or that one's worker, dies at any crash point around its body ends once."""
     points = (CLAIMED, FINISHED, SETTLED)
+    platform.environment |= {"CELERIAC_LEASE_TIMEOUT": "2", "CELERIAC_HEARTBEAT": "0.5"}
     platform.environment[VARIABLE] = ",".join(f"{point}:0.3" for point in points)
-    platform.start_worker()
+    workers = [platform.start_worker()]
     jobs = platform.submit_all([("noop", [], {}, {}) for _ in range(10)])
-    ended = [platform.wait_for(job, within=60) for job in jobs]
-    assert {job.error_type for job in ended} <= {None, "WorkerLost"}
-    assert "crash point" in platform.log()
+
+    def have_ended() -> bool:
+        if workers[-1].poll() is not None:
+            workers.append(platform.start_worker())
+        return all(platform.job(job).status in states.FINISHED for job in jobs)
+
+    eventually(have_ended, within=90, what="the end of all")
+    assert {platform.job(job).error_type for job in jobs} <= {None, "WorkerLost"}
+    assert any("crash point" in platform.log(f"worker{number}.log") for number in range(1, len(workers) + 1))
     for job in jobs:
         assert platform.events(job).count("completed") <= 1

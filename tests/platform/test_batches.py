@@ -1,0 +1,169 @@
+"""Many short jobs at once: claimed and settled together by the worker's main process, each as if it were alone."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psutil
+import pytest
+
+from tests.live import LivePlatform, eventually
+from tracking.crashpoints import CLAIMED, HANDED_OVER, SETTLED, VARIABLE
+from tracking.models import JobRecord
+
+BURST = 200
+
+Call = tuple[str, list[Any], dict[str, Any], dict[str, Any]]
+
+
+@pytest.fixture(autouse=True)
+def _no_limit(platform: LivePlatform) -> None:
+    platform.environment["CELERIAC_ORGANIZATION_LIMIT"] = "0"  # what is sent is the broker's alone
+
+
+def noops(count: int, **options: Any) -> list[Call]:
+    """Calls of the shortest body."""
+    return [("noop", [], {}, options)] * count
+
+
+def ended(platform: LivePlatform, ids: list[UUID], *, within: float = 60) -> list[JobRecord]:
+    """The jobs, once each has come to an end."""
+    return [platform.wait_for(job_id, within=within) for job_id in ids]
+
+
+def in_batches(platform: LivePlatform) -> int:
+    """How many of the first worker's jobs have ended by a batch."""
+    return platform.log().count("job.ended [tasks.worker.batcher]")
+
+
+def warm_up(platform: LivePlatform) -> None:
+    """Let the worker know how short its bodies are."""
+    ended(platform, platform.submit_all(noops(20)))
+
+
+def test_a_burst_of_short_jobs_runs_once_each_and_most_of_it_in_batches(platform: LivePlatform) -> None:
+    """Two hundred jobs, some with results, progress or errors: each ends as it would alone, with the same history."""
+    kinds: list[tuple[Call, str, list[str], Any]] = [
+        (("noop", [], {}, {}), "succeeded", ["created", "started", "completed"], None),
+        (("add", [1, 2], {}, {}), "succeeded", ["created", "started", "completed"], 3),
+        (
+            ("count_words", [], {"payload": {"words": ["a", "b"]}}, {}),
+            "succeeded",
+            ["created", "started", "completed"],
+            {"wordCount": 2},
+        ),
+        (("add", ["a", 1], {}, {}), "failed", ["created", "started", "failed"], None),
+    ]
+    platform.start_worker()
+    ids = platform.submit_all([kinds[number % 4][0] for number in range(BURST)])
+    for number, job in enumerate(ended(platform, ids)):
+        _, status, events, result = kinds[number % 4]
+        assert (job.status, job.attempt, job.losses, job.result) == (status, 1, 0, result)
+        assert platform.events(job.id) == events
+        assert job.progress == (100 if status == "succeeded" else 0)
+    assert in_batches(platform) > BURST / 4
+    assert "batch.failed" not in platform.log()
+
+
+def test_short_jobs_do_not_wait_for_the_long_one_before_them(platform: LivePlatform, tmp_path: Path) -> None:
+    """While one process runs a long body, the other one runs all that came after it, acknowledged and settled."""
+    gate = tmp_path / "gate"
+    platform.start_worker()
+    warm_up(platform)
+    long, *short = platform.submit_all([("until", [str(gate)], {}, {}), *noops(BURST)])
+    assert {job.status for job in ended(platform, short)} == {"succeeded"}
+    assert platform.job(long).status == "running"
+    gate.touch()
+    assert platform.wait_for(long).status == "succeeded"
+
+
+def test_an_urgent_job_overtakes_those_that_a_worker_has_already(platform: LivePlatform) -> None:
+    """Behind two hundred jobs of 10 ms an urgent one starts long before the last of them."""
+    platform.start_worker(concurrency=1)
+    naps: list[Call] = [("nap", [], {"payload": {"seconds": 0.01}}, {"priority": 1})] * BURST
+    ids = platform.submit_all(naps)
+    eventually(lambda: platform.job(ids[30]).status == "succeeded", within=30, what="the beginning")
+    urgent = platform.submit("noop", priority=9)
+    started = platform.wait_for(urgent).started_at
+    assert started is not None
+    times = [job.started_at for job in ended(platform, ids) if job.started_at is not None]
+    assert sum(time > started for time in times) > BURST / 4
+
+
+def test_a_long_body_gives_what_waits_behind_it_to_an_idle_worker(platform: LivePlatform, tmp_path: Path) -> None:
+    """A worker that has fetched many short jobs and then meets a long one keeps none of them waiting."""
+    gate = tmp_path / "gate"
+    platform.start_worker(concurrency=1)
+    warm_up(platform)
+    long, *short = platform.submit_all([("until", [str(gate)], {}, {}), *noops(50)])
+    eventually(lambda: platform.job(long).status == "running", what="the long body")
+    platform.start_worker(concurrency=1)
+    jobs = ended(platform, short, within=20)
+    assert {(job.status, job.losses) for job in jobs} == {("succeeded", 0)}
+    gate.touch()
+    platform.wait_for(long)
+
+
+@pytest.mark.parametrize("point", [CLAIMED, HANDED_OVER, SETTLED])
+def test_a_worker_that_dies_with_many_jobs_in_its_hands_loses_none(platform: LivePlatform, point: str) -> None:
+    """The main process dies between a commit and what follows it: each job ends once, none as poison."""
+    platform.environment["CELERIAC_LEASE_TIMEOUT"] = "2"
+    platform.environment["CELERIAC_HEARTBEAT"] = "0.5"
+    ids = platform.submit_all(noops(BURST))
+    platform.environment[VARIABLE] = f"{point}:0.2"
+    dying = platform.start_worker()
+    assert dying.wait(60) == -signal.SIGKILL
+    assert f"crash point {point}" in platform.log()
+    del platform.environment[VARIABLE]
+    platform.start_worker()
+    jobs = ended(platform, ids)
+    assert {(job.status, job.attempt <= 2, job.losses <= 1) for job in jobs} == {("succeeded", True, True)}
+    assert {platform.events(job.id).count("completed") for job in jobs} == {1}
+
+
+def test_only_the_job_that_takes_workers_down_is_poison(platform: LivePlatform) -> None:
+    """Three main processes die of one job with many others claimed beside it: it fails, and no other one does."""
+    platform.environment["CELERIAC_LEASE_TIMEOUT"] = "2"
+    platform.environment["CELERIAC_HEARTBEAT"] = "0.5"
+    ids = platform.submit_all([*noops(60), ("kill_worker", [], {}, {}), *noops(BURST)])
+    for _ in range(3):
+        platform.start_worker().wait(30)
+    platform.start_worker()
+    jobs = {job.id: job for job in ended(platform, ids)}
+    poison = jobs.pop(ids[60])
+    assert (poison.status, poison.error_type) == ("failed", "WorkerLost")
+    assert Counter(job.status for job in jobs.values()) == {"succeeded": 60 + BURST}
+    assert max(job.losses for job in jobs.values()) <= 1
+
+
+def test_a_worker_that_is_told_to_stop_leaves_nothing_running(platform: LivePlatform) -> None:
+    """A warm stop amid a burst: what has run is settled, what has not begun is another worker's, without a loss."""
+    ids = platform.submit_all(noops(3 * BURST))
+    stopping = platform.start_worker()
+    eventually(lambda: in_batches(platform) > 20, what="some batches")
+    stopping.terminate()
+    assert stopping.wait(30) == 0
+    assert "running" not in {job.status for job in platform.jobs()}
+    platform.start_worker()
+    jobs = ended(platform, ids)
+    assert {(job.status, job.losses) for job in jobs} == {("succeeded", 0)}
+
+
+def test_interruptions_between_two_jobs_harm_neither(platform: LivePlatform) -> None:
+    """Signals that arrive in a body's process at any moment, meant for a job before, fail no job and end no process."""
+    platform.start_worker()
+    warm_up(platform)
+    ids = platform.submit_all(noops(3 * BURST))
+    children = psutil.Process(platform.worker_pid).children()
+    for _ in range(2):
+        for child in children:
+            child.send_signal(signal.SIGUSR1)
+        time.sleep(0.2)
+    jobs = ended(platform, ids)
+    assert {(job.status, job.losses <= 2) for job in jobs} == {("succeeded", True)}
+    assert {child.pid for child in psutil.Process(platform.worker_pid).children()} == {child.pid for child in children}

@@ -1,0 +1,359 @@
+"""What waits in a worker's main process: claimed a moment ahead, cancelled, given back, and lost in no way."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from celery.worker import state
+from kombu.asynchronous.semaphore import LaxBoundedSemaphore
+from pydantic import SecretStr
+from sqlalchemy import text
+
+from tasks.app import JobApp
+from tasks.attempt.handing import Grant
+from tasks.current import CLAIMED
+from tasks.platform import Platform
+from tasks.worker.batcher import Batcher
+from tasks.worker.lookahead import BEFORE_ITS_BODY, STANDSTILL, LookAhead
+from tests.live import eventually
+from tests.tracked import Tracked
+from tracking import workers
+from tracking.db import Database
+from tracking.models import Fence, JobRecord
+from tracking.settings import Settings
+from tracking.states import Event
+
+HOSTNAME = "worker-1"
+SHORT = 0.001
+
+
+class Pool(SimpleNamespace):
+    """A pool of one process, which never ends what it is given."""
+
+
+class Message:
+    """What a broker delivered, and how it was answered."""
+
+    def __init__(self) -> None:
+        self.answer: str | None = None
+        self.acknowledged = False
+        self.channel = None
+
+    def ack_log_error(self, *_: Any) -> None:
+        """It is acknowledged."""
+        self.answer = "acknowledged"
+
+
+class Asked:
+    """What Celery makes of a message of ours, as far as the look-ahead knows it."""
+
+    def __init__(self, record: JobRecord, *, losses: int = 0) -> None:
+        self.id = str(record.id)
+        self.fence = record.fence
+        self.task = SimpleNamespace(name=record.job_type)
+        self.request_dict: dict[str, Any] = {"losses": losses} if losses else {}
+        self.delivery_info = {"priority": record.priority}
+        self.hostname = HOSTNAME
+        self.message = Message()
+        self.lookahead: Any = None
+        self.attempt: Any = None
+        self.expected = self.since = 0.0
+
+    def revoked(self) -> bool:
+        """Never expired."""
+        return False
+
+    @property
+    def acknowledged(self) -> bool:
+        """Whether it has an answer."""
+        return self.message.answer is not None
+
+    @acknowledged.setter
+    def acknowledged(self, _: bool) -> None:
+        """Celery's mark."""
+
+    def acknowledge(self) -> None:
+        """The broker may forget it."""
+        self.message.answer = "acknowledged"
+
+    def reject(self, *, requeue: bool) -> None:
+        """The broker may give it to somebody else."""
+        self.message.answer = "requeued" if requeue else "rejected"
+
+
+class World:
+    """A look-ahead over a real database, whose event loop is this thread. `begun` are the requests that got a slot."""
+
+    def __init__(self, app: JobApp, url: str, slots: int) -> None:
+        settings = Settings(database_url=SecretStr(url), claim_patience=0.5)
+        self.platform = app.__dict__["platform"] = Platform(app, settings)
+        self.lease = uuid4()
+        self.begun: list[Any] = []
+        self.semaphore = LaxBoundedSemaphore(slots)
+        self.batcher = Batcher(self.platform, self.lease, HOSTNAME)
+        worker = SimpleNamespace(
+            app=app,
+            hostname=HOSTNAME,
+            semaphore=self.semaphore,
+            pool=Pool(num_processes=slots, _pool=SimpleNamespace(_cache={})),
+            hub=SimpleNamespace(call_soon=lambda _: None),  # what was told waits until `turn`
+            consumer=SimpleNamespace(qos=None, connection_errors=()),
+            process_task=lambda request: self.semaphore.acquire(self.begun.append, request),
+            _process_task=self.begun.append,
+        )
+        self.ahead = LookAhead(worker, self.batcher, 64)
+        self.batcher.start()
+
+    def turn(self, until: Callable[[], Any], what: str = "it") -> None:
+        """Let the event loop turn until something is so."""
+
+        def look() -> Any:
+            self.ahead.apply()
+            return until()
+
+        eventually(look, within=10, what=what)
+
+    def take(self, *records: JobRecord, losses: int = 0) -> list[Any]:
+        """Messages of these jobs arrive."""
+        requests = [Asked(record, losses=losses) for record in records]
+        for request in requests:
+            state.task_reserved(request)
+            self.ahead.take(request)
+        return requests
+
+
+@pytest.fixture
+def world(app: JobApp, database: Database) -> Iterator[World]:
+    """A worker with one slot."""
+    with a_world(app, database, 1) as made:
+        yield made
+
+
+@contextmanager
+def a_world(app: JobApp, database: Database, slots: int, url: str = "") -> Iterator[World]:
+    """A worker with so many slots, on that database or on another one."""
+    made = World(app, url or database.engine.url.render_as_string(hide_password=False), slots)
+    with database.autocommit() as connection:
+        workers.beat(connection, made.lease, name=HOSTNAME, pid=1, queues=["default"], concurrency=slots)
+    yield made
+    made.batcher.close(5)
+    made.platform.recorder.flush(5)
+    made.platform.close(5)
+    state.reset_state()
+
+
+def queued(database: Database, count: int, **changes: Any) -> list[JobRecord]:
+    """Jobs that wait for a worker."""
+    with database.autocommit() as connection:
+        return [Tracked(connection).submit(**changes) for _ in range(count)]
+
+
+def status(database: Database, record: JobRecord) -> tuple[str, int, int, bool]:
+    """The job's status, dispatch and attempt, and whether a body of it is still to end."""
+    with database.autocommit() as connection:
+        now = Tracked(connection).get(record.id)
+    return str(now.status), now.dispatch, now.attempt, now.stopping
+
+
+def events(database: Database, record: JobRecord) -> list[str]:
+    """What its history says."""
+    with database.autocommit() as connection:
+        return Tracked(connection).events(record)
+
+
+def test_a_message_alone_is_claimed_by_its_own_process(world: World, database: Database) -> None:
+    """With a free slot and nothing else here a message goes to a process at once, and its row is left alone."""
+    [record] = queued(database, 1)
+    [request] = world.take(record)
+    assert world.begun == [request]
+    assert CLAIMED not in request.request_dict
+    assert status(database, record)[0] == "queued"
+
+
+def test_messages_without_a_known_length_wait_unclaimed(world: World, database: Database) -> None:
+    """While the slot is taken, and nobody knows how long bodies take, what waits is queued in its row."""
+    records = queued(database, 4)
+    world.take(*records)
+    time.sleep(0.1)
+    world.ahead.apply()
+    assert [status(database, record)[0] for record in records] == ["queued"] * 4
+
+
+def test_short_jobs_are_claimed_ahead_the_most_urgent_first(world: World, database: Database) -> None:
+    """Of a hundred waiting jobs a moment's worth is claimed; a more urgent one overtakes all that are not."""
+    first, *others = queued(database, 100, priority=1)
+    world.take(first)
+    world.ahead.took(SimpleNamespace(task=SimpleNamespace(name="count_words")), SHORT)
+    world.take(*others)
+    world.turn(lambda: not world.ahead._claiming, "answers")
+    claimed = [record for record in others if status(database, record)[0] == "running"]
+    assert claimed == others[: len(claimed)]
+    assert 5 < len(claimed) < 60
+    [urgent] = queued(database, 1, priority=9)
+    [request] = world.take(urgent)
+    for _ in range(len(claimed) + 1):
+        world.semaphore.release()  # a body has ended
+        world.turn(lambda: not world.ahead._claiming, "answers")
+    assert [each.fence for each in world.begun[1:]] == [*(record.fence for record in claimed), urgent.fence]
+    grant = request.request_dict[CLAIMED]
+    assert isinstance(grant, Grant)
+    assert grant.opened() == request.attempt
+
+
+def test_a_job_that_has_taken_a_worker_down_is_never_claimed_ahead(world: World, database: Database) -> None:
+    """What might take this worker down as well waits for a free slot, so that it takes nobody's attempt with it."""
+    first, suspect, innocent = queued(database, 3)
+    world.take(first)
+    world.ahead.took(SimpleNamespace(task=SimpleNamespace(name="count_words")), SHORT)
+    world.take(suspect, losses=1)
+    world.take(innocent)
+    time.sleep(0.1)
+    world.ahead.apply()
+    assert [status(database, each)[0] for each in (suspect, innocent)] == ["queued", "queued"]
+    world.semaphore.release()
+    world.turn(lambda: len(world.begun) == 2, "its turn")
+    assert world.begun[1].fence == suspect.fence
+
+
+def claimed_ahead(world: World, database: Database, count: int) -> tuple[list[JobRecord], list[Any]]:
+    """Jobs that are claimed while the one slot is taken, and their requests."""
+    [first] = queued(database, 1)
+    world.take(first)
+    world.ahead.took(SimpleNamespace(task=SimpleNamespace(name="count_words")), SHORT)
+    records = queued(database, count)
+    requests = world.take(*records)
+    world.turn(lambda: all(status(database, record)[0] == "running" for record in records), "claims ahead")
+    world.turn(lambda: not world.ahead._claiming, "their answers")
+    return records, requests
+
+
+def test_a_cancelled_job_that_was_claimed_ahead_never_begins(world: World, database: Database) -> None:
+    """A cancel between claim and body ends the job there, says so in its history, and the next one takes its turn."""
+    records, requests = claimed_ahead(world, database, 2)
+    with database.autocommit() as connection:
+        Tracked(connection).cancel(records[0])
+    assert status(database, records[0]) == ("cancelled", 1, 1, True)
+    assert world.ahead.drop(requests[0])
+    eventually(lambda: not status(database, records[0])[3], what="the receipt")
+    with database.autocommit() as connection:
+        last = Tracked(connection).history(records[0])[-1]
+    assert (last.event, last.detail["how"]) == (Event.STOPPED, BEFORE_ITS_BODY)
+    assert requests[0].message.answer == "acknowledged"
+    world.semaphore.release()
+    assert [request.fence for request in world.begun[1:]] == [records[1].fence]
+    assert not world.ahead.drop(requests[1])  # its body has begun
+
+
+def test_a_cancel_that_comes_before_the_answer_to_the_claim_is_not_forgotten(world: World, database: Database) -> None:
+    """A job that is cancelled while its claim is on its way does not begin when that is granted."""
+    [first] = queued(database, 1)
+    world.take(first)
+    world.ahead.took(SimpleNamespace(task=SimpleNamespace(name="count_words")), SHORT)
+    [record] = queued(database, 1)
+    [request] = world.take(record)
+    eventually(lambda: status(database, record)[0] == "running", what="the claim")
+    with database.autocommit() as connection:
+        Tracked(connection).cancel(record)
+    assert world.ahead.drop(request)
+    world.turn(lambda: request.message.answer, "its end")
+    eventually(lambda: not status(database, record)[3], what="the receipt")
+    world.semaphore.release()
+    assert len(world.begun) == 1
+
+
+def test_what_is_claimed_survives_the_brokers_connection_and_the_rest_comes_again(
+    world: World, database: Database
+) -> None:
+    """When the connection ends, claimed jobs run all the same; of those that are not, nothing is left here."""
+    records, requests = claimed_ahead(world, database, 3)
+    waiting = world.take(*queued(database, 200))
+    world.semaphore.clear()  # as Celery does
+    state.reserved_requests.clear()
+    state.requests.clear()
+    world.ahead.reconnect([])
+    assert {state.requests[request.id] for request in requests} == set(requests)
+    claimed = {each.fence for each in waiting if each.fence.job_id in world.ahead.held()}
+    for _ in range(10):
+        world.semaphore.release()
+        world.ahead.apply()
+    begun = [request.fence for request in world.begun[1:]]
+    assert begun[:3] == [record.fence for record in records]
+    assert set(begun[3:]) <= claimed | {record.fence for record in records}
+
+
+def test_a_worker_that_stops_hands_back_what_has_not_begun(world: World, database: Database) -> None:
+    """At its end what is claimed is released without a loss, for another worker to run; what waits was never ours."""
+    records, _ = claimed_ahead(world, database, 3)
+    waiting = queued(database, 1, job_type="unknown length")
+    world.take(*waiting)
+    world.ahead.close()
+    eventually(lambda: {status(database, each)[:3] for each in records} == {("queued", 2, 1)}, what="the release")
+    assert status(database, waiting[0])[:3] == ("queued", 1, 0)
+    with database.autocommit() as connection:
+        assert [Tracked(connection).get(record.id).losses for record in records] == [0, 0, 0]
+
+
+def test_nothing_waits_behind_bodies_that_take_longer_than_those_before_them(world: World, database: Database) -> None:
+    """Half a second without a free slot, and what waits goes back: unclaimed to the broker, claimed into its row."""
+    records, requests = claimed_ahead(world, database, 2)
+    waiting = world.take(*queued(database, 2, job_type="unknown length"))
+    world.ahead._look()
+    assert [request.message.answer for request in waiting] == [None, None]  # not yet
+    time.sleep(STANDSTILL)
+    world.ahead._look()
+    assert [request.message.answer for request in waiting] == ["requeued", "requeued"]
+    assert [request.message.answer for request in requests] == ["acknowledged", "acknowledged"]
+    eventually(lambda: {status(database, each)[:3] for each in records} == {("queued", 2, 1)}, what="the release")
+    assert world.ahead.held() == set()
+    assert world.ahead.window == 1
+
+
+def test_a_row_that_somebody_else_changes_keeps_no_other_waiting(app: JobApp, database: Database) -> None:
+    """A locked row's claim is asked for again while others are granted, and is granted when the lock is gone."""
+    with a_world(app, database, 3) as world:
+        locked, *others = queued(database, 3)
+        world.take(*queued(database, 3, job_type="long"))
+        with database.begin() as connection:
+            connection.execute(text("SELECT FROM jobs WHERE id = :id FOR UPDATE"), {"id": locked.id})
+            requests = world.take(locked, *others)
+            for _ in range(3):
+                world.semaphore.release()
+            world.turn(lambda: {request.fence for request in requests[1:]} <= {r.fence for r in world.begun}, "others")
+            assert requests[0] not in world.begun
+        world.turn(lambda: requests[0] in world.begun, "the locked one")
+
+
+def test_a_claim_that_is_refused_answers_its_message(app: JobApp, database: Database) -> None:
+    """A stale message and one of a cancelled job are acknowledged, run nothing, and are in the job's history."""
+    with a_world(app, database, 1) as world:
+        [first, stale, cancelled] = queued(database, 3)
+        with database.autocommit() as connection:
+            Tracked(connection).cancel(cancelled)
+        world.take(first)
+        world.ahead.took(SimpleNamespace(task=SimpleNamespace(name="count_words")), SHORT)
+        old = Asked(stale)
+        old.fence = Fence(stale.id, 7)
+        requests = [old, Asked(cancelled)]
+        for request in requests:
+            world.ahead.take(request)
+        world.turn(lambda: all(request.message.answer for request in requests), "answers")
+        assert [request.message.answer for request in requests] == ["acknowledged", "acknowledged"]
+        assert [events(database, record)[-1] for record in (stale, cancelled)] == [Event.DUPLICATE_REFUSED] * 2
+
+
+def test_without_a_database_messages_go_back_after_the_patience_of_a_claim(app: JobApp, database: Database) -> None:
+    """What cannot be claimed for CELERIAC_CLAIM_PATIENCE is the broker's again, and nothing began."""
+    first, second = queued(database, 2)
+    with a_world(app, database, 1, "postgresql+psycopg://nobody@127.0.0.1:9/none") as world:
+        world.take(first)
+        world.ahead.took(SimpleNamespace(task=SimpleNamespace(name="count_words")), SHORT)
+        [request] = world.take(second)
+        world.turn(lambda: request.message.answer == "requeued", "its way back")
+        assert world.ahead.held() == set()
+    assert status(database, second)[:3] == ("queued", 1, 0)
