@@ -24,7 +24,7 @@ LONGEST_TARGET = 255  # characters
 ACTIONS: Mapping[str, Action] = {
     "create_job": Action.CREATE_JOB,
     "create_jobs": Action.CREATE_JOB,
-    "report_on_job": Action.REPORT_JOB,
+    "change_job": Action.CHANGE_JOB,
     "cancel_job": Action.CANCEL_JOB,
     "retry_job": Action.RETRY_JOB,
     "pause_job_type": Action.PAUSE,

@@ -179,6 +179,13 @@ def accept(handler: Job, payload: JsonObject, owner: Owner, **wishes: Unpack[Wis
     )
 
 
+def edits(handler: Job, payload: JsonObject) -> Changes:
+    """What another payload changes of a waiting job. Raises pydantic.ValidationError or InvalidValue."""
+    arguments = from_outside(handler, payload)
+    circuit_key = handler.circuit_of(arguments.payload)
+    return Changes(payload=arguments.payload, circuit_key=circuit_key, delivery={PASSING: arguments.passing})
+
+
 def with_successors(app: JobApp, job: NewJob) -> NewJob:
     """The same job with the rows of what follows it in its chain. Raises the errors of a bad request."""
     chain = job.delivery.get("chain")

@@ -21,7 +21,7 @@ from tracking.db import SQLAlchemyError
 from tracking.errors import TrackingError
 from tracking.identifiers import job_id_of
 from tracking.jobs.bulk import BATCH
-from tracking.models import Failure, JobRecord, NewJob, Report, Scope, Submitted
+from tracking.models import Changes, Failure, JobRecord, NewJob, Report, Scope, Submitted
 from tracking.origins import Origin
 from tracking.states import FINISHED, Hold
 
@@ -269,6 +269,36 @@ def track(
     with platform.database.autocommit() as connection:
         job = jobs.track(connection, job_id, scope, report, actor=actor, unchanged_since=unchanged_since, origin=origin)
     if job.status in FINISHED:
+        platform.dispatcher.follow(job_id, job.organization_id)
+    return job
+
+
+def edit(
+    platform: Platform,
+    job_id: UUID,
+    scope: Scope,
+    changes: Changes,
+    *,
+    actor: str,
+    scheduled_at: datetime | None = None,
+    unchanged_since: datetime | None = None,
+    origin: Origin | None = None,
+) -> JobRecord:
+    """Change a waiting job, and send it if that lets it through. Raises JobNotFound, JobChanged or IllegalMove."""
+    with platform.database.autocommit() as connection:
+        job = jobs.edit(
+            connection,
+            job_id,
+            scope,
+            changes,
+            actor=actor,
+            limits=platform.limits,
+            scheduled_at=scheduled_at,
+            unchanged_since=unchanged_since,
+            origin=origin,
+        )
+    if job.dispatched_at is None:
+        platform.dispatcher.send(job)
         platform.dispatcher.follow(job_id, job.organization_id)
     return job
 

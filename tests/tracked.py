@@ -47,7 +47,7 @@ SITUATIONS = (
     "stopping",
 )
 
-STATUS_KEPT = (Event.PROGRESS, Event.DUE, Event.SEEN, Event.STOPPED, Event.DUPLICATE_REFUSED, Event.HELD)
+STATUS_KEPT = (Event.PROGRESS, Event.DUE, Event.EDITED, Event.SEEN, Event.STOPPED, Event.DUPLICATE_REFUSED, Event.HELD)
 
 
 @contextmanager

@@ -134,13 +134,17 @@ def forget(connection: Connection, older_than: timedelta, limit: int) -> int:
 
 
 # What the columns of `audit` are of a row of `history`.
-_ACTIONS = {Event.CREATED: Action.CREATE_JOB, Event.CANCELLED: Action.CANCEL_JOB, Event.RETRIED: Action.RETRY_JOB}
+_ACTIONS = {
+    Event.CREATED: Action.CREATE_JOB,
+    Event.CANCELLED: Action.CANCEL_JOB,
+    Event.RETRIED: Action.RETRY_JOB,
+}
 AS_ENTRY = {
     "at": "at",
     "organization_id": "organization_id",
     "actor": "actor",
     "actor_organization_id": "origin ->> 'organization'",
-    "action": f"coalesce({chosen('event', _ACTIONS)}, '{Action.REPORT_JOB}')",
+    "action": f"coalesce({chosen('event', _ACTIONS)}, '{Action.CHANGE_JOB}')",
     "target": "CAST(job_id AS text)",
     "source": "origin ->> 'source'",
     "address": "origin ->> 'address'",

@@ -11,7 +11,7 @@ class Action(StrEnum):
     CREATE_JOB = "job.create"
     CANCEL_JOB = "job.cancel"
     RETRY_JOB = "job.retry"
-    REPORT_JOB = "job.report"
+    CHANGE_JOB = "job.change"
     PAUSE = "jobs.pause"
     RESUME = "jobs.resume"
     SET_LIMIT = "organization.limit"

@@ -1168,6 +1168,58 @@ WITH locked AS (
 )
 SELECT id FROM moved;
 
+-- jobs/edit.py EDIT
+WITH locked AS (
+    SELECT id, status AS from_status, hold AS held FROM jobs WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND status IN ('queued', 'retrying') AND NOT external AND NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL)
+      AND (CAST(:'unchanged_since' AS timestamptz) IS NULL OR updated_at = :'unchanged_since') FOR UPDATE
+), moved AS (
+    UPDATE jobs
+    SET payload = coalesce(CAST(:'payload' AS jsonb), payload),
+        delivery = coalesce(delivery || CAST(:'delivery' AS jsonb), delivery),
+        circuit_key = coalesce(CAST(:'circuit_key' AS text), circuit_key),
+        priority = coalesce(CAST(:'priority' AS int), priority),
+        scheduled_at = coalesce(CAST(:'scheduled_at' AS timestamptz), scheduled_at),
+        due_at = coalesce(CAST(:'scheduled_at' AS timestamptz), due_at),
+        dispatch = dispatch + CASE WHEN held IS NULL AND (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL) THEN 1 ELSE 0 END,
+        hold = CASE WHEN (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL)
+               THEN CASE
+    WHEN jobs.external THEN 'external'
+    WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.attempt = 0 AND jobs.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
+                 WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+        THEN 'dependency'
+    WHEN coalesce(CAST(:'scheduled_at' AS timestamptz), jobs.due_at) > clock_timestamp()
+        THEN CASE jobs.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
+    WHEN EXISTS (SELECT FROM pauses
+                   WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
+                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type) THEN 'paused'
+    WHEN EXISTS (SELECT FROM circuits AS broken
+                   WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
+                     AND broken.organization_id IN (jobs.organization_id, '')
+                     AND broken.probe_id IS DISTINCT FROM jobs.id) THEN 'circuit'
+    WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id)) THEN 'organization_limit'
+END
+               ELSE hold END,
+        dispatched_at = CASE WHEN (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL) THEN NULL ELSE dispatched_at END,
+        sent_priority = CASE WHEN (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL) THEN NULL ELSE sent_priority END, updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id
+    RETURNING jobs.*, locked.from_status
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
+    SELECT id, organization_id, user_id, job_type, 'edited',
+           from_status, status, attempt, dispatch, CAST(:'actor' AS text),
+           jsonb_strip_nulls(jsonb_build_object('payload', CASE WHEN CAST(:'payload' AS jsonb) IS NOT NULL THEN true END,
+                          'priority', CAST(:'priority' AS int), 'dueAt', CAST(:'scheduled_at' AS timestamptz),
+                          'hold', hold)) || '{}', NULL, CAST(:'origin' AS jsonb), clock_timestamp()
+    FROM moved
+)
+SELECT * FROM moved;
+
+-- jobs/edit.py IN_SCOPE
+SELECT status, external, updated_at, (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) AS is_uncalled FROM jobs WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
+
 -- jobs/progress.py REPORT
 WITH moved AS (
     UPDATE jobs
@@ -1843,7 +1895,7 @@ WITH gone AS (
 ), traces AS (
     DELETE FROM history USING gone WHERE history.job_id = gone.id RETURNING history.*
 ), kept AS (
-    INSERT INTO audit (id, at, organization_id, actor, actor_organization_id, action, target, source, address, request_id, outcome, code, detail) SELECT id, at, organization_id, actor, origin ->> 'organization', coalesce(CASE event WHEN 'created' THEN 'job.create' WHEN 'cancelled' THEN 'job.cancel' WHEN 'retried' THEN 'job.retry' END, 'job.report'), CAST(job_id AS text), origin ->> 'source', origin ->> 'address', origin ->> 'request', 'done', CAST(NULL AS text), jsonb_strip_nulls(jsonb_build_object('jobType', job_type, 'from', from_status, 'to', to_status))
+    INSERT INTO audit (id, at, organization_id, actor, actor_organization_id, action, target, source, address, request_id, outcome, code, detail) SELECT id, at, organization_id, actor, origin ->> 'organization', coalesce(CASE event WHEN 'created' THEN 'job.create' WHEN 'cancelled' THEN 'job.cancel' WHEN 'retried' THEN 'job.retry' END, 'job.change'), CAST(job_id AS text), origin ->> 'source', origin ->> 'address', origin ->> 'request', 'done', CAST(NULL AS text), jsonb_strip_nulls(jsonb_build_object('jobType', job_type, 'from', from_status, 'to', to_status))
     FROM traces WHERE origin IS NOT NULL
 )
 SELECT (SELECT count(*) FROM gone) AS jobs, (SELECT count(*) FROM traces) AS history;

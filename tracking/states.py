@@ -43,6 +43,7 @@ class Event(StrEnum):
     RETRIED = "retried"
     HELD = "held"
     DUE = "due"
+    EDITED = "edited"
     SEEN = "seen"
     STOPPED = "stopped"
     DUPLICATE_REFUSED = "duplicate_refused"

@@ -172,6 +172,7 @@ def _said(entry: HistoryEntry) -> str:
         Event.RETRIED: "forced" if detail.get("force") else "",
         Event.HELD: hold,
         Event.DUE: f"{hold} is over",
+        Event.EDITED: ", ".join(name for name in ("payload", "priority", "dueAt") if name in detail),
         Event.SEEN: "its worker has heard of the cancel",
         Event.STOPPED: str(detail.get("how", "")),
         Event.DUPLICATE_REFUSED: str(detail.get("reason", "")),

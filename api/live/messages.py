@@ -121,6 +121,7 @@ TOLD: Mapping[Event, tuple[str, Callable[[Happening], dict[str, Any]]]] = {
     Event.CANCELLED: ("job:cancelled", _cancelled),
     Event.RETRIED: ("job:retried", _retried),
     Event.HELD: ("job:held", _held),
+    Event.EDITED: ("job:held", _held),
     Event.DUE: ("job:held", _let_go),
     Event.RELEASED: ("job:held", _released),
 }

@@ -39,7 +39,16 @@ from tracking.values import MAX_INTEGER, MOST_DEPENDENCIES
 
 LAST_PAGE = MOST_COUNTED  # of one job each
 COMES_WITH = {"result": (Status.SUCCEEDED,), "error": (Status.FAILED, Status.CANCELLED)}
+REPORTS = ("status", "progress", "message", "detail", "result", "error")
+EDITS = {"payload": "payload", "priority": "priority", "scheduled_at": "scheduledAt"}
 REPORTED_WORDS = tuple(word for word in STATUS_WORDS if status_of(word) in REPORTED)
+
+
+def _dependent() -> dict[str, Any]:
+    """JSON Schema: what comes with what in a JobChange."""
+    ends = {field: _only_with(*statuses) for field, statuses in COMES_WITH.items()}
+    without: dict[str, Any] = {"not": {"anyOf": [{"required": [each]} for each in REPORTS]}}
+    return ends | dict.fromkeys(EDITS.values(), without)
 
 
 def _only_with(*statuses: Status) -> dict[str, Any]:
@@ -107,16 +116,20 @@ class RetryRequest(Asked):
     force: bool = Field(default=False, strict=True, description="Retry even when no retry is left.")
 
 
-class JobReport(Asked):
-    """What is said of a job whose work is done elsewhere; what is left out stays. Nothing: the work goes on."""
+class JobChange(Asked):
+    """What is said of a job whose work is done elsewhere, or what is changed of one that waits; the rest stays.
+
+    Nothing at all: the work that is done elsewhere goes on.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
-            "dependentSchemas": {field: _only_with(*statuses) for field, statuses in COMES_WITH.items()},
+            "dependentSchemas": _dependent(),
             "examples": [
                 {"progress": 40, "message": "Page 4 of 10"},
                 {"status": "succeeded", "result": {"documentId": "d-17"}},
                 {"status": "failed", "error": "The document cannot be read"},
+                {"priority": 9, "scheduledAt": "2026-12-01T06:00:00Z"},
             ],
         }
     )
@@ -131,14 +144,28 @@ class JobReport(Asked):
     detail: JsonObject | None = Field(default=None, description="Shown as progressDetail.detail.")
     result: JsonObject | None = Field(default=None, description="Of a job that has succeeded, such as a documentId.")
     error: Text | None = Field(default=None, description="Why a job has failed, or was cancelled.")
+    payload: JsonObject | None = Field(default=None, description="Of a job that waits: what its handler takes instead.")
+    priority: Annotated[int | None, Whole] = Field(
+        default=None, strict=True, ge=0, le=9, description="Of a job that waits."
+    )
+    scheduled_at: KeptInstant | None = Field(
+        default=None, description="Of a job that waits: not to be started earlier."
+    )
 
     @model_validator(mode="after")
     def say_something_that_fits(self) -> Self:
-        """What comes with an end comes with that end."""
+        """What comes with an end comes with that end, and a report is no edit."""
+        if self.edits and any(getattr(self, field) is not None for field in REPORTS):
+            raise ValueError(f"{' and '.join(EDITS.values())} are of a job that waits, and nothing is reported of it")
         for field, statuses in COMES_WITH.items():
             if getattr(self, field) is not None and self.status not in statuses:
                 raise ValueError(f"{field} comes with the status {' or '.join(statuses)}")
         return self
+
+    @property
+    def edits(self) -> bool:
+        """Whether it changes a job that waits."""
+        return any(getattr(self, field) is not None for field in EDITS)
 
     @property
     def report(self) -> Report:

@@ -23,7 +23,7 @@ LIMIT = "/v1/organizations/{organization}/limit"
 DEEDS: dict[str, tuple[str, str, Any, str]] = {
     "create_job": ("POST", "/v1/jobs", {"jobType": "guarded", "payload": {"kind": "small"}}, "queued"),
     "create_jobs": ("POST", "/v1/jobs/bulk", {"jobs": [{"jobType": "open"}]}, "queued"),
-    "report_on_job": ("PATCH", JOB, {"status": "running"}, "queued"),
+    "change_job": ("PATCH", JOB, {"status": "running"}, "queued"),
     "cancel_job": ("POST", f"{JOB}/cancel", None, "queued"),
     "retry_job": ("POST", f"{JOB}/retry", None, "failed"),
     "pause_job_type": ("POST", "/v1/job-types/open/pause", None, "queued"),
@@ -52,7 +52,7 @@ def prepared(caller: Caller, name: str) -> JobRecord:
     """A job for one of the DEEDS, and a pause for those that end one."""
     if name.startswith("resume"):
         ask(caller, name.replace("resume", "pause"), caller.job())
-    return caller.job(DEEDS[name][3], external=name == "report_on_job", job_type="guarded")
+    return caller.job(DEEDS[name][3], external=name == "change_job", job_type="guarded")
 
 
 def test_every_operation_that_changes_something_is_audited(api: Api) -> None:

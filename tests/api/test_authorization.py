@@ -47,7 +47,7 @@ REQUIRED = {
     "get_job": "jobs.view_jobs",
     "get_job_status": "jobs.view_jobs",
     "explain_job": "jobs.view_jobs",
-    "report_on_job": "jobs.create_jobs",
+    "change_job": "jobs.create_jobs",
     "cancel_job": "jobs.cancel_jobs",
     "retry_job": "jobs.retry_jobs",
     "list_project_jobs": "jobs.view_jobs",
@@ -72,17 +72,17 @@ REQUIRED = {
 }
 STATES = {"retry_job": "failed", "job_history": "failed", "get_export": "succeeded"}
 ABOUT_ONE_JOB = (
-    *("get_job", "get_job_status", "explain_job", "report_on_job", "cancel_job", "retry_job", "get_export"),
+    *("get_job", "get_job_status", "explain_job", "change_job", "cancel_job", "retry_job", "get_export"),
     "stream_events",
 )
 OF_THE_ORGANIZATION = ("list_audit", "export_audit")  # whoever may read them reads of all its users
-WIDER = {"report_on_job": "403"}  # jobs.view_all shows it, and jobs.track_jobs is needed
+WIDER = {"change_job": "403"}  # jobs.view_all shows it, and jobs.track_jobs is needed
 NEEDS_THE_HANDLERS = ("create_job", "create_jobs", "retry_job", "get_export")
 BODIES: dict[str, Any] = {
     "create_job": {"jobType": "guarded", "payload": {"kind": "small"}},
     "create_jobs": {"jobs": [{"jobType": "guarded", "payload": {"kind": "small"}}]},
     "set_organization_limit": {"limit": 3},
-    "report_on_job": {"progress": 40},
+    "change_job": {"progress": 40},
 }
 
 
@@ -166,7 +166,7 @@ def _prepare(owner: Caller, operation: Operation) -> JobRecord:
         payload={"kind": "small"},
         project_id=f"project-{job_id}",
         result={"downloadUrl": f"/v1/exports/{name}"},
-        external=operation.name == "report_on_job",
+        external=operation.name == "change_job",
         origin=Origin(Source.API, owner.organization),
     )
     owner.api.exports.mkdir(parents=True, exist_ok=True)

@@ -26,7 +26,7 @@ OPERATIONS = [
     *("create_job", "list_jobs", "recent_jobs", "job_stats", "job_history", "get_job", "get_job_status", "explain_job"),
     *("cancel_job", "retry_job", "list_project_jobs", "project_job_stats", "list_job_types", "pause_job_type"),
     *("resume_job_type", "get_organization", "pause_organization", "resume_organization", "set_organization_limit"),
-    *("get_export", "create_ticket", "stream_events", "livez", "healthz", "readyz", "report_on_job", "list_audit"),
+    *("get_export", "create_ticket", "stream_events", "livez", "healthz", "readyz", "change_job", "list_audit"),
     *("export_audit", "list_workers", "list_queues", "create_jobs"),
 ]
 
@@ -145,8 +145,8 @@ def bodies(description: Description, operation: Mapping[str, Any]) -> st.SearchS
         body = body.map(lambda made: {**made, "jobType": "open"})
     if operation["operationId"] == "create_jobs":
         body = body.map(lambda made: {**made, "jobs": [{**each, "jobType": "open"} for each in made["jobs"]]})
-    if operation["operationId"] == "report_on_job":
-        valid = Draft202012Validator(description.document["components"]["schemas"]["JobReport"])
+    if operation["operationId"] == "change_job":
+        valid = Draft202012Validator(description.document["components"]["schemas"]["JobChange"])
         body = body.filter(valid.is_valid)
     return body if operation["requestBody"].get("required") else st.none() | body
 

@@ -53,7 +53,7 @@ def test_the_python_examples_of_the_page_run(platform: LivePlatform) -> None:
 @pytest.mark.parametrize("body", [json.loads(block) for block in blocks("external.md", "json")], ids=str)
 def test_the_requests_of_the_page_are_valid(body: dict[str, Any]) -> None:
     """Each body that docs/external.md shows is one that the API takes."""
-    model = requests.NewJob if "jobType" in body else requests.JobReport
+    model = requests.NewJob if "jobType" in body else requests.JobChange
     assert (
         model.model_validate_json(json.dumps(body)).model_dump(by_alias=True, exclude_defaults=True).keys()
         == body.keys()

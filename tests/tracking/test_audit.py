@@ -49,10 +49,10 @@ def test_every_verb_of_a_job_tells_who_used_it(tracked: Tracked) -> None:
     entries = told(tracked)
     assert [(each.action, each.actor, each.detail.get("from"), each.detail["to"]) for each in entries] == [
         ("job.create", "u1", None, "queued"),
-        ("job.report", "u2", "queued", "running"),
+        ("job.change", "u2", "queued", "running"),
         ("job.cancel", "u2", "running", "cancelled"),
         ("job.retry", "u2", "cancelled", "queued"),
-        ("job.report", "u2", "running", "succeeded"),
+        ("job.change", "u2", "running", "succeeded"),
     ]
     assert {(each.target, each.source, each.address, each.request_id, each.outcome) for each in entries} == {
         (str(job.id), "api", "10.0.0.1", "r-1", "done")

@@ -17,6 +17,7 @@ from tracking.jobs.dispatch import (
     undispatched,
     waiting_queues,
 )
+from tracking.jobs.edit import edit
 from tracking.jobs.progress import report
 from tracking.jobs.retry import retry
 from tracking.jobs.settle import orphans, running, settle
@@ -28,6 +29,7 @@ __all__ = [
     "cancel",
     "cancel_dispatch",
     "claim",
+    "edit",
     "expire",
     "fail_waiting",
     "mark_dispatched",

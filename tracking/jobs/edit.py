@@ -1,0 +1,98 @@
+"""Changing a job that waits: what it is to do, how urgent it is, and when it is due."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from tracking.admission.rule import Limits, is_uncalled, next_hold
+from tracking.errors import IllegalMove, JobChanged, JobNotFound, TrackingError
+from tracking.models import Changes, JobRecord, Scope
+from tracking.origins import Origin, origin_parameter
+from tracking.sql import ORIGIN, SCOPE, jsonb, listed, move, record
+from tracking.states import WAITING, Event
+
+
+def edit(
+    connection: Connection,
+    job_id: UUID,
+    scope: Scope,
+    changes: Changes,
+    *,
+    actor: str,
+    limits: Limits,
+    scheduled_at: datetime | None = None,
+    unchanged_since: datetime | None = None,
+    origin: Origin | None = None,
+) -> JobRecord:
+    """Change a waiting job; the job as it is now. What `changes` leaves out, and a time that is None, stay.
+
+    With another priority or time it goes through the rule again, and a message that was sent already counts no more.
+    Raises JobNotFound, JobChanged when its last change was not at `unchanged_since`, and IllegalMove when it does not
+    wait, waits to be called with another one's result, or is done elsewhere.
+    """
+    parameters = {
+        "id": job_id,
+        "actor": actor,
+        "unchanged_since": unchanged_since,
+        "payload": jsonb(changes.payload),
+        "delivery": jsonb(changes.delivery),
+        "circuit_key": changes.circuit_key,
+        "priority": changes.priority,
+        "scheduled_at": scheduled_at,
+        **scope.parameters,
+        **limits.parameters,
+        **origin_parameter(origin),
+    }
+    row = connection.execute(EDIT, parameters).first()
+    if row is None:
+        raise _why_not(connection, job_id, scope, unchanged_since)
+    return record(row)
+
+
+def _why_not(connection: Connection, job_id: UUID, scope: Scope, unchanged_since: datetime | None) -> TrackingError:
+    known = connection.execute(IN_SCOPE, {"id": job_id, **scope.parameters}).first()
+    if known is None:
+        return JobNotFound()
+    if unchanged_since not in (None, known.updated_at):
+        return JobChanged(f"the job {job_id} has changed since it was read")
+    if known.external:
+        return IllegalMove(f"the work of the job {job_id} is done elsewhere: it does not wait for a worker")
+    if known.is_uncalled:
+        return IllegalMove(f"the job {job_id} waits to be called with the result of another one")
+    return IllegalMove(f"the job {job_id} is {known.status}: only a waiting one can be changed")
+
+
+# Of the payload alone no message knows: the row says what runs.
+_REQUEUES = "(CAST(:priority AS int) IS NOT NULL OR CAST(:scheduled_at AS timestamptz) IS NOT NULL)"
+
+EDIT = text(
+    move(
+        Event.EDITED,
+        f"""payload = coalesce(CAST(:payload AS jsonb), payload),
+            delivery = coalesce(delivery || CAST(:delivery AS jsonb), delivery),
+            circuit_key = coalesce(CAST(:circuit_key AS text), circuit_key),
+            priority = coalesce(CAST(:priority AS int), priority),
+            scheduled_at = coalesce(CAST(:scheduled_at AS timestamptz), scheduled_at),
+            due_at = coalesce(CAST(:scheduled_at AS timestamptz), due_at),
+            dispatch = dispatch + CASE WHEN held IS NULL AND {_REQUEUES} THEN 1 ELSE 0 END,
+            hold = CASE WHEN {_REQUEUES}
+                   THEN {next_hold("jobs", due_at="coalesce(CAST(:scheduled_at AS timestamptz), jobs.due_at)")}
+                   ELSE hold END,
+            dispatched_at = CASE WHEN {_REQUEUES} THEN NULL ELSE dispatched_at END,
+            sent_priority = CASE WHEN {_REQUEUES} THEN NULL ELSE sent_priority END""",
+        """jsonb_build_object('payload', CASE WHEN CAST(:payload AS jsonb) IS NOT NULL THEN true END,
+                              'priority', CAST(:priority AS int), 'dueAt', CAST(:scheduled_at AS timestamptz),
+                              'hold', hold)""",
+        find=f"""id = :id AND {SCOPE} AND status IN ({listed(WAITING)}) AND NOT external AND NOT {is_uncalled("jobs")}
+          AND (CAST(:unchanged_since AS timestamptz) IS NULL OR updated_at = :unchanged_since)""",
+        read="hold AS held",
+        origin=ORIGIN,
+    )
+)
+
+IN_SCOPE = text(
+    f"SELECT status, external, updated_at, {is_uncalled('jobs')} AS is_uncalled FROM jobs WHERE id = :id AND {SCOPE}"
+)
