@@ -1,17 +1,20 @@
-"""Workers and queues: what operators see of the whole platform, by the API and on their page."""
+"""Workers and queues, by the API and on the page of the operators; and the words of a job's page."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
 
+from api.dashboard.job import _said
 from tests.api.calling import EVERYTHING, Api, Caller
 from tests.api.dashboard.conftest import SignIn
 from tracking import workers
 from tracking.reads import fleet
+from tracking.reads.answers import HistoryEntry
+from tracking.states import Event, Status
 
 LEASE_TIMEOUT = timedelta(seconds=20)
 
@@ -71,3 +74,11 @@ def test_the_page_is_for_operators(caller: Caller, queue: str, reading: SignIn) 
     ordinary = reading(caller.but(permissions=tuple(set(EVERYTHING) - {"jobs.manage_platform"})))
     assert 'href="/workers"' not in ordinary.get("/").text
     assert ordinary.get("/workers").status_code == 403
+
+
+@pytest.mark.parametrize("event", Event)
+def test_every_event_of_a_history_has_its_words(event: Event) -> None:
+    """Whatever a job's history tells, the page of the job has words for it, also when no detail is kept."""
+    at = datetime.now(UTC)
+    entry = HistoryEntry(1, uuid4(), event, Status.QUEUED, Status.QUEUED, 1, 1, "u1", {}, at)
+    assert isinstance(_said(entry), str)
