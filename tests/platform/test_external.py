@@ -11,8 +11,10 @@ import pytest
 from api.schemas import requests
 from tests.live import LivePlatform
 from tests.project.test_handler_docs import blocks
-from tests.tracked import Tracked, check_rows
+from tests.tracked import Tracked, check_rows, new_job
 from tests.verifying import broken
+from tracking import jobs
+from tracking.admission.rule import UNLIMITED
 
 TYPES = """
 from tracking import external_types
@@ -39,6 +41,16 @@ def test_it_is_given_up_and_never_run(platform: LivePlatform) -> None:
     assert broken(platform.database) == {}
     with platform.database.autocommit() as connection:
         check_rows(Tracked(connection))
+
+
+def test_what_was_sent_by_somebody_who_does_not_know_fails_with_that_reason(platform: LivePlatform) -> None:
+    """A job that a program has sent without knowing that its type is external fails at the worker, its body not run."""
+    with platform.database.autocommit() as connection:
+        job = jobs.submit(connection, new_job(job_type="torch"), UNLIMITED).job
+    platform.start_worker(CELERIAC_IMPORTS="tests.sample_handlers,tests.external_handlers")
+    failed = platform.wait_for(job.id, "failed", within=30)
+    assert (failed.attempt, failed.error_type) == (1, "RuntimeError")
+    assert "done elsewhere" in str(failed.error_message)
 
 
 def test_the_python_examples_of_the_page_run(platform: LivePlatform) -> None:
