@@ -17,7 +17,8 @@ class OfRequest:
     """In the annotation of a route's parameter: the function that makes its value of the request.
 
     It is called in the event loop, after the caller is known and before the body is parsed, and must not wait. A
-    dependency of FastAPI's says the same, but costs 50 microseconds at each request, a fifth of what all else costs.
+    dependency of FastAPI's says the same. Without them a create takes about a tenth less of the processor within the
+    application, with a database that answers at once; over HTTP that is less than what two runs differ by.
     """
 
     of: Callable[[Request], Any]
