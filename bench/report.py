@@ -173,7 +173,7 @@ def _facts(report: Report) -> dict[str, str]:
         ),
         "load before": report.machine["load before"],
         "measured": f"{settings['rounds']} alternating rounds of {settings['jobs']} no-op jobs; prefork with "
-        f"{CONCURRENCY} processes, prefetch 1, late acknowledgement, logs at {settings['log_level']} to a file; "
+        f"{CONCURRENCY} processes, prefetch up to 64, late acknowledgement, logs at {settings['log_level']} to a file; "
         "CPU is user and system time of worker, broker and database",
     }
 

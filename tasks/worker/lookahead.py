@@ -314,6 +314,7 @@ class LookAhead:
             return
         self._pace.forget()
         self._set_window()
+        self._worker.consumer.qos.update()  # or the broker would send at once what it gets back
         waiting, self._waiting = self._waiting, []
         granted, self._granted = self._granted, deque(each for each in self._granted if each[1] is None)
         log.info("worker.giving_back", worker=self._worker.hostname, waiting=len(waiting), claimed=len(granted))

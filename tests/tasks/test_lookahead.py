@@ -12,6 +12,7 @@ from uuid import uuid4
 import pytest
 from celery.worker import state
 from kombu.asynchronous.semaphore import LaxBoundedSemaphore
+from kombu.common import QoS
 from pydantic import SecretStr
 from sqlalchemy import text
 
@@ -103,7 +104,7 @@ class World:
             semaphore=self.semaphore,
             pool=Pool(num_processes=slots, _pool=SimpleNamespace(_cache={})),
             hub=SimpleNamespace(call_soon=lambda _: None),  # what was told waits until `turn`
-            consumer=SimpleNamespace(qos=None, connection_errors=()),
+            consumer=SimpleNamespace(qos=QoS(lambda **_: None, slots), connection_errors=()),
             process_task=lambda request: self.semaphore.acquire(self.begun.append, request),
             _process_task=self.begun.append,
         )
