@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from tasks import calls
+from tasks import calls, threads
 from tasks.broker.messages import celery_id
 from tasks.platform import Platform
 from tracking import jobs, successors
@@ -30,21 +31,76 @@ if TYPE_CHECKING:
 
 Judge = Callable[[Exception], Failure]
 
+SLOW = 0.5  # seconds without the next member of a group: whoever makes them waits for something itself
 
-@dataclass(frozen=True, slots=True)
+
 class Members:
-    """Those of a group that were sent with this producer and are not accepted yet."""
+    """Those of a group that were sent with this producer and are not accepted yet.
 
-    producer: Any
-    jobs: list[NewJob]
+    A generator may make them slowly: when none has come for SLOW, those that have are accepted meanwhile, and run.
+    """
 
-    def submit(self, platform: Platform) -> None:
+    def __init__(self, platform: Platform, producer: Any) -> None:
+        self.producer = producer
+        self._platform = platform
+        self._jobs: list[NewJob] = []
+        self._last = 0.0
+        self._lock = threading.Lock()
+        self._waiting: threading.Timer | None = None
+        self._error: BaseException | None = None
+
+    def add(self, job: NewJob) -> None:
+        """Keep one for the end. Raises the error of one before it that was refused meanwhile."""
+        with self._lock:
+            self._raise()
+            self._jobs.append(job)
+            self._last = time.monotonic()
+            if self._waiting is None:
+                self._wait(SLOW)
+
+    def submit(self) -> None:
         """Accept them, all or none. Raises the error of the first one that is refused."""
-        jobs, self.jobs[:] = [*self.jobs], []
+        with self._lock:
+            self.stop()
+            self._raise()
+            self._accept()
+
+    def stop(self) -> None:
+        """Nothing more is accepted by itself."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+
+    def _accept(self) -> None:
+        jobs, self._jobs = self._jobs, []
         if len(jobs) == 1:
-            submit(platform, jobs[0], whole_organization(jobs[0]))
+            submit(self._platform, jobs[0], whole_organization(jobs[0]))
         elif jobs:
-            submit_all(platform, jobs)
+            submit_all(self._platform, jobs)
+
+    def _wait(self, seconds: float) -> None:
+        self._waiting = threading.Timer(seconds, self._look)
+        self._waiting.daemon = True
+        with threads.apart():
+            self._waiting.start()
+
+    def _look(self) -> None:
+        with self._lock:
+            if self._waiting is not threading.current_thread():
+                return
+            self._waiting = None
+            left = self._last + SLOW - time.monotonic()
+            if left > 0:
+                self._wait(left)
+                return
+            try:
+                self._accept()
+            except BaseException as error:  # noqa: BLE001 - it is the sender's, who is told with the next member
+                self._error = error
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
 
 
 _members: ContextVar[Members | None] = ContextVar("members", default=None)
@@ -93,10 +149,10 @@ def _accepted(app: JobApp, job: NewJob, options: Mapping[str, Any]) -> str:
     members = _members.get()
     is_member = "group_id" in options and options.get("add_to_parent") is False  # as Celery's groups send them
     if members is not None and is_member and options.get("producer") is members.producer:
-        members.jobs.append(job)
+        members.add(job)
         return celery_id(job)
     if members is not None:
-        members.submit(app.platform)  # what was sent before is accepted before
+        members.submit()  # what was sent before is accepted before
     return celery_id(submit(app.platform, job, whole_organization(job)).job)
 
 
@@ -191,14 +247,15 @@ def together(app: JobApp, producer: Any) -> Iterator[None]:
 
     Whatever else is sent meanwhile comes after the members that were sent before it.
     """
-    around, members = _members.get(), Members(producer, [])
+    around, members = _members.get(), Members(app.platform, producer)
     if around is not None:
-        around.submit(app.platform)
+        around.submit()
     token = _members.set(members)
     try:
         yield
-        members.submit(app.platform)
+        members.submit()
     finally:
+        members.stop()
         _members.reset(token)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
@@ -13,6 +14,7 @@ from sqlalchemy import text
 
 from tasks.app import JobApp
 from tasks.platform import Platform
+from tasks.submission import SLOW
 from tests.live import eventually
 from tests.tracked import Tracked
 from tracking import acting_as
@@ -61,6 +63,21 @@ def test_the_members_of_a_group_are_accepted_in_one_transaction(count: Any, trac
     assert [str(job.id) for job in tracked.all()] == [each.id for each in sent.results]
     assert [job.payload["args"] for job in tracked.all()] == [[number] for number in range(20)]
     assert transactions(tracked) == 1
+
+
+def test_the_members_that_a_slow_generator_makes_are_accepted_as_they_come(count: Any, tracked: Tracked) -> None:
+    """While a generator takes its time over the last of a header the first is accepted: Celery sends it by then."""
+    at_work: list[int] = []
+
+    def slowly() -> Iterator[Any]:
+        for number in range(4):
+            time.sleep(SLOW + 0.1)
+            at_work.append(sum(job.payload["args"] == [0] for job in tracked.all()))
+            yield count.s(number)
+
+    chord(slowly(), count.si(9)).apply_async()
+    assert at_work[-1] == 1
+    assert len(tracked.all()) == 5
 
 
 def test_chunks_are_accepted_in_one_transaction(count: Any, tracked: Tracked) -> None:
