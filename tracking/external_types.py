@@ -53,7 +53,7 @@ def put(connection: Connection, of: ExternalType, *, actor: str, origin: Origin 
     return is_new
 
 
-def remove(connection: Connection, name: str, *, actor: str = "operator", origin: Origin | None = None) -> bool:
+def remove(connection: Connection, name: str, *, actor: str, origin: Origin | None = None) -> bool:
     """Forget a type; its jobs stay what they are. False when there is none. Like `put` otherwise."""
     if connection.execute(REMOVE, {"name": name}).first() is None:
         return False

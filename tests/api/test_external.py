@@ -162,4 +162,4 @@ def test_a_type_of_an_operators_asks_for_its_permission(caller: Caller, api: Api
         assert listed["open"]["external"] is False
     finally:
         with api.database.autocommit() as connection:
-            external_types.remove(connection, name)
+            external_types.remove(connection, name, actor="admin")

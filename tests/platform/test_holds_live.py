@@ -179,7 +179,7 @@ def test_a_pause_holds_what_waits_and_its_end_lets_it_go(limited: LivePlatform) 
     assert limited.wait_for(running).status == "succeeded"
     eventually(lambda: limited.job(sent).hold == "paused", what="the refusal")
     with limited.database.autocommit() as connection:
-        assert pauses.resume(connection, organization_id="default", job_type=None)
+        assert pauses.resume(connection, organization_id="default", job_type=None, actor="admin")
     limited.run(RESUME)
     assert {limited.wait_for(job_id).status for job_id in (sent, new)} == {"succeeded"}
 

@@ -105,7 +105,7 @@ def reset_limit(
     organization_id: str,
     limits: Limits,
     *,
-    actor: str = "operator",
+    actor: str,
     origin: Origin | None = None,
 ) -> list[JobRecord]:
     """Let an organization have the platform's limit again; otherwise like `set_limit`."""

@@ -64,7 +64,7 @@ def resume(
     *,
     organization_id: str | None,
     job_type: str | None,
-    actor: str = "operator",
+    actor: str,
     origin: Origin | None = None,
 ) -> bool:
     """End that pause. False when there was none. With an `origin` it wants a transaction, like `pause`."""

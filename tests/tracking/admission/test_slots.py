@@ -245,7 +245,7 @@ def test_the_platforms_limit_may_be_given_back(two: Limited, pool: Database) -> 
     two.set_limit(5)
     made = two.submit_many(5)
     with pool.begin() as connection:
-        line.reset_limit(connection, "acme", two.limits)
+        line.reset_limit(connection, "acme", two.limits, actor="admin")
     assert two.in_flight() == ids(made[:2])
 
 
