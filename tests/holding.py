@@ -129,8 +129,8 @@ class Limited:
 
     def resume(self, organization_id: str | None = None, job_type: str | None = None) -> bool:
         """End that pause."""
-        pause = {"organization_id": organization_id, "job_type": job_type}
-        return pauses.resume(self.tracked.connection, **pause, actor="admin")
+        connection = self.tracked.connection
+        return pauses.resume(connection, organization_id=organization_id, job_type=job_type, actor="admin")
 
     def trip(self, job: JobRecord, failures: int = 3) -> bool:
         """Open the circuit of a job if its last attempts say so."""
