@@ -76,10 +76,12 @@ class Reader:
                 continue  # there is more
             if found is None:
                 pause = PAUSE
+            elif len(self._hub) == 0:
+                pause = ALONE
             elif found or self._tail.is_held:
                 pause = BUSY
             else:
-                pause = min(2 * pause, QUIET if len(self._hub) else ALONE)
+                pause = min(2 * pause, QUIET)
             self._wake.wait(pause)
             self._wake.clear()
 
@@ -87,7 +89,8 @@ class Reader:
         """Publish what is new; how many rows that was, None when the history cannot be read."""
         try:
             with self._database.autocommit() as connection:
-                happenings = self._tail.poll(connection)
+                # Who joins has had a look of its own before, and what it has missed is read for it alone.
+                happenings = self._tail.poll(connection, is_wanted=len(self._hub) > 0)
                 self._watch_holders(connection)
             if happenings or self._tail.position != self._hub.position:
                 self._in_loop(self._hub.publish, messages(happenings), self._tail.position)

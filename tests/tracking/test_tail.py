@@ -50,6 +50,14 @@ def test_it_tells_what_was_committed_after_it_began(follower: Tail, tracked: Tra
     assert follower.poll(tracked.connection) == ()
 
 
+def test_what_nobody_wants_is_passed_by(follower: Tail, tracked: Tracked) -> None:
+    """While nobody listens the tail moves on without reading a row; what is committed after that is told."""
+    tracked.submit()
+    assert follower.poll(tracked.connection, is_wanted=False) == ()
+    job = tracked.submit()
+    assert ids(follower, tracked) == [job.id]
+
+
 def test_it_waits_for_what_was_being_written(follower: Tail, tracked: Tracked, pool: Database) -> None:
     """A row that commits after a younger one is told before it: the tail waits for its transaction."""
     with pool.begin() as connection:

@@ -83,10 +83,11 @@ class Tail:
         """Whether rows may be there that cannot be returned yet, because an older transaction is not over."""
         return bool(self._marks)
 
-    def poll(self, connection: Connection) -> Sequence[Happening]:
+    def poll(self, connection: Connection, *, is_wanted: bool = True) -> Sequence[Happening]:
         """The next rows, at most BATCH: fewer means that there are no more now. Wants autocommit: no snapshot may last.
 
-        The first call begins behind what is committed, and returns nothing. Raises SequenceReset.
+        The first call begins behind what is committed, and returns nothing. Not `is_wanted`: they are passed by without
+        being read. Raises SequenceReset.
         """
         self._mark(connection)
         if self.position is None:
@@ -94,6 +95,9 @@ class Tail:
                 self.position = self._safe
             return ()
         if self._safe <= self.position:
+            return ()
+        if not is_wanted:
+            self.position = self._safe
             return ()
         rows = connection.execute(ROWS, {"after": self.position, "until": self._safe, "most": BATCH}).all()
         self.position = rows[-1].id if len(rows) == BATCH else self._safe
