@@ -136,14 +136,15 @@ def _throughput_targets(report: Report) -> list[Target]:
     found = []
     for broker, rounds in report.rounds.items():
         tracked = _summary(TRACKED.key, rounds)
-        if broker == "RabbitMQ":
-            found.append(Target("RabbitMQ: jobs/s of bare Celery", tracked.rate_to_bare, 0.40))
-            found.append(Target("RabbitMQ: CPU of bare Celery", tracked.cpu_to_bare, 2.4, at_most=True))
+        # Valkey's transport in kombu takes a message at a time, and ours many.
+        rate = 1.0 if broker == "RabbitMQ" else 1.2
+        found.append(Target(f"{broker}: jobs/s of bare Celery", tracked.rate_to_bare, rate))
+        found.append(Target(f"{broker}: CPU of bare Celery", tracked.cpu_to_bare, 1.0, at_most=True))
         ratios = [
             own.rate / base.rate
             for own, base in zip(_of(rounds, TRACKED.key), _of(rounds, RESULT_BACKEND.key), strict=True)
         ]
-        found.append(Target(f"{broker}: jobs/s of Celery with database results", median(ratios), 2.5))
+        found.append(Target(f"{broker}: jobs/s of Celery with database results", median(ratios), 4))
     return found
 
 
@@ -152,9 +153,9 @@ def _latency_targets(report: Report) -> list[Target]:
         target
         for found in report.latencies
         for target in (
-            Target(f"{found.broker}: POST answered, p50 ms", percentile(found.answered, 50), 10, at_most=True),
-            Target(f"{found.broker}: body started, p50 ms", percentile(found.started, 50), 25, at_most=True),
-            Target(f"{found.broker}: free slot filled, p50 ms", percentile(found.refilled, 50), 50, at_most=True),
+            Target(f"{found.broker}: POST answered, p50 ms", percentile(found.answered, 50), 4, at_most=True),
+            Target(f"{found.broker}: body started, p50 ms", percentile(found.started, 50), 6, at_most=True),
+            Target(f"{found.broker}: free slot filled, p50 ms", percentile(found.refilled, 50), 3, at_most=True),
         )
     ]
 
