@@ -108,7 +108,7 @@ def _run(platform: Platform, trace: Tracer, context: Context, now: Running) -> A
     error: BaseException | None = None
     result = runtime = text = None
     try:
-        delivery = {**(context.delivery_info or {}), "redelivered": _was_begun_before(context, now.attempt)}
+        delivery = {**(context.delivery_info or {}), "redelivered": _was_begun_before(now.attempt)}
         rest = Rest(context.chain) if context.chain else None
         request = {**vars(context), "delivery_info": delivery, "chain": rest}
         # Runs the body, and tells of a success by RowBackend.mark_as_done, of anything else by Ends.
@@ -127,9 +127,12 @@ def _run(platform: Platform, trace: Tracer, context: Context, now: Running) -> A
     return _told(error, getattr(result, "traceback", None))
 
 
-def _was_begun_before(context: Context, attempt: Attempt) -> bool:
-    """Whether a body of this job has begun before whose outcome nobody knows: what a broker says of a redelivery."""
-    return bool((context.delivery_info or {}).get("redelivered")) or attempt.attempt > attempt.retry_count + 1
+def _was_begun_before(attempt: Attempt) -> bool:
+    """Whether an attempt of this job has begun before whose outcome nobody knows: what Celery asks a broker.
+
+    A broker says it of every message that a worker gave back, also unclaimed.
+    """
+    return attempt.attempt > attempt.retry_count + 1
 
 
 def _told(error: BaseException, traceback: str | None = None) -> Any:

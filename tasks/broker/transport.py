@@ -9,8 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from queue import Empty
 from typing import Any, Literal, Self
@@ -77,30 +76,33 @@ class QoS(kombu_redis.QoS):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self._together: dict[str, Any] | None = None
+        self._taken: set[str] = set()  # that are about to be delivered
 
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """What is delivered within is written at the end."""
-        self._together = {}
-        try:
-            yield
-        finally:
-            taken, self._together = self._together, None
-            if taken:
-                now = time.time()
-                unacked = {tag: dumps([each._raw, *_sent_to(each)]) for tag, each in taken.items()}  # noqa: SLF001 - as kombu writes it
-                with self.pipe_or_acquire() as pipe:
-                    pipe.zadd(self.unacked_index_key, dict.fromkeys(taken, now))
-                    pipe.hset(self.unacked_key, mapping=unacked).execute()
+    def take(self, envelopes: Sequence[dict[str, Any]]) -> None:
+        """Write down that these messages are about to be delivered here."""
+        unacked: dict[str, str] = {}
+        for each in envelopes:
+            properties = each["properties"]
+            sent = properties["delivery_info"]
+            unacked[properties["delivery_tag"]] = dumps([each, sent["exchange"], sent["routing_key"]])
+        with self.pipe_or_acquire() as pipe:
+            pipe.zadd(self.unacked_index_key, dict.fromkeys(unacked, time.time()))
+            pipe.hset(self.unacked_key, mapping=unacked).execute()
+        self._taken.update(unacked)
 
     def append(self, message: Any, delivery_tag: str) -> None:
         """A message is delivered."""
-        if self._together is None:
-            super().append(message, delivery_tag)
-        else:
-            self._together[delivery_tag] = message
+        if delivery_tag in self._taken:
+            self._taken.discard(delivery_tag)
             virtual.QoS.append(self, message, delivery_tag)
+        else:
+            super().append(message, delivery_tag)
+
+    def give_back(self, tags: Sequence[str]) -> None:
+        """They were not delivered after all."""
+        self._taken.difference_update(tags)
+        with self.pipe_or_acquire() as pipe:
+            pipe.zrem(self.unacked_index_key, *tags).hdel(self.unacked_key, *tags).execute()
 
     def acknowledge_all(self, tags: Sequence[str]) -> None:
         """Acknowledge many messages in one round trip."""
@@ -152,16 +154,18 @@ class Channel(kombu_redis.Channel):
         client: Any = self._synchronous_client
         qos: Any = self.qos
         items = client.rpop(self._list, room) or []
-        queue = self._list.decode().rsplit(self.sep, 1)[0]
+        envelopes = [loads(bytes_to_str(readable((self._list, item))[1])) for item in items]
+        if envelopes:
+            qos.take(envelopes)
+        queue, delivered = self._list.decode().rsplit(self.sep, 1)[0], 0
         try:
-            with qos.together():
-                while items:
-                    _, item = readable((self._list, items[0]))
-                    self.connection._deliver(loads(bytes_to_str(item)), queue)  # noqa: SLF001 - as kombu does
-                    del items[0]
+            for envelope in envelopes:
+                delivered += 1
+                self.connection._deliver(envelope, queue)  # noqa: SLF001 - as kombu does
         finally:
-            if items:  # the connection has ended amid them
-                client.rpush(self._list, *reversed(items))
+            if left := envelopes[delivered:]:  # the connection has ended amid them
+                qos.give_back([each["properties"]["delivery_tag"] for each in left])
+                client.rpush(self._list, *reversed(items[delivered:]))
 
     def _read(self, reply: list[bytes] | None, **_: Any) -> tuple[bytes, bytes] | None:
         if not reply:
@@ -277,11 +281,6 @@ def readable(found: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
     except pydantic.ValidationError:
         item = _enclosed(item, key.decode(errors="replace").partition(kombu_redis.Channel.sep)[0])
     return key, item
-
-
-def _sent_to(message: Any) -> tuple[str, str]:
-    delivery = message.delivery_info
-    return delivery["exchange"], delivery["routing_key"]
 
 
 def _enclosed(item: bytes, queue: str) -> bytes:

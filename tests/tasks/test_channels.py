@@ -128,3 +128,33 @@ def test_valkey_gives_a_worker_as_many_messages_at_once_as_it_has_room_for(serve
         channel.acknowledge_all([each.delivery_tag for each in taken])
         assert not {each.delivery_tag for each in taken} & _unacknowledged(channel)
         consumer.cancel()
+
+
+def test_what_is_answered_at_once_is_not_left_behind(servers: Servers) -> None:
+    """Messages that come together and are acknowledged, or requeued, at once are gone, or come again."""
+    queue = f"answered-{uuid4()}"
+    with Connection(servers.valkey_url) as connection, connection.SimpleQueue(queue) as waiting:
+        for number in range(20):
+            waiting.put(number)
+        seen: list[int] = []
+
+        def answer(body: int, message: Any) -> None:
+            seen.append(body)
+            _ = message.requeue() if body % 2 and seen.count(body) == 1 else message.ack()
+
+        consumer = connection.Consumer([waiting.queue], callbacks=[answer])
+        consumer.qos(prefetch_count=12)
+        channel: Any = consumer.channel
+        channel.room = channel.qos.can_consume_max_estimate
+        consumer.consume()
+
+        def have_come() -> bool:
+            with suppress(TimeoutError):
+                connection.drain_events(timeout=0.1)
+            return len(seen) == 30
+
+        eventually(have_come, what="messages")
+        consumer.cancel()
+        assert sorted(seen) == sorted([*range(20), *range(1, 20, 2)])
+        left = channel.client.hvals(channel.unacked_key)
+        assert not [each for each in left if queue in each.decode()]
