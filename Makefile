@@ -46,7 +46,7 @@ up: $(READY) ## Start the whole platform here: database, broker, worker, API (Ct
 
 test: $(READY) ## Run the tests: first the quick ones, then the slow ones
 	.venv/bin/pytest -n 3 $(SPREAD) $(SLOW:%=--ignore=%) $(ARGS) || $(NOTHING)
-	.venv/bin/pytest -n 4 $(SPREAD) $(SLOW) $(ARGS) || $(NOTHING)
+	.venv/bin/pytest -n 5 $(SPREAD) $(SLOW) $(ARGS) || $(NOTHING)
 
 check: $(READY) ## Check style, format, types, the direction of imports and the SQL
 	.venv/bin/ruff check

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.live import LivePlatform, eventually
-from tracking.crashpoints import CLAIMED, HANDED_OVER, SETTLED, VARIABLE
+from tracking.crashpoints import HANDED_OVER, SETTLED, VARIABLE
 from tracking.models import JobRecord
 
 BURST = 200
@@ -109,7 +109,7 @@ def test_a_long_body_gives_what_waits_behind_it_to_an_idle_worker(platform: Live
     platform.wait_for(long)
 
 
-@pytest.mark.parametrize("point", [CLAIMED, HANDED_OVER, SETTLED])
+@pytest.mark.parametrize("point", [HANDED_OVER, SETTLED])
 def test_a_worker_that_dies_with_many_jobs_in_its_hands_loses_none(platform: LivePlatform, point: str) -> None:
     """The main process dies between a commit and what follows it: each job ends once, none as poison."""
     platform.environment["CELERIAC_LEASE_TIMEOUT"] = "2"
