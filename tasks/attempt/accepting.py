@@ -22,7 +22,7 @@ from tasks.refusals import instead_of
 from tracking import groups, jobs
 from tracking.admission import circuits
 from tracking.crashpoints import FINISHED, SETTLED, crash_point
-from tracking.models import Fence, JobRecord, Outcome, Settled
+from tracking.models import Attempt, Fence, JobRecord, Outcome, Settled
 
 log = structlog.get_logger(__name__)
 
@@ -46,9 +46,8 @@ def accept(platform: Platform, now: Running, end: End) -> None:
     crash_point(SETTLED)
     now.settled = True
     if accepted is None:
-        persist(lambda: stopped(platform, outcome.fence, outcome.actor, end.how), job_id=job_id)
+        persist(lambda: stop(platform, now.attempt, outcome.actor, end.how), job_id=job_id)
         log.warning("outcome.refused", outcome=outcome.kind, how=end.how)
-        platform.dispatcher.follow(now.attempt.job_id, now.attempt.owner.organization_id)
         return
     settled, successors = accepted
     log.info("job.ended", status=str(settled.status))
@@ -84,6 +83,13 @@ def stopped(platform: Platform, fence: Fence, actor: str, how: str) -> bool:
     """Record that the body of a cancelled job is over. False when nobody waits for that."""
     with platform.database.autocommit() as connection:
         return jobs.stopped(connection, fence, actor=actor, how=how)
+
+
+def stop(platform: Platform, attempt: Attempt, actor: str, how: str) -> bool:
+    """Record that a body which nobody expects is over, and have sent what waited for that; otherwise like `stopped`."""
+    was_awaited = stopped(platform, attempt.fence, actor, how)
+    platform.dispatcher.follow(attempt.job_id, attempt.owner.organization_id)
+    return was_awaited
 
 
 def follow(platform: Platform, settled: Settled) -> None:

@@ -12,9 +12,8 @@ from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from kombu.utils import json as kombu_json
 
 from tasks import current
-from tasks.attempt import interruptions
 from tasks.attempt.handing import Grant
-from tasks.attempt.interruptions import is_over_limit
+from tasks.attempt.interruptions import is_over_limit, let_through
 from tasks.broker.messages import called
 from tasks.current import Running
 from tasks.persistence import DatabaseAway, persist
@@ -41,10 +40,10 @@ def claim(platform: Platform, context: Context, task: Any, fence: Fence | None) 
     Raises what the main process is to be told when there is nothing to run, Ignore, or no database to ask, Reject.
     """
     since = time.monotonic()  # like the time limits of Celery, which do not wait for the claim
-    interrupted = interruptions.let_through()
+    interrupted = let_through()
     granted = _granted(context, fence)
     try:
-        answer = granted
+        answer: Attempt | Refusal | None = granted
         if fence is None:
             answer = Refusal.UNKNOWN
         elif answer is None:
@@ -88,7 +87,7 @@ def write_progress(platform: Platform, progress: Progress) -> bool:
         return True
 
 
-def _granted(context: Context, fence: Fence | None) -> Attempt | Refusal | None:
+def _granted(context: Context, fence: Fence | None) -> Attempt | None:
     """What the main process has claimed for this message. The message cannot say it: it holds no value of that kind."""
     given = getattr(context, current.CLAIMED, None)
     attempt = given.opened() if isinstance(given, Grant) else None

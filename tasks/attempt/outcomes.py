@@ -21,6 +21,8 @@ from tracking.values import check_seconds, storable_text
 
 log = structlog.get_logger(__name__)
 
+FINISHED_FIRST = "finished first"  # how a body ended that was to be stopped, for the receipt of the cancel
+
 # What a body ends its job by, on purpose or because it has to.
 ENDS = (Reject, Ignore, SoftTimeLimitExceeded, JobCancelled)
 
@@ -67,14 +69,14 @@ class End:
 def of_result(request: Any, now: Running, result: Any, *, is_kept: bool) -> End:
     """The body returned. Raises UnkeepableResult."""
     if now.replacement is not None:  # the body has caught what was to end it
-        return _end(request, now, "replaced", how="finished first")
+        return _end(request, now, "replaced", how=FINISHED_FIRST)
     try:
         plain, typed = results.kept(result) if is_kept else (None, None)
     except BaseException as error:  # whatever the methods of a result raise, and a generator's body
         raise UnkeepableResult("the result cannot be kept") from error
     children = [child.as_tuple() for child in request.children or ()]
     success = {"result": plain, "typed_result": typed, "children": children}
-    return _end(request, now, "succeeded", how="finished first", **success)
+    return _end(request, now, "succeeded", how=FINISHED_FIRST, **success)
 
 
 def of_error(request: Any, now: Running, error: BaseException, handler: Any) -> End:
@@ -90,7 +92,7 @@ def of_error(request: Any, now: Running, error: BaseException, handler: Any) -> 
         failure = Failure("Reject", storable_text(reason or "its handler rejected the job"), exception=described(error))
         return _end(request, now, "returned" if requeue else "failed", how="rejected", failure=failure)
     if isinstance(error, Ignore) and now.replacement is not None:
-        return _end(request, now, "replaced", how="finished first")
+        return _end(request, now, "replaced", how=FINISHED_FIRST)
     if isinstance(error, Ignore):
         failure = Failure("Ignore", "its handler ignored the job")
         return _end(request, now, "cancelled", how="at a step", failure=failure)

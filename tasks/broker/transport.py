@@ -101,15 +101,17 @@ class QoS(kombu_redis.QoS):
     def give_back(self, tags: Sequence[str]) -> None:
         """They were not delivered after all."""
         self._taken.difference_update(tags)
-        with self.pipe_or_acquire() as pipe:
-            pipe.zrem(self.unacked_index_key, *tags).hdel(self.unacked_key, *tags).execute()
+        self._forget(tags)
 
     def acknowledge_all(self, tags: Sequence[str]) -> None:
         """Acknowledge many messages in one round trip."""
-        with self.pipe_or_acquire() as pipe:
-            pipe.zrem(self.unacked_index_key, *tags).hdel(self.unacked_key, *tags).execute()
+        self._forget(tags)
         for tag in tags:
             virtual.QoS.ack(self, tag)
+
+    def _forget(self, tags: Sequence[str]) -> None:
+        with self.pipe_or_acquire() as pipe:
+            pipe.zrem(self.unacked_index_key, *tags).hdel(self.unacked_key, *tags).execute()
 
 
 class Channel(kombu_redis.Channel):

@@ -18,7 +18,8 @@ import structlog
 from uuid_utils.compat import uuid4
 
 from tasks import threads
-from tasks.attempt.accepting import accept_alone, follow, stopped, written
+from tasks.attempt.accepting import accept_alone, follow, stop, written
+from tasks.attempt.outcomes import FINISHED_FIRST
 from tasks.persistence import FIRST_PAUSE, DatabaseAway
 from tasks.platform import Platform
 from tasks.worker import shutdown
@@ -41,28 +42,33 @@ LINGER = 0.02  # seconds that a turn may wait for more
 OPTIONS = "-c enable_seqscan=off -c jit=off"
 
 Item = TypeVar("Item")
+Kind = TypeVar("Kind", bound="Waiting")
 Answer = Attempt | Refusal | DatabaseAway | None
 
 
+@dataclass(slots=True, kw_only=True)
+class Waiting:
+    """What waits for a turn; `looks`: how often its row was locked by somebody else."""
+
+    looks: int = 0
+
+
 @dataclass(slots=True)
-class Wish:
+class Wish(Waiting):
     """A message whose job is to run. `key` is its sender's, `since` when it asked, on the monotonic clock."""
 
     key: Any
     claim: Claim
     since: float
-    looks: int = 0
 
 
 @dataclass(slots=True)
-class Success:
-    """An outcome that the process of a body has handed over."""
+class Success(Waiting):
+    """An outcome that the process of a body has handed over; `size`: of its result, in bytes."""
 
-    key: Any
+    attempt: Attempt
     outcome: Outcome
-    job_type: str
     size: int
-    looks: int = 0
 
 
 class Batcher:
@@ -98,9 +104,9 @@ class Batcher:
         self._wishes.append(Wish(key, claim, time.monotonic()))
         self._wake()
 
-    def settle(self, key: Any, outcome: Outcome, job_type: str, size: int) -> None:
-        """Have a success written soon; `size`: of its result, in bytes."""
-        self._successes.append(Success(key, outcome, job_type, size))
+    def settle(self, attempt: Attempt, outcome: Outcome, size: int) -> None:
+        """Have a success written soon, of which `told` hears by its fence; `size`: of its result, in bytes."""
+        self._successes.append(Success(attempt, outcome, size))
         self._wake()
 
     def release(self, attempts: Sequence[Attempt]) -> None:
@@ -172,70 +178,53 @@ class Batcher:
             log.error("batch.failed", worker=self._hostname, exc_info=error, **left)
 
     def _settle(self, successes: list[Success]) -> None:
-        """Write them; what cannot be written now stands first in the line again. Raises DBAPIError in an outage."""
+        """Write them. Raises DBAPIError in an outage."""
         if not successes:
             return
         crash_point(HANDED_OVER)
-        try:
-            answers = self._each([success.outcome for success in successes], self._settled)
-        except Exception:
-            self._successes.extendleft(reversed(successes))
-            raise
+        asked = [success.outcome for success in successes]
+        answers = self._answers(self._successes, successes, lambda: self._each(asked, self._settled))
         crash_point(SETTLED)
-        done, locked = [], 0
-        for success, answer in zip(successes, answers, strict=True):
-            if answer is Refusal.LOCKED and success.looks < MOST_LOOKS:
-                success.looks += 1
-                locked += 1
-                self._successes.append(success)
-            elif isinstance(answer, Settled) or answer is None:
+        done = []
+        for success, answer in answers:
+            if isinstance(answer, Settled) or answer is None:
                 self._ended(success, answer)
-                done.append(success.key)
+                done.append(success.attempt.fence)
             else:
                 self._platform.recorder.record(lambda success=success: self._write_alone(success))  # type: ignore[misc]
         self.told((), done)
-        if locked == len(successes):
-            time.sleep(PAUSE_LOCKED)
 
     def _settled(self, connection: Connection, outcomes: Sequence[Outcome]) -> list[Settled | Refusal | None]:
         return jobs.settle(connection, outcomes, max_losses=self._platform.settings.max_losses, waits=False)
 
     def _ended(self, success: Success, settled: Settled | None) -> None:
-        outcome, fence = success.outcome, success.outcome.fence
-        ids = {"job_type": success.job_type, "job_id": str(fence.job_id), "dispatch": fence.dispatch}
+        attempt, outcome = success.attempt, success.outcome
+        ids = {"job_type": attempt.job_type, "job_id": str(attempt.job_id), "dispatch": attempt.fence.dispatch}
         if settled is not None:
-            log.info("job.ended", **ids, attempt=outcome.attempt, status=str(settled.status))
+            log.info("job.ended", **ids, attempt=attempt.attempt, status=str(settled.status))
             follow(self._platform, settled)
             return
         # It was cancelled meanwhile, or the answer that it is written was lost.
-        log.warning("outcome.refused", **ids, attempt=outcome.attempt, outcome=outcome.kind, how="finished first")
-        self._platform.recorder.record(lambda: stopped(self._platform, fence, outcome.actor, "finished first"))
+        log.warning("outcome.refused", **ids, attempt=attempt.attempt, outcome=outcome.kind, how=FINISHED_FIRST)
+        self._platform.recorder.record(lambda: stop(self._platform, attempt, outcome.actor, FINISHED_FIRST))
 
     def _write_alone(self, success: Success) -> None:
         """An outcome that the database refuses, or whose row somebody keeps: as its own process would write it."""
         outcome = success.outcome
         accepted = written(self._platform, outcome, lambda: accept_alone(self._platform, outcome))
         self._ended(success, accepted[0] if accepted else None)
-        self.told((), [success.key])
+        self.told((), [success.attempt.fence])
 
     def _claim(self, wishes: list[Wish]) -> None:
         """Claim them; as above."""
         if not wishes:
             return
-        try:
-            answers = self._each([wish.claim for wish in wishes], _claimed)
-        except Exception:
-            self._wishes.extendleft(reversed(wishes))
-            raise
+        asked = [wish.claim for wish in wishes]
+        answers = self._answers(self._wishes, wishes, lambda: self._each(asked, _claimed))
         crash_point(CLAIMED)
         told: list[tuple[Any, Answer]] = []
-        locked = 0
-        for wish, answer in zip(wishes, answers, strict=True):
-            if answer is Refusal.LOCKED and wish.looks < MOST_LOOKS:
-                wish.looks += 1
-                locked += 1
-                self._wishes.append(wish)
-            elif isinstance(answer, Attempt) and self._hands_back:
+        for wish, answer in answers:
+            if isinstance(answer, Attempt) and self._hands_back:
                 self.release([answer])
             elif isinstance(answer, Attempt):
                 told.append((wish.key, answer))
@@ -245,8 +234,24 @@ class Batcher:
         for organization in {a.owner.organization_id for _, a in told if isinstance(a, Attempt) and a.leaves_place}:
             self._platform.dispatcher.refill(organization)
         self.told(told, ())
-        if locked == len(wishes):
+
+    def _answers(self, waiting: deque[Kind], items: list[Kind], ask: Callable[[], list[Any]]) -> list[tuple[Kind, Any]]:
+        """Each with its answer. Those of locked rows wait again, and all of them in an outage, which is raised."""
+        try:
+            answers = ask()
+        except Exception:
+            waiting.extendleft(reversed(items))
+            raise
+        answered = []
+        for item, answer in zip(items, answers, strict=True):
+            if answer is Refusal.LOCKED and item.looks < MOST_LOOKS:
+                item.looks += 1
+                waiting.append(item)
+            else:
+                answered.append((item, answer))
+        if not answered:
             time.sleep(PAUSE_LOCKED)
+        return answered
 
     def _each(self, items: Sequence[Item], ask: Callable[[Connection, Sequence[Item]], list[Any]]) -> list[Any]:
         """An answer for each; of one that the database refuses for good, its error. Raises DBAPIError in an outage."""

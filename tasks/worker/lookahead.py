@@ -21,7 +21,7 @@ from celery.concurrency.prefork import TaskPool
 from celery.worker import state
 
 from tasks import current
-from tasks.attempt.accepting import stopped
+from tasks.attempt.accepting import stop
 from tasks.attempt.handing import Grant, outcome_of
 from tasks.broker.messages import LOSSES_HEADER
 from tasks.persistence import DatabaseAway
@@ -91,8 +91,7 @@ class LookAhead:
         attempt = request.attempt
         self._ending[attempt.fence] = request, succeed
         self._pace.took(attempt.job_type, runtime)
-        outcome = outcome_of(attempt, told, request.hostname)
-        self._batcher.settle(attempt.fence, outcome, attempt.job_type, len(told))
+        self._batcher.settle(attempt, outcome_of(attempt, told, request.hostname), len(told))
 
     def took(self, request: Any, runtime: float) -> None:
         """Note what a body took that its own process has claimed."""
@@ -291,13 +290,7 @@ class LookAhead:
 
     def _stop(self, request: Any, attempt: Attempt) -> None:
         """The body of a cancelled job does not begin."""
-        platform, fence, hostname = self._platform, attempt.fence, request.hostname
-
-        def write() -> None:
-            if stopped(platform, fence, hostname, BEFORE_ITS_BODY):
-                platform.dispatcher.follow(fence.job_id, attempt.owner.organization_id)
-
-        platform.recorder.record(write)
+        self._platform.recorder.record(lambda: stop(self._platform, attempt, request.hostname, BEFORE_ITS_BODY))
         state.task_ready(request)
         request.acknowledge()
 
@@ -328,9 +321,9 @@ class LookAhead:
         self._seconds_ahead = 0.0
 
     def _set_window(self) -> None:
-        qos = self._worker.consumer.qos
-        if qos is not None and qos.value != self.window:
-            qos.value = self.window
+        qos, window = self._worker.consumer.qos, self.window
+        if qos is not None and qos.value != window:
+            qos.value = window
 
 
 def lookahead_of(worker: Any) -> LookAhead | None:

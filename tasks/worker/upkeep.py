@@ -74,7 +74,8 @@ class Upkeep(bootsteps.StartStopStep):
         """Register the worker, then begin. Raises DatabaseAway without a database for CELERIAC_START_PATIENCE."""
         worker = parent
         persist(lambda: self._beat(worker), patience=self._platform.settings.start_patience, worker=worker.hostname)
-        worker.batcher.start()
+        if worker.lookahead is not None:
+            worker.batcher.start()
         loops: dict[str, Callable[[], None]] = {
             "heartbeat": lambda: self._keep_beating(worker),
             "stopping": lambda: self._keep_turning("stopping", Stopping(worker, self._lease).turn, STOPPING_INTERVAL),
@@ -99,8 +100,8 @@ class Upkeep(bootsteps.StartStopStep):
         """Write what is left to write and take the worker off the list: what it still runs is released at once."""
         self._handing_back.end()
         self._stop.set()
-        parent.batcher.close(STOP_TIMEOUT)
         if parent.lookahead is not None:
+            parent.batcher.close(STOP_TIMEOUT)
             parent.lookahead.apply()
         self._platform.recorder.flush(STOP_TIMEOUT)
         for thread in self._threads:

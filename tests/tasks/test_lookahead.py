@@ -18,17 +18,19 @@ from sqlalchemy import text
 
 from tasks.app import JobApp
 from tasks.attempt.handing import Grant
+from tasks.attempt.outcomes import FINISHED_FIRST
 from tasks.current import CLAIMED
 from tasks.platform import Platform
 from tasks.worker.batcher import Batcher
 from tasks.worker.lookahead import BEFORE_ITS_BODY, STANDSTILL, LookAhead
 from tests.live import eventually
-from tests.tracked import Tracked
-from tracking import workers
+from tests.tracked import Tracked, wish
+from tracking import jobs, workers
+from tracking.admission import line
 from tracking.db import Database
-from tracking.models import Fence, JobRecord
+from tracking.models import Attempt, Fence, JobRecord, Outcome
 from tracking.settings import Settings
-from tracking.states import Event
+from tracking.states import Event, Hold
 
 HOSTNAME = "worker-1"
 SHORT = 0.001
@@ -358,3 +360,20 @@ def test_without_a_database_messages_go_back_after_the_patience_of_a_claim(app: 
         world.turn(lambda: request.message.answer == "requeued", "its way back")
         assert world.ahead.held() == set()
     assert status(database, second)[:3] == ("queued", 1, 0)
+
+
+def test_a_success_that_a_cancel_overtook_frees_its_slot_at_once(world: World, database: Database) -> None:
+    """A body that finishes after its job's cancel is told so in the history, and the next in line has its slot."""
+    with database.autocommit() as connection:
+        acme = Tracked(connection)
+        line.set_limit(connection, "acme", 1, actor="admin")
+        first, second = acme.submit(), acme.submit()
+        [attempt] = jobs.claim(connection, [wish(first.fence, lease=world.lease)])
+        assert isinstance(attempt, Attempt)
+        assert acme.get(second.id).hold is Hold.ORGANIZATION_LIMIT
+        acme.cancel(first)
+    world.batcher.settle(attempt, Outcome(attempt.fence, "succeeded", HOSTNAME, attempt.attempt), 0)
+    eventually(lambda: not status(database, first)[3], what="the receipt")
+    with database.autocommit() as connection:
+        assert Tracked(connection).last_detail(first)["how"] == FINISHED_FIRST
+        eventually(lambda: Tracked(connection).get(second.id).hold is None, what="the slot")
