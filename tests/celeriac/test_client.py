@@ -13,30 +13,14 @@ from uuid import UUID, uuid4
 
 import httpx
 import pytest
-from sqlalchemy import make_url
 
 from api.schemas import answers as contract
 from api.schemas import explanation, job_types, organization
 from celeriac.client import ApiError, Client, answers
 from tests.api.calling import Api, Caller
-from tests.api.conftest import Servers, serving
 from tests.tracked import accepted
 from tracking.models import Fence, Outcome
 from tracking.states import Status
-
-
-@pytest.fixture(scope="module")
-def api(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """A running API whose jobs stay as the tests put them."""
-    broker_url = make_url(servers.valkey_url).set(database="12").render_as_string(hide_password=False)
-    with serving(servers.database_url, broker_url, tmp_path_factory.mktemp("api")) as running:
-        yield running
-
-
-@pytest.fixture
-def caller(api: Api) -> Caller:
-    """Somebody in an organization of this test alone."""
-    return api.caller()
 
 
 @pytest.fixture

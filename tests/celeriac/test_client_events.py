@@ -12,29 +12,14 @@ from uuid import uuid4
 
 import httpx
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import text
 
 from celeriac.client import ApiError, Client, Event
 from celeriac.client.streaming import Stream
 from tests.api.calling import Api, Caller
-from tests.api.conftest import Servers, serving
 from tests.celeriac.test_client import client_of, meanwhile
 
 PAGE = Path(__file__).parents[2] / "docs" / "events.md"
-
-
-@pytest.fixture(scope="module")
-def api(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
-    """A running API whose jobs stay as the tests put them."""
-    broker_url = make_url(servers.valkey_url).set(database="12").render_as_string(hide_password=False)
-    with serving(servers.database_url, broker_url, tmp_path_factory.mktemp("api")) as running:
-        yield running
-
-
-@pytest.fixture
-def caller(api: Api) -> Caller:
-    """Somebody in an organization of this test alone."""
-    return api.caller()
 
 
 def position(caller: Caller) -> int:

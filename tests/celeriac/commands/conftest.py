@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tracked import Tracked
+from tracking.db import Database
 from tracking.settings import settings
 
 
@@ -24,6 +26,16 @@ def own_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     settings.cache_clear()
     logging.captureWarnings(capture=False)
     root.handlers[:], root.level = handlers, level
+
+
+@pytest.fixture
+def configured(pool: Database, tracked: Tracked) -> Iterator[None]:
+    """The command works on the database of these tests."""
+    with pytest.MonkeyPatch.context() as changes:
+        changes.setenv("DATABASE_URL", pool.engine.url.render_as_string(hide_password=False))
+        settings.cache_clear()
+        yield
+    settings.cache_clear()
 
 
 @pytest.fixture(scope="module")

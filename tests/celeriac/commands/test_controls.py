@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,15 +18,7 @@ from tracking.models import Owner
 from tracking.reads import seen
 from tracking.settings import settings
 
-
-@pytest.fixture(autouse=True)
-def _configured(pool: Database, tracked: Tracked) -> Iterator[None]:
-    """The command works on the database of these tests."""
-    with pytest.MonkeyPatch.context() as changes:
-        changes.setenv("DATABASE_URL", pool.engine.url.render_as_string(hide_password=False))
-        settings.cache_clear()
-        yield
-    settings.cache_clear()
+pytestmark = pytest.mark.usefixtures("configured")
 
 
 def celeriac(*arguments: str) -> Result:

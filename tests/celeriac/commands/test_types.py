@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from click.testing import CliRunner, Result
 
 from celeriac.commands.cli import command
 from tests.tracked import Tracked
 from tracking import external_types
-from tracking.db import Database
 from tracking.exits import Exit
 from tracking.external_types import BUILT_IN
-from tracking.settings import settings
 
-
-@pytest.fixture(autouse=True)
-def _configured(pool: Database, tracked: Tracked) -> Iterator[None]:
-    """The command works on the database of these tests."""
-    with pytest.MonkeyPatch.context() as changes:
-        changes.setenv("DATABASE_URL", pool.engine.url.render_as_string(hide_password=False))
-        settings.cache_clear()
-        yield
-    settings.cache_clear()
+pytestmark = pytest.mark.usefixtures("configured")
 
 
 def celeriac(*arguments: str) -> Result:
