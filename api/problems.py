@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from enum import Enum
 from http import HTTPStatus
 from typing import Any
+from uuid import UUID
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from tracking import errors
@@ -121,6 +123,18 @@ def invalid(found: Sequence[Mapping[str, Any]], *, within: str = "", outer: bool
     ]
     first = f"{fields[0]['field'] or 'request'}: {fields[0]['message']}"
     return Problem(Code.INVALID_REQUEST, first, extra={"errors": fields})
+
+
+def invalid_by(error: ValidationError, *, within: str = "", outer: bool = True) -> Problem:
+    """The problem for what pydantic refuses, as `invalid`; it quotes nothing of it."""
+    return invalid(error.errors(include_url=False, include_input=False), within=within, outer=outer)
+
+
+def unknown_dependency(given: Sequence[UUID], unknown: Sequence[UUID], detail: str) -> Problem:
+    """The problem of a job that depends on jobs which are not there; `given`: all those that it names."""
+    places = (given.index(job_id) for job_id in unknown[:MOST_ERRORS])
+    errors = [{"field": f"dependsOn.{place}", "message": "There is no such job"} for place in places]
+    return Problem(Code.UNKNOWN_DEPENDENCY, detail, extra={"errors": errors})
 
 
 def install(app: FastAPI) -> None:

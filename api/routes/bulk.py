@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from api import openapi
 from api.auth import CREATE_JOBS, Principal, requires
 from api.origins import Came, keep_denied
-from api.problems import MOST_ERRORS, Code, Problem, invalid, problem_of
+from api.problems import MOST_ERRORS, Code, Problem, invalid_by, problem_of, unknown_dependency
 from api.reading import Served
 from api.schemas import fields
 from api.schemas.bulk import BulkAnswer, BulkJob, CreatedJobs, NewJobs, Refusal, Unfit
@@ -84,7 +84,7 @@ def _judged(
     digest = None if idempotency_key is None else new.digest  # of the whole: under its key, nothing else may be asked
     for place, given in enumerate(new.jobs):
         if isinstance(given, Unfit):
-            judged.refused[place] = invalid(given.error.errors(include_url=False, include_input=False), outer=False)
+            judged.refused[place] = invalid_by(given.error, outer=False)
             continue
         if given.job_type not in takers:
             takers[given.job_type] = _taker(platform, principal, given.job_type)
@@ -116,11 +116,9 @@ def _taker(platform: Platform, principal: Principal, job_type: str) -> Job | Ext
 
 def _problem_of(error: Exception, given: BulkJob | None) -> Problem:
     if isinstance(error, ValidationError):
-        return invalid(error.errors(include_url=False, include_input=False), within="payload")
+        return invalid_by(error, within="payload")
     if isinstance(error, UnknownDependency) and given is not None:
-        places = (given.depends_on.index(job_id) for job_id in error.job_ids[:MOST_ERRORS])
-        errors = [{"field": f"dependsOn.{place}", "message": "There is no such job"} for place in places]
-        return Problem(Code.UNKNOWN_DEPENDENCY, str(error), extra={"errors": errors})
+        return unknown_dependency(given.depends_on, error.job_ids, str(error))
     return problem_of(error)
 
 

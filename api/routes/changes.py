@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from api import openapi
 from api.auth import CREATE_JOBS, TRACK_JOBS, Principal, requires
 from api.origins import Came
-from api.problems import invalid
+from api.problems import invalid_by
 from api.reading import Read, Reading, Served
 from api.routes.jobs import JobId
 from api.schemas import answers, requests
@@ -102,7 +102,7 @@ class Change:
         try:
             return edits(handler(self.platform.app, job.job_type), self.said.payload)
         except ValidationError as error:
-            raise invalid(error.errors(include_url=False, include_input=False), within="payload") from None
+            raise invalid_by(error, within="payload") from None
 
 
 def _condition(if_match: str, job_id: UUID) -> datetime | None:

@@ -15,7 +15,7 @@ from api.live.hub import Hub
 from api.live.joining import issue_ticket, join, require_own_origin, streaming_caller
 from api.live.sse import EventStream
 from api.live.websocket import talk
-from api.problems import invalid
+from api.problems import invalid_by
 from api.reading import Served
 from api.schemas import answers, requests
 from api.strict import StrictRoute
@@ -67,7 +67,7 @@ async def stream_over_websocket(websocket: WebSocket) -> None:
     try:
         query = requests.EventsQuery.model_validate(dict(websocket.query_params))
     except ValidationError as error:
-        raise invalid(error.errors(include_url=False, include_input=False), within="query") from None
+        raise invalid_by(error, within="query") from None
     joined = await run_in_threadpool(join, websocket, principal, query.narrowed, query.last_event_id)
     await talk(websocket, joined, expires=principal.expires)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 from uuid import UUID
@@ -13,7 +12,7 @@ from pydantic import ValidationError
 from api import openapi
 from api.auth import CANCEL_JOBS, CREATE_JOBS, RETRY_JOBS, VIEW_JOBS, Principal, requires
 from api.origins import Came
-from api.problems import MOST_ERRORS, Code, Problem, invalid
+from api.problems import invalid_by, unknown_dependency
 from api.reading import Read, Reading, Served, SlowRead
 from api.schemas import answers, fields, requests
 from api.schemas.explanation import Explanation
@@ -163,12 +162,7 @@ def _submit(
         job = task.accept(new.payload, principal.owner, **new.wishes(idempotency_key))
         return submission.submit(platform, replace(job, origin=origin), principal.scope)
     except ValidationError as error:
-        raise invalid(error.errors(include_url=False, include_input=False), within="payload") from None
+        raise invalid_by(error, within="payload") from None
     except UnknownDependency as error:
-        raise _unknown_dependency(new.depends_on, error.job_ids) from None
-
-
-def _unknown_dependency(given: Sequence[UUID], unknown: Sequence[UUID]) -> Problem:
-    places = (given.index(job_id) for job_id in unknown[:MOST_ERRORS])
-    errors = [{"field": f"dependsOn.{place}", "message": "There is no such job"} for place in places]
-    return Problem(Code.UNKNOWN_DEPENDENCY, f"There is no job {unknown[0]}.", extra={"errors": errors})
+        detail = f"There is no job {error.job_ids[0]}."
+        raise unknown_dependency(new.depends_on, error.job_ids, detail) from None
