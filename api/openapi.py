@@ -9,7 +9,7 @@ from fastapi.routing import APIRoute
 
 from api.description import complete
 from api.problems import MEDIA_TYPE, Code
-from api.schemas.answers import REPLAYED
+from api.schemas.answers import REPLAYED, Moved
 from tasks.catalog import handlers
 from tracking.external_types import BUILT_IN
 
@@ -94,7 +94,17 @@ BULK_CREATED = problems(
     *(Code.UNKNOWN_JOB_TYPE, Code.UNKNOWN_DEPENDENCY, Code.IDEMPOTENCY_CONFLICT),
 )
 CANCELLED = problems(Code.PERMISSION_MISSING, Code.JOB_NOT_FOUND, Code.ILLEGAL_MOVE, *BODY)
-RETRIED = problems(Code.PERMISSION_MISSING, Code.JOB_NOT_FOUND, Code.ILLEGAL_MOVE, Code.UNKNOWN_JOB_TYPE, *BODY)
+RETRIED: Responses = {
+    202: {
+        "model": Moved,
+        "description": "A new job that repeats this one with the payload of the request.",
+        "headers": {"Location": TEXT, REPLAYED: REPLAY},
+    },
+    **problems(
+        *(Code.PERMISSION_MISSING, Code.JOB_NOT_FOUND, Code.ILLEGAL_MOVE, Code.UNKNOWN_JOB_TYPE, *BODY),
+        Code.IDEMPOTENCY_CONFLICT,
+    ),
+}
 CHANGED: Responses = {
     200: {"headers": {"ETag": TEXT, **RETRY_AFTER}},
     **problems(

@@ -15,7 +15,7 @@ from uuid_utils.compat import uuid7
 from tasks import canvases, current
 from tasks.arguments import PASSING, arguments_of, arguments_to_payload, from_outside, payload_to_arguments
 from tasks.broker.messages import OWN_ID
-from tasks.delivery import CANVAS_LIMITS, DELIVERED_OPTIONS, delivered
+from tasks.delivery import CANVAS_LIMITS, DELIVERED_OPTIONS, ITS_OWN, delivered
 from tasks.encoding import from_plain, to_plain
 from tasks.options import check_options
 from tracking.errors import InvalidValue, OwnerMissing
@@ -184,6 +184,16 @@ def edits(handler: Job, payload: JsonObject) -> Changes:
     arguments = from_outside(handler, payload)
     circuit_key = handler.circuit_of(arguments.payload)
     return Changes(payload=arguments.payload, circuit_key=circuit_key, delivery={PASSING: arguments.passing})
+
+
+def anew(handler: Job | None, payload: JsonObject) -> Changes:
+    """What differs in a new job that repeats another one with this payload; None: it has no handler. Raises as `edits`.
+
+    What was to follow the other one in its canvas follows it still.
+    """
+    changed = Changes(payload=payload, circuit_key="") if handler is None else edits(handler, payload)
+    own = dict.fromkeys((*ITS_OWN, OWN_ID))
+    return replace(changed, delivery={**own, **(changed.delivery or {})})
 
 
 def with_successors(app: JobApp, job: NewJob) -> NewJob:

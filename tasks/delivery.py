@@ -35,6 +35,9 @@ DELIVERED_OPTIONS = (
     "ignore_result",
 )
 
+# Those that belong to one job of a canvas, or to one call, and not to a job that repeats it.
+ITS_OWN = ("link", "link_error", "chain", "chord", "expires", "reply_to", "replaced_task_nesting")
+
 # What the platform adds to a message's headers, and what an earlier version has added.
 OUR_HEADERS = frozenset({DISPATCH_HEADER, "job_id"})
 # What Celery's protocol and its context of a running task call their own, and these.

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from uuid_utils.compat import uuid7
 
-from tasks import calls, submission
+from tasks import calls, submission, verbs
 from tasks.platform import Platform
 from tasks.progress import JobCancelled
 from tracking import external_types
@@ -159,7 +159,7 @@ class Tracked:
     def _report(self, report: Report) -> None:
         scope = Scope(self._job.organization_id, self._job.user_id)
         try:
-            self._job = submission.track(self._platform, self.id, scope, report, actor=self._job.user_id)
+            self._job = verbs.track(self._platform, self.id, scope, report, actor=self._job.user_id)
         except (IllegalMove, JobNotFound):
             with self._platform.database.autocommit() as connection:
                 found = lists.find(connection, self.id)

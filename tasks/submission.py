@@ -1,4 +1,4 @@
-"""What is asked of jobs: submit, cancel, retry. Each answers as soon as the row says so; the messages follow."""
+"""Accepting jobs: each is answered for as soon as its row is there; the messages follow."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from celery.exceptions import SoftTimeLimitExceeded
 
@@ -22,8 +20,7 @@ from tracking.db import SQLAlchemyError
 from tracking.errors import TrackingError
 from tracking.identifiers import job_id_of
 from tracking.jobs.bulk import BATCH
-from tracking.models import Changes, Failure, JobRecord, NewJob, Report, Scope, Submitted
-from tracking.origins import Origin
+from tracking.models import Failure, JobRecord, NewJob, Scope, Submitted
 from tracking.states import FINISHED, Hold
 
 if TYPE_CHECKING:
@@ -206,7 +203,7 @@ def submit_all(platform: Platform, new: Sequence[NewJob]) -> list[Submitted]:
                 raise answer
     crash_point(SUBMITTED)
     accepted = [answer for answer in answers if isinstance(answer, Submitted)]
-    _dispatch_created(platform, accepted)
+    dispatch_created(platform, accepted)
     return accepted
 
 
@@ -227,11 +224,12 @@ def submit_many(
                 connection.rollback()
                 return answers
     crash_point(SUBMITTED)
-    _dispatch_created(platform, [answer for answer in answers if isinstance(answer, Submitted)])
+    dispatch_created(platform, [answer for answer in answers if isinstance(answer, Submitted)])
     return answers
 
 
-def _dispatch_created(platform: Platform, accepted: Sequence[Submitted]) -> None:
+def dispatch_created(platform: Platform, accepted: Sequence[Submitted]) -> None:
+    """Hand those of the jobs that are new to the dispatcher, and fill the lines that they stand in."""
     created = [each.job for each in accepted if each.created]
     platform.dispatcher.send_all([job for job in created if job.status not in FINISHED])
     for job in created:
@@ -289,83 +287,3 @@ def expect_body(group_id: str, body: Mapping[str, Any]) -> None:
     When that is a chord in turn, so is its first job.
     """
     _bodies.set((*_bodies.get(), (group_id, body)))
-
-
-def cancel(
-    platform: Platform,
-    job_id: UUID,
-    scope: Scope,
-    *,
-    actor: str,
-    reason: str | None = None,
-    origin: Origin | None = None,
-) -> JobRecord:
-    """End a job, and have its body interrupted if it runs. Raises JobNotFound or IllegalMove."""
-    with platform.database.autocommit() as connection:
-        cancelled = jobs.cancel(connection, job_id, scope, actor=actor, reason=reason, origin=origin)
-    if cancelled.was_running:
-        platform.dispatcher.interrupt(cancelled.job)
-    platform.dispatcher.follow(job_id, cancelled.job.organization_id)
-    return cancelled.job
-
-
-def track(
-    platform: Platform,
-    job_id: UUID,
-    scope: Scope,
-    report: Report,
-    *,
-    actor: str,
-    unchanged_since: datetime | None = None,
-    origin: Origin | None = None,
-) -> JobRecord:
-    """Write what somebody says of a job whose work is done elsewhere, and send what waited for its end.
-
-    Raises JobNotFound, NotExternal, JobChanged or IllegalMove.
-    """
-    with platform.database.autocommit() as connection:
-        job = jobs.track(connection, job_id, scope, report, actor=actor, unchanged_since=unchanged_since, origin=origin)
-    if job.status in FINISHED:
-        platform.dispatcher.follow(job_id, job.organization_id)
-    return job
-
-
-def edit(
-    platform: Platform,
-    job_id: UUID,
-    scope: Scope,
-    changes: Changes,
-    *,
-    actor: str,
-    scheduled_at: datetime | None = None,
-    unchanged_since: datetime | None = None,
-    origin: Origin | None = None,
-) -> JobRecord:
-    """Change a waiting job, and send it if that lets it through. Raises JobNotFound, JobChanged or IllegalMove."""
-    with platform.database.autocommit() as connection:
-        job = jobs.edit(
-            connection,
-            job_id,
-            scope,
-            changes,
-            actor=actor,
-            limits=platform.limits,
-            scheduled_at=scheduled_at,
-            unchanged_since=unchanged_since,
-            origin=origin,
-        )
-    if job.dispatched_at is None:
-        platform.dispatcher.send(job)
-        platform.dispatcher.follow(job_id, job.organization_id)
-    return job
-
-
-def retry(
-    platform: Platform, job_id: UUID, scope: Scope, *, actor: str, force: bool = False, origin: Origin | None = None
-) -> JobRecord:
-    """Send a failed or cancelled job again. Raises JobNotFound or IllegalMove."""
-    with platform.database.autocommit() as connection:
-        job = jobs.retry(connection, job_id, scope, actor=actor, force=force, limits=platform.limits, origin=origin)
-    platform.dispatcher.send(job)
-    platform.dispatcher.follow(job_id, job.organization_id)
-    return job

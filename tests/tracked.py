@@ -47,7 +47,10 @@ SITUATIONS = (
     "stopping",
 )
 
-STATUS_KEPT = (Event.PROGRESS, Event.DUE, Event.EDITED, Event.SEEN, Event.STOPPED, Event.DUPLICATE_REFUSED, Event.HELD)
+STATUS_KEPT = (
+    *(Event.PROGRESS, Event.DUE, Event.EDITED, Event.SEEN, Event.STOPPED, Event.DUPLICATE_REFUSED, Event.HELD),
+    Event.RETRIED_ANEW,
+)
 
 
 @contextmanager

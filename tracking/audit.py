@@ -138,6 +138,7 @@ _ACTIONS = {
     Event.CREATED: Action.CREATE_JOB,
     Event.CANCELLED: Action.CANCEL_JOB,
     Event.RETRIED: Action.RETRY_JOB,
+    Event.RETRIED_ANEW: Action.RETRY_JOB,
 }
 AS_ENTRY = {
     "at": "at",

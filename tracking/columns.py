@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import DateTime, text
+from sqlalchemy import DateTime, MetaData, text
 
 from tracking.states import Hold, Status
+
+metadata = MetaData()
 
 EMPTY_OBJECT = text("'{}'::jsonb")
 INSTANT = DateTime(timezone=True)

@@ -112,7 +112,7 @@ class JobRecord:
 
     `due_at`: when its hold of time ends. `sent_priority`: the priority of its message at the broker. `typed_result`:
     the result in Celery's JSON, when that names types that JSON lacks. `stopping`: it was cancelled, and its body still
-    runs. `external`: its work is done elsewhere.
+    runs. `external`: its work is done elsewhere. `retry_of`: the job that it repeats with another payload.
     """
 
     id: UUID
@@ -156,6 +156,7 @@ class JobRecord:
     depends_on: list[UUID]
     follows: UUID | None
     follows_group: str | None
+    retry_of: UUID | None
     idempotency_key: str | None
     request_hash: str | None
     scheduled_at: datetime | None

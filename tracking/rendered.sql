@@ -1278,6 +1278,7 @@ WITH locked AS (
                      AND broken.probe_id IS DISTINCT FROM jobs.id) THEN 'circuit'
     WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id)) THEN 'organization_limit'
 END, delivery = delivery - 'expires',
+        priority = coalesce(CAST(:'priority' AS int), priority),
         due_at = NULL, dispatched_at = NULL, sent_priority = NULL, result = NULL, typed_result = NULL,
         error_type = NULL, error_message = NULL, message = NULL, progress = 0, progress_detail = NULL,
         current_step = 0, cancel_requested_at = NULL, cancel_seen_at = NULL, started_at = NULL,
@@ -1290,10 +1291,79 @@ END, delivery = delivery - 'expires',
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, 'retried',
            from_status, status, attempt, dispatch, CAST(:'actor' AS text),
-           jsonb_strip_nulls(jsonb_build_object('by', CAST(:'actor' AS text), 'force', CAST(:'force' AS boolean))) || '{}', NULL, CAST(:'origin' AS jsonb), clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('by', CAST(:'actor' AS text), 'force', CAST(:'force' AS boolean), 'priority', CAST(:'priority' AS int))) || '{}', NULL, CAST(:'origin' AS jsonb), clock_timestamp()
     FROM moved
 )
 SELECT * FROM moved;
+
+-- jobs/retry.py RETRY_ANEW
+WITH locked AS (
+    SELECT *, status AS from_status FROM jobs
+    WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND status IN ('failed', 'cancelled') AND NOT stopping AND (retry_count < max_retries OR :'force')
+      AND NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL)
+    FOR UPDATE
+), asked AS (
+    SELECT CAST(:'new_id' AS uuid) AS id, organization_id, user_id, project_id, job_type, 'queued' AS status,
+           coalesce(CAST(:'priority' AS int), priority) AS priority, queue, max_retries,
+           CAST(:'payload' AS jsonb) AS payload, metadata, delivery || CAST(:'delivery' AS jsonb) AS delivery,
+           CAST(NULL AS text) AS message, CAST(NULL AS uuid) AS parent_id, CAST(:'new_id' AS uuid) AS root_id,
+           CAST(NULL AS text) AS group_id, CAST(NULL AS int) AS group_index,
+           CAST(:'idempotency_key' AS text) AS idempotency_key, CAST(:'request_hash' AS text) AS request_hash,
+           CASE attempt WHEN 0 THEN depends_on ELSE '{}' END AS depends_on,
+           CAST(NULL AS timestamptz) AS scheduled_at, CAST(NULL AS timestamptz) AS due_at,
+           CAST(:'circuit_key' AS text) AS circuit_key, external, id AS retry_of, 0 AS attempt,
+           CAST(NULL AS uuid) AS follows, CAST(NULL AS text) AS follows_group
+    FROM locked
+), created AS (
+    INSERT INTO jobs (id, organization_id, user_id, project_id, job_type, status, priority, queue,
+                      max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
+                      group_index, idempotency_key, request_hash, depends_on, scheduled_at, due_at, circuit_key,
+                      external, retry_of, hold)
+    SELECT id, organization_id, user_id, project_id, job_type, status, priority, queue,
+                      max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
+                      group_index, idempotency_key, request_hash, depends_on, scheduled_at, due_at, circuit_key,
+                      external, retry_of, CASE
+    WHEN asked.external THEN 'external'
+    WHEN (asked.follows IS NOT NULL OR asked.follows_group IS NOT NULL) OR asked.attempt = 0 AND asked.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(asked.depends_on) AS wanted (id)
+                 WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+        THEN 'dependency'
+    WHEN asked.due_at > clock_timestamp()
+        THEN CASE asked.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
+    WHEN EXISTS (SELECT FROM pauses
+                   WHERE coalesce(pauses.organization_id, asked.organization_id) = asked.organization_id
+                     AND coalesce(pauses.job_type, asked.job_type) = asked.job_type) THEN 'paused'
+    WHEN EXISTS (SELECT FROM circuits AS broken
+                   WHERE broken.job_type = asked.job_type AND broken.key = asked.circuit_key
+                     AND broken.organization_id IN (asked.organization_id, '')
+                     AND broken.probe_id IS DISTINCT FROM asked.id) THEN 'circuit'
+    WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = asked.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(asked.organization_id)) THEN 'organization_limit'
+END FROM asked
+    ON CONFLICT DO NOTHING
+    RETURNING jobs.*, CAST(NULL AS text) AS from_status
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
+    SELECT id, organization_id, user_id, job_type, 'created',
+           from_status, status, attempt, dispatch, CAST(:'actor' AS text),
+           jsonb_strip_nulls(jsonb_build_object('priority', priority, 'hold', hold, 'dueAt', due_at,
+                              'parentId', parent_id, 'rootId', root_id, 'groupId', group_id,
+                              'dependsOn', nullif(to_jsonb(depends_on), '[]')) || jsonb_build_object('retryOf', retry_of)) || '{}', NULL, CAST(:'origin' AS jsonb), clock_timestamp()
+    FROM created
+), told AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
+    SELECT id, organization_id, user_id, job_type, 'retried_anew',
+           from_status, status, attempt, dispatch, CAST(:'actor' AS text),
+           jsonb_strip_nulls(jsonb_build_object('by', CAST(:'actor' AS text), 'force', CAST(:'force' AS boolean), 'jobId', new_id)) || '{}', NULL, CAST(:'origin' AS jsonb), clock_timestamp()
+    FROM (SELECT locked.*, created.id AS new_id FROM locked CROSS JOIN created) AS repeated
+)
+SELECT * FROM created;
+
+-- jobs/retry.py EXISTING
+SELECT * FROM jobs
+WHERE organization_id = :'organization_id' AND idempotency_key = CAST(:'idempotency_key' AS text)
+  AND user_id = (SELECT user_id FROM jobs WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id'));
 
 -- jobs/retry.py IN_SCOPE
 SELECT status, stopping, retry_count, max_retries,
@@ -1895,7 +1965,7 @@ WITH gone AS (
 ), traces AS (
     DELETE FROM history USING gone WHERE history.job_id = gone.id RETURNING history.*
 ), kept AS (
-    INSERT INTO audit (id, at, organization_id, actor, actor_organization_id, action, target, source, address, request_id, outcome, code, detail) SELECT id, at, organization_id, actor, origin ->> 'organization', coalesce(CASE event WHEN 'created' THEN 'job.create' WHEN 'cancelled' THEN 'job.cancel' WHEN 'retried' THEN 'job.retry' END, 'job.change'), CAST(job_id AS text), origin ->> 'source', origin ->> 'address', origin ->> 'request', 'done', CAST(NULL AS text), jsonb_strip_nulls(jsonb_build_object('jobType', job_type, 'from', from_status, 'to', to_status))
+    INSERT INTO audit (id, at, organization_id, actor, actor_organization_id, action, target, source, address, request_id, outcome, code, detail) SELECT id, at, organization_id, actor, origin ->> 'organization', coalesce(CASE event WHEN 'created' THEN 'job.create' WHEN 'cancelled' THEN 'job.cancel' WHEN 'retried' THEN 'job.retry' WHEN 'retried_anew' THEN 'job.retry' END, 'job.change'), CAST(job_id AS text), origin ->> 'source', origin ->> 'address', origin ->> 'request', 'done', CAST(NULL AS text), jsonb_strip_nulls(jsonb_build_object('jobType', job_type, 'from', from_status, 'to', to_status))
     FROM traces WHERE origin IS NOT NULL
 )
 SELECT (SELECT count(*) FROM gone) AS jobs, (SELECT count(*) FROM traces) AS history;
@@ -2052,7 +2122,7 @@ END AS hold) AS next
            jsonb_strip_nulls(jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END, 'next', CASE WHEN NOT hold IN ('paused', 'circuit') THEN hold END)) || '{}', NULL, NULL, clock_timestamp()
     FROM moved WHERE status = 'queued'
 )
-SELECT id, dispatch, organization_id, user_id, project_id, job_type, status, hold, due_at, priority, sent_priority, queue, attempt, retry_count, max_retries, losses, metadata, parent_id, root_id, group_id, group_index, result, typed_result, error_type, error_message, message, progress, progress_detail, current_step, total_steps, circuit_key, worker, lease, claim_id, stopping, external, depends_on, follows, follows_group, idempotency_key, request_hash, scheduled_at, dispatched_at, cancel_requested_at, cancel_seen_at, started_at, completed_at, created_at, updated_at, (SELECT revoked_by FROM revocations WHERE stamp = '' AND value = to_jsonb(moved.id)
+SELECT id, dispatch, organization_id, user_id, project_id, job_type, status, hold, due_at, priority, sent_priority, queue, attempt, retry_count, max_retries, losses, metadata, parent_id, root_id, group_id, group_index, result, typed_result, error_type, error_message, message, progress, progress_detail, current_step, total_steps, circuit_key, worker, lease, claim_id, stopping, external, depends_on, follows, follows_group, retry_of, idempotency_key, request_hash, scheduled_at, dispatched_at, cancel_requested_at, cancel_seen_at, started_at, completed_at, created_at, updated_at, (SELECT revoked_by FROM revocations WHERE stamp = '' AND value = to_jsonb(moved.id)
             UNION ALL
             SELECT revoked_by FROM jsonb_each(moved.delivery -> 'stamps') AS stamped
             JOIN revocations ON revocations.stamp = stamped.key AND stamped.value @> revocations.value

@@ -11,7 +11,6 @@ from sqlalchemy import (
     Integer,
     Interval,
     LargeBinary,
-    MetaData,
     SmallInteger,
     Table,
     Text,
@@ -24,11 +23,12 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import BigInteger, Boolean
 
+from tracking.access_tables import tickets
 from tracking.columns import EMPTY_OBJECT, INSTANT, one_of, vacuumed_after
 from tracking.states import ACTIVE, WAITING, Hold, Status
 from tracking.values import EARLIEST, LATEST
 
-metadata = MetaData()
+metadata = tickets.metadata
 
 IS_ACTIVE = text(one_of("status", ACTIVE))
 IS_WAITING = one_of("status", WAITING)
@@ -85,6 +85,7 @@ jobs = Table(
     Column("depends_on", ARRAY(Uuid), nullable=False, server_default=text("'{}'"), comment="jobs to succeed first"),
     Column("follows", Uuid, comment="the job with whose result this one will be called; null = it was, or has none"),
     Column("follows_group", Text, comment="the same of the canvas group whose results it will be called with"),
+    Column("retry_of", Uuid, comment="the job that this one repeats with another payload"),
     Column("idempotency_key", Text),
     Column("request_hash", Text),
     Column("scheduled_at", INSTANT, comment="when its submitter wanted it to start"),
@@ -187,6 +188,8 @@ jobs = Table(
     # canvas: what follows a job, or a group
     Index("jobs_following", "follows", postgresql_where=text("follows IS NOT NULL")),
     Index("jobs_following_group", "follows_group", postgresql_where=text("follows_group IS NOT NULL")),
+    # a job: those that repeat it with another payload
+    Index("jobs_retries", "retry_of", postgresql_where=text("retry_of IS NOT NULL")),
     # retention: does an active job still depend on it
     Index(
         "jobs_depending",
@@ -309,21 +312,6 @@ circuits = Table(
     Column("turn", Text, comment="of all organizations: whose job tried last"),
 )
 
-# Rights that one request takes over from another one, once: where a browser cannot send a token.
-tickets = Table(
-    "tickets",
-    metadata,
-    Column("digest", LargeBinary, primary_key=True, comment="SHA-256 of the ticket"),
-    Column("purpose", Text, nullable=False),
-    Column("organization_id", Text, nullable=False),
-    Column("user_id", Text, nullable=False),
-    Column("permissions", ARRAY(Text), nullable=False),
-    Column("rights_until", INSTANT, comment="when what it gives ends; null = as long as its purpose says"),
-    Column("expires_at", INSTANT, nullable=False),
-    # issue: removes what was never spent
-    Index("tickets_expired", "expires_at"),
-)
-
 # Types of jobs whose work is done elsewhere, beside those that the code knows.
 external_types = Table(
     "external_types",
@@ -333,18 +321,6 @@ external_types = Table(
     Column("silence", Interval, comment="without a report after which a job is given up; null = the platform's"),
     Column("added_by", Text, nullable=False),
     Column("added_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
-)
-
-sessions = Table(
-    "sessions",
-    metadata,
-    Column("digest", LargeBinary, primary_key=True, comment="SHA-256 of what its cookie holds"),
-    Column("organization_id", Text, nullable=False),
-    Column("user_id", Text, nullable=False),
-    Column("permissions", ARRAY(Text), nullable=False, comment="of the token that it was opened with"),
-    Column("created_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
-    Column("seen_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
-    Column("expires_at", INSTANT, nullable=False),
 )
 
 # Of deeds that are no job's; and those of jobs that were removed, as history had them. Both are numbered alike.

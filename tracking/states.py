@@ -41,6 +41,7 @@ class Event(StrEnum):
     CANCELLED = "cancelled"
     RELEASED = "released"
     RETRIED = "retried"
+    RETRIED_ANEW = "retried_anew"
     HELD = "held"
     DUE = "due"
     EDITED = "edited"

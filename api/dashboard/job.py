@@ -162,7 +162,8 @@ def _said(entry: HistoryEntry) -> str:
     detail, hold = entry.detail, str(entry.detail.get("hold", "")).replace("_", " ")
     words = {
         Event.CREATED: f"priority {detail.get('priority', 0)}"
-        + (f", held: {detail['hold']}" if "hold" in detail else ""),
+        + (f", held: {detail['hold']}" if "hold" in detail else "")
+        + (f", repeats {detail['retryOf']} with another payload" if "retryOf" in detail else ""),
         Event.STARTED: f"attempt {entry.attempt} on {entry.actor}",
         Event.PROGRESS: f"{detail.get('percentage', 0)} %" + (f" · {detail['message']}" if "message" in detail else ""),
         Event.COMPLETED: f"in {exactly(timedelta(milliseconds=detail.get('duration', 0)))}",
@@ -170,6 +171,7 @@ def _said(entry: HistoryEntry) -> str:
         Event.CANCELLED: str(detail.get("reason", "")),
         Event.RELEASED: str(detail.get("reason", "")),
         Event.RETRIED: "forced" if detail.get("force") else "",
+        Event.RETRIED_ANEW: f"as the job {detail.get('jobId', '')}, with another payload",
         Event.HELD: hold,
         Event.DUE: f"{hold} is over",
         Event.EDITED: ", ".join(name for name in ("payload", "priority", "dueAt") if name in detail),

@@ -18,7 +18,7 @@ from api.reading import Read, Reading, Served
 from api.routes.jobs import JobId
 from api.schemas import answers, requests
 from api.strict import StrictRoute
-from tasks import submission
+from tasks import verbs
 from tasks.calls import edits
 from tasks.catalog import handler, permission_for
 from tasks.platform import Platform
@@ -66,7 +66,7 @@ class Change:
     def report(self) -> JobRecord:
         """Write what is said of work that is done elsewhere."""
         try:
-            return submission.track(
+            return verbs.track(
                 self.platform,
                 self.job_id,
                 self.principal.reporting_scope,
@@ -84,7 +84,7 @@ class Change:
         self.principal.must_have(CREATE_JOBS)
         job = self.read(lists.get, self.job_id, self.principal.scope)
         self.principal.must_have(permission_for(self.platform, job))
-        return submission.edit(
+        return verbs.edit(
             self.platform,
             self.job_id,
             self.principal.scope,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -17,11 +18,12 @@ from api.reading import Read, Reading, Served, SlowRead
 from api.schemas import answers, fields, requests
 from api.schemas.explanation import Explanation
 from api.strict import StrictRoute
-from tasks import submission
-from tasks.catalog import offered, permission_for
+from tasks import submission, verbs
+from tasks.calls import anew
+from tasks.catalog import handler, offered, permission_for
 from tasks.platform import Platform
 from tracking.errors import UnknownDependency
-from tracking.models import Submitted
+from tracking.models import JobRecord, Submitted
 from tracking.origins import Origin
 from tracking.reads import explain, lists
 
@@ -29,6 +31,7 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)  #
 
 Viewer = Annotated[Principal, requires(VIEW_JOBS)]
 JobId = Annotated[UUID, Path(alias="id")]
+RETRIED = "Job retry initiated successfully"
 
 
 @router.post("", status_code=202, responses=openapi.CREATED)
@@ -81,8 +84,9 @@ def get_job(
 ) -> answers.JobWithDetails:
     """One job; its attempts and its timeline are included when asked for."""
     job = read(lists.get, job_id, principal.scope)
-    timeline = read(lists.timeline, job_id) if query.include else ()
-    return answers.JobWithDetails.with_details(job, timeline, query.include)
+    timeline = read(lists.timeline, job_id) if {"attempts", "history"} & set(query.include) else ()
+    retries = read(lists.retries, job_id, principal.scope) if "retries" in query.include else ()
+    return answers.JobWithDetails.with_details(job, timeline, retries, query.include)
 
 
 @router.get("/{id}/status", response_model=answers.JobStatus, responses=openapi.STATUS)  # noqa: FAST003 - as above
@@ -119,11 +123,11 @@ def cancel_job(
 ) -> answers.Moved:
     """End a job that is not finished. From now on it does not start, and a result of its body does not count."""
     reason = body.reason if body else None
-    job = submission.cancel(platform, job_id, principal.scope, actor=principal.user, reason=reason, origin=origin)
+    job = verbs.cancel(platform, job_id, principal.scope, actor=principal.user, reason=reason, origin=origin)
     return answers.Moved(message="Job cancelled successfully", status=job.status)
 
 
-@router.post("/{id}/retry", responses=openapi.RETRIED)  # noqa: FAST003 - as above
+@router.post("/{id}/retry", response_model=answers.Moved, responses=openapi.RETRIED)  # noqa: FAST003 - as above
 def retry_job(
     principal: Annotated[Principal, requires(RETRY_JOBS)],
     platform: Served,
@@ -132,13 +136,30 @@ def retry_job(
     *,
     origin: Came,
     body: Annotated[requests.RetryRequest | None, Body()] = None,
-) -> answers.Moved:
-    """Queue a failed or cancelled job again."""
-    job = read(lists.get, job_id, principal.scope)
+    idempotency_key: Annotated[fields.IdempotencyKey | None, Header()] = None,
+) -> Any:
+    """Queue a failed or cancelled job again; with a payload, a new job that repeats it is made instead."""
+    job, said = read(lists.get, job_id, principal.scope), body or requests.RetryRequest()
     principal.must_have(permission_for(platform, job))
-    force = body is not None and body.force
-    job = submission.retry(platform, job_id, principal.scope, actor=principal.user, force=force, origin=origin)
-    return answers.Moved(message="Job retry initiated successfully", status=job.status)
+    if said.payload is not None:
+        submitted = _retry_anew(platform, principal, job, said, idempotency_key=idempotency_key, origin=origin)
+        moved = answers.Moved(message=RETRIED, status=submitted.job.status, job_id=submitted.job.id)
+        return Response(
+            moved.model_dump_json(by_alias=True),
+            HTTPStatus.ACCEPTED,
+            answers.created_headers(submitted),
+            media_type="application/json",
+        )
+    job = verbs.retry(
+        platform,
+        job_id,
+        principal.scope,
+        actor=principal.user,
+        force=said.force,
+        priority=said.priority,
+        origin=origin,
+    )
+    return answers.Moved(message=RETRIED, status=job.status)
 
 
 def list_page(
@@ -166,3 +187,30 @@ def _submit(
     except UnknownDependency as error:
         detail = f"There is no job {error.job_ids[0]}."
         raise unknown_dependency(new.depends_on, error.job_ids, detail) from None
+
+
+def _retry_anew(
+    platform: Platform,
+    principal: Principal,
+    job: JobRecord,
+    said: requests.RetryRequest,
+    *,
+    idempotency_key: str | None,
+    origin: Origin,
+) -> Submitted:
+    runs_here = not job.external or job.job_type in platform.app.tasks
+    try:
+        changes = anew(handler(platform.app, job.job_type) if runs_here else None, said.payload or {})
+    except ValidationError as error:
+        raise invalid_by(error, within="payload") from None
+    return verbs.retry_anew(
+        platform,
+        job.id,
+        principal.scope,
+        replace(changes, priority=said.priority),
+        actor=principal.user,
+        force=said.force,
+        idempotency_key=idempotency_key,
+        request_hash=None if idempotency_key is None else said.digest,
+        origin=origin,
+    )

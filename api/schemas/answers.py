@@ -56,6 +56,17 @@ class Moved(Answered):
 
     message: str
     status: Status
+    job_id: UUID | None = Field(
+        default=None, exclude_if=_is_none, description="Of the new job that a retry with a payload has made."
+    )
+
+
+class Retry(Answered):
+    """A job that repeats another one with another payload."""
+
+    job_id: UUID = Field(validation_alias="id")
+    status: Status
+    created_at: Instant
 
 
 class Job(Answered):
@@ -83,6 +94,7 @@ class Job(Answered):
     current_step: int
     worker: str | None
     depends_on: list[UUID]
+    retry_of: UUID | None = Field(description="The job that this one repeats with another payload.")
     scheduled_at: Instant | None
     next_retry_at: Instant | None
     cancel_requested_at: Instant | None
@@ -131,13 +143,19 @@ class JobWithDetails(Job):
 
     attempts: list[Attempt] | None = Field(default=None, exclude_if=_is_none)
     history: list[TimelineEntry] | None = Field(default=None, exclude_if=_is_none)
+    retries: list[Retry] | None = Field(
+        default=None, exclude_if=_is_none, description="The jobs that repeat it with another payload, oldest first."
+    )
 
     @classmethod
-    def with_details(cls, job: JobRecord, timeline: Sequence[HistoryEntry], include: Sequence[str]) -> Self:
+    def with_details(
+        cls, job: JobRecord, timeline: Sequence[HistoryEntry], retries: Sequence[JobRecord], include: Sequence[str]
+    ) -> Self:
         """The job with those of its details that are in `include`."""
         attempts = [Attempt.model_validate(attempt) for attempt in lists.attempts(timeline)]
         entries = [TimelineEntry.model_validate(entry) for entry in timeline]
-        details = {"attempts": attempts, "history": entries}
+        anew = [Retry.model_validate(each) for each in retries]
+        details = {"attempts": attempts, "history": entries, "retries": anew}
         return cls.of(job).model_copy(update={name: details[name] for name in include})
 
 

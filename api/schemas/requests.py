@@ -63,6 +63,12 @@ class Asked(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True)
 
 
+def digest_of(asked: Asked) -> str:
+    """The same for two requests that ask for the same."""
+    canonical = asked.model_dump(mode="json", by_alias=True, exclude_defaults=True)
+    return hashlib.sha256(json.dumps(canonical, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
 class NewJob(Asked):
     """A job to create."""
 
@@ -100,8 +106,7 @@ class NewJob(Asked):
     @property
     def digest(self) -> str:
         """The same for two requests that ask for the same."""
-        canonical = self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-        return hashlib.sha256(json.dumps(canonical, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return digest_of(self)
 
 
 class CancelRequest(Asked):
@@ -113,7 +118,20 @@ class CancelRequest(Asked):
 class RetryRequest(Asked):
     """How a job is retried."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{}, {"payload": {"reportType": "usage"}}]})
+
+    payload: JsonObject | None = Field(
+        default=None, description="What its handler takes instead, in a new job; the old one stays as it ended."
+    )
+    priority: Annotated[int | None, Whole] = Field(
+        default=None, strict=True, ge=0, le=9, description="Unset: as before."
+    )
     force: bool = Field(default=False, strict=True, description="Retry even when no retry is left.")
+
+    @property
+    def digest(self) -> str:
+        """The same for two requests that ask for the same."""
+        return digest_of(self)
 
 
 class JobChange(Asked):
@@ -273,7 +291,7 @@ class EventsQuery(Asked):
 class JobQuery(Asked):
     """What to include in a job."""
 
-    include: Annotated[list[Literal["attempts", "history"]], Listed, Field(max_length=2)] = []
+    include: Annotated[list[Literal["attempts", "history", "retries"]], Listed, Field(max_length=3)] = []
 
 
 class RecentQuery(Asked):

@@ -28,7 +28,7 @@ class Created(Answer):
 
 
 class Job(Answer):
-    """A job. `hold` None: a waiting one was sent to the broker."""
+    """A job. `hold` None: a waiting one was sent to the broker. `retry_of`: the one that it repeats, changed."""
 
     id: UUID
     dispatch: int
@@ -52,6 +52,7 @@ class Job(Answer):
     current_step: int
     worker: str | None
     depends_on: tuple[UUID, ...]
+    retry_of: UUID | None = None
     scheduled_at: datetime | None
     next_retry_at: datetime | None
     cancel_requested_at: datetime | None

@@ -14,9 +14,9 @@ from tests.live import LivePlatform, eventually
 from tracking import jobs
 from tracking.models import JobRecord, Scope
 
-SUBMISSION = "from uuid import UUID; from tasks import app, submission; from tracking.models import Scope\n"
-CANCEL = SUBMISSION + "submission.cancel(app.platform, UUID(stdin), Scope('default', None), actor='u1')"
-RETRY = SUBMISSION + "submission.retry(app.platform, UUID(stdin), Scope('default', None), actor='u1')"
+VERBS = "from uuid import UUID; from tasks import app, verbs; from tracking.models import Scope\n"
+CANCEL = VERBS + "verbs.cancel(app.platform, UUID(stdin), Scope('default', None), actor='u1')"
+RETRY = VERBS + "verbs.retry(app.platform, UUID(stdin), Scope('default', None), actor='u1')"
 REVOKE = "from tasks import app; app.control.revoke(stdin, terminate=True, signal='{signal}')"
 
 

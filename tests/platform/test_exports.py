@@ -20,9 +20,9 @@ def write_report(directory: Path, name: str, content: str) -> dict[str, str]:
 
 CANCEL = """
 from uuid import UUID
-from tasks import app, submission
+from tasks import app, verbs
 from tracking.models import Scope
-submission.cancel(app.platform, UUID(stdin), Scope("acme", None), actor="u1")
+verbs.cancel(app.platform, UUID(stdin), Scope("acme", None), actor="u1")
 """
 
 

@@ -19,8 +19,8 @@ from tracking.admission import pauses
 from tracking.schema import jobs
 
 SLOW_SWEEP = {"CELERIAC_SWEEP_INTERVAL": "30"}
-SUBMISSION = "from uuid import UUID; from tasks import app, submission; from tracking.models import Scope\n"
-CANCEL = SUBMISSION + "submission.cancel(app.platform, UUID(stdin), Scope('default', None), actor='u1')"
+VERBS = "from uuid import UUID; from tasks import app, verbs; from tracking.models import Scope\n"
+CANCEL = VERBS + "verbs.cancel(app.platform, UUID(stdin), Scope('default', None), actor='u1')"
 RESUME = "from tasks import app; app.platform.dispatcher.resume(); app.platform.dispatcher.flush(10)"
 
 # From an end to the next start of the same organization, in milliseconds.

@@ -8,6 +8,8 @@ from typing import Any, get_args
 from uuid import UUID
 
 from api.schemas.explanation import Explanation
+from api.schemas.requests import RetryRequest
+from tasks.handlers.export_report import ExportReport
 from tests.holding import limited
 from tests.live import LivePlatform
 from tests.project.test_handler_docs import DOCS, blocks
@@ -32,8 +34,14 @@ def test_the_example_of_an_explanation_is_what_the_api_answers(pool: Database, t
     job = platform.submit_many(3)[-1]
     pauses.pause(tracked.connection, organization_id="acme", job_type=None, actor="u7", reason="stock-taking")
     explanation = Explanation.of(explain(tracked.connection, job.id, Scope("acme", "u1"), platform.limits))
-    (shown,) = (json.loads(block) for block in blocks(PAGE, "json"))
+    shown = json.loads(blocks(PAGE, "json")[0])
     assert _without_ids(explanation.model_dump(mode="json", by_alias=True)) == _without_ids(shown)
+
+
+def test_the_example_of_a_retry_is_one_that_the_api_takes() -> None:
+    """The payload in the example of a retry in docs/holds.md is one that its handler takes."""
+    asked = RetryRequest.model_validate_json(blocks(PAGE, "json")[1])
+    assert asked.payload == ExportReport.model_validate(asked.payload).model_dump(by_alias=True, exclude_unset=True)
 
 
 def test_every_hold_and_every_kind_of_reason_is_told() -> None:

@@ -15,7 +15,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import make_url, text
 
-from tasks import submission
+from tasks import verbs
 from tasks.app import JobApp
 from tasks.broker.publisher import connect
 from tasks.platform import Platform
@@ -55,7 +55,7 @@ class Side:
     def cancel(self) -> None:
         """Cancel every second one."""
         for job_id in IDS[::2]:
-            submission.cancel(self.app.platform, job_id, self.scope, actor="u1")
+            verbs.cancel(self.app.platform, job_id, self.scope, actor="u1")
 
     def jobs(self) -> list[JobRecord]:
         """All that there are, whoever owns them."""
@@ -130,7 +130,7 @@ def test_a_job_of_one_platform_is_unknown_to_the_other(sides: list[Side]) -> Non
     with acting_as(mine.name, "u1"):
         job_id = mine.app.tasks["count"].delay(of="me").id
     with pytest.raises(JobNotFound):
-        submission.cancel(other.app.platform, UUID(job_id), mine.scope, actor="u1")
+        verbs.cancel(other.app.platform, UUID(job_id), mine.scope, actor="u1")
     assert other.app.AsyncResult(job_id).status == "PENDING"
     assert [job.status for job in mine.jobs()] == ["queued"]
 

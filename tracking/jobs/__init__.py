@@ -19,7 +19,7 @@ from tracking.jobs.dispatch import (
 )
 from tracking.jobs.edit import edit
 from tracking.jobs.progress import report
-from tracking.jobs.retry import retry
+from tracking.jobs.retry import retry, retry_anew
 from tracking.jobs.settle import orphans, running, settle
 from tracking.jobs.submit import submit
 from tracking.jobs.track import abandon, track
@@ -39,6 +39,7 @@ __all__ = [
     "refuse",
     "report",
     "retry",
+    "retry_anew",
     "running",
     "seen",
     "send_again",

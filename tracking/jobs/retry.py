@@ -1,17 +1,19 @@
-"""Running a job again that had ended, because somebody wants it."""
+"""Running a job again that had ended, because somebody wants it: the job itself, or with another payload a new one."""
 
 from __future__ import annotations
 
 from uuid import UUID
 
 from sqlalchemy import Connection, text
+from uuid_utils.compat import uuid7
 
 from tracking.admission.rule import Limits, is_uncalled, next_hold
-from tracking.errors import IllegalMove
+from tracking.errors import IdempotencyConflict, IllegalMove
 from tracking.jobs.cancel import refused_row
-from tracking.models import JobRecord, Scope
+from tracking.jobs.submit import CREATED, INSERTED
+from tracking.models import Changes, JobRecord, Scope, Submitted
 from tracking.origins import Origin, origin_parameter
-from tracking.sql import ACTOR, ORIGIN, SCOPE, listed, move, record
+from tracking.sql import ACTOR, ORIGIN, SCOPE, jsonb, listed, logged, move, record
 from tracking.states import ACTIVE, Event, Status, sources
 
 
@@ -23,30 +25,76 @@ def retry(
     actor: str,
     limits: Limits,
     force: bool = False,
+    priority: int | None = None,
     origin: Origin | None = None,
 ) -> JobRecord:
     """Queue a failed or cancelled job again, for a new dispatch; under a limit it joins its organization's line.
 
-    `force` lifts the limit of max_retries. Raises JobNotFound, or IllegalMove: not failed or cancelled, no retry
-    left, or its cancelled body is still stopping (then `retry_after` of the error is set, in seconds).
+    `force` lifts the limit of max_retries; a `priority` of None stays. Raises JobNotFound, or IllegalMove: not failed
+    or cancelled, no retry left, or its cancelled body is still stopping (then `retry_after` of the error is set, in
+    seconds).
     """
-    parameters = {"id": job_id, "actor": actor, "force": force, **scope.parameters, **limits.parameters}
-    parameters |= origin_parameter(origin)
+    parameters = {"id": job_id, "actor": actor, "force": force, "priority": priority}
+    parameters |= scope.parameters | limits.parameters | origin_parameter(origin)
     row = connection.execute(RETRY, parameters).first()
     if row is None:
         raise _why_not(connection, job_id, scope)
     return record(row)
 
 
+def retry_anew(
+    connection: Connection,
+    job_id: UUID,
+    scope: Scope,
+    changes: Changes,
+    *,
+    actor: str,
+    limits: Limits,
+    force: bool = False,
+    idempotency_key: str | None = None,
+    request_hash: str | None = None,
+    origin: Origin | None = None,
+) -> Submitted:
+    """Accept a new job that is as a failed or cancelled one, but for `changes`; that one stays as it ended.
+
+    It belongs to the same user, whose key it is. `changes`: a payload, what comes with that, a priority. Raises what
+    `retry` does, and IdempotencyConflict when the key was used for another retry of this job.
+    """
+    parameters = {
+        "id": job_id,
+        "new_id": uuid7(),
+        "actor": actor,
+        "force": force,
+        "payload": jsonb(changes.payload),
+        "delivery": jsonb(changes.delivery),
+        "circuit_key": changes.circuit_key,
+        "priority": changes.priority,
+        "idempotency_key": None if idempotency_key is None else f"{job_id}/{idempotency_key}",
+        "request_hash": request_hash,
+    }
+    parameters |= scope.parameters | limits.parameters | origin_parameter(origin)
+    row = connection.execute(RETRY_ANEW, parameters).first()
+    if row is not None:
+        return Submitted(record(row), created=True)
+    existing = connection.execute(EXISTING, parameters).first()
+    if existing is None:
+        raise _why_not(connection, job_id, scope)
+    if existing.request_hash != request_hash:
+        raise IdempotencyConflict
+    return Submitted(record(existing), created=False)
+
+
 def _why_not(connection: Connection, job_id: UUID, scope: Scope) -> IllegalMove:
     known = refused_row(job_id, connection.execute(IN_SCOPE, {"id": job_id, **scope.parameters}).first())
     if known.why_uncalled is not None:
         return IllegalMove(f"the job {job_id} was never called, and lacks arguments: {known.why_uncalled}")
-    if known.status in sources(Event.RETRIED):
-        return IllegalMove(
-            f"the job {job_id} has used {known.retry_count} of {known.max_retries} retries; force it to retry anyway"
-        )
-    return IllegalMove(f"the job {job_id} is {known.status}: it cannot be retried")
+    if known.status not in sources(Event.RETRIED):
+        return IllegalMove(f"the job {job_id} is {known.status}: it cannot be retried")
+    if known.retry_count < known.max_retries:
+        return IllegalMove(f"the job {job_id} waits to be called with the result of another one: it has no payload yet")
+    return IllegalMove(
+        f"the job {job_id} has used {known.retry_count} of {known.max_retries} retries; force it to retry anyway"
+    )
 
 
 _FOLLOWED = """(followed.id = jobs.follows
@@ -57,21 +105,66 @@ _MAY_BE_CALLED = f"""EXISTS (SELECT FROM jobs AS followed WHERE followed.status 
           AND NOT EXISTS (SELECT FROM jobs AS followed
                           WHERE followed.status IN ('{Status.FAILED}', '{Status.CANCELLED}') AND {_FOLLOWED})"""
 
+_IS_LEFT = "NOT stopping AND (retry_count < max_retries OR :force)"
+
 RETRY = text(
     move(
         Event.RETRIED,
         f"""dispatch = dispatch + 1, retry_count = retry_count + 1, losses = 0,
             hold = {next_hold("jobs", due_at="CAST(NULL AS timestamptz)")}, delivery = delivery - 'expires',
+            priority = coalesce(CAST(:priority AS int), priority),
             due_at = NULL, dispatched_at = NULL, sent_priority = NULL, result = NULL, typed_result = NULL,
             error_type = NULL, error_message = NULL, message = NULL, progress = 0, progress_detail = NULL,
             current_step = 0, cancel_requested_at = NULL, cancel_seen_at = NULL, started_at = NULL,
             completed_at = NULL""",
-        f"jsonb_build_object('by', {ACTOR}, 'force', CAST(:force AS boolean))",
-        find=f"""id = :id AND {SCOPE} AND NOT stopping AND (retry_count < max_retries OR :force)
+        f"""jsonb_build_object('by', {ACTOR}, 'force', CAST(:force AS boolean), 'priority', CAST(:priority AS int))""",
+        find=f"""id = :id AND {SCOPE} AND {_IS_LEFT}
           AND (NOT {is_uncalled("jobs")} OR ({_MAY_BE_CALLED}))""",
         to=Status.QUEUED,
         origin=ORIGIN,
     )
+)
+
+_REPEATED = "(SELECT locked.*, created.id AS new_id FROM locked CROSS JOIN created) AS repeated"
+_REPEATS = f"{CREATED} || jsonb_build_object('retryOf', retry_of)"
+_REPEATED_BY = f"jsonb_build_object('by', {ACTOR}, 'force', CAST(:force AS boolean), 'jobId', new_id)"
+
+# It waits for what the first one waited for, if that has never run: else that has succeeded, and may be removed by now.
+RETRY_ANEW = text(
+    f"""
+    WITH locked AS (
+        SELECT *, status AS from_status FROM jobs
+        WHERE id = :id AND {SCOPE} AND status IN ({listed(sources(Event.RETRIED))}) AND {_IS_LEFT}
+          AND NOT {is_uncalled("jobs")}
+        FOR UPDATE
+    ), asked AS (
+        SELECT CAST(:new_id AS uuid) AS id, organization_id, user_id, project_id, job_type, '{Status.QUEUED}' AS status,
+               coalesce(CAST(:priority AS int), priority) AS priority, queue, max_retries,
+               CAST(:payload AS jsonb) AS payload, metadata, delivery || CAST(:delivery AS jsonb) AS delivery,
+               CAST(NULL AS text) AS message, CAST(NULL AS uuid) AS parent_id, CAST(:new_id AS uuid) AS root_id,
+               CAST(NULL AS text) AS group_id, CAST(NULL AS int) AS group_index,
+               CAST(:idempotency_key AS text) AS idempotency_key, CAST(:request_hash AS text) AS request_hash,
+               CASE attempt WHEN 0 THEN depends_on ELSE '{{}}' END AS depends_on,
+               CAST(NULL AS timestamptz) AS scheduled_at, CAST(NULL AS timestamptz) AS due_at,
+               CAST(:circuit_key AS text) AS circuit_key, external, id AS retry_of, 0 AS attempt,
+               CAST(NULL AS uuid) AS follows, CAST(NULL AS text) AS follows_group
+        FROM locked
+    ), created AS (
+        INSERT INTO jobs ({INSERTED}, retry_of, hold)
+        SELECT {INSERTED}, retry_of, {next_hold("asked")} FROM asked
+        ON CONFLICT DO NOTHING
+        RETURNING jobs.*, CAST(NULL AS text) AS from_status
+    ), logged AS ({logged("created", Event.CREATED, _REPEATS, origin=ORIGIN)}
+    ), told AS ({logged(_REPEATED, Event.RETRIED_ANEW, _REPEATED_BY, origin=ORIGIN)}
+    )
+    SELECT * FROM created"""
+)
+
+EXISTING = text(
+    f"""
+    SELECT * FROM jobs
+    WHERE organization_id = :organization_id AND idempotency_key = CAST(:idempotency_key AS text)
+      AND user_id = (SELECT user_id FROM jobs WHERE id = :id AND {SCOPE})"""
 )
 
 IN_SCOPE = text(

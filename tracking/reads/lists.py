@@ -33,6 +33,7 @@ from tracking.states import ACTIVE, Event, Hold, Status
 NO_FILTERS = Filters()
 RECENT_WINDOW = timedelta(hours=1)
 TIMELINE_LIMIT = 1000
+RETRIES = 100
 MOST_COUNTED = 10_000  # jobs of a list, and of its numbered pages: counting a million takes a core for 0.1 s
 NEWEST_FIRST = (jobs.c.created_at.desc(), jobs.c.id.desc())
 
@@ -89,6 +90,12 @@ def after(
         matching.append(tuple_(jobs.c.created_at, jobs.c.id) < tuple_(*map(literal, _position(cursor))))
     found = _newest(connection, select(jobs).where(*matching), size + 1)
     return Page(found[:size], None, _cursor(found, size))
+
+
+def retries(connection: Connection, job_id: UUID, scope: Scope) -> Sequence[JobRecord]:
+    """The jobs that repeat this one with another payload, oldest first, at most RETRIES."""
+    repeating = select(jobs).where(jobs.c.retry_of == job_id, *_visible(scope))
+    return [record(row) for row in connection.execute(repeating.order_by(jobs.c.created_at, jobs.c.id).limit(RETRIES))]
 
 
 def recent(
