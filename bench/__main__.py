@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from bench.latency import measure_latency
 from bench.report import Report, machine_facts, render, to_json, to_markdown
 from bench.servers import Broker, Servers, find_rabbitmq, postgres_version, private_servers
-from bench.sides import SIDES
+from bench.sides import SIDES, Workers
 from bench.throughput import measure
 from tracking.errors import ConfigurationError
 from tracking.exits import StartError
@@ -31,6 +31,8 @@ BEGIN, END = "<!-- results -->\n", "<!-- end of results -->\n"
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="Alternations of the three sides.")
 @click.option("--samples", default=200, show_default=True, type=click.IntRange(2), help="Jobs for the latency.")
 @click.option("--broker", "names", multiple=True, type=click.Choice(["rabbitmq", "valkey"]), help="[default: both]")
+@click.option("--pool", default="prefork", show_default=True, type=click.Choice(["prefork", "threads", "solo"]))
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Workers of each side.")
 @click.option("--log-level", default="INFO", show_default=True, type=click.Choice(["INFO", "WARNING"]))
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all measurements.")
 @click.option("--docs", type=click.Path(exists=True, path_type=Path), help="Put the results in this Markdown file.")
@@ -40,6 +42,8 @@ def main(
     rounds: int,
     samples: int,
     names: tuple[str, ...],
+    pool: str,
+    workers: int,
     log_level: str,
     json_file: Path | None,
     docs: Path | None,
@@ -50,7 +54,9 @@ def main(
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: whatever was started is ended
     console = Console()
-    settings = {"jobs": jobs, "rounds": rounds, "samples": samples, "log_level": log_level, "arguments": _arguments()}
+    compared = Workers(pool, workers)
+    settings = {"jobs": jobs, "rounds": rounds, "samples": samples, "log_level": log_level, "workers": str(compared)}
+    settings["arguments"] = _arguments()
     report = Report(settings, machine_facts())
     try:
         with private_servers() as servers, progress_bars(console) as progress:
@@ -59,6 +65,7 @@ def main(
                 report.rounds[broker.name] = [
                     measure(
                         side,
+                        compared,
                         broker,
                         servers,
                         jobs=jobs,

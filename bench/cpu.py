@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import psutil
 
+Roots = Mapping[str, Sequence[int | None]]  # process ids by part; None is a process that we cannot see
 
-def read_cpu(roots: Mapping[str, int | None]) -> dict[str, float]:
-    """User and system seconds so far of each tree; a process that has ended is in its parent's account."""
-    return {name: _tree(pid) for name, pid in roots.items() if pid is not None}
+
+def read_cpu(roots: Roots) -> dict[str, float]:
+    """User and system seconds so far of trees of processes; a process that has ended is in its parent's account."""
+    return {
+        name: sum(_tree(pid) for pid in pids if pid is not None)
+        for name, pids in roots.items()
+        if any(pid is not None for pid in pids)
+    }
 
 
 def read_busy() -> float:

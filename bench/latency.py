@@ -108,7 +108,9 @@ def _platform(broker: Broker, servers: Servers, log_level: str) -> Iterator[http
         "CELERIAC_ORGANIZATION_LIMIT": "5",  # the default: a caller of the API has one
     }
     logs = servers.directory
-    worker = program("worker", TRACKED.worker(name, name, log_level), environment, logs / f"{name}-worker.log")
+    worker = program(
+        "worker", TRACKED.worker(name, name, log_level, "prefork"), environment, logs / f"{name}-worker.log"
+    )
     rights = callers.rights("bench", "bench", ("jobs.create_jobs", "jobs.view_jobs"))
     with (
         serving(callers, environment, logs / f"{name}-api.log", _is_ready, worker) as url,

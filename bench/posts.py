@@ -22,7 +22,7 @@ import httpx
 import psutil
 
 from bench.api import Callers, serving
-from bench.cpu import read_cpu
+from bench.cpu import Roots, read_cpu
 from bench.latency import PAUSE, percentile
 from bench.servers import Servers, private_servers
 from bench.sides import TRACKED
@@ -85,7 +85,7 @@ def _is_whole(answer: bytes) -> bool:
     return len(body) >= int(lengths[0])
 
 
-def measure(url: str, rights: dict[str, str], roots: dict[str, int | None], *, clients: int, seconds: float) -> Taken:
+def measure(url: str, rights: dict[str, str], roots: Roots, *, clients: int, seconds: float) -> Taken:
     """What POSTs of so many clients at once take, each sending the next one when it is answered; one alone pauses."""
     taken, end = Taken(), time.monotonic() + seconds
     connections = [Client(url, rights) for _ in range(clients)]
@@ -135,7 +135,7 @@ def report(servers: Servers, counts: Sequence[int], *, seconds: float, rounds: i
     environment = TRACKED.environment(servers, servers.valkey, "INFO") | {"CELERIAC_ORGANIZATION_LIMIT": "5"}
     found: dict[int, list[Taken]] = {count: [] for count in counts}
     with serving(callers, environment, servers.directory / "posts-api.log", _is_ready) as url:
-        roots = {"api": _listening(url), "database": servers.postgres_pid}
+        roots = {"api": [_listening(url)], "database": [servers.postgres_pid]}
         for _ in range(rounds):
             for count in counts:
                 rights = callers.rights(f"posts-{uuid4().hex[:8]}", "bench", ("jobs.create_jobs",))

@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench.latency import Latency, percentile
-from bench.sides import BARE, CONCURRENCY, RESULT_BACKEND, SIDES, TRACKED
+from bench.sides import BARE, RESULT_BACKEND, SIDES, TRACKED
 from bench.throughput import Round
 
 PACKAGES = ("celery", "kombu", "sqlalchemy", "psycopg")
@@ -173,8 +173,8 @@ def _facts(report: Report) -> dict[str, str]:
             for name, text in (("python", report.machine["python"]), *_packages(report), *report.servers.items())
         ),
         "load before": report.machine["load before"],
-        "measured": f"{settings['rounds']} alternating rounds of {settings['jobs']} no-op jobs; prefork with "
-        f"{CONCURRENCY} processes, prefetch up to 64, late acknowledgement, logs at {settings['log_level']} to a file; "
+        "measured": f"{settings['rounds']} alternating rounds of {settings['jobs']} no-op jobs; "
+        f"{settings['workers']}, prefetch up to 64, late acknowledgement, logs at {settings['log_level']} to a file; "
         "CPU is user and system time of worker, broker and database",
     }
 

@@ -11,7 +11,20 @@ from sqlalchemy import Connection, text
 from bench import variables
 from bench.servers import Broker, Servers
 
-CONCURRENCY = 2  # worker processes
+CONCURRENCY = 2  # bodies at once of a worker; a solo one has its single body whatever is asked for
+
+
+@dataclass(frozen=True)
+class Workers:
+    """So many workers of a side, each with a pool of that kind."""
+
+    pool: str = "prefork"
+    count: int = 1
+
+    def __str__(self) -> str:
+        of_each = "solo" if self.pool == "solo" else f"{self.pool} with {CONCURRENCY}"
+        return of_each if self.count == 1 else f"{self.count} workers, each {of_each}"
+
 
 # How many of the jobs are done, once each.
 DONE_ROWS = text("""
@@ -46,12 +59,12 @@ class Side:
         backend = f"db+{servers.results_url}" if self.key == "results" else ""
         return {variables.BROKER: broker.url, variables.RESULTS: backend}
 
-    def worker(self, name: str, queue: str, log_level: str) -> list[str]:
+    def worker(self, name: str, queue: str, log_level: str, pool: str) -> list[str]:
         """The command of a worker: `name` before the @, reading one queue."""
         if self.key == "tracked":
-            options = ["--queues", queue, "--concurrency", str(CONCURRENCY), "--name", name]
+            options = ["--queues", queue, "--concurrency", str(CONCURRENCY), "--name", name, "--pool", pool]
             return [sys.executable, "-m", "celeriac", "worker", *options]
-        options = ["-Q", queue, "-c", str(CONCURRENCY), "-n", f"{name}@%h", "-l", log_level]
+        options = ["-Q", queue, "-c", str(CONCURRENCY), "-n", f"{name}@%h", "-l", log_level, "-P", pool]
         return [sys.executable, "-m", "celery", "-A", "bench.plain", "worker", *options]
 
     def filler(self, counts: Mapping[str, int]) -> list[str]:

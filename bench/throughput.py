@@ -20,7 +20,7 @@ from bench import variables, witness
 from bench.cpu import read_busy, read_cpu
 from bench.launch import PATIENCE, clean_environment, program, say_nothing
 from bench.servers import Broker, Servers, delete_queues
-from bench.sides import Side
+from bench.sides import Side, Workers
 from celeriac.embedded.processes import run
 from celeriac.embedded.supervisor import Supervisor
 
@@ -47,13 +47,20 @@ class Round:
 
 
 def measure(
-    side: Side, broker: Broker, servers: Servers, *, jobs: int, log_level: str, show: Callable[[int], None]
+    side: Side,
+    workers: Workers,
+    broker: Broker,
+    servers: Servers,
+    *,
+    jobs: int,
+    log_level: str,
+    show: Callable[[int], None],
 ) -> Round:
     """One round; `show` is told how many bodies have run.
 
     Raises StartError when anything takes too long, AssertionError when a job did not run exactly once.
     """
-    bench = _Bench(side, broker, servers, log_level)
+    bench = _Bench(side, workers, broker, servers, log_level)
     try:
         return bench.run(jobs, show)
     finally:
@@ -61,11 +68,13 @@ def measure(
 
 
 class _Bench:
-    def __init__(self, side: Side, broker: Broker, servers: Servers, log_level: str) -> None:
-        self._side, self._broker, self._servers, self._level = side, broker, servers, log_level
+    def __init__(self, side: Side, workers: Workers, broker: Broker, servers: Servers, log_level: str) -> None:
+        self._side, self._workers, self._broker = side, workers, broker
+        self._servers, self._level = servers, log_level
         self._name = f"bench-{side.key}-{uuid4().hex[:8]}"
         self._warm, self._queue = f"{self._name}-warm", f"{self._name}-run"
-        self._node = f"{self._name}@{gethostname()}"
+        self._names = [f"{self._name}-{number}" for number in range(workers.count)]
+        self._nodes = [f"{name}@{gethostname()}" for name in self._names]
         self._marks = servers.directory / f"{self._name}.marks"
         self._marks.touch()
         self._environment = {**side.environment(servers, broker, log_level), variables.WITNESS: str(self._marks)}
@@ -73,12 +82,11 @@ class _Bench:
 
     def run(self, jobs: int, show: Callable[[int], None]) -> Round:
         with Supervisor(show=say_nothing) as supervisor:
-            command = self._side.worker(self._name, self._warm, self._level)
-            supervisor.start(
-                program(self._name, command, self._environment, self._servers.directory / f"{self._name}.log")
-            )
+            for name in self._names:
+                command = self._side.worker(name, self._warm, self._level, self._workers.pool)
+                supervisor.start(program(name, command, self._environment, self._servers.directory / f"{name}.log"))
             self._fill(jobs)
-            supervisor.wait_for(self._answers, PATIENCE, self._name)
+            supervisor.wait_for(self._answers, PATIENCE, self._names[0])
             self._await_marks(supervisor, WARM_UP, show)
             measured = self._measure(supervisor, jobs, show)
             self._verify(supervisor, jobs)
@@ -90,9 +98,9 @@ class _Bench:
 
     def _measure(self, supervisor: Supervisor, jobs: int, show: Callable[[int], None]) -> Round:
         roots = {
-            "worker": supervisor.processes[self._name].pid,
-            "broker": self._broker.pid,
-            "database": self._servers.postgres_pid if self._side.database_url(self._servers) else None,
+            "worker": [supervisor.processes[name].pid for name in self._names],
+            "broker": [self._broker.pid],
+            "database": [self._servers.postgres_pid if self._side.database_url(self._servers) else None],
         }
         began, cpu, busy = time.monotonic(), read_cpu(roots), read_busy()
         self._consume()
@@ -116,13 +124,14 @@ class _Bench:
         run(command, seconds=PATIENCE + jobs / SLOWEST, environment=environment)
 
     def _answers(self) -> bool:
-        return bool(self._app.control.ping(destination=[self._node], timeout=0.3))
+        answers = self._app.control.ping(destination=self._nodes, timeout=0.3, limit=len(self._nodes))
+        return len(answers or ()) == len(self._nodes)
 
     def _consume(self) -> None:
         reached = self._app.control.add_consumer(
-            self._queue, destination=[self._node], reply=True, timeout=PATIENCE, limit=1
+            self._queue, destination=self._nodes, reply=True, timeout=PATIENCE, limit=len(self._nodes)
         )
-        assert reached, f"{self._node} does not answer"
+        assert len(reached) == len(self._nodes), f"not all of {self._nodes} answer"
 
     def _await_marks(self, supervisor: Supervisor, count: int, show: Callable[[int], None]) -> None:
         def have_run() -> bool:
@@ -130,7 +139,7 @@ class _Bench:
             show(max(0, done - WARM_UP))
             return done >= count
 
-        supervisor.wait_for(have_run, PATIENCE + count / SLOWEST, self._name, every=LOOK)
+        supervisor.wait_for(have_run, PATIENCE + count / SLOWEST, self._names[0], every=LOOK)
 
     def _run_marks(self) -> list[float]:
         return witness.read_marks(self._marks)[WARM_UP:]

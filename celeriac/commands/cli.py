@@ -112,7 +112,14 @@ def api(host: str, port: int, workers: int, fd: int | None) -> None:
 )
 @click.option("--concurrency", type=click.IntRange(1), help="Jobs that run at once. [default: the number of CPUs]")
 @click.option("--name", type=Name(), help="Part of its node name before the @. [default: one that no other has]")
-def worker(queues: tuple[str, ...], concurrency: int | None, name: str | None) -> int:
+@click.option(
+    "--pool",
+    default="prefork",
+    type=click.Choice(["prefork", "threads", "solo"]),
+    show_default=True,
+    help="What bodies run in: only processes can be killed, or given a time limit.",
+)
+def worker(queues: tuple[str, ...], concurrency: int | None, name: str | None, pool: str) -> int:
     """Run a worker alone; `celery -A tasks worker` is the same with all of Celery's options.
 
     It waits for its database and its broker, CELERIAC_START_PATIENCE seconds at most.
@@ -122,7 +129,7 @@ def worker(queues: tuple[str, ...], concurrency: int | None, name: str | None) -
     configure_logging(settings())
     from celeriac.commands.worker import run_worker
 
-    return run_worker(queues, concurrency, name)
+    return run_worker(queues, concurrency, name, pool)
 
 
 @command.command()

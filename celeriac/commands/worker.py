@@ -13,7 +13,7 @@ from tasks.app import app
 from tracking.exits import Exit
 
 
-def run_worker(queues: Sequence[str], concurrency: int | None, name: str | None) -> int:
+def run_worker(queues: Sequence[str], concurrency: int | None, name: str | None, pool: str) -> int:
     """Run a worker until it is told to stop or cannot go on; returns its exit status.
 
     Raises ConfigurationError when a handler cannot be imported.
@@ -21,7 +21,7 @@ def run_worker(queues: Sequence[str], concurrency: int | None, name: str | None)
     _warn_of_unknown(queues)
     setup_logging.connect(_leave_as_it_is, weak=False)
     node = nodename(name, gethostname()) if name else None
-    worker = app.Worker(hostname=node, queues=list(queues), concurrency=concurrency, quiet=True)
+    worker = app.Worker(hostname=node, queues=list(queues), concurrency=concurrency, pool=pool, quiet=True)
     worker.start()
     return Exit.FINE if worker.exitcode is None else worker.exitcode
 

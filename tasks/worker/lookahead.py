@@ -17,7 +17,6 @@ from typing import Any
 from uuid import UUID
 
 import structlog
-from celery.concurrency.prefork import TaskPool
 from celery.worker import state
 
 from tasks import current
@@ -28,6 +27,7 @@ from tasks.persistence import DatabaseAway
 from tasks.platform import Platform
 from tasks.worker.answering import acknowledge_all
 from tasks.worker.batcher import Answer, Batcher
+from tasks.worker.bodies import POOLS, Bodies
 from tasks.worker.pace import CLAIMED_AHEAD, Pace
 from tracking.models import Attempt, Fence
 
@@ -43,7 +43,7 @@ BEFORE_ITS_BODY = "before its body"  # where a cancel has met a job, for its rec
 class LookAhead:
     """The messages of one worker between their arrival and their body, and between its end and their acknowledgement.
 
-    A slot is free when Celery's semaphore says so. `most`: messages for each slot, at most. Of jobs that have taken
+    A slot is free when the worker's semaphore says so. `most`: messages for each slot, at most. Of jobs that have taken
     workers down one is here at a time: what dies beside it the third time would be failed as well.
     """
 
@@ -53,6 +53,7 @@ class LookAhead:
         self._batcher = batcher
         self._most = most
         self._pace = Pace()
+        self._bodies = Bodies(worker, self._go_on)
         self._arrivals = count()
         self._waiting: list[tuple[int, int, Any]] = []
         self._suspects: deque[Any] = deque()
@@ -81,10 +82,9 @@ class LookAhead:
             self._admit(request)
 
     def over(self) -> None:
-        """A body has ended."""
-        if not self._is_closed:
-            self._advance()
-            self._set_window()
+        """A process has said that its body has ended; of a body that had none the pool says so itself."""
+        if self._bodies.have_processes:
+            self._go_on()
 
     def ended(self, request: Any, told: bytes, runtime: float, succeed: Callable[[], None]) -> None:
         """A body has handed over its success: have it written, and `succeed` called then. In any thread."""
@@ -137,6 +137,8 @@ class LookAhead:
         It would not run again, as its row says that it runs. So a job that is with a process stays, and one that is on
         its way to none is taken back.
         """
+        if not self._bodies.have_processes:
+            return []
         pool = self._worker.pool._pool  # noqa: SLF001 - Celery has no other way to ask
         taken_back = []
         for result in tuple(pool._cache.values()):  # noqa: SLF001 - as above
@@ -162,7 +164,7 @@ class LookAhead:
             self._release_granted()
             return
         semaphore = self._worker.semaphore  # Celery takes all slots for free
-        semaphore.value = max(0, semaphore.initial_value - len(self._worker.pool._pool._cache))  # noqa: SLF001 - as above
+        semaphore.value = max(0, semaphore.initial_value - self._bodies.running)
         for request in (*self._claiming.values(), *(request for request, _ in self._granted)):
             state.task_reserved(request)
         self._advance()
@@ -182,7 +184,7 @@ class LookAhead:
             self._succeeded([self._ending.pop(fence) for fence in successes if fence in self._ending])
             for request, answer in claims:
                 self._answered(request, answer)
-        self.over()
+        self._go_on()
 
     def _succeeded(self, ended: Sequence[tuple[Any, Callable[[], None]]]) -> None:
         waiting = [request for request, _ in ended if not request.acknowledged]
@@ -190,6 +192,11 @@ class LookAhead:
             request.acknowledged = True  # together with the others, instead of by itself
             _call(succeed, request.fence)
         acknowledge_all([request.message for request in waiting], self._worker.consumer.connection_errors)
+
+    def _go_on(self) -> None:
+        if not self._is_closed:
+            self._advance()
+            self._set_window()
 
     def _hear(self, claims: Sequence[tuple[Any, Answer]], successes: Sequence[Any]) -> None:
         """In the batcher's thread."""
@@ -215,8 +222,7 @@ class LookAhead:
 
     def _admit(self, request: Any) -> None:
         if request.fence is None or self._is_alone():
-            self._moved_at = time.monotonic()
-            self._worker.process_task(request)
+            self._worker.semaphore.acquire(self._run, request)
             return
         heapq.heappush(self._waiting, (-_priority(request), next(self._arrivals), request))
         self._advance()
@@ -251,19 +257,23 @@ class LookAhead:
     def _begin(self) -> None:
         """There is a slot."""
         self._asked -= 1
-        self._moved_at = time.monotonic()
         if self._granted:
             request, attempt = self._granted.popleft()
             self._seconds_ahead = max(0.0, self._seconds_ahead - request.expected)
             if attempt is not None:
                 request.attempt = attempt
                 request.request_dict[current.CLAIMED] = Grant.of(attempt)
-            self._worker._process_task(request)  # noqa: SLF001 - what Celery calls with a slot
+            self._run(request)
         else:
             self._worker.semaphore.release()
         if not self._granted and not self._claiming:
             self._seconds_ahead = 0.0
         self._advance()
+
+    def _run(self, request: Any) -> None:
+        """Have a body begin that has a slot. Without processes and threads this returns at its end."""
+        self._worker._process_task(request)  # noqa: SLF001 - what Celery calls with a slot
+        self._moved_at = time.monotonic()
 
     def _answered(self, request: Any, answer: Answer) -> None:
         """A claim was granted or refused, or could not be made."""
@@ -327,10 +337,10 @@ class LookAhead:
 
 
 def lookahead_of(worker: Any) -> LookAhead | None:
-    """What a worker has between its messages and its processes; None: its jobs have no processes, or it has no loop."""
+    """What a worker has between its messages and its bodies; None: it has no event loop, or a pool of another kind."""
     batcher = getattr(worker, "batcher", None)
     most = worker.app.platform.settings.look_ahead
-    if batcher is None or worker.hub is None or not isinstance(worker.pool, TaskPool):
+    if batcher is None or worker.hub is None or not isinstance(worker.pool, POOLS):
         return None
     return LookAhead(worker, batcher, most)
 

@@ -20,11 +20,10 @@ class Pace:
         self._by_type: OrderedDict[str, float] = OrderedDict()
 
     def took(self, job_type: str, seconds: float) -> None:
-        """Note what a body took."""
+        """Note what a body took. In any thread: each step leaves what the others can read."""
         seconds = max(LEAST, seconds)
         self._overall = _moved(self._overall, seconds)
-        self._by_type[job_type] = _moved(self._by_type.get(job_type), seconds)
-        self._by_type.move_to_end(job_type)
+        self._by_type[job_type] = _moved(self._by_type.pop(job_type, None), seconds)  # the newest at the end
         if len(self._by_type) > MOST_TYPES:
             self._by_type.popitem(last=False)
 

@@ -27,7 +27,7 @@ LOOP_PATIENCE = 1.0  # seconds until the event loop counts as standing still: it
 class Stopping:
     """What a worker does with its cancelled bodies: interrupt them at once, and kill those that will not end.
 
-    Only where the jobs have processes of their own; in threads they end at their next step.
+    Only where the jobs have processes of their own; in threads they end at their next step, or do not begin.
     """
 
     def __init__(self, worker: Any, lease: UUID) -> None:
@@ -37,12 +37,16 @@ class Stopping:
 
     def turn(self) -> None:
         """Look once. Raises SQLAlchemyError."""
-        if not isinstance(self._worker.pool, TaskPool):
+        has_processes = isinstance(self._worker.pool, TaskPool)
+        if not has_processes and self._worker.lookahead is None:
             return
         with self._platform.database.autocommit() as connection:
             bodies = jobs.stopping(connection, self._lease)
         for body in bodies:
-            in_event_loop(self._worker.hub, lambda body=body: self._end(body))  # type: ignore[misc]
+            if has_processes:
+                in_event_loop(self._worker.hub, lambda body=body: self._end(body))  # type: ignore[misc]
+            else:
+                self._worker.hub.call_soon(self._drop, body.fence)
 
     def _end(self, body: StoppingBody) -> None:
         grace = timedelta(seconds=self._platform.settings.cancel_grace)
@@ -51,6 +55,11 @@ class Stopping:
             request.terminate(self._worker.pool, signal="SIGUSR1")
         elif (body.seen_for or body.requested_for) > grace:
             self._kill(body.fence)
+
+    def _drop(self, fence: Fence) -> None:
+        request = request_of(fence)
+        if request is not None:
+            self._worker.lookahead.drop(request)
 
     def _kill(self, fence: Fence) -> None:
         if threading.current_thread() is threading.main_thread():

@@ -46,7 +46,8 @@ def warm_up(platform: LivePlatform) -> None:
     ended(platform, platform.submit_all(noops(20)))
 
 
-def test_a_burst_of_short_jobs_runs_once_each_and_most_of_it_in_batches(platform: LivePlatform) -> None:
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_a_burst_of_short_jobs_runs_once_each_and_most_of_it_in_batches(platform: LivePlatform, pool: str) -> None:
     """Two hundred jobs, some with results, progress or errors: each ends as it would alone, with the same history."""
     kinds: list[tuple[Call, str, list[str], Any]] = [
         (("noop", [], {}, {}), "succeeded", ["created", "started", "completed"], None),
@@ -59,7 +60,7 @@ def test_a_burst_of_short_jobs_runs_once_each_and_most_of_it_in_batches(platform
         ),
         (("add", ["a", 1], {}, {}), "failed", ["created", "started", "failed"], None),
     ]
-    platform.start_worker()
+    platform.start_worker("-P", pool)
     ids = platform.submit_all([kinds[number % 4][0] for number in range(BURST)])
     for number, job in enumerate(ended(platform, ids)):
         _, status, events, result = kinds[number % 4]
@@ -95,14 +96,17 @@ def test_an_urgent_job_overtakes_those_that_a_worker_has_already(platform: LiveP
     assert sum(time > started for time in times) > BURST / 4
 
 
-def test_a_long_body_gives_what_waits_behind_it_to_an_idle_worker(platform: LivePlatform, tmp_path: Path) -> None:
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_long_body_gives_what_waits_behind_it_to_an_idle_worker(
+    platform: LivePlatform, tmp_path: Path, pool: str
+) -> None:
     """A worker that has fetched many short jobs and then meets a long one keeps none of them waiting."""
     gate = tmp_path / "gate"
-    platform.start_worker(concurrency=1)
+    platform.start_worker("-P", pool, concurrency=1)
     warm_up(platform)
     long, *short = platform.submit_all([("until", [str(gate)], {}, {}), *noops(50)])
     eventually(lambda: platform.job(long).status == "running", what="the long body")
-    platform.start_worker(concurrency=1)
+    platform.start_worker("-P", pool, concurrency=1)
     jobs = ended(platform, short, within=20)
     assert {(job.status, job.losses) for job in jobs} == {("succeeded", 0)}
     gate.touch()
@@ -141,10 +145,11 @@ def test_only_the_job_that_takes_workers_down_is_poison(platform: LivePlatform) 
     assert max(job.losses for job in jobs.values()) <= 1
 
 
-def test_a_worker_that_is_told_to_stop_leaves_nothing_running(platform: LivePlatform) -> None:
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_a_worker_that_is_told_to_stop_leaves_nothing_running(platform: LivePlatform, pool: str) -> None:
     """A warm stop amid a burst: what has run is settled, what has not begun is another worker's, without a loss."""
     ids = platform.submit_all(noops(3 * BURST))
-    stopping = platform.start_worker()
+    stopping = platform.start_worker("-P", pool)
     eventually(lambda: in_batches(platform) > 20, what="some batches")
     stopping.terminate()
     assert stopping.wait(30) == 0

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from celery.concurrency.prefork import TaskPool
 from celery.worker import state
 from kombu.asynchronous.semaphore import LaxBoundedSemaphore
 from kombu.common import QoS
@@ -36,8 +37,11 @@ HOSTNAME = "worker-1"
 SHORT = 0.001
 
 
-class Pool(SimpleNamespace):
+class Pool(TaskPool):
     """A pool of one process, which never ends what it is given."""
+
+    def __init__(self) -> None:
+        self._pool = SimpleNamespace(_cache={})
 
 
 class Message:
@@ -104,10 +108,9 @@ class World:
             app=app,
             hostname=HOSTNAME,
             semaphore=self.semaphore,
-            pool=Pool(num_processes=slots, _pool=SimpleNamespace(_cache={})),
+            pool=Pool(),
             hub=SimpleNamespace(call_soon=lambda _: None),  # what was told waits until `turn`
             consumer=SimpleNamespace(qos=QoS(lambda **_: None, slots), connection_errors=()),
-            process_task=lambda request: self.semaphore.acquire(self.begun.append, request),
             _process_task=self.begun.append,
         )
         self.ahead = LookAhead(worker, self.batcher, 64)

@@ -1,0 +1,106 @@
+"""How many bodies a pool without processes runs, and that each of them frees its slot, however it ends."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from celery.concurrency import solo, thread
+from kombu.asynchronous.semaphore import LaxBoundedSemaphore
+
+from tasks.worker.bodies import Bodies
+from tests.live import eventually
+
+SLOTS = 2
+
+
+class World:
+    """A worker's pool, slots and event loop; `soon` is what the loop has still to call, `ended` counts its calls."""
+
+    def __init__(self, pool: Any, slots: int) -> None:
+        self.pool = pool
+        self.soon: deque[Callable[[], None]] = deque()
+        self.semaphore = LaxBoundedSemaphore(slots)
+        self.ended = 0
+        worker = SimpleNamespace(pool=pool, hub=SimpleNamespace(call_soon=self.soon.append), semaphore=self.semaphore)
+        self.bodies = Bodies(worker, self._count)
+
+    def run(self, body: Callable[[], Any]) -> None:
+        """Give the pool a body, with a slot."""
+        self.semaphore.acquire(lambda: self.pool.apply_async(body, callback=lambda _: None))
+
+    def turn(self) -> None:
+        """The event loop calls what it was asked to, once there is something."""
+        eventually(lambda: self.soon, what="the end of a body")
+        while self.soon:
+            self.soon.popleft()()
+
+    def _count(self) -> None:
+        self.ended += 1
+
+
+@pytest.fixture
+def threads() -> Iterator[World]:
+    """A pool of threads."""
+    pool = thread.TaskPool(SLOTS)
+    yield World(pool, SLOTS)
+    pool.stop()
+
+
+@pytest.fixture
+def alone() -> World:
+    """A pool that runs its bodies in the event loop itself."""
+    return World(solo.TaskPool(1), 1)
+
+
+def leave() -> None:
+    """A body that wants to end its process."""
+    raise SystemExit
+
+
+def fail() -> None:
+    """A body whose error nobody has caught on its way."""
+    raise ValueError
+
+
+def test_a_thread_has_its_slot_until_its_body_has_ended(threads: World) -> None:
+    """While bodies run in threads their slots are taken; the event loop frees each of them after its end."""
+    gate = threading.Event()
+    for _ in range(SLOTS):
+        threads.run(gate.wait)
+    assert (threads.bodies.running, threads.semaphore.value, threads.ended) == (SLOTS, 0, 0)
+    gate.set()
+    while threads.ended < SLOTS:
+        threads.turn()
+    assert (threads.bodies.running, threads.semaphore.value) == (0, SLOTS)
+
+
+@pytest.mark.parametrize("body", [leave, fail])
+def test_a_thread_whose_body_ends_in_an_unusual_way_frees_its_slot(threads: World, body: Callable[[], None]) -> None:
+    """An exit or an error that comes through to the pool costs the worker no slot."""
+    threads.run(body)
+    threads.turn()
+    assert (threads.bodies.running, threads.semaphore.value, threads.ended) == (0, SLOTS, 1)
+
+
+def test_a_body_in_the_event_loop_frees_its_slot_in_the_loops_next_turn(alone: World) -> None:
+    """The next body begins only when the loop has seen to everything else."""
+    began: list[int] = []
+    for number in range(3):
+        alone.run(lambda number=number: began.append(number))  # type: ignore[misc]
+    assert began == [0]
+    alone.turn()
+    assert began == [0, 1, 2]
+    assert (alone.bodies.running, alone.semaphore.value, alone.ended) == (0, 1, 3)
+
+
+def test_an_error_in_the_event_loop_frees_the_slot(alone: World) -> None:
+    """Whoever gave the pool the body hears of its error, and the slot is free afterwards."""
+    with pytest.raises(ValueError):  # noqa: PT011 - which one is of no interest
+        alone.run(fail)
+    alone.turn()
+    assert (alone.bodies.running, alone.semaphore.value) == (0, 1)
