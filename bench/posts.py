@@ -135,7 +135,7 @@ def report(servers: Servers, counts: Sequence[int], *, seconds: float, rounds: i
     environment = TRACKED.environment(servers, servers.valkey, "INFO") | {"CELERIAC_ORGANIZATION_LIMIT": "5"}
     found: dict[int, list[Taken]] = {count: [] for count in counts}
     with serving(callers, environment, servers.directory / "posts-api.log", _is_ready) as url:
-        roots = {"api": [_listening(url)], "database": [servers.postgres_pid]}
+        roots: Roots = {"api": [_listening(url)], "database": [servers.postgres_pid]}
         for _ in range(rounds):
             for count in counts:
                 rights = callers.rights(f"posts-{uuid4().hex[:8]}", "bench", ("jobs.create_jobs",))

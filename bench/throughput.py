@@ -17,7 +17,7 @@ from celery.utils.nodenames import gethostname
 from sqlalchemy import NullPool, create_engine
 
 from bench import variables, witness
-from bench.cpu import read_busy, read_cpu
+from bench.cpu import Roots, read_busy, read_cpu
 from bench.launch import PATIENCE, clean_environment, program, say_nothing
 from bench.servers import Broker, Servers, delete_queues
 from bench.sides import Side, Workers
@@ -97,7 +97,7 @@ class _Bench:
         self._app.close()
 
     def _measure(self, supervisor: Supervisor, jobs: int, show: Callable[[int], None]) -> Round:
-        roots = {
+        roots: Roots = {
             "worker": [supervisor.processes[name].pid for name in self._names],
             "broker": [self._broker.pid],
             "database": [self._servers.postgres_pid if self._side.database_url(self._servers) else None],
@@ -131,7 +131,7 @@ class _Bench:
         reached = self._app.control.add_consumer(
             self._queue, destination=self._nodes, reply=True, timeout=PATIENCE, limit=len(self._nodes)
         )
-        assert len(reached) == len(self._nodes), f"not all of {self._nodes} answer"
+        assert len(reached or ()) == len(self._nodes), f"not all of {self._nodes} answer"
 
     def _await_marks(self, supervisor: Supervisor, count: int, show: Callable[[int], None]) -> None:
         def have_run() -> bool:

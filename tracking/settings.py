@@ -107,7 +107,7 @@ class Settings(BaseSettings):
         default=64,
         ge=1,
         le=1000,
-        description="Messages a worker has for each process, at most, while bodies are short. 1: none ahead.",
+        description="Messages a worker has for each process or thread, at most, while bodies are short. 1: none ahead.",
     )
     lease_timeout: float = Field(
         default=20,

@@ -120,7 +120,7 @@ def test_a_missing_broker_is_named_with_its_reason() -> None:
     machine = dict.fromkeys(
         ("processor", "memory", "system", "python", "celery", "kombu", "sqlalchemy", "psycopg", "load before"), "x"
     )
-    settings = {"jobs": 1, "rounds": 1, "log_level": "INFO", "arguments": ""}
+    settings = {"jobs": 1, "rounds": 1, "log_level": "INFO", "workers": "prefork with 2", "arguments": ""}
     assert "RabbitMQ is missing: refused" in to_markdown(Report(settings, machine, skipped={"RabbitMQ": "refused"}))
 
 
