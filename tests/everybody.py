@@ -146,6 +146,8 @@ class Everybody(RuleBasedStateMachine):
             self._count(job, kind, blamed=blamed)
         if settled and settled[0].is_awaited and data.draw(st.booleans()):
             self.platform.after(job)
+        elif settled and settled[0].has_line and data.draw(st.booleans()):
+            self.platform.refilled(job)
 
     @rule(kind=st.sampled_from(("succeeded", "failed", "failed")))
     def all_bodies_end(self, kind: OutcomeKind) -> None:

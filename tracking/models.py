@@ -356,12 +356,14 @@ class Outcome:
 class Settled:
     """An outcome that was accepted, and where the job is now.
 
-    `is_awaited`: it may let other jobs through; `is_followed`: others waited to be called with its result.
+    `has_line`: others wait for the slot that it has left; `is_awaited`: they wait for its own end; `is_followed`: they
+    wait to be called with its result.
     """
 
     fence: Fence
     organization_id: str
     status: Status
+    has_line: bool = False
     is_awaited: bool = False
     is_followed: bool = False
 

@@ -1431,11 +1431,11 @@ WITH locked AS (
     FROM moved
 )
 SELECT CAST(:'place' AS int) AS place, organization_id, status,
-       (EXISTS (SELECT FROM jobs AS waiting
-                    WHERE waiting.organization_id = moved.organization_id AND waiting.hold = 'organization_limit')
-            OR EXISTS (SELECT FROM jobs AS dependent
-                       WHERE dependent.depends_on @> ARRAY[moved.id] AND dependent.hold = 'dependency')
-            OR EXISTS (SELECT FROM circuits WHERE circuits.probe_id = moved.id)) AS is_awaited, (EXISTS (SELECT FROM jobs AS waiting WHERE waiting.follows = moved.id AND waiting.hold = 'dependency')
+       EXISTS (SELECT FROM jobs AS waiting
+                   WHERE waiting.organization_id = moved.organization_id AND waiting.hold = 'organization_limit') AS has_line, (EXISTS (SELECT FROM jobs AS dependent
+                    WHERE dependent.depends_on @> ARRAY[moved.id] AND dependent.hold = 'dependency')
+            OR EXISTS (SELECT FROM circuits WHERE circuits.probe_id = moved.id)) AS is_awaited,
+       (EXISTS (SELECT FROM jobs AS waiting WHERE waiting.follows = moved.id AND waiting.hold = 'dependency')
             OR EXISTS (SELECT FROM jobs AS waiting
                        WHERE waiting.follows_group = moved.group_id AND waiting.hold = 'dependency')) AS is_followed
 FROM locked LEFT JOIN moved USING (id);
@@ -1464,10 +1464,9 @@ WITH locked AS (
     FROM moved
 )
 SELECT given_place AS place, organization_id, status,
-       (EXISTS (SELECT FROM jobs AS waiting
-                    WHERE waiting.organization_id = moved.organization_id AND waiting.hold = 'organization_limit')
-            OR EXISTS (SELECT FROM jobs AS dependent
-                       WHERE dependent.depends_on @> ARRAY[moved.id] AND dependent.hold = 'dependency')
+       EXISTS (SELECT FROM jobs AS waiting
+                   WHERE waiting.organization_id = moved.organization_id AND waiting.hold = 'organization_limit') AS has_line, (EXISTS (SELECT FROM jobs AS dependent
+                    WHERE dependent.depends_on @> ARRAY[moved.id] AND dependent.hold = 'dependency')
             OR EXISTS (SELECT FROM circuits WHERE circuits.probe_id = moved.id)) AS is_awaited, false AS is_followed
 FROM locked FULL JOIN moved USING (given_place);
 

@@ -96,6 +96,8 @@ def follow(platform: Platform, settled: Settled) -> None:
     """Have sent what waited for this end."""
     if settled.is_awaited or settled.is_followed:
         platform.dispatcher.follow(settled.job_id, settled.organization_id)
+    elif settled.has_line:
+        platform.dispatcher.refill(settled.organization_id)
 
 
 def trip(platform: Platform, handler: Any, job_id: UUID) -> None:

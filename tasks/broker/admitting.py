@@ -39,7 +39,7 @@ class Admission:
         return self._dispatchable(lifted, {organization_id})
 
     def refilled(self, organization_id: str) -> list[JobRecord]:
-        """The jobs that may be dispatched now that one of this organization has started."""
+        """The jobs that may be dispatched now that one of this organization has started, or has left its slot."""
         return self._admitted({organization_id})
 
     def resumed(self, organizations: Iterable[str]) -> list[JobRecord]:

@@ -40,6 +40,7 @@ class Dispatcher:
         self._publisher = Publisher(platform)
         self._queue: queue.Queue[JobRecord | Callable[[Publisher], None]] = queue.Queue(QUEUE_SIZE)
         self._closing = threading.Event()
+        self._to_refill: set[str] = set()  # organizations at whose lines somebody waits to look
         self._idle = threading.Event()
         self._idle.set()
         self._pause = 0.0
@@ -69,8 +70,10 @@ class Dispatcher:
         self._put(lambda publisher: publisher.publish(self._followers(job_id, organization_id)))
 
     def refill(self, organization_id: str) -> None:
-        """Send what may be sent now that a job of this organization has started."""
-        self._put(lambda publisher: publisher.publish(self._platform.admission.refilled(organization_id)))
+        """Send what may be sent now that a job of this organization has started, or has left its slot."""
+        if organization_id not in self._to_refill:  # else that look is still to come, and finds this slot as well
+            self._to_refill.add(organization_id)
+            self._put(lambda publisher: self._refill(publisher, organization_id))
 
     def resume(self, *organizations: str) -> None:
         """Send what may run now that a pause is over, or that these organizations have another limit."""
@@ -110,6 +113,10 @@ class Dispatcher:
         if os.getpid() == self._process:  # a forked child has no such thread
             self.close()
 
+    def _refill(self, publisher: Publisher, organization_id: str) -> None:
+        self._to_refill.discard(organization_id)
+        publisher.publish(self._platform.admission.refilled(organization_id))
+
     def _followers(self, job_id: UUID, organization_id: str) -> list[JobRecord]:
         return [*self._platform.app.ended_with(job_id), *self._platform.admission.after(job_id, organization_id)]
 
@@ -117,6 +124,7 @@ class Dispatcher:
         try:
             self._queue.put_nowait(item)
         except queue.Full:
+            self._to_refill.clear()
             log.warning("dispatch.queue_full", size=QUEUE_SIZE)
 
     def _run(self) -> None:
@@ -148,6 +156,7 @@ class Dispatcher:
                     command(self._publisher)
             self._pause = 0.0
         except Exception as error:  # noqa: BLE001 - whatever the broker's client raises: the rows are safe, upkeep sends them
+            self._to_refill.clear()  # what came after it in the batch is upkeep's as well
             self._pause = min(LONGEST_PAUSE, max(0.1, 2 * self._pause))
             log.warning(
                 "dispatch.failed",

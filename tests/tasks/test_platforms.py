@@ -19,10 +19,12 @@ from tasks import verbs
 from tasks.app import JobApp
 from tasks.broker.publisher import connect
 from tasks.platform import Platform
+from tests.live import eventually
 from tests.servers import Servers, new_database
 from tests.tasks.conftest import own_app
 from tests.tracked import Tracked
 from tracking import acting_as
+from tracking.admission import line
 from tracking.errors import JobNotFound
 from tracking.models import JobRecord, Scope
 from tracking.reads import lists
@@ -122,6 +124,22 @@ def test_each_platform_sends_to_its_own_broker_under_its_own_limits(sides: list[
     assert [each.messages() for each in sides] == [NUMBER, 3]
     held = [[job.hold for job in each.jobs()].count(Hold.ORGANIZATION_LIMIT) for each in sides]
     assert held == [0, NUMBER - 3]
+
+
+def test_many_slots_that_are_free_at_once_are_filled_by_one_look(sides: list[Side]) -> None:
+    """While a look at an organization's line is still to come, further slots of it ask for no other one."""
+    [_, limited] = sides
+    limited.submit()
+    dispatcher = limited.app.platform.dispatcher
+    assert dispatcher.flush(10)
+    with limited.app.platform.database.begin() as connection:
+        line.lock_line(connection, limited.name)
+        for _ in range(50):
+            dispatcher.refill(limited.name)
+        assert dispatcher.backlog <= 1  # and one that waits for the lock
+        line.set_limit(connection, limited.name, 5, actor="operator")
+    assert dispatcher.flush(10)
+    eventually(lambda: limited.messages() == 5, what="the messages of two more jobs")
 
 
 def test_a_job_of_one_platform_is_unknown_to_the_other(sides: list[Side]) -> None:

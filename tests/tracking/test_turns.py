@@ -77,6 +77,8 @@ class World:
         [settled] = self.tracked.settle(job, "succeeded")
         if settled.is_awaited:
             self.publish(self.platform.after(job))
+        elif settled.has_line:
+            self.publish(self.platform.refilled(job))
 
     def look(self) -> None:
         """The leader's turn."""

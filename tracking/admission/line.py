@@ -33,16 +33,17 @@ from tracking.admission.rule import (
 )
 from tracking.audit import Deed
 from tracking.audited import Action
+from tracking.db import run
 from tracking.models import JobRecord
 from tracking.origins import Origin
 from tracking.schema import IN_FLIGHT, organizations
-from tracking.sql import listed, move, record
+from tracking.sql import for_driver, listed, move, record
 from tracking.states import WAITING, Event
 
 
 def lock_line(connection: Connection, organization_id: str) -> None:
     """Lock the slots of this organization until the transaction ends: no other transaction gives them away."""
-    connection.execute(LOCK, {"lines": LINES, "organization_id": organization_id})
+    run(connection, (LOCK, {"lines": LINES, "organization_id": organization_id}))
 
 
 def admit(
@@ -53,12 +54,12 @@ def admit(
     Looks at `batch` jobs at most, because others wait for the lock, and lets `most` through at most. Without a free
     slot, a job that was sent and has not started gives way to a more urgent one.
     """
-    lock_line(connection, organization_id)
     admitted: list[JobRecord] = []
     looked_at, most = 0, batch if most is None else most
     parameters = {"organization_id": organization_id, **limits.parameters}
+    lock = (LOCK, {"lines": LINES, "organization_id": organization_id})
     while looked_at < batch and len(admitted) < most:
-        rows = connection.execute(ADMIT, {**parameters, "batch": min(batch, most - len(admitted))}).all()
+        _, rows = run(connection, lock, (ADMIT, {**parameters, "batch": min(batch, most - len(admitted))}))
         admitted += [record(row) for row in rows if row.hold is None]
         looked_at += len(rows)
         if not rows and (admitted or not connection.execute(GIVE_WAY, {**parameters, "batch": 1}).scalar()):
@@ -138,9 +139,9 @@ def in_turns(jobs: Sequence[JobRecord]) -> list[JobRecord]:
     return [job for job in chain.from_iterable(zip_longest(*lines.values())) if job is not None]
 
 
-LOCK = text("SELECT pg_advisory_xact_lock(:lines, hashtext(:organization_id))")
+LOCK = for_driver("SELECT pg_advisory_xact_lock(:lines, hashtext(:organization_id))")
 
-ADMIT = text(
+ADMIT = for_driver(
     move(
         f"CASE WHEN hold IS NULL THEN '{Event.DUE}' ELSE '{Event.HELD}' END",
         f"""hold = nullif({next_hold("jobs", joins="true")}, 'organization_limit'), dispatched_at = NULL,

@@ -281,12 +281,16 @@ FIRST_HOLD = """CASE WHEN next.hold = 'organization_limit' AND sent.level IS NOT
 
 
 def is_awaited(job: str) -> str:
-    """SQL: whether the end of this job's attempt may let others through."""
-    return f"""(EXISTS (SELECT FROM jobs AS waiting
-                        WHERE waiting.organization_id = {job}.organization_id AND waiting.hold = 'organization_limit')
-                OR EXISTS (SELECT FROM jobs AS dependent
-                           WHERE dependent.depends_on @> ARRAY[{job}.id] AND dependent.hold = 'dependency')
+    """SQL: whether others wait for the end of this very job: its dependents, or those that its circuit holds."""
+    return f"""(EXISTS (SELECT FROM jobs AS dependent
+                        WHERE dependent.depends_on @> ARRAY[{job}.id] AND dependent.hold = 'dependency')
                 OR EXISTS (SELECT FROM circuits WHERE circuits.probe_id = {job}.id))"""
+
+
+def has_line(job: str) -> str:
+    """SQL: whether jobs of this one's organization wait for a slot."""
+    return f"""EXISTS (SELECT FROM jobs AS waiting
+                       WHERE waiting.organization_id = {job}.organization_id AND waiting.hold = 'organization_limit')"""
 
 
 def leaves_place(job: str) -> str:

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
-from tracking.admission.rule import is_awaited, is_followed
+from tracking.admission.rule import has_line, is_awaited, is_followed
 from tracking.batches import ask, in_turns
 from tracking.db import Statement
 from tracking.models import Fence, Outcome, Refusal, Settled
@@ -69,7 +69,7 @@ def _answer(fence: Fence, row: Any) -> Settled | Refusal | None:
         return row
     if row.status is None:
         return None
-    return Settled(fence, row.organization_id, Status(row.status), row.is_awaited, row.is_followed)
+    return Settled(fence, row.organization_id, Status(row.status), row.has_line, row.is_awaited, row.is_followed)
 
 
 def _settlements(outcomes: Sequence[Outcome], places: Sequence[int], max_losses: int) -> Iterator[Statement]:
@@ -197,7 +197,8 @@ SETTLE = for_driver(
         circuit_key="counts_in",
         kept="coalesce(CAST(:kept AS jsonb), '{}')",
         answer=f"""SELECT CAST(:place AS int) AS place, organization_id, status,
-           {is_awaited("moved")} AS is_awaited, {is_followed("moved")} AS is_followed
+           {has_line("moved")} AS has_line, {is_awaited("moved")} AS is_awaited,
+           {is_followed("moved")} AS is_followed
     FROM locked LEFT JOIN moved USING (id)""",
     )
 )
@@ -221,7 +222,7 @@ SUCCEED = for_driver(
                   started_at, completed_at, updated_at, from_status, circuit_key, reached""",
         circuit_key="circuit_key",
         answer=f"""SELECT given_place AS place, organization_id, status,
-           {is_awaited("moved")} AS is_awaited, false AS is_followed
+           {has_line("moved")} AS has_line, {is_awaited("moved")} AS is_awaited, false AS is_followed
     FROM locked FULL JOIN moved USING (given_place)""",
     )
 )

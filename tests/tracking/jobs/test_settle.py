@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 
 from tests.properties import JSON, ON_ONE_DATABASE
-from tests.tracked import HOUR, KINDS, Tracked, accepted, new_job, outcome
+from tests.tracked import ACME, HOUR, KINDS, Tracked, accepted, new_job, outcome
 from tracking import jobs
-from tracking.admission.rule import UNLIMITED
+from tracking.admission import line
+from tracking.admission.rule import UNLIMITED, Limits
 from tracking.db import Database
 from tracking.models import (
     Changes,
@@ -195,3 +196,15 @@ def test_a_settle_and_what_follows_are_one_transaction(pool: Database, tracked: 
         jobs.submit(connection, new_job(), UNLIMITED)
         raise KeyError
     assert tracked.all() == [running]
+
+
+def test_an_end_says_who_waits_for_it(tracked: Tracked) -> None:
+    """Who stands in line waits for a slot, and a dependent for the very job that it depends on."""
+    one, connection = Limits(1), tracked.connection
+    first, waiting = (jobs.submit(connection, new_job(), one, scope=ACME).job for _ in range(2))
+    jobs.submit(connection, new_job(depends_on=[waiting.id]), one, scope=ACME)
+    [ended] = tracked.settle(tracked.start(first), "succeeded")
+    assert (ended.has_line, ended.is_awaited) == (True, False)
+    [admitted] = line.admit(connection, "acme", one, 10)
+    [ended] = tracked.settle(tracked.start(admitted), "succeeded")
+    assert (ended.has_line, ended.is_awaited) == (False, True)
