@@ -22,7 +22,20 @@ from api.live.hub import Hub
 from api.live.reader import Reader
 from api.openapi import DescribedApi, operation_id
 from api.readiness import Readiness
-from api.routes import audit, bulk, changes, events, exports, fleet, health, job_types, jobs, organization, projects
+from api.routes import (
+    audit,
+    bulk,
+    changes,
+    events,
+    exports,
+    fleet,
+    health,
+    job_types,
+    jobs,
+    operations,
+    organization,
+    projects,
+)
 from api.turns import Shares, Turns
 from tasks.app import app as tasks
 from tasks.app import import_handlers
@@ -70,7 +83,10 @@ def create_app(platform: Platform | None = None) -> FastAPI:
     app.state.reader = Reader(platform.settings, app.state.hub)
     app.add_middleware(Envelope)
     problems.install(app)
-    for part in (jobs, bulk, changes, audit, projects, job_types, organization, exports, fleet, events, health):
+    for part in (
+        *(jobs, bulk, operations, changes, audit, projects, job_types, organization),
+        *(exports, fleet, events, health),
+    ):
         app.include_router(part.router)
     app.include_router(events.streams)
     if platform.settings.dashboard:

@@ -27,6 +27,7 @@ CANCEL_JOBS = "jobs.cancel_jobs"
 RETRY_JOBS = "jobs.retry_jobs"
 TRACK_JOBS = "jobs.track_jobs"  # to report on the jobs of others whose work is done elsewhere
 VIEW_ALL = "jobs.view_all"
+DELETE_JOBS = "jobs.delete_jobs"  # finished ones, by a bulk operation
 MANAGE_JOBS = "jobs.manage_jobs"
 VIEW_AUDIT = "jobs.view_audit"
 MANAGE_PLATFORM = "jobs.manage_platform"  # of operators: it reaches beyond the organization

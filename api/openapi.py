@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from api.description import complete
 from api.problems import MEDIA_TYPE, Code
 from api.schemas.answers import REPLAYED, Moved
+from api.schemas.operations import Preview
 from tasks.catalog import handlers
 from tracking.external_types import BUILT_IN
 
@@ -110,6 +111,17 @@ CHANGED: Responses = {
     **problems(
         *(Code.PERMISSION_MISSING, Code.JOB_NOT_FOUND, Code.ILLEGAL_MOVE, Code.NOT_EXTERNAL, Code.JOB_CHANGED),
         *(Code.UNKNOWN_JOB_TYPE, *BODY),
+    ),
+}
+OPERATION: Responses = {200: {"headers": RETRY_AFTER}, **problems(Code.PERMISSION_MISSING, Code.OPERATION_NOT_FOUND)}
+OPERATION_RESULTS = problems(Code.PERMISSION_MISSING, Code.OPERATION_NOT_FOUND, Code.TOO_MANY_READS)
+OPERATION_ABORTED = problems(Code.PERMISSION_MISSING, Code.OPERATION_NOT_FOUND, Code.OPERATION_ENDED, *BODY)
+OPERATION_CREATED: Responses = {
+    200: {"model": Preview, "description": "Of a dry run."},
+    202: {"headers": {"Location": TEXT, REPLAYED: REPLAY, **RETRY_AFTER}},
+    **problems(
+        *(Code.PERMISSION_MISSING, *BODY),
+        *(Code.IDEMPOTENCY_CONFLICT, Code.TOO_MANY_OPERATIONS, Code.TOO_MANY_READS),
     ),
 }
 MANAGED = problems(Code.PERMISSION_MISSING, *BODY)

@@ -27,6 +27,8 @@ ACTIONS: Mapping[str, Action] = {
     "change_job": Action.CHANGE_JOB,
     "cancel_job": Action.CANCEL_JOB,
     "retry_job": Action.RETRY_JOB,
+    "create_operation": Action.BULK,
+    "abort_operation": Action.ABORT_BULK,
     "pause_job_type": Action.PAUSE,
     "resume_job_type": Action.RESUME,
     "pause_organization": Action.PAUSE,
@@ -37,7 +39,10 @@ TARGETS = ("id", "jobType", "organization")  # parameters of a path
 
 # What did not happen as things were. What could not even be read is nobody's deed.
 REFUSED = frozenset(
-    {Code.JOB_NOT_FOUND, Code.ILLEGAL_MOVE, Code.NOT_EXTERNAL, Code.JOB_CHANGED, Code.IDEMPOTENCY_CONFLICT}
+    {
+        *(Code.JOB_NOT_FOUND, Code.ILLEGAL_MOVE, Code.NOT_EXTERNAL, Code.JOB_CHANGED, Code.IDEMPOTENCY_CONFLICT),
+        *(Code.OPERATION_NOT_FOUND, Code.OPERATION_ENDED, Code.TOO_MANY_OPERATIONS),
+    }
 )
 
 log = structlog.get_logger(__name__)

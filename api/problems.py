@@ -51,11 +51,13 @@ class Code(Enum):
     PERMISSION_MISSING = Kind(HTTPStatus.FORBIDDEN, "A permission is missing")
     NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is nothing at this address")
     JOB_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such job")
+    OPERATION_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such bulk operation")
     EXPORT_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such export")
     METHOD_NOT_ALLOWED = Kind(HTTPStatus.METHOD_NOT_ALLOWED, "This address does not take this method")
     BODY_TOO_SLOW = Kind(HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive in time")
     ILLEGAL_MOVE = Kind(HTTPStatus.CONFLICT, "The job's status does not allow this")
     NOT_EXTERNAL = Kind(HTTPStatus.CONFLICT, "Workers run this job, and say how far it is")
+    OPERATION_ENDED = Kind(HTTPStatus.CONFLICT, "The bulk operation has ended")
     JOB_CHANGED = Kind(HTTPStatus.PRECONDITION_FAILED, "The job has changed since it was read")
     BODY_TOO_LARGE = Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large")
     UNSUPPORTED_MEDIA_TYPE = Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must be application/json")
@@ -65,6 +67,7 @@ class Code(Enum):
     IDEMPOTENCY_CONFLICT = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The idempotency key belongs to another request")
     TOO_MANY_STREAMS = Kind(HTTPStatus.TOO_MANY_REQUESTS, "The user has too many live streams")
     TOO_MANY_READS = Kind(HTTPStatus.TOO_MANY_REQUESTS, "The organization has too many slow reads at once")
+    TOO_MANY_OPERATIONS = Kind(HTTPStatus.TOO_MANY_REQUESTS, "The organization has too many bulk operations at once")
     INTERNAL_ERROR = Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed")
     DATABASE_UNAVAILABLE = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The database cannot be reached")
     DATABASE_READ_ONLY = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The database takes no writes now")
@@ -149,6 +152,9 @@ REFUSALS = {
     errors.JobNotFound: Code.JOB_NOT_FOUND,
     errors.IllegalMove: Code.ILLEGAL_MOVE,
     errors.NotExternal: Code.NOT_EXTERNAL,
+    errors.OperationNotFound: Code.OPERATION_NOT_FOUND,
+    errors.OperationEnded: Code.OPERATION_ENDED,
+    errors.OperationsTaken: Code.TOO_MANY_OPERATIONS,
     errors.JobChanged: Code.JOB_CHANGED,
     errors.IdempotencyConflict: Code.IDEMPOTENCY_CONFLICT,
     errors.UnknownJobType: Code.UNKNOWN_JOB_TYPE,

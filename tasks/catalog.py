@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
-from tasks import external
+from tasks import external as elsewhere
 from tasks.attempt.job import Job
 from tasks.external import External
 from tasks.platform import Platform
@@ -24,7 +24,7 @@ def handlers(app: JobApp) -> Mapping[str, Job]:
 
 def takers(platform: Platform) -> Mapping[str, Job | External]:
     """Who takes the jobs of each type that people may create: its handler, or somebody elsewhere."""
-    known: list[Job | External] = [*handlers(platform.app).values(), *external.types(platform)]
+    known: list[Job | External] = [*handlers(platform.app).values(), *elsewhere.types(platform)]
     return {each.name: each for each in sorted(known, key=lambda each: each.name)}
 
 
@@ -41,7 +41,7 @@ def offered(platform: Platform, job_type: str) -> Job | External:
     task = platform.app.tasks.get(job_type)
     if getattr(task, "is_offered", False):
         return cast("Job", task)
-    found = external.type_of(platform, job_type) if task is None else None
+    found = elsewhere.type_of(platform, job_type) if task is None else None
     if found is None:
         raise UnknownJobType(f"no handler is registered for {job_type!r}, or it is not offered here")
     return found
@@ -49,7 +49,12 @@ def offered(platform: Platform, job_type: str) -> Job | External:
 
 def permission_for(platform: Platform, job: JobRecord) -> str | None:
     """What a caller needs for a job besides the verb's own permission. Raises UnknownJobType."""
-    if job.external and job.job_type not in platform.app.tasks:
-        found = external.type_of(platform, job.job_type)
+    return permission_of(platform, job.job_type, external=job.external)
+
+
+def permission_of(platform: Platform, job_type: str, *, external: bool) -> str | None:
+    """The same for jobs of a type; `external`: those whose work is done elsewhere."""
+    if external and job_type not in platform.app.tasks:
+        found = elsewhere.type_of(platform, job_type)
         return found.permission if found is not None else None
-    return handler(platform.app, job.job_type).permission
+    return handler(platform.app, job_type).permission

@@ -16,6 +16,8 @@ class Action(StrEnum):
     RESUME = "jobs.resume"
     SET_LIMIT = "organization.limit"
     PUT_TYPE = "type.put"
+    BULK = "bulk.create"
+    ABORT_BULK = "bulk.abort"
     REMOVE_TYPE = "type.remove"
 
 

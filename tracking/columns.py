@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import DateTime, MetaData, text
+from enum import StrEnum
 
-from tracking.states import Hold, Status
+from sqlalchemy import DateTime, MetaData, text
 
 metadata = MetaData()
 
@@ -12,7 +12,7 @@ EMPTY_OBJECT = text("'{}'::jsonb")
 INSTANT = DateTime(timezone=True)
 
 
-def one_of(column: str, values: type[Status | Hold] | tuple[str, ...]) -> str:
+def one_of(column: str, values: type[StrEnum] | tuple[str, ...]) -> str:
     """SQL: whether a column is one of these words."""
     return f"{column} IN ({', '.join(repr(str(value)) for value in values)})"
 

@@ -22,7 +22,9 @@ CLAIMED = "claim.granted"  # the job runs by its row, its body has not begun
 FINISHED = "body.finished"  # the body is over, its outcome is not written
 HANDED_OVER = "outcome.handed_over"  # the worker's main process has it, and has not written it
 SETTLED = "outcome.committed"  # the outcome is written, the message not acknowledged
-POINTS = (SUBMITTED, PUBLISHED, CLAIMED, FINISHED, HANDED_OVER, SETTLED)
+WORKED = "operation.worked"  # a batch of a bulk operation is done, and not committed
+ADVANCED = "operation.committed"  # it is committed, its messages not yet handed to the dispatcher
+POINTS = (SUBMITTED, PUBLISHED, CLAIMED, FINISHED, HANDED_OVER, SETTLED, WORKED, ADVANCED)
 
 
 def parse(text: str) -> Mapping[str, float]:

@@ -53,6 +53,22 @@ class IdempotencyConflict(TrackingError):
     """This idempotency key was used for another request."""
 
 
+class OperationNotFound(TrackingError):
+    """There is no such bulk operation."""
+
+
+class OperationEnded(TrackingError):
+    """The bulk operation has ended already."""
+
+
+class OperationsTaken(TrackingError):
+    """The organization has as many bulk operations as it may. `retry_after` is in seconds."""
+
+    def __init__(self, message: str = "", *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class OwnerMissing(TrackingError):
     """A job needs an organization: pass organization=, or use celeriac.acting_as()."""
 

@@ -931,6 +931,30 @@ WITH locked AS (
 )
 SELECT * FROM moved;
 
+-- jobs/cancel.py CANCEL_EACH
+WITH locked AS (
+    SELECT given.*, found.*
+    FROM (SELECT * FROM unnest(CAST(:'id' AS uuid[])) AS given (id)
+          ORDER BY id LIMIT cardinality(CAST(:'id' AS uuid[]))) AS given
+    CROSS JOIN LATERAL (SELECT status AS from_status, external AS was_external FROM jobs
+                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found
+), moved AS (
+    UPDATE jobs
+    SET status = 'cancelled', hold = NULL, due_at = NULL, stopping = from_status = 'running' AND NOT external,
+        cancel_requested_at = clock_timestamp(), cancel_seen_at = NULL, completed_at = clock_timestamp(), updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id AND from_status IN ('queued', 'running', 'retrying') AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id')
+    RETURNING jobs.*, locked.from_status
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
+    SELECT id, organization_id, user_id, job_type, 'cancelled',
+           from_status, status, attempt, dispatch, CAST(:'actor' AS text),
+           jsonb_strip_nulls(jsonb_build_object('by', CAST(:'actor' AS text), 'reason', CAST(:'reason' AS text)) || jsonb_build_object('operation', CAST(:'operation' AS uuid))) || '{}', NULL, NULL, clock_timestamp()
+    FROM moved
+)
+SELECT locked.id AS found, moved.* FROM locked FULL JOIN moved ON moved.id = locked.id;
+
 -- jobs/cancel.py CANCEL_DISPATCH
 WITH locked AS (
     SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND dispatch = :'dispatch' FOR UPDATE
@@ -972,7 +996,7 @@ WITH locked AS (
 SELECT * FROM moved;
 
 -- jobs/cancel.py IN_SCOPE
-SELECT status, stopping FROM jobs WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
+SELECT id, status, stopping FROM jobs WHERE id = ANY(:'ids') AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
 
 -- jobs/cancel.py STOPPING
 SELECT id, dispatch, clock_timestamp() - cancel_requested_at AS requested_for,
@@ -1100,6 +1124,20 @@ WITH refused AS (
     FROM refused)
 SELECT given_place AS place FROM refused;
 
+-- jobs/delete.py LOCK_EACH
+SELECT found.*
+        FROM (SELECT * FROM unnest(CAST(:'id' AS uuid[])) AS given (id)
+              ORDER BY id LIMIT cardinality(CAST(:'id' AS uuid[]))) AS given
+        CROSS JOIN LATERAL (SELECT status AS from_status, (organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id')) AS is_mine, EXISTS (SELECT FROM jobs AS dependent
+                           WHERE dependent.status IN ('queued', 'running', 'retrying') AND dependent.depends_on <> '{}'
+                             AND dependent.depends_on @> ARRAY[jobs.id]) AS is_awaited, (status = 'succeeded' AND group_id IS NOT NULL
+                   AND EXISTS (SELECT FROM jobs AS member
+                               WHERE member.group_id = jobs.group_id AND member.status <> 'succeeded')) AS is_needed, jobs.* FROM jobs
+                            WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found;
+
+-- jobs/delete.py EXISTING
+SELECT id FROM jobs WHERE id = ANY(:'ids');
+
 -- jobs/dispatch.py UNDISPATCHED
 SELECT * FROM jobs
 WHERE status IN ('queued', 'retrying') AND hold IS NULL AND dispatched_at IS NULL
@@ -1170,7 +1208,7 @@ SELECT id FROM moved;
 
 -- jobs/edit.py EDIT
 WITH locked AS (
-    SELECT id, status AS from_status, hold AS held FROM jobs WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND status IN ('queued', 'retrying') AND NOT external AND NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL)
+    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND status IN ('queued', 'retrying') AND NOT external AND NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL)
       AND (CAST(:'unchanged_since' AS timestamptz) IS NULL OR updated_at = :'unchanged_since') FOR UPDATE
 ), moved AS (
     UPDATE jobs
@@ -1180,7 +1218,7 @@ WITH locked AS (
         priority = coalesce(CAST(:'priority' AS int), priority),
         scheduled_at = coalesce(CAST(:'scheduled_at' AS timestamptz), scheduled_at),
         due_at = coalesce(CAST(:'scheduled_at' AS timestamptz), due_at),
-        dispatch = dispatch + CASE WHEN held IS NULL AND (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL) THEN 1 ELSE 0 END,
+        dispatch = dispatch + CASE WHEN hold IS NULL AND (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL) THEN 1 ELSE 0 END,
         hold = CASE WHEN (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL)
                THEN CASE
     WHEN jobs.external THEN 'external'
@@ -1217,8 +1255,61 @@ END
 )
 SELECT * FROM moved;
 
+-- jobs/edit.py REPRIORITIZE_EACH
+WITH locked AS (
+    SELECT given.*, found.*
+    FROM (SELECT * FROM unnest(CAST(:'id' AS uuid[])) AS given (id)
+          ORDER BY id LIMIT cardinality(CAST(:'id' AS uuid[]))) AS given
+    CROSS JOIN LATERAL (SELECT status AS from_status, external AS was_external FROM jobs
+                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found
+), moved AS (
+    UPDATE jobs
+    SET payload = coalesce(CAST(:'payload' AS jsonb), payload),
+        delivery = coalesce(delivery || CAST(:'delivery' AS jsonb), delivery),
+        circuit_key = coalesce(CAST(:'circuit_key' AS text), circuit_key),
+        priority = coalesce(CAST(:'priority' AS int), priority),
+        scheduled_at = coalesce(CAST(:'scheduled_at' AS timestamptz), scheduled_at),
+        due_at = coalesce(CAST(:'scheduled_at' AS timestamptz), due_at),
+        dispatch = dispatch + CASE WHEN hold IS NULL AND (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL) THEN 1 ELSE 0 END,
+        hold = CASE WHEN (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL)
+               THEN CASE
+    WHEN jobs.external THEN 'external'
+    WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.attempt = 0 AND jobs.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
+                 WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+        THEN 'dependency'
+    WHEN coalesce(CAST(:'scheduled_at' AS timestamptz), jobs.due_at) > clock_timestamp()
+        THEN CASE jobs.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
+    WHEN EXISTS (SELECT FROM pauses
+                   WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
+                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type) THEN 'paused'
+    WHEN EXISTS (SELECT FROM circuits AS broken
+                   WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
+                     AND broken.organization_id IN (jobs.organization_id, '')
+                     AND broken.probe_id IS DISTINCT FROM jobs.id) THEN 'circuit'
+    WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id)) THEN 'organization_limit'
+END
+               ELSE hold END,
+        dispatched_at = CASE WHEN (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL) THEN NULL ELSE dispatched_at END,
+        sent_priority = CASE WHEN (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL) THEN NULL ELSE sent_priority END, updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND status IN ('queued', 'retrying') AND NOT external AND NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL)
+    RETURNING jobs.*, locked.from_status
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
+    SELECT id, organization_id, user_id, job_type, 'edited',
+           from_status, status, attempt, dispatch, CAST(:'actor' AS text),
+           jsonb_strip_nulls(jsonb_build_object('payload', CASE WHEN CAST(:'payload' AS jsonb) IS NOT NULL THEN true END,
+                          'priority', CAST(:'priority' AS int), 'dueAt', CAST(:'scheduled_at' AS timestamptz),
+                          'hold', hold) || jsonb_build_object('operation', CAST(:'operation' AS uuid))) || '{}', NULL, NULL, clock_timestamp()
+    FROM moved
+)
+SELECT locked.id AS found, moved.* FROM locked FULL JOIN moved ON moved.id = locked.id;
+
 -- jobs/edit.py IN_SCOPE
-SELECT status, external, updated_at, (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) AS is_uncalled FROM jobs WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
+SELECT id, status, external, updated_at, (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) AS is_uncalled
+FROM jobs WHERE id = ANY(:'ids') AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
 
 -- jobs/progress.py REPORT
 WITH moved AS (
@@ -1252,8 +1343,7 @@ SELECT id FROM moved;
 
 -- jobs/retry.py RETRY
 WITH locked AS (
-    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND NOT stopping AND (retry_count < max_retries OR :'force')
-      AND (NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR (EXISTS (SELECT FROM jobs AS followed WHERE followed.status IN ('queued', 'running', 'retrying') AND (followed.id = jobs.follows
+    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND NOT stopping AND (retry_count < max_retries OR :'force') AND (NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR (EXISTS (SELECT FROM jobs AS followed WHERE followed.status IN ('queued', 'running', 'retrying') AND (followed.id = jobs.follows
                                 OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id))
       AND NOT EXISTS (SELECT FROM jobs AS followed
                       WHERE followed.status IN ('failed', 'cancelled') AND (followed.id = jobs.follows
@@ -1295,6 +1385,55 @@ END, delivery = delivery - 'expires',
     FROM moved
 )
 SELECT * FROM moved;
+
+-- jobs/retry.py RETRY_EACH
+WITH locked AS (
+    SELECT given.*, found.*
+    FROM (SELECT * FROM unnest(CAST(:'id' AS uuid[])) AS given (id)
+          ORDER BY id LIMIT cardinality(CAST(:'id' AS uuid[]))) AS given
+    CROSS JOIN LATERAL (SELECT status AS from_status, external AS was_external FROM jobs
+                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found
+), moved AS (
+    UPDATE jobs
+    SET status = 'queued', dispatch = dispatch + 1, retry_count = retry_count + 1, losses = 0,
+        hold = CASE
+    WHEN jobs.external THEN 'external'
+    WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.attempt = 0 AND jobs.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
+                 WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+        THEN 'dependency'
+    WHEN CAST(NULL AS timestamptz) > clock_timestamp()
+        THEN CASE jobs.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
+    WHEN EXISTS (SELECT FROM pauses
+                   WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
+                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type) THEN 'paused'
+    WHEN EXISTS (SELECT FROM circuits AS broken
+                   WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
+                     AND broken.organization_id IN (jobs.organization_id, '')
+                     AND broken.probe_id IS DISTINCT FROM jobs.id) THEN 'circuit'
+    WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id)) THEN 'organization_limit'
+END, delivery = delivery - 'expires',
+        priority = coalesce(CAST(:'priority' AS int), priority),
+        due_at = NULL, dispatched_at = NULL, sent_priority = NULL, result = NULL, typed_result = NULL,
+        error_type = NULL, error_message = NULL, message = NULL, progress = 0, progress_detail = NULL,
+        current_step = 0, cancel_requested_at = NULL, cancel_seen_at = NULL, started_at = NULL,
+        completed_at = NULL, updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id AND from_status IN ('failed', 'cancelled') AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND NOT stopping AND (retry_count < max_retries OR :'force') AND (NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR (EXISTS (SELECT FROM jobs AS followed WHERE followed.status IN ('queued', 'running', 'retrying') AND (followed.id = jobs.follows
+                                OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id))
+      AND NOT EXISTS (SELECT FROM jobs AS followed
+                      WHERE followed.status IN ('failed', 'cancelled') AND (followed.id = jobs.follows
+                                OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id))))
+    RETURNING jobs.*, locked.from_status
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
+    SELECT id, organization_id, user_id, job_type, 'retried',
+           from_status, status, attempt, dispatch, CAST(:'actor' AS text),
+           jsonb_strip_nulls(jsonb_build_object('by', CAST(:'actor' AS text), 'force', CAST(:'force' AS boolean), 'priority', CAST(:'priority' AS int)) || jsonb_build_object('operation', CAST(:'operation' AS uuid))) || '{}', NULL, NULL, clock_timestamp()
+    FROM moved
+)
+SELECT locked.id AS found, moved.* FROM locked FULL JOIN moved ON moved.id = locked.id;
 
 -- jobs/retry.py RETRY_ANEW
 WITH locked AS (
@@ -1366,13 +1505,13 @@ WHERE organization_id = :'organization_id' AND idempotency_key = CAST(:'idempote
   AND user_id = (SELECT user_id FROM jobs WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id'));
 
 -- jobs/retry.py IN_SCOPE
-SELECT status, stopping, retry_count, max_retries,
+SELECT id, status, stopping, retry_count, max_retries,
        CASE WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) AND NOT (EXISTS (SELECT FROM jobs AS followed WHERE followed.status IN ('queued', 'running', 'retrying') AND (followed.id = jobs.follows
                                 OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id))
       AND NOT EXISTS (SELECT FROM jobs AS followed
                       WHERE followed.status IN ('failed', 'cancelled') AND (followed.id = jobs.follows
                                 OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id))) THEN error_message END AS why_uncalled
-FROM jobs WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
+FROM jobs WHERE id = ANY(:'ids') AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
 
 -- jobs/settle.py SETTLE
 WITH locked AS (
@@ -1653,6 +1792,91 @@ SELECT status, job_type, external, updated_at FROM jobs WHERE id = :'id' AND org
 
 -- leadership.py SILENCE
 SELECT set_config('idle_session_timeout', :'milliseconds', false);
+
+-- operations/begin.py LOCK
+SELECT pg_advisory_xact_lock(:'space', hashtext(:'organization_id'));
+
+-- operations/begin.py WORKED
+SELECT count(*) FROM operations WHERE organization_id = :'organization_id' AND state IN ('canary', 'running');
+
+-- operations/begin.py EXISTING
+SELECT * FROM operations
+WHERE organization_id = :'organization_id' AND user_id = :'user_id' AND idempotency_key = CAST(:'key' AS text);
+
+-- operations/begin.py BEGIN
+INSERT INTO operations (id, organization_id, user_id, whose, action, asked, priority, force, denied, canary, state,
+                        matched, idempotency_key, request_hash)
+VALUES (:'id', :'organization_id', :'user_id', :'whose', :'action', :'asked', :'priority', :'force', :'denied', :'canary', :'state',
+        :'matched', :'idempotency_key', :'request_hash')
+RETURNING *;
+
+-- operations/canary.py FIRST
+SELECT job_id, status, error_message, clock_timestamp() > canary_until AS is_late
+FROM operation_jobs JOIN operations ON operations.id = operation_id LEFT JOIN jobs ON jobs.id = job_id
+WHERE operation_id = :'id' AND is_canary
+ORDER BY job_id;
+
+-- operations/canary.py LOOK_AGAIN
+UPDATE operations SET due_at = clock_timestamp() + CAST(:'again' AS interval), worked_at = clock_timestamp()
+WHERE id = :'id';
+
+-- operations/canary.py GO_ON
+UPDATE operations SET state = 'running', updated_at = clock_timestamp(), worked_at = clock_timestamp()
+WHERE id = :'id';
+
+-- operations/canary.py STOP
+UPDATE operations
+SET state = :'state', reason = :'reason', completed_at = clock_timestamp(), updated_at = clock_timestamp()
+WHERE id = :'id' AND completed_at IS NULL
+RETURNING *;
+
+-- operations/reads.py STOP
+UPDATE operations
+SET state = :'state', reason = :'reason', completed_at = clock_timestamp(), updated_at = clock_timestamp()
+WHERE id = :'id' AND completed_at IS NULL
+RETURNING *;
+
+-- operations/reads.py FORGET_RESULTS
+DELETE FROM operation_jobs
+WHERE operation_id = :'id'
+  AND job_id IN (SELECT job_id FROM operation_jobs WHERE operation_id = :'id' ORDER BY job_id LIMIT :'limit');
+
+-- operations/work.py NEXT
+SELECT * FROM operations AS operation
+WHERE state IN ('canary', 'running') AND due_at <= clock_timestamp()
+ORDER BY (SELECT max(worked_at) FROM operations AS others
+          WHERE others.organization_id = operation.organization_id AND others.state IN ('canary', 'running'))
+         NULLS FIRST,
+         worked_at NULLS FIRST, created_at, id
+LIMIT 1
+FOR UPDATE SKIP LOCKED;
+
+-- operations/work.py BATCH
+SELECT job_id, job_type
+FROM (SELECT job_id FROM operation_jobs
+      WHERE operation_id = :'id' AND job_id > :'after' AND outcome IS NULL
+      ORDER BY job_id
+      LIMIT :'size') AS next
+LEFT JOIN jobs ON jobs.id = job_id
+ORDER BY job_id;
+
+-- operations/work.py WRITE
+UPDATE operation_jobs
+SET outcome = told.outcome, code = told.code, detail = told.detail, is_canary = told.is_canary,
+    at = clock_timestamp()
+FROM unnest(CAST(:'job_id' AS uuid[]), CAST(:'outcome' AS text[]), CAST(:'code' AS text[]), CAST(:'detail' AS text[]),
+            CAST(:'is_canary' AS boolean[])) AS told (job_id, outcome, code, detail, is_canary)
+WHERE operation_id = :'operation' AND operation_jobs.job_id = told.job_id AND operation_jobs.outcome IS NULL;
+
+-- operations/work.py MOVE_ON
+UPDATE operations
+SET succeeded = succeeded + :'succeeded', refused = refused + :'refused', failed = failed + :'failed',
+    worked_to = :'worked_to', worked_at = clock_timestamp(), updated_at = clock_timestamp(),
+    due_at = clock_timestamp() + CAST(:'wait' AS interval),
+    canary_until = coalesce(canary_until, clock_timestamp() + CAST(:'patience' AS interval)),
+    state = CASE WHEN :'is_over' THEN 'completed' ELSE state END,
+    completed_at = CASE WHEN :'is_over' THEN clock_timestamp() END
+WHERE id = :'id';
 
 -- reads/explain.py BLOCKED
 SELECT (SELECT CASE

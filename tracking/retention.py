@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Self
@@ -149,9 +149,14 @@ def _count(connection: Connection, expired: Select[tuple[object]], _kind: Kind) 
 def _remove(connection: Connection, expired: Select[tuple[object]], kind: Kind) -> tuple[int, int]:
     # Two statements: the second one sees what was written to the history until the first one had the locks.
     ids = connection.execute(expired.with_for_update(skip_locked=True, of=jobs)).scalars().all()
+    return remove(connection, ids, kind.status)
+
+
+def remove(connection: Connection, ids: Sequence[object], status: Status) -> tuple[int, int]:
+    """Delete finished jobs of this status that the caller has locked, with their history; how many rows of each."""
     if not ids:
         return 0, 0
-    row = connection.execute(_DELETE, {"ids": ids, "status": str(kind.status)}).one()
+    row = connection.execute(_DELETE, {"ids": ids, "status": str(status)}).one()
     return row.jobs, row.history
 
 

@@ -153,6 +153,18 @@ class Settings(BaseSettings):
     retention_audit_days: int = Field(
         default=365, ge=1, le=36500, description="Days that an entry of the audit is kept."
     )
+    retention_bulk_days: int = Field(
+        default=30, ge=1, le=36500, description="Days that a bulk operation is kept after its end."
+    )
+    bulk_at_once: int = Field(
+        default=3, ge=1, le=1000, description="Bulk operations of an organization that may be under way at once."
+    )
+    bulk_canary_timeout: float = Field(
+        default=3600,
+        ge=1,
+        le=31_536_000,
+        description="Seconds in which the jobs that a bulk operation retries first must end; else it stops.",
+    )
     retention: Annotated[tuple[tuple[str, timedelta], ...], NoDecode] = Field(
         default=(),
         description="Job types that are kept for another time, however they end: `export_report=7d,sync=12h`.",

@@ -219,17 +219,9 @@ class LimitRequest(Asked):
     )
 
 
-class ProjectListQuery(Asked):
-    """Which jobs of a project, and which page of them."""
+class JobFilter(Asked):
+    """Which jobs."""
 
-    page: int = Field(
-        default=1,
-        ge=1,
-        le=LAST_PAGE,
-        description=f"Pages end at {MOST_COUNTED:,} jobs; a cursor goes on. Not looked at when there is a cursor.",
-    )
-    cursor: Cursor | None = Field(default=None, description="Instead of page: what follows; empty: the first ones.")
-    page_size: Limit = 50
     status: Annotated[list[StatusWord], Listed, Field(max_length=len(STATUS_WORDS))] = []
     job_type: Name | None = None
     user_id: Name | None = None
@@ -258,6 +250,19 @@ class ProjectListQuery(Asked):
             search=self.q,
             ids=self.ids,
         )
+
+
+class ProjectListQuery(JobFilter):
+    """Which jobs of a project, and which page of them."""
+
+    page: int = Field(
+        default=1,
+        ge=1,
+        le=LAST_PAGE,
+        description=f"Pages end at {MOST_COUNTED:,} jobs; a cursor goes on. Not looked at when there is a cursor.",
+    )
+    cursor: Cursor | None = Field(default=None, description="Instead of page: what follows; empty: the first ones.")
+    page_size: Limit = 50
 
 
 class ListQuery(ProjectListQuery):

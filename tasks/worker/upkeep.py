@@ -24,6 +24,7 @@ from tasks.current import Lease
 from tasks.failures import alone
 from tasks.leader.duties import Duties, Duty
 from tasks.leader.lost_messages import Resending
+from tasks.leader.operating import Operating
 from tasks.leader.pruning import Pruning
 from tasks.persistence import persist
 from tasks.platform import Platform
@@ -157,6 +158,7 @@ class Leader:
         """All of them."""
         sweep, now_and_then = self._settings.sweep_interval, GATES_INTERVAL
         platform, admission, pruning = self._platform, self._platform.admission, Pruning(self._platform)
+        operating = Operating(platform)
         return [
             Duty("due", sweep, lambda: self._let(admission.due)),
             Duty("next in line", sweep, lambda: self._let(admission.next_in_line)),
@@ -180,6 +182,8 @@ class Leader:
             Duty("retention", pruning.INTERVAL, pruning.jobs, breath=sweep),
             Duty("retention of the audit", pruning.INTERVAL, pruning.audit, breath=sweep),
             Duty("retention of letters", pruning.INTERVAL, pruning.letters),
+            Duty("bulk operations", sweep, operating.turn),
+            Duty("retention of operations", pruning.INTERVAL, operating.forget, breath=sweep),
         ]
 
     def run(self) -> None:

@@ -18,8 +18,11 @@ from tracking import jobs
 from tracking.admission.rule import UNLIMITED
 from tracking.db import Database
 from tracking.models import Claim, Failure, Fence, JobRecord, NewJob, Outcome, Owner, Progress, Scope
+from tracking.operated import Action
+from tracking.operations.begin import begin
+from tracking.operations.values import NewOperation
 from tracking.reads import lists
-from tracking.reads.answers import HistoryEntry
+from tracking.reads.answers import Filters, HistoryEntry
 
 ORDINARY = ("jobs.create_jobs", "jobs.view_jobs", "jobs.cancel_jobs", "jobs.retry_jobs")
 MANAGING = ("jobs.manage_jobs", "jobs.manage_platform", "jobs.view_audit")
@@ -128,6 +131,13 @@ class Caller:
             elif state == "cancelled":
                 jobs.cancel(connection, job_id, Scope(self.organization, None), actor=self.user)
         return self.find(job_id)
+
+    def operation(self, number: UUID) -> None:
+        """A bulk operation of this caller's, with this id: a cancel of all their jobs."""
+        mine = Scope(self.organization, self.user)
+        new = NewOperation(number, Action.CANCEL, mine, self.user, {"filter": {}})
+        with self.api.database.begin() as connection:
+            begin(connection, new, Filters(), at_once=9, judge=lambda _: {}, origin=None)
 
     def report(self, job: JobRecord, **news: Any) -> None:
         """Progress of a running job."""

@@ -25,6 +25,8 @@ DEEDS: dict[str, tuple[str, str, Any, str]] = {
     "create_jobs": ("POST", "/v1/jobs/bulk", {"jobs": [{"jobType": "open"}]}, "queued"),
     "change_job": ("PATCH", JOB, {"status": "running"}, "queued"),
     "cancel_job": ("POST", f"{JOB}/cancel", None, "queued"),
+    "create_operation": ("POST", "/v1/bulk", {"action": "cancel", "filter": {}}, "queued"),
+    "abort_operation": ("POST", "/v1/bulk/{id}/abort", None, "queued"),
     "retry_job": ("POST", f"{JOB}/retry", None, "failed"),
     "pause_job_type": ("POST", "/v1/job-types/open/pause", None, "queued"),
     "resume_job_type": ("POST", "/v1/job-types/open/resume", None, "queued"),
@@ -52,7 +54,10 @@ def prepared(caller: Caller, name: str) -> JobRecord:
     """A job for one of the DEEDS, and a pause for those that end one."""
     if name.startswith("resume"):
         ask(caller, name.replace("resume", "pause"), caller.job())
-    return caller.job(DEEDS[name][3], external=name == "change_job", job_type="guarded")
+    job = caller.job(DEEDS[name][3], external=name == "change_job", job_type="guarded")
+    if name == "abort_operation":
+        caller.operation(job.id)
+    return job
 
 
 def test_every_operation_that_changes_something_is_audited(api: Api) -> None:
@@ -82,6 +87,7 @@ def test_what_was_done_says_who_did_it_from_where(caller: Caller, name: str) -> 
     about = {
         "create_jobs": made,
         "create_job": response.json().get("jobId"),
+        "create_operation": response.json().get("id"),
         "set_organization_limit": caller.organization,
     }
     is_of_all = name.endswith("_organization")

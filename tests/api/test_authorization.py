@@ -59,6 +59,11 @@ REQUIRED = {
     "pause_organization": "jobs.manage_jobs",
     "resume_organization": "jobs.manage_jobs",
     "set_organization_limit": "jobs.manage_platform",
+    "create_operation": "jobs.cancel_jobs",
+    "list_operations": "jobs.view_jobs",
+    "get_operation": "jobs.view_jobs",
+    "list_operation_jobs": "jobs.view_jobs",
+    "abort_operation": "jobs.cancel_jobs",
     "list_audit": "jobs.view_audit",
     "export_audit": "jobs.view_audit",
     "get_export": PERMISSION,
@@ -74,6 +79,7 @@ STATES = {"retry_job": "failed", "job_history": "failed", "get_export": "succeed
 ABOUT_ONE_JOB = (
     *("get_job", "get_job_status", "explain_job", "change_job", "cancel_job", "retry_job", "get_export"),
     "stream_events",
+    *("get_operation", "list_operation_jobs", "abort_operation"),
 )
 OF_THE_ORGANIZATION = ("list_audit", "export_audit")  # whoever may read them reads of all its users
 WIDER = {"change_job": "403"}  # jobs.view_all shows it, and jobs.track_jobs is needed
@@ -81,6 +87,7 @@ NEEDS_THE_HANDLERS = ("create_job", "create_jobs", "retry_job", "get_export")
 BODIES: dict[str, Any] = {
     "create_job": {"jobType": "guarded", "payload": {"kind": "small"}},
     "create_jobs": {"jobs": [{"jobType": "guarded", "payload": {"kind": "small"}}]},
+    "create_operation": {"action": "cancel", "filter": {}},
     "set_organization_limit": {"limit": 3},
     "change_job": {"progress": 40},
 }
@@ -169,6 +176,8 @@ def _prepare(owner: Caller, operation: Operation) -> JobRecord:
         external=operation.name == "change_job",
         origin=Origin(Source.API, owner.organization),
     )
+    if "operation" in operation.name:
+        owner.operation(job_id)
     owner.api.exports.mkdir(parents=True, exist_ok=True)
     (owner.api.exports / name).write_text(str(job_id))
     return job

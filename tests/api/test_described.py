@@ -27,8 +27,10 @@ OPERATIONS = [
     *("cancel_job", "retry_job", "list_project_jobs", "project_job_stats", "list_job_types", "pause_job_type"),
     *("resume_job_type", "get_organization", "pause_organization", "resume_organization", "set_organization_limit"),
     *("get_export", "create_ticket", "stream_events", "livez", "healthz", "readyz", "change_job", "list_audit"),
-    *("export_audit", "list_workers", "list_queues", "create_jobs"),
+    *("export_audit", "list_workers", "list_queues", "create_jobs", "create_operation", "list_operations"),
+    *("get_operation", "list_operation_jobs", "abort_operation"),
 ]
+DEPENDENT = {"change_job": "JobChange", "create_operation": "BulkRequest"}  # what comes with what
 
 offsets = st.integers(-24 * 60 + 1, 24 * 60 - 1).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 moments = st.datetimes(datetime(1971, 1, 1), datetime(2998, 12, 31, 23, 59, 59), timezones=offsets).map(  # noqa: DTZ001 - hypothesis adds the zone
@@ -145,9 +147,9 @@ def bodies(description: Description, operation: Mapping[str, Any]) -> st.SearchS
         body = body.map(lambda made: {**made, "jobType": "open"})
     if operation["operationId"] == "create_jobs":
         body = body.map(lambda made: {**made, "jobs": [{**each, "jobType": "open"} for each in made["jobs"]]})
-    if operation["operationId"] == "change_job":
-        valid = Draft202012Validator(description.document["components"]["schemas"]["JobChange"])
-        body = body.filter(valid.is_valid)
+    if operation["operationId"] in DEPENDENT:
+        schema = {"$ref": f"#/components/schemas/{DEPENDENT[operation['operationId']]}", **description.document}
+        body = body.filter(Draft202012Validator(schema).is_valid)
     return body if operation["requestBody"].get("required") else st.none() | body
 
 

@@ -6,8 +6,9 @@ stands below it; as it is sent, all of it stands in tracking/rendered.sql.
 """
 
 from tracking.jobs.bulk import submit_all, submit_most
-from tracking.jobs.cancel import cancel, cancel_dispatch, expire, seen, stopped, stopping
+from tracking.jobs.cancel import cancel, cancel_dispatch, cancel_each, expire, seen, stopped, stopping
 from tracking.jobs.claim import claim, refuse
+from tracking.jobs.delete import delete_each
 from tracking.jobs.dispatch import (
     fail_waiting,
     mark_dispatched,
@@ -17,18 +18,22 @@ from tracking.jobs.dispatch import (
     undispatched,
     waiting_queues,
 )
-from tracking.jobs.edit import edit
+from tracking.jobs.each import Applied
+from tracking.jobs.edit import edit, reprioritize_each
 from tracking.jobs.progress import report
-from tracking.jobs.retry import retry, retry_anew
+from tracking.jobs.retry import retry, retry_anew, retry_each
 from tracking.jobs.settle import orphans, running, settle
 from tracking.jobs.submit import submit
 from tracking.jobs.track import abandon, track
 
 __all__ = [
+    "Applied",
     "abandon",
     "cancel",
     "cancel_dispatch",
+    "cancel_each",
     "claim",
+    "delete_each",
     "edit",
     "expire",
     "fail_waiting",
@@ -38,8 +43,10 @@ __all__ = [
     "redispatch",
     "refuse",
     "report",
+    "reprioritize_each",
     "retry",
     "retry_anew",
+    "retry_each",
     "running",
     "seen",
     "send_again",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, TextClause, text
+from sqlalchemy import Connection, TextClause, text
 
 from tracking.errors import IllegalMove, JobNotFound
+from tracking.jobs.each import Applied, apply, applying
 from tracking.models import Cancelled, Fence, Scope, StoppingBody
 from tracking.origins import Origin, origin_parameter
 from tracking.sql import ACTOR, ORIGIN, SCOPE, logged, move, record
@@ -29,6 +31,14 @@ def cancel(
     if row is None:
         raise _why_not(connection, job_id, scope)
     return cancelled_row(row)
+
+
+def cancel_each(
+    connection: Connection, job_ids: Sequence[UUID], scope: Scope, *, actor: str, reason: str | None, operation: UUID
+) -> Applied:
+    """End those of the jobs that are not finished, for a bulk operation."""
+    parameters = {"actor": actor, "reason": reason, "operation": operation}
+    return apply(connection, CANCEL_EACH, job_ids, parameters, facts=IN_SCOPE, why_not=_refusal, scope=scope)
 
 
 def cancel_dispatch(connection: Connection, fence: Fence, *, actor: str, reason: str) -> Cancelled | None:
@@ -65,7 +75,7 @@ def cancelled_row(row: Any) -> Cancelled:
     return Cancelled(record(row), was_running=row.from_status == Status.RUNNING and not row.external)
 
 
-def refused_row(job_id: UUID, known: Row[Any] | None) -> Row[Any]:
+def refused_row(job_id: UUID, known: Any) -> Any:
     """What is known of a job that a verb did not change. Raises JobNotFound, or IllegalMove while it is stopping."""
     if known is None:
         raise JobNotFound
@@ -75,8 +85,17 @@ def refused_row(job_id: UUID, known: Row[Any] | None) -> Row[Any]:
 
 
 def _why_not(connection: Connection, job_id: UUID, scope: Scope) -> IllegalMove:
-    known = refused_row(job_id, connection.execute(IN_SCOPE, {"id": job_id, **scope.parameters}).first())
+    return _refusal(job_id, connection.execute(IN_SCOPE, {"ids": [job_id], **scope.parameters}).first())
+
+
+def _refusal(job_id: UUID, known: Any) -> IllegalMove:
+    known = refused_row(job_id, known)
     return IllegalMove(f"the job {job_id} is {known.status}: it is finished and cannot be cancelled")
+
+
+_CHANGE = f"""hold = NULL, due_at = NULL, stopping = from_status = '{Status.RUNNING}' AND NOT external,
+            cancel_requested_at = clock_timestamp(), cancel_seen_at = NULL, completed_at = clock_timestamp()"""
+_DETAIL = f"jsonb_build_object('by', {ACTOR}, 'reason', CAST(:reason AS text))"
 
 
 def cancelling(which: str, origin: str = "NULL") -> TextClause:
@@ -84,9 +103,8 @@ def cancelling(which: str, origin: str = "NULL") -> TextClause:
     return text(
         move(
             Event.CANCELLED,
-            f"""hold = NULL, due_at = NULL, stopping = from_status = '{Status.RUNNING}' AND NOT external,
-            cancel_requested_at = clock_timestamp(), cancel_seen_at = NULL, completed_at = clock_timestamp()""",
-            f"jsonb_build_object('by', {ACTOR}, 'reason', CAST(:reason AS text))",
+            _CHANGE,
+            _DETAIL,
             find=which,
             to=Status.CANCELLED,
             origin=origin,
@@ -95,6 +113,7 @@ def cancelling(which: str, origin: str = "NULL") -> TextClause:
 
 
 CANCEL = cancelling(f"id = :id AND {SCOPE}", ORIGIN)
+CANCEL_EACH = text(applying(Event.CANCELLED, _CHANGE, _DETAIL, guard=SCOPE, to=Status.CANCELLED))
 
 # Without a scope: for a worker, of the message that it has.
 CANCEL_DISPATCH = cancelling("id = :id AND dispatch = :dispatch")
@@ -102,7 +121,7 @@ EXPIRE = cancelling(
     "id = :id AND dispatch = :dispatch AND CAST(delivery ->> 'expires' AS timestamptz) <= clock_timestamp()"
 )
 
-IN_SCOPE = text(f"SELECT status, stopping FROM jobs WHERE id = :id AND {SCOPE}")
+IN_SCOPE = text(f"SELECT id, status, stopping FROM jobs WHERE id = ANY(:ids) AND {SCOPE}")
 
 STOPPING = text(
     """

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
 from tracking.admission.rule import Limits, is_uncalled, next_hold
 from tracking.errors import IllegalMove, JobChanged, JobNotFound, TrackingError
+from tracking.jobs.each import Applied, apply, applying
 from tracking.models import Changes, JobRecord, Scope
 from tracking.origins import Origin, origin_parameter
 from tracking.sql import ORIGIN, SCOPE, jsonb, listed, move, record
@@ -52,12 +55,33 @@ def edit(
     return record(row)
 
 
+def reprioritize_each(
+    connection: Connection,
+    job_ids: Sequence[UUID],
+    scope: Scope,
+    *,
+    actor: str,
+    limits: Limits,
+    force: bool,  # noqa: ARG001 - of a retry, as whose sibling it is called
+    priority: int | None,
+    operation: UUID,
+) -> Applied:
+    """Give those of the jobs that wait for a worker another priority, for a bulk operation."""
+    parameters = {"actor": actor, "priority": priority, "operation": operation, **limits.parameters}
+    parameters |= dict.fromkeys(("payload", "delivery", "circuit_key", "scheduled_at"))
+    return apply(connection, REPRIORITIZE_EACH, job_ids, parameters, facts=IN_SCOPE, why_not=_refusal, scope=scope)
+
+
 def _why_not(connection: Connection, job_id: UUID, scope: Scope, unchanged_since: datetime | None) -> TrackingError:
-    known = connection.execute(IN_SCOPE, {"id": job_id, **scope.parameters}).first()
+    known = connection.execute(IN_SCOPE, {"ids": [job_id], **scope.parameters}).first()
+    if known is not None and unchanged_since not in (None, known.updated_at):
+        return JobChanged(f"the job {job_id} has changed since it was read")
+    return _refusal(job_id, known)
+
+
+def _refusal(job_id: UUID, known: Any) -> TrackingError:
     if known is None:
         return JobNotFound()
-    if unchanged_since not in (None, known.updated_at):
-        return JobChanged(f"the job {job_id} has changed since it was read")
     if known.external:
         return IllegalMove(f"the work of the job {job_id} is done elsewhere: it does not wait for a worker")
     if known.is_uncalled:
@@ -68,31 +92,37 @@ def _why_not(connection: Connection, job_id: UUID, scope: Scope, unchanged_since
 # Of the payload alone no message knows: the row says what runs.
 _REQUEUES = "(CAST(:priority AS int) IS NOT NULL OR CAST(:scheduled_at AS timestamptz) IS NOT NULL)"
 
-EDIT = text(
-    move(
-        Event.EDITED,
-        f"""payload = coalesce(CAST(:payload AS jsonb), payload),
+_CHANGE = f"""payload = coalesce(CAST(:payload AS jsonb), payload),
             delivery = coalesce(delivery || CAST(:delivery AS jsonb), delivery),
             circuit_key = coalesce(CAST(:circuit_key AS text), circuit_key),
             priority = coalesce(CAST(:priority AS int), priority),
             scheduled_at = coalesce(CAST(:scheduled_at AS timestamptz), scheduled_at),
             due_at = coalesce(CAST(:scheduled_at AS timestamptz), due_at),
-            dispatch = dispatch + CASE WHEN held IS NULL AND {_REQUEUES} THEN 1 ELSE 0 END,
+            dispatch = dispatch + CASE WHEN hold IS NULL AND {_REQUEUES} THEN 1 ELSE 0 END,
             hold = CASE WHEN {_REQUEUES}
                    THEN {next_hold("jobs", due_at="coalesce(CAST(:scheduled_at AS timestamptz), jobs.due_at)")}
                    ELSE hold END,
             dispatched_at = CASE WHEN {_REQUEUES} THEN NULL ELSE dispatched_at END,
-            sent_priority = CASE WHEN {_REQUEUES} THEN NULL ELSE sent_priority END""",
-        """jsonb_build_object('payload', CASE WHEN CAST(:payload AS jsonb) IS NOT NULL THEN true END,
+            sent_priority = CASE WHEN {_REQUEUES} THEN NULL ELSE sent_priority END"""
+_DETAIL = """jsonb_build_object('payload', CASE WHEN CAST(:payload AS jsonb) IS NOT NULL THEN true END,
                               'priority', CAST(:priority AS int), 'dueAt', CAST(:scheduled_at AS timestamptz),
-                              'hold', hold)""",
-        find=f"""id = :id AND {SCOPE} AND status IN ({listed(WAITING)}) AND NOT external AND NOT {is_uncalled("jobs")}
+                              'hold', hold)"""
+_IS_EDITABLE = f"{SCOPE} AND status IN ({listed(WAITING)}) AND NOT external AND NOT {is_uncalled('jobs')}"
+
+EDIT = text(
+    move(
+        Event.EDITED,
+        _CHANGE,
+        _DETAIL,
+        find=f"""id = :id AND {_IS_EDITABLE}
           AND (CAST(:unchanged_since AS timestamptz) IS NULL OR updated_at = :unchanged_since)""",
-        read="hold AS held",
         origin=ORIGIN,
     )
 )
+REPRIORITIZE_EACH = text(applying(Event.EDITED, _CHANGE, _DETAIL, guard=_IS_EDITABLE))
 
 IN_SCOPE = text(
-    f"SELECT status, external, updated_at, {is_uncalled('jobs')} AS is_uncalled FROM jobs WHERE id = :id AND {SCOPE}"
+    f"""
+    SELECT id, status, external, updated_at, {is_uncalled("jobs")} AS is_uncalled
+    FROM jobs WHERE id = ANY(:ids) AND {SCOPE}"""
 )

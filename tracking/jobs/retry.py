@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, text
@@ -10,6 +12,7 @@ from uuid_utils.compat import uuid7
 from tracking.admission.rule import Limits, is_uncalled, next_hold
 from tracking.errors import IdempotencyConflict, IllegalMove
 from tracking.jobs.cancel import refused_row
+from tracking.jobs.each import Applied, apply, applying
 from tracking.jobs.submit import CREATED, INSERTED
 from tracking.models import Changes, JobRecord, Scope, Submitted
 from tracking.origins import Origin, origin_parameter
@@ -40,6 +43,22 @@ def retry(
     if row is None:
         raise _why_not(connection, job_id, scope)
     return record(row)
+
+
+def retry_each(
+    connection: Connection,
+    job_ids: Sequence[UUID],
+    scope: Scope,
+    *,
+    actor: str,
+    limits: Limits,
+    force: bool,
+    priority: int | None,
+    operation: UUID,
+) -> Applied:
+    """Queue those of the jobs again that `retry` would, for a bulk operation."""
+    parameters = {"actor": actor, "force": force, "priority": priority, "operation": operation, **limits.parameters}
+    return apply(connection, RETRY_EACH, job_ids, parameters, facts=IN_SCOPE, why_not=_refusal, scope=scope)
 
 
 def retry_anew(
@@ -85,7 +104,11 @@ def retry_anew(
 
 
 def _why_not(connection: Connection, job_id: UUID, scope: Scope) -> IllegalMove:
-    known = refused_row(job_id, connection.execute(IN_SCOPE, {"id": job_id, **scope.parameters}).first())
+    return _refusal(job_id, connection.execute(IN_SCOPE, {"ids": [job_id], **scope.parameters}).first())
+
+
+def _refusal(job_id: UUID, known: Any) -> IllegalMove:
+    known = refused_row(job_id, known)
     if known.why_uncalled is not None:
         return IllegalMove(f"the job {job_id} was never called, and lacks arguments: {known.why_uncalled}")
     if known.status not in sources(Event.RETRIED):
@@ -107,23 +130,28 @@ _MAY_BE_CALLED = f"""EXISTS (SELECT FROM jobs AS followed WHERE followed.status 
 
 _IS_LEFT = "NOT stopping AND (retry_count < max_retries OR :force)"
 
-RETRY = text(
-    move(
-        Event.RETRIED,
-        f"""dispatch = dispatch + 1, retry_count = retry_count + 1, losses = 0,
+_IS_RETRYABLE = f"{_IS_LEFT} AND (NOT {is_uncalled('jobs')} OR ({_MAY_BE_CALLED}))"
+
+_CHANGE = f"""dispatch = dispatch + 1, retry_count = retry_count + 1, losses = 0,
             hold = {next_hold("jobs", due_at="CAST(NULL AS timestamptz)")}, delivery = delivery - 'expires',
             priority = coalesce(CAST(:priority AS int), priority),
             due_at = NULL, dispatched_at = NULL, sent_priority = NULL, result = NULL, typed_result = NULL,
             error_type = NULL, error_message = NULL, message = NULL, progress = 0, progress_detail = NULL,
             current_step = 0, cancel_requested_at = NULL, cancel_seen_at = NULL, started_at = NULL,
-            completed_at = NULL""",
-        f"""jsonb_build_object('by', {ACTOR}, 'force', CAST(:force AS boolean), 'priority', CAST(:priority AS int))""",
-        find=f"""id = :id AND {SCOPE} AND {_IS_LEFT}
-          AND (NOT {is_uncalled("jobs")} OR ({_MAY_BE_CALLED}))""",
+            completed_at = NULL"""
+_DETAIL = f"""jsonb_build_object('by', {ACTOR}, 'force', CAST(:force AS boolean), 'priority', CAST(:priority AS int))"""
+
+RETRY = text(
+    move(
+        Event.RETRIED,
+        _CHANGE,
+        _DETAIL,
+        find=f"id = :id AND {SCOPE} AND {_IS_RETRYABLE}",
         to=Status.QUEUED,
         origin=ORIGIN,
     )
 )
+RETRY_EACH = text(applying(Event.RETRIED, _CHANGE, _DETAIL, guard=f"{SCOPE} AND {_IS_RETRYABLE}", to=Status.QUEUED))
 
 _REPEATED = "(SELECT locked.*, created.id AS new_id FROM locked CROSS JOIN created) AS repeated"
 _REPEATS = f"{CREATED} || jsonb_build_object('retryOf', retry_of)"
@@ -169,7 +197,7 @@ EXISTING = text(
 
 IN_SCOPE = text(
     f"""
-    SELECT status, stopping, retry_count, max_retries,
+    SELECT id, status, stopping, retry_count, max_retries,
            CASE WHEN {is_uncalled("jobs")} AND NOT ({_MAY_BE_CALLED}) THEN error_message END AS why_uncalled
-    FROM jobs WHERE id = :id AND {SCOPE}"""
+    FROM jobs WHERE id = ANY(:ids) AND {SCOPE}"""
 )

@@ -69,7 +69,7 @@ def is_current(connection: Connection, fence: Fence, attempt: int) -> bool:
 
 def page(connection: Connection, scope: Scope, filters: Filters = NO_FILTERS, *, number: int, size: int) -> Page:
     """Page `number` (from 1) of the matching jobs, newest first, with the total: both end at MOST_COUNTED jobs."""
-    matching = _matching(connection, scope, filters)
+    matching = matches(connection, scope, filters)
     counted = select(literal(1)).select_from(jobs).where(*matching).limit(MOST_COUNTED + 1).subquery()
     total = connection.execute(select(func.count()).select_from(counted)).scalar_one()
     start = (number - 1) * size
@@ -85,7 +85,7 @@ def after(
     connection: Connection, scope: Scope, filters: Filters = NO_FILTERS, *, cursor: str | None, size: int
 ) -> Page:
     """The matching jobs that follow `cursor` (None: the first ones), newest first: deep reading at constant cost."""
-    matching = _matching(connection, scope, filters)
+    matching = matches(connection, scope, filters)
     if cursor is not None:
         matching.append(tuple_(jobs.c.created_at, jobs.c.id) < tuple_(*map(literal, _position(cursor))))
     found = _newest(connection, select(jobs).where(*matching), size + 1)
@@ -112,7 +112,7 @@ def recent(
     Active first, then more urgent first, then oldest first (active) or newest first (finished).
     """
     wanted = Filters(job_type=job_type, project_id=project_id, statuses=(status,) if status else ())
-    filters = _matching(connection, scope, wanted)
+    filters = matches(connection, scope, wanted)
     active = (
         select(jobs)
         .where(*filters, _status_in(ACTIVE))
@@ -136,7 +136,7 @@ def finished(
     connection: Connection, scope: Scope, filters: Filters = NO_FILTERS, *, cursor: str | None, size: int
 ) -> Page:
     """Finished jobs, last finished first, that follow `cursor` (None: the first ones)."""
-    matching = [*_matching(connection, scope, filters), jobs.c.completed_at.is_not(None)]
+    matching = [*matches(connection, scope, filters), jobs.c.completed_at.is_not(None)]
     if cursor is not None:
         matching.append(tuple_(jobs.c.completed_at, jobs.c.id) < tuple_(*map(literal, _position(cursor))))
     statement = select(jobs).where(*matching).order_by(jobs.c.completed_at.desc(), jobs.c.id.desc()).limit(size + 1)
@@ -149,7 +149,7 @@ def stats(
     connection: Connection, scope: Scope, *, window: timedelta | None = RECENT_WINDOW, project_id: str | None = None
 ) -> Stats:
     """Counts of active jobs, and of those that finished within the window; None: whenever that was."""
-    visible = _matching(connection, scope, Filters(project_id=project_id))
+    visible = matches(connection, scope, Filters(project_id=project_id))
     columns = (
         *(jobs.c.status, jobs.c.hold, jobs.c.attempt, jobs.c.due_at, jobs.c.scheduled_at),
         *(jobs.c.created_at, jobs.c.started_at, jobs.c.completed_at, jobs.c.updated_at),
@@ -280,7 +280,8 @@ def _visible(scope: Scope) -> list[ColumnElement[bool]]:
     return mine if scope.user_id is None else [*mine, jobs.c.user_id == scope.user_id]
 
 
-def _matching(connection: Connection, scope: Scope, filters: Filters) -> list[ColumnElement[bool]]:
+def matches(connection: Connection, scope: Scope, filters: Filters) -> list[ColumnElement[bool]]:
+    """The conditions of a query for the jobs of a scope that match."""
     conditions = _visible(scope)
     equal = {jobs.c.job_type: filters.job_type, jobs.c.project_id: filters.project_id, jobs.c.user_id: filters.user_id}
     conditions += [column == value for column, value in equal.items() if value is not None]
