@@ -35,6 +35,7 @@ from api.routes import (
     operations,
     organization,
     projects,
+    schedules,
 )
 from api.turns import Shares, Turns
 from tasks.app import app as tasks
@@ -48,6 +49,8 @@ WARM_CONNECTIONS = 4
 ONE_PROCESS = "-c max_parallel_workers_per_gather=0"  # a read must not take more than one of the server's processors
 MOST_STREAMS = 80  # percent of the connections of a process: the others are for requests that end
 LAST_WORDS = 5.0  # seconds for messages that are still to go out
+
+PARTS = (*(jobs, bulk, changes, audit, projects, job_types, organization, schedules, exports, fleet, events, health),)
 
 DESCRIPTION = """\
 Create, watch, explain, cancel and retry jobs. A job that was answered with 202 is kept until it ends, whatever breaks.
@@ -84,7 +87,7 @@ def create_app(platform: Platform | None = None) -> FastAPI:
     app.add_middleware(Envelope)
     problems.install(app)
     for part in (
-        *(jobs, bulk, operations, changes, audit, projects, job_types, organization),
+        *(jobs, bulk, operations, changes, audit, projects, job_types, organization, schedules),
         *(exports, fleet, events, health),
     ):
         app.include_router(part.router)

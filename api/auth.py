@@ -29,6 +29,7 @@ TRACK_JOBS = "jobs.track_jobs"  # to report on the jobs of others whose work is 
 VIEW_ALL = "jobs.view_all"
 DELETE_JOBS = "jobs.delete_jobs"  # finished ones, by a bulk operation
 MANAGE_JOBS = "jobs.manage_jobs"
+MANAGE_SCHEDULES = "jobs.manage_schedules"
 VIEW_AUDIT = "jobs.view_audit"
 MANAGE_PLATFORM = "jobs.manage_platform"  # of operators: it reaches beyond the organization
 
@@ -54,6 +55,12 @@ class Principal:
     def reporting_scope(self) -> Scope:
         """The jobs on which they may report: their own, or with `jobs.track_jobs` their organization's."""
         return Scope(self.organization, None if TRACK_JOBS in self.permissions else self.user)
+
+    @property
+    def schedule_scope(self) -> Scope:
+        """The schedules that they see: their own, or those of the organization, as its jobs or to manage them."""
+        is_wide = not self.permissions.isdisjoint((VIEW_ALL, MANAGE_SCHEDULES))
+        return Scope(self.organization, None if is_wide else self.user)
 
     @property
     def owner(self) -> Owner:

@@ -48,7 +48,7 @@ def complete(described: dict[str, Any], job_types: Sequence[str], external: Sequ
     problem = ProblemBody.model_json_schema(ref_template=REFERENCE)
     components |= {**problem.pop("$defs"), "Problem": {**problem, "title": "Problem"}}
     components["NewJob"]["$defs"] = {"JsonValue": JSON_VALUE}
-    for new_job in (components["NewJob"], components["BulkJob"]):
+    for new_job in (components["NewJob"], components["BulkJob"], components["NewSchedule"]):
         for name in ("payload", "metadata"):
             described_before = new_job["properties"][name]["description"]
             new_job["properties"][name] |= {**WITHIN_LIMITS, "description": f"{described_before} {LIMITS}"}

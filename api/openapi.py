@@ -124,6 +124,23 @@ OPERATION_CREATED: Responses = {
         *(Code.IDEMPOTENCY_CONFLICT, Code.TOO_MANY_OPERATIONS, Code.TOO_MANY_READS),
     ),
 }
+SCHEDULE = problems(Code.PERMISSION_MISSING, Code.SCHEDULE_NOT_FOUND)
+SCHEDULE_CREATED: Responses = {
+    201: {"headers": {"Location": TEXT, "ETag": TEXT}},
+    **problems(*(Code.PERMISSION_MISSING, Code.SCHEDULE_EXISTS, Code.UNKNOWN_JOB_TYPE, *BODY)),
+}
+SCHEDULE_CHANGED: Responses = {
+    200: {"headers": {"ETag": TEXT}},
+    **problems(
+        *(Code.PERMISSION_MISSING, Code.SCHEDULE_NOT_FOUND, Code.SCHEDULE_EXISTS, Code.SCHEDULE_CHANGED),
+        *(Code.UNKNOWN_JOB_TYPE, *BODY),
+    ),
+}
+SCHEDULE_READ: Responses = {200: {"headers": {"ETag": TEXT}}, **SCHEDULE}
+SCHEDULE_RUN: Responses = {
+    202: {"headers": {"Location": TEXT}},
+    **problems(Code.PERMISSION_MISSING, Code.SCHEDULE_NOT_FOUND, Code.SCHEDULE_UNFIT, Code.UNKNOWN_JOB_TYPE),
+}
 MANAGED = problems(Code.PERMISSION_MISSING, *BODY)
 TYPE_MANAGED = problems(Code.PERMISSION_MISSING, Code.UNKNOWN_JOB_TYPE, *BODY)
 EXPORT: Responses = {

@@ -34,6 +34,13 @@ ACTIONS: Mapping[str, Action] = {
     "pause_organization": Action.PAUSE,
     "resume_organization": Action.RESUME,
     "set_organization_limit": Action.SET_LIMIT,
+    "create_schedule": Action.CREATE_SCHEDULE,
+    "change_schedule": Action.CHANGE_SCHEDULE,
+    "remove_schedule": Action.REMOVE_SCHEDULE,
+    "pause_schedule": Action.PAUSE_SCHEDULE,
+    "resume_schedule": Action.RESUME_SCHEDULE,
+    "run_schedule": Action.RUN_SCHEDULE,
+    "skip_next": Action.SKIP_NEXT,
 }
 TARGETS = ("id", "jobType", "organization")  # parameters of a path
 
@@ -42,6 +49,7 @@ REFUSED = frozenset(
     {
         *(Code.JOB_NOT_FOUND, Code.ILLEGAL_MOVE, Code.NOT_EXTERNAL, Code.JOB_CHANGED, Code.IDEMPOTENCY_CONFLICT),
         *(Code.OPERATION_NOT_FOUND, Code.OPERATION_ENDED, Code.TOO_MANY_OPERATIONS),
+        *(Code.SCHEDULE_NOT_FOUND, Code.SCHEDULE_EXISTS, Code.SCHEDULE_CHANGED, Code.SCHEDULE_UNFIT),
     }
 )
 

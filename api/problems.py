@@ -53,11 +53,15 @@ class Code(Enum):
     JOB_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such job")
     OPERATION_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such bulk operation")
     EXPORT_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such export")
+    SCHEDULE_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such schedule")
     METHOD_NOT_ALLOWED = Kind(HTTPStatus.METHOD_NOT_ALLOWED, "This address does not take this method")
     BODY_TOO_SLOW = Kind(HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive in time")
     ILLEGAL_MOVE = Kind(HTTPStatus.CONFLICT, "The job's status does not allow this")
     NOT_EXTERNAL = Kind(HTTPStatus.CONFLICT, "Workers run this job, and say how far it is")
     OPERATION_ENDED = Kind(HTTPStatus.CONFLICT, "The bulk operation has ended")
+    SCHEDULE_EXISTS = Kind(HTTPStatus.CONFLICT, "Another schedule has this name")
+    SCHEDULE_UNFIT = Kind(HTTPStatus.CONFLICT, "The schedule can make no job as things are")
+    SCHEDULE_CHANGED = Kind(HTTPStatus.PRECONDITION_FAILED, "The schedule has changed since it was read")
     JOB_CHANGED = Kind(HTTPStatus.PRECONDITION_FAILED, "The job has changed since it was read")
     BODY_TOO_LARGE = Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large")
     UNSUPPORTED_MEDIA_TYPE = Kind(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must be application/json")
@@ -156,6 +160,10 @@ REFUSALS = {
     errors.OperationEnded: Code.OPERATION_ENDED,
     errors.OperationsTaken: Code.TOO_MANY_OPERATIONS,
     errors.JobChanged: Code.JOB_CHANGED,
+    errors.ScheduleNotFound: Code.SCHEDULE_NOT_FOUND,
+    errors.ScheduleExists: Code.SCHEDULE_EXISTS,
+    errors.ScheduleUnfit: Code.SCHEDULE_UNFIT,
+    errors.ScheduleChanged: Code.SCHEDULE_CHANGED,
     errors.IdempotencyConflict: Code.IDEMPOTENCY_CONFLICT,
     errors.UnknownJobType: Code.UNKNOWN_JOB_TYPE,
     errors.InvalidValue: Code.INVALID_REQUEST,

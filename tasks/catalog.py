@@ -47,6 +47,12 @@ def offered(platform: Platform, job_type: str) -> Job | External:
     return found
 
 
+def taker(platform: Platform, job_type: str) -> Job | External:
+    """Who takes the jobs of a type, also one that only code creates. Raises UnknownJobType."""
+    found = elsewhere.type_of(platform, job_type) if job_type not in platform.app.tasks else None
+    return found or handler(platform.app, job_type)
+
+
 def permission_for(platform: Platform, job: JobRecord) -> str | None:
     """What a caller needs for a job besides the verb's own permission. Raises UnknownJobType."""
     return permission_of(platform, job.job_type, external=job.external)

@@ -19,6 +19,13 @@ class Action(StrEnum):
     BULK = "bulk.create"
     ABORT_BULK = "bulk.abort"
     REMOVE_TYPE = "type.remove"
+    CREATE_SCHEDULE = "schedule.create"
+    CHANGE_SCHEDULE = "schedule.change"
+    REMOVE_SCHEDULE = "schedule.remove"
+    PAUSE_SCHEDULE = "schedule.pause"
+    RESUME_SCHEDULE = "schedule.resume"
+    RUN_SCHEDULE = "schedule.run"
+    SKIP_NEXT = "schedule.skip_next"
 
 
 class Outcome(StrEnum):

@@ -24,7 +24,9 @@ HANDED_OVER = "outcome.handed_over"  # the worker's main process has it, and has
 SETTLED = "outcome.committed"  # the outcome is written, the message not acknowledged
 WORKED = "operation.worked"  # a batch of a bulk operation is done, and not committed
 ADVANCED = "operation.committed"  # it is committed, its messages not yet handed to the dispatcher
-POINTS = (SUBMITTED, PUBLISHED, CLAIMED, FINISHED, HANDED_OVER, SETTLED, WORKED, ADVANCED)
+DUE = "schedule.due"  # the jobs of due times are written, the next due time is not, and nothing is committed
+FIRED = "schedule.committed"  # all of that is committed, the messages not yet handed to the dispatcher
+POINTS = (SUBMITTED, PUBLISHED, CLAIMED, FINISHED, HANDED_OVER, SETTLED, WORKED, ADVANCED, DUE, FIRED)
 
 
 def parse(text: str) -> Mapping[str, float]:

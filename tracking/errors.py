@@ -75,3 +75,19 @@ class OwnerMissing(TrackingError):
 
 class UnknownJobType(TrackingError):
     """No handler is registered for this job type."""
+
+
+class ScheduleNotFound(TrackingError):
+    """There is no such schedule."""
+
+
+class ScheduleExists(TrackingError):
+    """Another schedule of the organization has this name."""
+
+
+class ScheduleChanged(TrackingError):
+    """The schedule has changed since it was read."""
+
+
+class ScheduleUnfit(TrackingError):
+    """The schedule can make no job as things are: its type, its payload or its permission does not fit any more."""

@@ -773,6 +773,16 @@ SELECT id FROM jobs WHERE id = ANY(CAST(:'id' AS uuid[])) ORDER BY id FOR UPDATE
 -- batches.py EXISTING
 SELECT id FROM jobs WHERE id = ANY(CAST(:'id' AS uuid[]));
 
+-- clean_ups.py NOTE
+INSERT INTO clean_ups (name, every_seconds, began_at, removed, error)
+VALUES (:'name', :'every_seconds', clock_timestamp() - CAST(:'took' AS interval), :'removed', :'error')
+ON CONFLICT (name) DO UPDATE
+SET every_seconds = excluded.every_seconds, began_at = excluded.began_at, ended_at = clock_timestamp(),
+    removed = excluded.removed, error = excluded.error;
+
+-- clean_ups.py ALL
+SELECT * FROM clean_ups ORDER BY name;
+
 -- external_types.py FIND
 SELECT name, permission, silence FROM external_types WHERE name = :'name';
 
@@ -2014,6 +2024,19 @@ SELECT coalesce(served.queue, filled.queue) AS name, coalesce(workers, 0) AS wor
 FROM served FULL JOIN filled ON served.queue = filled.queue
 ORDER BY 1;
 
+-- reads/schedules.py GET
+SELECT * FROM schedules WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
+
+-- reads/schedules.py PAGE
+SELECT * FROM schedules
+WHERE organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND (CAST(:'after' AS text) IS NULL OR name > CAST(:'after' AS text))
+ORDER BY name LIMIT :'size';
+
+-- reads/schedules.py ALL
+SELECT * FROM schedules
+WHERE CAST(:'organization_id' AS text) IS NULL OR organization_id = :'organization_id'
+ORDER BY organization_id, name;
+
 -- reads/search.py TYPES
 WITH RECURSIVE kinds AS (
     (SELECT job_type FROM jobs WHERE completed_at IS NOT NULL ORDER BY job_type LIMIT 1)
@@ -2233,6 +2256,127 @@ ON CONFLICT (stamp, value) DO UPDATE SET revoked_at = clock_timestamp(), revoked
 
 -- revocations.py _FORGET
 DELETE FROM revocations WHERE revoked_at < clock_timestamp() - CAST(:'age' AS interval);
+
+-- schedules/firing.py MOVE
+UPDATE schedules SET since = :'since', next_at = :'next_at', updated_at = clock_timestamp()
+WHERE id = :'id'
+RETURNING *;
+
+-- schedules/firing.py WAITING
+SELECT id
+FROM (SELECT id, next_at, row_number() OVER (PARTITION BY organization_id ORDER BY next_at) AS place
+      FROM schedules WHERE NOT paused AND next_at <= clock_timestamp()) AS due
+ORDER BY place, next_at
+LIMIT :'limit';
+
+-- schedules/firing.py TAKE
+SELECT * FROM schedules
+WHERE id = :'id' AND NOT paused AND next_at <= clock_timestamp()
+FOR UPDATE SKIP LOCKED;
+
+-- schedules/firing.py UNFINISHED
+SELECT jobs.id
+FROM (SELECT job_id FROM schedule_outcomes WHERE schedule_id = :'id' AND job_id IS NOT NULL
+      ORDER BY due_at DESC LIMIT :'most') AS made
+JOIN jobs ON jobs.id = made.job_id
+WHERE status IN ('queued', 'running', 'retrying') OR stopping
+ORDER BY jobs.id;
+
+-- schedules/firing.py WITH_ZONE
+SELECT * FROM schedules
+WHERE cron IS NOT NULL AND (CAST(:'after' AS uuid) IS NULL OR id > CAST(:'after' AS uuid))
+ORDER BY id LIMIT :'limit';
+
+-- schedules/firing.py RECOMPUTE
+UPDATE schedules SET next_at = :'next_at', updated_at = clock_timestamp()
+WHERE id = :'id' AND since = :'since' AND version = :'version';
+
+-- schedules/keeping.py NOW
+SELECT clock_timestamp();
+
+-- schedules/keeping.py LOCK
+SELECT * FROM schedules WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') FOR UPDATE;
+
+-- schedules/keeping.py NAMED
+SELECT * FROM schedules WHERE organization_id = :'organization_id' AND name = :'name';
+
+-- schedules/keeping.py CREATE
+INSERT INTO schedules (id, organization_id, user_id, name, job_type, payload, priority, max_retries, project_id, metadata, cron, timezone, every_seconds, catch_up, overlap, granted, anchor, since, next_at,
+                       paused, paused_by, paused_at, changed_by)
+VALUES (:'id', :'organization_id', :'user_id', :'name', :'job_type', :'payload', :'priority', :'max_retries', :'project_id', :'metadata', :'cron', :'timezone', :'every_seconds', :'catch_up', :'overlap', :'granted', :'now', :'now', :'next_at',
+        CAST(:'paused_by' AS text) IS NOT NULL, :'paused_by',
+        CASE WHEN CAST(:'paused_by' AS text) IS NOT NULL THEN CAST(:'now' AS timestamptz) END, :'actor')
+ON CONFLICT (organization_id, name) DO NOTHING
+RETURNING *;
+
+-- schedules/keeping.py CHANGE
+UPDATE schedules
+SET name = :'name', job_type = :'job_type', payload = :'payload', priority = :'priority', max_retries = :'max_retries', project_id = :'project_id', metadata = :'metadata', cron = :'cron', timezone = :'timezone', every_seconds = :'every_seconds', catch_up = :'catch_up', overlap = :'overlap', granted = :'granted', anchor = :'anchor',
+    since = :'since', next_at = :'next_at', version = version + 1, changed_by = :'actor', updated_at = clock_timestamp()
+WHERE id = :'id'
+RETURNING *;
+
+-- schedules/keeping.py PAUSE
+UPDATE schedules
+SET paused = true, paused_by = :'actor', paused_at = clock_timestamp(), version = version + 1, changed_by = :'actor',
+    updated_at = clock_timestamp()
+WHERE id = :'id'
+RETURNING *;
+
+-- schedules/keeping.py RESUME
+UPDATE schedules
+SET paused = false, paused_by = NULL, paused_at = NULL, since = :'now', next_at = :'next_at', version = version + 1,
+    changed_by = :'actor', updated_at = clock_timestamp()
+WHERE id = :'id'
+RETURNING *;
+
+-- schedules/keeping.py MOVE
+UPDATE schedules SET since = :'since', next_at = :'next_at', updated_at = clock_timestamp()
+WHERE id = :'id'
+RETURNING *;
+
+-- schedules/keeping.py REMOVE
+DELETE FROM schedules WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') RETURNING *;
+
+-- schedules/outcomes.py PROLONG
+UPDATE schedule_outcomes SET last_due_at = :'last_due_at', count = count + :'count', at = clock_timestamp()
+WHERE schedule_id = :'schedule_id' AND due_at = (SELECT max(due_at) FROM schedule_outcomes WHERE schedule_id = :'schedule_id') AND became = :'became' AND reason = :'reason'
+  AND actor IS NULL AND CAST(:'actor' AS text) IS NULL AND last_due_at < CAST(:'due_at' AS timestamptz)
+RETURNING due_at;
+
+-- schedules/outcomes.py NOTE
+INSERT INTO schedule_outcomes (schedule_id, due_at, last_due_at, count, became, reason, actor)
+VALUES (:'schedule_id', :'due_at', :'last_due_at', :'count', :'became', :'reason', :'actor')
+ON CONFLICT DO NOTHING;
+
+-- schedules/outcomes.py NOTE_JOB
+INSERT INTO schedule_outcomes (schedule_id, due_at, last_due_at, became, job_id, actor)
+VALUES (:'schedule_id', :'due_at', :'due_at', 'job', :'job_id', :'actor')
+ON CONFLICT DO NOTHING
+RETURNING due_at;
+
+-- schedules/outcomes.py LATEST
+SELECT found.*, jobs.status
+FROM unnest(CAST(:'ids' AS uuid[])) AS asked (id)
+CROSS JOIN LATERAL (SELECT * FROM schedule_outcomes WHERE schedule_id = asked.id
+                    ORDER BY due_at DESC LIMIT :'number') AS found
+LEFT JOIN jobs ON jobs.id = found.job_id
+ORDER BY found.schedule_id, found.due_at DESC;
+
+-- schedules/outcomes.py PAGE
+SELECT found.*, jobs.status
+FROM (SELECT * FROM schedule_outcomes
+      WHERE schedule_id = :'schedule_id'
+        AND (CAST(:'before' AS timestamptz) IS NULL OR due_at < CAST(:'before' AS timestamptz))
+      ORDER BY due_at DESC LIMIT :'size') AS found
+LEFT JOIN jobs ON jobs.id = found.job_id
+ORDER BY found.due_at DESC;
+
+-- schedules/outcomes.py FORGET
+DELETE FROM schedule_outcomes
+WHERE (schedule_id, due_at) IN (SELECT schedule_id, due_at FROM schedule_outcomes
+                                WHERE at < clock_timestamp() - CAST(:'older_than' AS interval)
+                                ORDER BY at LIMIT :'limit');
 
 -- sessions.py BEGIN
 WITH over AS (

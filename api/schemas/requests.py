@@ -237,6 +237,7 @@ class JobFilter(Asked):
         examples=["timed out", 'type:export_report status:failed error:"no space"'],
     )
     ids: Annotated[list[UUID], Listed, Field(max_length=100)] = []
+    schedule_id: UUID | None = Field(default=None, description="Jobs that this schedule has made.")
 
     def filters(self, project_id: str | None) -> Filters:
         """The filters of `tracking`."""
@@ -249,6 +250,7 @@ class JobFilter(Asked):
             created_to=self.created_to,
             search=self.q,
             ids=self.ids,
+            schedule_id=self.schedule_id,
         )
 
 

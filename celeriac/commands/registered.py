@@ -10,6 +10,7 @@ from api.auth import (
     CREATE_JOBS,
     MANAGE_JOBS,
     MANAGE_PLATFORM,
+    MANAGE_SCHEDULES,
     RETRY_JOBS,
     TRACK_JOBS,
     VIEW_ALL,
@@ -19,7 +20,7 @@ from api.auth import (
 
 # Of an organization; jobs.manage_platform reaches beyond it and has to be asked for by name.
 IN_ORGANIZATION = frozenset(
-    {CREATE_JOBS, VIEW_JOBS, CANCEL_JOBS, RETRY_JOBS, TRACK_JOBS, VIEW_ALL, VIEW_AUDIT, MANAGE_JOBS}
+    {CREATE_JOBS, VIEW_JOBS, CANCEL_JOBS, RETRY_JOBS, TRACK_JOBS, VIEW_ALL, VIEW_AUDIT, MANAGE_JOBS, MANAGE_SCHEDULES}
 )
 OF_PLATFORM = frozenset({MANAGE_PLATFORM})
 

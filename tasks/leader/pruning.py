@@ -1,19 +1,29 @@
-"""The leader's removal of old jobs: a batch at a time, between its other duties."""
+"""The leader's removal of what is old: a batch at a time, between its other duties.
+
+These are no jobs: a job a minute for each would be what they remove. People see them beside their schedules.
+"""
 
 from __future__ import annotations
 
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 
 import structlog
 
+from tasks.leader.duties import Duty
 from tasks.platform import Platform
-from tracking import audit, dead_letters, retention
+from tasks.refusals import reason_of
+from tracking import audit, clean_ups, dead_letters, retention
 from tracking.db import SQLAlchemyError
+from tracking.schedules import outcomes
 
 log = structlog.get_logger(__name__)
 
 KEEP_LETTERS = timedelta(days=90)  # as long as failed jobs: they are the same kind of trouble
-ENTRIES = 2000  # of the audit, which go alone
+ENTRIES = 2000  # of the audit, or outcomes of schedules, which go alone
 BATCH = 200  # jobs; with their history they must go within the statement timeout
 
 
@@ -27,6 +37,18 @@ class Pruning:
         self._policy = retention.Policy.configured(platform.settings)
         self._keep_audit = timedelta(days=platform.settings.retention_audit_days)
         self._most = self._batch = batch
+        self._removed: Counter[Callable[[], bool]] = Counter()
+        self._began: dict[str, float] = {}
+
+    def duties(self, breath: float) -> list[Duty]:
+        """All of them; `breath`: seconds between two batches."""
+        works = {
+            "retention": self.jobs,
+            "retention of the audit": self.audit,
+            "retention of letters": self.letters,
+            "retention of outcomes": self.outcomes,
+        }
+        return [Duty(name, self.INTERVAL, self._shown(name, work), breath) for name, work in works.items()]
 
     def jobs(self) -> bool:
         """Remove one batch of old jobs; whether there are more. After an error half as many are tried next time."""
@@ -40,6 +62,7 @@ class Pruning:
             log.info("retention.pruned", jobs=pruned.total, history=pruned.history, groups=pruned.groups)
         if not pruned.more:
             self._batch = self._most
+        self._removed[self.jobs] += pruned.total
         return pruned.more
 
     def audit(self) -> bool:
@@ -48,10 +71,43 @@ class Pruning:
             removed = audit.forget(connection, self._keep_audit, ENTRIES)
         if removed:
             log.info("retention.audit_pruned", entries=removed)
+        self._removed[self.audit] += removed
         return removed == ENTRIES
 
-    def letters(self) -> None:
+    def letters(self) -> bool:
+        """Remove old messages that were set aside."""
         with self._database.begin() as connection:
             removed = dead_letters.forget(connection, KEEP_LETTERS)
         if removed:
             log.info("retention.letters_pruned", letters=removed)
+        self._removed[self.letters] += removed
+        return False
+
+    def outcomes(self) -> bool:
+        """Remove one batch of what became of due times, once no job of theirs is kept; whether there are more."""
+        with self._database.begin() as connection:
+            removed = outcomes.forget(connection, self._policy.longest, ENTRIES)
+        self._removed[self.outcomes] += removed
+        return removed == ENTRIES
+
+    def _shown(self, name: str, work: Callable[[], bool]) -> Callable[[], bool]:
+        """The work, with how it went written down when it is done or has failed."""
+
+        def fulfil() -> bool:
+            self._began.setdefault(name, time.monotonic())
+            try:
+                more = work()
+            except Exception as error:
+                with suppress(SQLAlchemyError):  # the database is away: the log has it
+                    self._note(name, work, reason_of(error).message)
+                raise
+            if not more:
+                self._note(name, work, None)
+            return more
+
+        return fulfil
+
+    def _note(self, name: str, work: Callable[[], bool], error: str | None) -> None:
+        took, removed = timedelta(seconds=time.monotonic() - self._began.pop(name)), self._removed.pop(work, 0)
+        with self._database.autocommit() as connection:
+            clean_ups.note(connection, name, self.INTERVAL, took, removed=None if error else removed, error=error)

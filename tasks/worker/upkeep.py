@@ -26,6 +26,7 @@ from tasks.leader.duties import Duties, Duty
 from tasks.leader.lost_messages import Resending
 from tasks.leader.operating import Operating
 from tasks.leader.pruning import Pruning
+from tasks.leader.schedules import Scheduling
 from tasks.persistence import persist
 from tasks.platform import Platform
 from tasks.worker.batcher import Batcher
@@ -158,7 +159,7 @@ class Leader:
         """All of them."""
         sweep, now_and_then = self._settings.sweep_interval, GATES_INTERVAL
         platform, admission, pruning = self._platform, self._platform.admission, Pruning(self._platform)
-        operating = Operating(platform)
+        operating, scheduling = Operating(platform), Scheduling(platform)
         return [
             Duty("due", sweep, lambda: self._let(admission.due)),
             Duty("next in line", sweep, lambda: self._let(admission.next_in_line)),
@@ -179,11 +180,11 @@ class Leader:
             Duty("abandoned", ABANDONED_INTERVAL, lambda: _abandon(platform)),
             Duty("forgotten workers", FORGET_INTERVAL, lambda: _forget_workers(platform)),
             Duty("lost messages", sweep, self._resending.turn),
-            Duty("retention", pruning.INTERVAL, pruning.jobs, breath=sweep),
-            Duty("retention of the audit", pruning.INTERVAL, pruning.audit, breath=sweep),
-            Duty("retention of letters", pruning.INTERVAL, pruning.letters),
             Duty("bulk operations", sweep, operating.turn),
             Duty("retention of operations", pruning.INTERVAL, operating.forget, breath=sweep),
+            Duty("schedules", scheduling.INTERVAL, scheduling.turn),
+            Duty("time zones", scheduling.ZONES_INTERVAL, scheduling.zones),
+            *pruning.duties(breath=sweep),
         ]
 
     def run(self) -> None:

@@ -23,9 +23,12 @@ from tracking.operations.begin import begin
 from tracking.operations.values import NewOperation
 from tracking.reads import lists
 from tracking.reads.answers import Filters, HistoryEntry
+from tracking.schedules import keeping
+from tracking.schedules.keeping import By, NewSchedule
+from tracking.schedules.values import Plan, Schedule
 
 ORDINARY = ("jobs.create_jobs", "jobs.view_jobs", "jobs.cancel_jobs", "jobs.retry_jobs")
-MANAGING = ("jobs.manage_jobs", "jobs.manage_platform", "jobs.view_audit")
+MANAGING = ("jobs.manage_jobs", "jobs.manage_schedules", "jobs.manage_platform", "jobs.view_audit")
 EVERYTHING = (*ORDINARY, *MANAGING, "reports.export_reports", PERMISSION)
 LEASE = UUID(int=1)
 
@@ -93,6 +96,10 @@ class Caller:
         """PATCH JSON."""
         return self.api.client.patch(path, json=body, headers={**self.headers, **(headers or {})})
 
+    def delete(self, path: str) -> httpx.Response:
+        """DELETE."""
+        return self.api.client.delete(path, headers=self.headers)
+
     def put(self, path: str, body: Any) -> httpx.Response:
         """PUT JSON."""
         return self.api.client.put(path, json=body, headers=self.headers)
@@ -138,6 +145,13 @@ class Caller:
         new = NewOperation(number, Action.CANCEL, mine, self.user, {"filter": {}})
         with self.api.database.begin() as connection:
             begin(connection, new, Filters(), at_once=9, judge=lambda _: {}, origin=None)
+
+    def schedule(self, schedule_id: UUID, name: str, **said: Any) -> Schedule:
+        """A schedule of this caller: of a handler that needs a permission, each minute, unless it is said."""
+        plan = Plan(name, **{"job_type": "guarded", "payload": {"kind": "small"}, "every_seconds": 60, **said})
+        new = NewSchedule(schedule_id, Owner(self.organization, self.user), plan, PERMISSION)
+        with self.api.database.begin() as connection:
+            return keeping.create(connection, new, By(self.user))
 
     def report(self, job: JobRecord, **news: Any) -> None:
         """Progress of a running job."""

@@ -17,6 +17,7 @@ from tracking.models import JobRecord
 AUDITING = EVERYTHING
 NOT_AUDITED = {"create_ticket"}  # it changes nothing of anybody's
 JOB = "/v1/jobs/{id}"
+SCHEDULE = "/v1/schedules/{id}"
 LIMIT = "/v1/organizations/{organization}/limit"
 
 # Each operation that is audited: method, path, body, and the status of the job that it is about.
@@ -33,6 +34,13 @@ DEEDS: dict[str, tuple[str, str, Any, str]] = {
     "pause_organization": ("POST", "/v1/organization/pause", None, "queued"),
     "resume_organization": ("POST", "/v1/organization/resume", None, "queued"),
     "set_organization_limit": ("PUT", LIMIT, {"limit": 3}, "queued"),
+    "create_schedule": ("POST", "/v1/schedules", {"name": "n", "jobType": "open", "everySeconds": 60}, "queued"),
+    "change_schedule": ("PATCH", SCHEDULE, {"priority": 3}, "queued"),
+    "remove_schedule": ("DELETE", SCHEDULE, None, "queued"),
+    "pause_schedule": ("POST", f"{SCHEDULE}/pause", None, "queued"),
+    "resume_schedule": ("POST", f"{SCHEDULE}/resume", None, "queued"),
+    "run_schedule": ("POST", f"{SCHEDULE}/run", None, "queued"),
+    "skip_next": ("POST", f"{SCHEDULE}/skip-next", None, "queued"),
 }
 
 
@@ -51,7 +59,13 @@ def ask(caller: Caller, name: str, job: JobRecord, **headers: str) -> Any:
 
 
 def prepared(caller: Caller, name: str) -> JobRecord:
-    """A job for one of the DEEDS, and a pause for those that end one."""
+    """A job for one of the DEEDS, a pause for those that end one, and a schedule of the id of that job."""
+    if DEEDS[name][1].startswith(SCHEDULE):
+        job = caller.job(job_type="guarded")
+        caller.schedule(job.id, name)
+        if name == "resume_schedule":
+            ask(caller, "pause_schedule", job)
+        return job
     if name.startswith("resume"):
         ask(caller, name.replace("resume", "pause"), caller.job())
     job = caller.job(DEEDS[name][3], external=name == "change_job", job_type="guarded")
@@ -88,6 +102,7 @@ def test_what_was_done_says_who_did_it_from_where(caller: Caller, name: str) -> 
         "create_jobs": made,
         "create_job": response.json().get("jobId"),
         "create_operation": response.json().get("id"),
+        "create_schedule": response.json().get("id"),
         "set_organization_limit": caller.organization,
     }
     is_of_all = name.endswith("_organization")

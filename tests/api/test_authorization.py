@@ -67,6 +67,18 @@ REQUIRED = {
     "list_audit": "jobs.view_audit",
     "export_audit": "jobs.view_audit",
     "get_export": PERMISSION,
+    "create_schedule": "jobs.manage_schedules",
+    "list_schedules": "jobs.view_jobs",
+    "list_clean_ups": "jobs.manage_platform",
+    "get_schedule": "jobs.view_jobs",
+    "change_schedule": "jobs.manage_schedules",
+    "remove_schedule": "jobs.manage_schedules",
+    "pause_schedule": "jobs.manage_schedules",
+    "resume_schedule": "jobs.manage_schedules",
+    "skip_next": "jobs.manage_schedules",
+    "run_schedule": "jobs.manage_schedules",
+    "next_due_times": "jobs.view_jobs",
+    "schedule_outcomes": "jobs.view_jobs",
     "list_workers": "jobs.manage_platform",
     "list_queues": "jobs.manage_platform",
     "create_ticket": "jobs.view_jobs",
@@ -76,20 +88,28 @@ REQUIRED = {
     "readyz": None,
 }
 STATES = {"retry_job": "failed", "job_history": "failed", "get_export": "succeeded"}
+ABOUT_ONE_SCHEDULE = (
+    *("get_schedule", "change_schedule", "remove_schedule", "pause_schedule", "resume_schedule", "skip_next"),
+    *("run_schedule", "next_due_times", "schedule_outcomes"),
+)
 ABOUT_ONE_JOB = (
     *("get_job", "get_job_status", "explain_job", "change_job", "cancel_job", "retry_job", "get_export"),
-    "stream_events",
-    *("get_operation", "list_operation_jobs", "abort_operation"),
+    *("stream_events", "get_operation", "list_operation_jobs", "abort_operation", *ABOUT_ONE_SCHEDULE),
 )
-OF_THE_ORGANIZATION = ("list_audit", "export_audit")  # whoever may read them reads of all its users
+# Whoever may read them reads of all its users; jobs.manage_schedules shows all schedules.
+OF_THE_ORGANIZATION = ("list_audit", "export_audit", "list_schedules", *ABOUT_ONE_SCHEDULE)
 WIDER = {"change_job": "403"}  # jobs.view_all shows it, and jobs.track_jobs is needed
-NEEDS_THE_HANDLERS = ("create_job", "create_jobs", "retry_job", "get_export")
+NEEDS_THE_HANDLERS = (
+    *("create_job", "create_jobs", "retry_job", "get_export", "create_schedule", "change_schedule", "run_schedule"),
+)
 BODIES: dict[str, Any] = {
     "create_job": {"jobType": "guarded", "payload": {"kind": "small"}},
     "create_jobs": {"jobs": [{"jobType": "guarded", "payload": {"kind": "small"}}]},
     "create_operation": {"action": "cancel", "filter": {}},
     "set_organization_limit": {"limit": 3},
     "change_job": {"progress": 40},
+    "create_schedule": {"name": "n", "jobType": "guarded", "payload": {"kind": "small"}, "everySeconds": 60},
+    "change_schedule": {"priority": 3},
 }
 
 
@@ -178,6 +198,7 @@ def _prepare(owner: Caller, operation: Operation) -> JobRecord:
     )
     if "operation" in operation.name:
         owner.operation(job_id)
+    owner.schedule(job_id, operation.name)
     owner.api.exports.mkdir(parents=True, exist_ok=True)
     (owner.api.exports / name).write_text(str(job_id))
     return job

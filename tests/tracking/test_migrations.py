@@ -176,8 +176,13 @@ def test_numbers_become_task_ids_again(database: Database, config: Config) -> No
     assert current != job.id
 
 
-def test_a_role_that_may_not_create_an_extension_is_told_so(database: Database, database_url: str) -> None:
+def test_a_role_that_may_not_create_an_extension_is_told_so(
+    database: Database, database_url: str, config: Config
+) -> None:
     """A migration that lacks an extension, and the right to create it, names both, and goes on once it is there."""
+    with database.begin() as connection:
+        config.attributes["connection"] = connection
+        command.downgrade(config, "0023")
     administrator = create_engine(database.engine.url.set(username="postgres"), poolclass=NullPool)
     name, role = database.engine.url.database, database.engine.url.username
     with administrator.begin() as connection:

@@ -92,3 +92,4 @@ class Filters:
     completed_to: datetime | None = None
     search: str | None = None
     ids: Sequence[UUID] = ()
+    schedule_id: UUID | None = None

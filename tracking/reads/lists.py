@@ -26,6 +26,7 @@ from tracking.errors import InvalidValue, JobNotFound
 from tracking.models import Fence, JobRecord, Scope
 from tracking.reads import search
 from tracking.reads.answers import AttemptRecord, Filters, HistoryEntry, Page, Stats
+from tracking.schedule_tables import outcomes
 from tracking.schema import history, jobs
 from tracking.sql import record
 from tracking.states import ACTIVE, Event, Hold, Status
@@ -293,6 +294,9 @@ def matches(connection: Connection, scope: Scope, filters: Filters) -> list[Colu
         conditions.append(jobs.c.created_at < filters.completed_to)
     if filters.ids:
         conditions.append(jobs.c.id.in_(filters.ids))
+    if filters.schedule_id is not None:
+        made = select(outcomes.c.job_id).where(outcomes.c.schedule_id == filters.schedule_id)
+        conditions.append(jobs.c.id.in_(made.where(outcomes.c.job_id.is_not(None))))
     if filters.search:
         conditions += search.conditions(connection, scope, filters.search)
     return conditions

@@ -1,0 +1,98 @@
+"""The jobs that schedules make: each as somebody might have asked for it by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import Concatenate, ParamSpec, TypeVar
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from tasks import submission
+from tasks.attempt.job import Job
+from tasks.catalog import taker
+from tasks.external import External
+from tasks.platform import Platform
+from tasks.refusals import reason_of
+from tracking.db import Connection, SQLAlchemyError
+from tracking.errors import ScheduleUnfit
+from tracking.models import JobRecord, JsonObject, NewJob, Owner, Scope
+from tracking.origins import Origin
+from tracking.schedules import firing
+from tracking.schedules.firing import actor_of
+from tracking.schedules.keeping import By
+from tracking.schedules.values import Plan, Schedule
+from tracking.values import in_milliseconds
+
+# What the metadata of a job says of the schedule that has made it.
+SCHEDULE_ID = "scheduleId"
+DUE_AT = "dueAt"
+
+Parameters = ParamSpec("Parameters")
+Answer = TypeVar("Answer")
+
+
+def keep(
+    platform: Platform,
+    verb: Callable[Concatenate[Connection, Parameters], Answer],
+    *args: Parameters.args,
+    **kwargs: Parameters.kwargs,
+) -> Answer:
+    """What a verb of tracking.schedules answers, in a transaction of its own."""
+    with platform.database.begin() as connection:
+        return verb(connection, *args, **kwargs)
+
+
+def run_now(platform: Platform, schedule_id: UUID, scope: Scope, by: By) -> JobRecord:
+    """Make a job of a schedule now, and send it. Raises ScheduleNotFound or ScheduleUnfit."""
+
+    def make(schedule: Schedule, _: datetime) -> NewJob:
+        return _job(platform, schedule, {SCHEDULE_ID: str(schedule.id)}, actor=by.actor, origin=by.origin)
+
+    job = keep(platform, firing.run_now, schedule_id, scope, make, platform.limits, by=by)
+    submission.dispatch(platform, job)
+    return job
+
+
+def job_of(platform: Platform, schedule: Schedule, due_at: datetime) -> NewJob:
+    """The job that a due time makes. Raises ScheduleUnfit."""
+    names = {SCHEDULE_ID: str(schedule.id), DUE_AT: in_milliseconds(due_at)}
+    return _job(platform, schedule, names, actor=actor_of(schedule), origin=None)
+
+
+def accepted(handler: Job | External, plan: Plan, owner: Owner, names: JsonObject) -> NewJob:
+    """The job that a plan asks its handler for. Raises pydantic.ValidationError or InvalidValue."""
+    return handler.accept(
+        plan.payload,
+        owner,
+        priority=plan.priority,
+        max_retries=plan.max_retries,
+        project_id=plan.project_id,
+        metadata={**plan.metadata, **names},
+    )
+
+
+def _job(platform: Platform, schedule: Schedule, names: JsonObject, *, actor: str, origin: Origin | None) -> NewJob:
+    try:
+        handler = taker(platform, schedule.plan.job_type)
+        _require_granted(handler, schedule)
+        return replace(accepted(handler, schedule.plan, schedule.owner, names), actor=actor, origin=origin)
+    except (SQLAlchemyError, ScheduleUnfit):
+        raise
+    except Exception as error:
+        raise ScheduleUnfit(_said(error)) from error
+
+
+def _require_granted(handler: Job | External, schedule: Schedule) -> None:
+    if handler.permission not in (None, schedule.granted):
+        raise ScheduleUnfit(f"its handler asks for {handler.permission}, which whoever has set it did not show")
+
+
+def _said(error: Exception) -> str:
+    """Why, without what was in the payload."""
+    if not isinstance(error, ValidationError):
+        return reason_of(error).message
+    first = error.errors(include_url=False, include_input=False)[0]
+    return f"{'.'.join(['payload', *map(str, first['loc'])])}: {first['msg'].removeprefix('Value error, ')}"
