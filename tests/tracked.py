@@ -172,6 +172,7 @@ class Tracked:
         then = func.now() - age
         values = {"created_at": then, "started_at": then, "completed_at": then, "updated_at": then}
         self.connection.execute(update(table).where(table.c.id == job.id).values(values))
+        self.connection.execute(update(history).where(history.c.job_id == job.id).values(at=then))
         return self.get(job.id)
 
     def created_at(self, job: JobRecord, at: datetime) -> JobRecord:

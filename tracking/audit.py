@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Select, func, literal_column, select, text, union_all
+from sqlalchemy import Connection, Select, func, literal_column, select, text, union
 
 from tracking.audited import Action, Outcome
 from tracking.origins import Origin, origin_parameter
@@ -81,7 +81,8 @@ def write(connection: Connection, origin: Origin | None, deed: Deed) -> None:
 def find(connection: Connection, sought: Sought, *, before_id: int | None, size: int) -> Sequence[Entry]:
     """The entries that match, newest first, that were written before the one of that id; at most `size`."""
     told = [_told(sought, before_id, size), _kept(sought, before_id, size)]
-    found = union_all(*(each for each in told if each is not None)).subquery()
+    # One whose job is being removed may be told and kept at the same time.
+    found = union(*(each for each in told if each is not None)).subquery()
     rows = connection.execute(select(found).order_by(found.c.id.desc()).limit(size))
     return [Entry(**row._mapping) for row in rows]  # noqa: SLF001 - a public name
 

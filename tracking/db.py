@@ -189,7 +189,7 @@ def takes_writes(connection: Connection) -> bool:
 
 
 def migrate(url: str) -> None:
-    """Bring the schema to the newest version; safe to run from several processes at once.
+    """Bring the schema to the newest version, and make partitions ahead; safe to run from several processes at once.
 
     Raises ConfigurationError when another one has been at it for MIGRATION_PATIENCE seconds.
     """
@@ -202,6 +202,24 @@ def migrate(url: str) -> None:
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        _make_partitions(connection)
+
+
+def _make_partitions(connection: Connection) -> None:
+    """Before the first leader does, which goes on with what cannot be made now."""
+    from tracking import partitions  # noqa: PLC0415 - see `migrate`
+
+    for monday in partitions.missing(connection):
+        connection.commit()
+        try:
+            partitions.add(connection, monday)
+            connection.commit()
+        except partitions.TooManyRows:
+            connection.rollback()
+        except DBAPIError as error:
+            if not is_locked(error):
+                raise
+            connection.rollback()
 
 
 def _lock_migrations(connection: Connection) -> None:

@@ -117,8 +117,8 @@ WITH judged AS (
     SELECT circuits.job_type, circuits.organization_id, circuits.key,
            probe.status = 'succeeded' AS has_succeeded,
            (probe.status = 'failed' OR probe.hold = 'backoff') AND EXISTS (SELECT FROM history
-                 WHERE history.job_id = probe.id AND history.attempt = probe.attempt AND history.event = 'failed'
-                   AND history.circuit_key IS NOT NULL) AS has_failed,
+                 WHERE history.job_id = probe.id AND at >= probe.created_at - interval '1 hour' AND history.attempt = probe.attempt
+                   AND history.event = 'failed' AND history.circuit_key IS NOT NULL) AS has_failed,
            probe.status IS NULL OR probe.status = 'cancelled' OR (probe.status = 'failed' OR probe.hold = 'backoff') OR probe.hold = 'paused'
            OR probe.hold = 'circuit' AND EXISTS (SELECT FROM circuits AS broken
                    WHERE broken.job_type = probe.job_type AND broken.key = probe.circuit_key
@@ -1347,7 +1347,8 @@ WITH moved AS (
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, 'progress',
            from_status, status, attempt, dispatch, worker,
-           jsonb_strip_nulls(point - 'detail') || CASE WHEN jsonb_typeof(point -> 'detail') <> 'null' THEN jsonb_build_object('detail', point -> 'detail') ELSE '{}' END, NULL, NULL, CASE WHEN ago > interval '0' THEN greatest((SELECT at FROM history WHERE history.job_id = moved.id ORDER BY history.id DESC LIMIT 1), clock_timestamp() - ago) ELSE clock_timestamp() END
+           jsonb_strip_nulls(point - 'detail') || CASE WHEN jsonb_typeof(point -> 'detail') <> 'null' THEN jsonb_build_object('detail', point -> 'detail') ELSE '{}' END, NULL, NULL, CASE WHEN ago > interval '0' THEN greatest((SELECT at FROM history WHERE history.job_id = moved.id AND at >= moved.created_at - interval '1 hour'
+         ORDER BY history.id DESC LIMIT 1), clock_timestamp() - ago) ELSE clock_timestamp() END
     FROM moved CROSS JOIN told ORDER BY place)
 SELECT id FROM moved;
 
@@ -1888,6 +1889,37 @@ SET succeeded = succeeded + :'succeeded', refused = refused + :'refused', failed
     completed_at = CASE WHEN :'is_over' THEN clock_timestamp() END
 WHERE id = :'id';
 
+-- partitions.py PARTITIONS
+SELECT relname AS name, CAST((regexp_match(bound, 'FROM \(''([^'']+)''\)'))[1] AS timestamptz) AS since,
+       CAST((regexp_match(bound, 'TO \(''([^'']+)''\)'))[1] AS timestamptz) AS until,
+       CAST(substring(obj_description(pg_class.oid, 'pg_class') FROM 'thinned (.+)') AS timestamptz) AS thinned_at
+FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid, pg_get_expr(relpartbound, pg_class.oid) AS bound
+WHERE inhparent = CAST('history' AS regclass) AND bound <> 'DEFAULT'
+ORDER BY until;
+
+-- partitions.py MISSING
+WITH part AS (
+SELECT relname AS name, CAST((regexp_match(bound, 'FROM \(''([^'']+)''\)'))[1] AS timestamptz) AS since,
+       CAST((regexp_match(bound, 'TO \(''([^'']+)''\)'))[1] AS timestamptz) AS until,
+       CAST(substring(obj_description(pg_class.oid, 'pg_class') FROM 'thinned (.+)') AS timestamptz) AS thinned_at
+FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid, pg_get_expr(relpartbound, pg_class.oid) AS bound
+WHERE inhparent = CAST('history' AS regclass) AND bound <> 'DEFAULT'
+), wanted AS (
+    SELECT date_trunc('week', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' + week * interval '7 days' AS monday
+    FROM generate_series(0, CAST(:'ahead' AS int)) AS week
+    UNION
+    SELECT date_trunc('week', at AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' FROM history_default WHERE at >= (SELECT min(coalesce(since, until)) FROM part)
+)
+SELECT monday FROM wanted
+WHERE NOT EXISTS (SELECT FROM part WHERE monday < until AND monday >= coalesce(since, '-infinity'))
+ORDER BY monday;
+
+-- partitions.py HAS_ROWS
+SELECT EXISTS (SELECT FROM history_default WHERE at >= :'since' AND at < :'until');
+
+-- partitions.py ROWS
+SELECT count(*) FROM (SELECT FROM history_default WHERE at >= :'since' AND at < :'until' LIMIT :'most') AS found;
+
 -- reads/explain.py BLOCKED
 SELECT (SELECT CASE
         WHEN jobs.hold IS NULL THEN CASE WHEN EXISTS (SELECT FROM pauses
@@ -2207,9 +2239,11 @@ SELECT job_type, status, external, now() - completed_at AS age FROM kinds;
 WITH gone AS (
     DELETE FROM jobs
     WHERE id = ANY(:'ids') AND status = :'status' AND completed_at IS NOT NULL AND NOT stopping
-    RETURNING id
+    RETURNING id, created_at
 ), traces AS (
-    DELETE FROM history USING gone WHERE history.job_id = gone.id RETURNING history.*
+    DELETE FROM history USING gone
+    WHERE history.job_id = gone.id AND at >= gone.created_at - interval '1 hour' AND at < :'until'
+    RETURNING history.*
 ), kept AS (
     INSERT INTO audit (id, at, organization_id, actor, actor_organization_id, action, target, source, address, request_id, outcome, code, detail) SELECT id, at, organization_id, actor, origin ->> 'organization', coalesce(CASE event WHEN 'created' THEN 'job.create' WHEN 'cancelled' THEN 'job.cancel' WHEN 'retried' THEN 'job.retry' WHEN 'retried_anew' THEN 'job.retry' END, 'job.change'), CAST(job_id AS text), origin ->> 'source', origin ->> 'address', origin ->> 'request', 'done', CAST(NULL AS text), jsonb_strip_nulls(jsonb_build_object('jobType', job_type, 'from', from_status, 'to', to_status))
     FROM traces WHERE origin IS NOT NULL
@@ -2220,7 +2254,7 @@ SELECT (SELECT count(*) FROM gone) AS jobs, (SELECT count(*) FROM traces) AS his
 WITH locked AS (
     SELECT id, status AS from_status FROM jobs WHERE id = :'named'
     AND NOT EXISTS (SELECT FROM history WHERE history.job_id = jobs.id AND event = 'retried'
-                    AND at > clock_timestamp() - CAST(:'age' AS interval)) FOR UPDATE
+                    AND at >= jobs.created_at - interval '1 hour' AND at > clock_timestamp() - CAST(:'age' AS interval)) FOR UPDATE
 ), moved AS (
     UPDATE jobs
     SET status = 'cancelled', hold = NULL, due_at = NULL, stopping = from_status = 'running' AND NOT external,
@@ -2498,7 +2532,8 @@ SELECT id, dispatch, organization_id, user_id, project_id, job_type, status, hol
 -- successors.py CULPRIT
 SELECT *,
        (SELECT detail -> 'exception' FROM history
-        WHERE job_id = jobs.id AND to_status = jobs.status ORDER BY history.id DESC LIMIT 1) AS exception
+        WHERE job_id = jobs.id AND at >= jobs.created_at - interval '1 hour' AND to_status = jobs.status
+        ORDER BY history.id DESC LIMIT 1) AS exception
 FROM jobs WHERE id = :'id' AND status IN ('succeeded', 'failed', 'cancelled');
 
 -- successors.py FOLLOWERS
@@ -2538,6 +2573,9 @@ WITH RECURSIVE doomed AS (
     FROM moved
 )
 SELECT * FROM moved;
+
+-- thinning.py NOW
+SELECT now();
 
 -- tickets.py ISSUE
 WITH expired AS (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Self
 
 from sqlalchemy import Connection, Select, bindparam, exists, func, literal, literal_column, or_, select, text, true
@@ -12,9 +12,12 @@ from sqlalchemy.dialects.postgresql import ARRAY, array
 from sqlalchemy.types import Uuid
 
 from tracking.audit import AS_ENTRY
+from tracking.partitions import WEEK, partitions, rows_are_deleted_until
 from tracking.schema import groups, jobs
 from tracking.settings import Settings
+from tracking.sql import in_life
 from tracking.states import ACTIVE, Status
+from tracking.values import LATEST
 
 EXTERNAL_KEPT = timedelta(minutes=5)  # a job whose work is done elsewhere, where its result is kept
 
@@ -41,6 +44,11 @@ class Policy:
     def keep(self, job_type: str, status: Status, *, external: bool = False) -> timedelta:
         """How long a job of this type that ended so is kept; `external`: one whose work was done elsewhere."""
         return self.by_type.get(job_type) or (EXTERNAL_KEPT if external else self.by_status[status])
+
+    @property
+    def of_most(self) -> timedelta:
+        """For this time most jobs are kept: after it, a week of the history has few rows whose jobs are still there."""
+        return self.by_status[Status.SUCCEEDED]
 
     @property
     def shortest(self) -> timedelta:
@@ -80,8 +88,9 @@ class Pruned:
 
 
 def prune(connection: Connection, policy: Policy, *, limit: int | None, dry_run: bool = False) -> Pruned:
-    """Remove finished jobs that are older than `policy` keeps them, each with its history, the oldest first.
+    """Remove finished jobs that are older than `policy` keeps them, the oldest first.
 
+    The history of a job goes with it, or, of those that are kept as long as most are, a few days later with its week.
     At most `limit` jobs (None: all), in the caller's transaction, which must be a real one. Jobs that anybody else
     is changing are passed over, and so are a job whose body is still stopping, one that an active job depends on, and a
     succeeded one that a chord may still need. `dry_run` only counts, and takes no lock.
@@ -90,7 +99,9 @@ def prune(connection: Connection, policy: Policy, *, limit: int | None, dry_run:
     removed: dict[Kind, int] = {}
     traces, left = 0, limit
     for kind in _kinds(connection, policy):
-        count, traces_of_kind = remove(connection, _expired(kind, _age(policy, kind), left), kind)
+        age = _age(policy, kind)
+        until = LATEST if age < max(policy.of_most, WEEK) else None
+        count, traces_of_kind = remove(connection, _expired(kind, age, left), kind, until)
         removed |= {kind: count} if count else {}
         traces += traces_of_kind
         left = None if left is None else left - count
@@ -142,21 +153,30 @@ def _expired(kind: Kind, age: timedelta, limit: int | None) -> Select[tuple[obje
     )
 
 
-def _count(connection: Connection, expired: Select[tuple[object]], _kind: Kind) -> tuple[int, int]:
+def _count(connection: Connection, expired: Select[tuple[object]], *_: object) -> tuple[int, int]:
     return connection.execute(select(func.count()).select_from(expired.subquery())).scalar_one(), 0
 
 
-def _remove(connection: Connection, expired: Select[tuple[object]], kind: Kind) -> tuple[int, int]:
+def _remove(
+    connection: Connection, expired: Select[tuple[object]], kind: Kind, until: datetime | None
+) -> tuple[int, int]:
+    """`until`: up to this time the history goes with its job; None: as far as it lies where rows are deleted."""
     # Two statements: the second one sees what was written to the history until the first one had the locks.
     ids = connection.execute(expired.with_for_update(skip_locked=True, of=jobs)).scalars().all()
-    return remove(connection, ids, kind.status)
+    # Before the look at the partitions: while it is held, none of them is thinned.
+    connection.execute(_KEEP_PARTITIONS)
+    until = until or rows_are_deleted_until(partitions(connection)) or LATEST
+    return remove(connection, ids, kind.status, until=until)
 
 
-def remove(connection: Connection, ids: Sequence[object], status: Status) -> tuple[int, int]:
-    """Delete finished jobs of this status that the caller has locked, with their history; how many rows of each."""
+def remove(connection: Connection, ids: Sequence[object], status: Status, *, until: datetime) -> tuple[int, int]:
+    """Remove those of the jobs, which the caller has locked, that ended so; how many, and how many rows of history.
+
+    `until`: rows that were written later stay, and go with their week.
+    """
     if not ids:
         return 0, 0
-    row = connection.execute(_DELETE, {"ids": ids, "status": str(status)}).one()
+    row = connection.execute(_DELETE, {"ids": ids, "status": str(status), "until": until}).one()
     return row.jobs, row.history
 
 
@@ -185,6 +205,8 @@ _KINDS = text(
     SELECT job_type, status, external, now() - completed_at AS age FROM kinds"""
 )
 
+_KEEP_PARTITIONS = text("LOCK TABLE history IN ROW EXCLUSIVE MODE")
+
 # Guarded again: should the caller's transaction not hold the locks, a job that is retried meanwhile stays. The audit is
 # kept for a time of its own.
 _DELETE = text(
@@ -192,9 +214,11 @@ _DELETE = text(
     WITH gone AS (
         DELETE FROM jobs
         WHERE id = ANY(:ids) AND status = :status AND completed_at IS NOT NULL AND NOT stopping
-        RETURNING id
+        RETURNING id, created_at
     ), traces AS (
-        DELETE FROM history USING gone WHERE history.job_id = gone.id RETURNING history.*
+        DELETE FROM history USING gone
+        WHERE history.job_id = gone.id AND {in_life("gone")} AND at < :until
+        RETURNING history.*
     ), kept AS (
         INSERT INTO audit (id, {", ".join(AS_ENTRY)}) SELECT id, {", ".join(AS_ENTRY.values())}
         FROM traces WHERE origin IS NOT NULL

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, text
 from tracking.jobs.cancel import cancelled_row, cancelling
 from tracking.models import Cancelled
 from tracking.origins import Origin, Source, origin_parameter
-from tracking.sql import ORIGIN, listed
+from tracking.sql import ORIGIN, in_life, listed
 from tracking.states import ACTIVE, Event
 
 BY_REMOTE_CONTROL = Origin(Source.REMOTE_CONTROL)
@@ -74,7 +74,7 @@ def _remember(connection: Connection, name: str, value: Any, actor: str) -> None
 _CANCEL = cancelling(
     f"""id = :named
         AND NOT EXISTS (SELECT FROM history WHERE history.job_id = jobs.id AND event = '{Event.RETRIED}'
-                        AND at > clock_timestamp() - CAST(:age AS interval))""",
+                        AND {in_life("jobs")} AND at > clock_timestamp() - CAST(:age AS interval))""",
     ORIGIN,
 )
 

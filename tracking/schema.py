@@ -210,8 +210,8 @@ jobs = Table(
     postgresql_with={"fillfactor": "80", **vacuumed_after(20_000)},
 )
 
-# No foreign key to jobs: it would lock the job's row a second time at each insert, and every row here is
-# written by the very statement that changed that job.
+# No foreign key to jobs: it would lock the job's row a second time at each insert, and every row here is written by
+# the statement that changed that job. partitions.py makes its weeks, thinning.py drops them.
 history = Table(
     "history",
     metadata,
@@ -229,7 +229,8 @@ history = Table(
     Column("detail", JSONB, nullable=False, server_default=EMPTY_OBJECT),
     Column("circuit_key", Text, comment="of the circuit in which this end of an attempt counts; null = in none"),
     Column("origin", JSONB, comment="from where somebody has asked for it; null = it is no deed of anybody's"),
-    Column("at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
+    # its key is for the live stream, and has to have what the weeks are made by
+    Column("at", INSTANT, primary_key=True, server_default=func.clock_timestamp()),
     # timeline and attempts of one job
     Index("history_by_job", "job_id", "id"),
     # the live stream and the audit of one organization
@@ -237,12 +238,10 @@ history = Table(
     # a circuit: how the latest attempts ended that count in it
     Index(
         "history_of_attempts",
-        "job_type",
-        "organization_id",
-        "circuit_key",
-        "id",
+        *("job_type", "organization_id", "circuit_key", "id"),
         postgresql_where=text("circuit_key IS NOT NULL"),
     ),
+    postgresql_partition_by="RANGE (at)",
 )
 
 # What was revoked by remote control and no job is known for yet.

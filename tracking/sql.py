@@ -121,6 +121,14 @@ def logged(
         FROM {changed}"""
 
 
+def in_life(job: str) -> str:
+    """SQL: whether a row of the history may be of this job, by its time, so that the partitions before it are left out.
+
+    An hour is for a clock that was set back. Rows that are older are of a job that had the same id and was removed.
+    """
+    return f"at >= {job}.created_at - interval '1 hour'"
+
+
 def listed(words: Sequence[str]) -> str:
     """SQL: the words of a vocabulary, such as statuses, as literals."""
     return ", ".join(f"'{word}'" for word in words)

@@ -25,7 +25,7 @@ from tracking.jobs.submit import columns, revoked_by, submission, unknown_depend
 from tracking.jobs.submit import submit as accept
 from tracking.models import UNCALLED, Failure, JobRecord, JsonObject, NewJob, Scope, Submitted
 from tracking.schema import jobs
-from tracking.sql import listed, logged, move, record
+from tracking.sql import in_life, listed, logged, move, record
 from tracking.states import FINISHED, WAITING, Event, Status
 from tracking.values import MESSAGE_BYTES, bounded
 
@@ -332,7 +332,8 @@ CULPRIT = text(
     f"""
     SELECT *,
            (SELECT detail -> 'exception' FROM history
-            WHERE job_id = jobs.id AND to_status = jobs.status ORDER BY history.id DESC LIMIT 1) AS exception
+            WHERE job_id = jobs.id AND {in_life("jobs")} AND to_status = jobs.status
+            ORDER BY history.id DESC LIMIT 1) AS exception
     FROM jobs WHERE id = :id AND status IN ({listed(FINISHED)})"""
 )
 

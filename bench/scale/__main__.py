@@ -34,7 +34,8 @@ BYTES_LIMIT = 2400  # of a finished job and its history, with their indexes
 
 SIZE = """
     SELECT pg_total_relation_size('jobs') AS jobs, pg_indexes_size('jobs') AS jobs_indexes,
-           pg_total_relation_size('history') AS history, pg_indexes_size('history') AS history_indexes"""
+           sum(pg_total_relation_size(relid)) AS history, sum(pg_indexes_size(relid)) AS history_indexes
+    FROM pg_partition_tree('history')"""
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def _read(name: str, found: Answers, percent: int, limit: float) -> Line:
 def _sizes(database: Database, size: Size) -> Iterator[Line]:
     with database.autocommit() as connection:
         row = connection.execute(text(SIZE)).one()
-    yield Line("a finished job with its history", (row.jobs + row.history) / size.jobs, "bytes", BYTES_LIMIT, {})
+    yield Line("a finished job with its history", float(row.jobs + row.history) / size.jobs, "bytes", BYTES_LIMIT, {})
 
 
 def _table(size: Size, lines: list[Line]) -> Table:

@@ -16,10 +16,11 @@ from rich.table import Table
 from rich.text import Text
 
 from tracking.admission.rule import Limits
-from tracking.db import Database
+from tracking.db import Database, DBAPIError, is_locked
 from tracking.reads.invariants import Finding, verify
 from tracking.retention import Kind, Policy, prune
 from tracking.settings import settings
+from tracking.thinning import next_to_thin, thin
 
 PRUNE_BATCH = 500
 PRUNE_TIMEOUT = 60  # seconds for each statement
@@ -48,9 +49,27 @@ def run_prune(*, dry_run: bool) -> None:
                 batch = prune(connection, policy, limit=None if dry_run else PRUNE_BATCH, dry_run=dry_run)
             removed.update(batch.jobs)
             groups, more = groups + batch.groups, batch.more
+        if not dry_run:
+            _thin(database, policy)
     for kind, count in sorted(removed.items(), key=lambda item: (item[0].status, item[0].job_type)):
         click.echo(f"{count:>9}  {kind.status:<9}  {kind.job_type}")
     click.echo(f"{'Would remove' if dry_run else 'Removed'} {removed.total()} jobs and {groups} groups.")
+
+
+def _thin(database: Database, policy: Policy) -> None:
+    """Remove the weeks of the history of which most jobs are gone, as the leader does."""
+    try:
+        while True:
+            with database.autocommit() as connection:
+                partition = next_to_thin(connection, policy.of_most, policy.longest)
+            if partition is None:
+                return
+            for _ in thin(database, partition):
+                pass
+    except DBAPIError as error:
+        if not is_locked(error):
+            raise
+        click.echo("Somebody reads the history now: the leading worker removes its old weeks later.", err=True)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ AT_ONCE = 6  # duties, each with a connection to the database at most: the other
 class Duty:
     """`work` is called `interval` seconds after its last end, or `breath` seconds when it says that there is more.
 
+    Or, if that is longer, after `rest` times as long as that work took, so that a server that is busy gets less of it.
     An exception of it is logged, and changes nothing of these times.
     """
 
@@ -31,6 +32,7 @@ class Duty:
     interval: float
     work: Callable[[], bool | None]
     breath: float = 0.0
+    rest: float = 0.0
 
 
 class Duties:
@@ -93,10 +95,17 @@ class _Run:
             log.error("duty.late", seconds=round(LATE + now - self._tell_at), **self._ids)
             self._tell_at = now + LATE
 
+    def _has_more(self) -> bool:
+        began = time.monotonic()
+        has_more = bool(self.duty.work())
+        if has_more:
+            time.sleep(max(self.duty.breath, self.duty.rest * (time.monotonic() - began)))
+        return has_more
+
     def once(self, may: threading.Event) -> None:
         try:
-            while may.is_set() and self.duty.work():
-                time.sleep(self.duty.breath)
+            while may.is_set() and self._has_more():
+                self._tell_at = time.monotonic() + LATE
             failures.clear("duty.failed", **self._ids)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is this duty's alone, and the next turn tries again
             failures.note("duty.failed", error, **self._ids)

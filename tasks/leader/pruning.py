@@ -24,7 +24,12 @@ log = structlog.get_logger(__name__)
 
 KEEP_LETTERS = timedelta(days=90)  # as long as failed jobs: they are the same kind of trouble
 ENTRIES = 2000  # of the audit, or outcomes of schedules, which go alone
-BATCH = 200  # jobs; with their history they must go within the statement timeout
+FIRST = 200  # jobs of the first batch
+MOST = 2000  # jobs of a batch; with what of their history goes at once they must go within the statement timeout
+# Seconds that a batch may take: while they take less, they grow.
+QUICK, SLOW = 0.1, 0.4
+LEAST_REST = 0.02  # seconds between two batches of jobs
+REST = 0.5  # of the time that the last batch took
 
 
 class Pruning:
@@ -32,38 +37,50 @@ class Pruning:
 
     INTERVAL = 60.0  # seconds between two looks for old jobs
 
-    def __init__(self, platform: Platform, batch: int = BATCH) -> None:
+    def __init__(self, platform: Platform, most: int = MOST) -> None:
         self._database = platform.database
         self._policy = retention.Policy.configured(platform.settings)
         self._keep_audit = timedelta(days=platform.settings.retention_audit_days)
-        self._most = self._batch = batch
+        self._most = self._may_grow_to = most
+        self._batch = min(FIRST, most)
+        self.is_up_to_date = False  # no job is left that is old enough to go
         self._removed: Counter[Callable[[], bool]] = Counter()
         self._began: dict[str, float] = {}
 
     def duties(self, breath: float) -> list[Duty]:
-        """All of them; `breath`: seconds between two batches."""
+        """All of them; `breath`: seconds between two batches of what is less than jobs."""
         works = {
-            "retention": self.jobs,
             "retention of the audit": self.audit,
             "retention of letters": self.letters,
             "retention of outcomes": self.outcomes,
         }
-        return [Duty(name, self.INTERVAL, self._shown(name, work), breath) for name, work in works.items()]
+        jobs = Duty("retention", self.INTERVAL, self._shown("retention", self.jobs), LEAST_REST, REST)
+        return [jobs, *(Duty(name, self.INTERVAL, self._shown(name, work), breath) for name, work in works.items())]
 
     def jobs(self) -> bool:
         """Remove one batch of old jobs; whether there are more. After an error half as many are tried next time."""
+        began = time.monotonic()
         try:
             with self._database.begin() as connection:
                 pruned = retention.prune(connection, self._policy, limit=self._batch)
         except SQLAlchemyError:  # a long history may not go in time: fewer jobs will
-            self._batch = max(1, self._batch // 2)
+            self._batch = self._may_grow_to = max(1, self._batch // 2)
             raise
         if pruned.total or pruned.groups:
             log.info("retention.pruned", jobs=pruned.total, history=pruned.history, groups=pruned.groups)
-        if not pruned.more:
-            self._batch = self._most
+        self.is_up_to_date = not pruned.more
+        self._adapt(time.monotonic() - began)
         self._removed[self.jobs] += pruned.total
         return pruned.more
+
+    def _adapt(self, took: float) -> None:
+        if self.is_up_to_date:
+            self._may_grow_to = self._most
+            self._batch = min(FIRST, self._most)
+        elif took < QUICK:
+            self._batch = min(self._may_grow_to, self._batch * 2)
+        elif took > SLOW:
+            self._batch = max(1, self._batch // 2)
 
     def audit(self) -> bool:
         """Remove one batch of old entries of the audit; whether there are more."""

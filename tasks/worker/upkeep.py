@@ -27,6 +27,7 @@ from tasks.leader.lost_messages import Resending
 from tasks.leader.operating import Operating
 from tasks.leader.pruning import Pruning
 from tasks.leader.schedules import Scheduling
+from tasks.leader.weeks import Weeks
 from tasks.persistence import persist
 from tasks.platform import Platform
 from tasks.worker.batcher import Batcher
@@ -185,6 +186,7 @@ class Leader:
             Duty("schedules", scheduling.INTERVAL, scheduling.turn),
             Duty("time zones", scheduling.ZONES_INTERVAL, scheduling.zones),
             *pruning.duties(breath=sweep),
+            *Weeks(platform, pruning).duties(),
         ]
 
     def run(self) -> None:

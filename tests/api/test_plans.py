@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Connection, event, text
 
+from tests.weeks import vacuum
 from tracking import groups, jobs, retention
 from tracking.admission import holds, organizations
 from tracking.admission.rule import Limits
@@ -120,8 +121,9 @@ def filled(database_url: str) -> Iterator[Database]:
     """20,000 jobs and 40,000 rows of history; filling may take longer than a statement of the platform."""
     database = Database(database_url, settings().model_copy(update={"statement_timeout": 120}))
     with database.autocommit() as connection:
-        for statement in (FILL, FILL_HISTORY, FILL_WORKERS, HOLD, "VACUUM ANALYZE jobs", "VACUUM ANALYZE history"):
+        for statement in (FILL, FILL_HISTORY, FILL_WORKERS, HOLD):
             connection.execute(text(statement))
+        vacuum(connection, "jobs", "history")
     yield database
     database.close()
 

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from tests.api.test_plans import FILL_HISTORY, _plans, _scanning
+from tests.weeks import vacuum
 from tracking.admission import circuits, holds, line, organizations
 from tracking.admission.rule import Limits
 from tracking.db import Database
@@ -46,7 +47,6 @@ FILL_PAUSES = "INSERT INTO pauses (job_type, paused_by) SELECT 'type-' || n, 'ad
 FILL_CIRCUITS = """
     INSERT INTO circuits (job_type, organization_id, key, failures, pause, probe_at)
     SELECT 'type-' || n, '', '', 5, '1 minute', now() + interval '1 hour' * (n - 2) FROM generate_series(0, 3) AS n"""
-ANALYZE = ("VACUUM ANALYZE jobs", "VACUUM ANALYZE history", "ANALYZE pauses", "ANALYZE circuits")
 
 FIVE = Limits(5)
 SOME = UUID(int=1)
@@ -93,8 +93,9 @@ def filled(database_url: str) -> Iterator[Database]:
     """Many finished jobs, long lines; filling may take longer than a statement of the platform."""
     database = Database(database_url, settings().model_copy(update={"statement_timeout": 240}))
     with database.autocommit() as connection:
-        for statement in (FILL, FILL_WANTED, FILL_PAUSES, FILL_CIRCUITS, FILL_HISTORY, *ANALYZE):
+        for statement in (FILL, FILL_WANTED, FILL_PAUSES, FILL_CIRCUITS, FILL_HISTORY):
             connection.execute(text(statement))
+        vacuum(connection, "jobs", "history", "pauses", "circuits")
     yield database
     database.close()
 

@@ -123,8 +123,8 @@ def test_the_audit_outlives_the_job(pool: Database, tracked: Tracked) -> None:
     """The entries of a removed job stay as they were, under their numbers."""
     job = tracked.run(origin=CAME)
     other = tracked.submit(origin=CAME)
-    before = told(tracked)
     tracked.finished_ago(job, timedelta(days=2))
+    before = told(tracked)
     policy = Policy(dict.fromkeys(Status, timedelta(days=1)))
     with pool.begin() as connection:
         retention.prune(connection, policy, limit=None)

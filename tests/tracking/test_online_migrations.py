@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from alembic import command
-from alembic.autogenerate import compare_metadata
 from alembic.config import Config
-from alembic.migration import MigrationContext
-from sqlalchemy import text
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
 
 from tests.live import eventually
+from tests.migrating import differences
 from tests.tracked import Tracked
-from tracking import db
+from tracking import db, partitions
 from tracking.db import Database, migrate
-from tracking.schema import metadata
+from tracking.reads import tail
 
 MIGRATE = "import sys; from tracking.db import migrate; migrate(sys.argv[1])"
 BEFORE = "0016"
@@ -40,13 +43,37 @@ INVALID = "SELECT relname FROM pg_index JOIN pg_class ON pg_class.oid = indexrel
 @pytest.fixture
 def older(database: Database) -> Database:
     """A database as the version before has left it, with a job."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(db.__file__).parent / "migrations"))
+    downgrade(database, BEFORE)
+    return database
+
+
+@pytest.fixture
+def whole(database: Database) -> Database:
+    """A database whose history has no weeks yet, with a job."""
+    downgrade(database, weeks().down_revision)
+    return database
+
+
+def downgrade(database: Database, version: str) -> None:
+    """Add a job, and take the schema back."""
+    config = configuration()
     with database.begin() as connection:
         Tracked(connection).run()
         config.attributes["connection"] = connection
-        command.downgrade(config, BEFORE)
-    return database
+        command.downgrade(config, version)
+
+
+def configuration() -> Config:
+    """Alembic's, as `migrate` makes it."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(db.__file__).parent / "migrations"))
+    return config
+
+
+def weeks() -> Any:
+    """The migration that makes the weeks of the history."""
+    scripts = ScriptDirectory.from_config(configuration())
+    return next(each.module for each in scripts.walk_revisions() if "history_by_week" in each.path)
 
 
 @contextmanager
@@ -100,7 +127,7 @@ def test_a_migration_that_was_killed_is_done_again(older: Database, database_url
     migrate(database_url)
     assert invalid(older) == []
     with older.autocommit() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        assert differences(connection) == []
         assert len(Tracked(connection).all()) == 1
 
 
@@ -114,3 +141,92 @@ def test_those_who_wait_for_a_migration_do_not_hold_it_up(older: Database, datab
             eventually(lambda: asking(older), what="the second process")
         assert [first.wait(30), second.wait(30)] == [0, 0]
     assert invalid(older) == []
+
+
+# As the release before writes.
+WRITE = text(
+    """
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status, attempt, dispatch,
+                         actor)
+    VALUES (gen_random_uuid(), 'globex', 'u1', 'count_words', 'created', NULL, 'queued', 0, 1, 'u1')
+    RETURNING id"""
+)
+ROWS = text("SELECT id, job_id, event, at FROM history ORDER BY id")
+PARTS = text(
+    """
+    SELECT relname, pg_get_expr(relpartbound, pg_class.oid) AS bounds
+    FROM pg_inherits JOIN pg_class ON pg_class.oid = inhrelid
+    WHERE inhparent = CAST('history' AS regclass) ORDER BY relname"""
+)
+
+
+def parts_of(connection: Connection) -> dict[str, str]:
+    """The partitions of the history with their bounds."""
+    return {row.relname: row.bounds for row in connection.execute(PARTS)}
+
+
+@pytest.mark.parametrize("done", range(5))
+def test_the_change_to_weeks_may_be_killed_between_any_two_steps(whole: Database, database_url: str, done: int) -> None:
+    """Killed after any step and done again, the migration loses no row that anybody writes before, between or after."""
+    steps = weeks().STEPS
+    with whole.autocommit() as connection:
+        connection.execute(text("GRANT SELECT ON history TO PUBLIC"))
+        connection.execute(text("SET timezone = 'UTC'"))
+        before = connection.execute(ROWS).all()
+        for step in steps[:done]:
+            step(connection)
+        ids = [connection.execute(WRITE).scalar_one()]
+    migrate(database_url)
+    with whole.autocommit() as connection:
+        ids += [connection.execute(WRITE).scalar_one(), Tracked(connection).run() and tail.last_number(connection)]
+        rows = connection.execute(ROWS).all()
+        parts = parts_of(connection)
+        granted = "SELECT count(*) FROM aclexplode((SELECT relacl FROM pg_class WHERE relname = 'history'))"
+        assert connection.execute(text(f"{granted} WHERE grantee = 0")).scalar_one() == 1
+        assert differences(connection) == []
+    assert rows[: len(before)] == before
+    assert [row.id for row in rows] == [*range(1, len(before) + 1), ids[0], ids[1], *range(ids[1] + 1, ids[2] + 1)]
+    assert {"history_past", "history_default"} < parts.keys()
+    assert parts["history_past"].startswith("FOR VALUES FROM (MINVALUE) TO")
+
+
+def test_those_who_write_while_the_history_gets_its_weeks_wait_less_than_a_second(
+    whole: Database, database_url: str
+) -> None:
+    """While a report keeps the migration from its lock, and when it gets it, nobody's write waits for a second."""
+    written, longest = [], 0.0
+    with ExitStack() as report, migrating(database_url) as process, whole.autocommit() as connection:
+        reader = report.enter_context(whole.begin())
+        reader.execute(ROWS)
+        tried = 0
+        while process.poll() is None:
+            began = time.monotonic()
+            written.append(connection.execute(WRITE).scalar_one())
+            longest = max(longest, time.monotonic() - began)
+            tried += time.monotonic() - began > 0.2
+            if tried == 3:  # the migration has given up its lock, more than once
+                report.close()
+        assert process.returncode == 0
+        assert tried >= 3
+        assert longest < 1.0
+        assert {row.id for row in connection.execute(ROWS)} > set(written)
+        assert "history_past" in parts_of(connection)
+
+
+def test_a_bound_that_a_killed_migration_left_is_renewed_in_time(whole: Database, database_url: str) -> None:
+    """A migration that is done again long after it was killed gets a bound that does not come soon."""
+    bound = "ALTER TABLE history ADD CONSTRAINT history_is_past CHECK (at < timestamptz '{}') NOT VALID"
+    with whole.autocommit() as connection:
+        soon = connection.execute(text("SELECT CAST(now() + interval '2 days' AS date)")).scalar_one()
+        connection.exec_driver_sql(bound.format(f"{soon} 00:00:00+00"))
+    migrate(database_url)
+    with whole.autocommit() as connection:
+        past = partitions.partitions(connection)[0]
+        assert past.since is None
+        assert past.until > datetime.now(UTC) + timedelta(days=7)
+
+
+def test_a_database_whose_history_is_empty_gets_no_part_for_the_past(database: Database, database_url: str) -> None:
+    """Where nothing has happened yet, the history has weeks alone."""
+    with database.autocommit() as connection:
+        assert all(each.since is not None for each in partitions.partitions(connection))

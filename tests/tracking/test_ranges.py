@@ -102,6 +102,7 @@ def test_hostile_times_of_an_older_database_are_mended(older: Database, database
         for job in tracked.all():
             if job.status == "queued" and job.hold is None:
                 tracked.start(job)
+    with older.begin() as connection:
         retention.prune(connection, retention.Policy.configured(settings()), limit=1000)
     broken = {each.name for each in invariants.verify(older, UNLIMITED) if not each.holds}
     assert "times" not in broken

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, func, or_, select, text
 
 from tracking.admission.rule import EVERYBODY, Limits, has_room, is_broken, is_paused
 from tracking.schema import circuits
+from tracking.sql import in_life
 
 SEVERAL = 2  # organizations with an open circuit, from which on the circuit for all opens
 FORGOTTEN_AFTER = timedelta(days=1)  # of a circuit that no waiting job could probe
@@ -123,9 +124,9 @@ _SAME = "{other}.job_type = circuits.job_type AND {other}.key = circuits.key"
 _HAS_FAILED = "(probe.status = 'failed' OR probe.hold = 'backoff')"
 
 # Whether the end of a probe's last attempt counts: a failure that was its payload's fault says nothing.
-_COUNTS = """EXISTS (SELECT FROM history
-                     WHERE history.job_id = probe.id AND history.attempt = probe.attempt AND history.event = 'failed'
-                       AND history.circuit_key IS NOT NULL)"""
+_COUNTS = f"""EXISTS (SELECT FROM history
+                     WHERE history.job_id = probe.id AND {in_life("probe")} AND history.attempt = probe.attempt
+                       AND history.event = 'failed' AND history.circuit_key IS NOT NULL)"""
 
 # A probe that was cancelled or removed, failed by its own fault, or has to wait for something else, has not tried:
 # another one may, at once. A probe normally spends a moment in the organization's line; only after some seconds there

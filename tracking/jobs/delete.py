@@ -15,6 +15,7 @@ from tracking.models import Scope
 from tracking.retention import remove
 from tracking.sql import SCOPE, array, each_locked, listed, record
 from tracking.states import ACTIVE, FINISHED, Status
+from tracking.values import LATEST
 
 
 def delete_each(connection: Connection, job_ids: Sequence[UUID], scope: Scope) -> Applied:
@@ -27,7 +28,7 @@ def delete_each(connection: Connection, job_ids: Sequence[UUID], scope: Scope) -
     existing = set(connection.execute(EXISTING, {"ids": list(job_ids)}).scalars())
     going = {job_id: record(row) for job_id, row in known.items() if _may_go(row)}
     for status in FINISHED:
-        remove(connection, [job_id for job_id, job in going.items() if job.status is status], status)
+        remove(connection, [job_id for job_id, job in going.items() if job.status is status], status, until=LATEST)
     refused: dict[UUID, TrackingError] = {
         job_id: _refusal(job_id, row) for job_id, row in known.items() if job_id not in going
     }

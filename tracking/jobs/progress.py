@@ -6,7 +6,7 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, text
 
 from tracking.models import Progress
-from tracking.sql import jsonb, logged
+from tracking.sql import in_life, jsonb, logged
 from tracking.states import Event, Status
 
 
@@ -38,7 +38,8 @@ def report(connection: Connection, progress: Progress) -> bool:
 
 
 # When the last entry of the job's history was written: a milestone that is told later comes after it, as its id does.
-_LAST = "(SELECT at FROM history WHERE history.job_id = moved.id ORDER BY history.id DESC LIMIT 1)"
+_LAST = f"""(SELECT at FROM history WHERE history.job_id = moved.id AND {in_life("moved")}
+             ORDER BY history.id DESC LIMIT 1)"""
 
 REPORT = text(
     f"""

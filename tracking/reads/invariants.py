@@ -152,8 +152,13 @@ CREATED_ONCE = """
            ON created.job_id = jobs.id
     WHERE times IS DISTINCT FROM 1"""
 
+# The history of a job that was kept for a week or longer may stay for a while after its removal.
 NOT_LOST = """
-    SELECT job_id FROM history WHERE NOT EXISTS (SELECT FROM jobs WHERE jobs.id = history.job_id)"""
+    SELECT job_id FROM history
+    WHERE NOT EXISTS (SELECT FROM jobs WHERE jobs.id = history.job_id)
+    GROUP BY job_id
+    HAVING (array_agg(to_status ORDER BY id DESC))[1] <> ALL(:finished)
+        OR max(at) FILTER (WHERE from_status IS DISTINCT FROM to_status) > now() - interval '7 days'"""
 
 KEYS = """
     SELECT id AS job_id

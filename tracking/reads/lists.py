@@ -33,6 +33,7 @@ from tracking.states import ACTIVE, Event, Hold, Status
 
 NO_FILTERS = Filters()
 RECENT_WINDOW = timedelta(hours=1)
+CLOCK_SET_BACK = timedelta(hours=1)  # as in `in_life` of tracking/sql.py
 TIMELINE_LIMIT = 1000
 RETRIES = 100
 MOST_COUNTED = 10_000  # jobs of a list, and of its numbered pages: counting a million takes a core for 0.1 s
@@ -213,7 +214,7 @@ def timeline(connection: Connection, job_id: UUID) -> Sequence[HistoryEntry]:
 
     The caller checks who may see the job.
     """
-    last = select(history).where(history.c.job_id == job_id).order_by(history.c.id.desc()).limit(TIMELINE_LIMIT)
+    last = _history_of(job_id).order_by(history.c.id.desc()).limit(TIMELINE_LIMIT)
     reports, others = last.where(history.c.event == Event.PROGRESS), last.where(history.c.event != Event.PROGRESS)
     rows = [*connection.execute(reports), *connection.execute(others)]
     return [_entry(row) for row in sorted(rows, key=lambda row: row.id)]
@@ -222,13 +223,19 @@ def timeline(connection: Connection, job_id: UUID) -> Sequence[HistoryEntry]:
 def last_move(connection: Connection, job_id: UUID, to_status: Status) -> HistoryEntry | None:
     """The history row of how a job came to this status the last time. None when it never did, or was removed."""
     statement = (
-        select(history)
-        .where(history.c.job_id == job_id, history.c.to_status == to_status, history.c.from_status != to_status)
+        _history_of(job_id)
+        .where(history.c.to_status == to_status, history.c.from_status != to_status)
         .order_by(history.c.id.desc())
         .limit(1)
     )
     row = connection.execute(statement).first()
     return _entry(row) if row is not None else None
+
+
+def _history_of(job_id: UUID) -> Select[Any]:
+    """The rows of a job that is there. The time lets the partitions before it be left out."""
+    created = select(jobs.c.created_at - CLOCK_SET_BACK).where(jobs.c.id == job_id).scalar_subquery()
+    return select(history).where(history.c.job_id == job_id, history.c.at >= created)
 
 
 def attempts(entries: Sequence[HistoryEntry]) -> Sequence[AttemptRecord]:

@@ -32,7 +32,7 @@ def test_the_leader_removes_a_batch_at_a_turn(tracked: Tracked) -> None:
     """The leader removes one batch at each turn until nothing is old."""
     for _ in range(5):
         aged(tracked, "succeeded", 31 * DAY)
-    leader = Pruning(app.platform, batch=2)
+    leader = Pruning(app.platform, most=2)
     left = [(leader.jobs(), len(tracked.all())) for _ in range(3)]
     assert left == [(True, 3), (True, 1), (False, 0)]
 
@@ -65,7 +65,7 @@ def test_the_leader_tries_fewer_when_many_take_too_long(
     """The leader halves its batch at each time-out, and tries as many as before when nothing old is left."""
     url = pool.engine.url.render_as_string(hide_password=False)
     with workplace(url, tmp_path, CELERIAC_STATEMENT_TIMEOUT="1"):
-        leader = Pruning(app.platform, batch=8)
+        leader = Pruning(app.platform, most=8)
         for _ in range(6):
             aged(tracked, "succeeded", 31 * DAY)
         left: list[int] = []
