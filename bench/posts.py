@@ -122,7 +122,8 @@ def _warm_up(url: str, rights: dict[str, str]) -> None:
     client.close()
 
 
-def _is_ready(url: str) -> bool:
+def is_ready(url: str) -> bool:
+    """Whether the API answers, and reaches its database."""
     try:
         return bool(httpx.get(f"{url}/readyz").json()["checks"]["database"] == "ok")
     except httpx.TransportError:  # not yet serving
@@ -134,7 +135,7 @@ def report(servers: Servers, counts: Sequence[int], *, seconds: float, rounds: i
     callers = Callers()
     environment = TRACKED.environment(servers, servers.valkey, "INFO") | {"CELERIAC_ORGANIZATION_LIMIT": "5"}
     found: dict[int, list[Taken]] = {count: [] for count in counts}
-    with serving(callers, environment, servers.directory / "posts-api.log", _is_ready) as url:
+    with serving(callers, environment, servers.directory / "posts-api.log", is_ready) as url:
         roots: Roots = {"api": [_listening(url)], "database": [servers.postgres_pid]}
         for _ in range(rounds):
             for count in counts:

@@ -1877,7 +1877,10 @@ SET outcome = told.outcome, code = told.code, detail = told.detail, is_canary = 
     at = clock_timestamp()
 FROM unnest(CAST(:'job_id' AS uuid[]), CAST(:'outcome' AS text[]), CAST(:'code' AS text[]), CAST(:'detail' AS text[]),
             CAST(:'is_canary' AS boolean[])) AS told (job_id, outcome, code, detail, is_canary)
-WHERE operation_id = :'operation' AND operation_jobs.job_id = told.job_id AND operation_jobs.outcome IS NULL;
+CROSS JOIN LATERAL (SELECT found.ctid AS place FROM operation_jobs AS found
+                    WHERE found.operation_id = :'operation' AND found.job_id = told.job_id AND found.outcome IS NULL
+                    LIMIT 1) AS found
+WHERE operation_jobs.ctid = found.place;
 
 -- operations/work.py MOVE_ON
 UPDATE operations

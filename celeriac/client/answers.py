@@ -206,3 +206,103 @@ class Moved(Answer):
     """A job was cancelled or retried, and is in this status now."""
 
     status: Status
+
+
+class Repeated(Answer):
+    """A new job repeats one that has ended, with another payload."""
+
+    job_id: UUID
+
+
+class Refused(Answer):
+    """Why one of many jobs was not accepted; `errors` has one {"field", "message"} for each field at fault."""
+
+    code: str
+    detail: str
+    errors: tuple[dict[str, str], ...]
+
+
+class CreatedOne(Answer):
+    """The answer for one of many jobs. `is_new` False: an earlier request has made it. `refusal` None: accepted."""
+
+    index: int
+    job_id: UUID | None
+    status: Status | None
+    is_new: bool
+    refusal: Refused | None
+
+
+class CreatedJobs(Answer):
+    """How many of the jobs were accepted, and an answer for each of them, in their order."""
+
+    accepted: int
+    refused: int
+    jobs: tuple[CreatedOne, ...]
+
+
+class Counts(Answer):
+    """Of the jobs of a bulk operation; `matched` less `done` have no outcome yet."""
+
+    matched: int
+    done: int
+    succeeded: int
+    refused: int
+    failed: int
+
+
+class Operation(Answer):
+    """A bulk operation. `state`: "canary", "running", and at its end "completed", "stopped" or "aborted".
+
+    `filter` None: there were ids, so many. `reason`: why it has stopped. `progress` in percent.
+    """
+
+    id: UUID
+    organization_id: str
+    user_id: str
+    action: str
+    state: str
+    reason: str | None
+    filter: dict[str, Any] | None
+    ids: int | None
+    priority: int | None
+    force: bool
+    canary: int | None
+    canary_until: datetime | None
+    counts: Counts
+    progress: int
+    created_at: datetime
+    updated_at: datetime
+    completed_at: datetime | None
+
+
+class Operations(Answer):
+    """Some of the bulk operations; `next_cursor` None: the last ones."""
+
+    operations: tuple[Operation, ...]
+    next_cursor: UUID | None
+
+
+class Preview(Answer):
+    """What a bulk operation would touch, and the newest of these. `too_many`: more than it takes."""
+
+    matched: int
+    too_many: bool
+    sample: tuple[Job, ...]
+
+
+class JobResult(Answer):
+    """What became of one job of a bulk operation; `code` and `detail` say why it was refused, or has failed."""
+
+    job_id: UUID
+    outcome: str
+    code: str | None
+    detail: str | None
+    is_canary: bool
+    at: datetime | None
+
+
+class Results(Answer):
+    """Some of the results; `next_cursor` None: the last ones."""
+
+    jobs: tuple[JobResult, ...]
+    next_cursor: UUID | None

@@ -168,6 +168,8 @@ BATCH = text(
     ORDER BY job_id"""
 )
 
+# Each row is looked up by itself: of a table that has just been filled the planner knows nothing, and would read all of
+# the operation's rows for each. What this transaction has locked the operation for, nobody else moves.
 WRITE = text(
     """
     UPDATE operation_jobs
@@ -175,7 +177,10 @@ WRITE = text(
         at = clock_timestamp()
     FROM unnest(CAST(:job_id AS uuid[]), CAST(:outcome AS text[]), CAST(:code AS text[]), CAST(:detail AS text[]),
                 CAST(:is_canary AS boolean[])) AS told (job_id, outcome, code, detail, is_canary)
-    WHERE operation_id = :operation AND operation_jobs.job_id = told.job_id AND operation_jobs.outcome IS NULL"""
+    CROSS JOIN LATERAL (SELECT found.ctid AS place FROM operation_jobs AS found
+                        WHERE found.operation_id = :operation AND found.job_id = told.job_id AND found.outcome IS NULL
+                        LIMIT 1) AS found
+    WHERE operation_jobs.ctid = found.place"""
 )
 
 MOVE_ON = text(
