@@ -21,7 +21,7 @@ from tracking.errors import ScheduleUnfit
 from tracking.models import JobRecord, JsonObject, NewJob, Owner, Scope
 from tracking.origins import Origin
 from tracking.schedules import firing
-from tracking.schedules.firing import actor_of
+from tracking.schedules.firing import Make, actor_of
 from tracking.schedules.keeping import By
 from tracking.schedules.values import Plan, Schedule
 from tracking.values import in_milliseconds
@@ -47,13 +47,18 @@ def keep(
 
 def run_now(platform: Platform, schedule_id: UUID, scope: Scope, by: By) -> JobRecord:
     """Make a job of a schedule now, and send it. Raises ScheduleNotFound or ScheduleUnfit."""
+    job = keep(platform, firing.run_now, schedule_id, scope, made_by(platform, by), platform.limits, by=by)
+    submission.dispatch(platform, job)
+    return job
+
+
+def made_by(platform: Platform, by: By) -> Make:
+    """Which job a schedule makes now for somebody."""
 
     def make(schedule: Schedule, _: datetime) -> NewJob:
         return _job(platform, schedule, {SCHEDULE_ID: str(schedule.id)}, actor=by.actor, origin=by.origin)
 
-    job = keep(platform, firing.run_now, schedule_id, scope, make, platform.limits, by=by)
-    submission.dispatch(platform, job)
-    return job
+    return make
 
 
 def job_of(platform: Platform, schedule: Schedule, due_at: datetime) -> NewJob:
@@ -82,7 +87,7 @@ def _job(platform: Platform, schedule: Schedule, names: JsonObject, *, actor: st
     except (SQLAlchemyError, ScheduleUnfit):
         raise
     except Exception as error:
-        raise ScheduleUnfit(_said(error)) from error
+        raise ScheduleUnfit(said(error)) from error
 
 
 def _require_granted(handler: Job | External, schedule: Schedule) -> None:
@@ -90,7 +95,7 @@ def _require_granted(handler: Job | External, schedule: Schedule) -> None:
         raise ScheduleUnfit(f"its handler asks for {handler.permission}, which whoever has set it did not show")
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
     """Why, without what was in the payload."""
     if not isinstance(error, ValidationError):
         return reason_of(error).message

@@ -8,46 +8,20 @@ import socket
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import click
 
+from celeriac.commands.names import Name, Names, span_given
 from celeriac.commands.program import Program
+from celeriac.commands.schedule_options import schedules
 from celeriac.preconditions import listen, require_database, require_imports, require_secret, require_servers
-from tracking.errors import InvalidValue
 from tracking.exits import Exit
 from tracking.logs import configure_logging
-from tracking.settings import MOST_AT_ONCE, QUEUES, settings, span_of
-from tracking.values import check_name
+from tracking.settings import MOST_AT_ONCE, QUEUES, settings
 
 # ruff: noqa: PLC0415  each command pays only for what it runs: `up` starts four of them
 
 LONGEST_LIFE = timedelta(days=366)  # of a token, which nobody can take back
-
-
-class Name(click.ParamType[str]):
-    """A name that the rows can hold."""
-
-    name = "text"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            return check_name(value, "it")
-        except InvalidValue as error:
-            self.fail(str(error), param, ctx)
-
-
-class Names(click.ParamType[tuple[str, ...]]):
-    """Names, comma-separated."""
-
-    name = "text"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
-        """All that are not empty."""
-        if isinstance(value, tuple):
-            return value
-        parts = tuple(Name().convert(part.strip(), param, ctx) for part in value.split(",") if part.strip())
-        return parts or self.fail("it names nothing", param, ctx)
 
 
 @click.group(cls=Program)
@@ -240,7 +214,7 @@ def add_type(name: str, permission: str | None, timeout: str | None) -> None:
     """Name such a type, or change the permission and the time of one."""
     from celeriac.commands.types import add_type as add
 
-    add(name, permission, None if timeout is None else _span(timeout, "--timeout"))
+    add(name, permission, None if timeout is None else span_given(timeout, "--timeout"))
 
 
 @types.command("remove")
@@ -270,15 +244,8 @@ def token(organization: str, user: str, permissions: tuple[str, ...], expires: s
     click.echo(make_token(settings(), organization, user, permissions, seconds=seconds, admin=admin))
 
 
-def _span(text: str, option: str) -> timedelta:
-    span = span_of(text)
-    if span is None:
-        raise click.BadParameter(f"{text!r} is not like 30m, 1h or 7d", param_hint=option)
-    return span
-
-
 def _seconds(lifetime: str) -> int:
-    span = _span(lifetime, "--expires")
+    span = span_given(lifetime, "--expires")
     if span > LONGEST_LIFE:
         raise click.BadParameter(f"{lifetime} is longer than {LONGEST_LIFE.days}d", param_hint="--expires")
     return round(span.total_seconds())
@@ -295,3 +262,6 @@ def _limit(text: str) -> int | None:
 def _require_selection(job_type: str | None, organization: str | None, *, everything: bool) -> None:
     if everything is bool(job_type or organization):
         raise click.UsageError("Say which jobs: --job-type, --organization or both, or --everything.")
+
+
+command.add_command(schedules)
