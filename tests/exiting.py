@@ -10,6 +10,7 @@ from tracking.exits import Exit
 
 SECRET = "hunter2"
 
+SAID = ("--job-type", "cleanup", "--every", "1h")
 COMMANDS = {
     "up": ("up", "--port", "0"),
     "api": ("api", "--port", "0"),
@@ -22,6 +23,7 @@ COMMANDS = {
     "pause": ("pause", "--job-type", "export_report"),
     "resume": ("resume", "--organization", "acme"),
     "types": ("types", "add", "ocr"),
+    "schedules": (*("schedules", "add", "s", "--organization", "acme", "--user", "u1"), *SAID),
     "token": ("token", "--organization", "acme", "--user", "u1"),
 }
 LASTING = ("api", "up", "worker")  # started as a process of its own

@@ -1,4 +1,4 @@
-"""The dashboard put together: sign in, the jobs, one job, the types, the workers."""
+"""The dashboard put together: sign in, the jobs, one job, the types, the schedules, the workers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from starlette.routing import Route
 
 from api.dashboard.job import cancel, job_page, retry
 from api.dashboard.jobs import jobs_page
+from api.dashboard.schedules import pause_schedule, resume_schedule, run_schedule, schedules_page, skip_next
 from api.dashboard.site import action, answering, form_of, page, render, static
 from api.dashboard.types import pause_type, resume_type, types_page
 from api.dashboard.workers import workers_page
@@ -33,6 +34,11 @@ def routes() -> list[Route]:
         Route("/types", page(types_page)),
         Route("/types/{jobType:path}/pause", action(pause_type, Action.PAUSE), methods=["POST"]),
         Route("/types/{jobType:path}/resume", action(resume_type, Action.RESUME), methods=["POST"]),
+        Route("/schedules", page(schedules_page)),
+        Route("/schedules/{id:uuid}/pause", action(pause_schedule, Action.PAUSE_SCHEDULE), methods=["POST"]),
+        Route("/schedules/{id:uuid}/resume", action(resume_schedule, Action.RESUME_SCHEDULE), methods=["POST"]),
+        Route("/schedules/{id:uuid}/skip-next", action(skip_next, Action.SKIP_NEXT), methods=["POST"]),
+        Route("/schedules/{id:uuid}/run", action(run_schedule, Action.RUN_SCHEDULE), methods=["POST"]),
         Route("/workers", page(workers_page)),
         Route("/sign-in", answering(_show_sign_in)),
         Route("/sign-in", answering(_sign_in), methods=["POST"]),

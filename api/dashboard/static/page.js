@@ -7,7 +7,7 @@ const ROWS_EVERY = 250; // milliseconds between two looks at rows that have chan
 const LIST_EVERY = 800; // at the list, for jobs that are new
 const OVERVIEW_EVERY = 1500; // at the counts and the chart
 const QUIET_EVERY = 15000; // at the counts while nothing happens
-const WORKERS_EVERY = 5000; // at the workers: their signs of life are no events
+const WORKERS_EVERY = 5000; // at workers and schedules: a sign of life, or a due time that is skipped, is no event
 const NOTICE_FOR = 6000;
 
 const body = document.body, live = document.getElementById("live");
@@ -118,6 +118,10 @@ function tick() {
     const seconds = (Date.now() - Date.parse(time.dateTime)) / 1000;
     time.textContent = seconds < 1 ? "now" : `${span(seconds)} ago`;
   }
+  for (const time of document.querySelectorAll("time[data-until]")) {
+    const seconds = (Date.parse(time.dateTime) - Date.now()) / 1000;
+    time.textContent = seconds > 1 ? `in ${span(seconds)}` : "now";
+  }
   for (const time of document.querySelectorAll("time[data-since]")) {
     time.textContent = span((Date.now() - Date.parse(time.dataset.since)) / 1000);
   }
@@ -169,6 +173,6 @@ if (body.dataset.live && live) {
     if (state === "again") everything();
   });
   if (body.dataset.live === "jobs") setInterval(() => document.hidden || overview(), QUIET_EVERY);
-  if (body.dataset.live === "workers") setInterval(() => document.hidden || whole(), WORKERS_EVERY);
+  if (["workers", "schedules"].includes(body.dataset.live)) setInterval(() => document.hidden || whole(), WORKERS_EVERY);
   document.addEventListener("visibilitychange", () => document.hidden || paused || everything());
 }

@@ -269,9 +269,17 @@ def test_a_worker_that_comes_is_on_the_page_of_the_workers(window: Window, calle
 def test_nothing_scrolls_sideways_on_a_phone(window: Window, caller: Caller) -> None:
     """At the width of a phone neither page is wider than the screen."""
     found = fill(caller)
+    caller.schedule(uuid4(), "every minute of every hour of every day")
     page = window.sign_in(caller)
     page.set_viewport_size({"width": 390, "height": 844})
-    for address in ("/", "/types", "/workers", f"/jobs/{found['failed'].id}", f"/jobs/{found['long'].id}"):
+    for address in (
+        "/",
+        "/types",
+        "/schedules",
+        "/workers",
+        f"/jobs/{found['failed'].id}",
+        f"/jobs/{found['long'].id}",
+    ):
         page.goto(f"{caller.api.url}{address}")
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, address
 
@@ -284,11 +292,13 @@ RULES = "axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa'
 def test_everybody_can_use_the_pages(browser: Browser, caller: Caller, scheme: str) -> None:
     """Axe finds nothing on any page, light and dark, that WCAG 2.2 AA asks for and that is not there."""
     found = fill(caller)
+    caller.schedule(uuid4(), "every minute")
     context = browser.new_context(bypass_csp=True)  # for axe itself
     page = Window(context).sign_in(caller)
     page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     jobs_of = [f"/jobs/{found[name].id}" for name in ("failed", "running", "cancelled", "scheduled")]
-    for path in ("/", "/types", "/workers", "/?q=nothing+like+it", "/?q=status:x", *jobs_of, f"/jobs/{uuid4()}"):
+    others = ("/types", "/schedules", "/workers", "/?q=nothing+like+it", "/?q=status:x")
+    for path in ("/", *others, *jobs_of, f"/jobs/{uuid4()}"):
         page.goto(f"{caller.api.url}{path}")
         page.evaluate(AXE.read_text())
         assert [_said(each) for each in page.evaluate(RULES)["violations"]] == [], path
