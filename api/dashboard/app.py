@@ -6,8 +6,10 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from api.dashboard.bulk import abort, begin, new_page, operation_page, operations_page
 from api.dashboard.job import cancel, job_page, retry
 from api.dashboard.jobs import jobs_page
+from api.dashboard.repeating import retry_form, retry_with
 from api.dashboard.schedules import pause_schedule, resume_schedule, run_schedule, schedules_page, skip_next
 from api.dashboard.site import action, answering, form_of, page, render, static
 from api.dashboard.types import pause_type, resume_type, types_page
@@ -31,6 +33,13 @@ def routes() -> list[Route]:
         Route("/jobs/{id:uuid}", page(job_page)),
         Route("/jobs/{id:uuid}/cancel", action(cancel, Action.CANCEL_JOB), methods=["POST"]),
         Route("/jobs/{id:uuid}/retry", action(retry, Action.RETRY_JOB), methods=["POST"]),
+        Route("/jobs/{id:uuid}/retry-with", page(retry_form)),
+        Route("/jobs/{id:uuid}/retry-with", action(retry_with, Action.RETRY_JOB), methods=["POST"]),
+        Route("/bulk", page(operations_page)),
+        Route("/bulk", action(begin, Action.BULK), methods=["POST"]),
+        Route("/bulk/new", page(new_page)),
+        Route("/bulk/{id:uuid}", page(operation_page)),
+        Route("/bulk/{id:uuid}/abort", action(abort, Action.ABORT_BULK), methods=["POST"]),
         Route("/types", page(types_page)),
         Route("/types/{jobType:path}/pause", action(pause_type, Action.PAUSE), methods=["POST"]),
         Route("/types/{jobType:path}/resume", action(resume_type, Action.RESUME), methods=["POST"]),

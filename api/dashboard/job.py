@@ -17,9 +17,13 @@ from api.routes import jobs as routes
 from tracking.models import JobRecord
 from tracking.reads import explain, lists
 from tracking.reads.answers import AttemptRecord, HistoryEntry
-from tracking.states import FINISHED, Event, Status, can_cancel
+from tracking.states import FINISHED, Event, Status, can_cancel, sources
 
-DONE = {"cancelled": "The job was cancelled.", "retried": "The job was queued again."}
+DONE = {
+    "cancelled": "The job was cancelled.",
+    "retried": "The job was queued again.",
+    "repeated": "This is the new job.",
+}
 OWN_FRAME = "File "
 LIBRARIES = ("/site-packages/", "/lib/python")
 
@@ -67,6 +71,8 @@ def job_page(visit: Visit) -> Response:
         steps=_steps(job, timeline, attempts),
         attempts=[(attempt, _frames(attempt.traceback)) for attempt in reversed(attempts)],
         timeline=[(entry, _said(entry)) for entry in reversed(timeline)],
+        repeated_by=visit.read(lists.retries, job_id, visit.principal.scope),
+        can_repeat=job.status in sources(Event.RETRIED) and not job.stopping and RETRY_JOBS in granted,
         can_cancel=can_cancel(job.status) and CANCEL_JOBS in granted,
         why_no_cancel=_why_not(CANCEL_JOBS in granted, f"It is {job.status}."),
         can_retry=is_retryable(job) and RETRY_JOBS in granted,

@@ -11,6 +11,7 @@ from uuid import UUID
 from starlette.responses import Response
 
 from api.auth import CANCEL_JOBS, RETRY_JOBS
+from api.dashboard.bulk import actions_of
 from api.dashboard.drawing import chart
 from api.dashboard.searching import PAGE_SIZE, Search, understood
 from api.dashboard.site import Visit, render
@@ -60,7 +61,7 @@ def jobs_page(visit: Visit) -> Response:
         values |= _overview(visit, window, around)
     if part == "overview":
         return render(visit.request, "overview.html", **values)
-    values |= _listed(visit, search, around)
+    values |= _listed(visit, search, around) | {"actions": actions_of(visit.principal)}
     return render(visit.request, "list.html" if part == "list" else "jobs.html", **values)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
@@ -35,6 +35,7 @@ class Search:
     statuses: tuple[str, ...]
     filters: Filters | None
     why_not: str | None = None
+    given: Mapping[str, Any] = field(default_factory=dict)  # the same as the API takes it
 
     def with_status(self, status: str) -> str:
         """The same search for another status; for the same one, without it."""
@@ -66,4 +67,4 @@ def _judged(text: str, given: Mapping[str, Any]) -> Search:
         first = error.errors(include_url=False, include_input=False)[0]
         named = next((name for name, field in QUALIFIERS.items() if field == first["loc"][0]), "words")
         return Search(text, (), None, f"{named}: {first['msg'].removeprefix('Value error, ')}")
-    return Search(text, tuple(str(status) for status in query.status), query.filters(query.project_id))
+    return Search(text, tuple(str(status) for status in query.status), query.filters(query.project_id), given=given)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
 from functools import cache, wraps
 from importlib.resources import files
 from typing import Any
@@ -40,7 +40,7 @@ POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-LONGEST_FORM = 64 * 1024  # bytes
+LONGEST_FORM = 1024 * 1024  # bytes: a payload of 256 KiB takes up to three times that in a form
 MEDIA_TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml", "LICENSE": "text/plain"}
 Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -56,6 +56,7 @@ class Visit:
     platform: Platform
     read: Reading
     last_event: int | None  # before anything was read: what happens later is in the stream that begins behind it
+    form: Mapping[str, str] = field(default_factory=dict)  # of a button
 
     @property
     def origin(self) -> Origin:
@@ -89,7 +90,7 @@ def action(act: Callable[[Visit], Response], audited: Action) -> Endpoint:
         if principal is None:
             return _to_sign_in(request)
         async with request.app.state.turns.turn():
-            visit = _visit(request, principal, request.app.state.platform.database)
+            visit = _visit(request, principal, request.app.state.platform.database, await form_of(request))
             try:
                 return await run_in_threadpool(act, visit)
             except (Problem, TrackingError) as error:
@@ -187,9 +188,9 @@ def templates() -> Environment:
     return environment
 
 
-def _visit(request: Request, principal: Principal, database: Database) -> Visit:
+def _visit(request: Request, principal: Principal, database: Database, form: Mapping[str, str] | None = None) -> Visit:
     state = request.app.state
-    return Visit(request, principal, state.platform, Reading(database), state.hub.position)
+    return Visit(request, principal, state.platform, Reading(database), state.hub.position, form or {})
 
 
 async def _signed_in(request: Request) -> Principal | None:

@@ -1,4 +1,4 @@
-// The keyboard: / search, j k move through the rows, c cancel, r retry, o or Enter open, p pause.
+// The keyboard: / search, j k move through the rows, c cancel, r retry, x select, o or Enter open, p pause.
 export function moveByKeys(pause) {
   const rows = () => [...document.querySelectorAll("#rows tr")];
   const at = () => document.activeElement?.closest?.("#rows tr");
@@ -13,6 +13,7 @@ export function moveByKeys(pause) {
   const keys = {
     "/": () => document.querySelector("input[type=search]")?.focus(),
     j: () => go(1), k: () => go(-1), c: () => press("cancel"), r: () => press("retry"), p: pause,
+    x: () => at()?.querySelector(".pick")?.click(),
   };
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, textarea, select")) return;

@@ -7,6 +7,7 @@ const ROWS_EVERY = 250; // milliseconds between two looks at rows that have chan
 const LIST_EVERY = 800; // at the list, for jobs that are new
 const OVERVIEW_EVERY = 1500; // at the counts and the chart
 const QUIET_EVERY = 15000; // at the counts while nothing happens
+const BULK_EVERY = 1000; // at a bulk operation, until it is over
 const WORKERS_EVERY = 5000; // at workers and schedules: a sign of life, or a due time that is skipped, is no event
 const NOTICE_FOR = 6000;
 
@@ -25,7 +26,7 @@ export function notice(text, grave = false) {
 const morphing = {
   morphStyle: "innerHTML",
   ignoreActiveValue: true,
-  callbacks: { beforeAttributeUpdated: (name, node) => !(name === "open" && node.tagName === "DETAILS") },
+  callbacks: { beforeAttributeUpdated: (name, node) => !(name === "open" && node.tagName === "DETAILS") && name !== "checked" },
 };
 
 async function part(address, parameters) {
@@ -81,7 +82,7 @@ async function lookAt(id, name) {
 const rows = throttled(lookAtRows, ROWS_EVERY);
 const list = throttled(() => lookAt("list", "list"), LIST_EVERY);
 const overview = throttled(() => lookAt("overview", "overview"), OVERVIEW_EVERY);
-const whole = throttled(() => lookAt("body", "body"), body.dataset.live === "job" ? ROWS_EVERY : OVERVIEW_EVERY);
+const whole = throttled(() => lookAt("body", "body"), ["job", "bulk"].includes(body.dataset.live) ? ROWS_EVERY : OVERVIEW_EVERY);
 
 function heard(name, data) {
   if (body.dataset.live !== "jobs") { whole(); return; }
@@ -152,6 +153,13 @@ document.addEventListener("submit", async (event) => {
   everything();
 });
 
+document.addEventListener("change", (event) => {
+  const selected = document.querySelector("[data-selected]");
+  if (!selected || !event.target.matches(".pick")) return;
+  const count = document.querySelectorAll(".pick:checked").length;
+  selected.textContent = count ? `the ${count} selected job${count === 1 ? "" : "s"}` : "the selected jobs";
+});
+
 document.addEventListener("click", async (event) => {
   const copied = event.target.closest("[data-copy]");
   if (!copied) return;
@@ -173,6 +181,7 @@ if (body.dataset.live && live) {
     if (state === "again") everything();
   });
   if (body.dataset.live === "jobs") setInterval(() => document.hidden || overview(), QUIET_EVERY);
+  if (body.dataset.live === "bulk") setInterval(() => document.hidden || document.querySelector("[data-over]") || whole(), BULK_EVERY);
   if (["workers", "schedules"].includes(body.dataset.live)) setInterval(() => document.hidden || whole(), WORKERS_EVERY);
   document.addEventListener("visibilitychange", () => document.hidden || paused || everything());
 }

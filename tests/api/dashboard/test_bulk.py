@@ -1,0 +1,245 @@
+"""Many jobs at once, and a retry with another payload, at the dashboard: with a script and without one."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from typing import Any
+
+import httpx
+import pytest
+from playwright.sync_api import expect
+
+from tests.api.calling import EVERYTHING, Api, Caller
+from tests.api.dashboard.conftest import SignIn, Window
+from tests.api.dashboard.test_browser import AXE, RULES, fill
+from tests.api.dashboard.test_pages import SAME
+from tests.api.handlers import PERMISSION
+from tests.api.test_operations import worked
+
+
+@pytest.fixture
+def caller(api: Api) -> Caller:
+    """Somebody with every permission there is of an organization."""
+    return api.caller(permissions=(*EVERYTHING, "jobs.delete_jobs"))
+
+
+def hidden(page: str) -> dict[str, str]:
+    """The hidden fields of a page's forms that are sent."""
+    fields = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page)
+    return {name: html.unescape(value) for name, value in fields}
+
+
+def operations(caller: Caller) -> list[dict[str, Any]]:
+    """Those of the caller."""
+    found: list[dict[str, Any]] = caller.get("/v1/bulk").json()["operations"]
+    return found
+
+
+def test_selected_jobs_are_looked_at_and_then_done(caller: Caller, reading: SignIn) -> None:
+    """Selected jobs are shown before anything is done, and one button then does it, once however often pressed."""
+    jobs = [caller.job() for _ in range(3)]
+    client = reading(caller)
+    query = {"which": "selected", "action": "cancel", "id": [str(job.id) for job in jobs[:2]]}
+    look = client.get("/bulk/new", params=query).text
+    assert "Cancel 2 jobs" in look
+    assert operations(caller) == []
+    for _ in range(2):
+        answer = client.post("/bulk", data=hidden(look), headers=SAME)
+        assert answer.status_code == 303
+    (operation,) = operations(caller)
+    assert answer.headers["location"] == f"/bulk/{operation['id']}"
+    worked(caller, operation)
+    shown = client.get(answer.headers["location"]).text
+    assert "completed" in shown
+    assert [caller.find(job.id).status for job in jobs] == ["cancelled", "cancelled", "queued"]
+    assert answer.headers["location"] in client.get("/bulk").text
+    entries = caller.get("/v1/audit", target=operation["id"]).json()["entries"]
+    assert [(each["action"], each["source"]) for each in entries] == [("bulk.create", "dashboard")]
+
+
+def test_all_that_match_a_search_are_done(caller: Caller, reading: SignIn) -> None:
+    """All that match a search become an operation with that filter, with a canary, and what was refused is shown."""
+    for _ in range(3):
+        caller.job("failed")
+    caller.job("failed", job_type="guarded", max_retries=0)
+    caller.job()
+    client = reading(caller)
+    look = client.get("/bulk/new", params={"which": "all", "action": "retry", "q": "status:failed"}).text
+    assert "Retry 4 jobs" in look
+    answer = client.post("/bulk", data={**hidden(look), "canary": "1"}, headers=SAME)
+    (operation,) = operations(caller)
+    assert (operation["filter"], operation["canary"], operation["counts"]["matched"]) == ({"status": ["failed"]}, 1, 4)
+    assert client.post(f"{answer.headers['location']}/abort", headers=SAME).status_code == 303
+    look = client.get("/bulk/new", params={"which": "all", "action": "retry", "q": "type:guarded"}).text
+    answer = client.post("/bulk", data=hidden(look), headers=SAME)
+    worked(caller, operations(caller)[0])
+    assert "has used 0 of 0 retries" in client.get(answer.headers["location"]).text
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [
+        ({"which": "selected", "action": "cancel"}, "No job is selected"),
+        ({"which": "selected", "action": "cancel", "id": "x"}, "valid UUID"),
+        ({"which": "all", "action": "cancel", "q": "status:x"}, "status"),
+    ],
+)
+def test_what_makes_no_sense_is_said(caller: Caller, reading: SignIn, query: dict[str, str], said: str) -> None:
+    """A look at no jobs, or by a search that cannot be understood, says so and offers nothing to press."""
+    client = reading(caller)
+    page = client.get("/bulk/new", params=query).text
+    assert said in page
+    assert re.search(r"<button[^>]* disabled", page)
+    assert client.get("/bulk/new", params={"action": "explode"}).status_code == 303
+
+
+def test_who_may_not_do_it_is_not_offered_it(caller: Caller, reading: SignIn) -> None:
+    """Only granted actions are offered, any other is refused and audited, and operations of others are not found."""
+    caller.job()
+    limited = caller.but(user="u2", permissions=("jobs.view_jobs", "jobs.cancel_jobs"))
+    client = reading(limited)
+    assert re.findall(r'<option value="(\w+)">', client.get("/").text)[1:] == ["cancel"]
+    assert 'id="bulk"' not in reading(limited.but(permissions=("jobs.view_jobs",))).get("/").text
+    denied = client.post("/bulk", data={"which": "all", "action": "delete"}, headers=SAME)
+    assert denied.status_code == 403
+    assert caller.get("/v1/audit", outcome="denied").json()["entries"][0]["action"] == "bulk.create"
+    owner = reading(caller)
+    look = owner.get("/bulk/new", params={"which": "all", "action": "cancel"}).text
+    path = owner.post("/bulk", data=hidden(look), headers=SAME).headers["location"]
+    assert client.get(path).status_code == client.post(f"{path}/abort", headers=SAME).status_code == 404
+
+
+def retried(client: httpx.Client, path: str, payload: str, **fields: str) -> httpx.Response:
+    """The answer to the form with this payload."""
+    return client.post(path, data={"payload": payload, "priority": "4", **fields}, headers=SAME)
+
+
+def test_a_payload_is_changed_looked_at_and_sent(caller: Caller, reading: SignIn) -> None:
+    """The form has the payload, shows what a change of it changes, and then makes one new job that names the old."""
+    job = caller.job("failed", job_type="guarded", payload={"kind": "small", "count": 12345678901234567})
+    client, path = reading(caller), f"/jobs/{job.id}/retry-with"
+    assert path in client.get(f"/jobs/{job.id}").text
+    form = client.get(path).text
+    assert "12345678901234567" in form
+    look = retried(client, path, json.dumps({"kind": "large", "count": 2}))
+    assert re.findall(r'<span class="(?:add|take)">(.*?)</span>', look.text)
+    assert caller.get(f"/v1/jobs/{job.id}", include="retries").json()["retries"] == []
+    sent = client.post(path, data=hidden(look.text), headers=SAME)
+    (anew,) = caller.get(f"/v1/jobs/{job.id}", include="retries").json()["retries"]
+    assert sent.headers["location"] == f"/jobs/{anew['jobId']}?done=repeated"
+    assert client.post(path, data=hidden(look.text), headers=SAME).headers["location"] == sent.headers["location"]
+    assert (caller.find(anew["jobId"]).payload["kind"], caller.find(anew["jobId"]).priority) == ("large", 4)
+    assert str(job.id) in client.get(sent.headers["location"]).text
+    assert anew["jobId"] in client.get(f"/jobs/{job.id}").text
+
+
+@pytest.mark.parametrize(
+    ("payload", "said"),
+    [
+        ("{", "This is no JSON"),
+        ("[1]", "A payload is an object"),
+        ('{"kind": NaN}', "NaN is no number"),
+        ('{"kind": "huge"}', "payload.kind"),
+        ('{"kind": "small", "x": 1}', "payload.x"),
+        (json.dumps({"kind": "\u0000"}), "NUL"),
+    ],
+)
+def test_a_payload_that_is_wrong_is_kept_and_said(caller: Caller, reading: SignIn, payload: str, said: str) -> None:
+    """A payload that is no JSON, or not what its handler takes, is answered with why, and the text stays there."""
+    job = caller.job("failed", job_type="guarded", payload={"kind": "small"})
+    answer = retried(reading(caller), f"/jobs/{job.id}/retry-with", payload, sure=payload)
+    assert answer.status_code == 422
+    assert said in html.unescape(answer.text)
+    assert html.escape(payload, quote=False).replace('"', "&#34;") in answer.text
+    assert caller.get(f"/v1/jobs/{job.id}", include="retries").json()["retries"] == []
+
+
+def test_the_form_is_for_those_who_may_retry(caller: Caller, reading: SignIn) -> None:
+    """Without jobs.retry_jobs, or the handler's permission, the form is 403; somebody else's job is 404."""
+    job = caller.job("failed", job_type="guarded", payload={"kind": "small"})
+    path = f"/jobs/{job.id}/retry-with"
+    for missing in ("jobs.retry_jobs", PERMISSION):
+        limited = caller.but(permissions=tuple(name for name in EVERYTHING if name != missing))
+        assert reading(limited).get(path).status_code == 403
+    stranger = reading(caller.but(user="u2"))
+    assert stranger.get(path).status_code == 404
+    assert retried(stranger, path, "{}", sure="{}").status_code == 404
+
+
+def test_a_bulk_retry_is_live(window: Window, caller: Caller) -> None:
+    """Rows are selected by a click or the key x, and the page of an operation shows its progress and aborts it."""
+    fill(caller)
+    found = [caller.job("failed", job_type="export_report") for _ in range(8)]
+    page = window.sign_in(caller)
+    page.keyboard.press("j")
+    page.keyboard.press("x")
+    page.locator(f"#job-{found[0].id} .pick").check()
+    expect(page.locator("[data-selected]")).to_have_text("the 2 selected jobs")
+    caller.report(caller.job("running"), percent=5)  # a change that redraws rows
+    expect(page.locator(".pick:checked")).to_have_count(2)
+    window.picture("bulk-select")
+    page.goto(f"{caller.api.url}/?q=status:failed")
+    page.locator("#bulk [name=which]").select_option("all")
+    page.locator("#bulk [name=action]").select_option("retry")
+    page.get_by_role("button", name="Look first").click()
+    window.picture("bulk-new")
+    page.locator("[name=canary]").fill("2")
+    page.get_by_role("button", name="Retry 9 jobs").click()
+    page.wait_for_url("**/bulk/*")
+    (operation,) = operations(caller)
+    worked(caller, operation)
+    expect(page.locator(".why-box")).to_contain_text("The first 2 jobs have until")
+    window.picture("bulk-canary")
+    page.get_by_role("button", name="Abort").click()
+    expect(page.locator("#notices")).to_contain_text("was aborted")
+    expect(page.locator(".head .badge")).to_have_text("aborted")
+    window.picture("bulk-aborted")
+    page.get_by_role("link", name="All operations").click()
+    expect(page.locator(f"#operation-{operation['id']}")).to_contain_text("aborted")
+    window.picture("bulk-list")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_everybody_can_use_these_pages(window: Window, caller: Caller, scheme: str) -> None:
+    """Axe finds nothing on the pages of bulk operations and of a retry, and none of them is wider than a phone."""
+    found = fill(caller)
+    failed = found["failed"]
+    page = window.sign_in(caller)
+    context = window.context.browser.new_context(bypass_csp=True)  # type: ignore[union-attr]  # for axe itself
+    page = Window(context).sign_in(caller)
+    page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+    body = {"action": "reprioritize", "filter": {}, "priority": 3}
+    done, stopped = (caller.post("/v1/bulk", body).json() for _ in range(2))
+    worked(caller, done)
+    caller.post(f"/v1/bulk/{stopped['id']}/abort")
+    paths = [f"/bulk/{done['id']}", f"/bulk/{stopped['id']}", "/bulk", f"/jobs/{failed.id}/retry-with"]
+    looks = [f"/bulk/new?which=all&action={action}" for action in ("cancel", "retry", "delete", "reprioritize")]
+    for path in (*paths, *looks, "/bulk/new?which=selected&action=cancel"):
+        page.set_viewport_size({"width": 1360, "height": 940})
+        page.goto(f"{caller.api.url}{path}")
+        page.evaluate(AXE.read_text())
+        said = [(each["id"], each["nodes"][0]["target"]) for each in page.evaluate(RULES)["violations"]]
+        assert said == [], path
+        page.set_viewport_size({"width": 390, "height": 844})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+    context.close()
+
+
+def test_a_payload_is_edited_in_a_browser(window: Window, caller: Caller) -> None:
+    """In a browser the payload is edited, the difference is shown before it is sent, and the new job is shown."""
+    payload = {"kind": "small", "count": 3}
+    job = caller.job("failed", job_type="guarded", payload=payload)
+    page = window.sign_in(caller)
+    page.goto(f"{caller.api.url}/jobs/{job.id}")
+    page.get_by_role("link", name="Retry with another payload").click()
+    window.picture("repeat-form")
+    page.get_by_label("Payload, as JSON").fill('{\n  "kind": "large",\n  "count": 3\n}')
+    page.get_by_role("button", name="Show what changes").click()
+    expect(page.locator("#changes .add")).to_contain_text(['+   "kind": "large",'])
+    window.picture("repeat-difference")
+    page.get_by_role("button", name="Make the new job").click()
+    page.wait_for_url("**/jobs/*?done=repeated")
+    expect(page.locator(".facts")).to_contain_text(str(job.id))
+    window.picture("repeat-done")
