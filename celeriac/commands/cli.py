@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from celeriac.commands.bulk_options import bulk
 from celeriac.commands.names import Name, Names, span_given
 from celeriac.commands.program import Program
 from celeriac.commands.schedule_options import schedules
@@ -264,4 +265,5 @@ def _require_selection(job_type: str | None, organization: str | None, *, everyt
         raise click.UsageError("Say which jobs: --job-type, --organization or both, or --everything.")
 
 
+command.add_command(bulk)
 command.add_command(schedules)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from api.auth import (
     CANCEL_JOBS,
     CREATE_JOBS,
+    DELETE_JOBS,
     MANAGE_JOBS,
     MANAGE_PLATFORM,
     MANAGE_SCHEDULES,
@@ -20,7 +21,10 @@ from api.auth import (
 
 # Of an organization; jobs.manage_platform reaches beyond it and has to be asked for by name.
 IN_ORGANIZATION = frozenset(
-    {CREATE_JOBS, VIEW_JOBS, CANCEL_JOBS, RETRY_JOBS, TRACK_JOBS, VIEW_ALL, VIEW_AUDIT, MANAGE_JOBS, MANAGE_SCHEDULES}
+    {
+        *(CREATE_JOBS, VIEW_JOBS, CANCEL_JOBS, RETRY_JOBS, TRACK_JOBS, DELETE_JOBS),
+        *(VIEW_ALL, VIEW_AUDIT, MANAGE_JOBS, MANAGE_SCHEDULES),
+    }
 )
 OF_PLATFORM = frozenset({MANAGE_PLATFORM})
 
