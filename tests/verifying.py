@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Any
+
 from sqlalchemy import text
 
 from tests.tracked import SITUATIONS, Tracked, wish
@@ -9,14 +12,19 @@ from tracking import jobs
 from tracking.admission.rule import UNLIMITED, Limits
 from tracking.db import Database
 from tracking.models import Progress
-from tracking.reads.invariants import CHECKS, verify
+from tracking.reads.invariants import CHECKS, Finding, verify
 
 NAMES = [check.name for check in CHECKS]
 
 
 def broken(database: Database, limits: Limits = UNLIMITED) -> dict[str, int | None]:
     """What does not hold, with the number of violations."""
-    return {finding.name: finding.violations for finding in verify(database, limits) if not finding.holds}
+    return {finding.name: finding.violations for finding in findings(database, limits) if not finding.holds}
+
+
+def findings(database: Database, limits: Limits = UNLIMITED, **options: Any) -> list[Finding]:
+    """What verify finds, where succeeded jobs are kept for 30 days."""
+    return list(verify(database, limits, kept=timedelta(days=30), **options))
 
 
 def live_through_everything(tracked: Tracked, times: int) -> None:

@@ -2059,6 +2059,9 @@ SELECT coalesce(served.queue, filled.queue) AS name, coalesce(workers, 0) AS wor
 FROM served FULL JOIN filled ON served.queue = filled.queue
 ORDER BY 1;
 
+-- reads/invariants.py NEXT
+SELECT id FROM jobs WHERE id >= :'first' ORDER BY id LIMIT 1 OFFSET :'most';
+
 -- reads/schedules.py GET
 SELECT * FROM schedules WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
 

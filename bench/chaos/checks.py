@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 from uuid import UUID
@@ -20,6 +20,7 @@ from tracking.reads import invariants
 from tracking.schema import history, jobs
 from tracking.states import FINISHED, Event, Status
 
+KEPT = timedelta(days=30)  # succeeded jobs, by default
 SENDER = "producer"  # the user of what the producer sends
 
 
@@ -102,7 +103,7 @@ def over_limit(entries: Sequence[Any], limit: int) -> Iterator[Wrong]:
 
 
 def _invariants(world: World) -> Iterator[Wrong]:
-    for finding in invariants.verify(world.database, Limits(LIMIT)):
+    for finding in invariants.verify(world.database, Limits(LIMIT), kept=KEPT):
         if not finding.holds:
             yield Wrong(finding.name, f"{finding.sentence} Broken by {finding.violations}: {finding.examples}")
 

@@ -140,13 +140,20 @@ def demo(jobs: int) -> int:
 
 
 @command.command()
-@click.option("--timeout", default=60, show_default=True, type=click.IntRange(1, 86400), help="Seconds for each check.")
+@click.option("--timeout", default=60, show_default=True, type=click.IntRange(1, 86400), help="Seconds for each step.")
+@click.option("--since", help="Only jobs that have changed in this time, such as 12h or 7d.")
+@click.option(
+    "--resume",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A file to write down how far it is, and to go on from when it is there.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list.")
-def verify(timeout: int, *, as_json: bool) -> Exit:
+def verify(timeout: int, since: str | None, resume: Path | None, *, as_json: bool) -> Exit:
     """Check on the live database, read-only, what must always be true of jobs; exits with 1 unless it is."""
-    from celeriac.commands.operations import run_verify
+    from celeriac.commands.verifying import run_verify
 
-    return Exit.FINE if run_verify(timeout, as_json=as_json) else Exit.FAILED
+    span = None if since is None else span_given(since, "--since")
+    return Exit.FINE if run_verify(timeout, span, resume, as_json=as_json) else Exit.FAILED
 
 
 @command.command()

@@ -13,9 +13,8 @@ import pytest
 
 from tests.live import LivePlatform
 from tests.servers import Servers, new_database
-from tracking.admission.rule import UNLIMITED
+from tests.verifying import findings
 from tracking.models import JobRecord
-from tracking.reads.invariants import verify
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +210,7 @@ def test_the_worker_has_survived_them_all(table: Table) -> None:
 
 def test_every_promise_holds_afterwards(table: Table) -> None:
     """After all kinds of ends `celeriac verify` finds nothing."""
-    broken = [each for each in verify(table.platform.database, limits=UNLIMITED) if not each.holds]
+    broken = [each for each in findings(table.platform.database) if not each.holds]
     assert not broken
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -14,6 +15,7 @@ from tests.tracked import Tracked
 from tests.verifying import NAMES, live_through_everything
 from tracking.db import Database
 from tracking.models import JobRecord
+from tracking.reads import invariants
 from tracking.settings import settings
 
 
@@ -105,3 +107,37 @@ def test_a_terminal_gets_a_table(database: Database, monkeypatch: pytest.MonkeyP
     assert result.exit_code == 1
     assert all(name in result.output for name in NAMES)
     assert str(job.id) in result.output
+
+
+@pytest.mark.usefixtures("configured")
+def test_a_run_that_was_stopped_goes_on_where_it_was(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`celeriac verify --resume` leaves in the file how far it was when it was stopped, goes on, and removes it."""
+    monkeypatch.setattr(invariants, "JOBS", 2)
+    job, file = spoil(database), tmp_path / "progress.json"
+    with database.autocommit() as connection:
+        ids = sorted([job.id, *(Tracked(connection).submit().id for _ in range(4))])
+    said = {"nextId": str(ids[2]), "jobs": 2, "found": {"path": [1, ["x"]]}}
+    file.write_text(json.dumps(said))
+    result = run("verify", "--resume", str(file), "--json")
+    found = {each["name"]: each["violations"] for each in json.loads(result.output) if not each["holds"]}
+    assert found == {"path": 1} | ({"created_once": 1} if job.id in ids[2:] else {})
+    assert not file.exists()
+    with database.begin() as connection:
+        connection.execute(text("LOCK TABLE history IN ACCESS EXCLUSIVE MODE"))
+        assert run("verify", "--resume", str(file), "--timeout", "1").exit_code == 1
+    assert not file.exists()
+    file.write_text("{}")
+    assert "does not say how far" in run("verify", "--resume", str(file)).output
+
+
+@pytest.mark.usefixtures("configured")
+def test_only_what_has_changed_lately_may_be_asked_for(database: Database) -> None:
+    """`celeriac verify --since` leaves out the jobs that have not changed for so long."""
+    job = spoil(database)
+    with database.autocommit() as connection:
+        connection.execute(text("UPDATE jobs SET updated_at = updated_at - interval '2 hours'"))
+    assert str(job.id) in run("verify", "--since", "3h").output
+    assert run("verify", "--since", "1h").exit_code == 0
+    assert "30m, 1h or 7d" in run("verify", "--since", "soon").output

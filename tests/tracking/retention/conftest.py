@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.tracked import Tracked, check_rows
-from tracking.admission.rule import UNLIMITED
+from tests.verifying import findings
 from tracking.db import Database
-from tracking.reads.invariants import verify
 
 
 @pytest.fixture
@@ -17,4 +16,4 @@ def tracked(tracked: Tracked, pool: Database) -> Iterator[Tracked]:
     """No jobs yet. Afterwards the rows must tell no lie, and no history may be without its job."""
     yield tracked
     check_rows(tracked)
-    assert all(finding.holds for finding in verify(pool, UNLIMITED) if finding.name in ("not_lost", "created_once"))
+    assert all(finding.holds for finding in findings(pool) if finding.name in ("not_lost", "created_once"))
