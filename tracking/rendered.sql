@@ -1862,6 +1862,9 @@ ORDER BY (SELECT max(worked_at) FROM operations AS others
 LIMIT 1
 FOR UPDATE SKIP LOCKED;
 
+-- operations/work.py POSTPONE
+UPDATE operations SET due_at = clock_timestamp() + CAST(:'later' AS interval) WHERE id = :'id';
+
 -- operations/work.py BATCH
 SELECT job_id, job_type
 FROM (SELECT job_id FROM operation_jobs

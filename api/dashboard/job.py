@@ -187,4 +187,6 @@ def _said(entry: HistoryEntry) -> str:
     }[entry.event]
     if entry.event is Event.FAILED and detail.get("willRetry"):
         words += " · it runs again"
+    if "operation" in detail and entry.event is not Event.CANCELLED:  # whose reason says it
+        words = " · ".join(filter(None, (words, f"bulk operation {detail['operation']}")))
     return words

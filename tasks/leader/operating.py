@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
+from contextlib import suppress
 from datetime import timedelta
 
 import structlog
 
 from tasks.platform import Platform
 from tracking.crashpoints import ADVANCED, WORKED, crash_point
+from tracking.db import SQLAlchemyError
 from tracking.jobs import Applied
 from tracking.operated import Action
 from tracking.operations import reads, work
@@ -18,36 +19,40 @@ from tracking.states import Hold
 log = structlog.get_logger(__name__)
 
 BATCH = 200  # jobs in a transaction: so long is what an abort waits for, and what is done again after a crash
-SHARE = 2  # of the time, one part in so many is worked: the database is for others, too
-LONGEST_REST = 2.0  # seconds between two batches
 ROWS = 2000  # of operations that ended long ago, in a transaction
 
 
 class Operating:
-    """What is known from one turn to the next: how long to rest."""
+    """The two duties; they know nothing from one turn to the next."""
 
     def __init__(self, platform: Platform, batch: int = BATCH) -> None:
         self._platform = platform
         self._batch = batch
         self._patience = timedelta(seconds=platform.settings.bulk_canary_timeout)
         self._keep = timedelta(days=platform.settings.retention_bulk_days)
-        self._rest = 0.0
 
     def turn(self) -> bool:
         """Do one batch of the operation whose turn it is; whether there was one."""
-        time.sleep(self._rest)
-        began = time.monotonic()
-        with self._platform.database.begin() as connection:
-            operation = work.next_one(connection)
-            if operation is None:
-                self._rest = 0.0
-                return False
-            applied = work.work(connection, operation, self._platform.limits, self._batch, self._patience)
-            crash_point(WORKED)
+        operation: Operation | None = None
+        try:
+            with self._platform.database.begin() as connection:
+                operation = work.next_one(connection)
+                if operation is None:
+                    return False
+                applied = work.work(connection, operation, self._platform.limits, self._batch, self._patience)
+                crash_point(WORKED)
+        except Exception:
+            self._postpone(operation)
+            raise
         crash_point(ADVANCED)
         self._follow(operation, applied)
-        self._rest = min(LONGEST_REST, (SHARE - 1) * (time.monotonic() - began))
         return True
+
+    def _postpone(self, operation: Operation | None) -> None:
+        """After an error, let others have their turn; an outage is everybody's, and then it does not matter."""
+        if operation is not None:
+            with suppress(SQLAlchemyError), self._platform.database.autocommit() as connection:
+                work.postpone(connection, operation)
 
     def forget(self) -> bool:
         """Remove rows of operations that ended long ago; whether there are more."""

@@ -181,7 +181,7 @@ class Leader:
             Duty("abandoned", ABANDONED_INTERVAL, lambda: _abandon(platform)),
             Duty("forgotten workers", FORGET_INTERVAL, lambda: _forget_workers(platform)),
             Duty("lost messages", sweep, self._resending.turn),
-            Duty("bulk operations", sweep, operating.turn),
+            Duty("bulk operations", sweep, operating.turn, rest=1.0),
             Duty("retention of operations", pruning.INTERVAL, operating.forget, breath=sweep),
             Duty("schedules", scheduling.INTERVAL, scheduling.turn),
             Duty("time zones", scheduling.ZONES_INTERVAL, scheduling.zones),

@@ -14,7 +14,7 @@ from tasks.leader.operating import Operating
 from tests.commands import python
 from tests.handling import workplace
 from tests.tracked import ACME, Tracked
-from tracking.db import Database
+from tracking.db import Database, SQLAlchemyError
 from tracking.operated import Action, State
 from tracking.operations import reads
 from tracking.operations.begin import begin
@@ -71,6 +71,28 @@ def test_what_is_retried_is_let_through(pool: Database, tracked: Tracked, tmp_pa
         held = [tracked.get(job.id).hold for job in found]
     assert sorted(map(str, held)) == ["None", "None", *["organization_limit"] * 2]
     assert Hold.ORGANIZATION_LIMIT in held
+
+
+def test_an_operation_that_cannot_be_written_holds_up_no_other(
+    pool: Database, tracked: Tracked, tmp_path: Path
+) -> None:
+    """An operation whose outcomes the database refuses waits, and another one has its turn meanwhile."""
+    job = tracked.put_into("failed")
+    broken, sound = retry_all(pool), retry_all(pool)
+    refuse = f"CHECK (operation_id <> '{broken}' OR outcome IS NULL)"
+    tracked.connection.execute(text(f"ALTER TABLE operation_jobs ADD CONSTRAINT no_outcome {refuse}"))
+    try:
+        with workplace(pool.engine.url.render_as_string(hide_password=False), tmp_path, BROKER_URL=AWAY):
+            leader = Operating(app.platform)
+            with pytest.raises(SQLAlchemyError, match="no_outcome"):
+                leader.turn()
+            assert leader.turn()
+            assert not leader.turn()
+    finally:
+        tracked.connection.execute(text("ALTER TABLE operation_jobs DROP CONSTRAINT no_outcome"))
+    assert reads.get(tracked.connection, sound, ACME).state is State.COMPLETED
+    assert reads.get(tracked.connection, broken, ACME).state is State.RUNNING
+    assert tracked.events(job).count("retried") == 1
 
 
 def test_old_operations_are_removed(pool: Database, tracked: Tracked, tmp_path: Path) -> None:

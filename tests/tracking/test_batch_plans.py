@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
+from uuid import uuid4
 
 import pytest
 from sqlalchemy import Connection, text
 
-from tests.tracked import new_job, submit_all, wish
+from tests.tracked import ACME, new_job, submit_all, wish
 from tests.tracking.test_admission_plans import FILL
 from tracking import jobs
 from tracking.admission.rule import UNLIMITED
@@ -63,6 +65,35 @@ def test_a_plan_that_was_made_while_the_tables_were_empty_reads_no_full_one(youn
         for fences in waiting:
             run_some(connection, fences)
             submit_some(connection, len(fences))
+        assert scans(connection) == before
+
+
+def operate_on(connection: Connection, fences: Sequence[Fence]) -> None:
+    """Give jobs another priority, cancel, retry, cancel and delete them, each as a batch of a bulk operation."""
+    ids, by = [fence.job_id for fence in fences], {"actor": "u1", "operation": uuid4()}
+    retrying: dict[str, Any] = {**by, "limits": UNLIMITED, "force": True}
+    done = [
+        jobs.reprioritize_each(connection, ids, ACME, **retrying, priority=5),
+        jobs.cancel_each(connection, ids, ACME, **by, reason=None),  # type: ignore[arg-type]
+        jobs.retry_each(connection, ids, ACME, **retrying, priority=None),
+        jobs.cancel_each(connection, ids, ACME, **by, reason=None),  # type: ignore[arg-type]
+        jobs.delete_each(connection, ids, ACME),
+    ]
+    assert [len(each.done) for each in done] == [len(ids)] * len(done)
+
+
+def test_a_plan_of_a_bulk_operation_that_was_made_while_the_tables_were_empty_reads_no_full_one(
+    young: Database,
+) -> None:
+    """The verbs of bulk operations, planned on an empty table, find each row by its key in a full one."""
+    with young.begin() as connection:
+        for size in SIZES * TIMES:
+            operate_on(connection, submit_some(connection, size))
+        waiting = [submit_some(connection, size) for size in SIZES]
+        connection.execute(text(FILL))
+        before = scans(connection)
+        for fences in waiting:
+            operate_on(connection, fences)
         assert scans(connection) == before
 
 

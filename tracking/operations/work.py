@@ -21,6 +21,7 @@ from tracking.operations.values import Operation, Result
 from tracking.sql import array, listed
 
 NIL = UUID(int=0)
+LATER = timedelta(seconds=10)
 AGAIN = timedelta(seconds=1)  # to what somebody else had locked, or to jobs that have not ended
 
 # What an outcome says of the reason, as the API's problems are called.
@@ -38,6 +39,11 @@ def next_one(connection: Connection) -> Operation | None:
     """
     row = connection.execute(NEXT).first()
     return Operation.of(row) if row is not None else None
+
+
+def postpone(connection: Connection, operation: Operation) -> None:
+    """Let an operation whose batch could not be written wait for LATER: meanwhile the others have their turns."""
+    connection.execute(POSTPONE, {"id": operation.id, "later": LATER})
 
 
 def work(connection: Connection, operation: Operation, limits: Limits, size: int, patience: timedelta) -> Applied:
@@ -156,6 +162,8 @@ NEXT = text(
     LIMIT 1
     FOR UPDATE SKIP LOCKED"""
 )
+
+POSTPONE = text("UPDATE operations SET due_at = clock_timestamp() + CAST(:later AS interval) WHERE id = :id")
 
 BATCH = text(
     """

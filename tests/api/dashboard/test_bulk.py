@@ -64,7 +64,7 @@ def test_all_that_match_a_search_are_done(caller: Caller, reading: SignIn) -> No
     for _ in range(3):
         caller.job("failed")
     caller.job("failed", job_type="guarded", max_retries=0)
-    caller.job()
+    waiting = caller.job()
     client = reading(caller)
     look = client.get("/bulk/new", params={"which": "all", "action": "retry", "q": "status:failed"}).text
     assert "Retry 4 jobs" in look
@@ -76,6 +76,10 @@ def test_all_that_match_a_search_are_done(caller: Caller, reading: SignIn) -> No
     answer = client.post("/bulk", data=hidden(look), headers=SAME)
     worked(caller, operations(caller)[0])
     assert "has used 0 of 0 retries" in client.get(answer.headers["location"]).text
+    look = client.get("/bulk/new", params={"which": "all", "action": "reprioritize", "q": "status:queued"}).text
+    client.post("/bulk", data={**hidden(look), "priority": "6"}, headers=SAME)
+    worked(caller, operations(caller)[0])
+    assert f"bulk operation {operations(caller)[0]['id']}" in client.get(f"/jobs/{waiting.id}").text
 
 
 @pytest.mark.parametrize(
