@@ -36,6 +36,7 @@ from api.routes import (
     organization,
     projects,
     schedules,
+    templates,
 )
 from api.turns import Shares, Turns
 from tasks.app import app as tasks
@@ -87,7 +88,7 @@ def create_app(platform: Platform | None = None) -> FastAPI:
     app.add_middleware(Envelope)
     problems.install(app)
     for part in (
-        *(jobs, bulk, operations, changes, audit, projects, job_types, organization, schedules),
+        *(jobs, bulk, operations, changes, audit, projects, job_types, organization, schedules, templates),
         *(exports, fleet, events, health),
     ):
         app.include_router(part.router)

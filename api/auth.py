@@ -30,6 +30,7 @@ VIEW_ALL = "jobs.view_all"
 DELETE_JOBS = "jobs.delete_jobs"  # finished ones, by a bulk operation
 MANAGE_JOBS = "jobs.manage_jobs"
 MANAGE_SCHEDULES = "jobs.manage_schedules"
+MANAGE_TEMPLATES = "jobs.manage_templates"
 VIEW_AUDIT = "jobs.view_audit"
 MANAGE_PLATFORM = "jobs.manage_platform"  # of operators: it reaches beyond the organization
 

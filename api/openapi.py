@@ -127,13 +127,32 @@ OPERATION_CREATED: Responses = {
 SCHEDULE = problems(Code.PERMISSION_MISSING, Code.SCHEDULE_NOT_FOUND)
 SCHEDULE_CREATED: Responses = {
     201: {"headers": {"Location": TEXT, "ETag": TEXT}},
-    **problems(*(Code.PERMISSION_MISSING, Code.SCHEDULE_EXISTS, Code.UNKNOWN_JOB_TYPE, *BODY)),
+    **problems(*(Code.PERMISSION_MISSING, Code.SCHEDULE_EXISTS, Code.TEMPLATE_NOT_FOUND, Code.UNKNOWN_JOB_TYPE, *BODY)),
+}
+TEMPLATE = problems(Code.PERMISSION_MISSING, Code.TEMPLATE_NOT_FOUND)
+TEMPLATE_READ: Responses = {200: {"headers": {"ETag": TEXT}}, **TEMPLATE}
+TEMPLATE_CREATED: Responses = {
+    201: {"headers": {"Location": TEXT, "ETag": TEXT}},
+    **problems(*(Code.PERMISSION_MISSING, Code.TEMPLATE_EXISTS, Code.UNKNOWN_JOB_TYPE, *BODY)),
+}
+TEMPLATE_CHANGED: Responses = {
+    200: {"headers": {"ETag": TEXT}},
+    **problems(
+        *(Code.PERMISSION_MISSING, Code.TEMPLATE_NOT_FOUND, Code.TEMPLATE_CHANGED, Code.UNKNOWN_JOB_TYPE, *BODY)
+    ),
+}
+TEMPLATE_USED: Responses = {
+    202: {"headers": {"Location": TEXT, REPLAYED: REPLAY}},
+    **problems(
+        *(Code.PERMISSION_MISSING, Code.TEMPLATE_NOT_FOUND, *BODY),
+        *(Code.UNKNOWN_JOB_TYPE, Code.UNKNOWN_DEPENDENCY, Code.IDEMPOTENCY_CONFLICT),
+    ),
 }
 SCHEDULE_CHANGED: Responses = {
     200: {"headers": {"ETag": TEXT}},
     **problems(
         *(Code.PERMISSION_MISSING, Code.SCHEDULE_NOT_FOUND, Code.SCHEDULE_EXISTS, Code.SCHEDULE_CHANGED),
-        *(Code.UNKNOWN_JOB_TYPE, *BODY),
+        *(Code.UNKNOWN_JOB_TYPE, Code.TEMPLATE_NOT_FOUND, *BODY),
     ),
 }
 SCHEDULE_READ: Responses = {200: {"headers": {"ETag": TEXT}}, **SCHEDULE}

@@ -41,8 +41,12 @@ ACTIONS: Mapping[str, Action] = {
     "resume_schedule": Action.RESUME_SCHEDULE,
     "run_schedule": Action.RUN_SCHEDULE,
     "skip_next": Action.SKIP_NEXT,
+    "create_template": Action.CREATE_TEMPLATE,
+    "change_template": Action.CHANGE_TEMPLATE,
+    "remove_template": Action.REMOVE_TEMPLATE,
+    "create_template_job": Action.CREATE_JOB,
 }
-TARGETS = ("id", "jobType", "organization")  # parameters of a path
+TARGETS = ("id", "name", "jobType", "organization")  # parameters of a path
 
 # What did not happen as things were. What could not even be read is nobody's deed.
 REFUSED = frozenset(
@@ -50,6 +54,7 @@ REFUSED = frozenset(
         *(Code.JOB_NOT_FOUND, Code.ILLEGAL_MOVE, Code.NOT_EXTERNAL, Code.JOB_CHANGED, Code.IDEMPOTENCY_CONFLICT),
         *(Code.OPERATION_NOT_FOUND, Code.OPERATION_ENDED, Code.TOO_MANY_OPERATIONS),
         *(Code.SCHEDULE_NOT_FOUND, Code.SCHEDULE_EXISTS, Code.SCHEDULE_CHANGED, Code.SCHEDULE_UNFIT),
+        *(Code.TEMPLATE_NOT_FOUND, Code.TEMPLATE_EXISTS, Code.TEMPLATE_CHANGED),
     }
 )
 

@@ -54,6 +54,7 @@ class Code(Enum):
     OPERATION_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such bulk operation")
     EXPORT_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such export")
     SCHEDULE_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such schedule")
+    TEMPLATE_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such template")
     METHOD_NOT_ALLOWED = Kind(HTTPStatus.METHOD_NOT_ALLOWED, "This address does not take this method")
     BODY_TOO_SLOW = Kind(HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive in time")
     ILLEGAL_MOVE = Kind(HTTPStatus.CONFLICT, "The job's status does not allow this")
@@ -61,6 +62,8 @@ class Code(Enum):
     OPERATION_ENDED = Kind(HTTPStatus.CONFLICT, "The bulk operation has ended")
     SCHEDULE_EXISTS = Kind(HTTPStatus.CONFLICT, "Another schedule has this name")
     SCHEDULE_UNFIT = Kind(HTTPStatus.CONFLICT, "The schedule can make no job as things are")
+    TEMPLATE_EXISTS = Kind(HTTPStatus.CONFLICT, "Another template has this name")
+    TEMPLATE_CHANGED = Kind(HTTPStatus.PRECONDITION_FAILED, "The template has changed since it was read")
     SCHEDULE_CHANGED = Kind(HTTPStatus.PRECONDITION_FAILED, "The schedule has changed since it was read")
     JOB_CHANGED = Kind(HTTPStatus.PRECONDITION_FAILED, "The job has changed since it was read")
     BODY_TOO_LARGE = Kind(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large")
@@ -164,6 +167,9 @@ REFUSALS = {
     errors.ScheduleExists: Code.SCHEDULE_EXISTS,
     errors.ScheduleUnfit: Code.SCHEDULE_UNFIT,
     errors.ScheduleChanged: Code.SCHEDULE_CHANGED,
+    errors.TemplateNotFound: Code.TEMPLATE_NOT_FOUND,
+    errors.TemplateExists: Code.TEMPLATE_EXISTS,
+    errors.TemplateChanged: Code.TEMPLATE_CHANGED,
     errors.IdempotencyConflict: Code.IDEMPOTENCY_CONFLICT,
     errors.UnknownJobType: Code.UNKNOWN_JOB_TYPE,
     errors.InvalidValue: Code.INVALID_REQUEST,

@@ -16,6 +16,7 @@ from tasks.catalog import taker
 from tasks.external import External
 from tasks.platform import Platform
 from tasks.refusals import reason_of
+from tasks.templating import resolved
 from tracking.db import Connection, SQLAlchemyError
 from tracking.errors import ScheduleUnfit
 from tracking.models import JobRecord, JsonObject, NewJob, Owner, Scope
@@ -81,18 +82,21 @@ def accepted(handler: Job | External, plan: Plan, owner: Owner, names: JsonObjec
 
 def _job(platform: Platform, schedule: Schedule, names: JsonObject, *, actor: str, origin: Origin | None) -> NewJob:
     try:
-        handler = taker(platform, schedule.plan.job_type)
-        _require_granted(handler, schedule)
-        return replace(accepted(handler, schedule.plan, schedule.owner, names), actor=actor, origin=origin)
+        plan, template = resolved(platform, schedule.owner.organization_id, schedule.plan)
+        handler = taker(platform, plan.job_type)
+        _require_granted("handler", handler.permission, schedule.granted)
+        if template is not None:
+            _require_granted("template", template.content.permission, schedule.granted_template)
+        return replace(accepted(handler, plan, schedule.owner, names), actor=actor, origin=origin)
     except (SQLAlchemyError, ScheduleUnfit):
         raise
     except Exception as error:
         raise ScheduleUnfit(said(error)) from error
 
 
-def _require_granted(handler: Job | External, schedule: Schedule) -> None:
-    if handler.permission not in (None, schedule.granted):
-        raise ScheduleUnfit(f"its handler asks for {handler.permission}, which whoever has set it did not show")
+def _require_granted(whose: str, permission: str | None, shown: str | None) -> None:
+    if permission not in (None, shown):
+        raise ScheduleUnfit(f"its {whose} asks for {permission}, which whoever has set it did not show")
 
 
 def said(error: Exception) -> str:

@@ -241,7 +241,8 @@ _DELETE_ALL = """
          d AS (DELETE FROM organizations), e AS (DELETE FROM pauses), f AS (DELETE FROM circuits),
          g AS (DELETE FROM revocations), h AS (DELETE FROM external_types),
          i AS (DELETE FROM audit), j AS (DELETE FROM operations), k AS (DELETE FROM operation_jobs),
-         l AS (DELETE FROM schedules), m AS (DELETE FROM schedule_outcomes), n AS (DELETE FROM clean_ups)
+         l AS (DELETE FROM schedules), m AS (DELETE FROM schedule_outcomes), n AS (DELETE FROM clean_ups),
+         o AS (DELETE FROM templates)
     DELETE FROM groups"""
 
 _STEPS: dict[str, tuple[Callable[[Tracked, JobRecord], JobRecord], ...]] = {

@@ -26,6 +26,9 @@ class Action(StrEnum):
     RESUME_SCHEDULE = "schedule.resume"
     RUN_SCHEDULE = "schedule.run"
     SKIP_NEXT = "schedule.skip_next"
+    CREATE_TEMPLATE = "template.create"
+    CHANGE_TEMPLATE = "template.change"
+    REMOVE_TEMPLATE = "template.remove"
 
 
 class Outcome(StrEnum):

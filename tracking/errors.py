@@ -91,3 +91,15 @@ class ScheduleChanged(TrackingError):
 
 class ScheduleUnfit(TrackingError):
     """The schedule can make no job as things are: its type, its payload or its permission does not fit any more."""
+
+
+class TemplateNotFound(TrackingError):
+    """There is no such template."""
+
+
+class TemplateExists(TrackingError):
+    """Another template of the organization has this name."""
+
+
+class TemplateChanged(TrackingError):
+    """The template has changed since it was read."""

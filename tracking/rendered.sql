@@ -2344,9 +2344,11 @@ SELECT * FROM schedules WHERE id = :'id' AND organization_id = :'organization_id
 SELECT * FROM schedules WHERE organization_id = :'organization_id' AND name = :'name';
 
 -- schedules/keeping.py CREATE
-INSERT INTO schedules (id, organization_id, user_id, name, job_type, payload, priority, max_retries, project_id, metadata, cron, timezone, every_seconds, catch_up, overlap, granted, anchor, since, next_at,
+INSERT INTO schedules (id, organization_id, user_id, name, job_type, payload, priority, max_retries, project_id, metadata, cron, timezone, every_seconds, catch_up, overlap, template, granted,
+                       granted_template, anchor, since, next_at,
                        paused, paused_by, paused_at, changed_by)
-VALUES (:'id', :'organization_id', :'user_id', :'name', :'job_type', :'payload', :'priority', :'max_retries', :'project_id', :'metadata', :'cron', :'timezone', :'every_seconds', :'catch_up', :'overlap', :'granted', :'now', :'now', :'next_at',
+VALUES (:'id', :'organization_id', :'user_id', :'name', :'job_type', :'payload', :'priority', :'max_retries', :'project_id', :'metadata', :'cron', :'timezone', :'every_seconds', :'catch_up', :'overlap', :'template', :'granted',
+        :'granted_template', :'now', :'now', :'next_at',
         CAST(:'paused_by' AS text) IS NOT NULL, :'paused_by',
         CASE WHEN CAST(:'paused_by' AS text) IS NOT NULL THEN CAST(:'now' AS timestamptz) END, :'actor')
 ON CONFLICT (organization_id, name) DO NOTHING
@@ -2354,7 +2356,8 @@ RETURNING *;
 
 -- schedules/keeping.py CHANGE
 UPDATE schedules
-SET name = :'name', job_type = :'job_type', payload = :'payload', priority = :'priority', max_retries = :'max_retries', project_id = :'project_id', metadata = :'metadata', cron = :'cron', timezone = :'timezone', every_seconds = :'every_seconds', catch_up = :'catch_up', overlap = :'overlap', granted = :'granted', anchor = :'anchor',
+SET name = :'name', job_type = :'job_type', payload = :'payload', priority = :'priority', max_retries = :'max_retries', project_id = :'project_id', metadata = :'metadata', cron = :'cron', timezone = :'timezone', every_seconds = :'every_seconds', catch_up = :'catch_up', overlap = :'overlap', template = :'template', granted = :'granted',
+    granted_template = :'granted_template', anchor = :'anchor',
     since = :'since', next_at = :'next_at', version = version + 1, changed_by = :'actor', updated_at = clock_timestamp()
 WHERE id = :'id'
 RETURNING *;
@@ -2582,6 +2585,56 @@ WITH RECURSIVE doomed AS (
     FROM moved
 )
 SELECT * FROM moved;
+
+-- templates.py CREATE
+WITH new AS (
+    INSERT INTO templates (id, organization_id, name, job_type, version)
+    VALUES (:'id', :'organization_id', :'name', :'job_type', 1)
+    ON CONFLICT (organization_id, name) DO NOTHING
+    RETURNING *
+), made AS (
+    INSERT INTO template_versions (template_id, version, payload, metadata, priority, max_retries, permission, schedule, changed_by)
+    SELECT id, version, :'payload', :'metadata', :'priority', :'max_retries', :'permission', :'schedule', :'actor' FROM new
+    RETURNING *
+)
+SELECT new.id, organization_id, name, job_type, new.created_at, new.version AS newest, made.version, payload, metadata, priority, max_retries, permission, schedule, changed_by, changed_at
+FROM new CROSS JOIN made;
+
+-- templates.py CHANGE
+WITH new AS (
+    UPDATE templates SET version = version + 1
+    WHERE organization_id = :'organization_id' AND name = :'name' AND version = :'known'
+    RETURNING *
+), made AS (
+    INSERT INTO template_versions (template_id, version, payload, metadata, priority, max_retries, permission, schedule, changed_by)
+    SELECT id, version, :'payload', :'metadata', :'priority', :'max_retries', :'permission', :'schedule', :'actor' FROM new
+    RETURNING *
+)
+SELECT new.id, organization_id, name, job_type, new.created_at, new.version AS newest, made.version, payload, metadata, priority, max_retries, permission, schedule, changed_by, changed_at
+FROM new CROSS JOIN made;
+
+-- templates.py REMOVE
+DELETE FROM templates WHERE organization_id = :'organization_id' AND name = :'name' RETURNING version;
+
+-- templates.py GET
+SELECT templates.id, organization_id, name, job_type, templates.created_at, templates.version AS newest, made.version, payload, metadata, priority, max_retries, permission, schedule, changed_by, changed_at
+FROM templates JOIN template_versions AS made ON made.template_id = templates.id
+WHERE organization_id = :'organization_id' AND name = :'name'
+  AND made.version = coalesce(CAST(:'version' AS int), templates.version);
+
+-- templates.py PAGE
+SELECT templates.id, organization_id, name, job_type, templates.created_at, templates.version AS newest, made.version, payload, metadata, priority, max_retries, permission, schedule, changed_by, changed_at
+FROM templates JOIN template_versions AS made ON made.template_id = templates.id
+WHERE organization_id = :'organization_id' AND made.version = templates.version
+  AND (CAST(:'after' AS text) IS NULL OR name > CAST(:'after' AS text))
+ORDER BY name LIMIT :'size';
+
+-- templates.py VERSIONS
+SELECT templates.id, organization_id, name, job_type, templates.created_at, templates.version AS newest, made.version, payload, metadata, priority, max_retries, permission, schedule, changed_by, changed_at
+FROM templates JOIN template_versions AS made ON made.template_id = templates.id
+WHERE organization_id = :'organization_id' AND name = :'name'
+  AND (CAST(:'before' AS int) IS NULL OR made.version < CAST(:'before' AS int))
+ORDER BY made.version DESC LIMIT :'size';
 
 -- thinning.py NOW
 SELECT now();

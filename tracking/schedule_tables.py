@@ -39,7 +39,13 @@ schedules = Table(
     Column("every_seconds", Integer, comment="the interval"),
     Column("catch_up", Text, nullable=False),
     Column("overlap", Text, nullable=False),
+    Column("template", Text, comment="by name; null = it says everything itself"),
     Column("granted", Text, comment="permission of the handler that whoever set it has shown; null = none was needed"),
+    Column(
+        "granted_template",
+        Text,
+        comment="permission of the template that whoever set it has shown; null = none was needed",
+    ),
     Column("anchor", INSTANT, nullable=False, comment="from where the interval is counted"),
     Column("since", INSTANT, nullable=False, comment="the due times until then are dealt with"),
     Column("next_at", INSTANT, comment="the first due time after since; null = there is none"),

@@ -28,6 +28,7 @@ from tracking.columns import EMPTY_OBJECT, INSTANT, one_of, vacuumed_after
 from tracking.operation_tables import operations
 from tracking.schedule_tables import schedules
 from tracking.states import ACTIVE, WAITING, Hold, Status
+from tracking.template_tables import template_versions
 from tracking.values import EARLIEST, LATEST
 
 metadata = tickets.metadata
@@ -366,7 +367,7 @@ dead_letters = Table(
 # What is read as an object is one, and every time lies in the one range of times: another row could not be loaded.
 OBJECTS = {"jobs": ("payload", "metadata", "delivery"), "dead_letters": ("headers",)}
 OBJECTS |= {**dict.fromkeys(("history", "audit"), ("detail",)), operations.name: ("asked", "denied")}
-OBJECTS[schedules.name] = ("payload", "metadata")
+OBJECTS |= {schedules.name: ("payload", "metadata"), template_versions.name: ("payload", "metadata", "schedule")}
 RANGE = "{0} >= timestamptz '{1.year}-01-01Z' AND {0} < timestamptz '{2.year}-01-01Z'"
 
 for _table in metadata.tables.values():

@@ -23,7 +23,7 @@ from tasks.calls import anew
 from tasks.catalog import handler, offered, permission_for
 from tasks.platform import Platform
 from tracking.errors import UnknownDependency
-from tracking.models import JobRecord, Submitted
+from tracking.models import JobRecord, Submitted, Wishes
 from tracking.origins import Origin
 from tracking.reads import explain, lists
 
@@ -45,7 +45,7 @@ def create_job(
     idempotency_key: Annotated[fields.IdempotencyKey | None, Header()] = None,
 ) -> answers.Created:
     """Accept a job. Once this has answered, the job is kept until it ends, whatever breaks in between."""
-    submitted = _submit(platform, principal, new, idempotency_key, origin)
+    submitted = submit(platform, principal, new, new.wishes(idempotency_key), origin)
     response.headers.update(answers.created_headers(submitted))
     return answers.Created.of(submitted.job)
 
@@ -174,13 +174,12 @@ def list_page(
     return answers.JobList.of(page, number=None, size=size)
 
 
-def _submit(
-    platform: Platform, principal: Principal, new: requests.NewJob, idempotency_key: str | None, origin: Origin
-) -> Submitted:
+def submit(platform: Platform, principal: Principal, new: requests.NewJob, wishes: Wishes, origin: Origin) -> Submitted:
+    """Accept a job for a caller who may create such; `wishes`: what it says, and its key. Raises Problem."""
     task = offered(platform, new.job_type)
     principal.must_have(task.permission)
     try:
-        job = task.accept(new.payload, principal.owner, **new.wishes(idempotency_key))
+        job = task.accept(new.payload, principal.owner, **wishes)
         return submission.submit(platform, replace(job, origin=origin), principal.scope)
     except ValidationError as error:
         raise invalid_by(error, within="payload") from None

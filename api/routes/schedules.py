@@ -21,7 +21,8 @@ from api.strict import StrictRoute
 from tasks import scheduling
 from tasks.catalog import offered, taker
 from tasks.platform import Platform
-from tracking import clean_ups
+from tasks.templating import resolved
+from tracking import clean_ups, templates
 from tracking.errors import ScheduleChanged
 from tracking.models import Owner
 from tracking.reads import schedules as reads
@@ -41,11 +42,13 @@ SHOWN_TIMES = 5
 
 @router.post("", status_code=201, responses=openapi.SCHEDULE_CREATED)
 def create_schedule(
-    principal: Manager, platform: Served, new: schedules.NewSchedule, *, origin: Came, response: Response
+    principal: Manager, platform: Served, read: Read, new: schedules.NewSchedule, *, origin: Came, response: Response
 ) -> Schedule:
     """Have jobs made at these times. Its payload is checked now, and again each time."""
-    granted = _granted(platform, principal, new.plan, principal.owner, known=None)
-    wanted = NewSchedule(uuid7(), principal.owner, new.plan, granted, new.paused)
+    template = None if new.template is None else read(templates.get, principal.organization, new.template)
+    plan = new.plan(template)
+    granted, of_template = _granted(platform, principal, plan, principal.owner, known=None)
+    wanted = NewSchedule(uuid7(), principal.owner, plan, granted, new.paused, of_template)
     created = scheduling.keep(platform, keeping.create, wanted, By(principal.user, origin))
     response.headers.update({"Location": f"/v1/schedules/{created.id}", "ETag": tag(created)})
     return Schedule.of(created)
@@ -90,7 +93,7 @@ def change_schedule(
     known = read(reads.get, schedule_id, principal.schedule_scope)
     _require_match(if_match, known)
     plan = said.applied(known.plan)
-    granted = _granted(platform, principal, plan, known.owner, known=known)
+    granted, of_template = _granted(platform, principal, plan, known.owner, known=known)
     scheduling.keep(
         platform,
         keeping.change,
@@ -98,6 +101,7 @@ def change_schedule(
         principal.schedule_scope,
         plan,
         granted=granted,
+        granted_template=of_template,
         version=known.version,
         by=By(principal.user, origin),
     )
@@ -143,7 +147,9 @@ def run_schedule(
 ) -> answers.Created:
     """Make a job of it now, also while it is paused or an earlier job runs. Its due times stay as they are."""
     known = read(reads.get, schedule_id, principal.schedule_scope)
-    principal.must_have(taker(platform, known.plan.job_type).permission)
+    plan, template = resolved(platform, known.owner.organization_id, known.plan)
+    principal.must_have(taker(platform, plan.job_type).permission)
+    principal.must_have(template.content.permission if template is not None else None)
     job = scheduling.run_now(platform, schedule_id, principal.schedule_scope, By(principal.user, origin))
     response.headers["Location"] = f"/v1/jobs/{job.id}"
     return answers.Created.of(job)
@@ -179,13 +185,19 @@ def _require_match(if_match: str, known: ScheduleRecord) -> None:
 
 def _granted(
     platform: Platform, principal: Principal, plan: Plan, owner: Owner, *, known: ScheduleRecord | None
-) -> str | None:
-    """The permission that the caller has shown for such jobs, whose payload is checked here. Raises Problem."""
+) -> tuple[str | None, str | None]:
+    """The permissions of the handler's and the template's that the caller has shown for such jobs. Raises Problem.
+
+    Their payload is checked here.
+    """
+    together, template = resolved(platform, owner.organization_id, plan)
+    of_template = template.content.permission if template is not None else None
+    principal.must_have(of_template)
     is_as_known = known is not None and known.plan.job_type == plan.job_type
     handler = (taker if is_as_known else offered)(platform, plan.job_type)
     principal.must_have(handler.permission)
     try:
-        scheduling.accepted(handler, plan, owner, {})
+        scheduling.accepted(handler, together, owner, {})
     except ValidationError as error:
         raise invalid_by(error, within="payload") from None
-    return handler.permission
+    return handler.permission, of_template

@@ -23,13 +23,20 @@ from tracking.schedules.values import Became, CatchUp, Overlap, Plan
 from tracking.schedules.values import Outcome as OutcomeRecord
 from tracking.schedules.values import Schedule as ScheduleRecord
 from tracking.states import Status
+from tracking.templates import Template
 from tracking.values import MAX_INTEGER, Instant
 
 UTC_ZONE = "UTC"
 IN_ONE_WAY: dict[str, Any] = {
-    "oneOf": [
-        {"required": ["cron"], "not": {"required": ["everySeconds"]}},
-        {"required": ["everySeconds"], "not": {"anyOf": [{"required": ["cron"]}, {"required": ["timezone"]}]}},
+    "allOf": [
+        {"oneOf": [{"required": ["jobType"]}, {"required": ["template"]}]},
+        {
+            "oneOf": [
+                {"required": ["cron"], "not": {"required": ["everySeconds"]}},
+                {"required": ["everySeconds"], "not": {"anyOf": [{"required": ["cron"]}, {"required": ["timezone"]}]}},
+                {"required": ["template"], "not": {"anyOf": [{"required": ["cron"]}, {"required": ["everySeconds"]}]}},
+            ]
+        },
     ]
 }
 NOT_BOTH: dict[str, Any] = {"not": {"anyOf": [{"required": [each, "everySeconds"]} for each in ("cron", "timezone")]}}
@@ -49,18 +56,9 @@ def _known_zone(zone: str) -> str:
         return check_zone(zone)
 
 
-class _Said(Asked):
-    """What may be said of a schedule."""
+class Times(Asked):
+    """When a schedule is due, and what happens then."""
 
-    payload: JsonObject = Field(default={}, description="What the handler of this type takes; see /v1/job-types.")
-    priority: Annotated[int | None, Whole] = Field(
-        default=None, strict=True, ge=0, le=9, description="Unset: as the handler says."
-    )
-    max_retries: Annotated[int | None, Whole] = Field(
-        default=None, strict=True, ge=0, le=100, description="Unset: as the handler says."
-    )
-    project_id: Segment | None = None
-    metadata: JsonObject = Field(default={}, description="Kept with each job.")
     timezone: Annotated[Name, AfterValidator(_known_zone)] | None = Field(
         default=None, description="In which cron is read, of IANA; unset: UTC.", examples=["Europe/Berlin"]
     )
@@ -87,6 +85,20 @@ class _Said(Asked):
         return cron
 
 
+class _Said(Times):
+    """What may be said of a schedule."""
+
+    payload: JsonObject = Field(default={}, description="What the handler of this type takes; see /v1/job-types.")
+    priority: Annotated[int | None, Whole] = Field(
+        default=None, strict=True, ge=0, le=9, description="Unset: as the handler says."
+    )
+    max_retries: Annotated[int | None, Whole] = Field(
+        default=None, strict=True, ge=0, le=100, description="Unset: as the handler says."
+    )
+    project_id: Segment | None = None
+    metadata: JsonObject = Field(default={}, description="Kept with each job.")
+
+
 class NewSchedule(_Said):
     """A schedule to create."""
 
@@ -106,23 +118,39 @@ class NewSchedule(_Said):
     )
 
     name: Name = Field(description="Unique in the organization.")
-    job_type: Name
+    job_type: Name | None = Field(default=None, description="Unset with a template, whose type it is.")
+    template: Segment | None = Field(
+        default=None, description="Of the organization's, by name: the payload and all else is said on top of it."
+    )
     paused: bool = Field(default=False, strict=True)
 
     @model_validator(mode="after")
     def be_due_in_one_way(self) -> Self:
-        """Either by cron or at an interval."""
-        if (self.cron is None) == (self.every_seconds is None):
+        """Either by cron or at an interval, unless its template says it; of a type or of a template."""
+        if (self.job_type is None) == (self.template is None):
+            raise ValueError("say either jobType or template")
+        is_unsaid = self.cron is None and self.every_seconds is None
+        if (self.cron is None) == (self.every_seconds is None) and not (is_unsaid and self.template is not None):
             raise ValueError("say either cron or everySeconds")
         if self.every_seconds is not None and self.timezone is not None:
             raise ValueError("timezone comes with cron")
         return self
 
-    @property
-    def plan(self) -> Plan:
-        """The same for `tracking`."""
+    def plan(self, template: Template | None) -> Plan:
+        """The same for `tracking`; what it leaves out of its times is as the template says. Raises InvalidValue."""
         said = {each.name: getattr(self, each.name) for each in fields(Plan)}
-        return Plan(**{**said, "timezone": _zone(self.cron, self.timezone)})
+        if template is not None:
+            below = Times.model_validate(template.content.schedule)
+            named = below.model_fields_set - self.model_fields_set
+            is_due = self.cron is not None or self.every_seconds is not None
+            said |= {each: getattr(below, each) for each in named if each not in DUE_BY or not is_due}
+            said["job_type"] = template.job_type
+        if said["cron"] is None and said["every_seconds"] is None:
+            raise InvalidValue("say cron or everySeconds: the template says neither")
+        return Plan(**{**said, "timezone": _zone(said["cron"], said["timezone"])})
+
+
+DUE_BY = ("cron", "timezone", "every_seconds")
 
 
 class ScheduleChange(_Said):
@@ -145,7 +173,12 @@ class ScheduleChange(_Said):
         return self
 
     def applied(self, plan: Plan) -> Plan:
-        """The plan as it is to be. Raises InvalidValue for a zone without cron, or that leaves cron no due time."""
+        """The plan as it is to be.
+
+        Raises InvalidValue for a zone without cron, or that leaves cron no due time, and for the type of a template's.
+        """
+        if self.job_type is not None and plan.template is not None:
+            raise InvalidValue("jobType is that of its template")
         said = {name: getattr(self, name) for name in self.model_fields_set}
         said = {name: value for name, value in said.items() if value is not None or name in UNSET}
         if self.cron is not None:
@@ -206,6 +239,7 @@ class Schedule(Answered):
     user_id: str = Field(description="In whose name its jobs are made.")
     name: str
     job_type: str
+    template: str | None = Field(description="By name; the payload and all else is said on top of its newest version.")
     payload: Payload
     priority: Priority | None
     max_retries: int | None

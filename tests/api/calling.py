@@ -14,7 +14,7 @@ import jwt
 import psutil
 
 from tests.api.handlers import PERMISSION
-from tracking import jobs
+from tracking import jobs, templates
 from tracking.admission.rule import UNLIMITED
 from tracking.db import Database
 from tracking.models import Claim, Failure, Fence, JobRecord, NewJob, Outcome, Owner, Progress, Scope
@@ -26,9 +26,12 @@ from tracking.reads.answers import Filters, HistoryEntry
 from tracking.schedules import keeping
 from tracking.schedules.keeping import By, NewSchedule
 from tracking.schedules.values import Plan, Schedule
+from tracking.templates import Content, Template
 
 ORDINARY = ("jobs.create_jobs", "jobs.view_jobs", "jobs.cancel_jobs", "jobs.retry_jobs")
-MANAGING = ("jobs.manage_jobs", "jobs.manage_schedules", "jobs.manage_platform", "jobs.view_audit")
+MANAGING = (
+    *("jobs.manage_jobs", "jobs.manage_schedules", "jobs.manage_templates", "jobs.manage_platform", "jobs.view_audit"),
+)
 EVERYTHING = (*ORDINARY, *MANAGING, "reports.export_reports", PERMISSION)
 LEASE = UUID(int=1)
 
@@ -152,6 +155,21 @@ class Caller:
         new = NewSchedule(schedule_id, Owner(self.organization, self.user), plan, PERMISSION)
         with self.api.database.begin() as connection:
             return keeping.create(connection, new, By(self.user))
+
+    def template(self, template_id: UUID, name: str, **content: Any) -> Template:
+        """A template of this caller's organization, of a handler that needs a permission."""
+        said = Content(**{"payload": {"kind": "small"}, **content})
+        with self.api.database.begin() as connection:
+            return templates.create(
+                connection,
+                said,
+                template_id=template_id,
+                organization_id=self.organization,
+                name=name,
+                job_type="guarded",
+                actor=self.user,
+                origin=None,
+            )
 
     def report(self, job: JobRecord, **news: Any) -> None:
         """Progress of a running job."""

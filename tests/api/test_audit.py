@@ -18,6 +18,7 @@ AUDITING = EVERYTHING
 NOT_AUDITED = {"create_ticket"}  # it changes nothing of anybody's
 JOB = "/v1/jobs/{id}"
 SCHEDULE = "/v1/schedules/{id}"
+TEMPLATE = "/v1/templates/{id}"
 LIMIT = "/v1/organizations/{organization}/limit"
 
 # Each operation that is audited: method, path, body, and the status of the job that it is about.
@@ -41,6 +42,10 @@ DEEDS: dict[str, tuple[str, str, Any, str]] = {
     "resume_schedule": ("POST", f"{SCHEDULE}/resume", None, "queued"),
     "run_schedule": ("POST", f"{SCHEDULE}/run", None, "queued"),
     "skip_next": ("POST", f"{SCHEDULE}/skip-next", None, "queued"),
+    "create_template": ("POST", "/v1/templates", {"name": "n", "jobType": "open"}, "queued"),
+    "change_template": ("PATCH", TEMPLATE, {"priority": 3}, "queued"),
+    "remove_template": ("DELETE", TEMPLATE, None, "queued"),
+    "create_template_job": ("POST", f"{TEMPLATE}/jobs", {}, "queued"),
 }
 
 
@@ -60,6 +65,10 @@ def ask(caller: Caller, name: str, job: JobRecord, **headers: str) -> Any:
 
 def prepared(caller: Caller, name: str) -> JobRecord:
     """A job for one of the DEEDS, a pause for those that end one, and a schedule of the id of that job."""
+    if DEEDS[name][1].startswith(TEMPLATE):
+        job = caller.job(job_type="guarded")
+        caller.template(uuid4(), str(job.id))
+        return job
     if DEEDS[name][1].startswith(SCHEDULE):
         job = caller.job(job_type="guarded")
         caller.schedule(job.id, name)
@@ -103,6 +112,8 @@ def test_what_was_done_says_who_did_it_from_where(caller: Caller, name: str) -> 
         "create_job": response.json().get("jobId"),
         "create_operation": response.json().get("id"),
         "create_schedule": response.json().get("id"),
+        "create_template": "n",
+        "create_template_job": response.json().get("jobId"),
         "set_organization_limit": caller.organization,
     }
     is_of_all = name.endswith("_organization")

@@ -79,6 +79,13 @@ REQUIRED = {
     "run_schedule": "jobs.manage_schedules",
     "next_due_times": "jobs.view_jobs",
     "schedule_outcomes": "jobs.view_jobs",
+    "create_template": "jobs.manage_templates",
+    "list_templates": "jobs.view_jobs",
+    "get_template": "jobs.view_jobs",
+    "list_template_versions": "jobs.view_jobs",
+    "change_template": "jobs.manage_templates",
+    "remove_template": "jobs.manage_templates",
+    "create_template_job": "jobs.create_jobs",
     "list_workers": "jobs.manage_platform",
     "list_queues": "jobs.manage_platform",
     "create_ticket": "jobs.view_jobs",
@@ -92,15 +99,23 @@ ABOUT_ONE_SCHEDULE = (
     *("get_schedule", "change_schedule", "remove_schedule", "pause_schedule", "resume_schedule", "skip_next"),
     *("run_schedule", "next_due_times", "schedule_outcomes"),
 )
+ABOUT_ONE_TEMPLATE = (
+    *("get_template", "list_template_versions", "change_template", "remove_template", "create_template_job"),
+)
 ABOUT_ONE_JOB = (
+    *ABOUT_ONE_TEMPLATE,
     *("get_job", "get_job_status", "explain_job", "change_job", "cancel_job", "retry_job", "get_export"),
     *("stream_events", "get_operation", "list_operation_jobs", "abort_operation", *ABOUT_ONE_SCHEDULE),
 )
 # Whoever may read them reads of all its users; jobs.manage_schedules shows all schedules.
-OF_THE_ORGANIZATION = ("list_audit", "export_audit", "list_schedules", *ABOUT_ONE_SCHEDULE)
+OF_THE_ORGANIZATION = (
+    *("list_audit", "export_audit", "list_schedules", "list_templates"),
+    *(*ABOUT_ONE_SCHEDULE, *ABOUT_ONE_TEMPLATE),
+)
 WIDER = {"change_job": "403"}  # jobs.view_all shows it, and jobs.track_jobs is needed
 NEEDS_THE_HANDLERS = (
     *("create_job", "create_jobs", "retry_job", "get_export", "create_schedule", "change_schedule", "run_schedule"),
+    *("create_template", "change_template", "create_template_job"),
 )
 BODIES: dict[str, Any] = {
     "create_job": {"jobType": "guarded", "payload": {"kind": "small"}},
@@ -110,6 +125,9 @@ BODIES: dict[str, Any] = {
     "change_job": {"progress": 40},
     "create_schedule": {"name": "n", "jobType": "guarded", "payload": {"kind": "small"}, "everySeconds": 60},
     "change_schedule": {"priority": 3},
+    "create_template": {"name": "n", "jobType": "guarded", "payload": {"kind": "small"}},
+    "change_template": {"priority": 3},
+    "create_template_job": {},
 }
 
 
@@ -199,6 +217,7 @@ def _prepare(owner: Caller, operation: Operation) -> JobRecord:
     if "operation" in operation.name:
         owner.operation(job_id)
     owner.schedule(job_id, operation.name)
+    owner.template(uuid4(), name)
     owner.api.exports.mkdir(parents=True, exist_ok=True)
     (owner.api.exports / name).write_text(str(job_id))
     return job

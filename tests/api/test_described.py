@@ -29,7 +29,8 @@ OPERATIONS = [
     *("get_export", "create_ticket", "stream_events", "livez", "healthz", "readyz", "change_job", "list_audit"),
     *("export_audit", "list_workers", "list_queues", "create_jobs", "create_operation", "list_operations"),
     *("get_operation", "list_operation_jobs", "abort_operation"),
-    *("create_schedule", "list_schedules"),
+    *("create_schedule", "list_schedules", "create_template", "list_templates", "get_template", "change_template"),
+    *("list_template_versions", "remove_template", "create_template_job"),
     *("list_clean_ups", "get_schedule", "change_schedule", "remove_schedule", "pause_schedule", "resume_schedule"),
     *("skip_next", "run_schedule", "next_due_times", "schedule_outcomes"),
 ]
@@ -153,14 +154,22 @@ def bodies(description: Description, operation: Mapping[str, Any]) -> st.SearchS
     if operation["operationId"] in DEPENDENT:
         schema = {"$ref": f"#/components/schemas/{DEPENDENT[operation['operationId']]}", **description.document}
         body = body.filter(Draft202012Validator(schema).is_valid)
+    if operation["operationId"] in ("create_template", "change_template"):
+        body = body.map(lambda made: {name: value for name, value in made.items() if name != "schedule"})
+    if operation["operationId"] == "create_template":
+        body = body.map(lambda made: {name: value for name, value in made.items() if name != "permission"})
+        body = body.map(lambda made: {**made, "jobType": "open"})
     if operation["operationId"] in ("create_schedule", "change_schedule"):
         body = body.flatmap(_with_times)
     return body if operation["requestBody"].get("required") else st.none() | body
 
 
+NOT_DRAWN = ("cron", "timezone", "everySeconds", "template")
+
+
 def _with_times(made: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
     """The same with a type that takes everything, and either cron or an interval: what cron is, no schema says."""
-    rest = {name: value for name, value in made.items() if name not in ("cron", "timezone", "everySeconds")}
+    rest = {name: value for name, value in made.items() if name not in NOT_DRAWN}
     rest |= {"jobType": "open"}
     interval = st.integers(1, 400 * 24 * 3600).map(lambda seconds: {**rest, "everySeconds": seconds})
     by_cron = st.sampled_from(("* * * * *", "30 6 1 * 1-5", "@daily")).map(lambda cron: {**rest, "cron": cron})

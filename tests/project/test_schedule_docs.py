@@ -19,7 +19,7 @@ def test_the_examples_are_schedules() -> None:
     command = re.search(r"-d '(.*?)'", TEXT, re.DOTALL)
     assert command is not None
     for example in (command[1], *blocks("schedules.md", "json")):
-        assert NewSchedule.model_validate_json(json.dumps(json.loads(example))).plan.cron == "30 2 * * *"
+        assert NewSchedule.model_validate_json(json.dumps(json.loads(example))).cron == "30 2 * * *"
 
 
 def test_every_field_and_every_word_is_told() -> None:

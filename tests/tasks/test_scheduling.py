@@ -55,9 +55,10 @@ def test_a_due_time_makes_the_job_of_its_handler(scheduled: Scheduled, tracked: 
 
 
 def test_a_schedule_that_does_not_fit_fails_alone(scheduled: Scheduled, tracked: Tracked) -> None:
-    """A type that is gone, a payload that fits no more and a permission not shown fail, and others go on."""
+    """A type or a template that is gone, a payload that fits no more and a permission not shown fail alone."""
     wrong: dict[str, dict[str, Any]] = {
         "gone": {"job_type": "forgotten"},
+        "lost": {"template": "removed"},
         "unfit": {"payload": {"words": 7, "secret": "s3cret"}},
         "denied": {"job_type": "export_report", "payload": {"reportType": "jobs"}},
     }
@@ -70,6 +71,7 @@ def test_a_schedule_that_does_not_fit_fails_alone(scheduled: Scheduled, tracked:
     assert {name: (became, count) for name, [(became, count, _)] in told.items()} == dict.fromkeys(wrong, ("failed", 1))
     reasons = {name: reason or "" for name, [(_, _, reason)] in told.items()}
     assert "no handler is registered for 'forgotten'" in reasons["gone"]
+    assert reasons["lost"] == "There is no such template."
     assert reasons["unfit"].startswith("payload.words: ")
     assert "s3cret" not in reasons["unfit"]
     assert "reports.export_reports" in reasons["denied"]

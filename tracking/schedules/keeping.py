@@ -27,13 +27,14 @@ from tracking.sql import SCOPE
 
 @dataclass(frozen=True, slots=True)
 class NewSchedule:
-    """A schedule to create. `granted`: as Schedule has it."""
+    """A schedule to create. `granted` and `granted_template`: as Schedule has them."""
 
     id: UUID
     owner: Owner
     plan: Plan
     granted: str | None
     paused: bool = False
+    granted_template: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ def create(connection: Connection, new: NewSchedule, by: By) -> Schedule:
         "organization_id": new.owner.organization_id,
         "user_id": new.owner.user_id,
         "granted": new.granted,
+        "granted_template": new.granted_template,
         "now": now,
         "next_at": first_after(new.plan.rule(now), now),
         "paused_by": by.actor if new.paused else None,
@@ -67,7 +69,15 @@ def create(connection: Connection, new: NewSchedule, by: By) -> Schedule:
 
 
 def change(
-    connection: Connection, schedule_id: UUID, scope: Scope, plan: Plan, *, granted: str | None, version: int, by: By
+    connection: Connection,
+    schedule_id: UUID,
+    scope: Scope,
+    plan: Plan,
+    *,
+    granted: str | None,
+    version: int,
+    by: By,
+    granted_template: str | None = None,
 ) -> Schedule:
     """Let a schedule be what `plan` says, if it is still of that version; the same plan changes nothing.
 
@@ -76,7 +86,7 @@ def change(
     known = _locked(connection, schedule_id, scope)
     if known.version != version:
         raise ScheduleChanged(f"the schedule {known.plan.name!r} has changed since it was read")
-    if (known.plan, known.granted) == (plan, granted):
+    if (known.plan, known.granted, known.granted_template) == (plan, granted, granted_template):
         return known
     now = at_present(connection)
     is_as_due = known.plan.is_due_as(plan)
@@ -84,6 +94,7 @@ def change(
     parameters = {
         "id": schedule_id,
         "granted": granted,
+        "granted_template": granted_template,
         "anchor": anchor,
         "since": since,
         "next_at": known.next_at if is_as_due else first_after(plan.rule(anchor), since),
@@ -197,9 +208,11 @@ NAMED = text("SELECT * FROM schedules WHERE organization_id = :organization_id A
 
 CREATE = text(
     f"""
-    INSERT INTO schedules (id, organization_id, user_id, {", ".join(_NAMES)}, granted, anchor, since, next_at,
+    INSERT INTO schedules (id, organization_id, user_id, {", ".join(_NAMES)}, granted,
+                           granted_template, anchor, since, next_at,
                            paused, paused_by, paused_at, changed_by)
-    VALUES (:id, :organization_id, :user_id, {", ".join(f":{name}" for name in _NAMES)}, :granted, :now, :now, :next_at,
+    VALUES (:id, :organization_id, :user_id, {", ".join(f":{name}" for name in _NAMES)}, :granted,
+            :granted_template, :now, :now, :next_at,
             CAST(:paused_by AS text) IS NOT NULL, :paused_by,
             CASE WHEN CAST(:paused_by AS text) IS NOT NULL THEN CAST(:now AS timestamptz) END, :actor)
     ON CONFLICT (organization_id, name) DO NOTHING
@@ -209,7 +222,8 @@ CREATE = text(
 CHANGE = text(
     f"""
     UPDATE schedules
-    SET {", ".join(f"{name} = :{name}" for name in _NAMES)}, granted = :granted, anchor = :anchor,
+    SET {", ".join(f"{name} = :{name}" for name in _NAMES)}, granted = :granted,
+        granted_template = :granted_template, anchor = :anchor,
         since = :since, next_at = :next_at, version = version + 1, changed_by = :actor, updated_at = clock_timestamp()
     WHERE id = :id
     RETURNING *"""

@@ -50,6 +50,7 @@ class Plan:
     """What a schedule makes, and when: what people say of it.
 
     `priority` and `max_retries` None: as the handler says. Either `cron` and `timezone`, or `every_seconds`.
+    `template`: the name of one, of the same type, on top of whose newest version this is said.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Plan:
     every_seconds: int | None = None
     catch_up: CatchUp = CatchUp.ONCE
     overlap: Overlap = Overlap.ALLOW
+    template: str | None = None
 
     def rule(self, anchor: datetime) -> Rule:
         """When it is due; an interval is counted from `anchor`."""
@@ -102,7 +104,8 @@ class Schedule:
     """One row of `schedules`.
 
     `since`: the due times until then are dealt with; `next_at`: the first one after it, None when there is none.
-    `granted`: the permission of the handler's that whoever set it has shown. `version` grows with each change that
+    `granted`, `granted_template`: the permissions of the handler's and of its template's that whoever set it has shown.
+    `version` grows with each change that
     people make. `last`: the newest outcomes, newest first, where they were asked for.
     """
 
@@ -110,6 +113,7 @@ class Schedule:
     owner: Owner
     plan: Plan
     granted: str | None
+    granted_template: str | None
     anchor: datetime
     since: datetime
     next_at: datetime | None
