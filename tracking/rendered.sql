@@ -2639,6 +2639,14 @@ ORDER BY made.version DESC LIMIT :'size';
 -- thinning.py NOW
 SELECT now();
 
+-- thinning.py TABLE
+SELECT CAST(to_regclass(:'name') AS oid);
+
+-- thinning.py LEFT
+SELECT relname FROM pg_class
+WHERE relname LIKE 'history#_thinned#_%' ESCAPE '#' AND relkind = 'r' AND NOT relispartition
+  AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = CAST('history' AS regclass));
+
 -- tickets.py ISSUE
 WITH expired AS (
     DELETE FROM tickets WHERE digest IN (

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import uuid4
 
 from sqlalchemy import Connection, text
 
@@ -18,7 +19,20 @@ from tracking.partitions import WEEK, Partition, be_brief, create, partitions
 from tracking.schema import history
 
 ROWS = 10_000  # looked at in a statement
-COPY = "history_thinned"
+COPY = "history_thinned_"  # of each run a table of its own, so that none is ever filled by two
+
+
+class Overtaken(Exception):
+    """Somebody else has thinned the partition meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """The partition that is thinned, as the table that it was at first, and the table that is to take its place."""
+
+    partition: Partition
+    table: int
+    copy: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,54 +79,63 @@ def thin(database: Database, partition: Partition) -> Iterator[Thinned]:
 
     What people did to the jobs whose rows go is written to the audit. It can be left off after any step, and begun
     again. Raises SQLAlchemyError when a lock cannot be had at once: nobody has waited for longer than that lock's time.
+    Of two that do it at the same time one raises SQLAlchemyError, as its table is gone, or Overtaken.
     """
     with database.begin() as connection:
-        _begin(connection, partition)
+        run = _begin(connection, partition)
     kept = removed = last = 0
-    while (chunk := _step(database, COPY_SOME, partition, last)).last is not None:
+    while (chunk := _step(database, COPY_SOME, run, last)).last is not None:
         kept, removed, last = kept + chunk.kept, removed + chunk.removed, chunk.last
         yield Thinned(partition.name, kept, removed)
     with database.begin() as connection:
-        is_dropped = not _change_places(connection, partition, last, is_empty=kept == 0)
+        is_dropped = not _change_places(connection, run, last, is_empty=kept == 0)
     # Jobs that were removed while their rows were copied; those that are removed from now on take their rows with them.
     swept = 0
-    while not is_dropped and (chunk := _step(database, SWEEP_SOME, partition, swept)).last is not None:
+    while not is_dropped and (chunk := _step(database, SWEEP_SOME, run, swept)).last is not None:
         kept, removed, swept = kept - chunk.removed, removed + chunk.removed, chunk.last
         yield Thinned(partition.name, kept, removed)
     yield Thinned(partition.name, kept, removed, is_done=True)
 
 
-def _begin(connection: Connection, partition: Partition) -> None:
-    create(connection, COPY)
+def _begin(connection: Connection, partition: Partition) -> _Run:
+    for left in connection.execute(LEFT).scalars().all():
+        connection.execute(text(f"DROP TABLE {left}"))
+    table = connection.execute(TABLE, {"name": partition.name}).scalar_one()
+    run = _Run(partition, table, f"{COPY}{uuid4().hex[:12]}")
+    create(connection, run.copy)
     # It spares the change of places a look at every row.
-    connection.execute(text(f"ALTER TABLE {COPY} ADD CONSTRAINT {COPY} CHECK ({_within(partition)})"))
+    connection.execute(text(f"ALTER TABLE {run.copy} ADD CONSTRAINT history_thinned CHECK ({_within(partition)})"))
+    return run
 
 
-def _step(database: Database, sql: str, partition: Partition, after: int) -> _Chunk:
+def _step(database: Database, sql: str, run: _Run, after: int) -> _Chunk:
     with database.begin() as connection:
-        row = connection.execute(text(sql.format(partition.name)), {"after": after, "most": ROWS}).one()
+        statement = text(sql.format(run.partition.name, run.copy))
+        row = connection.execute(statement, {"after": after, "most": ROWS}).one()
     return _Chunk(row.last, row.kept, row.removed)
 
 
-def _change_places(connection: Connection, partition: Partition, last: int, *, is_empty: bool) -> bool:
+def _change_places(connection: Connection, run: _Run, last: int, *, is_empty: bool) -> bool:
     """Put the copy in the place of the partition; False: nothing is in it, and the partition is dropped.
 
     While others wait. The longest part is the end of the transaction, which is theirs as well.
     """
-    name = partition.name
+    partition, name = run.partition, run.partition.name
     be_brief(connection)
     connection.execute(text("LOCK TABLE history IN ACCESS EXCLUSIVE MODE"))
+    if connection.execute(TABLE, {"name": name}).scalar() != run.table:
+        raise Overtaken
     added = connection.execute(text(f"SELECT EXISTS (SELECT FROM {name} WHERE id > :last)"), {"last": last}).scalar()
     assert not added, f"{name} was written to long after its end"  # noqa: S101 - no clock is wrong by a week
     connection.execute(text(f"DROP TABLE {name}"))
     if is_empty:
-        connection.execute(text(f"DROP TABLE {COPY}"))
+        connection.execute(text(f"DROP TABLE {run.copy}"))
         return False
-    connection.execute(text(f"ALTER TABLE {COPY} RENAME TO {name}"))
+    connection.execute(text(f"ALTER TABLE {run.copy} RENAME TO {name}"))
     since = "MINVALUE" if partition.since is None else _literal(partition.since)
     bounds = f"FROM ({since}) TO ({_literal(partition.until)})"
     connection.execute(text(f"ALTER TABLE history ATTACH PARTITION {name} FOR VALUES {bounds}"))
-    connection.execute(text(f"ALTER TABLE {name} DROP CONSTRAINT {COPY}"))
+    connection.execute(text(f"ALTER TABLE {name} DROP CONSTRAINT history_thinned"))
     connection.execute(text(MARK.format(name)))
     return True
 
@@ -127,6 +150,14 @@ def _literal(time: datetime) -> str:
 
 
 NOW = text("SELECT now()")
+TABLE = text("SELECT CAST(to_regclass(:name) AS oid)")
+# Copies that were never finished, or are somebody's who does the same now.
+LEFT = text(
+    f"""
+    SELECT relname FROM pg_class
+    WHERE relname LIKE '{COPY.replace("_", "#_")}%' ESCAPE '#' AND relkind = 'r' AND NOT relispartition
+      AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = CAST('history' AS regclass))"""
+)
 
 MARK = """
     DO $$ BEGIN EXECUTE format('COMMENT ON TABLE {} IS %L', 'thinned ' || now()); END $$"""
@@ -146,11 +177,11 @@ _COUNTED = """
 
 COPY_SOME = f"""
     WITH chunk AS MATERIALIZED (
-        SELECT * FROM (SELECT * FROM {{}} WHERE id > :after ORDER BY id LIMIT :most) AS next {_IS_KEPT}
+        SELECT * FROM (SELECT * FROM {{0}} WHERE id > :after ORDER BY id LIMIT :most) AS next {_IS_KEPT}
     ), gone AS (
         SELECT * FROM chunk WHERE is_kept IS NULL
     ), copied AS (
-        INSERT INTO {COPY} ({_COLUMNS}) SELECT {_COLUMNS} FROM chunk WHERE is_kept
+        INSERT INTO {{1}} ({_COLUMNS}) SELECT {_COLUMNS} FROM chunk WHERE is_kept
     ), told AS (
         {_TELL}
     ){_COUNTED}"""

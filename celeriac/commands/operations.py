@@ -11,7 +11,7 @@ import click
 from tracking.db import Database, DBAPIError, is_locked
 from tracking.retention import Kind, Policy, prune
 from tracking.settings import settings
-from tracking.thinning import next_to_thin, thin
+from tracking.thinning import Overtaken, next_to_thin, thin
 
 PRUNE_BATCH = 500
 PRUNE_TIMEOUT = 60  # seconds for each statement
@@ -48,6 +48,8 @@ def _thin(database: Database, policy: Policy) -> None:
                 return
             for _ in thin(database, partition):
                 pass
+    except Overtaken:
+        click.echo("The leading worker removes the old weeks of the history.", err=True)
     except DBAPIError as error:
         if not is_locked(error):
             raise

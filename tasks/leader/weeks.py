@@ -54,6 +54,9 @@ class Weeks:
         """Go on with the removal of a week of which little is kept; whether there is more to do."""
         try:
             return self._step()
+        except thinning.Overtaken:
+            self._thinning = None
+            return True
         except DBAPIError as error:
             self._thinning = None  # its copy has to be made again, when whoever reads the history has ended
             _pass_if_locked(error)

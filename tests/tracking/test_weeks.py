@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 
 from tasks import app
 from tasks.leader.pruning import Pruning
@@ -199,6 +199,25 @@ def test_a_job_that_is_removed_while_its_week_is_thinned_leaves_no_rows(own: Tra
     assert end == Thinned(past[0].name, kept=3, removed=3, is_done=True)
     assert (places(own, gone), places(own, kept)) == ([], [past[0].name])
     assert audit.find(own.connection, Sought("acme"), before_id=None, size=10) == told
+
+
+def test_of_two_who_thin_a_week_at_once_one_gives_up(own: Tracked, database: Database) -> None:
+    """Of two who thin a week at the same time one does it and the other gives up; no row is lost or there twice."""
+    past = weeks(database, 8)
+    kept = [ran_in(own, past[0], "failed") for _ in range(2)]
+    before = [lists.timeline(own.connection, job.id) for job in kept]
+    first, second = thinning.thin(database, past[0]), thinning.thin(database, past[0])
+    assert next(first).kept == next(second).kept == 6
+    with pytest.raises(ProgrammingError, match="does not exist"):  # its copy is gone
+        list(first)
+    [copy] = own.connection.execute(thinning.LEFT).scalars().all()
+    own.connection.execute(text(f"ALTER TABLE {copy} RENAME TO aside"))
+    assert thin_all(database)[0] == past[0].name
+    own.connection.execute(text(f"ALTER TABLE aside RENAME TO {copy}"))
+    with pytest.raises(thinning.Overtaken):
+        list(second)
+    assert [lists.timeline(own.connection, job.id) for job in kept] == before
+    assert thinning.next_to_thin(own.connection, POLICY.of_most, POLICY.longest) is None
 
 
 def test_a_week_is_dropped_when_nobody_reads_it(own: Tracked, database: Database) -> None:
