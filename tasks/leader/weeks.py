@@ -55,10 +55,8 @@ class Weeks:
         try:
             return self._step()
         except thinning.Overtaken:
-            self._thinning = None
             return True
-        except DBAPIError as error:
-            self._thinning = None  # its copy has to be made again, when whoever reads the history has ended
+        except DBAPIError as error:  # whoever reads the history may have ended by the next time
             _pass_if_locked(error)
             return False
 
@@ -71,9 +69,11 @@ class Weeks:
             if found is None:
                 return False
             self._thinning = thinning.thin(self._database, found)
-        thinned = next(self._thinning)
-        if thinned.is_done:
-            self._thinning = None
+        going_on, self._thinning = self._thinning, None  # after an error it has to be begun again
+        thinned = next(going_on)
+        if not thinned.is_done:
+            self._thinning = going_on
+        else:
             log.info("history.week_thinned", partition=thinned.partition, kept=thinned.kept, removed=thinned.removed)
         return True
 

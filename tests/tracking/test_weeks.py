@@ -220,6 +220,17 @@ def test_of_two_who_thin_a_week_at_once_one_gives_up(own: Tracked, database: Dat
     assert thinning.next_to_thin(own.connection, POLICY.of_most, POLICY.longest) is None
 
 
+def test_a_week_that_is_written_to_while_it_is_thinned_stays(own: Tracked, database: Database) -> None:
+    """A row that somebody adds to a week while it is thinned is not lost."""
+    past = weeks(database, 8)
+    ran_in(own, past[0])
+    steps = thinning.thin(database, past[0])
+    next(steps)
+    late = ran_in(own, past[0])
+    *_, end = steps
+    assert (end.kept, places(own, late)) == (6, [past[0].name])
+
+
 def test_a_week_is_dropped_when_nobody_reads_it(own: Tracked, database: Database) -> None:
     """While somebody reads the history no week is dropped, and whoever writes waits for less than a second."""
     past = weeks(database, 8)
