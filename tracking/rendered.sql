@@ -2313,7 +2313,7 @@ ORDER BY place, next_at
 LIMIT :'limit';
 
 -- schedules/firing.py TAKE
-SELECT * FROM schedules
+SELECT *, clock_timestamp() AS now FROM schedules
 WHERE id = :'id' AND NOT paused AND next_at <= clock_timestamp()
 FOR UPDATE SKIP LOCKED;
 

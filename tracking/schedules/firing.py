@@ -45,7 +45,7 @@ def fire(connection: Connection, schedule_id: UUID, make: Make, limits: Limits) 
     if row is None:
         return None
     schedule = schedule_of(row)
-    dealt = deal(schedule.rule, schedule.since, at_present(connection), schedule.plan.catch_up)
+    dealt = deal(schedule.rule, schedule.since, row.now, schedule.plan.catch_up)
     note(connection, schedule.id, dealt.skipped, Became.SKIPPED, reason=Why.LATE, actor=None)
     turn = _Turn(connection, schedule, make, limits)
     for due_at in dealt.made:
@@ -151,7 +151,7 @@ WAITING = text(
 
 TAKE = text(
     """
-    SELECT * FROM schedules
+    SELECT *, clock_timestamp() AS now FROM schedules
     WHERE id = :id AND NOT paused AND next_at <= clock_timestamp()
     FOR UPDATE SKIP LOCKED"""
 )

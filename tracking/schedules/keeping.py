@@ -83,7 +83,7 @@ def change(
 
     With other times it is due from now on. Raises ScheduleNotFound, ScheduleChanged or ScheduleExists.
     """
-    known = _locked(connection, schedule_id, scope)
+    known = locked(connection, schedule_id, scope)
     if known.version != version:
         raise ScheduleChanged(f"the schedule {known.plan.name!r} has changed since it was read")
     if (known.plan, known.granted, known.granted_template) == (plan, granted, granted_template):
@@ -112,7 +112,7 @@ def change(
 
 def pause(connection: Connection, schedule_id: UUID, scope: Scope, by: By) -> Schedule:
     """From now on it is not due; what is paused already stays so, as it was. Raises ScheduleNotFound."""
-    known = _locked(connection, schedule_id, scope)
+    known = locked(connection, schedule_id, scope)
     if known.paused:
         return known
     paused = schedule_of(connection.execute(PAUSE, {"id": schedule_id, "actor": by.actor}).one())
@@ -122,7 +122,7 @@ def pause(connection: Connection, schedule_id: UUID, scope: Scope, by: By) -> Sc
 
 def resume(connection: Connection, schedule_id: UUID, scope: Scope, by: By) -> Schedule:
     """Let it be due again from now on: what would have been due meanwhile was not. Raises ScheduleNotFound."""
-    known = _locked(connection, schedule_id, scope)
+    known = locked(connection, schedule_id, scope)
     if not known.paused:
         return known
     now = at_present(connection)
@@ -134,7 +134,7 @@ def resume(connection: Connection, schedule_id: UUID, scope: Scope, by: By) -> S
 
 def skip_next(connection: Connection, schedule_id: UUID, scope: Scope, by: By) -> Schedule:
     """Let its next due time make no job; twice, the next two. Raises ScheduleNotFound."""
-    known = _locked(connection, schedule_id, scope)
+    known = locked(connection, schedule_id, scope)
     if known.next_at is None or known.paused:
         return known
     note(connection, schedule_id, [known.next_at], Became.SKIPPED, reason=Why.ASKED, actor=by.actor)
@@ -162,7 +162,10 @@ def named(connection: Connection, organization_id: str, name: str) -> Schedule |
 
 def locked(connection: Connection, schedule_id: UUID, scope: Scope) -> Schedule:
     """A schedule that nobody else changes before the end of the transaction. Raises ScheduleNotFound."""
-    return _locked(connection, schedule_id, scope)
+    row = connection.execute(LOCK, {"id": schedule_id, **scope.parameters}).first()
+    if row is None:
+        raise ScheduleNotFound
+    return schedule_of(row)
 
 
 def at_present(connection: Connection) -> datetime:
@@ -180,13 +183,6 @@ def _tell(connection: Connection, action: Action, schedule: Schedule, by: By, **
     said: Mapping[str, Any] = {"name": schedule.plan.name, **detail}
     deed = Deed(action, by.actor, schedule.owner.organization_id, str(schedule.id), detail=said)
     audit.write(connection, by.origin, deed)
-
-
-def _locked(connection: Connection, schedule_id: UUID, scope: Scope) -> Schedule:
-    row = connection.execute(LOCK, {"id": schedule_id, **scope.parameters}).first()
-    if row is None:
-        raise ScheduleNotFound
-    return schedule_of(row)
 
 
 def _exists(plan: Plan) -> ScheduleExists:
