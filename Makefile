@@ -7,7 +7,7 @@ ARGS ?=
 
 # Live platforms, servers that are away, races, long tables, and whatever else takes seconds.
 SLOW := tests/platform tests/bench tests/tracking/races $(patsubst %,tests/%.py, \
-	$(addprefix api/test_,connections database_away health keys outages plans) api/dashboard/test_browser \
+	$(addprefix api/test_,connections database_away health keys outages plans) $(addprefix api/dashboard/test_,browser bulk_browser) \
 	$(addprefix celeriac/,commands/test_worker_exits test_face) $(addprefix tasks/,handlers/test_export_memory test_export_values) \
 	$(addprefix tracking/test_,admission_plans batches_property holds_property online_migrations verbs_property))
 # Slow tests wait for other processes much of the time; a process that has no tests left takes some of the others'.

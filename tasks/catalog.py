@@ -55,12 +55,19 @@ def taker(platform: Platform, job_type: str) -> Job | External:
 
 def permission_for(platform: Platform, job: JobRecord) -> str | None:
     """What a caller needs for a job besides the verb's own permission. Raises UnknownJobType."""
-    return permission_of(platform, job.job_type, external=job.external)
+    if not job.external:
+        return permission_of(platform, job.job_type, None)
+    known = elsewhere.type_of(platform, job.job_type)
+    return permission_of(platform, job.job_type, {} if known is None else {known.name: known.permission})
 
 
-def permission_of(platform: Platform, job_type: str, *, external: bool) -> str | None:
-    """The same for jobs of a type; `external`: those whose work is done elsewhere."""
-    if external and job_type not in platform.app.tasks:
-        found = elsewhere.type_of(platform, job_type)
-        return found.permission if found is not None else None
+def permission_of(platform: Platform, job_type: str, outside: Mapping[str, str | None] | None) -> str | None:
+    """The same for jobs of a type; `outside`: what types without a handler ask for, None: these have a handler."""
+    if outside is not None and job_type not in platform.app.tasks:
+        return outside.get(job_type)
     return handler(platform.app, job_type).permission
+
+
+def outside_permissions(platform: Platform) -> dict[str, str | None]:
+    """What the types ask for whose work is done elsewhere and that no handler has."""
+    return {each.name: each.permission for each in elsewhere.types(platform)}

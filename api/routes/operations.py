@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Annotated, Any
 from uuid import UUID
@@ -18,7 +18,7 @@ from api.reading import Read, Served, SlowRead
 from api.schemas import fields, operations
 from api.schemas.answers import REPLAYED
 from api.strict import StrictRoute
-from tasks.catalog import permission_of
+from tasks.catalog import outside_permissions, permission_of
 from tasks.platform import Platform
 from tracking.errors import UnknownJobType
 from tracking.operated import Action
@@ -74,8 +74,11 @@ def create_operation(
         request_hash=None if idempotency_key is None else asked.digest,
     )
 
+    of_the_handler = asked.action in OF_THE_HANDLER
+    outside = outside_permissions(platform) if of_the_handler else {}  # before a connection is held
+
     def judge(types: Iterable[tuple[str, bool]]) -> dict[str, str]:
-        return _denied(platform, principal, types) if asked.action in OF_THE_HANDLER else {}
+        return _denied(platform, principal, types, outside) if of_the_handler else {}
 
     with platform.database.begin() as connection:
         begun = begin(
@@ -131,12 +134,17 @@ def abort_operation(
     return operations.Operation.of(aborted)
 
 
-def _denied(platform: Platform, principal: Principal, types: Iterable[tuple[str, bool]]) -> dict[str, str]:
+def _denied(
+    platform: Platform,
+    principal: Principal,
+    types: Iterable[tuple[str, bool]],
+    outside: Mapping[str, str | None],
+) -> dict[str, str]:
     """The types that the caller may not do this to, each with the code of the problem."""
     denied = {}
     for job_type, external in types:
         try:
-            permission = permission_of(platform, job_type, external=external)
+            permission = permission_of(platform, job_type, outside if external else None)
         except UnknownJobType:
             denied[job_type] = str(Code.UNKNOWN_JOB_TYPE)
             continue

@@ -163,7 +163,7 @@ def test_each_action_takes_its_permission(caller: Caller, action: str, permissio
 def test_a_retry_takes_the_handlers_permission(caller: Caller) -> None:
     """Jobs whose handler wants a permission that the caller lacks are refused, the others are retried."""
     guarded, free = caller.job("failed", job_type="guarded"), caller.job("failed")
-    gone = caller.job("failed", job_type="gone")
+    gone, outside = caller.job("failed", job_type="gone"), caller.job("cancelled", job_type="generic", external=True)
     limited = caller.but(permissions=tuple(name for name in EVERYTHING if name != PERMISSION))
     answer = limited.post("/v1/bulk", {"action": "retry", "filter": {}})
     worked(caller, answer.json())
@@ -172,6 +172,7 @@ def test_a_retry_takes_the_handlers_permission(caller: Caller) -> None:
         str(guarded.id): ("refused", "permission_missing"),
         str(free.id): ("succeeded", None),
         str(gone.id): ("refused", "unknown_job_type"),
+        str(outside.id): ("succeeded", None),
     }
     denied = caller.get("/v1/audit", outcome="denied").json()["entries"]
     assert {entry["detail"]["jobType"] for entry in denied} == {"guarded", "gone"}
