@@ -17,6 +17,7 @@ task_default_queue = "default"
 task_queue_max_priority = HIGHEST_PRIORITY
 task_queues = [Queue(name, routing_key=name, queue_arguments={"x-max-priority": HIGHEST_PRIORITY}) for name in QUEUES]
 task_routes = {name: {"queue": "maintenance"} for name in ("cleanup", "sync")}
+task_routes["webhook_delivery"] = {"queue": "webhooks"}  # slow receivers keep no worker of the others busy
 
 # A message is acknowledged after its outcome is written; a child that dies is settled by task_failure instead.
 task_acks_late = True

@@ -37,6 +37,7 @@ from api.routes import (
     projects,
     schedules,
     templates,
+    webhooks,
 )
 from api.turns import Shares, Turns
 from tasks.app import app as tasks
@@ -50,8 +51,6 @@ WARM_CONNECTIONS = 4
 ONE_PROCESS = "-c max_parallel_workers_per_gather=0"  # a read must not take more than one of the server's processors
 MOST_STREAMS = 80  # percent of the connections of a process: the others are for requests that end
 LAST_WORDS = 5.0  # seconds for messages that are still to go out
-
-PARTS = (*(jobs, bulk, changes, audit, projects, job_types, organization, schedules, exports, fleet, events, health),)
 
 DESCRIPTION = """\
 Create, watch, explain, cancel and retry jobs. A job that was answered with 202 is kept until it ends, whatever breaks.
@@ -89,7 +88,7 @@ def create_app(platform: Platform | None = None) -> FastAPI:
     problems.install(app)
     for part in (
         *(jobs, bulk, operations, changes, audit, projects, job_types, organization, schedules, templates),
-        *(exports, fleet, events, health),
+        *(webhooks, exports, fleet, events, health),
     ):
         app.include_router(part.router)
     app.include_router(events.streams)

@@ -20,6 +20,7 @@ from tracking.errors import ConfigurationError, InvalidValue
 from tracking.models import Owner, Scope
 from tracking.settings import Settings
 from tracking.values import check_text
+from tracking.webhooks import DELIVERING
 
 VIEW_JOBS = "jobs.view_jobs"
 CREATE_JOBS = "jobs.create_jobs"
@@ -31,6 +32,7 @@ DELETE_JOBS = "jobs.delete_jobs"  # finished ones, by a bulk operation
 MANAGE_JOBS = "jobs.manage_jobs"
 MANAGE_SCHEDULES = "jobs.manage_schedules"
 MANAGE_TEMPLATES = "jobs.manage_templates"
+MANAGE_WEBHOOKS = "jobs.manage_webhooks"
 VIEW_AUDIT = "jobs.view_audit"
 MANAGE_PLATFORM = "jobs.manage_platform"  # of operators: it reaches beyond the organization
 
@@ -163,6 +165,12 @@ def _text(value: str) -> str:
         raise ValueError(str(error)) from None
 
 
+def _organization(value: str) -> str:
+    if value.startswith(DELIVERING):
+        raise ValueError("an organization that only delivers has no users")
+    return value
+
+
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_text)]
 
 
@@ -170,7 +178,7 @@ class _Claims(BaseModel):
     model_config = ConfigDict(strict=True)
 
     sub: _Name
-    org: _Name
+    org: Annotated[_Name, AfterValidator(_organization)]
     permissions: list[str]
     exp: int | float
     iat: int | float

@@ -34,6 +34,12 @@ ACTIONS: Mapping[str, Action] = {
     "pause_organization": Action.PAUSE,
     "resume_organization": Action.RESUME,
     "set_organization_limit": Action.SET_LIMIT,
+    "create_webhook": Action.CREATE_WEBHOOK,
+    "change_webhook": Action.CHANGE_WEBHOOK,
+    "remove_webhook": Action.REMOVE_WEBHOOK,
+    "rotate_webhook_secret": Action.ROTATE_WEBHOOK,
+    "test_webhook": Action.TEST_WEBHOOK,
+    "redeliver": Action.REDELIVER,
     "create_schedule": Action.CREATE_SCHEDULE,
     "change_schedule": Action.CHANGE_SCHEDULE,
     "remove_schedule": Action.REMOVE_SCHEDULE,
@@ -53,6 +59,7 @@ REFUSED = frozenset(
     {
         *(Code.JOB_NOT_FOUND, Code.ILLEGAL_MOVE, Code.NOT_EXTERNAL, Code.JOB_CHANGED, Code.IDEMPOTENCY_CONFLICT),
         *(Code.OPERATION_NOT_FOUND, Code.OPERATION_ENDED, Code.TOO_MANY_OPERATIONS),
+        *(Code.WEBHOOK_NOT_FOUND, Code.DELIVERY_NOT_FOUND, Code.TOO_MANY_WEBHOOKS),
         *(Code.SCHEDULE_NOT_FOUND, Code.SCHEDULE_EXISTS, Code.SCHEDULE_CHANGED, Code.SCHEDULE_UNFIT),
         *(Code.TEMPLATE_NOT_FOUND, Code.TEMPLATE_EXISTS, Code.TEMPLATE_CHANGED),
     }

@@ -53,6 +53,8 @@ class Code(Enum):
     JOB_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such job")
     OPERATION_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such bulk operation")
     EXPORT_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such export")
+    WEBHOOK_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such webhook")
+    DELIVERY_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such delivery")
     SCHEDULE_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such schedule")
     TEMPLATE_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such template")
     METHOD_NOT_ALLOWED = Kind(HTTPStatus.METHOD_NOT_ALLOWED, "This address does not take this method")
@@ -60,6 +62,7 @@ class Code(Enum):
     ILLEGAL_MOVE = Kind(HTTPStatus.CONFLICT, "The job's status does not allow this")
     NOT_EXTERNAL = Kind(HTTPStatus.CONFLICT, "Workers run this job, and say how far it is")
     OPERATION_ENDED = Kind(HTTPStatus.CONFLICT, "The bulk operation has ended")
+    TOO_MANY_WEBHOOKS = Kind(HTTPStatus.CONFLICT, "The organization has too many webhooks")
     SCHEDULE_EXISTS = Kind(HTTPStatus.CONFLICT, "Another schedule has this name")
     SCHEDULE_UNFIT = Kind(HTTPStatus.CONFLICT, "The schedule can make no job as things are")
     TEMPLATE_EXISTS = Kind(HTTPStatus.CONFLICT, "Another template has this name")
@@ -163,6 +166,8 @@ REFUSALS = {
     errors.OperationEnded: Code.OPERATION_ENDED,
     errors.OperationsTaken: Code.TOO_MANY_OPERATIONS,
     errors.JobChanged: Code.JOB_CHANGED,
+    errors.WebhookNotFound: Code.WEBHOOK_NOT_FOUND,
+    errors.TooManyWebhooks: Code.TOO_MANY_WEBHOOKS,
     errors.ScheduleNotFound: Code.SCHEDULE_NOT_FOUND,
     errors.ScheduleExists: Code.SCHEDULE_EXISTS,
     errors.ScheduleUnfit: Code.SCHEDULE_UNFIT,

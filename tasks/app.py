@@ -42,6 +42,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 HANDLERS = ("export_report", "data_processing", "notification", "cleanup", "sync")
+UNOFFERED = ("webhook_delivery",)  # of jobs that the platform makes
 
 
 class Messages(AMQP):
@@ -223,7 +224,7 @@ def import_handlers(configured: Settings) -> None:
 
     Raises ConfigurationError, one line that names the module and the place, when one of the latter cannot be imported.
     """
-    for name in HANDLERS:
+    for name in (*HANDLERS, *UNOFFERED):
         importlib.import_module(f"tasks.handlers.{name}")
     for module in configured.imports:
         try:

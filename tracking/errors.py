@@ -77,6 +77,14 @@ class UnknownJobType(TrackingError):
     """No handler is registered for this job type."""
 
 
+class WebhookNotFound(TrackingError):
+    """There is no such webhook."""
+
+
+class TooManyWebhooks(TrackingError):
+    """The organization has as many webhooks as it may have."""
+
+
 class ScheduleNotFound(TrackingError):
     """There is no such schedule."""
 

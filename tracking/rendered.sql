@@ -2661,3 +2661,82 @@ RETURNING expires_at;
 DELETE FROM tickets
 WHERE digest = :'digest' AND purpose = :'purpose' AND expires_at >= clock_timestamp()
 RETURNING organization_id, user_id, permissions, rights_until;
+
+-- webhooks.py LOCK
+SELECT pg_advisory_xact_lock(hashtextextended('webhooks of ' || :'organization_id', 0));
+
+-- webhooks.py COUNT
+SELECT count(*) FROM webhooks WHERE organization_id = :'organization_id';
+
+-- webhooks.py CREATE
+INSERT INTO webhooks (id, organization_id, url, events, job_types, project_id, description, enabled, secret,
+                      created_by)
+VALUES (:'id', :'organization_id', :'url', CAST(:'events' AS text[]), CAST(:'job_types' AS text[]), :'project_id',
+        :'description', :'enabled', :'secret', :'actor')
+RETURNING webhooks.*, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until;
+
+-- webhooks.py CHANGE
+UPDATE webhooks
+SET url = :'url', events = CAST(:'events' AS text[]), job_types = CAST(:'job_types' AS text[]), project_id = :'project_id',
+    description = :'description', enabled = :'enabled', updated_at = clock_timestamp(),
+    disabled_because = CASE WHEN CAST(:'enabled' AS boolean) THEN NULL ELSE disabled_because END,
+    failing_since = CASE WHEN enabled = CAST(:'enabled' AS boolean) THEN failing_since END
+WHERE id = :'id' AND organization_id = :'organization_id'
+RETURNING webhooks.*, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until;
+
+-- webhooks.py ROTATE
+UPDATE webhooks
+SET former_secret = secret, former_until = clock_timestamp() + CAST(:'rotation' AS interval), secret = :'secret',
+    updated_at = clock_timestamp()
+WHERE id = :'id' AND organization_id = :'organization_id'
+RETURNING webhooks.*, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until;
+
+-- webhooks.py REMOVE
+DELETE FROM webhooks WHERE id = :'id' AND organization_id = :'organization_id' RETURNING webhooks.*, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until;
+
+-- webhooks.py GET
+SELECT webhooks.*, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until FROM webhooks WHERE id = :'id' AND organization_id = :'organization_id';
+
+-- webhooks.py FIND
+SELECT webhooks.*, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until FROM webhooks WHERE id = :'id';
+
+-- webhooks.py EVERY
+SELECT webhooks.*, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until FROM webhooks WHERE organization_id = :'organization_id' ORDER BY created_at, id;
+
+-- webhooks.py LISTENING
+SELECT webhooks.*, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until FROM webhooks WHERE organization_id = ANY(CAST(:'organization_ids' AS text[])) AND enabled;
+
+-- webhooks.py BEGIN
+INSERT INTO webhook_position (history_id) SELECT coalesce(pg_sequence_last_value('history_id_seq'), 0)
+WHERE EXISTS (SELECT FROM webhooks WHERE enabled)
+ON CONFLICT DO NOTHING;
+
+-- webhooks.py POSITION
+SELECT history_id FROM webhook_position;
+
+-- webhooks.py ADVANCE
+WITH forgotten AS (
+    DELETE FROM webhook_position WHERE NOT EXISTS (SELECT FROM webhooks WHERE enabled)
+)
+UPDATE webhook_position SET history_id = :'to', moved_at = clock_timestamp()
+WHERE EXISTS (SELECT FROM webhooks WHERE enabled);
+
+-- webhooks.py RESTART
+UPDATE webhook_position SET history_id = coalesce(pg_sequence_last_value('history_id_seq'), 0);
+
+-- webhooks.py DELIVERED
+UPDATE webhooks SET failing_since = NULL WHERE id = :'id' AND failing_since IS NOT NULL;
+
+-- webhooks.py REFUSED
+UPDATE webhooks
+SET failing_since = coalesce(failing_since, clock_timestamp()), enabled = NOT coalesce((CAST(:'because' AS text) IS NOT NULL OR failing_since < clock_timestamp() - CAST(:'patience' AS interval)), false),
+    disabled_because = CASE WHEN (CAST(:'because' AS text) IS NOT NULL OR failing_since < clock_timestamp() - CAST(:'patience' AS interval))
+                       THEN coalesce(CAST(:'because' AS text), 'it has failed for ' || :'days' || ' days') END
+WHERE id = :'id' AND enabled AND (failing_since IS NULL OR (CAST(:'because' AS text) IS NOT NULL OR failing_since < clock_timestamp() - CAST(:'patience' AS interval)))
+RETURNING NOT enabled;
+
+-- webhooks.py HAPPENED
+SELECT history.id, history.at, jobs.result IS NOT NULL AS has_result,
+       CASE WHEN octet_length(CAST(jobs.result AS text)) <= :'most_bytes' THEN jobs.result END AS result
+FROM history LEFT JOIN jobs ON jobs.id = history.job_id AND history.to_status = 'succeeded'
+WHERE history.id = ANY(CAST(:'ids' AS bigint[]));

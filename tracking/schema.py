@@ -30,7 +30,9 @@ from tracking.schedule_tables import schedules
 from tracking.states import ACTIVE, WAITING, Hold, Status
 from tracking.template_tables import template_versions
 from tracking.values import EARLIEST, LATEST
+from tracking.webhook_tables import webhooks
 
+ELSEWHERE = (tickets, schedules, webhooks)  # the first tables of the files that are not this one
 metadata = tickets.metadata
 
 IS_ACTIVE = text(one_of("status", ACTIVE))

@@ -28,7 +28,7 @@ OF_A_SERVICE = re.compile(
 ADDRESS_OF_A_SERVICE = re.compile(r"(tcp|udp|sctp)://")  # the value of CELERIAC_PORT, which is no port number then
 
 SERVERS_FILE = "servers.json"
-QUEUES = ("default", "maintenance")  # that workers take jobs from unless they are told others
+QUEUES = ("default", "maintenance", "webhooks")  # that workers take jobs from unless they are told others
 MOST_AT_ONCE = 100_000  # jobs of an organization, as a limit; 0 is any number
 UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 

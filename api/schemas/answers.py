@@ -94,7 +94,9 @@ class Job(Answered):
     current_step: int
     worker: str | None
     depends_on: list[UUID]
-    retry_of: UUID | None = Field(description="The job that this one repeats with another payload.")
+    retry_of: UUID | None = Field(
+        default=None, exclude_if=_is_none, description="The job that this one repeats with another payload."
+    )
     scheduled_at: Instant | None
     next_retry_at: Instant | None
     cancel_requested_at: Instant | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.metadata import version
@@ -38,30 +39,57 @@ class DeliveryRefused(Exception):
     """The message cannot be delivered to this address."""
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a receiver has answered, and the seconds that it asks to wait; None: it does not."""
+
+    host: str
+    status: int
+    wish: float | None
+
+    @property
+    def is_success(self) -> bool:
+        """Whether it has taken the message."""
+        return httpx.codes.is_success(self.status)
+
+    def __str__(self) -> str:
+        return f"{self.host} answered {self.status}"
+
+
 def deliver(url: str, body: Mapping[str, Any], *, idempotency_key: str, may_be_private: bool = False) -> int:
     """POST `body` as JSON, following no redirect; returns the 2xx status. Into a private network only if that may be.
 
     The same `idempotency_key` at every attempt lets the receiver take the message once. Raises DeliveryDelayed when it
-    is worth another attempt (no connection, 408, 425, 429, 5xx), else DeliveryRefused. Neither quotes the
-    path of the address: it may hold a secret.
+    is worth another attempt (no connection, 408, 425, 429, 5xx), else DeliveryRefused.
+    """
+    content, own = json.dumps(body, ensure_ascii=False).encode(), {"Idempotency-Key": idempotency_key}
+    answer = post(url, content, own, may_be_private=may_be_private)
+    if answer.status in TRY_AGAIN or answer.status in SERVER_ERRORS:
+        raise DeliveryDelayed(str(answer), answer.wish)
+    if not answer.is_success:
+        raise DeliveryRefused(str(answer))
+    return answer.status
+
+
+def post(url: str, content: bytes, own: Mapping[str, str], *, may_be_private: bool) -> Answer:
+    """POST `content`, which is JSON, with headers of our own; whatever the receiver answers.
+
+    Raises DeliveryDelayed when it cannot be reached, DeliveryRefused when it may not be. Neither quotes the path of the
+    address: it may hold a secret.
     """
     address = httpx.URL(url)
     if address.userinfo:
         raise DeliveryRefused("an address with a password in it would be kept with the job; use one without")
     headers = {
         "Host": address.netloc.decode("ascii"),
-        "Idempotency-Key": idempotency_key,
         "User-Agent": f"celeriac/{version('celeriac')}",
         "Content-Type": "application/json",
         "Accept-Encoding": "identity",
         "Connection": "close",
+        **own,
     }
-    status, wish = _post(address, json.dumps(body, ensure_ascii=False).encode(), headers, may_be_private=may_be_private)
-    if status in TRY_AGAIN or status in SERVER_ERRORS:
-        raise DeliveryDelayed(f"{address.host} answered {status}", wish)
-    if not httpx.codes.is_success(status):
-        raise DeliveryRefused(f"{address.host} answered {status}")
-    return status
+    status, wish = _post(address, content, headers, may_be_private=may_be_private)
+    return Answer(address.host, status, wish)
 
 
 def receiver(url: str) -> str:

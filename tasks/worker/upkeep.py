@@ -27,6 +27,7 @@ from tasks.leader.lost_messages import Resending
 from tasks.leader.operating import Operating
 from tasks.leader.pruning import Pruning
 from tasks.leader.schedules import Scheduling
+from tasks.leader.webhooks import Telling
 from tasks.leader.weeks import Weeks
 from tasks.persistence import persist
 from tasks.platform import Platform
@@ -184,6 +185,7 @@ class Leader:
             Duty("bulk operations", sweep, operating.turn, rest=1.0),
             Duty("retention of operations", pruning.INTERVAL, operating.forget, breath=sweep),
             Duty("schedules", scheduling.INTERVAL, scheduling.turn),
+            Duty("webhooks", Telling.INTERVAL, Telling(platform).turn),
             Duty("time zones", scheduling.ZONES_INTERVAL, scheduling.zones),
             *pruning.duties(breath=sweep),
             *Weeks(platform, pruning).duties(),

@@ -14,7 +14,7 @@ import jwt
 import psutil
 
 from tests.api.handlers import PERMISSION
-from tracking import jobs, templates
+from tracking import jobs, templates, webhooks
 from tracking.admission.rule import UNLIMITED
 from tracking.db import Database
 from tracking.models import Claim, Failure, Fence, JobRecord, NewJob, Outcome, Owner, Progress, Scope
@@ -27,10 +27,12 @@ from tracking.schedules import keeping
 from tracking.schedules.keeping import By, NewSchedule
 from tracking.schedules.values import Plan, Schedule
 from tracking.templates import Content, Template
+from tracking.webhooks import Wanted, Webhook, delivering
 
 ORDINARY = ("jobs.create_jobs", "jobs.view_jobs", "jobs.cancel_jobs", "jobs.retry_jobs")
 MANAGING = (
-    *("jobs.manage_jobs", "jobs.manage_schedules", "jobs.manage_templates", "jobs.manage_platform", "jobs.view_audit"),
+    *("jobs.manage_jobs", "jobs.manage_schedules", "jobs.manage_templates", "jobs.manage_webhooks"),
+    *("jobs.manage_platform", "jobs.view_audit"),
 )
 EVERYTHING = (*ORDINARY, *MANAGING, "reports.export_reports", PERMISSION)
 LEASE = UUID(int=1)
@@ -170,6 +172,25 @@ class Caller:
                 actor=self.user,
                 origin=None,
             )
+
+    def webhook(self, webhook_id: UUID, url: str = "https://hooks.example.com/", **said: Any) -> Webhook:
+        """A webhook of the caller's organization."""
+        wanted, by = Wanted(url, **{"events": ("job.completed",), **said}), webhooks.By(self.user, None)
+        with self.api.database.begin() as connection:
+            return webhooks.create(connection, webhook_id, self.organization, wanted, by)
+
+    def delivery(self, webhook_id: UUID, state: str, job_id: UUID | None = None) -> JobRecord:
+        """A delivery of that webhook in this state, of that id."""
+        told = {"type": "job.completed", "timestamp": "2026-01-01T00:00:00.000Z", "data": {"jobId": str(uuid4())}}
+        return self.but(organization=delivering(self.organization), user=told["data"]["jobId"]).job(  # type: ignore[index]
+            state,
+            id=job_id,
+            job_type="webhook_delivery",
+            queue="webhooks",
+            project_id=str(webhook_id),
+            payload={"webhookId": str(webhook_id), "event": "job.completed", "message": told},
+            result={"status": 204},
+        )
 
     def report(self, job: JobRecord, **news: Any) -> None:
         """Progress of a running job."""

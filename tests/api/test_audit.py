@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from typing import Any
-from uuid import uuid4
+from uuid import uuid4, uuid5
 
 import pytest
 
@@ -19,6 +19,7 @@ NOT_AUDITED = {"create_ticket"}  # it changes nothing of anybody's
 JOB = "/v1/jobs/{id}"
 SCHEDULE = "/v1/schedules/{id}"
 TEMPLATE = "/v1/templates/{id}"
+WEBHOOK = "/v1/webhooks/{id}"
 LIMIT = "/v1/organizations/{organization}/limit"
 
 # Each operation that is audited: method, path, body, and the status of the job that it is about.
@@ -46,6 +47,12 @@ DEEDS: dict[str, tuple[str, str, Any, str]] = {
     "change_template": ("PATCH", TEMPLATE, {"priority": 3}, "queued"),
     "remove_template": ("DELETE", TEMPLATE, None, "queued"),
     "create_template_job": ("POST", f"{TEMPLATE}/jobs", {}, "queued"),
+    "create_webhook": ("POST", "/v1/webhooks", {"url": "https://hooks.example.com/"}, "queued"),
+    "change_webhook": ("PATCH", WEBHOOK, {"enabled": False}, "queued"),
+    "remove_webhook": ("DELETE", WEBHOOK, None, "queued"),
+    "rotate_webhook_secret": ("POST", f"{WEBHOOK}/rotate-secret", None, "queued"),
+    "test_webhook": ("POST", f"{WEBHOOK}/test", None, "queued"),
+    "redeliver": ("POST", f"{WEBHOOK}/deliveries/{{delivery}}/redeliver", None, "queued"),
 }
 
 
@@ -59,15 +66,20 @@ def audit(caller: Caller, **query: Any) -> list[dict[str, Any]]:
 def ask(caller: Caller, name: str, job: JobRecord, **headers: str) -> Any:
     """The answer to one of the DEEDS."""
     method, path, body, _ = DEEDS[name]
-    path = path.format(id=job.id, organization=caller.organization)
+    path = path.format(id=job.id, organization=caller.organization, delivery=uuid5(job.id, "delivery"))
     return caller.api.client.request(method, path, json=body, headers={**caller.headers, **headers})
 
 
 def prepared(caller: Caller, name: str) -> JobRecord:
-    """A job for one of the DEEDS, a pause for those that end one, and a schedule of the id of that job."""
+    """A job for one of the DEEDS, a pause for those that end one, and a schedule and its like of the id of that job."""
     if DEEDS[name][1].startswith(TEMPLATE):
         job = caller.job(job_type="guarded")
         caller.template(uuid4(), str(job.id))
+        return job
+    if DEEDS[name][1].startswith(WEBHOOK):
+        job = caller.job(job_type="guarded")
+        caller.webhook(job.id)
+        caller.delivery(job.id, "failed", uuid5(job.id, "delivery"))
         return job
     if DEEDS[name][1].startswith(SCHEDULE):
         job = caller.job(job_type="guarded")
@@ -114,6 +126,7 @@ def test_what_was_done_says_who_did_it_from_where(caller: Caller, name: str) -> 
         "create_schedule": response.json().get("id"),
         "create_template": "n",
         "create_template_job": response.json().get("jobId"),
+        "create_webhook": response.json().get("id"),
         "set_organization_limit": caller.organization,
     }
     is_of_all = name.endswith("_organization")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4, uuid5
 
 import httpx
 import pytest
@@ -86,6 +86,16 @@ REQUIRED = {
     "change_template": "jobs.manage_templates",
     "remove_template": "jobs.manage_templates",
     "create_template_job": "jobs.create_jobs",
+    "create_webhook": "jobs.manage_webhooks",
+    "list_webhooks": "jobs.manage_webhooks",
+    "get_webhook": "jobs.manage_webhooks",
+    "change_webhook": "jobs.manage_webhooks",
+    "remove_webhook": "jobs.manage_webhooks",
+    "rotate_webhook_secret": "jobs.manage_webhooks",
+    "test_webhook": "jobs.manage_webhooks",
+    "list_deliveries": "jobs.manage_webhooks",
+    "get_delivery": "jobs.manage_webhooks",
+    "redeliver": "jobs.manage_webhooks",
     "list_workers": "jobs.manage_platform",
     "list_queues": "jobs.manage_platform",
     "create_ticket": "jobs.view_jobs",
@@ -102,15 +112,20 @@ ABOUT_ONE_SCHEDULE = (
 ABOUT_ONE_TEMPLATE = (
     *("get_template", "list_template_versions", "change_template", "remove_template", "create_template_job"),
 )
+ABOUT_ONE_WEBHOOK = (
+    *("get_webhook", "change_webhook", "remove_webhook", "rotate_webhook_secret", "test_webhook", "list_deliveries"),
+    *("get_delivery", "redeliver"),
+)
 ABOUT_ONE_JOB = (
     *ABOUT_ONE_TEMPLATE,
     *("get_job", "get_job_status", "explain_job", "change_job", "cancel_job", "retry_job", "get_export"),
     *("stream_events", "get_operation", "list_operation_jobs", "abort_operation", *ABOUT_ONE_SCHEDULE),
+    *ABOUT_ONE_WEBHOOK,
 )
 # Whoever may read them reads of all its users; jobs.manage_schedules shows all schedules.
 OF_THE_ORGANIZATION = (
-    *("list_audit", "export_audit", "list_schedules", "list_templates"),
-    *(*ABOUT_ONE_SCHEDULE, *ABOUT_ONE_TEMPLATE),
+    *("list_audit", "export_audit", "list_schedules", "list_templates", "list_webhooks"),
+    *(*ABOUT_ONE_SCHEDULE, *ABOUT_ONE_TEMPLATE, *ABOUT_ONE_WEBHOOK),
 )
 WIDER = {"change_job": "403"}  # jobs.view_all shows it, and jobs.track_jobs is needed
 NEEDS_THE_HANDLERS = (
@@ -128,6 +143,8 @@ BODIES: dict[str, Any] = {
     "create_template": {"name": "n", "jobType": "guarded", "payload": {"kind": "small"}},
     "change_template": {"priority": 3},
     "create_template_job": {},
+    "create_webhook": {"url": "https://hooks.example.com/"},
+    "change_webhook": {"enabled": False},
 }
 
 
@@ -218,6 +235,8 @@ def _prepare(owner: Caller, operation: Operation) -> JobRecord:
         owner.operation(job_id)
     owner.schedule(job_id, operation.name)
     owner.template(uuid4(), name)
+    owner.webhook(job_id)
+    owner.delivery(job_id, "failed", delivery_of(job_id))
     owner.api.exports.mkdir(parents=True, exist_ok=True)
     (owner.api.exports / name).write_text(str(job_id))
     return job
@@ -241,7 +260,7 @@ def _as(owner: Caller, who: str, operation: Operation) -> Caller:
 
 
 def _ask(caller: Caller, operation: Operation, job: JobRecord, who: str) -> httpx.Response:
-    names = {"id": job.id, "projectId": job.project_id, "name": f"{job.id}-1.csv"}
+    names = {"id": job.id, "deliveryId": delivery_of(job.id), "projectId": job.project_id, "name": f"{job.id}-1.csv"}
     path = operation.path.format(**names, jobType=job.job_type, organization=job.organization_id)
     headers: dict[str, str] = {} if who == "none" else caller.headers
     if who == "expired":
@@ -250,6 +269,11 @@ def _ask(caller: Caller, operation: Operation, job: JobRecord, who: str) -> http
     params = {"jobId": str(job.id), "lastEventId": 0} if operation.name == "stream_events" else None
     body, client = BODIES.get(operation.name), caller.api.client
     return asked(client, operation.method, path, until=b"event:", headers=headers, params=params, json=body)
+
+
+def delivery_of(job_id: UUID) -> UUID:
+    """The id of the delivery that was made beside a job."""
+    return uuid5(job_id, "delivery")
 
 
 def _shows(response: httpx.Response, job: JobRecord) -> bool:

@@ -33,8 +33,14 @@ OPERATIONS = [
     *("list_template_versions", "remove_template", "create_template_job"),
     *("list_clean_ups", "get_schedule", "change_schedule", "remove_schedule", "pause_schedule", "resume_schedule"),
     *("skip_next", "run_schedule", "next_due_times", "schedule_outcomes"),
+    *("create_webhook", "list_webhooks", "get_webhook", "change_webhook", "remove_webhook", "rotate_webhook_secret"),
+    *("test_webhook", "list_deliveries", "get_delivery", "redeliver"),
 ]
-DEPENDENT = {"change_job": "JobChange", "create_operation": "BulkRequest"}  # what comes with what
+DEPENDENT = {
+    "change_job": "JobChange",
+    "create_operation": "BulkRequest",
+    "change_webhook": "WebhookChange",
+}  # what comes with what
 
 offsets = st.integers(-24 * 60 + 1, 24 * 60 - 1).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 moments = st.datetimes(datetime(1971, 1, 1), datetime(2998, 12, 31, 23, 59, 59), timezones=offsets).map(  # noqa: DTZ001 - hypothesis adds the zone

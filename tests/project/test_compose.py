@@ -11,7 +11,7 @@ import yaml
 
 from celeriac.commands.cli import command
 from tests.live import LivePlatform
-from tracking.settings import Settings
+from tracking.settings import QUEUES, Settings
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "compose.yaml").read_text()
@@ -20,7 +20,7 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 ONE_SHOT = {"migrate"}
 LONG_RUNNING = sorted(SERVICES.keys() - ONE_SHOT)
 OURS = sorted(name for name, service in SERVICES.items() if "build" in service)
-WORKERS = ("worker-default", "worker-maintenance")
+WORKERS = ("worker-default", "worker-maintenance", "worker-webhooks")
 SECRETS = ("POSTGRES_PASSWORD", "RABBITMQ_PASSWORD", "CELERIAC_JWT_SECRET", "FLOWER_BASIC_AUTH")
 
 
@@ -41,7 +41,7 @@ def docker_instructions(name: str) -> list[str]:
 
 
 def test_the_services_are_the_production_shape() -> None:
-    """compose.yaml has PostgreSQL, RabbitMQ, one migration, the API, two workers and Flower, and no other service."""
+    """compose.yaml has PostgreSQL, RabbitMQ, one migration, the API, three workers and Flower, and no other service."""
     assert set(SERVICES) == {"database", "broker", "migrate", "api", *WORKERS, "flower"}
 
 
@@ -74,10 +74,10 @@ def test_what_uses_the_tables_waits_for_the_migration_and_the_servers(name: str)
     }
 
 
-def test_the_two_workers_serve_one_queue_each() -> None:
-    """The two workers of compose.yaml serve one queue each."""
+def test_the_workers_serve_one_queue_each() -> None:
+    """The workers of compose.yaml serve one queue each, and together all that there are."""
     queues = [SERVICES[name]["command"][SERVICES[name]["command"].index("--queues") + 1] for name in WORKERS]
-    assert queues == ["default", "maintenance"]
+    assert queues == list(QUEUES)
 
 
 @pytest.mark.parametrize("name", WORKERS)

@@ -1,0 +1,80 @@
+"""From what happens to deliveries: the leader follows the history, and makes a job for each webhook that wants it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structlog
+
+from tasks.deliveries import new_delivery, submit
+from tasks.platform import Platform
+from tasks.webhooks.messages import MOST_OF_RESULT, event_of, message
+from tracking import webhooks
+from tracking.db import Connection
+from tracking.models import NewJob
+from tracking.reads.tail import BATCH, Happening, SequenceReset, Tail
+from tracking.webhooks import DELIVERING
+
+log = structlog.get_logger(__name__)
+
+
+class Telling:
+    """Where the leader is in the history.
+
+    Another leader goes on where this one has written that it was; what it repeats is known by its key.
+    """
+
+    INTERVAL = 0.5  # seconds between two looks
+
+    def __init__(self, platform: Platform) -> None:
+        self._platform = platform
+        self._tail: Tail | None = None
+
+    def turn(self) -> bool:
+        """Make the deliveries of what has happened since; whether there may be more."""
+        with self._platform.database.autocommit() as connection:
+            told_until = webhooks.position(connection)
+            if told_until is None:
+                self._tail = None
+                return False
+            if self._tail is None or self._tail.position != told_until:
+                self._tail = Tail(told_until)
+            try:
+                happenings = self._tail.poll(connection)
+            except SequenceReset:
+                log.warning("webhooks.history_reset", position=told_until)
+                self._tail = None
+                webhooks.restart(connection)
+                return False
+            new = list(_deliveries(self._platform, connection, happenings))
+        submit(self._platform, new)
+        reached = self._tail.position
+        if reached is not None and reached != told_until:
+            with self._platform.database.autocommit() as connection:
+                webhooks.advance(connection, reached)
+        return len(happenings) >= BATCH
+
+
+def _deliveries(platform: Platform, connection: Connection, happenings: Sequence[Happening]) -> list[NewJob]:
+    named = {each.id: name for each in happenings if (name := event_of(each)) is not None}
+    organizations = {
+        each.organization_id
+        for each in happenings
+        if each.id in named and not each.organization_id.startswith(DELIVERING)
+    }
+    if not organizations:
+        return []
+    wanted = [
+        (webhook, each)
+        for webhook in webhooks.listening(connection, organizations)
+        for each in happenings
+        if each.organization_id == webhook.organization_id
+        and each.id in named
+        and webhook.wanted.wants(named[each.id], each.job_type, each.project_id)
+    ]
+    happened = webhooks.happened(connection, sorted({each.id for _, each in wanted}), most_bytes=MOST_OF_RESULT)
+    return [
+        new_delivery(platform, webhook, str(each.job_id), named[each.id], message(each, happened[each.id]), key=each.id)
+        for webhook, each in sorted(wanted, key=lambda pair: pair[1].id)
+        if each.id in happened  # else it was removed since
+    ]
