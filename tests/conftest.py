@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from uuid import uuid4
 
+import hypothesis
 import pytest
 from kombu import Connection
 from sqlalchemy import make_url
@@ -33,6 +34,10 @@ from tracking.db import Database
 from tracking.settings import settings
 
 RABBITMQ_URL = os.environ.get("RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672//")
+
+# An example takes longer on a busy machine, and that says nothing of what it shows.
+hypothesis.settings.register_profile("without a clock", deadline=None)
+hypothesis.settings.load_profile("without a clock")
 
 _stack = ExitStack()
 _servers: list[Servers] = []

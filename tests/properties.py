@@ -7,13 +7,12 @@ from hypothesis import strategies as st
 
 from tracking.values import MAX_INTEGER
 
-UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+UNHURRIED = settings(suppress_health_check=[HealthCheck.too_slow])
 
 # For properties of a real database: fewer examples, all of them on the database of the test. A counterexample is told
 # as it was found: to make it smaller takes minutes of statements. Add Phase.shrink to look for its cause.
 ON_ONE_DATABASE = settings(
     max_examples=25,
-    deadline=None,
     phases=(Phase.explicit, Phase.reuse, Phase.generate),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

@@ -200,7 +200,7 @@ def resumed(api: Api) -> Iterator[None]:
 @pytest.mark.usefixtures("resumed")
 @pytest.mark.parametrize("name", OPERATIONS)
 # Not shrunk: an example that fails is small, and each costs a request.
-@settings(phases=[Phase.generate], max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(phases=[Phase.generate], max_examples=30, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_what_the_description_allows_is_not_refused(
     api: Api, description: Description, name: str, data: st.DataObject

@@ -239,7 +239,7 @@ requests = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(body=requests | values)
 def test_no_json_makes_the_server_fail(api: Api, body: Any) -> None:
     """Generated JSON bodies are accepted or refused, and never a server error."""
@@ -247,7 +247,7 @@ def test_no_json_makes_the_server_fail(api: Api, body: Any) -> None:
     assert response.status_code in (202, 400, 422), response.text
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, suppress_health_check=list(HealthCheck))
 @given(name=st.sampled_from(["page", "pageSize", "status", "cursor", "createdFrom", "q", "jobType", "x"]), value=texts)
 def test_no_query_makes_the_server_fail(api: Api, name: str, value: str) -> None:
     """Generated queries are answered or refused, and never a server error."""
@@ -255,7 +255,7 @@ def test_no_query_makes_the_server_fail(api: Api, name: str, value: str) -> None
     assert response.status_code in (200, 400, 422), response.text
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(path=st.text(string.printable.replace("#", "").replace("?", ""), max_size=60) | texts)
 def test_no_path_makes_the_server_fail(api: Api, path: str) -> None:
     """Generated paths, also below known routes, are never a server error."""

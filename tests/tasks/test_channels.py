@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import amqp
 from amqp import spec
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from kombu import Connection
 
@@ -42,7 +42,6 @@ class Recorded(AmqpChannel):
         self.unacknowledged -= {each for each in self.unacknowledged if each <= tag} if is_multiple else {tag}
 
 
-@settings(deadline=None)  # an example may wait for a busy machine
 @given(st.data())
 def test_rabbitmq_forgets_exactly_what_was_answered(data: st.DataObject) -> None:
     """Whatever is acknowledged together, alone, or rejected, in any order: the rest stays, no other tag is named."""

@@ -280,7 +280,7 @@ def test_a_search_by_qualifiers_finds_what_the_api_finds(caller: Caller, reading
     assert "No job matches" in page
 
 
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(max_size=80) | st.from_regex(r"(status|type|user|id|from|to|q|x):\S* ?\w*", fullmatch=True))
 def test_any_search_is_understood_or_said_to_be_wrong(text: str) -> None:
     """Whatever is typed into the search either narrows the list or is answered with what is wrong with it."""
