@@ -17,15 +17,17 @@ from api.problems import invalid_by, unknown_dependency
 from api.reading import Read, Reading, Served, SlowRead
 from api.schemas import answers, fields, requests
 from api.schemas.explanation import Explanation
+from api.schemas.webhooks import Deliveries, DeliveriesQuery
 from api.strict import StrictRoute
 from tasks import submission, verbs
 from tasks.calls import anew
 from tasks.catalog import handler, offered, permission_for
 from tasks.platform import Platform
 from tracking.errors import UnknownDependency
-from tracking.models import JobRecord, Submitted, Wishes
+from tracking.models import JobRecord, Scope, Submitted, Wishes
 from tracking.origins import Origin
 from tracking.reads import explain, lists
+from tracking.webhooks import delivering
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)  # checks the token, reads strict JSON
 
@@ -104,6 +106,16 @@ def get_job_status(
         return Response(status_code=304, headers=headers)
     response.headers.update(headers)
     return answers.JobStatus.of(job)
+
+
+@router.get("/{id}/deliveries", responses=openapi.SLOW_ONE)  # noqa: FAST003 - as above
+def list_job_deliveries(
+    principal: Viewer, read: SlowRead, job_id: JobId, query: Annotated[DeliveriesQuery, Query()]
+) -> Deliveries:
+    """What webhooks were told of a job, newest first."""
+    read(lists.get, job_id, principal.scope)
+    told = Scope(delivering(principal.organization), str(job_id))
+    return Deliveries.of(read(lists.after, told, query.filters(), cursor=query.cursor or None, size=query.limit))
 
 
 @router.get("/{id}/explain", responses=openapi.SLOW_ONE)  # noqa: FAST003 - as above

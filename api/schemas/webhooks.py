@@ -158,20 +158,16 @@ class Removed(Answered):
 
 
 class DeliveriesQuery(Asked):
-    """Which deliveries of a webhook, newest first."""
+    """Which deliveries, newest first."""
 
     status: StatusWord | None = None
     cursor: Cursor = ""
     limit: Limit = 20
 
-    @property
-    def statuses(self) -> tuple[Status, ...]:
-        """Those asked for."""
-        return () if self.status is None else (self.status,)
-
-    def filters(self, webhook_id: UUID) -> Filters:
+    def filters(self, webhook_id: UUID | None = None) -> Filters:
         """The same for `tracking`: a delivery is a job whose project is the webhook."""
-        return Filters(project_id=str(webhook_id), statuses=self.statuses)
+        statuses = () if self.status is None else (self.status,)
+        return Filters(project_id=None if webhook_id is None else str(webhook_id), statuses=statuses)
 
 
 class Delivery(Answered):

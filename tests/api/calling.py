@@ -179,10 +179,13 @@ class Caller:
         with self.api.database.begin() as connection:
             return webhooks.create(connection, webhook_id, self.organization, wanted, by)
 
-    def delivery(self, webhook_id: UUID, state: str, job_id: UUID | None = None) -> JobRecord:
-        """A delivery of that webhook in this state, of that id."""
-        told = {"type": "job.completed", "timestamp": "2026-01-01T00:00:00.000Z", "data": {"jobId": str(uuid4())}}
-        return self.but(organization=delivering(self.organization), user=told["data"]["jobId"]).job(  # type: ignore[index]
+    def delivery(
+        self, webhook_id: UUID, state: str, job_id: UUID | None = None, *, about: UUID | None = None
+    ) -> JobRecord:
+        """A delivery of that webhook in this state, of that id; `about`: the job that it tells of."""
+        job = str(about or uuid4())
+        told = {"type": "job.completed", "timestamp": "2026-01-01T00:00:00.000Z", "data": {"jobId": job}}
+        return self.but(organization=delivering(self.organization), user=job).job(
             state,
             id=job_id,
             job_type="webhook_delivery",

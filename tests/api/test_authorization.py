@@ -47,6 +47,7 @@ REQUIRED = {
     "get_job": "jobs.view_jobs",
     "get_job_status": "jobs.view_jobs",
     "explain_job": "jobs.view_jobs",
+    "list_job_deliveries": "jobs.view_jobs",
     "change_job": "jobs.create_jobs",
     "cancel_job": "jobs.cancel_jobs",
     "retry_job": "jobs.retry_jobs",
@@ -118,7 +119,16 @@ ABOUT_ONE_WEBHOOK = (
 )
 ABOUT_ONE_JOB = (
     *ABOUT_ONE_TEMPLATE,
-    *("get_job", "get_job_status", "explain_job", "change_job", "cancel_job", "retry_job", "get_export"),
+    *(
+        "get_job",
+        "get_job_status",
+        "list_job_deliveries",
+        "explain_job",
+        "change_job",
+        "cancel_job",
+        "retry_job",
+        "get_export",
+    ),
     *("stream_events", "get_operation", "list_operation_jobs", "abort_operation", *ABOUT_ONE_SCHEDULE),
     *ABOUT_ONE_WEBHOOK,
 )

@@ -34,7 +34,7 @@ OPERATIONS = [
     *("list_clean_ups", "get_schedule", "change_schedule", "remove_schedule", "pause_schedule", "resume_schedule"),
     *("skip_next", "run_schedule", "next_due_times", "schedule_outcomes"),
     *("create_webhook", "list_webhooks", "get_webhook", "change_webhook", "remove_webhook", "rotate_webhook_secret"),
-    *("test_webhook", "list_deliveries", "get_delivery", "redeliver"),
+    *("test_webhook", "list_deliveries", "get_delivery", "redeliver", "list_job_deliveries"),
 ]
 DEPENDENT = {
     "change_job": "JobChange",

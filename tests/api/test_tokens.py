@@ -83,6 +83,7 @@ def test_every_claim_is_required(api: Api, claim: str) -> None:
         ("org", "a\x00b"),
         ("org", "\ud800"),
         ("org", ["acme"]),
+        ("org", "webhooks:acme"),
         ("permissions", "jobs.view_jobs"),
         ("permissions", [1]),
         ("permissions", {"jobs.view_jobs": True}),
