@@ -36,9 +36,9 @@ def by_hand(platform: LivePlatform, verb: str, job_id: UUID) -> None:
     """A person's request, as the API fulfils it; its log, of other threads too, does not go to the answer's pipe."""
     scope = f"Scope({platform.job(job_id).organization_id!r}, None)"
     platform.run(
-        "from uuid import UUID; from tasks import app, submission; from tracking.logs import configure_logging\n"
+        "from uuid import UUID; from tasks import app, verbs; from tracking.logs import configure_logging\n"
         "from tracking.models import Scope; from tracking.settings import settings; configure_logging(settings())\n"
-        f"submission.{verb}(app.platform, UUID('{job_id}'), {scope}, actor='u1')"
+        f"verbs.{verb}(app.platform, UUID('{job_id}'), {scope}, actor='u1')"
     )
 
 
