@@ -6,8 +6,26 @@ from collections.abc import Callable
 from typing import Any
 
 from celery.concurrency import prefork, solo, thread
+from celery.concurrency.asynpool import AsynPool
+from celery.worker import state
 
 POOLS = (prefork.TaskPool, thread.TaskPool, solo.TaskPool)
+
+
+class Processes(AsynPool):
+    """Celery's processes. What one had been given when it died goes to another one, unless it said that it had begun.
+
+    But it may have begun and died before it could say so. A claim that was made for it is good for one body, so that
+    such an attempt is lost; without one the next process asks the row, which refuses it.
+    """
+
+    def on_partial_read(self, job: Any, proc: Any) -> None:
+        """A process has died of whom nobody knows whether it has begun a job."""
+        request = state.requests.get(job.correlation_id)
+        if not job._accepted and getattr(request, "attempt", None) is not None:  # noqa: SLF001 - Celery's own way to ask
+            job._accepted = True  # noqa: SLF001 - as above
+            self.mark_as_worker_lost(job, proc.exitcode)
+        super().on_partial_read(job, proc)
 
 
 class Bodies:
@@ -18,7 +36,9 @@ class Bodies:
         self._ended = ended
         self._running = 0
         self.have_processes = isinstance(worker.pool, prefork.TaskPool)
-        if not self.have_processes:
+        if self.have_processes:
+            worker.pool.Pool = Processes
+        else:
             self._apply = worker.pool.on_apply
             worker.pool.on_apply = self._watched
 

@@ -7,12 +7,15 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
+from uuid import uuid4
 
 import pytest
+from billiard.exceptions import WorkerLostError
 from celery.concurrency import solo, thread
+from celery.worker import state
 from kombu.asynchronous.semaphore import LaxBoundedSemaphore
 
-from tasks.worker.bodies import Bodies
+from tasks.worker.bodies import Bodies, Processes
 from tests.live import eventually
 
 SLOTS = 2
@@ -104,3 +107,32 @@ def test_an_error_in_the_event_loop_frees_the_slot(alone: World) -> None:
         alone.run(fail)
     alone.turn()
     assert (alone.bodies.running, alone.semaphore.value) == (0, 1)
+
+
+class Given(SimpleNamespace):
+    """A job that a process was given: it has not said that it has begun, and answers with `_set`."""
+
+    def __init__(self, attempt: Any) -> None:
+        super().__init__(correlation_id=uuid4().hex, _accepted=False, _job=1, ended=[])
+        state.requests[self.correlation_id] = SimpleNamespace(id=self.correlation_id, attempt=attempt)
+
+    def _set(self, _: Any, value: Any) -> None:
+        self.ended.append(value)
+
+
+@pytest.mark.parametrize(("attempt", "is_lost"), [(object(), True), (None, False)])
+def test_a_claim_is_good_for_one_process(attempt: Any, is_lost: bool) -> None:  # noqa: FBT001 - of the table
+    """A process that dies with a job may have begun it: if that was claimed for it, no other process gets it."""
+    put_back: list[Any] = []
+    pool: Any = Processes.__new__(Processes)
+    vars(pool).update(_put_back=put_back.append, _active_writers=set(), _queues={})
+    job, process = Given(attempt), SimpleNamespace(exitcode=0, dead=True)
+    try:
+        pool.on_partial_read(job, process)
+    finally:
+        del state.requests[job.correlation_id]
+    assert (bool(job.ended), put_back) == (is_lost, [] if is_lost else [job])
+    if is_lost:
+        [(succeeded, error)] = job.ended
+        assert not succeeded
+        assert error.type is WorkerLostError
