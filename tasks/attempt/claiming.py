@@ -13,7 +13,7 @@ from kombu.utils import json as kombu_json
 
 from tasks import current
 from tasks.attempt.handing import Grant
-from tasks.attempt.interruptions import is_over_limit, let_through
+from tasks.attempt.interruptions import hold, is_over_limit, let_through
 from tasks.broker.messages import called
 from tasks.current import Running
 from tasks.persistence import DatabaseAway, persist
@@ -40,15 +40,18 @@ def claim(platform: Platform, context: Context, task: Any, fence: Fence | None) 
     Raises what the main process is to be told when there is nothing to run, Ignore, or no database to ask, Reject.
     """
     since = time.monotonic()  # like the time limits of Celery, which do not wait for the claim
-    interrupted = let_through()
+    hold()  # what comes between two statements of this function would be the end of the job, not of its body
+    interrupted = False
     granted = _granted(context, fence)
     try:
         answer: Attempt | Refusal | None = granted
         if fence is None:
             answer = Refusal.UNKNOWN
         elif answer is None:
+            came_before = let_through()  # it may have to wait for the database, for longer than a time limit
             answer, came_now = _ask(platform, context, task.name, fence)
-            interrupted = interrupted or came_now
+            hold()
+            interrupted = came_before or came_now
         if answer is Refusal.UNKNOWN:
             _keep_unknown(platform, context)
     except DatabaseAway:
@@ -66,6 +69,7 @@ def claim(platform: Platform, context: Context, task: Any, fence: Fence | None) 
     now.is_batched = granted is not None
     error = _follow_row(context, task, answer)
     current.keep(context, now)
+    interrupted = let_through() or interrupted
     if error is None and interrupted:
         error = _end_before_begin(platform, context, now)
     return now, error

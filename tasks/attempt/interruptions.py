@@ -48,7 +48,10 @@ def let_through() -> bool:
     if not _are_held:
         return False
     came = sigtimedwait({SIGUSR1}, 0) is not None
-    pthread_sigmask(SIG_UNBLOCK, {SIGUSR1})
+    try:
+        pthread_sigmask(SIG_UNBLOCK, {SIGUSR1})
+    except SoftTimeLimitExceeded:  # one that came between these two lines
+        came = True
     _are_held = False
     return came
 
