@@ -10,9 +10,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import structlog
-from celery.exceptions import SoftTimeLimitExceeded
 
-from tasks import threads
+from tasks import interrupts, threads
 from tracking.db import DBAPIError, PoolTimeoutError, outage
 
 log = structlog.get_logger(__name__)
@@ -32,24 +31,11 @@ class DatabaseAway(Exception):
 def persist(write: Callable[[], T], *, patience: float = PATIENCE, defer_interrupt: bool = False, **ids: object) -> T:
     """Call `write` until the database has answered, with growing pauses. Raises DatabaseAway after `patience` seconds.
 
-    `write` must be safe to repeat: the first answer may have been lost on its way. An interruption of the job's body
-    that arrives during the writing does not stop it; with `defer_interrupt` it is raised afterwards.
+    `write` must be safe to repeat: the first answer may have been lost on its way. No interruption of the job's body
+    tears it; with `defer_interrupt` one that has come is raised afterwards.
     """
     deadline = time.monotonic() + patience
-    interrupt: SoftTimeLimitExceeded | None = None
-    while True:
-        try:
-            answer = _until_answered(write, deadline, ids)
-        except SoftTimeLimitExceeded as error:
-            interrupt = error
-        except DatabaseAway:
-            if interrupt is not None and defer_interrupt:
-                raise interrupt from None
-            raise
-        else:
-            if interrupt is not None and defer_interrupt:
-                raise interrupt
-            return answer
+    return interrupts.hold(lambda: _until_answered(write, deadline, ids), raised_after=defer_interrupt)
 
 
 def _until_answered(write: Callable[[], T], deadline: float, ids: dict[str, object]) -> T:

@@ -13,7 +13,7 @@ from kombu.utils import json as kombu_json
 
 from tasks import current
 from tasks.attempt.handing import Grant
-from tasks.attempt.interruptions import hold, is_over_limit, let_through
+from tasks.attempt.interruptions import is_over_limit
 from tasks.broker.messages import called
 from tasks.current import Running
 from tasks.persistence import DatabaseAway, persist
@@ -40,18 +40,13 @@ def claim(platform: Platform, context: Context, task: Any, fence: Fence | None) 
     Raises what the main process is to be told when there is nothing to run, Ignore, or no database to ask, Reject.
     """
     since = time.monotonic()  # like the time limits of Celery, which do not wait for the claim
-    hold()  # what comes between two statements of this function would be the end of the job, not of its body
-    interrupted = False
     granted = _granted(context, fence)
     try:
         answer: Attempt | Refusal | None = granted
         if fence is None:
             answer = Refusal.UNKNOWN
         elif answer is None:
-            came_before = let_through()  # it may have to wait for the database, for longer than a time limit
-            answer, came_now = _ask(platform, context, task.name, fence)
-            hold()
-            interrupted = came_before or came_now
+            answer = _ask(platform, context, task.name, fence)
         if answer is Refusal.UNKNOWN:
             _keep_unknown(platform, context)
     except DatabaseAway:
@@ -69,10 +64,14 @@ def claim(platform: Platform, context: Context, task: Any, fence: Fence | None) 
     now.is_batched = granted is not None
     error = _follow_row(context, task, answer)
     current.keep(context, now)
-    interrupted = let_through() or interrupted
-    if error is None and interrupted:
-        error = _end_before_begin(platform, context, now)
     return now, error
+
+
+def end_before_begin(platform: Platform, context: Context, now: Running) -> BaseException | None:
+    """What an interruption that came during the claim means; None: nothing, it was meant for another job."""
+    if is_over_limit(platform.app, context, now):
+        return SoftTimeLimitExceeded("before the body began")
+    return None if write_progress(platform, Progress(now.attempt.fence, now.attempt.attempt)) else JobCancelled()
 
 
 def write_progress(platform: Platform, progress: Progress) -> bool:
@@ -98,24 +97,17 @@ def _granted(context: Context, fence: Fence | None) -> Attempt | None:
     return attempt if attempt is not None and attempt.fence == fence else None
 
 
-def _ask(platform: Platform, context: Context, job_type: str, fence: Fence) -> tuple[Attempt | Refusal, bool]:
-    """The answer to the claim, and whether a revocation arrived meanwhile. Raises DatabaseAway."""
+def _ask(platform: Platform, context: Context, job_type: str, fence: Fence) -> Attempt | Refusal:
+    """The answer to the claim. Raises DatabaseAway."""
     structlog.contextvars.bind_contextvars(job_id=str(fence.job_id), dispatch=fence.dispatch)
     lease = platform.app.lease
     wish = Claim(fence, uuid4(), str(context.hostname), lease.id if lease is not None else None, job_type)
-    answers: list[Attempt | Refusal] = []
 
-    def ask() -> None:
+    def ask() -> Attempt | Refusal:
         with platform.database.autocommit() as connection:
-            answers.append(jobs.claim(connection, [wish])[0])
+            return jobs.claim(connection, [wish])[0]
 
-    try:
-        persist(ask, patience=platform.settings.claim_patience, defer_interrupt=True)
-    except SoftTimeLimitExceeded:
-        if not answers:
-            raise DatabaseAway from None
-        return answers[-1], True
-    return answers[-1], False
+    return persist(ask, patience=platform.settings.claim_patience)
 
 
 def _follow_row(context: Context, task: Any, attempt: Attempt) -> BaseException | None:
@@ -129,13 +121,6 @@ def _follow_row(context: Context, task: Any, attempt: Attempt) -> BaseException 
     except Exception as error:  # noqa: BLE001 - whatever the decoder of an unknown mark raises
         return error
     return None
-
-
-def _end_before_begin(platform: Platform, context: Context, now: Running) -> BaseException | None:
-    """What an interruption of the claim means; None: nothing, it was meant for another job."""
-    if is_over_limit(platform.app, context, now):
-        return SoftTimeLimitExceeded("before the body began")
-    return None if write_progress(platform, Progress(now.attempt.fence, now.attempt.attempt)) else JobCancelled()
 
 
 def _keep_unknown(platform: Platform, context: Any) -> None:

@@ -7,9 +7,8 @@ from typing import Any
 import structlog
 from billiard.common import terminate_handler_fired  # type: ignore[attr-defined]  # missing in the stubs
 from celery.app.task import Context
-from celery.exceptions import SoftTimeLimitExceeded
 
-from tasks import current
+from tasks import current, interrupts
 from tasks.attempt import outcomes
 from tasks.attempt.accepting import accept, accept_alone
 from tasks.attempt.exceptions import failure_of
@@ -21,7 +20,7 @@ from tracking.models import Outcome
 
 log = structlog.get_logger(__name__)
 
-TRIES = 5  # to write an outcome that signals interrupt, or that cannot be written as it is
+TRIES = 5  # to write an outcome that cannot be written as it is
 
 
 def succeed(platform: Platform, request: Any, result: Any, *, is_kept: bool) -> None:
@@ -35,14 +34,17 @@ def succeed(platform: Platform, request: Any, result: Any, *, is_kept: bool) -> 
     if now.again is not None:
         end(platform, request, now.again)
     else:
-        accept(platform, now, outcomes.of_result(request, now, result, is_kept=is_kept))
+        interrupts.hold(lambda: accept(platform, now, outcomes.of_result(request, now, result, is_kept=is_kept)))
 
 
 def end(platform: Platform, request: Any, error: BaseException) -> None:
     """The body raised: write what that means. Does nothing when the attempt is settled already."""
     now = current.of(request)
-    if now is None or now.settled:
-        return
+    if now is not None and not now.settled:
+        interrupts.hold(lambda: _end(platform, request, now, error))
+
+
+def _end(platform: Platform, request: Any, now: Running, error: BaseException) -> None:
     if not was_interrupted(platform.app, request, now, error):
         handler = platform.app.tasks[now.attempt.job_type]
         accept(platform, now, outcomes.of_error(request, now, error, handler))
@@ -60,8 +62,6 @@ def settle(platform: Platform, context: Context, now: Running, error: BaseExcept
                 succeed(platform, context, result, is_kept=not context.ignore_result)
             else:
                 end(platform, context, error)
-        except SoftTimeLimitExceeded:
-            continue
         except DatabaseAway:
             break
         except BaseException as trouble:

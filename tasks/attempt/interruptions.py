@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from signal import SIG_BLOCK, SIG_UNBLOCK, SIGUSR1, pthread_sigmask, sigtimedwait
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from billiard.process import current_process
-from celery.exceptions import Retry, SoftTimeLimitExceeded
+from celery.exceptions import Retry
 
+from tasks import interrupts
 from tasks.attempt.accepting import stopped
 from tasks.attempt.outcomes import cause_of
 from tasks.current import Running
@@ -25,42 +23,13 @@ log = structlog.get_logger(__name__)
 INTERRUPTION_GRACE = 2.0  # seconds in which the cancel that caused an interruption must show in the row
 POLL = 0.05  # seconds between two looks for it
 LIMIT_TOLERANCE = 1.0  # seconds; the main process counts a time limit from a little earlier than the body's process
-MAIN_PROCESS = "MainProcess"  # billiard's name of a process that it has not made
-SIGNAL_HANDLER = "soft_timeout_sighandler"  # billiard.pool
-
-_are_held = False  # whether interruptions wait
-
-
-def hold() -> None:
-    """Between two jobs: what interrupts a process then is meant for the job before, and would be its end.
-
-    Only in a process of its own: in a thread nothing interrupts a body.
-    """
-    global _are_held  # noqa: PLW0603 - of the process
-    if current_process().name != MAIN_PROCESS:
-        pthread_sigmask(SIG_BLOCK, {SIGUSR1})
-        _are_held = True
-
-
-def let_through() -> bool:
-    """A job begins; whether an interruption has come meanwhile, which may be meant for it."""
-    global _are_held  # noqa: PLW0603 - as above
-    if not _are_held:
-        return False
-    came = sigtimedwait({SIGUSR1}, 0) is not None
-    try:
-        pthread_sigmask(SIG_UNBLOCK, {SIGUSR1})
-    except SoftTimeLimitExceeded:  # one that came between these two lines
-        came = True
-    _are_held = False
-    return came
 
 
 def was_interrupted(app: JobApp, request: Any, now: Running, error: BaseException) -> bool:
     """Whether a body has ended, or has asked for a retry, by a signal that is not its own time limit."""
     error = cause_of(error)
     cause = error.exc if isinstance(error, Retry) else error
-    return isinstance(cause, SoftTimeLimitExceeded) and _was_signalled(cause) and not is_over_limit(app, request, now)
+    return interrupts.is_of_signal(cause) and not is_over_limit(app, request, now)
 
 
 def was_cancelled(platform: Platform, request: Any, now: Running) -> bool:
@@ -91,13 +60,3 @@ def is_over_limit(app: JobApp, request: Any, now: Running) -> bool:
     if not limit:
         return False
     return time.monotonic() - now.since >= limit - min(LIMIT_TOLERANCE, limit / 10)
-
-
-def _was_signalled(error: BaseException) -> bool:
-    """Whether a signal has raised this, and not the handler itself."""
-    frame: TracebackType | None = error.__traceback__
-    while frame is not None:
-        if frame.tb_frame.f_code.co_name == SIGNAL_HANDLER:
-            return True
-        frame = frame.tb_next
-    return False

@@ -19,9 +19,8 @@ from celery.app.trace import TraceInfo, build_tracer, trace_ok_t
 from celery.exceptions import Ignore, Reject, Retry
 from celery.utils.serialization import UnpickleableExceptionWrapper
 
-from tasks import current
-from tasks.attempt import interruptions
-from tasks.attempt.claiming import claim
+from tasks import current, interrupts
+from tasks.attempt.claiming import claim, end_before_begin
 from tasks.attempt.ending import end, settle
 from tasks.attempt.exceptions import described, rejection
 from tasks.attempt.handing import Grant, Handed
@@ -74,7 +73,6 @@ def tracer(task: Any) -> Tracer:
         try:
             return _attempt(task, trace, context, task_id)
         finally:
-            interruptions.hold()
             current.over(context)
             structlog.contextvars.clear_contextvars()
 
@@ -108,13 +106,10 @@ def _run(platform: Platform, trace: Tracer, context: Context, now: Running) -> A
     error: BaseException | None = None
     result = runtime = text = None
     try:
-        delivery = {**(context.delivery_info or {}), "redelivered": _was_begun_before(now.attempt)}
-        rest = Rest(context.chain) if context.chain else None
-        request = {**vars(context), "delivery_info": delivery, "chain": rest}
-        # Runs the body, and tells of a success by RowBackend.mark_as_done, of anything else by Ends.
-        result, info, runtime, text = trace(context.id, context.args, context.kwargs, request)
+        result, info, runtime, text = interrupts.allow(lambda came: _body(platform, trace, context, now, came))
         error = info.retval if info else None
     except BaseException as escaped:
+        interrupts.end()
         if terminate_handler_fired():  # the process ends, and the main process will settle what it ran
             raise
         error = escaped
@@ -125,6 +120,17 @@ def _run(platform: Platform, trace: Tracer, context: Context, now: Running) -> A
     if error is None:
         return trace_ok_t(None, None, runtime, text)
     return _told(error, getattr(result, "traceback", None))
+
+
+def _body(platform: Platform, trace: Tracer, context: Context, now: Running, was_interrupted: bool) -> Any:  # noqa: FBT001 - read by name
+    """Celery's trace: it runs the body, and tells of a success by RowBackend.mark_as_done, of anything else by Ends."""
+    error = end_before_begin(platform, context, now) if was_interrupted else None
+    if error is not None:
+        raise error
+    delivery = {**(context.delivery_info or {}), "redelivered": _was_begun_before(now.attempt)}
+    rest = Rest(context.chain) if context.chain else None
+    request = {**vars(context), "delivery_info": delivery, "chain": rest}
+    return trace(context.id, context.args, context.kwargs, request)
 
 
 def _was_begun_before(attempt: Attempt) -> bool:

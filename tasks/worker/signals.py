@@ -1,7 +1,7 @@
 """Celery's signals: what the worker's main process is told of that no attempt can say itself.
 
 They tell of a process that died, of limits and revocations, of messages that are no tasks; they repeat and cannot stop
-anything. `task_failure` is sent in a body's own process, too, whose attempt has settled itself by then.
+anything. In a body's own process `worker_process_init` is sent, and `task_failure`, whose attempt has settled itself.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 from celery import signals
 from celery.exceptions import InvalidTaskError
 
+from tasks import interrupts
 from tasks.broker.messages import fence_of
 from tasks.worker import dead_letters, losses
 from tracking.logs import configure_logging
@@ -62,6 +63,11 @@ def on_logging(**_: Any) -> None:
     configure_logging(settings())
 
 
+def on_process(**_: Any) -> None:
+    """A process for bodies begins."""
+    interrupts.install()
+
+
 def connect() -> None:
     """Listen to Celery."""
     receivers: dict[Any, Callable[..., None]] = {
@@ -70,6 +76,7 @@ def connect() -> None:
         signals.task_unknown: on_unknown,
         signals.task_rejected: on_rejected,
         signals.setup_logging: on_logging,
+        signals.worker_process_init: on_process,
     }
     for sent, receiver in receivers.items():
         sent.connect(receiver, weak=False)

@@ -12,6 +12,8 @@ from unittest.mock import ANY
 
 import psycopg
 import pytest
+from billiard import pool
+from billiard.process import current_process
 from celery.exceptions import SoftTimeLimitExceeded
 from psycopg import errors
 from sqlalchemy import text
@@ -19,7 +21,7 @@ from sqlalchemy.exc import DBAPIError, NotSupportedError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from structlog.testing import capture_logs
 
-from tasks import persistence
+from tasks import interrupts, persistence
 from tasks.persistence import DatabaseAway, Recorder, persist
 from tests.live import eventually
 from tests.servers import Servers
@@ -156,36 +158,69 @@ def test_without_patience_a_write_is_tried_once(clock: Clock) -> None:
     assert clock.pauses == []
 
 
-def test_an_interruption_during_the_writing_does_not_stop_it(clock: Clock) -> None:
-    """An interruption during a write repeats it at once."""
-    assert persist(_answering(SoftTimeLimitExceeded(), "done")) == "done"
-    assert clock.pauses == []
+@pytest.fixture
+def body(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[], Any]], Any]]:
+    """Runs a function as a process of the pool runs a body: SIGUSR1 interrupts it."""
+    monkeypatch.setattr(current_process(), "_name", "a process of the pool")
+    monkeypatch.setattr(pool, "soft_timeout_sighandler", pool.soft_timeout_sighandler)
+    monkeypatch.setattr(interrupts, "_installed", False)
+    interrupts.install()
+    previous = signal.signal(signal.SIGUSR1, pool.soft_timeout_sighandler)
+    yield lambda call: interrupts.allow(lambda _: call())
+    signal.signal(signal.SIGUSR1, previous)
 
 
-def test_a_deferred_interruption_is_raised_after_the_writing(clock: Clock) -> None:
-    """A deferred interruption is raised after the write."""
-    interruption = SoftTimeLimitExceeded()
-    write = _answering(interruption, _away(), "done")
+def _signalled(*answers: Any) -> Callable[[], Any]:
+    """A write that is signalled each time before it answers."""
+    answer = _answering(*answers)
+
+    def write() -> Any:
+        signal.raise_signal(signal.SIGUSR1)
+        return answer()
+
+    return write
+
+
+def test_a_body_is_interrupted_where_it_is(body: Callable[..., Any]) -> None:
+    """Outside of a write the signal raises at once, and is known as the one of an interruption, also as a cause."""
     with pytest.raises(SoftTimeLimitExceeded) as raised:
-        persist(write, defer_interrupt=True)
-    assert raised.value is interruption
+        body(lambda: signal.raise_signal(signal.SIGUSR1))
+    assert interrupts.is_of_signal(raised.value)
+    other = RuntimeError("a library's own")
+    other.__cause__ = raised.value
+    assert interrupts.is_of_signal(other)
+    assert not interrupts.is_of_signal(SoftTimeLimitExceeded())
+
+
+def test_an_interruption_between_two_bodies_waits_for_the_next(body: Callable[..., Any]) -> None:
+    """A signal for a body that is over raises nothing, and the next one is told of it, once."""
+    body(int)
+    signal.raise_signal(signal.SIGUSR1)
+    assert [interrupts.allow(lambda came: came) for _ in range(2)] == [True, False]
+
+
+def test_an_interruption_during_the_writing_does_not_stop_it(clock: Clock, body: Callable[..., Any]) -> None:
+    """An interruption during a write, or the pauses of an outage, changes nothing of it."""
+    assert body(lambda: persist(_signalled(_away(), "done"))) == "done"
+    assert len(clock.pauses) == 1
+
+
+def test_a_deferred_interruption_is_raised_after_the_writing(clock: Clock, body: Callable[..., Any]) -> None:
+    """A deferred interruption is raised after the write."""
+    write = _signalled(_away(), "done")
+    with pytest.raises(SoftTimeLimitExceeded) as raised:
+        body(lambda: persist(write, defer_interrupt=True))
+    assert interrupts.is_of_signal(raised.value)
+    assert len(clock.pauses) == 1
     with pytest.raises(IndexError):
         write()
 
 
-def test_an_interruption_during_a_pause_does_not_stop_the_writing(
-    clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A soft time limit during an outage does not stop the write of an outcome."""
-    interrupted = _answering(SoftTimeLimitExceeded(), None)
-    monkeypatch.setattr(clock, "sleep", lambda _: interrupted())
-    assert persist(_answering(_away(), "done")) == "done"
-
-
-def test_a_deferred_interruption_is_not_lost_with_the_database(clock: Clock) -> None:
+def test_a_deferred_interruption_is_not_lost_with_the_database(clock: Clock, body: Callable[..., Any]) -> None:
     """A deferred interruption is raised although the write was given up."""
     with pytest.raises(SoftTimeLimitExceeded):
-        persist(_answering(SoftTimeLimitExceeded(), _away()), patience=0, defer_interrupt=True)
+        body(lambda: persist(_signalled(_away()), patience=0, defer_interrupt=True))
+    assert clock.pauses == []
 
 
 @pytest.fixture
@@ -210,20 +245,21 @@ def alarm() -> Iterator[Callable[[float], None]]:
 
 @pytest.mark.parametrize("connect", [Database.autocommit, Database.begin], ids=["autocommit", "transaction"])
 def test_an_interruption_in_the_midst_of_a_statement_leaves_one_job(
-    database: Database, alarm: Callable[[float], None], connect: Any
+    database: Database, alarm: Callable[[float], None], body: Callable[..., Any], connect: Any
 ) -> None:
-    """A write whose statement is interrupted is repeated on another connection, and counts once."""
+    """A write whose statement is interrupted is not torn, and counts once."""
     new, tries = new_job(), list[Submitted]()
 
     def write() -> None:
         with connect(database) as connection:
             tries.append(jobs.submit(connection, new, UNLIMITED))
-            if len(tries) == 1:
-                alarm(0.2)  # not before: on a busy machine the submit alone may take as long
-                connection.execute(text("SELECT pg_sleep(1)"))
+            signal.signal(signal.SIGUSR1, pool.soft_timeout_sighandler)
+            alarm(0.1)
+            connection.execute(text("SELECT pg_sleep(0.5)"))
 
-    persist(write, patience=5)
-    assert [submitted.job.id for submitted in tries] == [new.id] * 2
+    with pytest.raises(SoftTimeLimitExceeded):
+        body(lambda: persist(write, patience=5, defer_interrupt=True))
+    assert [submitted.job.id for submitted in tries] == [new.id]
     with database.autocommit() as connection:
         assert [entry.event for entry in lists.timeline(connection, new.id)] == ["created"]
 
