@@ -1999,8 +1999,14 @@ SELECT count(*) FROM (
     WHERE earlier.hold = 'organization_limit' AND (earlier.priority > this.priority
             OR earlier.priority = this.priority
                AND (earlier.created_at, earlier.id) < (this.created_at, this.id)) AND (earlier.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
-            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
-      AND (this.is_stopped OR CASE
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) AND (this.is_stopped OR this.joins AND NOT (this.has_pauses OR this.has_circuits))
+    UNION ALL
+    SELECT FROM this JOIN jobs AS earlier USING (organization_id)
+    WHERE earlier.hold = 'organization_limit' AND (earlier.priority > this.priority
+            OR earlier.priority = this.priority
+               AND (earlier.created_at, earlier.id) < (this.created_at, this.id)) AND (earlier.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) AND NOT this.is_stopped AND (this.has_pauses OR this.has_circuits)
+      AND CASE
     WHEN earlier.external THEN 'external'
     WHEN (earlier.follows IS NOT NULL OR earlier.follows_group IS NOT NULL) OR earlier.attempt = 0 AND earlier.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(earlier.depends_on) AS wanted (id)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
@@ -2016,7 +2022,7 @@ SELECT count(*) FROM (
                      AND broken.organization_id IN (earlier.organization_id, '')
                      AND broken.probe_id IS DISTINCT FROM earlier.id) THEN 'circuit'
     WHEN this.joins THEN 'organization_limit'
-END = 'organization_limit')
+END = 'organization_limit'
     LIMIT 10000) AS before;
 
 -- reads/explain.py HOLDERS
@@ -2162,23 +2168,18 @@ WHERE CAST(:'project_id' AS text) IS NULL OR project_id = :'project_id'
 ORDER BY id;
 
 -- reads/throughput.py FINISHED
-WITH bounds AS (
-    SELECT date_bin(CAST(:'width' AS interval), now(), timestamptz '2000-01-01Z') AS newest
-), counted AS (
+WITH counted AS (
     SELECT date_bin(CAST(:'width' AS interval), completed_at, timestamptz '2000-01-01Z') AS start, status,
            count(*) AS number
-    FROM jobs, bounds
-    WHERE organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND completed_at IS NOT NULL
-      AND completed_at >= bounds.newest - (:'slices' - 1) * CAST(:'width' AS interval)
+    FROM jobs
+    WHERE organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND completed_at IS NOT NULL AND completed_at >= date_bin(CAST(:'width' AS interval), now(), timestamptz '2000-01-01Z') - (:'slices' - 1) * CAST(:'width' AS interval)
     GROUP BY 1, 2
 )
 SELECT part.start,
        coalesce(sum(number) FILTER (WHERE status = 'succeeded'), 0)::int AS succeeded,
        coalesce(sum(number) FILTER (WHERE status = 'failed'), 0)::int AS failed,
        coalesce(sum(number) FILTER (WHERE status = 'cancelled'), 0)::int AS cancelled
-FROM bounds
-CROSS JOIN LATERAL generate_series(bounds.newest - (:'slices' - 1) * CAST(:'width' AS interval), bounds.newest,
-                                   CAST(:'width' AS interval)) AS part (start)
+FROM generate_series(date_bin(CAST(:'width' AS interval), now(), timestamptz '2000-01-01Z') - (:'slices' - 1) * CAST(:'width' AS interval), date_bin(CAST(:'width' AS interval), now(), timestamptz '2000-01-01Z'), CAST(:'width' AS interval)) AS part (start)
 LEFT JOIN counted USING (start)
 GROUP BY part.start ORDER BY part.start;
 
@@ -2192,12 +2193,13 @@ SELECT job_type,
        percentile_cont(0.5) WITHIN GROUP (ORDER BY completed_at - started_at) FILTER (WHERE status = 'succeeded') AS median,
        percentile_cont(0.95) WITHIN GROUP (ORDER BY completed_at - started_at) FILTER (WHERE status = 'succeeded') AS slowest
 FROM (
-    SELECT job_type, status, started_at, completed_at FROM jobs
+    SELECT job_type, status, CAST(NULL AS timestamptz) AS started_at, CAST(NULL AS timestamptz) AS completed_at
+    FROM jobs
     WHERE organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND status IN ('queued', 'running', 'retrying')
     UNION ALL
     SELECT job_type, status, started_at, completed_at FROM jobs
     WHERE organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND completed_at IS NOT NULL
-      AND completed_at > clock_timestamp() - CAST(:'window' AS interval)
+      AND completed_at > now() - CAST(:'window' AS interval)
 ) AS counted
 GROUP BY job_type;
 

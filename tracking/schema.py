@@ -119,7 +119,7 @@ jobs = Table(
     CheckConstraint("status <> 'running' OR started_at IS NOT NULL", name="jobs_started_when_running"),
     CheckConstraint("started_at >= created_at", name="jobs_started_after_created"),
     CheckConstraint("completed_at >= created_at AND completed_at >= started_at", name="jobs_completed_after_started"),
-    # list, and list of one type; list of one user, of one project, of what failed or was cancelled
+    # list; list of one user, of one project, of what failed or was cancelled, and of its types
     Index("jobs_listed", "organization_id", "created_at", "id", postgresql_include=["job_type"]),
     Index("jobs_by_user", "organization_id", "user_id", "created_at", "id"),
     Index(
@@ -131,11 +131,12 @@ jobs = Table(
         postgresql_where=text("project_id IS NOT NULL"),
     ),
     Index(
-        "jobs_ended_badly",
+        "jobs_unsuccessful",
         "organization_id",
         "status",
         "created_at",
         "id",
+        postgresql_include=["job_type"],
         postgresql_where=text(one_of("status", (Status.FAILED, Status.CANCELLED))),
     ),
     # search: words of errors; no column of it is changed by a report, which must be HOT
@@ -149,18 +150,36 @@ jobs = Table(
         postgresql_where=text("error_message IS NOT NULL"),
         postgresql_with={"gin_pending_list_limit": "256"},
     ),
-    # recent, stats, and the types of a search: what is active stays small however long the history is
+    # recent, stats, and the types of a search: what is active stays small however long the history is. Counts need
+    # nothing of the rows; no column of it is changed by a report.
     Index(
-        "jobs_active",
+        "jobs_under_way",
         "organization_id",
         text("priority DESC"),
         "created_at",
         "id",
-        postgresql_include=["status", "hold", "job_type"],
+        postgresql_include=["status", "hold", "job_type", "attempt", "due_at", "scheduled_at"],
         postgresql_where=IS_ACTIVE,
     ),
-    # recent, stats of the last hour, history
-    Index("jobs_finished", "organization_id", "completed_at", "id", postgresql_where=text("completed_at IS NOT NULL")),
+    # recent, history; stats, counts by type and charts of a day, without a look at its rows
+    Index(
+        "jobs_ended",
+        "organization_id",
+        "completed_at",
+        "id",
+        postgresql_include=["status", "job_type", "started_at"],
+        postgresql_where=text("completed_at IS NOT NULL"),
+    ),
+    # list of one type, however rare it is, which searches ask for as well: what is active is in another index, so that
+    # this one gets an entry when a job ends, and not at each change before
+    Index(
+        "jobs_ended_by_type",
+        "organization_id",
+        "job_type",
+        "created_at",
+        "id",
+        postgresql_where=text("completed_at IS NOT NULL"),
+    ),
     # the same key of the same user is the same job
     Index(
         "jobs_idempotency",

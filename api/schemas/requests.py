@@ -30,7 +30,7 @@ from tracking.external_types import BUILT_IN
 from tracking.jobs.track import REPORTED
 from tracking.models import Report, Wishes
 from tracking.reads.answers import Filters
-from tracking.reads.lists import MOST_COUNTED
+from tracking.reads.lists import MOST_COUNTED, MOST_FOUND
 from tracking.reads.search import QUALIFIERS
 from tracking.reads.tail import Narrowed
 from tracking.settings import MOST_AT_ONCE
@@ -261,7 +261,8 @@ class ProjectListQuery(JobFilter):
         default=1,
         ge=1,
         le=LAST_PAGE,
-        description=f"Pages end at {MOST_COUNTED:,} jobs; a cursor goes on. Not looked at when there is a cursor.",
+        description=f"Pages end at {MOST_COUNTED:,} jobs, those of a search at {MOST_FOUND:,}; a cursor goes on."
+        " Not looked at when there is a cursor.",
     )
     cursor: Cursor | None = Field(default=None, description="Instead of page: what follows; empty: the first ones.")
     page_size: Limit = 50

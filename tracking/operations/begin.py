@@ -17,7 +17,8 @@ from tracking.operation_tables import outcomes
 from tracking.operations.values import Begun, NewOperation, Operation
 from tracking.origins import Origin
 from tracking.reads.answers import Filters
-from tracking.reads.lists import NEWEST_FIRST, matches
+from tracking.reads.lists import NEWEST_FIRST
+from tracking.reads.matching import matches
 from tracking.schema import jobs
 from tracking.sql import jsonb, listed, record
 

@@ -163,8 +163,12 @@ def _end(connection: Connection, job: JobRecord) -> Reason:
 
 BLOCKED = text(f"SELECT {blocked_by('jobs')} FROM jobs WHERE id = :id")
 
-# Those that something else stops step aside for others, but not for one that is stopped itself. What stops others is
-# asked of each of them only if there is anything of the kind: it took most of the time that a long line took.
+# Those that something else stops step aside for others, but not for one that is stopped itself. Of those in line only
+# a pause or a circuit stops one, as they came through all else before; without any of these an index counts them.
+_EARLIER = f"""
+        SELECT FROM this JOIN jobs AS earlier USING (organization_id)
+        WHERE earlier.hold = 'organization_limit' AND {is_before("earlier", "this")} AND {is_served("earlier")}"""
+
 BEFORE_IN_LINE = text(
     f"""
     WITH this AS MATERIALIZED (
@@ -173,9 +177,10 @@ BEFORE_IN_LINE = text(
         FROM jobs WHERE id = :id
     )
     SELECT count(*) FROM (
-        SELECT FROM this JOIN jobs AS earlier USING (organization_id)
-        WHERE earlier.hold = 'organization_limit' AND {is_before("earlier", "this")} AND {is_served("earlier")}
-          AND (this.is_stopped OR {next_hold("earlier", joins="this.joins", gates="this")} = 'organization_limit')
+        {_EARLIER} AND (this.is_stopped OR this.joins AND NOT (this.has_pauses OR this.has_circuits))
+        UNION ALL
+        {_EARLIER} AND NOT this.is_stopped AND (this.has_pauses OR this.has_circuits)
+          AND {next_hold("earlier", joins="this.joins", gates="this")} = 'organization_limit'
         LIMIT {reasons.LAST_PLACE}) AS before"""
 )
 

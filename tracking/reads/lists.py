@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    Boolean,
     ColumnElement,
     Connection,
+    Interval,
     Row,
     Select,
+    Text,
     and_,
-    case,
+    cast,
     func,
     literal,
+    null,
     select,
     tuple_,
+    union,
     union_all,
 )
 
 from tracking.errors import InvalidValue, JobNotFound
 from tracking.models import Fence, JobRecord, Scope
-from tracking.reads import search
 from tracking.reads.answers import AttemptRecord, Filters, HistoryEntry, Page, Stats
-from tracking.schedule_tables import outcomes
+from tracking.reads.matching import IS_OVER, Way, matches, status_in, visible_to, ways_to
 from tracking.schema import history, jobs
 from tracking.sql import record
 from tracking.states import ACTIVE, Event, Hold, Status
@@ -37,6 +42,7 @@ CLOCK_SET_BACK = timedelta(hours=1)  # as in `in_life` of tracking/sql.py
 TIMELINE_LIMIT = 1000
 RETRIES = 100
 MOST_COUNTED = 10_000  # jobs of a list, and of its numbered pages: counting a million takes a core for 0.1 s
+MOST_FOUND = 1_000  # the same where something is searched, which may take a look at each row
 NEWEST_FIRST = (jobs.c.created_at.desc(), jobs.c.id.desc())
 
 # Where a page ends: microseconds since 1970, and the last job.
@@ -46,7 +52,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def get(connection: Connection, job_id: UUID, scope: Scope) -> JobRecord:
     """One job. Raises JobNotFound, also for one outside the scope."""
-    row = connection.execute(select(jobs).where(jobs.c.id == job_id, *_visible(scope))).one_or_none()
+    row = connection.execute(select(jobs).where(jobs.c.id == job_id, *visible_to(scope))).one_or_none()
     if row is None:
         raise JobNotFound
     return record(row)
@@ -70,33 +76,37 @@ def is_current(connection: Connection, fence: Fence, attempt: int) -> bool:
 
 
 def page(connection: Connection, scope: Scope, filters: Filters = NO_FILTERS, *, number: int, size: int) -> Page:
-    """Page `number` (from 1) of the matching jobs, newest first, with the total: both end at MOST_COUNTED jobs."""
-    matching = matches(connection, scope, filters)
-    counted = select(literal(1)).select_from(jobs).where(*matching).limit(MOST_COUNTED + 1).subquery()
+    """Page `number` (from 1) of the matching jobs, newest first, with the total: both end at `most_counted` jobs."""
+    ways, most = ways_to(connection, scope, filters), most_counted(filters)
+    counted = _of_all(ways, lambda way: select(jobs.c.id).where(*way).limit(most + 1)).limit(most + 1).subquery()
     total = connection.execute(select(func.count()).select_from(counted)).scalar_one()
     start = (number - 1) * size
-    shown = max(0, min(size, MOST_COUNTED - start))  # none on a page behind the last one, which has its cursor
-    first, kept = min(start, MOST_COUNTED - 1), max(shown, 1)
-    # The ids first, from an index: the rows before the page are not read.
-    ids = select(jobs.c.id).where(*matching).order_by(*NEWEST_FIRST).offset(first).limit(kept + 1).subquery()
-    found = _newest(connection, select(jobs).join(ids, jobs.c.id == ids.c.id), kept + 1)
-    return Page(found[:shown], min(total, MOST_COUNTED), _cursor(found, kept), total > MOST_COUNTED)
+    shown = max(0, min(size, most - start))  # none on a page behind the last one, which has its cursor
+    first, kept = min(start, most - 1), max(shown, 1)
+    found = _newest(connection, ways, first, kept + 1)
+    return Page(found[:shown], min(total, most), _cursor(found, kept), total > most)
+
+
+def most_counted(filters: Filters) -> int:
+    """How many jobs of a list are counted, and are on numbered pages."""
+    return MOST_FOUND if filters.search else MOST_COUNTED
 
 
 def after(
     connection: Connection, scope: Scope, filters: Filters = NO_FILTERS, *, cursor: str | None, size: int
 ) -> Page:
     """The matching jobs that follow `cursor` (None: the first ones), newest first: deep reading at constant cost."""
-    matching = matches(connection, scope, filters)
+    ways = ways_to(connection, scope, filters)
     if cursor is not None:
-        matching.append(tuple_(jobs.c.created_at, jobs.c.id) < tuple_(*map(literal, _position(cursor))))
-    found = _newest(connection, select(jobs).where(*matching), size + 1)
+        follows = tuple_(jobs.c.created_at, jobs.c.id) < tuple_(*map(literal, _position(cursor)))
+        ways = [[*way, follows] for way in ways]
+    found = _newest(connection, ways, 0, size + 1)
     return Page(found[:size], None, _cursor(found, size))
 
 
 def retries(connection: Connection, job_id: UUID, scope: Scope) -> Sequence[JobRecord]:
     """The jobs that repeat this one with another payload, oldest first, at most RETRIES."""
-    repeating = select(jobs).where(jobs.c.retry_of == job_id, *_visible(scope))
+    repeating = select(jobs).where(jobs.c.retry_of == job_id, *visible_to(scope))
     return [record(row) for row in connection.execute(repeating.order_by(jobs.c.created_at, jobs.c.id).limit(RETRIES))]
 
 
@@ -117,7 +127,7 @@ def recent(
     filters = matches(connection, scope, wanted)
     active = (
         select(jobs)
-        .where(*filters, _status_in(ACTIVE))
+        .where(*filters, status_in(ACTIVE))
         .order_by(jobs.c.priority.desc(), jobs.c.created_at, jobs.c.id)
         .limit(limit)
     )
@@ -138,11 +148,11 @@ def finished(
     connection: Connection, scope: Scope, filters: Filters = NO_FILTERS, *, cursor: str | None, size: int
 ) -> Page:
     """Finished jobs, last finished first, that follow `cursor` (None: the first ones)."""
-    matching = [*matches(connection, scope, filters), jobs.c.completed_at.is_not(None)]
+    over: list[ColumnElement[bool]] = [IS_OVER]
     if cursor is not None:
-        matching.append(tuple_(jobs.c.completed_at, jobs.c.id) < tuple_(*map(literal, _position(cursor))))
-    statement = select(jobs).where(*matching).order_by(jobs.c.completed_at.desc(), jobs.c.id.desc()).limit(size + 1)
-    found = [record(row) for row in connection.execute(statement)]
+        over.append(tuple_(jobs.c.completed_at, jobs.c.id) < tuple_(*map(literal, _position(cursor))))
+    ways = [[*way, *over] for way in ways_to(connection, scope, filters, IS_OVER)]
+    found = _first(connection, ways, jobs.c.completed_at, 0, size + 1)
     last = found[size - 1] if len(found) > size else None
     return Page(found[:size], None, _encode(last.completed_at, last.id) if last and last.completed_at else None)
 
@@ -152,60 +162,60 @@ def stats(
 ) -> Stats:
     """Counts of active jobs, and of those that finished within the window; None: whenever that was."""
     visible = matches(connection, scope, Filters(project_id=project_id))
-    columns = (
-        *(jobs.c.status, jobs.c.hold, jobs.c.attempt, jobs.c.due_at, jobs.c.scheduled_at),
-        *(jobs.c.created_at, jobs.c.started_at, jobs.c.completed_at, jobs.c.updated_at),
+    is_queued = jobs.c.status == Status.QUEUED
+    is_later = and_(is_queued, jobs.c.due_at > func.now()).label("is_later")
+    has_run = and_(is_queued, jobs.c.attempt > 0).label("has_run")
+    since = func.greatest(jobs.c.created_at, jobs.c.scheduled_at).label("since")
+    # An index has all of it, which holds nothing that a report changes.
+    active = (
+        select(jobs.c.id, jobs.c.status, jobs.c.hold, is_later, has_run, since)
+        .where(*visible, status_in(ACTIVE))
+        .subquery()
     )
-    counted = union_all(
-        select(*columns).where(*visible, _status_in(ACTIVE)),
-        select(*columns).where(
-            *visible,
-            jobs.c.completed_at.is_not(None) if window is None else jobs.c.completed_at > func.now() - window,
-        ),
-    ).subquery()
-
-    queued = counted.c.status == Status.QUEUED
-    is_later = and_(queued, counted.c.due_at > func.now())
-    is_ready = and_(queued, func.coalesce(counted.c.due_at <= func.now(), True), _is_let_through(counted.c.hold))
-    # Since when it waits: a job that has run before waits since it was put back, not since it was created.
-    ready_since = case(
-        (counted.c.attempt > 0, counted.c.updated_at), else_=func.greatest(counted.c.created_at, counted.c.scheduled_at)
-    )
-
-    def count(status: Status) -> ColumnElement[int]:
-        return func.count().filter(counted.c.status == status)
-
-    row = connection.execute(
+    kind, none = (active.c.status, active.c.hold, active.c.is_later), cast(null(), Interval)
+    # A job that has run before waits since it was put back, not since it was created: the rows of these few are read.
+    again = jobs.alias("again")
+    put_back = select(again.c.updated_at).where(again.c.id == active.c.id).scalar_subquery()
+    within = jobs.c.completed_at.is_not(None) if window is None else jobs.c.completed_at > func.now() - window
+    groups = union_all(
         select(
-            func.count().label("total"),
-            func.count().filter(counted.c.status.in_(ACTIVE)).label("total_active"),
-            func.count().filter(is_ready).label("pending"),
-            func.count().filter(is_later).label("scheduled"),
-            count(Status.RUNNING).label("running"),
-            count(Status.RETRYING).label("retrying"),
-            count(Status.SUCCEEDED).label("completed"),
-            count(Status.FAILED).label("failed"),
-            count(Status.CANCELLED).label("cancelled"),
-            func.count().filter(counted.c.hold != Hold.EXTERNAL).label("held"),
-            (func.now() - func.min(ready_since).filter(is_ready)).label("oldest"),
-            func.avg(counted.c.completed_at - counted.c.started_at)
-            .filter(counted.c.status == Status.SUCCEEDED)
-            .label("average"),
+            *(*kind, func.count().label("number")),
+            (func.now() - func.min(active.c.since).filter(~active.c.has_run)).label("age"),
+            none.label("ran"),
+        ).group_by(*kind),
+        select(*kind, literal(0), func.now() - func.min(put_back), none).where(active.c.has_run).group_by(*kind),
+        select(
+            *(jobs.c.status, cast(null(), Text), cast(null(), Boolean), func.count(), none),
+            func.avg(jobs.c.completed_at - jobs.c.started_at),
         )
-    ).one()
+        .where(*visible, within)
+        .group_by(jobs.c.status),
+    )
+    return _stats(connection.execute(groups).all())
+
+
+def _stats(groups: Sequence[Row[Any]]) -> Stats:
+    """Put together from counts by status, hold and whether it is due later; the finished ones by status alone."""
+    by_status: Counter[str] = Counter()
+    for group in groups:
+        by_status[group.status] += group.number
+    ready = [
+        each for each in groups if each.status == Status.QUEUED and not each.is_later and _is_let_through(each.hold)
+    ]
+    succeeded = [each.ran for each in groups if each.status == Status.SUCCEEDED]
     return Stats(
-        total=row.total,
-        total_active=row.total_active,
-        pending=row.pending,
-        scheduled=row.scheduled,
-        running=row.running,
-        retrying=row.retrying,
-        completed=row.completed,
-        failed=row.failed,
-        cancelled=row.cancelled,
-        held=row.held,
-        oldest_pending_age=row.oldest,
-        average_duration=row.average,
+        total=by_status.total(),
+        total_active=sum(by_status[status] for status in ACTIVE),
+        pending=sum(each.number for each in ready),
+        scheduled=sum(each.number for each in groups if each.is_later),
+        running=by_status[Status.RUNNING],
+        retrying=by_status[Status.RETRYING],
+        completed=by_status[Status.SUCCEEDED],
+        failed=by_status[Status.FAILED],
+        cancelled=by_status[Status.CANCELLED],
+        held=sum(each.number for each in groups if each.hold not in (None, Hold.EXTERNAL)),
+        oldest_pending_age=max((each.age for each in ready if each.age is not None), default=None),
+        average_duration=succeeded[0] if succeeded else None,
     )
 
 
@@ -278,52 +288,39 @@ def _entry(row: Row[Any]) -> HistoryEntry:
     )
 
 
-def _is_let_through(hold: ColumnElement[Any]) -> ColumnElement[bool]:
+def _is_let_through(hold: str | None) -> bool:
     """Whether a due job waits for nothing but a slot, a worker or the leader, or for those who work elsewhere."""
-    return func.coalesce(hold.in_([Hold.ORGANIZATION_LIMIT, Hold.SCHEDULE, Hold.EXTERNAL]), True)
+    return hold in (None, Hold.ORGANIZATION_LIMIT, Hold.SCHEDULE, Hold.EXTERNAL)
 
 
-def _visible(scope: Scope) -> list[ColumnElement[bool]]:
-    mine = [jobs.c.organization_id == scope.organization_id]
-    return mine if scope.user_id is None else [*mine, jobs.c.user_id == scope.user_id]
+def _newest(connection: Connection, ways: Sequence[Way], offset: int, limit: int) -> list[JobRecord]:
+    return _first(connection, ways, jobs.c.created_at, offset, limit)
 
 
-def matches(connection: Connection, scope: Scope, filters: Filters) -> list[ColumnElement[bool]]:
-    """The conditions of a query for the jobs of a scope that match."""
-    conditions = _visible(scope)
-    equal = {jobs.c.job_type: filters.job_type, jobs.c.project_id: filters.project_id, jobs.c.user_id: filters.user_id}
-    conditions += [column == value for column, value in equal.items() if value is not None]
-    if filters.statuses:
-        conditions.append(_status_in(filters.statuses))
-    conditions += _between(jobs.c.created_at, filters.created_from, filters.created_to)
-    conditions += _between(jobs.c.completed_at, filters.completed_from, filters.completed_to)
-    if filters.completed_to is not None:  # follows from a CHECK: a list is in the order of creation
-        conditions.append(jobs.c.created_at < filters.completed_to)
-    if filters.ids:
-        conditions.append(jobs.c.id.in_(filters.ids))
-    if filters.schedule_id is not None:
-        made = select(outcomes.c.job_id).where(outcomes.c.schedule_id == filters.schedule_id)
-        conditions.append(jobs.c.id.in_(made.where(outcomes.c.job_id.is_not(None))))
-    if filters.search:
-        conditions += search.conditions(connection, scope, filters.search)
-    return conditions
+def _first(
+    connection: Connection, ways: Sequence[Way], by: ColumnElement[Any], offset: int, limit: int
+) -> list[JobRecord]:
+    """The jobs that match in any way, the latest first.
+
+    Their ids first, which an index has: the rows before the page are not read.
+    """
+
+    def latest(way: Way) -> Select[Any]:
+        found = select(jobs.c.id, by.label("at")).where(*way).order_by(by.desc(), jobs.c.id.desc())
+        return found.limit(offset + limit) if len(ways) > 1 else found.offset(offset).limit(limit)
+
+    found = _of_all(ways, latest)
+    if len(ways) > 1:
+        found = found.order_by(found.selected_columns.at.desc(), found.selected_columns.id.desc())
+        found = found.offset(offset).limit(limit)
+    ids = found.subquery()
+    rows = connection.execute(select(jobs).join(ids, jobs.c.id == ids.c.id).order_by(by.desc(), jobs.c.id.desc()))
+    return [record(row) for row in rows]
 
 
-def _status_in(statuses: Sequence[Status]) -> ColumnElement[bool]:
-    # Literals, not parameters: only then can the planner use the partial indexes on status.
-    return jobs.c.status.in_([literal(str(status), literal_execute=True) for status in statuses])
-
-
-def _between(
-    column: ColumnElement[datetime | None] | ColumnElement[datetime], start: datetime | None, end: datetime | None
-) -> list[ColumnElement[bool]]:
-    lower = [column >= start] if start is not None else []
-    return [*lower, column < end] if end is not None else lower
-
-
-def _newest(connection: Connection, statement: Select[Any], limit: int) -> list[JobRecord]:
-    ordered = statement.order_by(*NEWEST_FIRST).limit(limit)
-    return [record(row) for row in connection.execute(ordered)]
+def _of_all(ways: Sequence[Way], query: Callable[[Way], Select[Any]]) -> Any:
+    """What a query finds in any of the ways, each job once."""
+    return query(ways[0]) if len(ways) == 1 else union(*(select(query(way).subquery()) for way in ways))
 
 
 def _cursor(found: Sequence[JobRecord], size: int) -> str | None:

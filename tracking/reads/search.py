@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Connection, and_, false, literal, or_, text
@@ -25,23 +26,43 @@ def conditions(connection: Connection, scope: Scope, sought: str) -> list[Column
     Qualifiers such as `type:export_report` or `error:"timed out"` come first or last or in between; what is left are
     words, which stand together in a job's type or error, in any case, or are the beginning of its id.
     """
-    qualified, words = parsed(sought)
-    found = [QUALIFIERS[name](value) for name, value in qualified]
-    return [*found, _has(connection, scope, words)] if words else found
+    found = divided(connection, scope, sought)
+    named = [jobs.c.job_type.in_(found.types)] if found.types else []
+    return [*found.qualified, or_(*named, *found.places)] if found.has_words else found.qualified
+
+
+def divided(connection: Connection, scope: Scope, sought: str) -> Divided:
+    """The same in parts, each of which an index answers. Raises InvalidValue as well."""
+    qualifiers, words = parsed(sought)
+    qualified = [QUALIFIERS[name](value) for name, value in qualifiers]
+    if not words:
+        return Divided(qualified, [value for name, value in qualifiers if name == "type"], [])
+    types = connection.execute(TYPES, {"organization_id": scope.organization_id, "pattern": _pattern(words)}).scalars()
+    digits = words.replace("-", "")
+    begins = [_id_begins(words)] if len(digits) >= LEAST_OF_ID and ID_DIGITS.fullmatch(words) else []
+    return Divided(qualified, types.all(), [*begins, _error(words)])
+
+
+@dataclass(frozen=True, slots=True)
+class Divided:
+    """What a job has to fulfil: all that is `qualified`, and, if there are words, one of the `places` or `types`.
+
+    Without words the types are those that the qualifiers name.
+    """
+
+    qualified: list[ColumnElement[bool]]
+    types: Sequence[str]
+    places: list[ColumnElement[bool]]
+
+    @property
+    def has_words(self) -> bool:
+        return bool(self.places)
 
 
 def parsed(sought: str) -> tuple[Sequence[tuple[str, str]], str]:
     """The qualifiers with their values, and the words; without a qualifier they are all of it, as it is."""
     qualified = [(found["name"], found["quoted"] or found["plain"]) for found in QUALIFIED.finditer(sought)]
     return qualified, QUALIFIED.sub(" ", sought).strip() if qualified else sought
-
-
-def _has(connection: Connection, scope: Scope, words: str) -> ColumnElement[bool]:
-    types = connection.execute(TYPES, {"organization_id": scope.organization_id, "pattern": _pattern(words)}).scalars()
-    named = [jobs.c.job_type == name for name in types]
-    digits = words.replace("-", "")
-    begins = [_id_begins(words)] if len(digits) >= LEAST_OF_ID and ID_DIGITS.fullmatch(words) else []
-    return or_(*named, *begins, _error(words))
 
 
 def _error(words: str) -> ColumnElement[bool]:

@@ -54,6 +54,7 @@ def by_type(connection: Connection, scope: Scope, *, window: timedelta) -> Mappi
 
 _RAN = "WITHIN GROUP (ORDER BY completed_at - started_at)"
 
+# now(), not clock_timestamp(): an index is searched for what stays the same throughout a statement.
 BY_TYPE = text(
     f"""
     SELECT job_type,
@@ -65,12 +66,13 @@ BY_TYPE = text(
            percentile_cont(0.5) {_RAN} FILTER (WHERE status = '{Status.SUCCEEDED}') AS median,
            percentile_cont(0.95) {_RAN} FILTER (WHERE status = '{Status.SUCCEEDED}') AS slowest
     FROM (
-        SELECT job_type, status, started_at, completed_at FROM jobs
+        SELECT job_type, status, CAST(NULL AS timestamptz) AS started_at, CAST(NULL AS timestamptz) AS completed_at
+        FROM jobs
         WHERE {SCOPE} AND status IN ({listed(ACTIVE)})
         UNION ALL
         SELECT job_type, status, started_at, completed_at FROM jobs
         WHERE {SCOPE} AND completed_at IS NOT NULL
-          AND completed_at > clock_timestamp() - CAST(:window AS interval)
+          AND completed_at > now() - CAST(:window AS interval)
     ) AS counted
     GROUP BY job_type"""
 )

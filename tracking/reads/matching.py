@@ -1,0 +1,89 @@
+"""The conditions of a list, of whatever order, divided into what indexes answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Connection, and_, literal, select
+
+from tracking.models import Scope
+from tracking.reads import search
+from tracking.reads.answers import Filters
+from tracking.schedule_tables import outcomes
+from tracking.schema import jobs
+from tracking.states import ACTIVE, FINISHED, Status
+
+MOST_WAYS = 8  # types that a search looks up one by one
+IS_OVER = jobs.c.completed_at.is_not(None)
+
+Way = Sequence[ColumnElement[bool]]
+
+
+def matches(connection: Connection, scope: Scope, filters: Filters) -> list[ColumnElement[bool]]:
+    """The conditions of a query for the jobs of a scope that match."""
+    conditions = _plainly(scope, filters)
+    return [*conditions, *search.conditions(connection, scope, filters.search)] if filters.search else conditions
+
+
+def ways_to(
+    connection: Connection, scope: Scope, filters: Filters, *only: ColumnElement[bool]
+) -> list[list[ColumnElement[bool]]]:
+    """The same conditions, divided so that an index answers each way; what matches does so in one of them, or more.
+
+    `only`: instead of both the jobs that are over and those that are not.
+    """
+    conditions = _plainly(scope, filters)
+    types: Sequence[str] = [filters.job_type] if filters.job_type else []
+    places: list[ColumnElement[bool]] = []
+    if filters.search:
+        found = search.divided(connection, scope, filters.search)
+        conditions, places = conditions + found.qualified, found.places
+        types = found.types if found.has_words else types or found.types
+    if len(types) > MOST_WAYS:  # as many are not rare: they are met on the way through the list
+        return [[*conditions, way] for way in (jobs.c.job_type.in_(types), *places)]
+    by_type = [and_(jobs.c.job_type == name, state) for name in types for state in only or _states(filters)]
+    return [[*conditions, way] for way in (*by_type, *places)] or [conditions]
+
+
+def _states(filters: Filters) -> list[ColumnElement[bool]]:
+    """Of what a type's jobs are, the parts that have an index each."""
+    wanted = set(filters.statuses or Status)
+    states = ((FINISHED, IS_OVER), (ACTIVE, status_in(ACTIVE)))
+    return [condition for statuses, condition in states if wanted & set(statuses)]
+
+
+def _plainly(scope: Scope, filters: Filters) -> list[ColumnElement[bool]]:
+    conditions = visible_to(scope)
+    equal = {jobs.c.job_type: filters.job_type, jobs.c.project_id: filters.project_id, jobs.c.user_id: filters.user_id}
+    conditions += [column == value for column, value in equal.items() if value is not None]
+    if filters.statuses:
+        conditions.append(status_in(filters.statuses))
+    conditions += _between(jobs.c.created_at, filters.created_from, filters.created_to)
+    conditions += _between(jobs.c.completed_at, filters.completed_from, filters.completed_to)
+    if filters.completed_to is not None:  # follows from a CHECK: a list is in the order of creation
+        conditions.append(jobs.c.created_at < filters.completed_to)
+    if filters.ids:
+        conditions.append(jobs.c.id.in_(filters.ids))
+    if filters.schedule_id is not None:
+        made = select(outcomes.c.job_id).where(outcomes.c.schedule_id == filters.schedule_id)
+        conditions.append(jobs.c.id.in_(made.where(outcomes.c.job_id.is_not(None))))
+    return conditions
+
+
+def status_in(statuses: Sequence[Status]) -> ColumnElement[bool]:
+    """Whether a job has one of these statuses: as literals, for which the planner can use the partial indexes."""
+    return jobs.c.status.in_([literal(str(status), literal_execute=True) for status in statuses])
+
+
+def _between(
+    column: ColumnElement[datetime | None] | ColumnElement[datetime], start: datetime | None, end: datetime | None
+) -> list[ColumnElement[bool]]:
+    lower = [column >= start] if start is not None else []
+    return [*lower, column < end] if end is not None else lower
+
+
+def visible_to(scope: Scope) -> list[ColumnElement[bool]]:
+    """Whether a job is in the scope."""
+    mine = [jobs.c.organization_id == scope.organization_id]
+    return mine if scope.user_id is None else [*mine, jobs.c.user_id == scope.user_id]
