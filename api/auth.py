@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import Enum
 from typing import Annotated, Any, NamedTuple, Protocol
 
 import jwt
-from fastapi import Request
+from fastapi import Query, Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
 from starlette.requests import HTTPConnection
 
 from api.given import OfRequest
 from api.keys import KeysUnavailable, PublicKeySet
 from api.problems import Code, Problem
+from api.schemas.fields import ELSEWHERE, EVERYWHERE_TOO, Name
 from api.secrets import signing_secret
 from tracking.errors import ConfigurationError, InvalidValue
-from tracking.models import Owner, Scope
+from tracking.models import EVERYWHERE, Owner, Scope
 from tracking.settings import Settings
 from tracking.values import check_text
 from tracking.webhooks import DELIVERING
@@ -36,22 +38,33 @@ MANAGE_WEBHOOKS = "jobs.manage_webhooks"
 VIEW_AUDIT = "jobs.view_audit"
 MANAGE_PLATFORM = "jobs.manage_platform"  # of operators: it reaches beyond the organization
 
+ORGANIZATION = "organization"  # the parameter of a query
+ALL = "*"  # its value for all of them
+REACHING = "reaching"  # of a request's state: somebody asks elsewhere
+
+LONGEST_NAME = 255  # characters
 MOST_VERIFIED = 4096  # tokens that a process remembers
 REQUIRED_CLAIMS = ("sub", "org", "permissions", "exp", "iat", "iss", "aud")
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who calls, and what they may do until `expires`, in seconds since the epoch."""
+    """Who calls, and what they may do until `expires`, in seconds since the epoch.
+
+    Of an operator who asks elsewhere, `organization` is the one that they ask about; `everywhere`: all of them.
+    """
 
     organization: str
     user: str
     permissions: frozenset[str]
     expires: float = math.inf
+    everywhere: bool = False
 
     @property
     def scope(self) -> Scope:
         """The jobs that they see: their own, or with `jobs.view_all` their organization's."""
+        if self.everywhere:
+            return EVERYWHERE
         return Scope(self.organization, None if VIEW_ALL in self.permissions else self.user)
 
     @property
@@ -106,7 +119,15 @@ def bearer(connection: HTTPConnection) -> str:
     return token.strip()
 
 
-def requires(permission: str | None, *others: str) -> OfRequest:
+class Reach(Enum):
+    """Where an operator may ask for what a route does, by `?organization=`."""
+
+    OWN = "their own organization"
+    ONE = "one other organization"
+    ALL = "all organizations as well"
+
+
+def requires(permission: str | None, *others: str, reach: Reach = Reach.OWN) -> OfRequest:
     """In the annotation of a route's parameter: its caller, who must have this permission, or one of `others`.
 
     None: no permission.
@@ -116,9 +137,32 @@ def requires(permission: str | None, *others: str) -> OfRequest:
         principal: Principal = request.state.principal  # StrictRoute has authenticated it, before reading the body
         if principal.permissions.isdisjoint(others):
             principal.must_have(permission)
-        return principal
+        return principal if reach is Reach.OWN else _reaching(request, principal, reach)
 
-    return OfRequest(caller)
+    described = f"{ELSEWHERE} {EVERYWHERE_TOO}" if reach is Reach.ALL else ELSEWHERE
+    asks = {} if reach is Reach.OWN else {ORGANIZATION: Annotated[Name | None, Query(description=described)]}
+    return OfRequest(caller, asks)
+
+
+def asked_about(request: Request) -> str | None:
+    """The organization that a request names; None: none. What cannot be kept is cut off, and refused later."""
+    wanted = request.query_params.get(ORGANIZATION)
+    return None if wanted is None else wanted[:LONGEST_NAME]
+
+
+def _reaching(request: Request, principal: Principal, reach: Reach) -> Principal:
+    """The caller, where they ask. Raises the 403 problem when that is elsewhere and they are no operator."""
+    wanted = asked_about(request)
+    if wanted in (None, principal.organization):
+        return principal
+    setattr(request.state, REACHING, True)  # whoever is denied it is in the audit
+    principal.must_have(MANAGE_PLATFORM)
+    if wanted == ALL and reach is not Reach.ALL:
+        raise Problem(Code.INVALID_REQUEST, f"{ORGANIZATION}: this is done in one organization at a time")
+    everything = principal.permissions | {VIEW_ALL}
+    if wanted == ALL:
+        return replace(principal, everywhere=True, permissions=everything)
+    return replace(principal, organization=wanted, permissions=everything)
 
 
 class SharedSecret:
@@ -166,6 +210,8 @@ def _text(value: str) -> str:
 
 
 def _organization(value: str) -> str:
+    if value == ALL:
+        raise ValueError("that stands for all organizations")
     if value.startswith(DELIVERING):
         raise ValueError("an organization that only delivers has no users")
     return value

@@ -9,7 +9,7 @@ import structlog
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
-from api.auth import Principal
+from api.auth import ORGANIZATION, REACHING, Principal, asked_about
 from api.given import OfRequest
 from api.problems import UNAVAILABLE, Code, code_of
 from tasks.platform import Platform
@@ -117,6 +117,7 @@ async def keep_failed(request: Request, principal: Principal, action: Action, so
         target=None if target is None else str(target)[:LONGEST_TARGET],
         outcome=outcome,
         code=str(code),
+        detail={ORGANIZATION: asked_about(request)} if getattr(request.state, REACHING, False) else {},
     )
 
     def keep() -> None:

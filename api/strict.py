@@ -16,14 +16,15 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic_core import from_json
 
-from api.auth import Principal, authenticate
+from api.auth import REACHING, Principal, authenticate
 from api.connections import FULL
-from api.given import REQUEST, asked_of_framework, given_of
+from api.given import REQUEST, asked_by_given, asked_of_framework, given_of
 from api.openapi import SECURED
 from api.origins import ACTIONS, keep_failed
 from api.problems import RETRY_AFTER, Code, Problem
 from api.reading import slow_reading
 from api.turns import Shares, Turns
+from tracking.audited import Action
 from tracking.errors import TrackingError
 from tracking.origins import Source
 
@@ -70,8 +71,9 @@ class StrictRoute(APIRoute):
             request.state.given = {name: of(request) for name, of in self._given.items()}
             return await handle(request)
         except (Problem, TrackingError) as error:
-            if self._action is not None:
-                await keep_failed(request, request.state.principal, self._action, Source.API, error)
+            action = self._action or (Action.REACH if getattr(request.state, REACHING, False) else None)
+            if action is not None:
+                await keep_failed(request, request.state.principal, action, Source.API, error)
             raise
 
     def _arriving(self, request: Request) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 - for those with large bodies
@@ -124,12 +126,13 @@ def _distinct(pairs: list[tuple[str, Any]]) -> None:
 
 def _in_bytes(endpoint: Callable[..., Any], status: int) -> Callable[..., Any]:
     """The endpoint, answering in bytes: FastAPI would validate each answer again, in a thread of its own."""
-    wants_request = REQUEST in signature(endpoint).parameters
+    wants_request, not_its_own = REQUEST in signature(endpoint).parameters, asked_by_given(endpoint).keys()
 
     @wraps(endpoint)
     def answer(*, request: Request, **values: Any) -> Any:
         given = {**request.state.given, REQUEST: request} if wants_request else request.state.given
-        answered = endpoint(**values, **given)
+        own = {name: value for name, value in values.items() if name not in not_its_own}
+        answered = endpoint(**own, **given)
         if not isinstance(answered, BaseModel):
             return answered
         headers = values["response"].headers if "response" in values else None

@@ -14,6 +14,7 @@ class Action(StrEnum):
     CHANGE_JOB = "job.change"
     PAUSE = "jobs.pause"
     RESUME = "jobs.resume"
+    REACH = "organization.reach"
     SET_LIMIT = "organization.limit"
     PUT_TYPE = "type.put"
     BULK = "bulk.create"

@@ -39,14 +39,24 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which jobs a caller may see: those of one organization and, unless `user_id` is None, of one user."""
+    """Which jobs a caller may see: those of one organization and, unless `user_id` is None, of one user.
+
+    Of an operator those of all organizations, which is EVERYWHERE: no organization goes by that name.
+    """
 
     organization_id: str
     user_id: str | None
 
     @property
+    def is_everywhere(self) -> bool:
+        return self.organization_id == EVERYWHERE.organization_id
+
+    @property
     def parameters(self) -> dict[str, Any]:
         return {"organization_id": self.organization_id, "user_id": self.user_id}
+
+
+EVERYWHERE = Scope("", None)
 
 
 @dataclass(frozen=True, slots=True)

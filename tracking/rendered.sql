@@ -923,7 +923,7 @@ SELECT set_config('lock_timeout', :'milliseconds', true);
 
 -- jobs/cancel.py CANCEL
 WITH locked AS (
-    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') FOR UPDATE
+    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') FOR UPDATE
 ), moved AS (
     UPDATE jobs
     SET status = 'cancelled', hold = NULL, due_at = NULL, stopping = from_status = 'running' AND NOT external,
@@ -953,7 +953,7 @@ WITH locked AS (
     SET status = 'cancelled', hold = NULL, due_at = NULL, stopping = from_status = 'running' AND NOT external,
         cancel_requested_at = clock_timestamp(), cancel_seen_at = NULL, completed_at = clock_timestamp(), updated_at = clock_timestamp()
     FROM locked
-    WHERE jobs.id = locked.id AND from_status IN ('queued', 'running', 'retrying') AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id')
+    WHERE jobs.id = locked.id AND from_status IN ('queued', 'running', 'retrying') AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id')
     RETURNING jobs.*, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
@@ -1006,7 +1006,7 @@ WITH locked AS (
 SELECT * FROM moved;
 
 -- jobs/cancel.py IN_SCOPE
-SELECT id, status, stopping FROM jobs WHERE id = ANY(:'ids') AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
+SELECT id, status, stopping FROM jobs WHERE id = ANY(:'ids') AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
 
 -- jobs/cancel.py STOPPING
 SELECT id, dispatch, clock_timestamp() - cancel_requested_at AS requested_for,
@@ -1138,7 +1138,7 @@ SELECT given_place AS place FROM refused;
 SELECT found.*
         FROM (SELECT * FROM unnest(CAST(:'id' AS uuid[])) AS given (id)
               ORDER BY id LIMIT cardinality(CAST(:'id' AS uuid[]))) AS given
-        CROSS JOIN LATERAL (SELECT status AS from_status, (organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id')) AS is_mine, EXISTS (SELECT FROM jobs AS dependent
+        CROSS JOIN LATERAL (SELECT status AS from_status, ((CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id')) AS is_mine, EXISTS (SELECT FROM jobs AS dependent
                            WHERE dependent.status IN ('queued', 'running', 'retrying') AND dependent.depends_on <> '{}'
                              AND dependent.depends_on @> ARRAY[jobs.id]) AS is_awaited, (status = 'succeeded' AND group_id IS NOT NULL
                    AND EXISTS (SELECT FROM jobs AS member
@@ -1218,7 +1218,7 @@ SELECT id FROM moved;
 
 -- jobs/edit.py EDIT
 WITH locked AS (
-    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND status IN ('queued', 'retrying') AND NOT external AND NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL)
+    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND status IN ('queued', 'retrying') AND NOT external AND NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL)
       AND (CAST(:'unchanged_since' AS timestamptz) IS NULL OR updated_at = :'unchanged_since') FOR UPDATE
 ), moved AS (
     UPDATE jobs
@@ -1303,7 +1303,7 @@ END
         dispatched_at = CASE WHEN (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL) THEN NULL ELSE dispatched_at END,
         sent_priority = CASE WHEN (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL) THEN NULL ELSE sent_priority END, updated_at = clock_timestamp()
     FROM locked
-    WHERE jobs.id = locked.id AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND status IN ('queued', 'retrying') AND NOT external AND NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL)
+    WHERE jobs.id = locked.id AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND status IN ('queued', 'retrying') AND NOT external AND NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL)
     RETURNING jobs.*, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
@@ -1319,7 +1319,7 @@ SELECT locked.id AS found, moved.* FROM locked FULL JOIN moved ON moved.id = loc
 
 -- jobs/edit.py IN_SCOPE
 SELECT id, status, external, updated_at, (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) AS is_uncalled
-FROM jobs WHERE id = ANY(:'ids') AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
+FROM jobs WHERE id = ANY(:'ids') AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
 
 -- jobs/progress.py REPORT
 WITH moved AS (
@@ -1354,7 +1354,7 @@ SELECT id FROM moved;
 
 -- jobs/retry.py RETRY
 WITH locked AS (
-    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND NOT stopping AND (retry_count < max_retries OR :'force') AND (NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR (EXISTS (SELECT FROM jobs AS followed WHERE followed.status IN ('queued', 'running', 'retrying') AND (followed.id = jobs.follows
+    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND NOT stopping AND (retry_count < max_retries OR :'force') AND (NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR (EXISTS (SELECT FROM jobs AS followed WHERE followed.status IN ('queued', 'running', 'retrying') AND (followed.id = jobs.follows
                                 OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id))
       AND NOT EXISTS (SELECT FROM jobs AS followed
                       WHERE followed.status IN ('failed', 'cancelled') AND (followed.id = jobs.follows
@@ -1430,7 +1430,7 @@ END, delivery = delivery - 'expires',
         current_step = 0, cancel_requested_at = NULL, cancel_seen_at = NULL, started_at = NULL,
         completed_at = NULL, updated_at = clock_timestamp()
     FROM locked
-    WHERE jobs.id = locked.id AND from_status IN ('failed', 'cancelled') AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND NOT stopping AND (retry_count < max_retries OR :'force') AND (NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR (EXISTS (SELECT FROM jobs AS followed WHERE followed.status IN ('queued', 'running', 'retrying') AND (followed.id = jobs.follows
+    WHERE jobs.id = locked.id AND from_status IN ('failed', 'cancelled') AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND NOT stopping AND (retry_count < max_retries OR :'force') AND (NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR (EXISTS (SELECT FROM jobs AS followed WHERE followed.status IN ('queued', 'running', 'retrying') AND (followed.id = jobs.follows
                                 OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id))
       AND NOT EXISTS (SELECT FROM jobs AS followed
                       WHERE followed.status IN ('failed', 'cancelled') AND (followed.id = jobs.follows
@@ -1449,7 +1449,7 @@ SELECT locked.id AS found, moved.* FROM locked FULL JOIN moved ON moved.id = loc
 -- jobs/retry.py RETRY_ANEW
 WITH locked AS (
     SELECT *, status AS from_status FROM jobs
-    WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND status IN ('failed', 'cancelled') AND NOT stopping AND (retry_count < max_retries OR :'force')
+    WHERE id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND status IN ('failed', 'cancelled') AND NOT stopping AND (retry_count < max_retries OR :'force')
       AND NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL)
     FOR UPDATE
 ), asked AS (
@@ -1513,7 +1513,7 @@ SELECT * FROM created;
 -- jobs/retry.py EXISTING
 SELECT * FROM jobs
 WHERE organization_id = :'organization_id' AND idempotency_key = CAST(:'idempotency_key' AS text)
-  AND user_id = (SELECT user_id FROM jobs WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id'));
+  AND user_id = (SELECT user_id FROM jobs WHERE id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id'));
 
 -- jobs/retry.py IN_SCOPE
 SELECT id, status, stopping, retry_count, max_retries,
@@ -1522,7 +1522,7 @@ SELECT id, status, stopping, retry_count, max_retries,
       AND NOT EXISTS (SELECT FROM jobs AS followed
                       WHERE followed.status IN ('failed', 'cancelled') AND (followed.id = jobs.follows
                                 OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id))) THEN error_message END AS why_uncalled
-FROM jobs WHERE id = ANY(:'ids') AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
+FROM jobs WHERE id = ANY(:'ids') AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
 
 -- jobs/settle.py SETTLE
 WITH locked AS (
@@ -1711,7 +1711,7 @@ WITH found AS (
     SELECT id, status AS was, progress AS reached, coalesce(:'status', CASE WHEN status IN ('queued', 'retrying') AND CAST(:'percent' AS int) IS NOT NULL
                                       THEN 'running' ELSE status END) AS target
     FROM jobs
-    WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND external
+    WHERE id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND external
       AND (CAST(:'unchanged_since' AS timestamptz) IS NULL OR updated_at = :'unchanged_since')
     FOR UPDATE
 ), locked AS (
@@ -1799,7 +1799,7 @@ WITH locked AS (
 SELECT * FROM moved;
 
 -- jobs/track.py IN_SCOPE
-SELECT status, job_type, external, updated_at FROM jobs WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
+SELECT status, job_type, external, updated_at FROM jobs WHERE id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
 
 -- leadership.py SILENCE
 SELECT set_config('idle_session_timeout', :'milliseconds', false);
@@ -2071,8 +2071,46 @@ ORDER BY 1;
 -- reads/invariants.py NEXT
 SELECT id FROM jobs WHERE id >= :'first' ORDER BY id LIMIT 1 OFFSET :'most';
 
+-- reads/overview.py OVERVIEW
+WITH RECURSIVE lines AS (
+    (SELECT organization_id FROM jobs WHERE true ORDER BY organization_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT organization_id FROM jobs
+            WHERE true AND organization_id > lines.organization_id
+            ORDER BY organization_id LIMIT 1)
+    FROM lines WHERE lines.organization_id IS NOT NULL
+),
+active AS (
+    SELECT mine.organization_id, mine.job_type, mine.queue, mine.status, mine.hold, mine.created_at, mine.dispatched_at
+    FROM lines CROSS JOIN LATERAL (
+        SELECT organization_id, job_type, queue, status, hold, created_at, dispatched_at FROM jobs
+        WHERE jobs.organization_id = lines.organization_id AND status IN ('queued', 'running', 'retrying') AND hold IS DISTINCT FROM 'external'
+        LIMIT :'most') AS mine
+    LIMIT :'most'
+), ended AS (
+    SELECT mine.organization_id, mine.job_type, mine.queue, mine.status, mine.hold, mine.created_at, mine.dispatched_at
+    FROM lines CROSS JOIN LATERAL (
+        SELECT organization_id, job_type, queue, status, hold, created_at, dispatched_at FROM jobs
+        WHERE jobs.organization_id = lines.organization_id AND completed_at IS NOT NULL AND completed_at > now() - CAST(:'window' AS interval)
+        LIMIT :'most') AS mine
+    LIMIT :'most'
+)
+SELECT CASE 7 - grouping(organization_id, job_type, queue)
+           WHEN 4 THEN 'organization_id' WHEN 2 THEN 'job_type' WHEN 1 THEN 'queue' END AS by,
+       coalesce(organization_id, job_type, queue) AS name,
+       count(*) FILTER (WHERE (status IN ('queued', 'retrying') AND coalesce(hold = 'organization_limit', true))) AS waiting,
+       count(*) FILTER (WHERE NOT (status IN ('queued', 'retrying') AND coalesce(hold = 'organization_limit', true)) AND status IN ('queued', 'retrying')) AS held,
+       count(*) FILTER (WHERE status = 'running') AS running,
+       count(*) FILTER (WHERE status = 'succeeded') AS succeeded,
+       count(*) FILTER (WHERE status = 'failed') AS failed,
+       count(*) FILTER (WHERE status = 'cancelled') AS cancelled,
+       clock_timestamp() - min(coalesce(dispatched_at, created_at)) FILTER (WHERE (status IN ('queued', 'retrying') AND coalesce(hold = 'organization_limit', true))) AS oldest
+FROM (SELECT * FROM active UNION ALL SELECT * FROM ended) AS read
+GROUP BY GROUPING SETS ((organization_id), (job_type), (queue), ())
+ORDER BY waiting DESC, failed DESC, running DESC, name;
+
 -- reads/schedules.py GET
-SELECT * FROM schedules WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
+SELECT * FROM schedules WHERE id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
 
 -- reads/schedules.py PAGE
 SELECT * FROM schedules
@@ -2096,6 +2134,19 @@ SELECT job_type FROM kinds WHERE job_type ILIKE :'pattern'
 UNION
 SELECT job_type FROM jobs
 WHERE organization_id = :'organization_id' AND status IN ('queued', 'running', 'retrying') AND job_type ILIKE :'pattern';
+
+-- reads/search.py TYPES_EVERYWHERE
+WITH RECURSIVE kinds AS (
+    (SELECT job_type FROM jobs WHERE completed_at IS NOT NULL ORDER BY job_type LIMIT 1)
+    UNION ALL
+    SELECT next.job_type FROM kinds CROSS JOIN LATERAL (
+        SELECT job_type FROM jobs WHERE completed_at IS NOT NULL AND jobs.job_type > kinds.job_type
+        ORDER BY job_type LIMIT 1) AS next
+)
+SELECT job_type FROM kinds WHERE job_type ILIKE :'pattern'
+UNION
+SELECT job_type FROM jobs
+WHERE status IN ('queued', 'running', 'retrying') AND job_type ILIKE :'pattern';
 
 -- reads/seen.py JOB_TYPES
 WITH RECURSIVE ended AS (
@@ -2340,7 +2391,7 @@ WHERE id = :'id' AND since = :'since' AND version = :'version';
 SELECT clock_timestamp();
 
 -- schedules/keeping.py LOCK
-SELECT * FROM schedules WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') FOR UPDATE;
+SELECT * FROM schedules WHERE id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') FOR UPDATE;
 
 -- schedules/keeping.py NAMED
 SELECT * FROM schedules WHERE organization_id = :'organization_id' AND name = :'name';
@@ -2384,7 +2435,7 @@ WHERE id = :'id'
 RETURNING *;
 
 -- schedules/keeping.py REMOVE
-DELETE FROM schedules WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') RETURNING *;
+DELETE FROM schedules WHERE id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') RETURNING *;
 
 -- schedules/outcomes.py PROLONG
 UPDATE schedule_outcomes SET last_due_at = :'last_due_at', count = count + :'count', at = clock_timestamp()

@@ -15,7 +15,14 @@ from sqlalchemy import Row
 from tracking.models import JobRecord
 from tracking.states import Event, Hold, Status, sources
 
+# Of a list: an index answers it.
 SCOPE = "organization_id = :organization_id AND (CAST(:user_id AS text) IS NULL OR user_id = :user_id)"
+
+# Of rows that are found by their ids: also in EVERYWHERE, as operators ask.
+WITHIN_SCOPE = (
+    "(CAST(:organization_id AS text) = '' OR organization_id = :organization_id)"
+    " AND (CAST(:user_id AS text) IS NULL OR user_id = :user_id)"
+)
 
 ACTOR = "CAST(:actor AS text)"
 

@@ -7,15 +7,15 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from api import openapi
-from api.auth import MANAGE_PLATFORM, VIEW_AUDIT, Principal, requires
+from api.auth import MANAGE_PLATFORM, VIEW_AUDIT, Principal, Reach, requires
 from api.reading import Reading, SlowRead
-from api.schemas.audit import ALL, Audit, AuditFilters, AuditQuery, Entry, ExportQuery, as_csv, as_lines
+from api.schemas.audit import Audit, AuditFilters, AuditQuery, Entry, ExportQuery, as_csv, as_lines
 from api.strict import StrictRoute
 from tracking import audit
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"], route_class=StrictRoute)
 
-Auditor = Annotated[Principal, requires(VIEW_AUDIT)]
+Auditor = Annotated[Principal, Reach, requires(VIEW_AUDIT, reach=Reach.ALL)]
 
 FORMATS = {"csv": (as_csv, "text/csv; charset=utf-8"), "jsonl": (as_lines, "application/jsonl")}
 NEXT = "Next-Cursor"
@@ -43,9 +43,7 @@ def export_audit(principal: Auditor, read: SlowRead, query: Annotated[ExportQuer
 
 def _found(principal: Principal, read: Reading, query: AuditFilters, limit: int) -> tuple[list[Entry], int | None]:
     """At most `limit` entries, and the cursor for those that follow; None: there are none."""
-    if query.organization not in (None, principal.organization):
-        principal.must_have(MANAGE_PLATFORM)
-    whose = None if query.organization == ALL else query.organization or principal.organization
+    whose = None if principal.everywhere else principal.organization
     rows = read(audit.find, query.sought(whose), before_id=query.cursor, size=limit + 1)
     by_operator = MANAGE_PLATFORM in principal.permissions
     entries = [Entry.of(row, by_operator=by_operator) for row in rows[:limit]]

@@ -7,10 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Path
 
 from api import openapi
-from api.auth import MANAGE_PLATFORM, Principal
+from api.auth import MANAGE_PLATFORM, VIEW_JOBS, Principal, Reach, requires
 from api.origins import Came
 from api.reading import Read, Reading, Served
-from api.routes.jobs import Viewer
 from api.routes.organization import Manager
 from api.schemas import fields, requests
 from api.schemas.job_types import JobTypes
@@ -22,6 +21,7 @@ from tracking.admission import circuits, pauses
 
 router = APIRouter(prefix="/v1/job-types", tags=["job types"], route_class=StrictRoute)
 
+Viewer = Annotated[Principal, requires(VIEW_JOBS, reach=Reach.ONE)]
 JobType = Annotated[fields.Name, Path(alias="jobType")]
 
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Body, Header, Path, Query, Response
 from pydantic import ValidationError
 
 from api import openapi
-from api.auth import CANCEL_JOBS, CREATE_JOBS, RETRY_JOBS, VIEW_JOBS, Principal, requires
+from api.auth import CANCEL_JOBS, CREATE_JOBS, RETRY_JOBS, VIEW_JOBS, Principal, Reach, requires
 from api.origins import Came
 from api.problems import invalid_by, unknown_dependency
 from api.reading import Read, Reading, Served, SlowRead
@@ -31,14 +31,14 @@ from tracking.webhooks import delivering
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)  # checks the token, reads strict JSON
 
-Viewer = Annotated[Principal, requires(VIEW_JOBS)]
+Viewer = Annotated[Principal, Reach, requires(VIEW_JOBS, reach=Reach.ALL)]
 JobId = Annotated[UUID, Path(alias="id")]
 RETRIED = "Job retry initiated successfully"
 
 
 @router.post("", status_code=202, responses=openapi.CREATED)
 def create_job(
-    principal: Annotated[Principal, requires(CREATE_JOBS)],
+    principal: Annotated[Principal, Reach, requires(CREATE_JOBS)],
     platform: Served,
     new: requests.NewJob,
     *,
@@ -113,21 +113,24 @@ def list_job_deliveries(
     principal: Viewer, read: SlowRead, job_id: JobId, query: Annotated[DeliveriesQuery, Query()]
 ) -> Deliveries:
     """What webhooks were told of a job, newest first."""
-    read(lists.get, job_id, principal.scope)
-    told = Scope(delivering(principal.organization), str(job_id))
+    job = read(lists.get, job_id, principal.scope)
+    told = Scope(delivering(job.organization_id), str(job_id))
     return Deliveries.of(read(lists.after, told, query.filters(), cursor=query.cursor or None, size=query.limit))
 
 
 @router.get("/{id}/explain", responses=openapi.SLOW_ONE)  # noqa: FAST003 - as above
 def explain_job(principal: Viewer, platform: Served, read: SlowRead, job_id: JobId) -> Explanation:
     """Why a job does not run, which worker runs it, or who or what ended it."""
-    found = read(explain.explain, job_id, principal.scope, platform.limits)
+    scope = principal.scope
+    if scope.is_everywhere:  # what it waits for is in its own organization
+        scope = Scope(read(lists.get, job_id, scope).organization_id, None)
+    found = read(explain.explain, job_id, scope, platform.limits)
     return Explanation.of(found)
 
 
 @router.post("/{id}/cancel", responses=openapi.CANCELLED)  # noqa: FAST003 - JobId is that parameter
 def cancel_job(
-    principal: Annotated[Principal, requires(CANCEL_JOBS)],
+    principal: Annotated[Principal, Reach, requires(CANCEL_JOBS, reach=Reach.ALL)],
     platform: Served,
     job_id: JobId,
     origin: Came,
@@ -141,7 +144,7 @@ def cancel_job(
 
 @router.post("/{id}/retry", response_model=answers.Moved, responses=openapi.RETRIED)  # noqa: FAST003 - as above
 def retry_job(
-    principal: Annotated[Principal, requires(RETRY_JOBS)],
+    principal: Annotated[Principal, Reach, requires(RETRY_JOBS, reach=Reach.ALL)],
     platform: Served,
     read: Read,
     job_id: JobId,

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Header, Path, Query, Response
 from uuid_utils.compat import uuid7
 
 from api import openapi
-from api.auth import CANCEL_JOBS, CREATE_JOBS, DELETE_JOBS, RETRY_JOBS, VIEW_JOBS, Principal, requires
+from api.auth import CANCEL_JOBS, CREATE_JOBS, DELETE_JOBS, RETRY_JOBS, VIEW_JOBS, Principal, Reach, requires
 from api.origins import Came
 from api.problems import Code
 from api.reading import Read, Served, SlowRead
@@ -29,8 +29,10 @@ from tracking.operations.values import Operation as OperationRecord
 
 router = APIRouter(prefix="/v1/bulk", tags=["bulk"], route_class=StrictRoute)
 
-Viewer = Annotated[Principal, requires(VIEW_JOBS)]
-Operator = Annotated[Principal, requires(CANCEL_JOBS, RETRY_JOBS, CREATE_JOBS, DELETE_JOBS)]  # of one action at least
+Viewer = Annotated[Principal, Reach, requires(VIEW_JOBS, reach=Reach.ALL)]
+Operator = Annotated[
+    Principal, Reach, requires(CANCEL_JOBS, RETRY_JOBS, CREATE_JOBS, DELETE_JOBS, reach=Reach.ALL)
+]  # of one action at least
 OperationId = Annotated[UUID, Path(alias="id")]
 
 # Of the single verbs; the last one has none, and is a right of its own.

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Path
 
 from api import openapi
-from api.auth import MANAGE_JOBS, MANAGE_PLATFORM, Principal, requires
+from api.auth import MANAGE_JOBS, MANAGE_PLATFORM, Principal, Reach, requires
 from api.origins import Came
 from api.reading import Read, Reading, Served
 from api.schemas import fields, requests
@@ -19,8 +19,8 @@ from tracking.admission import organizations, pauses
 
 router = APIRouter(prefix="/v1", tags=["organization"], route_class=StrictRoute)
 
-Manager = Annotated[Principal, requires(MANAGE_JOBS)]
-Operator = Annotated[Principal, requires(MANAGE_PLATFORM)]
+Manager = Annotated[Principal, Reach, requires(MANAGE_JOBS, reach=Reach.ONE)]
+Operator = Annotated[Principal, Reach, requires(MANAGE_PLATFORM)]
 
 
 @router.get("/organization", responses=openapi.READ)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from uuid_utils.compat import uuid7
 
 from api import openapi
-from api.auth import MANAGE_PLATFORM, MANAGE_SCHEDULES, VIEW_JOBS, Principal, requires
+from api.auth import MANAGE_PLATFORM, MANAGE_SCHEDULES, VIEW_JOBS, Principal, Reach, requires
 from api.origins import Came
 from api.problems import invalid_by
 from api.reading import Read, Served
@@ -34,8 +34,8 @@ from tracking.schedules.values import Schedule as ScheduleRecord
 
 router = APIRouter(prefix="/v1/schedules", tags=["schedules"], route_class=StrictRoute)
 
-Viewer = Annotated[Principal, requires(VIEW_JOBS)]
-Manager = Annotated[Principal, requires(MANAGE_SCHEDULES)]
+Viewer = Annotated[Principal, Reach, requires(VIEW_JOBS, reach=Reach.ONE)]
+Manager = Annotated[Principal, Reach, requires(MANAGE_SCHEDULES, reach=Reach.ONE)]
 ScheduleId = Annotated[UUID, Path(alias="id")]
 SHOWN_TIMES = 5
 
@@ -64,7 +64,7 @@ def list_schedules(
 
 
 @router.get("/clean-ups", responses=openapi.READ)
-def list_clean_ups(_: Annotated[Principal, requires(MANAGE_PLATFORM)], read: Read) -> schedules.CleanUps:
+def list_clean_ups(_: Annotated[Principal, Reach, requires(MANAGE_PLATFORM)], read: Read) -> schedules.CleanUps:
     """What the leading worker cleans up by itself, and how that last went."""
     return schedules.CleanUps(clean_ups=[schedules.CleanUp.of(each) for each in read(clean_ups.every)])
 

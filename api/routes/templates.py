@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from uuid_utils.compat import uuid7
 
 from api import openapi
-from api.auth import CREATE_JOBS, MANAGE_TEMPLATES, VIEW_JOBS, Principal, requires
+from api.auth import CREATE_JOBS, MANAGE_TEMPLATES, VIEW_JOBS, Principal, Reach, requires
 from api.origins import Came
 from api.problems import invalid_by
 from api.reading import Read, Served
@@ -29,8 +29,8 @@ from tracking.templates import Template as TemplateRecord
 
 router = APIRouter(prefix="/v1/templates", tags=["templates"], route_class=StrictRoute)
 
-Viewer = Annotated[Principal, requires(VIEW_JOBS)]
-Manager = Annotated[Principal, requires(MANAGE_TEMPLATES)]
+Viewer = Annotated[Principal, Reach, requires(VIEW_JOBS, reach=Reach.ONE)]
+Manager = Annotated[Principal, Reach, requires(MANAGE_TEMPLATES, reach=Reach.ONE)]
 TemplateName = Annotated[fields.Segment, Path(alias="name")]
 
 
@@ -131,7 +131,7 @@ def remove_template(
 
 @router.post("/{name}/jobs", status_code=202, responses=openapi.TEMPLATE_USED)
 def create_template_job(
-    principal: Annotated[Principal, requires(CREATE_JOBS)],
+    principal: Annotated[Principal, Reach, requires(CREATE_JOBS)],
     platform: Served,
     read: Read,
     name: TemplateName,

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path, Query, Response
 from uuid_utils.compat import uuid7
 
 from api import openapi
-from api.auth import MANAGE_WEBHOOKS, Principal, requires
+from api.auth import MANAGE_WEBHOOKS, Principal, Reach, requires
 from api.origins import Came
 from api.problems import Code, Problem
 from api.reading import Read, Reading, Served, SlowRead
@@ -39,7 +39,7 @@ from tracking.webhooks import By, delivering
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], route_class=StrictRoute)
 
-Manager = Annotated[Principal, requires(MANAGE_WEBHOOKS)]
+Manager = Annotated[Principal, Reach, requires(MANAGE_WEBHOOKS, reach=Reach.ONE)]
 WebhookId = Annotated[UUID, Path(alias="id")]
 DeliveryId = Annotated[UUID, Path(alias="deliveryId")]
 

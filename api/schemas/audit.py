@@ -12,24 +12,20 @@ from pydantic.alias_generators import to_camel
 
 from api.schemas.answers import Answered
 from api.schemas.fields import GivenInstant, Limit, Listed, Name
-from api.schemas.requests import Asked
+from api.schemas.requests import Elsewhere
 from tracking.audit import Entry as EntryRecord
 from tracking.audit import Sought
 from tracking.audited import Action, Outcome
 from tracking.origins import Source
 from tracking.values import MAX_INTEGER, Instant
 
-ALL = "*"
 MOST_EXPORTED = 10_000
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-class AuditFilters(Asked):
+class AuditFilters(Elsewhere):
     """Which entries of the audit."""
 
-    organization: Name | None = Field(
-        default=None, description="Another one, or * for all of them; that takes jobs.manage_platform."
-    )
     actor: Name | None = None
     action: Annotated[tuple[Action, ...], Listed, Field(max_length=len(Action))] = ()
     target: Name | None = Field(default=None, description="The id of a job, or the name of a type or an organization.")

@@ -80,6 +80,9 @@ WINDOW = (
     r"^(all|P([1-9]|[1-8][0-9]|90)D|PT[1-9][0-9]{0,2}H|PT[1-9][0-9]{0,4}M|PT([1-9][0-9]{0,5}|[1-6][0-9]{6})S)" + END
 )
 
+ELSEWHERE = "Another organization; that takes jobs.manage_platform."
+EVERYWHERE_TOO = "`*`: all of them."
+
 # Of requests:
 Name = Annotated[str, Field(min_length=1, max_length=255), _checked(check_text), _described(pattern=NO_NUL)]
 Segment = Annotated[str, Field(min_length=1, max_length=255), _checked(check_segment), _described(pattern=SEGMENT)]

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from datetime import timedelta
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from api.schemas.answers import Answered
-from api.schemas.fields import Milliseconds
+from api.schemas.fields import END, Milliseconds
+from api.schemas.requests import Asked
 from tracking.reads.fleet import QueueState, WorkerState
+from tracking.reads.overview import MOST_READ, By
+from tracking.reads.overview import Overview as OverviewRecord
 from tracking.values import Instant
+
+LONGEST = timedelta(days=1)
+SHORT = r"^(P1D|PT([1-9]|1[0-9]|2[0-4])H|PT[1-9][0-9]{0,2}M|PT[1-9][0-9]{0,3}S)" + END
+
+RecentWindow = Annotated[
+    timedelta,
+    Field(gt=timedelta(0), le=LONGEST),
+    WithJsonSchema({"type": "string", "pattern": SHORT, "examples": ["PT15M", "PT1H"]}),
+]
 
 
 class Worker(Answered):
@@ -58,3 +71,54 @@ class Queues(Answered):
     def of(cls, found: Sequence[QueueState]) -> Self:
         """These queues as clients see them."""
         return cls(queues=[Queue.model_validate(queue) for queue in found])
+
+
+class OverviewQuery(Asked):
+    """Over which time the jobs that ended are counted, and how many organizations, types and queues are shown."""
+
+    window: RecentWindow = Field(default=timedelta(hours=1), description="ISO 8601, at most a day.")
+    limit: int = Field(default=100, ge=1, le=1000, description="Of each; those with most waiting first.")
+
+
+class Load(Answered):
+    """Jobs that wait and run, and those that ended within the window."""
+
+    waiting: int = Field(description="Jobs that were sent, or stand in line for a slot.")
+    held: int = Field(description="Jobs that wait for something else, such as their time.")
+    running: int
+    succeeded: int
+    failed: int
+    cancelled: int
+    failure_rate: float | None = Field(description="The part of those that ended by themselves; null: none has.")
+    oldest_waiting_age_ms: Milliseconds | None = Field(validation_alias="oldest")
+
+
+class NamedLoad(Load):
+    """The same of one organization, type or queue."""
+
+    name: str
+
+
+class Overview(Answered):
+    """What waits, runs and fails, in all and by organization, type and queue; those with most waiting first."""
+
+    total: Load
+    organizations: list[NamedLoad]
+    job_types: list[NamedLoad]
+    queues: list[NamedLoad]
+    is_capped: bool = Field(description=f"There are more than {MOST_READ:,} active jobs or ends: some are not counted.")
+
+    @classmethod
+    def of(cls, found: OverviewRecord, limit: int) -> Self:
+        """What was found as clients see it, `limit` of each kind."""
+
+        def by(which: By) -> list[NamedLoad]:
+            return [NamedLoad.model_validate(load) for load in found.loads if load.by is which][:limit]
+
+        return cls(
+            total=Load.model_validate(next(load for load in found.loads if load.by is None)),
+            organizations=by(By.ORGANIZATION),
+            job_types=by(By.TYPE),
+            queues=by(By.QUEUE),
+            is_capped=found.is_capped,
+        )

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, model_validator
 from api.problems import CODES
 from api.schemas.answers import Answered, Job
 from api.schemas.fields import Limit, Listed, Name, Percent, StatusWord, Whole
-from api.schemas.requests import Asked, JobFilter, digest_of
+from api.schemas.requests import Asked, Elsewhere, JobFilter, digest_of
 from tracking.models import JobRecord
 from tracking.operated import PENDING, Action, Outcome, State
 from tracking.operations.begin import MOST_JOBS
@@ -208,7 +208,7 @@ class Results(Answered):
         return cls(jobs=jobs, next_cursor=page.next_cursor)
 
 
-class OperationsQuery(Asked):
+class OperationsQuery(Elsewhere):
     """Which bulk operations."""
 
     state: Annotated[list[State], Listed] = Field(default=[], max_length=len(State))
@@ -216,7 +216,7 @@ class OperationsQuery(Asked):
     cursor: UUID | None = None
 
 
-class ResultsQuery(Asked):
+class ResultsQuery(Elsewhere):
     """Which jobs of a bulk operation."""
 
     outcome: Annotated[list[Literal[OUTCOMES]], Listed] = Field(  # type: ignore[valid-type]  # from the data

@@ -12,6 +12,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic.alias_generators import to_camel
 
 from api.schemas.fields import (
+    ELSEWHERE,
+    EVERYWHERE_TOO,
     Cursor,
     GivenInstant,
     JsonObject,
@@ -61,6 +63,18 @@ class Asked(BaseModel):
     """The base of what clients send: camelCase, and nothing that we do not know."""
 
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True)
+
+
+class Elsewhere(Asked):
+    """The base of queries that operators may ask about other organizations."""
+
+    organization: Name | None = Field(default=None, description=f"{ELSEWHERE} {EVERYWHERE_TOO}")
+
+
+class InAnother(Asked):
+    """The base of queries that operators may ask about one other organization."""
+
+    organization: Name | None = Field(default=None, description=ELSEWHERE)
 
 
 def digest_of(asked: Asked) -> str:
@@ -254,7 +268,7 @@ class JobFilter(Asked):
         )
 
 
-class ProjectListQuery(JobFilter):
+class ProjectListQuery(JobFilter, Elsewhere):
     """Which jobs of a project, and which page of them."""
 
     page: int = Field(
@@ -296,13 +310,13 @@ class EventsQuery(Asked):
         return Narrowed(self.type, self.project_id, self.job_id)
 
 
-class JobQuery(Asked):
+class JobQuery(Elsewhere):
     """What to include in a job."""
 
     include: Annotated[list[Literal["attempts", "history", "retries"]], Listed, Field(max_length=3)] = []
 
 
-class RecentQuery(Asked):
+class RecentQuery(Elsewhere):
     """Which recent jobs."""
 
     limit: Limit = 100
@@ -310,7 +324,7 @@ class RecentQuery(Asked):
     status: StatusWord | None = None
 
 
-class StatsQuery(Asked):
+class StatsQuery(Elsewhere):
     """Over which time finished jobs are counted."""
 
     window: Window = Field(
@@ -318,7 +332,7 @@ class StatsQuery(Asked):
     )
 
 
-class HistoryQuery(Asked):
+class HistoryQuery(Elsewhere):
     """Which finished jobs."""
 
     limit: Limit = 100

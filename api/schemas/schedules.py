@@ -13,7 +13,7 @@ from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_va
 
 from api.schemas.answers import Answered
 from api.schemas.fields import JsonObject, Limit, Name, Payload, Priority, Segment, Whole
-from api.schemas.requests import Asked
+from api.schemas.requests import Asked, InAnother
 from tasks.words import in_words
 from tracking.clean_ups import CleanUp as CleanUpRecord
 from tracking.errors import InvalidValue
@@ -196,14 +196,14 @@ class ScheduleChange(_Said):
 UNSET = ("priority", "max_retries", "project_id")
 
 
-class SchedulesQuery(Asked):
+class SchedulesQuery(InAnother):
     """Which schedules."""
 
     limit: Limit = 50
     cursor: Name | None = Field(default=None, description="Those that follow this nextCursor.")
 
 
-class OutcomesQuery(Asked):
+class OutcomesQuery(InAnother):
     """Which outcomes of a schedule."""
 
     limit: Limit = 50

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 
 from api.schemas.answers import Answered
 from api.schemas.fields import JsonObject, KeptInstant, Limit, Name, Payload, Priority, Segment, Text, Whole
-from api.schemas.requests import Asked
+from api.schemas.requests import Asked, InAnother
 from api.schemas.schedules import Times
 from tracking.models import Wishes
 from tracking.templates import Content
@@ -104,20 +104,20 @@ class TemplateJob(Asked):
         return cast("Wishes", said)
 
 
-class TemplateQuery(Asked):
+class TemplateQuery(InAnother):
     """Which version of a template."""
 
     version: int | None = Field(default=None, ge=1, le=MAX_STEPS, description="Unset: the newest one.")
 
 
-class TemplatesQuery(Asked):
+class TemplatesQuery(InAnother):
     """Which templates."""
 
     limit: Limit = 50
     cursor: Name | None = Field(default=None, description="Those that follow this nextCursor.")
 
 
-class VersionsQuery(Asked):
+class VersionsQuery(InAnother):
     """Which versions of a template."""
 
     limit: Limit = 50

@@ -11,7 +11,7 @@ from pydantic import AfterValidator, ConfigDict, Field, HttpUrl, TypeAdapter, Va
 
 from api.schemas.answers import Answered, Attempt
 from api.schemas.fields import END, Cursor, Limit, Name, Payload, Segment, StatusWord, Text
-from api.schemas.requests import Asked
+from api.schemas.requests import Asked, InAnother
 from tasks.deliveries import message_id
 from tasks.webhooks.messages import EVENTS
 from tasks.webhooks.signing import PREFIX
@@ -157,7 +157,7 @@ class Removed(Answered):
     message: str
 
 
-class DeliveriesQuery(Asked):
+class DeliveriesQuery(InAnother):
     """Which deliveries, newest first."""
 
     status: StatusWord | None = None

@@ -17,7 +17,7 @@ from bench.servers import Servers
 from tracking.db import Database
 
 ANSWER = 30.0  # seconds that any answer may take here
-PERMISSIONS = ("jobs.view_jobs", "jobs.view_all", "jobs.manage_jobs")
+PERMISSIONS = ("jobs.view_jobs", "jobs.view_all", "jobs.manage_jobs", "jobs.manage_platform")
 NOISY = 12  # clients of the tenant who reads the worst
 LEAST = 10  # answers to each of its questions, however slow the machine is
 QUIET = 2  # clients of the other one
@@ -49,6 +49,16 @@ PAGES = {
     "dashboard, a job": "/jobs/{last}",
     "dashboard, types": "/types",
 }
+# Of all organizations at once.
+OPERATORS = {
+    "operator, list by cursor": "/v1/jobs?organization=*&cursor=",
+    "operator, page 1 with its total": "/v1/jobs?organization=*",
+    "operator, list of failed": "/v1/jobs?organization=*&status=failed&cursor=",
+    "operator, recent": "/v1/jobs/recent?organization=*",
+    "operator, stats of an hour": "/v1/jobs/stats?organization=*",
+    "operator, history": "/v1/jobs/history?organization=*",
+    "operator, overview": "/v1/overview",
+}
 WORST = ("search", "list of failed", "list, page 1 with its total", "recent", "stats of a day")
 
 
@@ -74,7 +84,7 @@ class Api:
     def __init__(self, url: str, callers: Callers, values: Mapping[str, str]) -> None:
         self._url = url
         self._callers = callers
-        self.paths = {name: path.format(**values) for name, path in {**ROUTES, **PAGES}.items()}
+        self.paths = {name: path.format(**values) for name, path in {**ROUTES, **PAGES, **OPERATORS}.items()}
 
     @contextmanager
     def client(self, organization: str) -> Iterator[httpx.Client]:

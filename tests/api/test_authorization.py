@@ -32,6 +32,8 @@ EVERYONE = (
     "no permission",
     "wrong permission",
     "not the handler's",
+    "elsewhere",
+    "operator elsewhere",
     "expired",
     "none",
 )
@@ -97,6 +99,7 @@ REQUIRED = {
     "list_deliveries": "jobs.manage_webhooks",
     "get_delivery": "jobs.manage_webhooks",
     "redeliver": "jobs.manage_webhooks",
+    "get_overview": "jobs.manage_platform",
     "list_workers": "jobs.manage_platform",
     "list_queues": "jobs.manage_platform",
     "create_ticket": "jobs.view_jobs",
@@ -136,6 +139,16 @@ ABOUT_ONE_JOB = (
 OF_THE_ORGANIZATION = (
     *("list_audit", "export_audit", "list_schedules", "list_templates", "list_webhooks"),
     *(*ABOUT_ONE_SCHEDULE, *ABOUT_ONE_TEMPLATE, *ABOUT_ONE_WEBHOOK),
+)
+# With jobs.manage_platform, and only with it, in every organization: all of them that look, and these that act.
+REACHING = (
+    *("list_jobs", "recent_jobs", "job_stats", "job_history", "get_job", "get_job_status", "list_job_deliveries"),
+    *("explain_job", "cancel_job", "retry_job", "list_project_jobs", "project_job_stats", "list_audit", "export_audit"),
+    *("create_operation", "list_operations", "get_operation", "list_operation_jobs", "abort_operation"),
+    *("list_job_types", "pause_job_type", "resume_job_type", "get_organization", "pause_organization"),
+    *("resume_organization", "create_schedule", "list_schedules", *ABOUT_ONE_SCHEDULE),
+    *("create_template", "list_templates", "get_template", "list_template_versions", "change_template"),
+    *("remove_template", "create_webhook", "list_webhooks", *ABOUT_ONE_WEBHOOK),
 )
 WIDER = {"change_job": "403"}  # jobs.view_all shows it, and jobs.track_jobs is needed
 NEEDS_THE_HANDLERS = (
@@ -206,6 +219,8 @@ def test_the_table_is_what_was_promised(name: str) -> None:
     assert row["no permission"] == row["wrong permission"] == "403"
     assert row["not the handler's"] == ("403" if name in NEEDS_THE_HANDLERS else row["own"])
     assert row["other user, view_all"] == WIDER.get(name, row["own"])
+    if name in REACHING:
+        assert (row["elsewhere"], row["operator elsewhere"]) == ("403", row["own"])
     strangers = ("other organization",) if name in OF_THE_ORGANIZATION else ("other user", "other organization")
     for stranger in strangers:
         assert "shown" not in row[stranger]
@@ -260,6 +275,12 @@ def _as(owner: Caller, who: str, operation: Operation) -> Caller:
         "other organization": replace(
             owner, organization=f"{owner.organization}-other", permissions=(*EVERYTHING, "jobs.view_all")
         ),
+        "elsewhere": replace(
+            owner,
+            organization=f"{owner.organization}-other",
+            permissions=(*(name for name in EVERYTHING if name != "jobs.manage_platform"), "jobs.view_all"),
+        ),
+        "operator elsewhere": replace(owner, organization=f"{owner.organization}-other"),
         "no permission": replace(owner, permissions=()),
         "wrong permission": replace(
             owner, permissions=(*(name for name in EVERYTHING if name != needed), "jobs.view_all", "*", "jobs")
@@ -276,9 +297,17 @@ def _ask(caller: Caller, operation: Operation, job: JobRecord, who: str) -> http
     if who == "expired":
         token = caller.api.token(org=caller.organization, exp=int(time.time()) - 1)
         headers = {"Authorization": f"Bearer {token}"}
-    params = {"jobId": str(job.id), "lastEventId": 0} if operation.name == "stream_events" else None
+    params = {"jobId": str(job.id), "lastEventId": 0} if operation.name == "stream_events" else {}
+    if who.endswith("elsewhere") and _reaches(caller.api, operation):
+        params["organization"] = job.organization_id
     body, client = BODIES.get(operation.name), caller.api.client
     return asked(client, operation.method, path, until=b"event:", headers=headers, params=params, json=body)
+
+
+def _reaches(api: Api, operation: Operation) -> bool:
+    """Whether operators may ask for it in other organizations."""
+    described = api.client.get("/openapi.json").json()["paths"][operation.path][operation.method.lower()]
+    return any(each["name"] == "organization" and each["in"] == "query" for each in described.get("parameters", ()))
 
 
 def delivery_of(job_id: UUID) -> UUID:

@@ -18,9 +18,10 @@ from tracking.admission import holds, organizations
 from tracking.admission.rule import Limits
 from tracking.db import Database
 from tracking.jobs.settle import ABANDONED_STOPS, ORPHANS
-from tracking.models import Scope
+from tracking.models import EVERYWHERE, Scope
 from tracking.reads import explain, lists
 from tracking.reads.answers import Filters
+from tracking.reads.overview import overview
 from tracking.retention import Policy
 from tracking.settings import settings
 from tracking.states import Status
@@ -75,7 +76,7 @@ FILTERS = {
     "search for an id": Filters(search="019aa0f3-7c1e"),
     "qualified search": Filters(search="status:failed error:word type:type-1"),
 }
-SCOPES = {"of a user": USER, "of an organization": ORGANIZATION}
+SCOPES = {"of a user": USER, "of an organization": ORGANIZATION, "everywhere": EVERYWHERE}
 
 
 def reads(cursor: str, job_id: UUID) -> Iterator[tuple[str, Callable[[Connection], Any]]]:
@@ -92,6 +93,7 @@ def reads(cursor: str, job_id: UUID) -> Iterator[tuple[str, Callable[[Connection
             yield f"page {whose} by {name}", partial(lists.page, **given, number=2, size=50)
             yield f"after {whose} by {name}", partial(lists.after, **given, cursor=cursor, size=50)
             yield f"finished {whose} by {name}", partial(lists.finished, **given, cursor=cursor, size=50)
+    yield "overview", partial(overview, window=timedelta(hours=1))
     yield "find", partial(lists.find, job_id=job_id)
     yield "timeline", partial(lists.timeline, job_id=job_id)
     yield "group results", partial(groups.results, group_id="group-100")

@@ -12,7 +12,7 @@ from tracking.errors import IllegalMove, JobNotFound
 from tracking.jobs.each import Applied, apply, applying
 from tracking.models import Cancelled, Fence, Scope, StoppingBody
 from tracking.origins import Origin, origin_parameter
-from tracking.sql import ACTOR, ORIGIN, SCOPE, logged, move, record
+from tracking.sql import ACTOR, ORIGIN, WITHIN_SCOPE, logged, move, record
 from tracking.states import Event, Status
 
 
@@ -112,8 +112,8 @@ def cancelling(which: str, origin: str = "NULL") -> TextClause:
     )
 
 
-CANCEL = cancelling(f"id = :id AND {SCOPE}", ORIGIN)
-CANCEL_EACH = text(applying(Event.CANCELLED, _CHANGE, _DETAIL, guard=SCOPE, to=Status.CANCELLED))
+CANCEL = cancelling(f"id = :id AND {WITHIN_SCOPE}", ORIGIN)
+CANCEL_EACH = text(applying(Event.CANCELLED, _CHANGE, _DETAIL, guard=WITHIN_SCOPE, to=Status.CANCELLED))
 
 # Without a scope: for a worker, of the message that it has.
 CANCEL_DISPATCH = cancelling("id = :id AND dispatch = :dispatch")
@@ -121,7 +121,7 @@ EXPIRE = cancelling(
     "id = :id AND dispatch = :dispatch AND CAST(delivery ->> 'expires' AS timestamptz) <= clock_timestamp()"
 )
 
-IN_SCOPE = text(f"SELECT id, status, stopping FROM jobs WHERE id = ANY(:ids) AND {SCOPE}")
+IN_SCOPE = text(f"SELECT id, status, stopping FROM jobs WHERE id = ANY(:ids) AND {WITHIN_SCOPE}")
 
 STOPPING = text(
     """

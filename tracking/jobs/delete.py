@@ -13,7 +13,7 @@ from tracking.jobs.cancel import refused_row
 from tracking.jobs.each import Applied
 from tracking.models import Scope
 from tracking.retention import remove
-from tracking.sql import SCOPE, array, each_locked, listed, record
+from tracking.sql import WITHIN_SCOPE, array, each_locked, listed, record
 from tracking.states import ACTIVE, FINISHED, Status
 from tracking.values import LATEST
 
@@ -61,9 +61,9 @@ _IS_NEEDED = f"""(status = '{Status.SUCCEEDED}' AND group_id IS NOT NULL
                                WHERE member.group_id = jobs.group_id AND member.status <> '{Status.SUCCEEDED}'))"""
 
 LOCK_EACH = text(
-    each_locked({}, f"({SCOPE}) AS is_mine, {_IS_AWAITED} AS is_awaited, {_IS_NEEDED} AS is_needed, jobs.*").replace(
-        "SELECT given.*, found.*", "SELECT found.*"
-    )
+    each_locked(
+        {}, f"({WITHIN_SCOPE}) AS is_mine, {_IS_AWAITED} AS is_awaited, {_IS_NEEDED} AS is_needed, jobs.*"
+    ).replace("SELECT given.*, found.*", "SELECT found.*")
 )
 
 EXISTING = text("SELECT id FROM jobs WHERE id = ANY(:ids)")

@@ -14,7 +14,7 @@ from tracking.errors import IllegalMove, JobChanged, JobNotFound, TrackingError
 from tracking.jobs.each import Applied, apply, applying
 from tracking.models import Changes, JobRecord, Scope
 from tracking.origins import Origin, origin_parameter
-from tracking.sql import ORIGIN, SCOPE, jsonb, listed, move, record
+from tracking.sql import ORIGIN, WITHIN_SCOPE, jsonb, listed, move, record
 from tracking.states import WAITING, Event
 
 
@@ -107,7 +107,7 @@ _CHANGE = f"""payload = coalesce(CAST(:payload AS jsonb), payload),
 _DETAIL = """jsonb_build_object('payload', CASE WHEN CAST(:payload AS jsonb) IS NOT NULL THEN true END,
                               'priority', CAST(:priority AS int), 'dueAt', CAST(:scheduled_at AS timestamptz),
                               'hold', hold)"""
-_IS_EDITABLE = f"{SCOPE} AND status IN ({listed(WAITING)}) AND NOT external AND NOT {is_uncalled('jobs')}"
+_IS_EDITABLE = f"{WITHIN_SCOPE} AND status IN ({listed(WAITING)}) AND NOT external AND NOT {is_uncalled('jobs')}"
 
 EDIT = text(
     move(
@@ -124,5 +124,5 @@ REPRIORITIZE_EACH = text(applying(Event.EDITED, _CHANGE, _DETAIL, guard=_IS_EDIT
 IN_SCOPE = text(
     f"""
     SELECT id, status, external, updated_at, {is_uncalled("jobs")} AS is_uncalled
-    FROM jobs WHERE id = ANY(:ids) AND {SCOPE}"""
+    FROM jobs WHERE id = ANY(:ids) AND {WITHIN_SCOPE}"""
 )

@@ -16,7 +16,7 @@ from tracking.jobs.each import Applied, apply, applying
 from tracking.jobs.submit import CREATED, INSERTED
 from tracking.models import Changes, JobRecord, Scope, Submitted
 from tracking.origins import Origin, origin_parameter
-from tracking.sql import ACTOR, ORIGIN, SCOPE, jsonb, listed, logged, move, record
+from tracking.sql import ACTOR, ORIGIN, WITHIN_SCOPE, jsonb, listed, logged, move, record
 from tracking.states import ACTIVE, Event, Status, sources
 
 
@@ -146,12 +146,14 @@ RETRY = text(
         Event.RETRIED,
         _CHANGE,
         _DETAIL,
-        find=f"id = :id AND {SCOPE} AND {_IS_RETRYABLE}",
+        find=f"id = :id AND {WITHIN_SCOPE} AND {_IS_RETRYABLE}",
         to=Status.QUEUED,
         origin=ORIGIN,
     )
 )
-RETRY_EACH = text(applying(Event.RETRIED, _CHANGE, _DETAIL, guard=f"{SCOPE} AND {_IS_RETRYABLE}", to=Status.QUEUED))
+RETRY_EACH = text(
+    applying(Event.RETRIED, _CHANGE, _DETAIL, guard=f"{WITHIN_SCOPE} AND {_IS_RETRYABLE}", to=Status.QUEUED)
+)
 
 _REPEATED = "(SELECT locked.*, created.id AS new_id FROM locked CROSS JOIN created) AS repeated"
 _REPEATS = f"{CREATED} || jsonb_build_object('retryOf', retry_of)"
@@ -162,7 +164,7 @@ RETRY_ANEW = text(
     f"""
     WITH locked AS (
         SELECT *, status AS from_status FROM jobs
-        WHERE id = :id AND {SCOPE} AND status IN ({listed(sources(Event.RETRIED))}) AND {_IS_LEFT}
+        WHERE id = :id AND {WITHIN_SCOPE} AND status IN ({listed(sources(Event.RETRIED))}) AND {_IS_LEFT}
           AND NOT {is_uncalled("jobs")}
         FOR UPDATE
     ), asked AS (
@@ -192,12 +194,12 @@ EXISTING = text(
     f"""
     SELECT * FROM jobs
     WHERE organization_id = :organization_id AND idempotency_key = CAST(:idempotency_key AS text)
-      AND user_id = (SELECT user_id FROM jobs WHERE id = :id AND {SCOPE})"""
+      AND user_id = (SELECT user_id FROM jobs WHERE id = :id AND {WITHIN_SCOPE})"""
 )
 
 IN_SCOPE = text(
     f"""
     SELECT id, status, stopping, retry_count, max_retries,
            CASE WHEN {is_uncalled("jobs")} AND NOT ({_MAY_BE_CALLED}) THEN error_message END AS why_uncalled
-    FROM jobs WHERE id = ANY(:ids) AND {SCOPE}"""
+    FROM jobs WHERE id = ANY(:ids) AND {WITHIN_SCOPE}"""
 )

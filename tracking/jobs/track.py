@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 from tracking.errors import IllegalMove, JobChanged, JobNotFound, NotExternal, TrackingError
 from tracking.models import JobRecord, Report, Scope
 from tracking.origins import Origin, origin_parameter
-from tracking.sql import ACTOR, ORIGIN, SCOPE, jsonb, listed, logged, move, record
+from tracking.sql import ACTOR, ORIGIN, WITHIN_SCOPE, jsonb, listed, logged, move, record
 from tracking.states import ACTIVE, FINISHED, WAITING, Event, Hold, Status, event_of, is_legal
 
 ABANDONED = "Abandoned"  # the error type of a job on which nobody has reported for too long
@@ -139,7 +139,7 @@ TRACK = text(
     WITH found AS (
         SELECT id, status AS was, progress AS reached, {_TARGET} AS target
         FROM jobs
-        WHERE id = :id AND {SCOPE} AND external
+        WHERE id = :id AND {WITHIN_SCOPE} AND external
           AND (CAST(:unchanged_since AS timestamptz) IS NULL OR updated_at = :unchanged_since)
         FOR UPDATE
     ), locked AS (
@@ -190,4 +190,4 @@ ABANDON = text(
     )
 )
 
-IN_SCOPE = text(f"SELECT status, job_type, external, updated_at FROM jobs WHERE id = :id AND {SCOPE}")
+IN_SCOPE = text(f"SELECT status, job_type, external, updated_at FROM jobs WHERE id = :id AND {WITHIN_SCOPE}")

@@ -16,11 +16,11 @@ from tracking.operated import WORKED_ON, State
 from tracking.operation_tables import outcomes
 from tracking.operations.values import Begun, NewOperation, Operation
 from tracking.origins import Origin
+from tracking.reads import lists
 from tracking.reads.answers import Filters
-from tracking.reads.lists import NEWEST_FIRST
-from tracking.reads.matching import matches
+from tracking.reads.matching import chosen
 from tracking.schema import jobs
-from tracking.sql import jsonb, listed, record
+from tracking.sql import jsonb, listed
 
 MOST_JOBS = 250_000  # of an operation: their rows are written in one statement, within its time limit
 SAMPLE = 10
@@ -76,11 +76,9 @@ def begin(
 
 def preview(connection: Connection, scope: Scope, filters: Filters) -> tuple[int, Sequence[JobRecord]]:
     """How many jobs match now, at most one more than MOST_JOBS, and the newest of them."""
-    found = matches(connection, scope, filters)
-    counted = select(literal(1)).select_from(jobs).where(*found).limit(MOST_JOBS + 1).subquery()
-    sample = select(jobs).where(*found).order_by(*NEWEST_FIRST).limit(SAMPLE)
+    counted = chosen(connection, scope, filters, [jobs.c.id], MOST_JOBS + 1).subquery()
     count = connection.execute(select(func.count()).select_from(counted)).scalar_one()
-    return count, [record(row) for row in connection.execute(sample)]
+    return count, lists.after(connection, scope, filters, cursor=None, size=SAMPLE).jobs
 
 
 def _existing(connection: Connection, new: NewOperation) -> Operation | None:
@@ -95,8 +93,8 @@ def _existing(connection: Connection, new: NewOperation) -> Operation | None:
 
 def _take(connection: Connection, new: NewOperation, filters: Filters) -> dict[tuple[str, bool], int]:
     """Write a row for each job that matches; how many of each type, with whether its work is done elsewhere."""
-    conditions = matches(connection, new.scope, filters)
-    found = select(jobs.c.id, jobs.c.job_type, jobs.c.external).where(*conditions).limit(MOST_JOBS + 1).cte("found")
+    columns = [jobs.c.id, jobs.c.job_type, jobs.c.external]
+    found = chosen(connection, new.scope, filters, columns, MOST_JOBS + 1).cte("found")
     rows = select(literal(new.id), found.c.id)
     taken = insert(outcomes).from_select(["operation_id", "job_id"], rows).returning(outcomes.c.job_id).cte("taken")
     kinds = select(found.c.job_type, found.c.external, func.count().label("jobs"))
@@ -112,7 +110,7 @@ def _tell(connection: Connection, operation: Operation, origin: Origin | None) -
     deed = Deed(
         Audited.BULK,
         operation.user_id,
-        operation.organization_id,
+        operation.organization_id or None,
         target=str(operation.id),
         detail={"action": operation.action, "matched": operation.matched, "asked": operation.asked},
     )
@@ -121,7 +119,7 @@ def _tell(connection: Connection, operation: Operation, origin: Origin | None) -
         refused = Deed(
             Audited.BULK,
             operation.user_id,
-            operation.organization_id,
+            operation.organization_id or None,
             target=str(operation.id),
             outcome=Audit.DENIED,
             code=code,

@@ -75,7 +75,7 @@ def abort(connection: Connection, operation: Operation, *, actor: str, origin: O
     row = connection.execute(STOP, parameters).first()
     if row is None:
         raise OperationEnded(f"the bulk operation {operation.id} has ended already")
-    deed = Deed(Audited.ABORT_BULK, actor, operation.organization_id, target=str(operation.id))
+    deed = Deed(Audited.ABORT_BULK, actor, operation.organization_id or None, target=str(operation.id))
     audit.write(connection, origin, deed)
     return Operation.of(row)
 
@@ -98,7 +98,9 @@ def forget(connection: Connection, older_than: timedelta, limit: int) -> int:
 
 
 def _mine(scope: Scope) -> Select[Any]:
-    found = select(operations).where(operations.c.organization_id == scope.organization_id)
+    found = select(operations)
+    if not scope.is_everywhere:
+        found = found.where(operations.c.organization_id == scope.organization_id)
     return found if scope.user_id is None else found.where(operations.c.user_id == scope.user_id)
 
 

@@ -30,8 +30,10 @@ from sqlalchemy import (
 
 from tracking.errors import InvalidValue, JobNotFound
 from tracking.models import Fence, JobRecord, Scope
+from tracking.reads import everywhere
 from tracking.reads.answers import AttemptRecord, Filters, HistoryEntry, Page, Stats
-from tracking.reads.matching import IS_OVER, Way, matches, status_in, visible_to, ways_to
+from tracking.reads.everywhere import of_each
+from tracking.reads.matching import IS_OVER, Way, is_spread, matches, status_in, visible_to, ways_to
 from tracking.schema import history, jobs
 from tracking.sql import record
 from tracking.states import ACTIVE, Event, Hold, Status
@@ -42,7 +44,10 @@ CLOCK_SET_BACK = timedelta(hours=1)  # as in `in_life` of tracking/sql.py
 TIMELINE_LIMIT = 1000
 RETRIES = 100
 MOST_COUNTED = 10_000  # jobs of a list, and of its numbered pages: counting a million takes a core for 0.1 s
-MOST_FOUND = 1_000  # the same where something is searched, which may take a look at each row
+MOST_FOUND = 1_000  # the same where something is searched, or everywhere: that may take a look at each row
+ACTIVE_FIRST = (jobs.c.priority.desc(), jobs.c.created_at, jobs.c.id)
+LAST_FIRST = (jobs.c.completed_at.desc(), jobs.c.id.desc())
+ENDED_FIRST = (jobs.c.priority.desc(), jobs.c.completed_at.desc(), jobs.c.id)
 NEWEST_FIRST = (jobs.c.created_at.desc(), jobs.c.id.desc())
 
 # Where a page ends: microseconds since 1970, and the last job.
@@ -77,13 +82,15 @@ def is_current(connection: Connection, fence: Fence, attempt: int) -> bool:
 
 def page(connection: Connection, scope: Scope, filters: Filters = NO_FILTERS, *, number: int, size: int) -> Page:
     """Page `number` (from 1) of the matching jobs, newest first, with the total: both end at `most_counted` jobs."""
-    ways, most = ways_to(connection, scope, filters), most_counted(filters)
-    counted = _of_all(ways, lambda way: select(jobs.c.id).where(*way).limit(most + 1)).limit(most + 1).subquery()
+    ways, most, spread = ways_to(connection, scope, filters), most_counted(filters), is_spread(scope, filters)
+    most = min(most, MOST_FOUND) if spread else most
+    some = _of_all(ways, lambda way: select(jobs.c.id).where(*way).limit(most + 1), spread=spread)
+    counted = some.limit(most + 1).subquery()
     total = connection.execute(select(func.count()).select_from(counted)).scalar_one()
     start = (number - 1) * size
     shown = max(0, min(size, most - start))  # none on a page behind the last one, which has its cursor
     first, kept = min(start, most - 1), max(shown, 1)
-    found = _newest(connection, ways, first, kept + 1)
+    found = _first(connection, ways, jobs.c.created_at, first, kept + 1, spread=spread)
     return Page(found[:shown], min(total, most), _cursor(found, kept), total > most)
 
 
@@ -100,7 +107,7 @@ def after(
     if cursor is not None:
         follows = tuple_(jobs.c.created_at, jobs.c.id) < tuple_(*map(literal, _position(cursor)))
         ways = [[*way, follows] for way in ways]
-    found = _newest(connection, ways, 0, size + 1)
+    found = _first(connection, ways, jobs.c.created_at, 0, size + 1, spread=is_spread(scope, filters))
     return Page(found[:size], None, _cursor(found, size))
 
 
@@ -121,27 +128,29 @@ def recent(
 ) -> Sequence[JobRecord]:
     """Active jobs, then those finished in the last hour.
 
-    Active first, then more urgent first, then oldest first (active) or newest first (finished).
+    Active first, then more urgent first, then oldest first (active) or newest first (finished). Of those that have
+    finished everywhere, the newest ones are taken.
     """
     wanted = Filters(job_type=job_type, project_id=project_id, statuses=(status,) if status else ())
     filters = matches(connection, scope, wanted)
-    active = (
-        select(jobs)
-        .where(*filters, status_in(ACTIVE))
-        .order_by(jobs.c.priority.desc(), jobs.c.created_at, jobs.c.id)
-        .limit(limit)
-    )
-    found = [record(row) for row in connection.execute(active)]
+    found = _in_order(connection, scope, [*filters, status_in(ACTIVE)], ACTIVE_FIRST, limit)
     if len(found) < limit:
-        finished = (
-            select(jobs)
-            .where(*filters, jobs.c.completed_at > func.now() - RECENT_WINDOW)
-            .where(jobs.c.id.not_in([job.id for job in found]))  # one may have ended since the first statement
-            .order_by(jobs.c.priority.desc(), jobs.c.completed_at.desc(), jobs.c.id)
-            .limit(limit - len(found))
-        )
-        found += [record(row) for row in connection.execute(finished)]
+        ended = [*filters, jobs.c.completed_at > func.now() - RECENT_WINDOW]
+        ended.append(jobs.c.id.not_in([job.id for job in found]))  # one may have ended since the first statement
+        order = LAST_FIRST if scope.is_everywhere else ENDED_FIRST
+        finished = _in_order(connection, scope, ended, order, limit - len(found))
+        found += sorted(finished, key=lambda job: -job.priority)
     return found
+
+
+def _in_order(
+    connection: Connection, scope: Scope, conditions: Way, order: everywhere.Order, limit: int
+) -> list[JobRecord]:
+    found = select(jobs).where(*conditions).limit(limit)
+    if scope.is_everywhere:
+        ids = everywhere.first(conditions, order, limit).subquery()
+        found = select(jobs).join(ids, jobs.c.id == ids.c.id)
+    return [record(row) for row in connection.execute(found.order_by(*order))]
 
 
 def finished(
@@ -152,7 +161,7 @@ def finished(
     if cursor is not None:
         over.append(tuple_(jobs.c.completed_at, jobs.c.id) < tuple_(*map(literal, _position(cursor))))
     ways = [[*way, *over] for way in ways_to(connection, scope, filters, IS_OVER)]
-    found = _first(connection, ways, jobs.c.completed_at, 0, size + 1)
+    found = _first(connection, ways, jobs.c.completed_at, 0, size + 1, spread=is_spread(scope, filters))
     last = found[size - 1] if len(found) > size else None
     return Page(found[:size], None, _encode(last.completed_at, last.id) if last and last.completed_at else None)
 
@@ -167,16 +176,15 @@ def stats(
     has_run = and_(is_queued, jobs.c.attempt > 0).label("has_run")
     since = func.greatest(jobs.c.created_at, jobs.c.scheduled_at).label("since")
     # An index has all of it, which holds nothing that a report changes.
-    active = (
-        select(jobs.c.id, jobs.c.status, jobs.c.hold, is_later, has_run, since)
-        .where(*visible, status_in(ACTIVE))
-        .subquery()
-    )
+    columns = (jobs.c.id, jobs.c.status, jobs.c.hold, is_later, has_run, since)
+    active = _all(scope, select(*columns).where(*visible, status_in(ACTIVE))).subquery()
     kind, none = (active.c.status, active.c.hold, active.c.is_later), cast(null(), Interval)
     # A job that has run before waits since it was put back, not since it was created: the rows of these few are read.
     again = jobs.alias("again")
     put_back = select(again.c.updated_at).where(again.c.id == active.c.id).scalar_subquery()
     within = jobs.c.completed_at.is_not(None) if window is None else jobs.c.completed_at > func.now() - window
+    ran = (jobs.c.completed_at - jobs.c.started_at).label("ran")
+    ended = _all(scope, select(jobs.c.status, ran).where(*visible, within)).subquery()
     groups = union_all(
         select(
             *(*kind, func.count().label("number")),
@@ -185,13 +193,15 @@ def stats(
         ).group_by(*kind),
         select(*kind, literal(0), func.now() - func.min(put_back), none).where(active.c.has_run).group_by(*kind),
         select(
-            *(jobs.c.status, cast(null(), Text), cast(null(), Boolean), func.count(), none),
-            func.avg(jobs.c.completed_at - jobs.c.started_at),
-        )
-        .where(*visible, within)
-        .group_by(jobs.c.status),
+            *(ended.c.status, cast(null(), Text), cast(null(), Boolean), func.count(), none),
+            func.avg(ended.c.ran),
+        ).group_by(ended.c.status),
     )
     return _stats(connection.execute(groups).all())
+
+
+def _all(scope: Scope, found: Select[Any]) -> Select[Any]:
+    return of_each(found) if scope.is_everywhere else found
 
 
 def _stats(groups: Sequence[Row[Any]]) -> Stats:
@@ -293,24 +303,21 @@ def _is_let_through(hold: str | None) -> bool:
     return hold in (None, Hold.ORGANIZATION_LIMIT, Hold.SCHEDULE, Hold.EXTERNAL)
 
 
-def _newest(connection: Connection, ways: Sequence[Way], offset: int, limit: int) -> list[JobRecord]:
-    return _first(connection, ways, jobs.c.created_at, offset, limit)
-
-
 def _first(
-    connection: Connection, ways: Sequence[Way], by: ColumnElement[Any], offset: int, limit: int
+    connection: Connection, ways: Sequence[Way], by: ColumnElement[Any], offset: int, limit: int, *, spread: bool
 ) -> list[JobRecord]:
-    """The jobs that match in any way, the latest first.
+    """The jobs that match in any way, the latest first; `spread`: of each organization in turn.
 
     Their ids first, which an index has: the rows before the page are not read.
     """
+    are_several = spread or len(ways) > 1
 
     def latest(way: Way) -> Select[Any]:
         found = select(jobs.c.id, by.label("at")).where(*way).order_by(by.desc(), jobs.c.id.desc())
-        return found.limit(offset + limit) if len(ways) > 1 else found.offset(offset).limit(limit)
+        return found.limit(offset + limit) if are_several else found.offset(offset).limit(limit)
 
-    found = _of_all(ways, latest)
-    if len(ways) > 1:
+    found = _of_all(ways, latest, spread=spread)
+    if are_several:
         found = found.order_by(found.selected_columns.at.desc(), found.selected_columns.id.desc())
         found = found.offset(offset).limit(limit)
     ids = found.subquery()
@@ -318,9 +325,10 @@ def _first(
     return [record(row) for row in rows]
 
 
-def _of_all(ways: Sequence[Way], query: Callable[[Way], Select[Any]]) -> Any:
+def _of_all(ways: Sequence[Way], query: Callable[[Way], Select[Any]], *, spread: bool) -> Any:
     """What a query finds in any of the ways, each job once."""
-    return query(ways[0]) if len(ways) == 1 else union(*(select(query(way).subquery()) for way in ways))
+    found = [of_each(query(way)) if spread else query(way) for way in ways]
+    return found[0] if len(found) == 1 else union(*(select(each.subquery()) for each in found))
 
 
 def _cursor(found: Sequence[JobRecord], size: int) -> str | None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, literal, select
+from sqlalchemy import ColumnElement, Connection, Select, and_, literal, select
 
 from tracking.models import Scope
 from tracking.reads import search
 from tracking.reads.answers import Filters
+from tracking.reads.everywhere import IS_THEIRS, of_each
 from tracking.schedule_tables import outcomes
 from tracking.schema import jobs
 from tracking.states import ACTIVE, FINISHED, Status
@@ -46,6 +48,19 @@ def ways_to(
     return [[*conditions, way] for way in (*by_type, *places)] or [conditions]
 
 
+def is_spread(scope: Scope, filters: Filters) -> bool:
+    """Whether each organization is asked in turn: what names single jobs has indexes for all of them."""
+    return scope.is_everywhere and not filters.ids and filters.schedule_id is None
+
+
+def chosen(
+    connection: Connection, scope: Scope, filters: Filters, columns: Sequence[ColumnElement[Any]], most: int
+) -> Select[Any]:
+    """These columns of the jobs that match, in no order, of at most `most`."""
+    found = select(*columns).where(*matches(connection, scope, filters)).limit(most)
+    return of_each(found).limit(most) if is_spread(scope, filters) else found
+
+
 def _states(filters: Filters) -> list[ColumnElement[bool]]:
     """Of what a type's jobs are, the parts that have an index each."""
     wanted = set(filters.statuses or Status)
@@ -54,7 +69,7 @@ def _states(filters: Filters) -> list[ColumnElement[bool]]:
 
 
 def _plainly(scope: Scope, filters: Filters) -> list[ColumnElement[bool]]:
-    conditions = visible_to(scope)
+    conditions = [*visible_to(scope), IS_THEIRS] if is_spread(scope, filters) else visible_to(scope)
     equal = {jobs.c.job_type: filters.job_type, jobs.c.project_id: filters.project_id, jobs.c.user_id: filters.user_id}
     conditions += [column == value for column, value in equal.items() if value is not None]
     if filters.statuses:
@@ -85,5 +100,5 @@ def _between(
 
 def visible_to(scope: Scope) -> list[ColumnElement[bool]]:
     """Whether a job is in the scope."""
-    mine = [jobs.c.organization_id == scope.organization_id]
+    mine = [] if scope.is_everywhere else [jobs.c.organization_id == scope.organization_id]
     return mine if scope.user_id is None else [*mine, jobs.c.user_id == scope.user_id]

@@ -14,7 +14,7 @@ from tracking.models import Scope
 from tracking.schedules import outcomes
 from tracking.schedules.rows import schedule_of
 from tracking.schedules.values import Outcome, Schedule
-from tracking.sql import SCOPE
+from tracking.sql import SCOPE, WITHIN_SCOPE
 
 SHOWN = 5  # outcomes beside a schedule
 
@@ -53,7 +53,7 @@ def _with_outcomes(connection: Connection, found: Sequence[Schedule]) -> Sequenc
     return [replace(each, last=last.get(each.id, ())) for each in found]
 
 
-GET = text(f"SELECT * FROM schedules WHERE id = :id AND {SCOPE}")
+GET = text(f"SELECT * FROM schedules WHERE id = :id AND {WITHIN_SCOPE}")
 
 PAGE = text(
     f"""

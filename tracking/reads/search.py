@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Connection, and_, false, literal, or_, text
+from sqlalchemy import ColumnElement, Connection, TextClause, and_, false, literal, or_, text
 
 from tracking.errors import InvalidValue
 from tracking.models import Scope
@@ -37,7 +37,8 @@ def divided(connection: Connection, scope: Scope, sought: str) -> Divided:
     qualified = [QUALIFIERS[name](value) for name, value in qualifiers]
     if not words:
         return Divided(qualified, [value for name, value in qualifiers if name == "type"], [])
-    types = connection.execute(TYPES, {"organization_id": scope.organization_id, "pattern": _pattern(words)}).scalars()
+    known = TYPES_EVERYWHERE if scope.is_everywhere else TYPES
+    types = connection.execute(known, {**scope.parameters, "pattern": _pattern(words)}).scalars()
     digits = words.replace("-", "")
     begins = [_id_begins(words)] if len(digits) >= LEAST_OF_ID and ID_DIGITS.fullmatch(words) else []
     return Divided(qualified, types.all(), [*begins, _error(words)])
@@ -109,9 +110,11 @@ QUALIFIERS: Mapping[str, Callable[[str], ColumnElement[bool]]] = {
 }
 QUALIFIED = re.compile(rf'(?<!\S)(?P<name>{"|".join(QUALIFIERS)}):(?:"(?P<quoted>[^"]+)"|(?P<plain>[^\s"]\S*))(?!\S)')
 
+
 # The types of all that has finished, by one probe of the index for each, and of what is active in the organization.
-TYPES = text(
-    f"""
+def _types(of: str) -> TextClause:
+    return text(
+        f"""
     WITH RECURSIVE kinds AS (
         (SELECT job_type FROM jobs WHERE completed_at IS NOT NULL ORDER BY job_type LIMIT 1)
         UNION ALL
@@ -122,5 +125,8 @@ TYPES = text(
     SELECT job_type FROM kinds WHERE job_type ILIKE :pattern
     UNION
     SELECT job_type FROM jobs
-    WHERE organization_id = :organization_id AND status IN ({listed(ACTIVE)}) AND job_type ILIKE :pattern"""
-)
+    WHERE {of}status IN ({listed(ACTIVE)}) AND job_type ILIKE :pattern"""
+    )
+
+
+TYPES, TYPES_EVERYWHERE = _types("organization_id = :organization_id AND "), _types("")

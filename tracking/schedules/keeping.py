@@ -22,7 +22,7 @@ from tracking.schedules.outcomes import note
 from tracking.schedules.rows import schedule_of
 from tracking.schedules.times import first_after
 from tracking.schedules.values import Became, Plan, Schedule, Why
-from tracking.sql import SCOPE
+from tracking.sql import WITHIN_SCOPE
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +198,7 @@ _NAMES = [each.name for each in fields(Plan)]
 
 NOW = text("SELECT clock_timestamp()")
 
-LOCK = text(f"SELECT * FROM schedules WHERE id = :id AND {SCOPE} FOR UPDATE")
+LOCK = text(f"SELECT * FROM schedules WHERE id = :id AND {WITHIN_SCOPE} FOR UPDATE")
 
 NAMED = text("SELECT * FROM schedules WHERE organization_id = :organization_id AND name = :name")
 
@@ -250,4 +250,4 @@ MOVE = text(
     RETURNING *"""
 )
 
-REMOVE = text(f"DELETE FROM schedules WHERE id = :id AND {SCOPE} RETURNING *")
+REMOVE = text(f"DELETE FROM schedules WHERE id = :id AND {WITHIN_SCOPE} RETURNING *")
