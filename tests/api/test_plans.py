@@ -67,6 +67,8 @@ FILTERS = {
     "status": Filters(statuses=(Status.FAILED,)),
     "active": Filters(statuses=(Status.QUEUED, Status.RUNNING)),
     "type": Filters(job_type="type-1"),
+    "failed of a type": Filters(job_type="type-1", statuses=(Status.FAILED,)),
+    "active of a type": Filters(job_type="type-1", statuses=(Status.QUEUED, Status.RUNNING)),
     "project": Filters(project_id="project-1"),
     "user": Filters(user_id="user-1"),
     "created": Filters(created_from=NOW - timedelta(days=1), created_to=NOW),

@@ -110,6 +110,8 @@ def test_a_list_of_a_type_has_what_is_over_among_what_is_not(tracked: Tracked, f
 
 FILTERED: list[tuple[Filters, dict[str, Any], dict[str, Any]]] = [
     (Filters(job_type="sync"), {"job_type": "sync"}, {"job_type": "cleanup"}),
+    (Filters(job_type="sync", statuses=(Status.QUEUED, Status.FAILED)), {"job_type": "sync"}, {"job_type": "cleanup"}),
+    (Filters(search="type:sync status:queued"), {"job_type": "sync"}, {"job_type": "cleanup"}),
     (Filters(project_id="p1"), {"project_id": "p1"}, {"project_id": None}),
     (Filters(user_id="u1"), {"owner": Owner("acme", "u1")}, {"owner": Owner("acme", "u2")}),
     (Filters(search="SYNC"), {"job_type": "resync_all"}, {"job_type": "cleanup"}),

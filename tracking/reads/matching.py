@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, literal, select
+from sqlalchemy import ColumnElement, Connection, Select, literal, select
 
 from tracking.models import Scope
 from tracking.reads import search
@@ -35,17 +35,19 @@ def ways_to(
 
     `only`: instead of both the jobs that are over and those that are not.
     """
-    conditions = _plainly(scope, filters)
+    conditions, wanted = _plainly(scope, filters), set(filters.statuses or Status)
     types: Sequence[str] = [filters.job_type] if filters.job_type else []
     places: list[ColumnElement[bool]] = []
     if filters.search:
         found = search.divided(connection, scope, filters.search)
         conditions, places = conditions + found.qualified, found.places
         types = found.types if found.has_words else types or found.types
+        wanted &= set(found.statuses)
     if len(types) > MOST_WAYS:  # as many are not rare: they are met on the way through the list
         return [[*conditions, way] for way in (jobs.c.job_type.in_(types), *places)]
-    by_type = [and_(jobs.c.job_type == name, state) for name in types for state in only or _states(filters)]
-    return [[*conditions, way] for way in (*by_type, *places)] or [conditions]
+    states = [[condition] for condition in only] or _states(wanted)
+    ways = [[jobs.c.job_type == name, *state] for name in types for state in states] + [[place] for place in places]
+    return [[*conditions, *way] for way in ways] or [conditions]
 
 
 def is_spread(scope: Scope, filters: Filters) -> bool:
@@ -61,11 +63,12 @@ def chosen(
     return of_each(found).limit(most) if is_spread(scope, filters) else found
 
 
-def _states(filters: Filters) -> list[ColumnElement[bool]]:
-    """Of what a type's jobs are, the parts that have an index each."""
-    wanted = set(filters.statuses or Status)
+def _states(wanted: set[Status]) -> list[list[ColumnElement[bool]]]:
+    """Of the jobs of a type, which may be in these statuses, the parts that have an index each."""
+    if wanted <= {Status.FAILED, Status.CANCELLED}:
+        return [[]]  # theirs has the type, and needs no more
     states = ((FINISHED, IS_OVER), (ACTIVE, status_in(ACTIVE)))
-    return [condition for statuses, condition in states if wanted & set(statuses)]
+    return [[condition] for statuses, condition in states if wanted & set(statuses)]
 
 
 def _plainly(scope: Scope, filters: Filters) -> list[ColumnElement[bool]]:

@@ -13,7 +13,7 @@ from tracking.errors import InvalidValue
 from tracking.models import Scope
 from tracking.schema import jobs
 from tracking.sql import listed
-from tracking.states import ACTIVE, STATUS_WORDS, status_of
+from tracking.states import ACTIVE, STATUS_WORDS, Status, status_of
 
 LEAST_OF_ID = 8  # digits: what is shorter may well be a word
 ID_DIGITS = re.compile(r"[0-9a-f-]+", re.ASCII | re.IGNORECASE)
@@ -35,23 +35,26 @@ def divided(connection: Connection, scope: Scope, sought: str) -> Divided:
     """The same in parts, each of which an index answers. Raises InvalidValue as well."""
     qualifiers, words = parsed(sought)
     qualified = [QUALIFIERS[name](value) for name, value in qualifiers]
+    named = [set(_statuses(value)) for name, value in qualifiers if name == "status"]
+    statuses = set(Status).intersection(*named)
     if not words:
-        return Divided(qualified, [value for name, value in qualifiers if name == "type"], [])
+        return Divided(qualified, statuses, [value for name, value in qualifiers if name == "type"], [])
     known = TYPES_EVERYWHERE if scope.is_everywhere else TYPES
     types = connection.execute(known, {**scope.parameters, "pattern": _pattern(words)}).scalars()
     digits = words.replace("-", "")
     begins = [_id_begins(words)] if len(digits) >= LEAST_OF_ID and ID_DIGITS.fullmatch(words) else []
-    return Divided(qualified, types.all(), [*begins, _error(words)])
+    return Divided(qualified, statuses, types.all(), [*begins, _error(words)])
 
 
 @dataclass(frozen=True, slots=True)
 class Divided:
     """What a job has to fulfil: all that is `qualified`, and, if there are words, one of the `places` or `types`.
 
-    Without words the types are those that the qualifiers name.
+    Without words the types are those that the qualifiers name. `statuses`: those that the qualifiers leave.
     """
 
     qualified: list[ColumnElement[bool]]
+    statuses: set[Status]
     types: Sequence[str]
     places: list[ColumnElement[bool]]
 
@@ -86,11 +89,14 @@ def _id_begins(digits: str) -> ColumnElement[bool]:
 
 
 def _status(words: str) -> ColumnElement[bool]:
+    return jobs.c.status.in_([literal(str(status), literal_execute=True) for status in _statuses(words)])
+
+
+def _statuses(words: str) -> list[Status]:
     try:
-        wanted = [status_of(word) for word in words.split(",")]
+        return [status_of(word) for word in words.split(",")]
     except ValueError:
         raise InvalidValue(f"q: a status is one of {', '.join(STATUS_WORDS)}, not {words!r}") from None
-    return jobs.c.status.in_([literal(str(status), literal_execute=True) for status in wanted])
 
 
 def _pattern(words: str) -> str:
