@@ -9,7 +9,7 @@ ARGS ?=
 SLOW := tests/platform tests/bench tests/tracking/races $(patsubst %,tests/%.py, \
 	$(addprefix api/test_,connections database_away health keys outages plans) $(addprefix api/dashboard/test_,browser bulk_browser) \
 	$(addprefix celeriac/,commands/test_worker_exits test_face) $(addprefix tasks/,handlers/test_export_memory test_export_values) \
-	$(addprefix tracking/test_,admission_plans batches_property holds_property online_migrations verbs_property))
+	$(addprefix tracking/test_,admission_plans rendered_plans batches_property holds_property online_migrations verbs_property))
 # Slow tests wait for other processes much of the time; a process that has no tests left takes some of the others'.
 SPREAD := --dist worksteal
 # pytest's exit status 5: what ARGS selects is in the other half.

@@ -2157,11 +2157,12 @@ WITH RECURSIVE ended AS (
     FROM ended WHERE job_type IS NOT NULL
 )
 SELECT job_type FROM ended WHERE job_type IS NOT NULL
-UNION SELECT job_type FROM jobs WHERE completed_at IS NULL
+UNION SELECT job_type FROM jobs WHERE status IN ('queued', 'running', 'retrying')
 UNION SELECT job_type FROM pauses WHERE job_type IS NOT NULL;
 
 -- reads/seen.py HAS_JOB_TYPE
-SELECT EXISTS (SELECT FROM jobs WHERE organization_id = :'organization_id' AND job_type = :'job_type');
+SELECT EXISTS (SELECT FROM jobs WHERE organization_id = :'organization_id' AND job_type = :'job_type' AND completed_at IS NOT NULL)
+    OR EXISTS (SELECT FROM jobs WHERE organization_id = :'organization_id' AND job_type = :'job_type' AND status IN ('queued', 'running', 'retrying'));
 
 -- reads/seen.py ORGANIZATIONS
 WITH RECURSIVE lines AS (

@@ -5,6 +5,8 @@ from __future__ import annotations
 from sqlalchemy import Connection, text
 
 from tracking.admission.rule import lines_of
+from tracking.sql import listed
+from tracking.states import ACTIVE
 
 
 def job_types(connection: Connection) -> set[str]:
@@ -27,7 +29,7 @@ def organizations(connection: Connection) -> set[str]:
 
 # One step of an index for each name, however many jobs bear it.
 JOB_TYPES = text(
-    """
+    f"""
     WITH RECURSIVE ended AS (
         (SELECT job_type FROM jobs WHERE completed_at IS NOT NULL ORDER BY job_type LIMIT 1)
         UNION ALL
@@ -36,11 +38,14 @@ JOB_TYPES = text(
         FROM ended WHERE job_type IS NOT NULL
     )
     SELECT job_type FROM ended WHERE job_type IS NOT NULL
-    UNION SELECT job_type FROM jobs WHERE completed_at IS NULL
+    UNION SELECT job_type FROM jobs WHERE status IN ({listed(ACTIVE)})
     UNION SELECT job_type FROM pauses WHERE job_type IS NOT NULL"""
 )
+_IS_ONE = "organization_id = :organization_id AND job_type = :job_type"
 HAS_JOB_TYPE = text(
-    "SELECT EXISTS (SELECT FROM jobs WHERE organization_id = :organization_id AND job_type = :job_type)"
+    f"""
+    SELECT EXISTS (SELECT FROM jobs WHERE {_IS_ONE} AND completed_at IS NOT NULL)
+        OR EXISTS (SELECT FROM jobs WHERE {_IS_ONE} AND status IN ({listed(ACTIVE)}))"""
 )
 ORGANIZATIONS = text(
     f"""
