@@ -10,8 +10,10 @@ SLOW := tests/platform tests/bench tests/tracking/races $(patsubst %,tests/%.py,
 	$(addprefix api/test_,connections database_away health keys outages plans) $(addprefix api/dashboard/test_,browser bulk_browser) \
 	$(addprefix celeriac/,commands/test_worker_exits test_face) $(addprefix tasks/,handlers/test_export_memory test_export_values) \
 	$(addprefix tracking/test_,admission_plans rendered_plans batches_property holds_property online_migrations verbs_property))
-# Slow tests wait for other processes much of the time; a process that has no tests left takes some of the others'.
-SPREAD := --dist worksteal
+# Quick tests: a process that has none left takes some of the others'. Slow ones wait for other processes much of the
+# time; those that share a platform or a table stay together (tests/conftest.py), and the greatest of these groups begin.
+QUICKLY := -n 3 --dist worksteal
+SLOWLY := -n 5 --dist loadgroup
 # pytest's exit status 5: what ARGS selects is in the other half.
 NOTHING := test $$? -eq 5
 
@@ -45,8 +47,8 @@ up: $(READY) ## Start the whole platform here: database, broker, worker, API (Ct
 	.venv/bin/celeriac up $(ARGS)
 
 test: $(READY) ## Run the tests: first the quick ones, then the slow ones
-	.venv/bin/pytest -n 3 $(SPREAD) $(SLOW:%=--ignore=%) $(ARGS) || $(NOTHING)
-	.venv/bin/pytest -n 5 $(SPREAD) $(SLOW) $(ARGS) || $(NOTHING)
+	.venv/bin/pytest $(QUICKLY) $(SLOW:%=--ignore=%) $(ARGS) || $(NOTHING)
+	.venv/bin/pytest $(SLOWLY) $(SLOW) $(ARGS) || $(NOTHING)
 
 check: $(READY) ## Check style, format, types, the direction of imports and the SQL
 	.venv/bin/ruff check

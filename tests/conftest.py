@@ -76,6 +76,21 @@ def _start_servers(directory: Path) -> None:
     _servers.append(servers)
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let tests that share a platform, or a table, run in one process (`--dist loadgroup`): it is made once then.
+
+    Those of another parameter of what they share are another group.
+    """
+    for item in items:
+        fixtures = getattr(item, "_fixtureinfo").name2fixturedefs  # noqa: B009 - which pytest names nowhere else
+        shared = {name for name, found in fixtures.items() if found[-1].scope == "module"}
+        if shared - {"broker_url"}:  # which is a word
+            parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+            of = [str(parameters[name]) for name in sorted(shared & set(parameters))]
+            item.add_marker(pytest.mark.xdist_group("-".join([item.path.stem.removeprefix("test_"), *of])))
+
+
 @pytest.hookimpl(trylast=True)  # the processes of pytest-xdist have ended
 def pytest_sessionfinish() -> None:
     """Stop them."""

@@ -68,8 +68,11 @@ class Description:
 
     def validator(self, schema: dict[str, Any]) -> Draft202012Validator:
         """Checks values against a schema of the document."""
-        whole = {**schema, "components": self.document["components"]}
-        return self._validators.setdefault(str(schema), Draft202012Validator(whole, format_checker=formats))
+        name = str(schema)
+        if name not in self._validators:
+            whole = {**schema, "components": self.document["components"]}
+            self._validators[name] = Draft202012Validator(whole, format_checker=formats)
+        return self._validators[name]
 
     def _operation(self, method: str, path: str) -> tuple[str, str] | None:
         candidates = [found for found in self.operations if found[0] == method and _matches(found[1], path)]

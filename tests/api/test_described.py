@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta, timezone
+from functools import cache
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID
@@ -205,6 +206,14 @@ def resumed(api: Api) -> Iterator[None]:
     assert operator.get("/v1/organization").json()["pauses"] == []
 
 
+@cache  # to make one takes longer than to draw from it
+def requests(description: Description, name: str) -> st.SearchStrategy[tuple[dict[str, Any], Any, Any, Any]]:
+    """Of an operation: parameters of the path, body, query and headers."""
+    operation = find(description, name)[2]
+    path, query, headers = (parameters(description, operation, place) for place in ("path", "query", "header"))
+    return st.tuples(path, bodies(description, operation), query, headers)
+
+
 @pytest.mark.usefixtures("resumed")
 @pytest.mark.parametrize("name", OPERATIONS)
 # Not shrunk: an example that fails is small, and each costs a request.
@@ -215,20 +224,18 @@ def test_what_the_description_allows_is_not_refused(
 ) -> None:
     """No request that the description allows is answered with 400 or 422, and all answers are as described."""
     method, path, operation = find(description, name)
-    caller = api.caller()
-    for parameter, value in data.draw(parameters(description, operation, "path")).items():
+    in_path, body, query, headers = data.draw(requests(description, name))
+    for parameter, value in in_path.items():
         path = path.replace(f"{{{parameter}}}", quote(str(value), safe=""))
-    body = data.draw(bodies(description, operation))
     schema = operation.get("requestBody", {}).get("content", {}).get("application/json", {}).get("schema")
     if schema and body is not None:
         description.validate(schema, body)
-    query = data.draw(parameters(description, operation, "query"))
     response = asked(
         api.client,
         method,
         path,
         params={name: int(value) if isinstance(value, float) else value for name, value in query.items()},
-        headers={**caller.headers, **data.draw(parameters(description, operation, "header"))},
+        headers={**api.caller().headers, **headers},
         **({} if body is None else {"json": body}),
     )
     assert response.status_code < 500
