@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
+from email.utils import formataddr, parseaddr
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,7 +17,7 @@ from pydantic import AliasChoices, Field, SecretStr, ValidationError, Validation
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from tracking.errors import ConfigurationError
-from tracking.urls import check_broker, check_database, check_web
+from tracking.urls import check_broker, check_database, check_mail, check_web
 
 PREFIX = "CELERIAC_"
 # Variables that are no settings: tracking/crashpoints.py reads the first, tests mark their processes with the other.
@@ -81,6 +82,22 @@ class Settings(BaseSettings):
     sync_dir: Path | None = Field(default=None, description="Where sync jobs copy exports to. Unset: they are refused.")
     webhooks_private: bool = Field(
         default=False, description="Let notifications go to private, loopback and link-local addresses too."
+    )
+    smtp_url: SecretStr = Field(
+        default=SecretStr(""),
+        description="Server that takes mail: smtp://user:password@host:587 (STARTTLS) or smtps://. Empty: no mail.",
+    )
+    smtp_ca: Path | None = Field(
+        default=None, description="File with certificates to trust for the mail server. Empty: those of the system."
+    )
+    smtp_from: str = Field(
+        default="", validate_default=True, description="Sender of mail: jobs@example.org, or Jobs <jobs@example.org>."
+    )
+    smtp_domains: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Domains that mail may go to, comma-separated. Empty: any."
+    )
+    messages_dir: Path | None = Field(
+        default=None, description="A directory with templates of messages (*.txt, *.html) of your own."
     )
 
     pool_size: int = Field(default=10, ge=1, le=200, description="Database connections a process keeps.")
@@ -193,6 +210,23 @@ class Settings(BaseSettings):
         """Empty, or an address on the web."""
         return _checked(value, check_web)
 
+    @field_validator("smtp_url")
+    @classmethod
+    def check_mail(cls, value: SecretStr) -> SecretStr:
+        """Empty, or a server that takes mail."""
+        return _checked(value, check_mail)
+
+    @field_validator("smtp_from")
+    @classmethod
+    def check_sender(cls, value: str, info: ValidationInfo) -> str:
+        """One address, which mail needs, with or without a name."""
+        name, address = parseaddr(value)
+        if value and (address.count("@") != 1 or not value.isprintable() or address.startswith("@")):
+            raise ValueError("it is not like jobs@example.org, or Jobs <jobs@example.org>")
+        if not value and info.data.get("smtp_url") and info.data["smtp_url"].get_secret_value():
+            raise ValueError("mail needs a sender; it is not set")
+        return formataddr((name, address)) if value else value
+
     @field_validator("heartbeat")
     @classmethod
     def let_a_heartbeat_be_late(cls, value: float, info: ValidationInfo) -> float:
@@ -202,7 +236,7 @@ class Settings(BaseSettings):
             raise ValueError(f"more than half of CELERIAC_LEASE_TIMEOUT, which is {lease:g}")
         return value
 
-    @field_validator("imports", mode="before")
+    @field_validator("imports", "smtp_domains", mode="before")
     @classmethod
     def split_on_commas(cls, value: object) -> object:
         """`a.b, c.d` → ("a.b", "c.d")."""

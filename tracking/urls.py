@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 DATABASES = ("postgresql", "postgres", "postgresql+psycopg")
 BROKERS = ("amqp", "amqps", "redis", "rediss", "redis+socket")
 WEB = ("https", "http")
+MAIL_PORTS = {"smtp": 587, "smtps": 465}  # of the submission of messages (RFC 6409, RFC 8314)
 PORTS = range(1, 65536)
 NUMBER_OR_NOTHING = re.compile("[0-9]*").fullmatch
 ENCODE = "and must special characters of the password be percent-encoded?"
@@ -49,6 +50,22 @@ def check_broker(url: str) -> str:
 def check_web(url: str) -> str:
     """The address of something on the web."""
     scheme, rest = _scheme(url, WEB, "https://host/path")
+    _check_host(scheme, rest)
+    if not url.isascii():
+        raise ValueError("it contains a character that no URL of the web has: write its host's name in punycode")
+    return url
+
+
+def check_mail(url: str) -> str:
+    """The address of a server that takes mail from us."""
+    scheme, rest = _scheme(url, tuple(MAIL_PORTS), "smtp://user:password@host:587")
+    parsed = _check_host(scheme, rest)
+    if parsed.path.strip("/") or parsed.query or parsed.fragment:
+        raise ValueError("after its host and port comes nothing")
+    return url
+
+
+def _check_host(scheme: str, rest: str) -> SplitResult:
     try:
         parsed = urlsplit(f"{scheme}://{rest}")
         port = parsed.port
@@ -56,10 +73,8 @@ def check_web(url: str) -> str:
         raise ValueError(f"it cannot be read: is its port a number from 1 to 65535, {ENCODE}") from None
     if not parsed.hostname:
         raise ValueError("it names no host")
-    if not url.isascii():
-        raise ValueError("it contains a character that no URL of the web has: write its host's name in punycode")
     _check_place(parsed.hostname, port)
-    return url
+    return parsed
 
 
 def _scheme(url: str, known: tuple[str, ...], form: str) -> tuple[str, str]:

@@ -20,6 +20,7 @@ from tasks.handlers.export_report import ExportReport, export_report
 from tasks.money import MONETARY_WORDS
 from tests.handling import add_job, workplace
 from tests.live import LivePlatform
+from tests.mailing import Mailbox, mail_server
 from tracking import acting_as
 from tracking.db import Database
 
@@ -44,14 +45,24 @@ def examples() -> list[tuple[str, dict[str, Any], dict[str, Any] | None]]:
     return found
 
 
+@pytest.fixture(scope="module")
+def mailbox() -> Iterator[Mailbox]:
+    """A mail server on this machine."""
+    with mail_server() as box:
+        yield box
+
+
 @pytest.fixture
-def place(database_url: str, database: Database, tmp_path: Path) -> Iterator[Path]:
+def place(database_url: str, database: Database, mailbox: Mailbox, tmp_path: Path) -> Iterator[Path]:
     """What the examples speak of: the report `failures`, the export of the pages, a destination."""
-    for name in ("reports", "mirror"):
+    for name in ("reports", "mirror", "messages"):
         (tmp_path / name).mkdir()
+    (tmp_path / "messages" / "export-finished.txt").write_text(blocks("handlers.md", "text")[0])
     (tmp_path / "reports" / "failures.sql").write_text(blocks("exports.md", "sql")[0])
-    settings = {"CELERIAC_REPORTS_DIR": tmp_path / "reports", "CELERIAC_SYNC_DIR": tmp_path / "mirror"}
-    with workplace(database_url, tmp_path, **{name: str(value) for name, value in settings.items()}) as exports:
+    directories = {"REPORTS_DIR": "reports", "SYNC_DIR": "mirror", "MESSAGES_DIR": "messages"}
+    settings = {f"CELERIAC_{name}": str(tmp_path / directory) for name, directory in directories.items()}
+    mail = {"CELERIAC_SMTP_URL": f"smtp://127.0.0.1:{mailbox.port}", "CELERIAC_SMTP_FROM": "jobs@example.org"}
+    with workplace(database_url, tmp_path, **settings, **mail) as exports:
         for outcome in ("succeeded", "failed", "failed"):
             add_job(database, "acme", outcome=outcome)
         add_job(database, "acme", job_id=DOCUMENTED)

@@ -18,7 +18,7 @@ from tests.receiving import note
 def test_the_log_gets_one_line_that_only_we_can_read(place: Path) -> None:
     """The channel `log` writes one line to a private file, and not to the platform's log."""
     assert call(notification, note(message="Grüße", data={"a": [1]})) == {
-        "channel": "log", "receiver": "notifications.jsonl", "status": None,
+        "channel": "log", "receiver": "notifications.jsonl", "status": None, "refused": None,
     }  # fmt: skip
     call(notification, note(), "globex")
     path = place.parent / "notifications.jsonl"
