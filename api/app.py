@@ -38,6 +38,7 @@ from api.routes import (
     schedules,
     templates,
     webhooks,
+    workflows,
 )
 from api.turns import Shares, Turns
 from tasks.app import app as tasks
@@ -89,7 +90,7 @@ def create_app(platform: Platform | None = None) -> FastAPI:
     app.add_middleware(Envelope)
     problems.install(app)
     for part in (
-        *(jobs, bulk, operations, changes, audit, projects, job_types, organization, schedules, templates),
+        *(jobs, bulk, operations, changes, audit, projects, job_types, organization, schedules, templates, workflows),
         *(webhooks, exports, fleet, events, health),
     ):
         app.include_router(part.router)

@@ -50,6 +50,9 @@ ACTIONS: Mapping[str, Action] = {
     "create_template": Action.CREATE_TEMPLATE,
     "change_template": Action.CHANGE_TEMPLATE,
     "remove_template": Action.REMOVE_TEMPLATE,
+    "create_workflow": Action.CREATE_WORKFLOW,
+    "cancel_workflow": Action.CANCEL_WORKFLOW,
+    "retry_workflow": Action.RETRY_WORKFLOW,
     "create_template_job": Action.CREATE_JOB,
 }
 TARGETS = ("id", "name", "jobType", "organization")  # parameters of a path
@@ -61,6 +64,7 @@ REFUSED = frozenset(
         *(Code.OPERATION_NOT_FOUND, Code.OPERATION_ENDED, Code.TOO_MANY_OPERATIONS),
         *(Code.WEBHOOK_NOT_FOUND, Code.DELIVERY_NOT_FOUND, Code.TOO_MANY_WEBHOOKS),
         *(Code.SCHEDULE_NOT_FOUND, Code.SCHEDULE_EXISTS, Code.SCHEDULE_CHANGED, Code.SCHEDULE_UNFIT),
+        *(Code.WORKFLOW_NOT_FOUND, Code.ILLEGAL_WORKFLOW_MOVE),
         *(Code.TEMPLATE_NOT_FOUND, Code.TEMPLATE_EXISTS, Code.TEMPLATE_CHANGED),
     }
 )

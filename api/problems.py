@@ -56,10 +56,12 @@ class Code(Enum):
     WEBHOOK_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such webhook")
     DELIVERY_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such delivery")
     SCHEDULE_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such schedule")
+    WORKFLOW_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such workflow")
     TEMPLATE_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such template")
     METHOD_NOT_ALLOWED = Kind(HTTPStatus.METHOD_NOT_ALLOWED, "This address does not take this method")
     BODY_TOO_SLOW = Kind(HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive in time")
     ILLEGAL_MOVE = Kind(HTTPStatus.CONFLICT, "The job's status does not allow this")
+    ILLEGAL_WORKFLOW_MOVE = Kind(HTTPStatus.CONFLICT, "The workflow's status does not allow this")
     NOT_EXTERNAL = Kind(HTTPStatus.CONFLICT, "Workers run this job, and say how far it is")
     OPERATION_ENDED = Kind(HTTPStatus.CONFLICT, "The bulk operation has ended")
     TOO_MANY_WEBHOOKS = Kind(HTTPStatus.CONFLICT, "The organization has too many webhooks")
@@ -172,6 +174,8 @@ REFUSALS = {
     errors.ScheduleExists: Code.SCHEDULE_EXISTS,
     errors.ScheduleUnfit: Code.SCHEDULE_UNFIT,
     errors.ScheduleChanged: Code.SCHEDULE_CHANGED,
+    errors.WorkflowNotFound: Code.WORKFLOW_NOT_FOUND,
+    errors.IllegalWorkflowMove: Code.ILLEGAL_WORKFLOW_MOVE,
     errors.TemplateNotFound: Code.TEMPLATE_NOT_FOUND,
     errors.TemplateExists: Code.TEMPLATE_EXISTS,
     errors.TemplateChanged: Code.TEMPLATE_CHANGED,

@@ -19,7 +19,7 @@ from celery.app.amqp import AMQP
 from celery.app.registry import TaskRegistry
 from celery.result import AsyncResult
 
-from tasks import submission
+from tasks import submission, workflows
 from tasks.attempt import succession
 from tasks.attempt.job import as_job
 from tasks.broker import transport
@@ -144,7 +144,8 @@ class JobApp(Celery):
         return external.track(self, job_type, payload=payload, **options)
 
     def ended_with(self, job_id: UUID) -> list[JobRecord]:
-        """End what waited for a job that is over; returns the errbacks that are to be sent."""
+        """Fill in and end what waited for a job that is over; returns the errbacks that are to be sent."""
+        workflows.fill_in(self.platform, job_id)
         return succession.ended_with(self.platform, job_id)
 
     def finalize(self, auto: bool = False) -> None:  # noqa: FBT001, FBT002 - Celery's signature

@@ -13,7 +13,7 @@ from celery.utils.functional import maybe_list
 from uuid_utils.compat import uuid7
 
 from tasks import canvases, current
-from tasks.arguments import PASSING, arguments_of, arguments_to_payload, from_outside, payload_to_arguments
+from tasks.arguments import PASSING, Arguments, arguments_of, arguments_to_payload, from_outside, payload_to_arguments
 from tasks.broker.messages import OWN_ID
 from tasks.delivery import CANVAS_LIMITS, DELIVERED_OPTIONS, ITS_OWN, delivered
 from tasks.encoding import from_plain, to_plain
@@ -157,8 +157,16 @@ def accept(handler: Job, payload: JsonObject, owner: Owner, **wishes: Unpack[Wis
 
     The payload is JSON within the limits, and so are the wishes: what is unsaid is as the handler says.
     """
+    return _asked_for(handler, from_outside(handler, payload), owner, wishes)
+
+
+def accept_unfilled(handler: Job, payload: JsonObject, owner: Owner, **wishes: Unpack[Wishes]) -> NewJob:
+    """The same while its payload still names results of other jobs: it is checked when these are there."""
+    return replace(_asked_for(handler, Arguments(dict(payload)), owner, wishes), unresolved=True, circuit_key="")
+
+
+def _asked_for(handler: Job, arguments: Arguments, owner: Owner, wishes: Wishes) -> NewJob:
     defaults = _defaults(handler)
-    arguments = from_outside(handler, payload)
     call = payload_to_arguments(arguments.payload, arguments.passing, takes_payload=handler.takes_payload)
     said: dict[str, Any] = {name: value for name, value in wishes.items() if value is not None}
     said["depends_on"] = tuple(dict.fromkeys(said.get("depends_on", ())))

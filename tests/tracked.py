@@ -244,7 +244,7 @@ _DELETE_ALL = """
          g AS (DELETE FROM revocations), h AS (DELETE FROM external_types),
          i AS (DELETE FROM audit), j AS (DELETE FROM operations), k AS (DELETE FROM operation_jobs),
          l AS (DELETE FROM schedules), m AS (DELETE FROM schedule_outcomes), n AS (DELETE FROM clean_ups),
-         o AS (DELETE FROM templates)
+         o AS (DELETE FROM templates), p AS (DELETE FROM workflows), q AS (DELETE FROM workflow_jobs)
     DELETE FROM groups"""
 
 _STEPS: dict[str, tuple[Callable[[Tracked, JobRecord], JobRecord], ...]] = {

@@ -111,3 +111,15 @@ class TemplateExists(TrackingError):
 
 class TemplateChanged(TrackingError):
     """The template has changed since it was read."""
+
+
+class WorkflowNotFound(TrackingError):
+    """There is no such workflow."""
+
+
+class IllegalWorkflowMove(TrackingError):
+    """The workflow's status does not allow this. `retry_after` is in seconds when waiting helps, else None."""
+
+    def __init__(self, message: str = "", *, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

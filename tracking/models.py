@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 from uuid import UUID
 
 from tracking.origins import Origin
-from tracking.states import Hold, OutcomeKind, Status
+from tracking.states import Hold, OutcomeKind, Status, When
 
 JsonObject = Mapping[str, Any]
 
@@ -67,7 +67,9 @@ class NewJob:
     that follow this one, and what follows them. `begins`: the groups of which it is the first member that is sent, each
     the header of a chord. `joins`: it is a further member of a chord that runs already. `refused`: why its call cannot
     be accepted; its row fails with that. `external`: its work is done elsewhere, so it is never sent; None: if that is
-    so of its type by the database. `origin`: from where somebody has asked for it, for the audit.
+    so of its type by the database. `origin`: from where somebody has asked for it, for the audit. `depends_when`: for
+    which end of each of `depends_on` it waits; None: that all succeed. `unresolved`: its payload names results of jobs
+    that it waits for, and is filled in when they are there; see tracking.workflows.
     """
 
     id: UUID
@@ -84,6 +86,8 @@ class NewJob:
     scheduled_at: datetime | None = None
     delay: timedelta | None = None
     depends_on: Sequence[UUID] = ()
+    depends_when: Sequence[When] | None = None
+    unresolved: bool = False
     follows: UUID | None = None
     follows_group: str | None = None
     parent_id: UUID | None = None

@@ -196,9 +196,12 @@ WITH RECURSIVE found AS (
 ), locked AS (
     SELECT id, status AS from_status, hold AS held, CASE
     WHEN found.external THEN 'external'
-    WHEN (found.follows IS NOT NULL OR found.follows_group IS NOT NULL) OR found.attempt = 0 AND found.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(found.depends_on) AS wanted (id)
+    WHEN (found.follows IS NOT NULL OR found.follows_group IS NOT NULL) OR found.unresolved
+         OR found.attempt = 0 AND found.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(found.depends_on, found.depends_when) AS wanted (id, ending)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+                                   WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
+            OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND NOT dependency.stopping)))
         THEN 'dependency'
     WHEN found.due_at > clock_timestamp()
         THEN CASE found.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
@@ -247,9 +250,12 @@ WITH RECURSIVE found AS (
 ), locked AS (
     SELECT id, status AS from_status, hold AS held, CASE
     WHEN found.external THEN 'external'
-    WHEN (found.follows IS NOT NULL OR found.follows_group IS NOT NULL) OR found.attempt = 0 AND found.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(found.depends_on) AS wanted (id)
+    WHEN (found.follows IS NOT NULL OR found.follows_group IS NOT NULL) OR found.unresolved
+         OR found.attempt = 0 AND found.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(found.depends_on, found.depends_when) AS wanted (id, ending)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+                                   WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
+            OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND NOT dependency.stopping)))
         THEN 'dependency'
     WHEN found.due_at > clock_timestamp()
         THEN CASE found.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
@@ -284,9 +290,11 @@ SELECT * FROM moved;
 WITH RECURSIVE found AS (
     SELECT * FROM jobs
     WHERE hold = 'dependency'
-      AND (CAST(:'job_id' AS uuid) IS NULL OR depends_on @> ARRAY[CAST(:'job_id' AS uuid)]) AND NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) AND NOT EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
+      AND (CAST(:'job_id' AS uuid) IS NULL OR depends_on @> ARRAY[CAST(:'job_id' AS uuid)]) AND NOT unresolved AND NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) AND NOT EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+                                   WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
+            OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND NOT dependency.stopping)))
     LIMIT :'batch'
     FOR UPDATE SKIP LOCKED
 ), lines AS MATERIALIZED (
@@ -295,9 +303,12 @@ WITH RECURSIVE found AS (
 ), locked AS (
     SELECT id, status AS from_status, hold AS held, CASE
     WHEN found.external THEN 'external'
-    WHEN (found.follows IS NOT NULL OR found.follows_group IS NOT NULL) OR found.attempt = 0 AND found.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(found.depends_on) AS wanted (id)
+    WHEN (found.follows IS NOT NULL OR found.follows_group IS NOT NULL) OR found.unresolved
+         OR found.attempt = 0 AND found.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(found.depends_on, found.depends_when) AS wanted (id, ending)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+                                   WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
+            OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND NOT dependency.stopping)))
         THEN 'dependency'
     WHEN found.due_at > clock_timestamp()
         THEN CASE found.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
@@ -330,11 +341,14 @@ SELECT * FROM moved;
 
 -- admission/holds.py CANCEL_DEPENDENTS
 WITH locked AS (
-    SELECT jobs.id, jobs.status AS from_status, broken.id AS broken, broken.status AS how
+    SELECT jobs.id, jobs.status AS from_status, broken.id AS broken, broken.status AS how, ending
     FROM jobs CROSS JOIN LATERAL (
-        SELECT wanted.id, coalesce(dependency.status, 'gone') AS status
-        FROM unnest(jobs.depends_on) AS wanted (id) LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
-        WHERE dependency.id IS NULL OR dependency.status IN ('failed', 'cancelled')
+        SELECT wanted.id, coalesce(dependency.status, 'gone') AS status, ending
+        FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
+        LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
+        WHERE (dependency.id IS NULL
+            OR dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND coalesce(ending, 'succeeded') NOT IN ('finished', dependency.status))
         LIMIT 1) AS broken
     WHERE jobs.status IN ('queued', 'retrying') AND hold = 'dependency'
       AND (CAST(:'job_id' AS uuid) IS NULL OR depends_on @> ARRAY[CAST(:'job_id' AS uuid)])
@@ -343,7 +357,8 @@ WITH locked AS (
 ), moved AS (
     UPDATE jobs
     SET status = 'cancelled', hold = NULL, due_at = NULL, cancel_requested_at = clock_timestamp(), completed_at = clock_timestamp(),
-        error_type = 'DependencyEnded', error_message = 'its dependency ' || broken || ' is ' || how, updated_at = clock_timestamp()
+        error_type = 'DependencyEnded', error_message = 'its dependency ' || broken || ' is ' || how
+            || CASE ending WHEN 'failed' THEN ', and it waits for a failure' ELSE '' END, updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id AND from_status IN ('queued', 'retrying')
     RETURNING jobs.*, locked.from_status, locked.broken
@@ -401,9 +416,12 @@ queues AS (
     UPDATE jobs
     SET hold = nullif(CASE
     WHEN jobs.external THEN 'external'
-    WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.attempt = 0 AND jobs.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
+    WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.unresolved
+         OR jobs.attempt = 0 AND jobs.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+                                   WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
+            OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND NOT dependency.stopping)))
         THEN 'dependency'
     WHEN jobs.due_at > clock_timestamp()
         THEN CASE jobs.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
@@ -640,9 +658,12 @@ queues AS (
         WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND waiting.queue = rooms.queue
           AND (waiting.id <> :'id' AND (CASE
     WHEN waiting.external THEN 'external'
-    WHEN (waiting.follows IS NOT NULL OR waiting.follows_group IS NOT NULL) OR waiting.attempt = 0 AND waiting.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(waiting.depends_on) AS wanted (id)
+    WHEN (waiting.follows IS NOT NULL OR waiting.follows_group IS NOT NULL) OR waiting.unresolved
+         OR waiting.attempt = 0 AND waiting.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(waiting.depends_on, waiting.depends_when) AS wanted (id, ending)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+                                   WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
+            OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND NOT dependency.stopping)))
         THEN 'dependency'
     WHEN waiting.due_at > clock_timestamp()
         THEN CASE waiting.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
@@ -656,9 +677,12 @@ queues AS (
     WHEN true THEN 'organization_limit'
 END = 'organization_limit' OR (SELECT CASE
     WHEN this.external THEN 'external'
-    WHEN (this.follows IS NOT NULL OR this.follows_group IS NOT NULL) OR this.attempt = 0 AND this.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(this.depends_on) AS wanted (id)
+    WHEN (this.follows IS NOT NULL OR this.follows_group IS NOT NULL) OR this.unresolved
+         OR this.attempt = 0 AND this.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(this.depends_on, this.depends_when) AS wanted (id, ending)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+                                   WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
+            OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND NOT dependency.stopping)))
         THEN 'dependency'
     WHEN this.due_at > clock_timestamp()
         THEN CASE this.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
@@ -726,9 +750,12 @@ SELECT coalesce(sum(least(
                 WHERE waiting.organization_id = others.organization_id AND waiting.hold = 'organization_limit'
                   AND waiting.queue = ANY(CAST(:'shared' AS text[])) AND (CASE
     WHEN waiting.external THEN 'external'
-    WHEN (waiting.follows IS NOT NULL OR waiting.follows_group IS NOT NULL) OR waiting.attempt = 0 AND waiting.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(waiting.depends_on) AS wanted (id)
+    WHEN (waiting.follows IS NOT NULL OR waiting.follows_group IS NOT NULL) OR waiting.unresolved
+         OR waiting.attempt = 0 AND waiting.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(waiting.depends_on, waiting.depends_when) AS wanted (id, ending)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+                                   WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
+            OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND NOT dependency.stopping)))
         THEN 'dependency'
     WHEN waiting.due_at > clock_timestamp()
         THEN CASE waiting.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
@@ -742,9 +769,12 @@ SELECT coalesce(sum(least(
     WHEN true THEN 'organization_limit'
 END = 'organization_limit' OR (SELECT CASE
     WHEN this.external THEN 'external'
-    WHEN (this.follows IS NOT NULL OR this.follows_group IS NOT NULL) OR this.attempt = 0 AND this.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(this.depends_on) AS wanted (id)
+    WHEN (this.follows IS NOT NULL OR this.follows_group IS NOT NULL) OR this.unresolved
+         OR this.attempt = 0 AND this.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(this.depends_on, this.depends_when) AS wanted (id, ending)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+                                   WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
+            OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND NOT dependency.stopping)))
         THEN 'dependency'
     WHEN this.due_at > clock_timestamp()
         THEN CASE this.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
@@ -803,17 +833,20 @@ DELETE FROM external_types WHERE name = :'name' RETURNING name;
 WITH asked AS MATERIALIZED (
     SELECT *, CAST(NULL AS uuid) AS follows, CAST(NULL AS text) AS follows_group, 'queued' AS status,
            0 AS attempt, coalesce(scheduled_at, clock_timestamp() + delay) AS due_at
-    FROM (SELECT CAST(id AS uuid) AS id, CAST(organization_id AS text) AS organization_id, CAST(user_id AS text) AS user_id, CAST(project_id AS text) AS project_id, CAST(job_type AS text) AS job_type, CAST(priority AS int) AS priority, CAST(queue AS text) AS queue, CAST(max_retries AS int) AS max_retries, CAST(payload AS jsonb) AS payload, CAST(metadata AS jsonb) AS metadata, CAST(delivery AS jsonb) AS delivery, CAST(message AS text) AS message, CAST(parent_id AS uuid) AS parent_id, CAST(root_id AS uuid) AS root_id, CAST(group_id AS text) AS group_id, CAST(group_index AS int) AS group_index, CAST(idempotency_key AS text) AS idempotency_key, CAST(request_hash AS text) AS request_hash, CAST(circuit_key AS text) AS circuit_key, coalesce(external, EXISTS (SELECT FROM external_types WHERE name = given.job_type)) AS external, CAST(origin AS jsonb) AS origin, CAST(depends_on AS uuid[]) AS depends_on, CAST(scheduled_at AS timestamptz) AS scheduled_at, CAST(delay AS interval) AS delay, place
-          FROM unnest(CAST(:'id' AS uuid[]), CAST(:'organization_id' AS text[]), CAST(:'user_id' AS text[]), CAST(:'project_id' AS text[]), CAST(:'job_type' AS text[]), CAST(:'priority' AS int[]), CAST(:'queue' AS text[]), CAST(:'max_retries' AS int[]), CAST(:'payload' AS text[]), CAST(:'metadata' AS text[]), CAST(:'delivery' AS text[]), CAST(:'message' AS text[]), CAST(:'parent_id' AS uuid[]), CAST(:'root_id' AS uuid[]), CAST(:'group_id' AS text[]), CAST(:'group_index' AS int[]), CAST(:'idempotency_key' AS text[]), CAST(:'request_hash' AS text[]), CAST(:'circuit_key' AS text[]), CAST(:'external' AS bool[]), CAST(:'origin' AS text[]), CAST(:'depends_on' AS text[]), CAST(:'scheduled_at' AS timestamptz[]), CAST(:'delay' AS interval[])) WITH ORDINALITY AS given (id, organization_id, user_id, project_id, job_type, priority, queue, max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id, group_index, idempotency_key, request_hash, circuit_key, external, origin, depends_on, scheduled_at, delay, place)) AS parsed
+    FROM (SELECT CAST(id AS uuid) AS id, CAST(organization_id AS text) AS organization_id, CAST(user_id AS text) AS user_id, CAST(project_id AS text) AS project_id, CAST(job_type AS text) AS job_type, CAST(priority AS int) AS priority, CAST(queue AS text) AS queue, CAST(max_retries AS int) AS max_retries, CAST(payload AS jsonb) AS payload, CAST(metadata AS jsonb) AS metadata, CAST(delivery AS jsonb) AS delivery, CAST(message AS text) AS message, CAST(parent_id AS uuid) AS parent_id, CAST(root_id AS uuid) AS root_id, CAST(group_id AS text) AS group_id, CAST(group_index AS int) AS group_index, CAST(idempotency_key AS text) AS idempotency_key, CAST(request_hash AS text) AS request_hash, CAST(circuit_key AS text) AS circuit_key, coalesce(external, EXISTS (SELECT FROM external_types WHERE name = given.job_type)) AS external, CAST(origin AS jsonb) AS origin, CAST(depends_on AS uuid[]) AS depends_on, CAST(depends_when AS text[]) AS depends_when, CAST(unresolved AS bool) AS unresolved, CAST(scheduled_at AS timestamptz) AS scheduled_at, CAST(delay AS interval) AS delay, place
+          FROM unnest(CAST(:'id' AS uuid[]), CAST(:'organization_id' AS text[]), CAST(:'user_id' AS text[]), CAST(:'project_id' AS text[]), CAST(:'job_type' AS text[]), CAST(:'priority' AS int[]), CAST(:'queue' AS text[]), CAST(:'max_retries' AS int[]), CAST(:'payload' AS text[]), CAST(:'metadata' AS text[]), CAST(:'delivery' AS text[]), CAST(:'message' AS text[]), CAST(:'parent_id' AS uuid[]), CAST(:'root_id' AS uuid[]), CAST(:'group_id' AS text[]), CAST(:'group_index' AS int[]), CAST(:'idempotency_key' AS text[]), CAST(:'request_hash' AS text[]), CAST(:'circuit_key' AS text[]), CAST(:'external' AS bool[]), CAST(:'origin' AS text[]), CAST(:'depends_on' AS text[]), CAST(:'depends_when' AS text[]), CAST(:'unresolved' AS bool[]), CAST(:'scheduled_at' AS timestamptz[]), CAST(:'delay' AS interval[])) WITH ORDINALITY AS given (id, organization_id, user_id, project_id, job_type, priority, queue, max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id, group_index, idempotency_key, request_hash, circuit_key, external, origin, depends_on, depends_when, unresolved, scheduled_at, delay, place)) AS parsed
 ), lines AS MATERIALIZED (
     SELECT organization_id, (coalesce((SELECT concurrency FROM organizations WHERE id = whose.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(whose.organization_id)) AS joins
     FROM (SELECT DISTINCT organization_id FROM asked) AS whose
 ), judged AS MATERIALIZED (
     SELECT asked.*, CASE
     WHEN asked.external THEN 'external'
-    WHEN (asked.follows IS NOT NULL OR asked.follows_group IS NOT NULL) OR asked.attempt = 0 AND asked.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(asked.depends_on) AS wanted (id)
+    WHEN (asked.follows IS NOT NULL OR asked.follows_group IS NOT NULL) OR asked.unresolved
+         OR asked.attempt = 0 AND asked.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(asked.depends_on, asked.depends_when) AS wanted (id, ending)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+                                   WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
+            OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND NOT dependency.stopping)))
         THEN 'dependency'
     WHEN asked.due_at > clock_timestamp()
         THEN CASE asked.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
@@ -829,12 +862,12 @@ END AS hold FROM asked JOIN lines USING (organization_id)
 ), created AS (
     INSERT INTO jobs (id, organization_id, user_id, project_id, job_type, status, priority, queue,
                       max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
-                      group_index, idempotency_key, request_hash, depends_on, scheduled_at, due_at, circuit_key,
-                      external, hold)
+                      group_index, idempotency_key, request_hash, depends_on, depends_when, unresolved,
+                      scheduled_at, due_at, circuit_key, external, hold)
     SELECT id, organization_id, user_id, project_id, job_type, status, priority, queue,
                       max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
-                      group_index, idempotency_key, request_hash, depends_on, due_at AS scheduled_at, due_at, circuit_key,
-                      external, hold
+                      group_index, idempotency_key, request_hash, depends_on, depends_when, unresolved,
+                      due_at AS scheduled_at, due_at, circuit_key, external, hold
     FROM judged
     WHERE true
     ORDER BY place
@@ -861,17 +894,20 @@ FROM created;
 WITH asked AS MATERIALIZED (
     SELECT *, CAST(NULL AS uuid) AS follows, CAST(NULL AS text) AS follows_group, 'queued' AS status,
            0 AS attempt, coalesce(scheduled_at, clock_timestamp() + delay) AS due_at
-    FROM (SELECT CAST(id AS uuid) AS id, CAST(organization_id AS text) AS organization_id, CAST(user_id AS text) AS user_id, CAST(project_id AS text) AS project_id, CAST(job_type AS text) AS job_type, CAST(priority AS int) AS priority, CAST(queue AS text) AS queue, CAST(max_retries AS int) AS max_retries, CAST(payload AS jsonb) AS payload, CAST(metadata AS jsonb) AS metadata, CAST(delivery AS jsonb) AS delivery, CAST(message AS text) AS message, CAST(parent_id AS uuid) AS parent_id, CAST(root_id AS uuid) AS root_id, CAST(group_id AS text) AS group_id, CAST(group_index AS int) AS group_index, CAST(idempotency_key AS text) AS idempotency_key, CAST(request_hash AS text) AS request_hash, CAST(circuit_key AS text) AS circuit_key, coalesce(external, EXISTS (SELECT FROM external_types WHERE name = given.job_type)) AS external, CAST(origin AS jsonb) AS origin, CAST(depends_on AS uuid[]) AS depends_on, CAST(scheduled_at AS timestamptz) AS scheduled_at, CAST(delay AS interval) AS delay, place
-          FROM unnest(CAST(:'id' AS uuid[]), CAST(:'organization_id' AS text[]), CAST(:'user_id' AS text[]), CAST(:'project_id' AS text[]), CAST(:'job_type' AS text[]), CAST(:'priority' AS int[]), CAST(:'queue' AS text[]), CAST(:'max_retries' AS int[]), CAST(:'payload' AS text[]), CAST(:'metadata' AS text[]), CAST(:'delivery' AS text[]), CAST(:'message' AS text[]), CAST(:'parent_id' AS uuid[]), CAST(:'root_id' AS uuid[]), CAST(:'group_id' AS text[]), CAST(:'group_index' AS int[]), CAST(:'idempotency_key' AS text[]), CAST(:'request_hash' AS text[]), CAST(:'circuit_key' AS text[]), CAST(:'external' AS bool[]), CAST(:'origin' AS text[]), CAST(:'depends_on' AS text[]), CAST(:'scheduled_at' AS timestamptz[]), CAST(:'delay' AS interval[])) WITH ORDINALITY AS given (id, organization_id, user_id, project_id, job_type, priority, queue, max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id, group_index, idempotency_key, request_hash, circuit_key, external, origin, depends_on, scheduled_at, delay, place)) AS parsed
+    FROM (SELECT CAST(id AS uuid) AS id, CAST(organization_id AS text) AS organization_id, CAST(user_id AS text) AS user_id, CAST(project_id AS text) AS project_id, CAST(job_type AS text) AS job_type, CAST(priority AS int) AS priority, CAST(queue AS text) AS queue, CAST(max_retries AS int) AS max_retries, CAST(payload AS jsonb) AS payload, CAST(metadata AS jsonb) AS metadata, CAST(delivery AS jsonb) AS delivery, CAST(message AS text) AS message, CAST(parent_id AS uuid) AS parent_id, CAST(root_id AS uuid) AS root_id, CAST(group_id AS text) AS group_id, CAST(group_index AS int) AS group_index, CAST(idempotency_key AS text) AS idempotency_key, CAST(request_hash AS text) AS request_hash, CAST(circuit_key AS text) AS circuit_key, coalesce(external, EXISTS (SELECT FROM external_types WHERE name = given.job_type)) AS external, CAST(origin AS jsonb) AS origin, CAST(depends_on AS uuid[]) AS depends_on, CAST(depends_when AS text[]) AS depends_when, CAST(unresolved AS bool) AS unresolved, CAST(scheduled_at AS timestamptz) AS scheduled_at, CAST(delay AS interval) AS delay, place
+          FROM unnest(CAST(:'id' AS uuid[]), CAST(:'organization_id' AS text[]), CAST(:'user_id' AS text[]), CAST(:'project_id' AS text[]), CAST(:'job_type' AS text[]), CAST(:'priority' AS int[]), CAST(:'queue' AS text[]), CAST(:'max_retries' AS int[]), CAST(:'payload' AS text[]), CAST(:'metadata' AS text[]), CAST(:'delivery' AS text[]), CAST(:'message' AS text[]), CAST(:'parent_id' AS uuid[]), CAST(:'root_id' AS uuid[]), CAST(:'group_id' AS text[]), CAST(:'group_index' AS int[]), CAST(:'idempotency_key' AS text[]), CAST(:'request_hash' AS text[]), CAST(:'circuit_key' AS text[]), CAST(:'external' AS bool[]), CAST(:'origin' AS text[]), CAST(:'depends_on' AS text[]), CAST(:'depends_when' AS text[]), CAST(:'unresolved' AS bool[]), CAST(:'scheduled_at' AS timestamptz[]), CAST(:'delay' AS interval[])) WITH ORDINALITY AS given (id, organization_id, user_id, project_id, job_type, priority, queue, max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id, group_index, idempotency_key, request_hash, circuit_key, external, origin, depends_on, depends_when, unresolved, scheduled_at, delay, place)) AS parsed
 ), lines AS MATERIALIZED (
     SELECT organization_id, (coalesce((SELECT concurrency FROM organizations WHERE id = whose.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(whose.organization_id)) AS joins
     FROM (SELECT DISTINCT organization_id FROM asked) AS whose
 ), judged AS MATERIALIZED (
     SELECT asked.*, CASE
     WHEN asked.external THEN 'external'
-    WHEN (asked.follows IS NOT NULL OR asked.follows_group IS NOT NULL) OR asked.attempt = 0 AND asked.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(asked.depends_on) AS wanted (id)
+    WHEN (asked.follows IS NOT NULL OR asked.follows_group IS NOT NULL) OR asked.unresolved
+         OR asked.attempt = 0 AND asked.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(asked.depends_on, asked.depends_when) AS wanted (id, ending)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+                                   WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
+            OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND NOT dependency.stopping)))
         THEN 'dependency'
     WHEN asked.due_at > clock_timestamp()
         THEN CASE asked.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
@@ -887,12 +923,12 @@ END AS hold FROM asked JOIN lines USING (organization_id)
 ), created AS (
     INSERT INTO jobs (id, organization_id, user_id, project_id, job_type, status, priority, queue,
                       max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
-                      group_index, idempotency_key, request_hash, depends_on, scheduled_at, due_at, circuit_key,
-                      external, hold)
+                      group_index, idempotency_key, request_hash, depends_on, depends_when, unresolved,
+                      scheduled_at, due_at, circuit_key, external, hold)
     SELECT id, organization_id, user_id, project_id, job_type, status, priority, queue,
                       max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
-                      group_index, idempotency_key, request_hash, depends_on, due_at AS scheduled_at, due_at, circuit_key,
-                      external, hold
+                      group_index, idempotency_key, request_hash, depends_on, depends_when, unresolved,
+                      due_at AS scheduled_at, due_at, circuit_key, external, hold
     FROM judged
     WHERE hold IS DISTINCT FROM 'organization_limit' OR EXISTS (SELECT FROM jobs AS waiting
                    WHERE waiting.organization_id = judged.organization_id AND waiting.hold = 'organization_limit'
@@ -963,7 +999,7 @@ WITH locked AS (
            jsonb_strip_nulls(jsonb_build_object('by', CAST(:'actor' AS text), 'reason', CAST(:'reason' AS text)) || jsonb_build_object('operation', CAST(:'operation' AS uuid))) || '{}', NULL, NULL, clock_timestamp()
     FROM moved
 )
-SELECT locked.id AS found, moved.* FROM locked FULL JOIN moved ON moved.id = locked.id;
+ SELECT locked.id AS found, moved.* FROM locked FULL JOIN moved ON moved.id = locked.id;
 
 -- jobs/cancel.py CANCEL_DISPATCH
 WITH locked AS (
@@ -1142,7 +1178,7 @@ SELECT found.*
                            WHERE dependent.status IN ('queued', 'running', 'retrying') AND dependent.depends_on <> '{}'
                              AND dependent.depends_on @> ARRAY[jobs.id]) AS is_awaited, (status = 'succeeded' AND group_id IS NOT NULL
                    AND EXISTS (SELECT FROM jobs AS member
-                               WHERE member.group_id = jobs.group_id AND member.status <> 'succeeded')) AS is_needed, jobs.* FROM jobs
+                               WHERE member.group_id = jobs.group_id AND member.status <> 'succeeded')) AS is_needed, EXISTS (SELECT FROM workflows WHERE workflows.id = jobs.root_id AND workflows.completed_at IS NULL) AS is_of_workflow, jobs.* FROM jobs
                             WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found;
 
 -- jobs/delete.py EXISTING
@@ -1223,6 +1259,7 @@ WITH locked AS (
 ), moved AS (
     UPDATE jobs
     SET payload = coalesce(CAST(:'payload' AS jsonb), payload),
+        unresolved = unresolved AND CAST(:'payload' AS jsonb) IS NULL,
         delivery = coalesce(delivery || CAST(:'delivery' AS jsonb), delivery),
         circuit_key = coalesce(CAST(:'circuit_key' AS text), circuit_key),
         priority = coalesce(CAST(:'priority' AS int), priority),
@@ -1232,9 +1269,12 @@ WITH locked AS (
         hold = CASE WHEN (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL)
                THEN CASE
     WHEN jobs.external THEN 'external'
-    WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.attempt = 0 AND jobs.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
+    WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.unresolved
+         OR jobs.attempt = 0 AND jobs.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+                                   WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
+            OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND NOT dependency.stopping)))
         THEN 'dependency'
     WHEN coalesce(CAST(:'scheduled_at' AS timestamptz), jobs.due_at) > clock_timestamp()
         THEN CASE jobs.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
@@ -1275,6 +1315,7 @@ WITH locked AS (
 ), moved AS (
     UPDATE jobs
     SET payload = coalesce(CAST(:'payload' AS jsonb), payload),
+        unresolved = unresolved AND CAST(:'payload' AS jsonb) IS NULL,
         delivery = coalesce(delivery || CAST(:'delivery' AS jsonb), delivery),
         circuit_key = coalesce(CAST(:'circuit_key' AS text), circuit_key),
         priority = coalesce(CAST(:'priority' AS int), priority),
@@ -1284,9 +1325,12 @@ WITH locked AS (
         hold = CASE WHEN (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL)
                THEN CASE
     WHEN jobs.external THEN 'external'
-    WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.attempt = 0 AND jobs.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
+    WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.unresolved
+         OR jobs.attempt = 0 AND jobs.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+                                   WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
+            OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND NOT dependency.stopping)))
         THEN 'dependency'
     WHEN coalesce(CAST(:'scheduled_at' AS timestamptz), jobs.due_at) > clock_timestamp()
         THEN CASE jobs.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
@@ -1315,7 +1359,7 @@ END
                           'hold', hold) || jsonb_build_object('operation', CAST(:'operation' AS uuid))) || '{}', NULL, NULL, clock_timestamp()
     FROM moved
 )
-SELECT locked.id AS found, moved.* FROM locked FULL JOIN moved ON moved.id = locked.id;
+ SELECT locked.id AS found, moved.* FROM locked FULL JOIN moved ON moved.id = locked.id;
 
 -- jobs/edit.py IN_SCOPE
 SELECT id, status, external, updated_at, (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) AS is_uncalled
@@ -1364,9 +1408,12 @@ WITH locked AS (
     SET status = 'queued', dispatch = dispatch + 1, retry_count = retry_count + 1, losses = 0,
         hold = CASE
     WHEN jobs.external THEN 'external'
-    WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.attempt = 0 AND jobs.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
+    WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.unresolved
+         OR jobs.attempt = 0 AND jobs.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+                                   WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
+            OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND NOT dependency.stopping)))
         THEN 'dependency'
     WHEN CAST(NULL AS timestamptz) > clock_timestamp()
         THEN CASE jobs.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
@@ -1395,7 +1442,10 @@ END, delivery = delivery - 'expires',
            jsonb_strip_nulls(jsonb_build_object('by', CAST(:'actor' AS text), 'force', CAST(:'force' AS boolean), 'priority', CAST(:'priority' AS int))) || '{}', NULL, CAST(:'origin' AS jsonb), clock_timestamp()
     FROM moved
 )
-SELECT * FROM moved;
+, reopened AS (
+    UPDATE workflows SET status = 'running', completed_at = NULL, updated_at = clock_timestamp()
+    FROM moved WHERE moved.root_id <> moved.id AND workflows.id = moved.root_id
+) SELECT * FROM moved;
 
 -- jobs/retry.py RETRY_EACH
 WITH locked AS (
@@ -1409,9 +1459,12 @@ WITH locked AS (
     SET status = 'queued', dispatch = dispatch + 1, retry_count = retry_count + 1, losses = 0,
         hold = CASE
     WHEN jobs.external THEN 'external'
-    WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.attempt = 0 AND jobs.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
+    WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.unresolved
+         OR jobs.attempt = 0 AND jobs.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+                                   WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
+            OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND NOT dependency.stopping)))
         THEN 'dependency'
     WHEN CAST(NULL AS timestamptz) > clock_timestamp()
         THEN CASE jobs.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
@@ -1444,7 +1497,10 @@ END, delivery = delivery - 'expires',
            jsonb_strip_nulls(jsonb_build_object('by', CAST(:'actor' AS text), 'force', CAST(:'force' AS boolean), 'priority', CAST(:'priority' AS int)) || jsonb_build_object('operation', CAST(:'operation' AS uuid))) || '{}', NULL, NULL, clock_timestamp()
     FROM moved
 )
-SELECT locked.id AS found, moved.* FROM locked FULL JOIN moved ON moved.id = locked.id;
+, reopened AS (
+    UPDATE workflows SET status = 'running', completed_at = NULL, updated_at = clock_timestamp()
+    FROM moved WHERE moved.root_id <> moved.id AND workflows.id = moved.root_id
+) SELECT locked.id AS found, moved.* FROM locked FULL JOIN moved ON moved.id = locked.id;
 
 -- jobs/retry.py RETRY_ANEW
 WITH locked AS (
@@ -1460,6 +1516,7 @@ WITH locked AS (
            CAST(NULL AS text) AS group_id, CAST(NULL AS int) AS group_index,
            CAST(:'idempotency_key' AS text) AS idempotency_key, CAST(:'request_hash' AS text) AS request_hash,
            CASE attempt WHEN 0 THEN depends_on ELSE '{}' END AS depends_on,
+           CASE attempt WHEN 0 THEN depends_when END AS depends_when, false AS unresolved,
            CAST(NULL AS timestamptz) AS scheduled_at, CAST(NULL AS timestamptz) AS due_at,
            CAST(:'circuit_key' AS text) AS circuit_key, external, id AS retry_of, 0 AS attempt,
            CAST(NULL AS uuid) AS follows, CAST(NULL AS text) AS follows_group
@@ -1467,16 +1524,19 @@ WITH locked AS (
 ), created AS (
     INSERT INTO jobs (id, organization_id, user_id, project_id, job_type, status, priority, queue,
                       max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
-                      group_index, idempotency_key, request_hash, depends_on, scheduled_at, due_at, circuit_key,
-                      external, retry_of, hold)
+                      group_index, idempotency_key, request_hash, depends_on, depends_when, unresolved,
+                      scheduled_at, due_at, circuit_key, external, retry_of, hold)
     SELECT id, organization_id, user_id, project_id, job_type, status, priority, queue,
                       max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
-                      group_index, idempotency_key, request_hash, depends_on, scheduled_at, due_at, circuit_key,
-                      external, retry_of, CASE
+                      group_index, idempotency_key, request_hash, depends_on, depends_when, unresolved,
+                      scheduled_at, due_at, circuit_key, external, retry_of, CASE
     WHEN asked.external THEN 'external'
-    WHEN (asked.follows IS NOT NULL OR asked.follows_group IS NOT NULL) OR asked.attempt = 0 AND asked.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(asked.depends_on) AS wanted (id)
+    WHEN (asked.follows IS NOT NULL OR asked.follows_group IS NOT NULL) OR asked.unresolved
+         OR asked.attempt = 0 AND asked.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(asked.depends_on, asked.depends_when) AS wanted (id, ending)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+                                   WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
+            OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND NOT dependency.stopping)))
         THEN 'dependency'
     WHEN asked.due_at > clock_timestamp()
         THEN CASE asked.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
@@ -1635,11 +1695,12 @@ SELECT id, dispatch FROM jobs WHERE stopping AND NOT EXISTS (SELECT FROM workers
 WITH created AS (
     INSERT INTO jobs (id, organization_id, user_id, project_id, job_type, status, priority, queue,
                       max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
-                      group_index, idempotency_key, request_hash, depends_on, scheduled_at, due_at, circuit_key,
-                      external, hold, sent_priority)
+                      group_index, idempotency_key, request_hash, depends_on, depends_when, unresolved,
+                      scheduled_at, due_at, circuit_key, external, hold, sent_priority)
     SELECT id, organization_id, :'user_id', :'project_id', job_type, status, priority, queue,
            :'max_retries', :'payload', :'metadata', :'delivery', :'message', CAST(:'parent_id' AS uuid), CAST(:'root_id' AS uuid),
-           :'group_id', CAST(:'group_index' AS int), :'idempotency_key', :'request_hash', depends_on, due_at, due_at,
+           :'group_id', CAST(:'group_index' AS int), :'idempotency_key', :'request_hash', depends_on,
+           depends_when, unresolved, due_at, due_at,
            circuit_key, external, CASE WHEN next.hold = 'organization_limit' AND sent.level IS NOT NULL THEN NULL ELSE next.hold END, sent.level
     FROM (SELECT CAST(:'id' AS uuid) AS id, CAST(:'organization_id' AS text) AS organization_id,
                  'queued' AS status,
@@ -1649,13 +1710,17 @@ WITH created AS (
                  CAST(:'circuit_key' AS text) AS circuit_key,
                  coalesce(CAST(:'external' AS boolean), EXISTS (SELECT FROM external_types WHERE name = :'job_type')) AS external,
                  CAST(:'depends_on' AS uuid[]) AS depends_on,
+                 CAST(:'depends_when' AS text[]) AS depends_when, CAST(:'unresolved' AS boolean) AS unresolved,
                  coalesce(CAST(:'scheduled_at' AS timestamptz),
                           clock_timestamp() + CAST(:'delay' AS interval)) AS due_at) AS asked
     CROSS JOIN LATERAL (SELECT CASE
     WHEN asked.external THEN 'external'
-    WHEN (asked.follows IS NOT NULL OR asked.follows_group IS NOT NULL) OR asked.attempt = 0 AND asked.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(asked.depends_on) AS wanted (id)
+    WHEN (asked.follows IS NOT NULL OR asked.follows_group IS NOT NULL) OR asked.unresolved
+         OR asked.attempt = 0 AND asked.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(asked.depends_on, asked.depends_when) AS wanted (id, ending)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+                                   WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
+            OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND NOT dependency.stopping)))
         THEN 'dependency'
     WHEN asked.due_at > clock_timestamp()
         THEN CASE asked.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
@@ -1935,9 +2000,11 @@ SELECT (SELECT CASE
                          AND broken.organization_id IN (jobs.organization_id, '')
                          AND broken.probe_id IS DISTINCT FROM jobs.id) THEN 'circuit' END
         WHEN CASE jobs.hold
-        WHEN 'dependency' THEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
+        WHEN 'dependency' THEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.unresolved OR EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
                      WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                       WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+                                       WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
+                OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
+                   AND NOT dependency.stopping)))
         WHEN 'paused' THEN EXISTS (SELECT FROM pauses
                        WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
                          AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type)
@@ -1953,9 +2020,12 @@ SELECT (SELECT CASE
         WHEN NOT :'gets_slot' THEN 'organization_limit'
     END FROM (SELECT CASE
         WHEN jobs.external THEN 'external'
-        WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.attempt = 0 AND jobs.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
+        WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.unresolved
+             OR jobs.attempt = 0 AND jobs.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
                      WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                       WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+                                       WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
+                OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
+                   AND NOT dependency.stopping)))
             THEN 'dependency'
         WHEN jobs.due_at > clock_timestamp()
             THEN CASE jobs.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
@@ -1973,9 +2043,12 @@ SELECT (SELECT CASE
 WITH this AS MATERIALIZED (
     SELECT *, CASE
     WHEN jobs.external THEN 'external'
-    WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.attempt = 0 AND jobs.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(jobs.depends_on) AS wanted (id)
+    WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.unresolved
+         OR jobs.attempt = 0 AND jobs.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+                                   WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
+            OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND NOT dependency.stopping)))
         THEN 'dependency'
     WHEN jobs.due_at > clock_timestamp()
         THEN CASE jobs.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
@@ -2008,9 +2081,12 @@ SELECT count(*) FROM (
             OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) AND NOT this.is_stopped AND (this.has_pauses OR this.has_circuits)
       AND CASE
     WHEN earlier.external THEN 'external'
-    WHEN (earlier.follows IS NOT NULL OR earlier.follows_group IS NOT NULL) OR earlier.attempt = 0 AND earlier.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(earlier.depends_on) AS wanted (id)
+    WHEN (earlier.follows IS NOT NULL OR earlier.follows_group IS NOT NULL) OR earlier.unresolved
+         OR earlier.attempt = 0 AND earlier.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(earlier.depends_on, earlier.depends_when) AS wanted (id, ending)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+                                   WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
+            OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND NOT dependency.stopping)))
         THEN 'dependency'
     WHEN earlier.due_at > clock_timestamp()
         THEN CASE earlier.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
@@ -2029,10 +2105,14 @@ END = 'organization_limit'
 SELECT id FROM jobs WHERE organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) ORDER BY started_at, id LIMIT :'most';
 
 -- reads/explain.py UNFINISHED
-SELECT wanted.id, dependency.status, coalesce(organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id'), true) AS is_visible
-FROM unnest(CAST(:'ids' AS uuid[])) WITH ORDINALITY AS wanted (id, number)
+SELECT wanted.id, dependency.status, coalesce(organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id'), true) AS is_visible,
+       coalesce(wanted.ending, 'succeeded') AS ending
+FROM unnest(CAST(:'ids' AS uuid[]), (SELECT depends_when FROM jobs WHERE jobs.id = :'id'))
+     WITH ORDINALITY AS wanted (id, ending, number)
 LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
-WHERE dependency.status IS DISTINCT FROM 'succeeded'
+WHERE wanted.id IS NOT NULL AND ((dependency.status = coalesce(wanted.ending, 'succeeded')
+            OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND NOT dependency.stopping)) IS NOT TRUE
 ORDER BY number;
 
 -- reads/explain.py BEFORE_IN_QUEUE
@@ -2545,9 +2625,12 @@ WITH locked AS (
         dispatch = dispatch + CASE WHEN (from_status IN ('queued', 'retrying') OR why = 'DependencyEnded') AND from_status NOT IN ('queued', 'retrying') THEN 1 ELSE 0 END,
         (hold, sent_priority) = (SELECT CASE WHEN next.hold = 'organization_limit' AND sent.level IS NOT NULL THEN NULL ELSE next.hold END, sent.level FROM (SELECT CASE
     WHEN asked.external THEN 'external'
-    WHEN (asked.follows IS NOT NULL OR asked.follows_group IS NOT NULL) OR asked.attempt = 0 AND asked.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(asked.depends_on) AS wanted (id)
+    WHEN (asked.follows IS NOT NULL OR asked.follows_group IS NOT NULL) OR asked.unresolved
+         OR asked.attempt = 0 AND asked.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(asked.depends_on, asked.depends_when) AS wanted (id, ending)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                   WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))
+                                   WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
+            OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND NOT dependency.stopping)))
         THEN 'dependency'
     WHEN asked.due_at > clock_timestamp()
         THEN CASE asked.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
@@ -2575,7 +2658,8 @@ END AS hold) AS next
                          CAST(NULL AS uuid) AS follows,
                          CAST(NULL AS text) AS follows_group,
                          CAST(:'job_type' AS text) AS job_type, CAST(:'queue' AS text) AS queue,
-                         CAST(:'depends_on' AS uuid[]) AS depends_on, CAST(:'circuit_key' AS text) AS circuit_key,
+                         CAST(:'depends_on' AS uuid[]) AS depends_on, CAST(NULL AS text[]) AS depends_when,
+                         false AS unresolved, CAST(:'circuit_key' AS text) AS circuit_key,
                          false AS external,
                          coalesce(CAST(:'scheduled_at' AS timestamptz),
                                   clock_timestamp() + CAST(:'delay' AS interval)) AS due_at) AS asked
@@ -2589,7 +2673,7 @@ END AS hold) AS next
            jsonb_strip_nulls(jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END, 'next', CASE WHEN NOT hold IN ('paused', 'circuit') THEN hold END)) || '{}', NULL, NULL, clock_timestamp()
     FROM moved WHERE status = 'queued'
 )
-SELECT id, dispatch, organization_id, user_id, project_id, job_type, status, hold, due_at, priority, sent_priority, queue, attempt, retry_count, max_retries, losses, metadata, parent_id, root_id, group_id, group_index, result, typed_result, error_type, error_message, message, progress, progress_detail, current_step, total_steps, circuit_key, worker, lease, claim_id, stopping, external, depends_on, follows, follows_group, retry_of, idempotency_key, request_hash, scheduled_at, dispatched_at, cancel_requested_at, cancel_seen_at, started_at, completed_at, created_at, updated_at, (SELECT revoked_by FROM revocations WHERE stamp = '' AND value = to_jsonb(moved.id)
+SELECT id, dispatch, organization_id, user_id, project_id, job_type, status, hold, due_at, priority, sent_priority, queue, attempt, retry_count, max_retries, losses, metadata, parent_id, root_id, group_id, group_index, result, typed_result, error_type, error_message, message, progress, progress_detail, current_step, total_steps, circuit_key, worker, lease, claim_id, stopping, external, depends_on, depends_when, unresolved, follows, follows_group, retry_of, idempotency_key, request_hash, scheduled_at, dispatched_at, cancel_requested_at, cancel_seen_at, started_at, completed_at, created_at, updated_at, (SELECT revoked_by FROM revocations WHERE stamp = '' AND value = to_jsonb(moved.id)
             UNION ALL
             SELECT revoked_by FROM jsonb_each(moved.delivery -> 'stamps') AS stamped
             JOIN revocations ON revocations.stamp = stamped.key AND stamped.value @> revocations.value
@@ -2794,3 +2878,302 @@ SELECT history.id, history.at, jobs.result IS NOT NULL AS has_result,
        CASE WHEN octet_length(CAST(jobs.result AS text)) <= :'most_bytes' THEN jobs.result END AS result
 FROM history LEFT JOIN jobs ON jobs.id = history.job_id AND history.to_status = 'succeeded'
 WHERE history.id = ANY(CAST(:'ids' AS bigint[]));
+
+-- workflows/concluding.py OVER
+SELECT id FROM workflows
+WHERE completed_at IS NULL AND (CAST(:'id' AS uuid) IS NULL OR id = :'id')
+  AND (SELECT true FROM workflow_jobs JOIN jobs ON jobs.id = job_id
+       WHERE workflow_id = workflows.id AND (jobs.status IN ('queued', 'running', 'retrying') OR jobs.stopping)
+       LIMIT 1) IS NULL
+ORDER BY id
+LIMIT :'batch'
+FOR UPDATE SKIP LOCKED;
+
+-- workflows/concluding.py CONCLUDE
+WITH ended AS (
+    SELECT workflows.id, status_now, coalesce(last_end, clock_timestamp()) AS last_end, (
+SELECT CAST(greatest(0, coalesce(sum(1000 * extract(EPOCH FROM coalesce(next_at, clock_timestamp()) - at)), 0))
+            AS bigint)
+FROM (SELECT history.at, event, to_status,
+             lead(history.at) OVER path AS next_at, lead(event) OVER path AS next_event
+      FROM jobs JOIN history ON history.job_id = jobs.id AND at >= jobs.created_at - interval '1 hour'
+      WHERE jobs.root_id = workflows.id AND jobs.root_id <> jobs.id AND NOT jobs.external
+      WINDOW path AS (PARTITION BY history.job_id ORDER BY history.id)) AS steps
+WHERE to_status = 'running'
+   OR event IN ('cancelled', 'seen') AND next_event IN ('seen', 'stopped')) AS worker_ms
+    FROM workflows CROSS JOIN LATERAL (
+SELECT CASE WHEN bool_or(status_now IN ('queued', 'running', 'retrying') OR stopping) THEN
+                CASE WHEN bool_and(status_now = 'queued' AND attempt = 0) THEN 'queued'
+                ELSE 'running' END
+            WHEN bool_or(status_now = 'failed') THEN 'failed'
+            WHEN bool_or(status_now = 'cancelled') THEN 'cancelled'
+            ELSE 'succeeded' END AS status_now,
+       count(*) FILTER (WHERE status_now = 'queued') AS are_queued, count(*) FILTER (WHERE status_now = 'running') AS are_running, count(*) FILTER (WHERE status_now = 'retrying') AS are_retrying, count(*) FILTER (WHERE status_now = 'succeeded') AS are_succeeded, count(*) FILTER (WHERE status_now = 'failed') AS are_failed, count(*) FILTER (WHERE status_now = 'cancelled') AS are_cancelled, count(*) FILTER (WHERE status_now = 'skipped') AS are_skipped, CAST(floor(avg(CASE WHEN stopping THEN 99 WHEN status_now IN ('queued', 'running', 'retrying') THEN progress
+                                 ELSE 100 END)) AS int) AS progress,
+       min(started_at) AS started_at, CASE WHEN NOT bool_or(status_now IN ('queued', 'running', 'retrying') OR stopping) THEN max(completed_at) END AS last_end
+FROM (
+SELECT node.*, CASE WHEN jobs.id IS NULL THEN coalesce(node.ended, 'cancelled')
+             WHEN jobs.status = 'cancelled' AND jobs.error_type = 'DependencyEnded'
+             AND EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
+                         LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
+                         WHERE (dependency.id IS NULL
+            OR dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND coalesce(wanted.ending, 'succeeded') NOT IN ('finished', dependency.status))) THEN 'skipped' ELSE jobs.status END AS status_now, jobs.id IS NULL AS is_gone, jobs.hold,
+       coalesce(jobs.attempt, 1) AS attempt, coalesce(jobs.stopping, false) AS stopping,
+       coalesce(jobs.progress, 0) AS progress, jobs.error_message, jobs.started_at, jobs.completed_at
+FROM workflow_jobs AS node LEFT JOIN jobs ON jobs.id = node.job_id
+WHERE node.workflow_id = workflows.id) AS found) AS state WHERE workflows.id = ANY(CAST(:'ids' AS uuid[]))
+)
+UPDATE workflows
+SET status = status_now, completed_at = last_end, updated_at = clock_timestamp(), told_at = NULL,
+    worker_ms = greatest(workflows.worker_ms, ended.worker_ms)
+FROM ended
+WHERE workflows.id = ended.id AND status_now NOT IN ('queued', 'running') AND completed_at IS NULL
+RETURNING workflows.id;
+
+-- workflows/concluding.py KEEP_ENDS
+UPDATE workflow_jobs SET ended = status_now
+FROM (
+SELECT node.*, CASE WHEN jobs.id IS NULL THEN coalesce(node.ended, 'cancelled')
+             WHEN jobs.status = 'cancelled' AND jobs.error_type = 'DependencyEnded'
+             AND EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
+                         LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
+                         WHERE (dependency.id IS NULL
+            OR dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND coalesce(wanted.ending, 'succeeded') NOT IN ('finished', dependency.status))) THEN 'skipped' ELSE jobs.status END AS status_now, jobs.id IS NULL AS is_gone, jobs.hold,
+       coalesce(jobs.attempt, 1) AS attempt, coalesce(jobs.stopping, false) AS stopping,
+       coalesce(jobs.progress, 0) AS progress, jobs.error_message, jobs.started_at, jobs.completed_at
+FROM workflow_jobs AS node LEFT JOIN jobs ON jobs.id = node.job_id
+WHERE node.workflow_id = ANY(CAST(:'ids' AS uuid[]))) AS found
+WHERE workflow_jobs.workflow_id = found.workflow_id AND workflow_jobs.key = found.key;
+
+-- workflows/concluding.py FORGET
+WITH old AS (
+    SELECT id FROM workflows
+    WHERE completed_at < clock_timestamp() - CAST(:'older_than' AS interval)
+      AND NOT EXISTS (SELECT FROM workflow_jobs JOIN jobs ON jobs.id = job_id WHERE workflow_id = workflows.id)
+    ORDER BY completed_at
+    LIMIT :'limit'
+    FOR UPDATE SKIP LOCKED
+), jobs_of AS (
+    DELETE FROM workflow_jobs USING old WHERE workflow_id = old.id
+)
+DELETE FROM workflows USING old WHERE workflows.id = old.id
+RETURNING workflows.id;
+
+-- workflows/filling.py UNFILLED
+SELECT id, dispatch, root_id, organization_id, job_type, payload FROM jobs
+WHERE hold = 'dependency' AND unresolved AND (CAST(:'job_id' AS uuid) IS NULL OR depends_on @> ARRAY[CAST(:'job_id' AS uuid)])
+  AND NOT EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
+                 WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                   WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
+            OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND NOT dependency.stopping)))
+LIMIT :'batch';
+
+-- workflows/filling.py TOLD
+SELECT key, CASE WHEN jobs.id IS NULL THEN '{}' ELSE
+            jsonb_build_object('jobId', jobs.id, 'status', jobs.status, 'result', jobs.result,
+                               'errorType', jobs.error_type, 'errorMessage', jobs.error_message) END AS told
+FROM workflow_jobs LEFT JOIN jobs ON jobs.id = job_id
+WHERE workflow_id = :'workflow_id' AND key = ANY(CAST(:'keys' AS text[]));
+
+-- workflows/filling.py FILL
+WITH locked AS (
+    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND dispatch = :'dispatch' AND hold = 'dependency' AND unresolved AND NOT EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
+                 WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                   WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
+            OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND NOT dependency.stopping))) FOR UPDATE
+), moved AS (
+    UPDATE jobs
+    SET payload = :'payload', delivery = coalesce(delivery || CAST(:'delivery' AS jsonb), delivery),
+        circuit_key = coalesce(CAST(:'circuit_key' AS text), circuit_key), unresolved = false, updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id
+    RETURNING jobs.*, locked.from_status
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
+    SELECT id, organization_id, user_id, job_type, 'edited',
+           from_status, status, attempt, dispatch, CAST(:'actor' AS text),
+           jsonb_strip_nulls(jsonb_build_object('payload', true, 'hold', hold)) || '{}', NULL, NULL, clock_timestamp()
+    FROM moved
+)
+SELECT id FROM moved;
+
+-- workflows/keeping.py LOCK
+SELECT id FROM workflows WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') FOR UPDATE;
+
+-- workflows/keeping.py CREATE
+INSERT INTO workflows (id, organization_id, user_id, name, project_id, status, idempotency_key, request_hash)
+VALUES (:'id', :'organization_id', :'user_id', :'name', :'project_id', 'running', :'idempotency_key', :'request_hash')
+ON CONFLICT (organization_id, user_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+RETURNING id;
+
+-- workflows/keeping.py EXISTING
+SELECT id, request_hash FROM workflows
+WHERE organization_id = :'organization_id' AND user_id = :'user_id'
+  AND idempotency_key = CAST(:'idempotency_key' AS text);
+
+-- workflows/keeping.py KEEP
+INSERT INTO workflow_jobs (workflow_id, place, key, job_id, job_type, payload, after, priority, max_retries, scheduled_at, message, metadata)
+SELECT workflow_id, place, key, job_id, job_type, payload, after, priority, max_retries, scheduled_at, message, metadata FROM jsonb_to_recordset(CAST(:'rows' AS jsonb)) AS asked (
+    workflow_id uuid, place int, key text, job_id uuid, job_type text, payload jsonb, after jsonb,
+    priority smallint, max_retries int, scheduled_at timestamptz, message text, metadata jsonb);
+
+-- workflows/keeping.py CANCEL_JOBS
+WITH locked AS (
+    SELECT id, status AS from_status FROM jobs WHERE root_id = :'workflow_id' AND root_id <> id AND organization_id = :'organization_id'
+    AND status IN ('queued', 'running', 'retrying') ORDER BY id FOR UPDATE
+), moved AS (
+    UPDATE jobs
+    SET status = 'cancelled', hold = NULL, due_at = NULL, stopping = from_status = 'running' AND NOT external,
+        cancel_requested_at = clock_timestamp(), cancel_seen_at = NULL, completed_at = clock_timestamp(), updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id AND from_status IN ('queued', 'running', 'retrying')
+    RETURNING jobs.*, locked.from_status
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
+    SELECT id, organization_id, user_id, job_type, 'cancelled',
+           from_status, status, attempt, dispatch, CAST(:'actor' AS text),
+           jsonb_strip_nulls(jsonb_build_object('by', CAST(:'actor' AS text), 'reason', CAST(:'reason' AS text))) || '{}', NULL, NULL, clock_timestamp()
+    FROM moved
+)
+SELECT * FROM moved;
+
+-- workflows/keeping.py CANCEL
+UPDATE workflows SET cancelled_by = :'actor', reason = :'reason', updated_at = clock_timestamp() WHERE id = :'id';
+
+-- workflows/keeping.py LINK
+UPDATE jobs SET retry_of = node.job_id
+FROM jsonb_to_recordset(CAST(:'rows' AS jsonb)) AS made (key text, job_id uuid) JOIN workflow_jobs AS node ON node.workflow_id = :'id' AND node.key = made.key
+WHERE jobs.id = made.job_id;
+
+-- workflows/keeping.py REPLACE
+UPDATE workflow_jobs
+SET job_id = made.job_id, ended = NULL,
+    run = (SELECT run + 1 FROM workflows WHERE workflows.id = workflow_jobs.workflow_id)
+FROM jsonb_to_recordset(CAST(:'rows' AS jsonb)) AS made (key text, job_id uuid)
+WHERE workflow_jobs.workflow_id = :'id' AND workflow_jobs.key = made.key;
+
+-- workflows/keeping.py NEXT_RUN
+UPDATE workflows
+SET run = run + 1, status = 'running', completed_at = NULL, told_at = NULL, cancelled_by = NULL,
+    reason = NULL, updated_at = clock_timestamp()
+WHERE id = :'id';
+
+-- workflows/reads.py GET
+SELECT workflows.*, state.*, coalesce(workflows.completed_at, state.last_end) AS completed_at_now,
+           CASE WHEN workflows.completed_at IS NULL THEN (
+    SELECT CAST(greatest(0, coalesce(sum(1000 * extract(EPOCH FROM coalesce(next_at, clock_timestamp()) - at)), 0))
+                AS bigint)
+    FROM (SELECT history.at, event, to_status,
+                 lead(history.at) OVER path AS next_at, lead(event) OVER path AS next_event
+          FROM jobs JOIN history ON history.job_id = jobs.id AND at >= jobs.created_at - interval '1 hour'
+          WHERE jobs.root_id = workflows.id AND jobs.root_id <> jobs.id AND NOT jobs.external
+          WINDOW path AS (PARTITION BY history.job_id ORDER BY history.id)) AS steps
+    WHERE to_status = 'running'
+       OR event IN ('cancelled', 'seen') AND next_event IN ('seen', 'stopped')) ELSE workflows.worker_ms END AS worker_ms_now FROM workflows CROSS JOIN LATERAL (
+    SELECT CASE WHEN bool_or(status_now IN ('queued', 'running', 'retrying') OR stopping) THEN
+                    CASE WHEN bool_and(status_now = 'queued' AND attempt = 0) THEN 'queued'
+                    ELSE 'running' END
+                WHEN bool_or(status_now = 'failed') THEN 'failed'
+                WHEN bool_or(status_now = 'cancelled') THEN 'cancelled'
+                ELSE 'succeeded' END AS status_now,
+           count(*) FILTER (WHERE status_now = 'queued') AS are_queued, count(*) FILTER (WHERE status_now = 'running') AS are_running, count(*) FILTER (WHERE status_now = 'retrying') AS are_retrying, count(*) FILTER (WHERE status_now = 'succeeded') AS are_succeeded, count(*) FILTER (WHERE status_now = 'failed') AS are_failed, count(*) FILTER (WHERE status_now = 'cancelled') AS are_cancelled, count(*) FILTER (WHERE status_now = 'skipped') AS are_skipped, CAST(floor(avg(CASE WHEN stopping THEN 99 WHEN status_now IN ('queued', 'running', 'retrying') THEN progress
+                                     ELSE 100 END)) AS int) AS progress,
+           min(started_at) AS started_at, CASE WHEN NOT bool_or(status_now IN ('queued', 'running', 'retrying') OR stopping) THEN max(completed_at) END AS last_end
+    FROM (
+    SELECT node.*, CASE WHEN jobs.id IS NULL THEN coalesce(node.ended, 'cancelled')
+                 WHEN jobs.status = 'cancelled' AND jobs.error_type = 'DependencyEnded'
+                 AND EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
+                             LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
+                             WHERE (dependency.id IS NULL
+                OR dependency.status IN ('succeeded', 'failed', 'cancelled')
+                   AND coalesce(wanted.ending, 'succeeded') NOT IN ('finished', dependency.status))) THEN 'skipped' ELSE jobs.status END AS status_now, jobs.id IS NULL AS is_gone, jobs.hold,
+           coalesce(jobs.attempt, 1) AS attempt, coalesce(jobs.stopping, false) AS stopping,
+           coalesce(jobs.progress, 0) AS progress, jobs.error_message, jobs.started_at, jobs.completed_at
+    FROM workflow_jobs AS node LEFT JOIN jobs ON jobs.id = node.job_id
+    WHERE node.workflow_id = workflows.id) AS found) AS state WHERE workflows.id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
+
+-- workflows/reads.py PAGE
+WITH found AS MATERIALIZED (
+    SELECT id FROM workflows
+    WHERE organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND (CAST(:'name' AS text) IS NULL OR name = :'name')
+      AND (CAST(:'cursor' AS uuid) IS NULL
+           OR (created_at, id) < (SELECT created_at, id FROM workflows AS last WHERE last.id = :'cursor'))
+      AND (CAST(:'statuses' AS text[]) IS NULL
+           OR CASE WHEN completed_at IS NOT NULL THEN status
+              ELSE (SELECT status_now FROM (
+SELECT CASE WHEN bool_or(status_now IN ('queued', 'running', 'retrying') OR stopping) THEN
+                CASE WHEN bool_and(status_now = 'queued' AND attempt = 0) THEN 'queued'
+                ELSE 'running' END
+            WHEN bool_or(status_now = 'failed') THEN 'failed'
+            WHEN bool_or(status_now = 'cancelled') THEN 'cancelled'
+            ELSE 'succeeded' END AS status_now,
+       count(*) FILTER (WHERE status_now = 'queued') AS are_queued, count(*) FILTER (WHERE status_now = 'running') AS are_running, count(*) FILTER (WHERE status_now = 'retrying') AS are_retrying, count(*) FILTER (WHERE status_now = 'succeeded') AS are_succeeded, count(*) FILTER (WHERE status_now = 'failed') AS are_failed, count(*) FILTER (WHERE status_now = 'cancelled') AS are_cancelled, count(*) FILTER (WHERE status_now = 'skipped') AS are_skipped, CAST(floor(avg(CASE WHEN stopping THEN 99 WHEN status_now IN ('queued', 'running', 'retrying') THEN progress
+                                 ELSE 100 END)) AS int) AS progress,
+       min(started_at) AS started_at, CASE WHEN NOT bool_or(status_now IN ('queued', 'running', 'retrying') OR stopping) THEN max(completed_at) END AS last_end
+FROM (
+SELECT node.*, CASE WHEN jobs.id IS NULL THEN coalesce(node.ended, 'cancelled')
+             WHEN jobs.status = 'cancelled' AND jobs.error_type = 'DependencyEnded'
+             AND EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
+                         LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
+                         WHERE (dependency.id IS NULL
+            OR dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND coalesce(wanted.ending, 'succeeded') NOT IN ('finished', dependency.status))) THEN 'skipped' ELSE jobs.status END AS status_now, jobs.id IS NULL AS is_gone, jobs.hold,
+       coalesce(jobs.attempt, 1) AS attempt, coalesce(jobs.stopping, false) AS stopping,
+       coalesce(jobs.progress, 0) AS progress, jobs.error_message, jobs.started_at, jobs.completed_at
+FROM workflow_jobs AS node LEFT JOIN jobs ON jobs.id = node.job_id
+WHERE node.workflow_id = workflows.id) AS found) AS state) END = ANY(CAST(:'statuses' AS text[])))
+    ORDER BY created_at DESC, id DESC
+    LIMIT :'size'
+)
+SELECT workflows.*, state.*, coalesce(workflows.completed_at, state.last_end) AS completed_at_now,
+       CASE WHEN workflows.completed_at IS NULL THEN (
+SELECT CAST(greatest(0, coalesce(sum(1000 * extract(EPOCH FROM coalesce(next_at, clock_timestamp()) - at)), 0))
+            AS bigint)
+FROM (SELECT history.at, event, to_status,
+             lead(history.at) OVER path AS next_at, lead(event) OVER path AS next_event
+      FROM jobs JOIN history ON history.job_id = jobs.id AND at >= jobs.created_at - interval '1 hour'
+      WHERE jobs.root_id = workflows.id AND jobs.root_id <> jobs.id AND NOT jobs.external
+      WINDOW path AS (PARTITION BY history.job_id ORDER BY history.id)) AS steps
+WHERE to_status = 'running'
+   OR event IN ('cancelled', 'seen') AND next_event IN ('seen', 'stopped')) ELSE workflows.worker_ms END AS worker_ms_now FROM workflows CROSS JOIN LATERAL (
+SELECT CASE WHEN bool_or(status_now IN ('queued', 'running', 'retrying') OR stopping) THEN
+                CASE WHEN bool_and(status_now = 'queued' AND attempt = 0) THEN 'queued'
+                ELSE 'running' END
+            WHEN bool_or(status_now = 'failed') THEN 'failed'
+            WHEN bool_or(status_now = 'cancelled') THEN 'cancelled'
+            ELSE 'succeeded' END AS status_now,
+       count(*) FILTER (WHERE status_now = 'queued') AS are_queued, count(*) FILTER (WHERE status_now = 'running') AS are_running, count(*) FILTER (WHERE status_now = 'retrying') AS are_retrying, count(*) FILTER (WHERE status_now = 'succeeded') AS are_succeeded, count(*) FILTER (WHERE status_now = 'failed') AS are_failed, count(*) FILTER (WHERE status_now = 'cancelled') AS are_cancelled, count(*) FILTER (WHERE status_now = 'skipped') AS are_skipped, CAST(floor(avg(CASE WHEN stopping THEN 99 WHEN status_now IN ('queued', 'running', 'retrying') THEN progress
+                                 ELSE 100 END)) AS int) AS progress,
+       min(started_at) AS started_at, CASE WHEN NOT bool_or(status_now IN ('queued', 'running', 'retrying') OR stopping) THEN max(completed_at) END AS last_end
+FROM (
+SELECT node.*, CASE WHEN jobs.id IS NULL THEN coalesce(node.ended, 'cancelled')
+             WHEN jobs.status = 'cancelled' AND jobs.error_type = 'DependencyEnded'
+             AND EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
+                         LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
+                         WHERE (dependency.id IS NULL
+            OR dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND coalesce(wanted.ending, 'succeeded') NOT IN ('finished', dependency.status))) THEN 'skipped' ELSE jobs.status END AS status_now, jobs.id IS NULL AS is_gone, jobs.hold,
+       coalesce(jobs.attempt, 1) AS attempt, coalesce(jobs.stopping, false) AS stopping,
+       coalesce(jobs.progress, 0) AS progress, jobs.error_message, jobs.started_at, jobs.completed_at
+FROM workflow_jobs AS node LEFT JOIN jobs ON jobs.id = node.job_id
+WHERE node.workflow_id = workflows.id) AS found) AS state WHERE workflows.id IN (SELECT id FROM found)
+ORDER BY workflows.created_at DESC, workflows.id DESC;
+
+-- workflows/reads.py JOBS
+SELECT node.*, CASE WHEN jobs.id IS NULL THEN coalesce(node.ended, 'cancelled')
+             WHEN jobs.status = 'cancelled' AND jobs.error_type = 'DependencyEnded'
+             AND EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
+                         LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
+                         WHERE (dependency.id IS NULL
+            OR dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND coalesce(wanted.ending, 'succeeded') NOT IN ('finished', dependency.status))) THEN 'skipped' ELSE jobs.status END AS status_now, jobs.id IS NULL AS is_gone, jobs.hold,
+       coalesce(jobs.attempt, 1) AS attempt, coalesce(jobs.stopping, false) AS stopping,
+       coalesce(jobs.progress, 0) AS progress, jobs.error_message, jobs.started_at, jobs.completed_at
+FROM workflow_jobs AS node LEFT JOIN jobs ON jobs.id = node.job_id
+WHERE node.workflow_id = :'id' ORDER BY node.place;

@@ -18,6 +18,7 @@ from tracking.settings import Settings
 from tracking.sql import in_life
 from tracking.states import ACTIVE, Status
 from tracking.values import LATEST
+from tracking.workflow_tables import workflows
 
 EXTERNAL_KEPT = timedelta(minutes=5)  # a job whose work is done elsewhere, where its result is kept
 
@@ -92,8 +93,9 @@ def prune(connection: Connection, policy: Policy, *, limit: int | None, dry_run:
 
     The history of a job goes with it, or, of those that are kept as long as most are, a few days later with its week.
     At most `limit` jobs (None: all), in the caller's transaction, which must be a real one. Jobs that anybody else
-    is changing are passed over, and so are a job whose body is still stopping, one that an active job depends on, and a
-    succeeded one that a chord may still need. `dry_run` only counts, and takes no lock.
+    is changing are passed over, and so are a job whose body is still stopping, one that an active job depends on, one
+    of a workflow that goes on, and a succeeded one that a chord may still need. `dry_run` only counts, and takes no
+    lock.
     """
     remove = _count if dry_run else _remove
     removed: dict[Kind, int] = {}
@@ -133,6 +135,9 @@ def _expired(kind: Kind, age: timedelta, limit: int | None) -> Select[tuple[obje
         dependent.c.depends_on != literal_column("'{}'"),
         dependent.c.depends_on.contains(array([jobs.c.id])),
     )
+    # Its result may still be asked for, by a job that follows those that follow it.
+    in_open_workflow = select(true()).where(workflows.c.id == jobs.c.root_id, workflows.c.completed_at.is_(None))
+    needed = [each.limit(1).scalar_subquery() for each in (is_awaited, in_open_workflow)]
     return (
         select(jobs.c.id)
         .where(jobs.c.job_type == kind.job_type, jobs.c.status == kind.status, jobs.c.external == kind.external)
@@ -147,7 +152,8 @@ def _expired(kind: Kind, age: timedelta, limit: int | None) -> Select[tuple[obje
             )
         )
         # IS NOT TRUE: of IS NULL the planner expects so few rows that it reads and sorts all of them first.
-        .where(is_awaited.limit(1).scalar_subquery().is_not(true()))
+        # Both in one: of each condition more the planner expects half as many rows.
+        .where(func.coalesce(*needed).is_not(true()))
         .order_by(jobs.c.completed_at)
         .limit(limit)
     )

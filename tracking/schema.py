@@ -31,9 +31,10 @@ from tracking.states import ACTIVE, WAITING, Hold, Status
 from tracking.template_tables import template_versions
 from tracking.values import EARLIEST, LATEST
 from tracking.webhook_tables import webhooks
+from tracking.workflow_tables import workflow_jobs
 
 # A table of each file that has others: whoever asks for the whole schema gets it from here.
-ELSEWHERE = (tickets, operations, schedules, template_versions, webhooks)
+ELSEWHERE = (tickets, operations, schedules, template_versions, webhooks, workflow_jobs)
 metadata = ELSEWHERE[0].metadata
 
 IS_ACTIVE = text(one_of("status", ACTIVE))
@@ -88,7 +89,9 @@ jobs = Table(
     Column("claim_id", Uuid, comment="one per delivery, so that a claim whose reply was lost can be asked again"),
     Column("stopping", Boolean, nullable=False, server_default=false(), comment="cancelled, its body not yet over"),
     Column("external", Boolean, nullable=False, server_default=false(), comment="its work is done elsewhere"),
-    Column("depends_on", ARRAY(Uuid), nullable=False, server_default=text("'{}'"), comment="jobs to succeed first"),
+    Column("depends_on", ARRAY(Uuid), nullable=False, server_default=text("'{}'"), comment="jobs to end first"),
+    Column("depends_when", ARRAY(Text), comment="which end of each of them it waits for; null = success"),
+    Column("unresolved", Boolean, nullable=False, server_default=false(), comment="its payload names results"),
     Column("follows", Uuid, comment="the job with whose result this one will be called; null = it was, or has none"),
     Column("follows_group", Text, comment="the same of the canvas group whose results it will be called with"),
     Column("retry_of", Uuid, comment="the job that this one repeats with another payload"),
@@ -213,6 +216,8 @@ jobs = Table(
     # canvas: what follows a job, or a group
     Index("jobs_following", "follows", postgresql_where=text("follows IS NOT NULL")),
     Index("jobs_following_group", "follows_group", postgresql_where=text("follows_group IS NOT NULL")),
+    # graphs: what belongs to a workflow, or was sent by the jobs of a canvas
+    Index("jobs_by_root", "root_id", postgresql_where=text("root_id <> id")),
     # a job: those that repeat it with another payload
     Index("jobs_retries", "retry_of", postgresql_where=text("retry_of IS NOT NULL")),
     # retention: does an active job still depend on it
@@ -390,6 +395,7 @@ dead_letters = Table(
 OBJECTS = {"jobs": ("payload", "metadata", "delivery"), "dead_letters": ("headers",)}
 OBJECTS |= {**dict.fromkeys(("history", "audit"), ("detail",)), operations.name: ("asked", "denied")}
 OBJECTS |= {schedules.name: ("payload", "metadata"), template_versions.name: ("payload", "metadata", "schedule")}
+OBJECTS |= {workflow_jobs.name: ("payload", "metadata")}
 RANGE = "{0} >= timestamptz '{1.year}-01-01Z' AND {0} < timestamptz '{2.year}-01-01Z'"
 
 for _table in metadata.tables.values():

@@ -30,6 +30,14 @@ class Hold(StrEnum):
     EXTERNAL = "external"
 
 
+class When(StrEnum):
+    """For which end of another job one waits. FINISHED: for any, and that its body is over."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    FINISHED = "finished"
+
+
 class Event(StrEnum):
     """What a history row says happened. Most move the status; the others leave it as it is."""
 

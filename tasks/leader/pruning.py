@@ -19,11 +19,13 @@ from tasks.refusals import reason_of
 from tracking import audit, clean_ups, dead_letters, retention
 from tracking.db import SQLAlchemyError
 from tracking.schedules import outcomes
+from tracking.workflows import concluding
 
 log = structlog.get_logger(__name__)
 
 KEEP_LETTERS = timedelta(days=90)  # as long as failed jobs: they are the same kind of trouble
 ENTRIES = 2000  # of the audit, or outcomes of schedules, which go alone
+WORKFLOWS = 100  # with all their rows
 FIRST = 200  # jobs of the first batch
 MOST = 2000  # jobs of a batch; with what of their history goes at once they must go within the statement timeout
 # Seconds that a batch may take: while they take less, they grow.
@@ -53,6 +55,7 @@ class Pruning:
             "retention of the audit": self.audit,
             "retention of letters": self.letters,
             "retention of outcomes": self.outcomes,
+            "retention of workflows": self.workflows,
         }
         jobs = Duty("retention", self.INTERVAL, self._shown("retention", self.jobs), LEAST_REST, REST)
         return [jobs, *(Duty(name, self.INTERVAL, self._shown(name, work), breath) for name, work in works.items())]
@@ -106,6 +109,13 @@ class Pruning:
             removed = outcomes.forget(connection, self._policy.longest, ENTRIES)
         self._removed[self.outcomes] += removed
         return removed == ENTRIES
+
+    def workflows(self) -> bool:
+        """Remove one batch of workflows of which no job is kept; whether there are more."""
+        with self._database.begin() as connection:
+            removed = concluding.forget(connection, self._policy.longest, WORKFLOWS)
+        self._removed[self.workflows] += removed
+        return removed == WORKFLOWS
 
     def _shown(self, name: str, work: Callable[[], bool]) -> Callable[[], bool]:
         """The work, with how it went written down when it is done or has failed."""

@@ -29,6 +29,7 @@ from tasks.leader.pruning import Pruning
 from tasks.leader.schedules import Scheduling
 from tasks.leader.webhooks import Telling
 from tasks.leader.weeks import Weeks
+from tasks.leader.workflows import Concluding
 from tasks.persistence import persist
 from tasks.platform import Platform
 from tasks.worker.batcher import Batcher
@@ -184,6 +185,7 @@ class Leader:
             Duty("lost messages", sweep, self._resending.turn),
             Duty("bulk operations", sweep, operating.turn, rest=1.0),
             Duty("retention of operations", pruning.INTERVAL, operating.forget, breath=sweep),
+            Duty("workflows", Concluding.INTERVAL, Concluding(platform).turn),
             Duty("schedules", scheduling.INTERVAL, scheduling.turn),
             Duty("webhooks", Telling.INTERVAL, Telling(platform).turn),
             Duty("time zones", scheduling.ZONES_INTERVAL, scheduling.zones),

@@ -14,6 +14,7 @@ import jwt
 import psutil
 
 from tests.api.handlers import PERMISSION
+from tests.workflowing import begin as begin_workflow
 from tracking import jobs, templates, webhooks
 from tracking.admission.rule import UNLIMITED
 from tracking.db import Database
@@ -28,6 +29,7 @@ from tracking.schedules.keeping import By, NewSchedule
 from tracking.schedules.values import Plan, Schedule
 from tracking.templates import Content, Template
 from tracking.webhooks import Wanted, Webhook, delivering
+from tracking.workflows.values import Node
 
 ORDINARY = ("jobs.create_jobs", "jobs.view_jobs", "jobs.cancel_jobs", "jobs.retry_jobs")
 MANAGING = (
@@ -172,6 +174,16 @@ class Caller:
                 actor=self.user,
                 origin=None,
             )
+
+    def workflow(self, workflow_id: UUID, state: str = "queued") -> UUID:
+        """A workflow of this caller with one job, of a handler that needs a permission, in this state; the job."""
+        job = Node("one", "guarded", {"kind": "small"})
+        begun = begin_workflow(self.api.database, job, id=workflow_id, owner=Owner(self.organization, self.user))
+        job_id = begun.jobs["one"].id
+        if state == "cancelled":
+            with self.api.database.autocommit() as connection:
+                jobs.cancel(connection, job_id, Scope(self.organization, None), actor=self.user)
+        return job_id
 
     def webhook(self, webhook_id: UUID, url: str = "https://hooks.example.com/", **said: Any) -> Webhook:
         """A webhook of the caller's organization."""

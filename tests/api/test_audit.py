@@ -19,6 +19,7 @@ NOT_AUDITED = {"create_ticket"}  # it changes nothing of anybody's
 JOB = "/v1/jobs/{id}"
 SCHEDULE = "/v1/schedules/{id}"
 TEMPLATE = "/v1/templates/{id}"
+WORKFLOW = "/v1/workflows/{id}"
 WEBHOOK = "/v1/webhooks/{id}"
 LIMIT = "/v1/organizations/{organization}/limit"
 
@@ -47,6 +48,9 @@ DEEDS: dict[str, tuple[str, str, Any, str]] = {
     "change_template": ("PATCH", TEMPLATE, {"priority": 3}, "queued"),
     "remove_template": ("DELETE", TEMPLATE, None, "queued"),
     "create_template_job": ("POST", f"{TEMPLATE}/jobs", {}, "queued"),
+    "create_workflow": ("POST", "/v1/workflows", {"name": "n", "jobs": {"a": {"jobType": "open"}}}, "queued"),
+    "cancel_workflow": ("POST", f"{WORKFLOW}/cancel", None, "queued"),
+    "retry_workflow": ("POST", f"{WORKFLOW}/retry", None, "queued"),
     "create_webhook": ("POST", "/v1/webhooks", {"url": "https://hooks.example.com/"}, "queued"),
     "change_webhook": ("PATCH", WEBHOOK, {"enabled": False}, "queued"),
     "remove_webhook": ("DELETE", WEBHOOK, None, "queued"),
@@ -90,6 +94,8 @@ def prepared(caller: Caller, name: str) -> JobRecord:
     if name.startswith("resume"):
         ask(caller, name.replace("resume", "pause"), caller.job())
     job = caller.job(DEEDS[name][3], external=name == "change_job", job_type="guarded")
+    if DEEDS[name][1].startswith(WORKFLOW):
+        caller.workflow(job.id, "cancelled" if name == "retry_workflow" else "queued")
     if name == "abort_operation":
         caller.operation(job.id)
     return job
@@ -126,6 +132,7 @@ def test_what_was_done_says_who_did_it_from_where(caller: Caller, name: str) -> 
         "create_schedule": response.json().get("id"),
         "create_template": "n",
         "create_template_job": response.json().get("jobId"),
+        "create_workflow": response.json().get("workflowId"),
         "create_webhook": response.json().get("id"),
         "set_organization_limit": caller.organization,
     }

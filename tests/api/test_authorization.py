@@ -89,6 +89,11 @@ REQUIRED = {
     "change_template": "jobs.manage_templates",
     "remove_template": "jobs.manage_templates",
     "create_template_job": "jobs.create_jobs",
+    "create_workflow": "jobs.create_jobs",
+    "list_workflows": "jobs.view_jobs",
+    "get_workflow": "jobs.view_jobs",
+    "cancel_workflow": "jobs.cancel_jobs",
+    "retry_workflow": "jobs.retry_jobs",
     "create_webhook": "jobs.manage_webhooks",
     "list_webhooks": "jobs.manage_webhooks",
     "get_webhook": "jobs.manage_webhooks",
@@ -120,6 +125,7 @@ ABOUT_ONE_WEBHOOK = (
     *("get_webhook", "change_webhook", "remove_webhook", "rotate_webhook_secret", "test_webhook", "list_deliveries"),
     *("get_delivery", "redeliver"),
 )
+ABOUT_ONE_WORKFLOW = ("get_workflow", "cancel_workflow", "retry_workflow")
 ABOUT_ONE_JOB = (
     *ABOUT_ONE_TEMPLATE,
     *(
@@ -134,6 +140,7 @@ ABOUT_ONE_JOB = (
     ),
     *("stream_events", "get_operation", "list_operation_jobs", "abort_operation", *ABOUT_ONE_SCHEDULE),
     *ABOUT_ONE_WEBHOOK,
+    *ABOUT_ONE_WORKFLOW,
 )
 # Whoever may read them reads of all its users; jobs.manage_schedules shows all schedules.
 OF_THE_ORGANIZATION = (
@@ -149,11 +156,12 @@ REACHING = (
     *("resume_organization", "create_schedule", "list_schedules", *ABOUT_ONE_SCHEDULE),
     *("create_template", "list_templates", "get_template", "list_template_versions", "change_template"),
     *("remove_template", "create_webhook", "list_webhooks", *ABOUT_ONE_WEBHOOK),
+    *("list_workflows", *ABOUT_ONE_WORKFLOW),
 )
 WIDER = {"change_job": "403"}  # jobs.view_all shows it, and jobs.track_jobs is needed
 NEEDS_THE_HANDLERS = (
     *("create_job", "create_jobs", "retry_job", "get_export", "create_schedule", "change_schedule", "run_schedule"),
-    *("create_template", "change_template", "create_template_job"),
+    *("create_template", "change_template", "create_template_job", "create_workflow", "retry_workflow"),
 )
 BODIES: dict[str, Any] = {
     "create_job": {"jobType": "guarded", "payload": {"kind": "small"}},
@@ -166,6 +174,7 @@ BODIES: dict[str, Any] = {
     "create_template": {"name": "n", "jobType": "guarded", "payload": {"kind": "small"}},
     "change_template": {"priority": 3},
     "create_template_job": {},
+    "create_workflow": {"name": "n", "jobs": {"a": {"jobType": "guarded", "payload": {"kind": "small"}}}},
     "create_webhook": {"url": "https://hooks.example.com/"},
     "change_webhook": {"enabled": False},
 }
@@ -261,6 +270,8 @@ def _prepare(owner: Caller, operation: Operation) -> JobRecord:
     owner.schedule(job_id, operation.name)
     owner.template(uuid4(), name)
     owner.webhook(job_id)
+    if "workflow" in operation.name:
+        owner.workflow(job_id, "cancelled" if operation.name == "retry_workflow" else "queued")
     owner.delivery(job_id, "failed", delivery_of(job_id))
     owner.api.exports.mkdir(parents=True, exist_ok=True)
     (owner.api.exports / name).write_text(str(job_id))

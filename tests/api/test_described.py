@@ -42,6 +42,7 @@ OPERATIONS = [
     *("list_template_versions", "remove_template", "create_template_job"),
     *("list_clean_ups", "get_schedule", "change_schedule", "remove_schedule", "pause_schedule", "resume_schedule"),
     *("skip_next", "run_schedule", "next_due_times", "schedule_outcomes"),
+    *("create_workflow", "list_workflows", "get_workflow", "cancel_workflow", "retry_workflow"),
     *("create_webhook", "list_webhooks", "get_webhook", "change_webhook", "remove_webhook", "rotate_webhook_secret"),
     *("test_webhook", "list_deliveries", "get_delivery", "redeliver", "list_job_deliveries"),
 ]
@@ -110,6 +111,10 @@ def made_text(_: Description, schema: dict[str, Any]) -> st.SearchStrategy[str]:
 
 def made_object(description: Description, schema: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
     """Objects with all, some or none of what is optional; those of any JSON hold anything within the limits."""
+    if "patternProperties" in schema:
+        [(pattern, each)] = schema["patternProperties"].items()
+        keys, smallest = st.from_regex(pattern, fullmatch=True), schema.get("minProperties", 0)
+        return st.dictionaries(keys, made(description, each), min_size=smallest, max_size=3)
     if "properties" not in schema:
         return any_json
     fields = {name: made(description, each) for name, each in schema["properties"].items()}
@@ -174,9 +179,15 @@ def bodies(description: Description, operation: Mapping[str, Any]) -> st.SearchS
     if operation["operationId"] == "create_template":
         body = body.map(lambda made: {name: value for name, value in made.items() if name != "permission"})
         body = body.map(lambda made: {**made, "jobType": "open"})
+    if operation["operationId"] == "create_workflow":  # which keys its jobs may wait for, no schema says
+        body = body.map(lambda made: {**made, "jobs": _independent(made["jobs"])})
     if operation["operationId"] in ("create_schedule", "change_schedule"):
         body = body.flatmap(_with_times)
     return body if operation["requestBody"].get("required") else st.none() | body
+
+
+def _independent(made: dict[str, Any]) -> dict[str, Any]:
+    return {key: {**job, "jobType": "open", "after": []} for key, job in made.items()}
 
 
 NOT_DRAWN = ("cron", "timezone", "everySeconds", "template")

@@ -12,9 +12,13 @@ from sqlalchemy import text
 from tests.servers import Servers
 from tests.tracked import Tracked, own_pool
 from tests.verifying import NAMES, OLD_WORKER, findings, live_through_everything
+from tests.workflowing import begin_on, node
 from tracking import jobs
+from tracking.admission import holds
+from tracking.admission.rule import UNLIMITED
 from tracking.db import Database
 from tracking.models import JobRecord, Progress
+from tracking.workflows import concluding
 
 
 @dataclass(frozen=True)
@@ -184,6 +188,14 @@ LIES = {
         " || to_char(now() AT TIME ZONE 'UTC' + interval '7 days' - extract(isodow FROM now() AT TIME ZONE 'UTC')"
         " * interval '1 day' + interval '1 day', 'YYYYMMDD'); END $$",
     ),
+    "a workflow that ended otherwise than its jobs": Lie(
+        "second of a workflow", "UPDATE workflow_jobs SET ended = 'failed' WHERE job_id = :id", {"workflow_ends": 1}
+    ),
+    "a job that did not wait": Lie(
+        "second of a workflow",
+        """UPDATE workflow_jobs SET after = '[{"key": "a", "when": "failed"}]' WHERE job_id = :id""",
+        {"waited": 1},
+    ),
     "a history that goes back in time": Lie(
         "running",
         "UPDATE history SET at = at - interval '1 hour' WHERE job_id = :id AND event = 'started'",
@@ -196,6 +208,13 @@ def bring(tracked: Tracked, situation: str) -> JobRecord:
     """A job in one of SITUATIONS, or with more of a past."""
     if situation == "second attempt succeeded":
         return tracked.end(tracked.start(tracked.end(tracked.start(tracked.submit()), "released")))
+    if situation == "second of a workflow":
+        made = begin_on(tracked.connection, node("a"), node("b", "a")).jobs
+        tracked.end(tracked.start(made["a"]))
+        holds.lift_dependents(tracked.connection, UNLIMITED, 10)
+        ended = tracked.end(tracked.start(made["b"]))
+        concluding.conclude(tracked.connection, 10)
+        return ended
     if situation == "retried and cancelled":
         return tracked.cancel(tracked.retry(tracked.put_into("failed")))
     if situation == "cancelled, retried and cancelled":
@@ -238,8 +257,10 @@ def test_a_lie_is_caught_by_its_check(database: Database, lie: Lie) -> None:
         assert found.pop("weeks").violations == lie.caught["weeks"]
         return
     assert {name: finding.violations for name, finding in found.items()} == lie.caught
-    assert all(set(finding.examples) <= {str(job.id), str(other.id)} for finding in found.values())
-    assert all(str(job.id) in finding.examples for finding in found.values())
+    # Of a workflow that is wrong its own id is told.
+    ours, others = ({str(each.id), str(each.root_id)} for each in (job, other))
+    assert all(set(finding.examples) <= ours | others for finding in found.values())
+    assert all(ours & set(finding.examples) for finding in found.values())
 
 
 def test_every_check_has_a_lie_that_it_alone_catches() -> None:

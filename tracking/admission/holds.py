@@ -13,6 +13,7 @@ from tracking.admission.rule import (
     IS_GATED,
     NEXT,
     Limits,
+    cannot_be_met,
     is_broken,
     is_dependent,
     is_paused,
@@ -22,7 +23,7 @@ from tracking.admission.rule import (
 )
 from tracking.models import UNCALLED, JobRecord
 from tracking.sql import listed, move, record
-from tracking.states import WAITING, Event, Status
+from tracking.states import WAITING, Event, Status, When
 
 
 def lift_due(connection: Connection, limits: Limits, batch: int) -> list[JobRecord]:
@@ -36,12 +37,12 @@ def lift_gated(connection: Connection, limits: Limits, batch: int) -> list[JobRe
 
 
 def lift_dependents(connection: Connection, limits: Limits, batch: int, job_id: UUID | None = None) -> list[JobRecord]:
-    """The same for jobs whose dependencies have all succeeded; of one dependency, or of all."""
+    """The same for jobs whose dependencies have all ended as they have to; of one dependency, or of all."""
     return _records(connection, LIFT_DEPENDENTS, limits, batch=batch, job_id=job_id)
 
 
 def cancel_dependents(connection: Connection, batch: int, job_id: UUID | None = None) -> list[JobRecord]:
-    """Cancel the jobs that wait for one that failed or was cancelled, and those that wait for them in turn."""
+    """Cancel the jobs that wait for an end that cannot come any more, and what that means for those that follow."""
     cancelled: list[JobRecord] = []
     roots: list[UUID | None] = [job_id]
     while roots:
@@ -93,19 +94,21 @@ LIFT_GATED = _lift(
 _DEPENDS = """hold = 'dependency'
           AND (CAST(:job_id AS uuid) IS NULL OR depends_on @> ARRAY[CAST(:job_id AS uuid)])"""
 
-LIFT_DEPENDENTS = _lift(f"{_DEPENDS} AND NOT {is_uncalled('jobs')} AND NOT {is_dependent('jobs')}")
+LIFT_DEPENDENTS = _lift(f"{_DEPENDS} AND NOT unresolved AND NOT {is_uncalled('jobs')} AND NOT {is_dependent('jobs')}")
 
 CANCEL_DEPENDENTS = text(
     move(
         Event.CANCELLED,
         f"""hold = NULL, due_at = NULL, cancel_requested_at = clock_timestamp(), completed_at = clock_timestamp(),
-            error_type = '{UNCALLED}', error_message = 'its dependency ' || broken || ' is ' || how""",
+            error_type = '{UNCALLED}', error_message = 'its dependency ' || broken || ' is ' || how
+                || CASE ending WHEN '{When.FAILED}' THEN ', and it waits for a failure' ELSE '' END""",
         f"jsonb_build_object('by', '{ACTOR}', 'reason', error_message, 'dependency', broken)",
-        locked=f"""SELECT jobs.id, jobs.status AS from_status, broken.id AS broken, broken.status AS how
+        locked=f"""SELECT jobs.id, jobs.status AS from_status, broken.id AS broken, broken.status AS how, ending
         FROM jobs CROSS JOIN LATERAL (
-            SELECT wanted.id, coalesce(dependency.status, 'gone') AS status
-            FROM unnest(jobs.depends_on) AS wanted (id) LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
-            WHERE dependency.id IS NULL OR dependency.status IN ('{Status.FAILED}', '{Status.CANCELLED}')
+            SELECT wanted.id, coalesce(dependency.status, 'gone') AS status, ending
+            FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
+            LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
+            WHERE {cannot_be_met("dependency", "ending")}
             LIMIT 1) AS broken
         WHERE jobs.status IN ({listed(WAITING)}) AND {_DEPENDS}
         LIMIT :batch

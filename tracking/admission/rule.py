@@ -18,7 +18,7 @@ from typing import Any, Self
 from tracking.schema import IN_FLIGHT
 from tracking.settings import Settings
 from tracking.sql import listed
-from tracking.states import WAITING
+from tracking.states import FINISHED, WAITING, When
 
 ACTOR = "admission"
 BY_ADMISSION = f"'{ACTOR}'"
@@ -89,10 +89,24 @@ def is_followed(job: str) -> str:
 
 
 def is_dependent(job: str) -> str:
-    """SQL: whether one of the jobs that this job depends on has not succeeded."""
-    return f"""EXISTS (SELECT FROM unnest({job}.depends_on) AS wanted (id)
+    """SQL: whether one of the jobs that this job depends on has not ended as it has to."""
+    return f"""EXISTS (SELECT FROM unnest({job}.depends_on, {job}.depends_when) AS wanted (id, ending)
                      WHERE NOT EXISTS (SELECT FROM jobs AS dependency
-                                       WHERE dependency.id = wanted.id AND dependency.status = 'succeeded'))"""
+                                       WHERE dependency.id = wanted.id AND {is_met("dependency", "wanted.ending")}))"""
+
+
+def is_met(dependency: str, ending: str) -> str:
+    """SQL: whether a job has ended as another one wants it to; null = with success."""
+    return f"""({dependency}.status = coalesce({ending}, '{When.SUCCEEDED}')
+                OR {ending} = '{When.FINISHED}' AND {dependency}.status IN ({listed(FINISHED)})
+                   AND NOT {dependency}.stopping)"""
+
+
+def cannot_be_met(dependency: str, ending: str) -> str:
+    """SQL: whether this job, perhaps a null row, will never end so by itself: it has ended otherwise, or is gone."""
+    return f"""({dependency}.id IS NULL
+                OR {dependency}.status IN ({listed(FINISHED)})
+                   AND coalesce({ending}, '{When.SUCCEEDED}') NOT IN ('{When.FINISHED}', {dependency}.status))"""
 
 
 def limit_of(organization: str) -> str:
@@ -115,12 +129,13 @@ def next_hold(job: str, due_at: str | None = None, joins: str | None = None, gat
 
     `due_at` instead of the job's own; where many jobs are asked about, `joins`, what `joins_line` has answered, and
     `gates`, a row with the columns of `gates_of`, of their organization. A job that has run before had dependencies
-    that succeeded; they may have been removed since.
+    that were met; they may have been removed since.
     """
     paused, broken = (f"{gates}.{name} AND " if gates else "" for name in ("has_pauses", "has_circuits"))
     return f"""CASE
         WHEN {job}.external THEN 'external'
-        WHEN {is_uncalled(job)} OR {job}.attempt = 0 AND {job}.depends_on <> '{{}}' AND {is_dependent(job)}
+        WHEN {is_uncalled(job)} OR {job}.unresolved
+             OR {job}.attempt = 0 AND {job}.depends_on <> '{{}}' AND {is_dependent(job)}
             THEN 'dependency'
         WHEN {due_at or f"{job}.due_at"} > clock_timestamp()
             THEN CASE {job}.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
@@ -242,7 +257,7 @@ def lines_of(condition: str) -> str:
 def still_holds(job: str) -> str:
     """SQL: whether what this job is held for is still so; null when it is not held. :gets_slot if it is in line."""
     return f"""CASE {job}.hold
-        WHEN 'dependency' THEN {is_uncalled(job)} OR {is_dependent(job)}
+        WHEN 'dependency' THEN {is_uncalled(job)} OR {job}.unresolved OR {is_dependent(job)}
         WHEN 'paused' THEN {is_paused(job)}
         WHEN 'circuit' THEN {is_broken(job)}
         WHEN 'organization_limit' THEN NOT :gets_slot

@@ -56,6 +56,18 @@ def submit_all(
     return answers
 
 
+def submit_together(connection: Connection, new: Sequence[NewJob], limits: Limits) -> list[JobRecord]:
+    """Accept jobs that are new, all of them, and may depend on one another: one statement for each BATCH.
+
+    What each of them depends on is among them, or is known to be the caller's. A job that needs one of its
+    organization's slots goes into the line, as by `submit_all`. Wants a transaction.
+    """
+    made: dict[UUID, JobRecord] = {}
+    for start in range(0, len(new), BATCH):
+        made |= _insert(connection, new[start : start + BATCH], limits)
+    return [made[job.id] for job in new]
+
+
 @dataclass(frozen=True, slots=True)
 class NewRow:
     """A job as a statement for many takes it: `elements` of its arrays, in the order of GIVEN."""
@@ -143,8 +155,8 @@ def _plain(value: Any, of: str) -> str | int | UUID | None:
     """The element of an array: what is no number, id or text, as text."""
     if of == "jsonb":
         return json.dumps(value) if value else "{}"
-    if of == "uuid[]":
-        return array(value)
+    if of in ARRAYS:
+        return value if value is None else array(value)
     return value if value is None or of in {"uuid", "text", "int"} else str(value)
 
 
@@ -155,6 +167,9 @@ def _record(row: Any, given: Mapping[str, Any]) -> JobRecord:
         **{**UNSAID, **kept, **times, "external": row.external, "hold": Hold(row.hold) if row.hold else None}
     )
 
+
+ARRAYS = ("uuid[]", "text[]")
+NOT_SHOWN = ("depends_when", "unresolved")
 
 # What is given with each job.
 GIVEN = {
@@ -180,10 +195,12 @@ GIVEN = {
     "external": "bool",
     "origin": "jsonb",
     "depends_on": "uuid[]",
+    "depends_when": "text[]",
+    "unresolved": "bool",
     "scheduled_at": "timestamptz",
     "delay": "interval",
 }
-_KEPT = [name for name in GIVEN if name not in {"scheduled_at", "delay", "external", "origin"}]
+_KEPT = [name for name in GIVEN if name not in {"scheduled_at", "delay", "external", "origin", *NOT_SHOWN}]
 
 # What else a new job is: it has no result, no worker, nothing has happened to it.
 UNSAID: dict[str, Any] = {
@@ -196,7 +213,7 @@ UNSAID: dict[str, Any] = {
 }
 
 # As PostgreSQL gets them: it cannot take an array of arrays of any lengths apart, and reads JSON faster from text.
-_ARRAYS = ", ".join(f"CAST(:{name} AS {'text' if of in {'jsonb', 'uuid[]'} else of}[])" for name, of in GIVEN.items())
+_ARRAYS = ", ".join(f"CAST(:{name} AS {'text' if of in {'jsonb', *ARRAYS} else of}[])" for name, of in GIVEN.items())
 _PARSED = ", ".join(
     is_external("external", "given.job_type") if name == "external" else f"CAST({name} AS {of}) AS {name}"
     for name, of in GIVEN.items()

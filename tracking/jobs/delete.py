@@ -36,7 +36,11 @@ def delete_each(connection: Connection, job_ids: Sequence[UUID], scope: Scope) -
 
 
 def _may_go(known: Any) -> bool:
-    return known.is_mine and known.status in FINISHED and not (known.stopping or known.is_awaited or known.is_needed)
+    return (
+        known.is_mine
+        and known.status in FINISHED
+        and not (known.stopping or known.is_awaited or known.is_needed or known.is_of_workflow)
+    )
 
 
 def _refusal(job_id: UUID, known: Any) -> TrackingError:
@@ -48,7 +52,11 @@ def _refusal(job_id: UUID, known: Any) -> TrackingError:
         return stopping
     if known.status not in FINISHED:
         return IllegalMove(f"the job {job_id} is {known.status}: only a finished one can be deleted")
-    waits = "a job that is not finished depends on it" if known.is_awaited else "its chord may still need it"
+    waits = "its chord may still need it"
+    if known.is_awaited:
+        waits = "a job that is not finished depends on it"
+    elif known.is_of_workflow:
+        waits = "its workflow goes on"
     return IllegalMove(f"the job {job_id} cannot be deleted: {waits}")
 
 
@@ -59,10 +67,13 @@ _IS_AWAITED = f"""EXISTS (SELECT FROM jobs AS dependent
 _IS_NEEDED = f"""(status = '{Status.SUCCEEDED}' AND group_id IS NOT NULL
                    AND EXISTS (SELECT FROM jobs AS member
                                WHERE member.group_id = jobs.group_id AND member.status <> '{Status.SUCCEEDED}'))"""
+_IS_OF_WORKFLOW = "EXISTS (SELECT FROM workflows WHERE workflows.id = jobs.root_id AND workflows.completed_at IS NULL)"
 
 LOCK_EACH = text(
     each_locked(
-        {}, f"({WITHIN_SCOPE}) AS is_mine, {_IS_AWAITED} AS is_awaited, {_IS_NEEDED} AS is_needed, jobs.*"
+        {},
+        f"({WITHIN_SCOPE}) AS is_mine, {_IS_AWAITED} AS is_awaited, {_IS_NEEDED} AS is_needed,"
+        f" {_IS_OF_WORKFLOW} AS is_of_workflow, jobs.*",
     ).replace("SELECT given.*, found.*", "SELECT found.*")
 )
 

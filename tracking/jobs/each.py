@@ -33,10 +33,11 @@ class Applied:
         return Applied({**self.done, **other.done}, {**self.refused, **other.refused})
 
 
-def applying(event: Event, change: str, detail: str, *, guard: str, to: Status | None = None) -> str:
+def applying(event: Event, change: str, detail: str, *, guard: str, to: Status | None = None, besides: str = "") -> str:
     """SQL: a verb for those of the jobs `:id` that nobody has locked; a row for each of them, empty unless it was done.
 
-    Its history names `:operation`, of which the audit tells: the history does not.
+    Its history names `:operation`, of which the audit tells: the history does not. `besides`: common table expressions
+    of what else it does, each after a comma.
     """
     return move(
         event,
@@ -45,7 +46,7 @@ def applying(event: Event, change: str, detail: str, *, guard: str, to: Status |
         locked=each_locked({}, "external AS was_external"),
         guard=guard,
         to=to,
-        answer=f"SELECT locked.id AS found, moved.* FROM locked {AT_ONCE}",
+        answer=f"{besides} SELECT locked.id AS found, moved.* FROM locked {AT_ONCE}",
     )
 
 

@@ -93,6 +93,7 @@ def _refusal(job_id: UUID, known: Any) -> TrackingError:
 _REQUEUES = "(CAST(:priority AS int) IS NOT NULL OR CAST(:scheduled_at AS timestamptz) IS NOT NULL)"
 
 _CHANGE = f"""payload = coalesce(CAST(:payload AS jsonb), payload),
+            unresolved = unresolved AND CAST(:payload AS jsonb) IS NULL,
             delivery = coalesce(delivery || CAST(:delivery AS jsonb), delivery),
             circuit_key = coalesce(CAST(:circuit_key AS text), circuit_key),
             priority = coalesce(CAST(:priority AS int), priority),

@@ -141,6 +141,12 @@ _CHANGE = f"""dispatch = dispatch + 1, retry_count = retry_count + 1, losses = 0
             completed_at = NULL"""
 _DETAIL = f"""jsonb_build_object('by', {ACTOR}, 'force', CAST(:force AS boolean), 'priority', CAST(:priority AS int))"""
 
+# Whoever has seen that its workflow was over waits for this, and looks again.
+REOPENED = f""", reopened AS (
+        UPDATE workflows SET status = '{Status.RUNNING}', completed_at = NULL, updated_at = clock_timestamp()
+        FROM moved WHERE moved.root_id <> moved.id AND workflows.id = moved.root_id
+    )"""
+
 RETRY = text(
     move(
         Event.RETRIED,
@@ -149,10 +155,18 @@ RETRY = text(
         find=f"id = :id AND {WITHIN_SCOPE} AND {_IS_RETRYABLE}",
         to=Status.QUEUED,
         origin=ORIGIN,
+        answer=f"{REOPENED} SELECT * FROM moved",
     )
 )
 RETRY_EACH = text(
-    applying(Event.RETRIED, _CHANGE, _DETAIL, guard=f"{WITHIN_SCOPE} AND {_IS_RETRYABLE}", to=Status.QUEUED)
+    applying(
+        Event.RETRIED,
+        _CHANGE,
+        _DETAIL,
+        guard=f"{WITHIN_SCOPE} AND {_IS_RETRYABLE}",
+        to=Status.QUEUED,
+        besides=REOPENED,
+    )
 )
 
 _REPEATED = "(SELECT locked.*, created.id AS new_id FROM locked CROSS JOIN created) AS repeated"
@@ -175,6 +189,7 @@ RETRY_ANEW = text(
                CAST(NULL AS text) AS group_id, CAST(NULL AS int) AS group_index,
                CAST(:idempotency_key AS text) AS idempotency_key, CAST(:request_hash AS text) AS request_hash,
                CASE attempt WHEN 0 THEN depends_on ELSE '{{}}' END AS depends_on,
+               CASE attempt WHEN 0 THEN depends_when END AS depends_when, false AS unresolved,
                CAST(NULL AS timestamptz) AS scheduled_at, CAST(NULL AS timestamptz) AS due_at,
                CAST(:circuit_key AS text) AS circuit_key, external, id AS retry_of, 0 AS attempt,
                CAST(NULL AS uuid) AS follows, CAST(NULL AS text) AS follows_group

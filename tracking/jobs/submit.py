@@ -81,6 +81,8 @@ def columns(job: NewJob) -> dict[str, Any]:
         "circuit_key": job.circuit_key,
         "external": job.external,
         "depends_on": list(job.depends_on),
+        "depends_when": None if job.depends_when is None else [*map(str, job.depends_when)],
+        "unresolved": job.unresolved,
         "follows": job.follows,
         "follows_group": job.follows_group,
         "scheduled_at": job.scheduled_at,
@@ -142,8 +144,8 @@ def is_external(said: str, job_type: str) -> str:
 
 INSERTED = """id, organization_id, user_id, project_id, job_type, status, priority, queue,
                           max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
-                          group_index, idempotency_key, request_hash, depends_on, scheduled_at, due_at, circuit_key,
-                          external"""
+                          group_index, idempotency_key, request_hash, depends_on, depends_when, unresolved,
+                          scheduled_at, due_at, circuit_key, external"""
 
 # What the history says of a new job.
 CREATED = """jsonb_build_object('priority', priority, 'hold', hold, 'dueAt', due_at,
@@ -156,7 +158,8 @@ SUBMIT = for_driver(
         INSERT INTO jobs ({INSERTED}, hold, sent_priority)
         SELECT id, organization_id, :user_id, :project_id, job_type, status, priority, queue,
                :max_retries, :payload, :metadata, :delivery, :message, CAST(:parent_id AS uuid), CAST(:root_id AS uuid),
-               :group_id, CAST(:group_index AS int), :idempotency_key, :request_hash, depends_on, due_at, due_at,
+               :group_id, CAST(:group_index AS int), :idempotency_key, :request_hash, depends_on,
+               depends_when, unresolved, due_at, due_at,
                circuit_key, external, {FIRST_HOLD}, sent.level
         FROM (SELECT CAST(:id AS uuid) AS id, CAST(:organization_id AS text) AS organization_id,
                      '{Status.QUEUED}' AS status,
@@ -166,6 +169,7 @@ SUBMIT = for_driver(
                      CAST(:circuit_key AS text) AS circuit_key,
                      {is_external("CAST(:external AS boolean)", ":job_type")},
                      CAST(:depends_on AS uuid[]) AS depends_on,
+                     CAST(:depends_when AS text[]) AS depends_when, CAST(:unresolved AS boolean) AS unresolved,
                      coalesce(CAST(:scheduled_at AS timestamptz),
                               clock_timestamp() + CAST(:delay AS interval)) AS due_at) AS asked
         CROSS JOIN LATERAL {let_through("asked")}

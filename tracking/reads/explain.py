@@ -10,14 +10,14 @@ from sqlalchemy import Connection, func, literal, select, text
 
 from tracking import workers
 from tracking.admission import circuits, organizations, pauses, turns
-from tracking.admission.rule import Limits, blocked_by, gates_of, is_before, is_served, joins_line, next_hold
+from tracking.admission.rule import Limits, blocked_by, gates_of, is_before, is_met, is_served, joins_line, next_hold
 from tracking.errors import JobNotFound
 from tracking.models import JobRecord, Scope
 from tracking.reads import lists, reasons, waiting
 from tracking.reads.reasons import Awaited, Reason
 from tracking.schema import IN_FLIGHT
 from tracking.sql import SCOPE, listed
-from tracking.states import FINISHED, WAITING, Hold, Status
+from tracking.states import FINISHED, WAITING, Hold, Status, When
 from tracking.workers import Serving
 
 MOST_SLOTS = 10_000  # of one organization that are looked at
@@ -100,10 +100,14 @@ def _dependency(connection: Connection, job: JobRecord, scope: Scope) -> Iterato
         awaited = job.depends_on
     if not awaited:
         return
-    wanted = {"ids": awaited, **scope.parameters}
+    wanted = {"ids": awaited, "id": job.id, **scope.parameters}
     rows = connection.execute(UNFINISHED, wanted).all()
     if rows:
-        visible = [Awaited(row.id, Status(row.status) if row.status else None) for row in rows if row.is_visible]
+        visible = [
+            Awaited(row.id, Status(row.status) if row.status else None, When(row.ending))
+            for row in rows
+            if row.is_visible
+        ]
         yield reasons.Dependency(len(awaited), len(rows), visible[:MOST_NAMED])
 
 
@@ -188,10 +192,12 @@ HOLDERS = text(f"SELECT id FROM jobs WHERE {SCOPE} AND {IN_FLIGHT} ORDER BY star
 
 UNFINISHED = text(
     f"""
-    SELECT wanted.id, dependency.status, coalesce({SCOPE}, true) AS is_visible
-    FROM unnest(CAST(:ids AS uuid[])) WITH ORDINALITY AS wanted (id, number)
+    SELECT wanted.id, dependency.status, coalesce({SCOPE}, true) AS is_visible,
+           coalesce(wanted.ending, '{When.SUCCEEDED}') AS ending
+    FROM unnest(CAST(:ids AS uuid[]), (SELECT depends_when FROM jobs WHERE jobs.id = :id))
+         WITH ORDINALITY AS wanted (id, ending, number)
     LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
-    WHERE dependency.status IS DISTINCT FROM '{Status.SUCCEEDED}'
+    WHERE wanted.id IS NOT NULL AND ({is_met("dependency", "wanted.ending")}) IS NOT TRUE
     ORDER BY number"""
 )
 

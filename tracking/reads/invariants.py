@@ -17,7 +17,7 @@ from sqlalchemy.exc import OperationalError
 from tracking.admission.rule import Limits
 from tracking.db import Database, is_too_slow
 from tracking.models import Scope
-from tracking.reads import lists, promises
+from tracking.reads import lists, promises, workflow_promises
 from tracking.reads.answers import Stats
 from tracking.schema import jobs
 from tracking.states import ACTIVE, Status
@@ -35,7 +35,8 @@ class Finding:
     """What one check found.
 
     `guarantee` is the number of the promise that it belongs to. `violations` counts the jobs that break it (the
-    organizations, for `stats`, and partitions, for `weeks`); None means that the check did not finish in its time.
+    organizations, for `stats`, workflows, for `workflow_ends`, and partitions, for `weeks`); None means that the check
+    did not finish in its time.
     `examples` are the first few ids.
     """
 
@@ -258,6 +259,18 @@ CHECKS = (
         16,
         "No job runs without a body, as far as rows tell.",
         find=partial(_broken_jobs, sql=promises.BODIES),
+    ),
+    Check(
+        "workflow_ends",
+        2,
+        "A workflow is over when its jobs are, and ended as they did.",
+        find=partial(_broken_jobs, sql=workflow_promises.ENDS),
+    ),
+    Check(
+        "waited",
+        6,
+        "No job of a workflow started before what it waits for.",
+        find=partial(_broken_jobs, sql=workflow_promises.WAITED),
     ),
     Check("weeks", 3, "History has the partitions that it needs, and no old ones.", find=_wrong_weeks),
     Check("stats", 10, "The counts that the API gives are those of the rows.", find=_wrong_stats),

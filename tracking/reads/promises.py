@@ -155,10 +155,12 @@ HELD = f"""
       AND EXISTS (SELECT FROM living WHERE started_at < {_LONG_AGO})
       AND CASE hold
           WHEN 'dependency' THEN (
-              SELECT bool_and(dependency.status IS NOT DISTINCT FROM 'succeeded' AND completed_at < {_LONG_AGO})
-                     OR bool_or(dependency.status IS NULL
-                                OR dependency.status IN ('failed', 'cancelled') AND completed_at < {_LONG_AGO})
-              FROM unnest(held.depends_on) AS wanted (id) LEFT JOIN jobs AS dependency ON dependency.id = wanted.id)
+              SELECT bool_and(is_over AND (status = ending OR ending = 'finished') AND NOT stopping)
+                     OR bool_or(status IS NULL OR is_over AND ending NOT IN (status, 'finished'))
+              FROM (SELECT status, coalesce(stopping, false) AS stopping, coalesce(ending, 'succeeded') AS ending,
+                           coalesce(completed_at < {_LONG_AGO}, false) AS is_over
+                    FROM unnest(held.depends_on, held.depends_when) AS wanted (id, ending)
+                    LEFT JOIN jobs AS dependency ON dependency.id = wanted.id) AS found)
               OR EXISTS (SELECT FROM jobs AS followed
                          WHERE followed.id = held.follows AND followed.completed_at < {_LONG_AGO})
               OR EXISTS (SELECT FROM jobs AS member

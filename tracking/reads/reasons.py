@@ -13,7 +13,7 @@ from pydantic import AliasGenerator, ConfigDict, Field, computed_field
 from pydantic.alias_generators import to_camel
 from pydantic.dataclasses import dataclass
 
-from tracking.states import Hold, Status
+from tracking.states import Hold, Status, When
 from tracking.values import Instant
 
 LAST_PLACE = 10_000  # in line; whoever stands behind it is not told where: counting takes a core for a while
@@ -35,17 +35,21 @@ class Told(ABC):
     def _sentence(self) -> str: ...
 
 
+_ENDINGS = {When.SUCCEEDED: "succeed", When.FAILED: "fail", When.FINISHED: "end"}
+
+
 @dataclass(frozen=True, slots=True, config=JSON)
 class Awaited:
-    """A job to succeed first."""
+    """A job to end first."""
 
     job_id: UUID
     status: Annotated[Status | None, Field(description="null: it is gone.")]
+    when: Annotated[When, Field(description="The end that is waited for.")] = When.SUCCEEDED
 
 
 @dataclass(frozen=True, slots=True, config=JSON)
 class Dependency(Told):
-    """Other jobs have to succeed first."""
+    """Other jobs have to end first, with success unless it says otherwise."""
 
     kind: Literal["dependency"] = field(default="dependency", init=False, kw_only=True)
     total: int
@@ -55,8 +59,10 @@ class Dependency(Told):
     def _sentence(self) -> str:
         if self.total == 1 and self.jobs:
             (job,) = self.jobs
-            return f"Waiting for the job {job.job_id} to succeed, which is {job.status or 'gone'}."
-        return f"Waiting for {self.unfinished} of {_counted(self.total, 'job')} that it depends on to succeed."
+            return f"Waiting for the job {job.job_id} to {_ENDINGS[job.when]}, which is {job.status or 'gone'}."
+        endings = {each.when for each in self.jobs} or {When.SUCCEEDED}
+        to_end = _ENDINGS[endings.pop()] if len(endings) == 1 else _ENDINGS[When.FINISHED]
+        return f"Waiting for {self.unfinished} of {_counted(self.total, 'job')} that it depends on to {to_end}."
 
 
 @dataclass(frozen=True, slots=True, config=JSON)

@@ -1,0 +1,1 @@
+"""Tests of workflows, each on real PostgreSQL."""

@@ -1,0 +1,87 @@
+"""Filling payloads in with the results that they name, once the jobs that have them have ended."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from tracking.admission.rule import is_dependent
+from tracking.models import Changes, Fence, JsonObject
+from tracking.sql import jsonb, move
+from tracking.states import Event, Hold
+
+ACTOR = "workflow"
+
+
+@dataclass(frozen=True, slots=True)
+class Unfilled:
+    """A job that only waits for its payload. `workflow_id`: where the jobs are that have its values."""
+
+    fence: Fence
+    workflow_id: UUID
+    organization_id: str
+    job_type: str
+    payload: JsonObject
+
+
+def unfilled(connection: Connection, batch: int, job_id: UUID | None = None) -> Sequence[Unfilled]:
+    """Those of which all that they wait for has ended as it has to; of what waits for this job, or of all."""
+    rows = connection.execute(UNFILLED, {"batch": batch, "job_id": job_id})
+    return [
+        Unfilled(Fence(row.id, row.dispatch), row.root_id, row.organization_id, row.job_type, row.payload)
+        for row in rows
+    ]
+
+
+def told(connection: Connection, workflow_id: UUID, keys: Collection[str]) -> Mapping[str, Mapping[str, Any]]:
+    """What payloads may take from these jobs of a workflow, by their keys."""
+    rows = connection.execute(TOLD, {"workflow_id": workflow_id, "keys": sorted(keys)})
+    return {row.key: row.told for row in rows}
+
+
+def fill(connection: Connection, fence: Fence, changes: Changes) -> bool:
+    """Give a job the payload that it has waited for. False: it waits no more, or for something else."""
+    parameters = {
+        **fence.parameters,
+        "payload": jsonb(changes.payload),
+        "delivery": jsonb(changes.delivery),
+        "circuit_key": changes.circuit_key,
+        "actor": ACTOR,
+    }
+    return connection.execute(FILL, parameters).first() is not None
+
+
+_WAITS = f"hold = '{Hold.DEPENDENCY}' AND unresolved"
+
+UNFILLED = text(
+    f"""
+    SELECT id, dispatch, root_id, organization_id, job_type, payload FROM jobs
+    WHERE {_WAITS} AND (CAST(:job_id AS uuid) IS NULL OR depends_on @> ARRAY[CAST(:job_id AS uuid)])
+      AND NOT {is_dependent("jobs")}
+    LIMIT :batch"""
+)
+
+# A job that was removed has nothing to tell.
+TOLD = text(
+    """
+    SELECT key, CASE WHEN jobs.id IS NULL THEN '{}' ELSE
+                jsonb_build_object('jobId', jobs.id, 'status', jobs.status, 'result', jobs.result,
+                                   'errorType', jobs.error_type, 'errorMessage', jobs.error_message) END AS told
+    FROM workflow_jobs LEFT JOIN jobs ON jobs.id = job_id
+    WHERE workflow_id = :workflow_id AND key = ANY(CAST(:keys AS text[]))"""
+)
+
+FILL = text(
+    move(
+        Event.EDITED,
+        """payload = :payload, delivery = coalesce(delivery || CAST(:delivery AS jsonb), delivery),
+            circuit_key = coalesce(CAST(:circuit_key AS text), circuit_key), unresolved = false""",
+        "jsonb_build_object('payload', true, 'hold', hold)",
+        find=f"id = :id AND dispatch = :dispatch AND {_WAITS} AND NOT {is_dependent('jobs')}",
+        answer="SELECT id FROM moved",
+    )
+)
