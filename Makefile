@@ -11,7 +11,7 @@ SLOW := tests/platform tests/bench tests/tracking/races $(patsubst %,tests/%.py,
 	$(addprefix celeriac/,commands/test_worker_exits test_face) $(addprefix tasks/,handlers/test_export_memory test_export_values) \
 	$(addprefix tracking/test_,admission_plans rendered_plans batches_property holds_property online_migrations verbs_property))
 # Quick tests: a process that has none left takes some of the others'. Slow ones wait for other processes much of the
-# time; those that share a platform or a table stay together (tests/conftest.py), and the greatest of these groups begin.
+# time; those that share a platform or a table stay together (tests/spreading.py), and the greatest of these groups begin.
 QUICKLY := -n 3 --dist worksteal
 SLOWLY := -n 5 --dist loadgroup
 # pytest's exit status 5: what ARGS selects is in the other half.

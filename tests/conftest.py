@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import hypothesis
@@ -16,6 +17,7 @@ from kombu import Connection
 from sqlalchemy import make_url
 
 from celeriac.embedded.processes import own_directory
+from tests import spreading
 from tests.forkserver import ADDRESS, fork_servers
 from tests.live import LivePlatform, empty_queues, fork_server
 from tests.servers import (
@@ -76,19 +78,15 @@ def _start_servers(directory: Path) -> None:
     _servers.append(servers)
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let tests that share a platform, or a table, run in one process (`--dist loadgroup`): it is made once then.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Say which tests stay together."""
+    if hasattr(config, "workerinput"):
+        spreading.tell(items)
 
-    Those of another parameter of what they share are another group.
-    """
-    for item in items:
-        fixtures = getattr(item, "_fixtureinfo").name2fixturedefs  # noqa: B009 - which pytest names nowhere else
-        shared = {name for name, found in fixtures.items() if found[-1].scope == "module"}
-        if shared - {"broker_url"}:  # which is a word
-            parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-            of = [str(parameters[name]) for name in sorted(shared & set(parameters))]
-            item.add_marker(pytest.mark.xdist_group("-".join([item.path.stem.removeprefix("test_"), *of])))
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> spreading.Together | None:
+    """`--dist loadgroup`: by our groups."""
+    return spreading.Together(config, log) if config.getoption("dist") == "loadgroup" else None
 
 
 @pytest.hookimpl(trylast=True)  # the processes of pytest-xdist have ended

@@ -1,0 +1,50 @@
+"""Which tests run in one process: those that share a platform or a table, which is made once then.
+
+The marks of pytest-xdist would say it, but 3.8 writes them into an attribute that pytest 9.2 does not read any more.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+from tests.servers import MARK
+
+GROUPS = "groups.json"
+WORDS = frozenset({"broker_url"})  # shared, and made at no cost
+
+
+def group_of(item: pytest.Item) -> str | None:
+    """Those that share what the module makes once, for each of its parameters; None: this one shares nothing."""
+    fixtures = getattr(item, "_fixtureinfo").name2fixturedefs  # noqa: B009 - which pytest names nowhere else
+    shared = {name for name, found in fixtures.items() if found[-1].scope == "module"}
+    if not shared - WORDS:
+        return None
+    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+    return "-".join([str(item.path), *(str(parameters[name]) for name in sorted(shared & set(parameters)))])
+
+
+def tell(items: Iterable[pytest.Item]) -> None:
+    """Tell the process that distributes the tests: it collects none itself. All that run them tell the same."""
+    found = {item.nodeid: group for item in items if (group := group_of(item)) is not None}
+    directory = Path(os.environ[MARK])
+    own = directory / f"{GROUPS}.{os.getpid()}"
+    own.write_text(json.dumps(found))
+    own.replace(directory / GROUPS)
+
+
+class Together(LoadScopeScheduling):
+    """Groups as a whole, the greatest first, and every other test by itself, to whichever process has least to do."""
+
+    @cached_property
+    def _groups(self) -> dict[str, str]:
+        return dict(json.loads((Path(os.environ[MARK]) / GROUPS).read_text()))
+
+    def _split_scope(self, nodeid: str) -> str:
+        return self._groups.get(nodeid, nodeid)
