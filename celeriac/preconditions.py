@@ -13,6 +13,7 @@ from celeriac import packages
 from tracking.db import Database, SQLAlchemyError
 from tracking.errors import ConfigurationError
 from tracking.exits import Exit, fault_of
+from tracking.pooling import require_fitting
 from tracking.settings import Settings
 from tracking.versions import require_newest
 
@@ -43,12 +44,13 @@ def require_imports(settings: Settings) -> None:
 
 
 def require_database(settings: Settings) -> None:
-    """Refuse to start on a database that turns us away or whose schema is older than we are.
+    """Refuse to start on a database that turns us away, is behind an unknown pooler, or has an older schema than ours.
 
     One that is away may come back: nothing is raised then.
     """
     database = Database(settings.database, settings, pool_size=1)
     try:
+        require_fitting(database, settings)
         with database.autocommit() as connection:
             require_newest(connection)
     except SQLAlchemyError as error:

@@ -69,6 +69,11 @@ class Platform:
         return Database(self.settings.database, self.settings)
 
     @cached_property
+    def direct(self) -> Database:
+        """The same for the lock of the leader, which belongs to a session: behind a pooler, a connection past it."""
+        return Database(self.settings.direct, self.settings, pool_size=1) if self.settings.is_pooled else self.database
+
+    @cached_property
     def limits(self) -> Limits:
         return Limits.configured(self.settings)
 
@@ -96,5 +101,6 @@ class Platform:
         dispatcher = type(self).dispatcher.made_for(self)
         if dispatcher is not None:
             dispatcher.close(timeout)
-        if "database" in vars(self):
-            self.database.close()
+        for name in ("direct", "database"):
+            if name in vars(self):
+                vars(self)[name].close()

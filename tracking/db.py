@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -79,10 +80,13 @@ CLASSES = {"08": Outage.AWAY, "57": Outage.AWAY, "58": Outage.AWAY, "40": Outage
 class Database:
     """A pool of connections, empty after a fork. A verb that is one statement wants `autocommit`; several, `begin`.
 
-    The settings say how large it is and how long it waits; not where the database is.
+    The settings say how large it is and how long it waits; not where the database is, but whether that is a pooler of
+    transactions: then no connection has settings of its own, and `options` do not hold, which only tune plans.
     """
 
     def __init__(self, url: str, settings: Settings, *, pool_size: int | None = None, options: str = "") -> None:
+        is_pooled = settings.direct_url.get_secret_value() != "" and url != settings.direct
+        own = {"options": f"-c statement_timeout={settings.statement_timeout}s -c timezone=UTC {options}"}
         self.engine: Engine = create_engine(
             url,
             pool_size=pool_size or settings.pool_size,
@@ -101,7 +105,7 @@ class Database:
                 "patience": settings.statement_timeout + HEAD_START,
                 # milliseconds until unanswered data breaks the connection: a black-holed server must not hang us
                 "tcp_user_timeout": settings.statement_timeout * 1000,
-                "options": f"-c statement_timeout={settings.statement_timeout}s -c timezone=UTC {options}",
+                **({"prepare_threshold": None} if is_pooled else own),
                 "application_name": "celeriac",
             },
         )
@@ -248,7 +252,7 @@ def run(connection: Connection, *statements: Statement) -> list[list[Any]]:
     try:
         with driver.pipeline() if len(statements) > 1 else nullcontext():
             cursors = [
-                driver.kept_cursor(place).execute(sql, parameters, prepare=True)
+                driver.kept_cursor(place).execute(sql, parameters, prepare=driver.prepare_threshold is not None)
                 for place, (sql, parameters) in enumerate(statements)
             ]
         return [cursor.fetchall() for cursor in cursors]
@@ -303,12 +307,24 @@ class _PatientConnection(psycopg.Connection[Any]):
 
 _AT_REST = tuple((status, PipelineStatus.OFF) for status in TransactionStatus if status != TransactionStatus.ACTIVE)
 
+# As PostgreSQL and PgBouncer say it.
+NO_CONNECTION_LEFT = re.compile(
+    "too many clients already|too many connections for|remaining connection slots|no more connections allowed"
+    "|query_wait_timeout"
+)
+
 _LINK_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError)
 
 
 def _connect(_dialect: Any, _record: Any, arguments: Any, parameters: dict[str, Any]) -> _PatientConnection:
     patience = parameters.pop("patience")
-    connection = _PatientConnection.connect(*arguments, **parameters)
+    try:
+        connection = _PatientConnection.connect(*arguments, **parameters)
+    except psycopg.OperationalError as error:
+        # The error of a connection that was not made has no code.
+        if error.sqlstate is None and NO_CONNECTION_LEFT.search(str(error)):
+            raise psycopg.errors.TooManyConnections(str(error)) from None
+        raise
     connection.patience = patience
     return connection
 

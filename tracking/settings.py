@@ -44,6 +44,11 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("DATABASE_URL", "database_url"),
         description="PostgreSQL 15 or newer. Empty: the embedded server of the data directory.",
     )
+    direct_url: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias=AliasChoices("DATABASE_DIRECT_URL", "direct_url"),
+        description="PostgreSQL itself, where DATABASE_URL is a pooler of transactions. Empty: there is no pooler.",
+    )
     broker_url: SecretStr = Field(
         default=SecretStr(""),
         validation_alias=AliasChoices("BROKER_URL", "broker_url"),
@@ -192,7 +197,7 @@ class Settings(BaseSettings):
     )
     debug: bool = Field(default=False, description="Show the traceback of the error that ends a command.")
 
-    @field_validator("database_url", "reports_url")
+    @field_validator("database_url", "direct_url", "reports_url")
     @classmethod
     def check_databases(cls, value: SecretStr) -> SecretStr:
         """Empty, or the URL of a PostgreSQL."""
@@ -257,6 +262,17 @@ class Settings(BaseSettings):
     def database(self) -> str:
         """The SQLAlchemy URL of the tracking database, with the psycopg driver named."""
         return check_database(self.database_url.get_secret_value() or self._embedded("database_url"))
+
+    @property
+    def direct(self) -> str:
+        """The same for what needs a session: a lock that outlives a transaction, or one's own settings."""
+        own = self.direct_url.get_secret_value()
+        return check_database(own) if own else self.database
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether `database` is a pooler of transactions."""
+        return self.direct != self.database
 
     @property
     def broker(self) -> str:

@@ -15,7 +15,13 @@ from celeriac.commands.bulk_options import bulk
 from celeriac.commands.names import Name, Names, span_given
 from celeriac.commands.program import Program
 from celeriac.commands.schedule_options import schedules
-from celeriac.preconditions import listen, require_database, require_imports, require_secret, require_servers
+from celeriac.preconditions import (
+    listen,
+    require_database,
+    require_imports,
+    require_secret,
+    require_servers,
+)
 from tracking.exits import Exit
 from tracking.logs import configure_logging
 from tracking.settings import MOST_AT_ONCE, QUEUES, settings
@@ -111,9 +117,11 @@ def worker(queues: tuple[str, ...], concurrency: int | None, name: str | None, p
 def migrate() -> None:
     """Bring the database's schema to the newest version."""
     from tracking.db import migrate as bring_up_to_date
+    from tracking.pooling import require_kept
 
     configure_logging(settings())
-    bring_up_to_date(settings().database)
+    require_kept(settings())
+    bring_up_to_date(settings().direct)
 
 
 @command.command("dead-letters")

@@ -27,6 +27,7 @@ from tasks.platform import Platform
 from tracking import workers
 from tracking.db import SQLAlchemyError
 from tracking.exits import Exit, Fault, fault_of, one_line
+from tracking.pooling import require_fitting
 from tracking.versions import require_newest
 
 if TYPE_CHECKING:
@@ -174,5 +175,6 @@ def _names_in_use(platform: Platform) -> set[str]:
 
 
 def _ask_database(platform: Platform) -> None:
+    require_fitting(platform.database, platform.settings)
     with platform.database.autocommit() as connection:
         require_newest(connection)

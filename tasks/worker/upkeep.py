@@ -197,7 +197,7 @@ class Leader:
         """Stand for election until stopped; lead while the lock's connection lives."""
         while not self._stop.is_set():
             try:
-                with self._platform.database.autocommit() as connection:
+                with self._platform.direct.autocommit() as connection:
                     self._stand(connection)
             except SQLAlchemyError as error:
                 log.warning("upkeep.database_away", error=type(error).__name__)
