@@ -68,5 +68,5 @@ def _limit(connection: Connection) -> float:
     return float(connection.execute(LIMIT).scalar_one())
 
 
-LIMIT = text("SELECT extract(epoch FROM CAST(current_setting('statement_timeout') AS interval))")
+LIMIT = text("SELECT extract(EPOCH FROM CAST(current_setting('statement_timeout') AS interval))")
 ROLE = text("SELECT current_user AS role, current_database() AS name, current_setting('timezone') AS zone")

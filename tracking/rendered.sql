@@ -1991,6 +1991,12 @@ SELECT EXISTS (SELECT FROM history_default WHERE at >= :'since' AND at < :'until
 -- partitions.py ROWS
 SELECT count(*) FROM (SELECT FROM history_default WHERE at >= :'since' AND at < :'until' LIMIT :'most') AS found;
 
+-- pooling.py LIMIT
+SELECT extract(EPOCH FROM CAST(current_setting('statement_timeout') AS interval));
+
+-- pooling.py ROLE
+SELECT current_user AS role, current_database() AS name, current_setting('timezone') AS zone;
+
 -- reads/explain.py BLOCKED
 SELECT (SELECT CASE
         WHEN jobs.hold IS NULL THEN CASE WHEN EXISTS (SELECT FROM pauses

@@ -127,18 +127,12 @@ jobs = Table(
     Index("jobs_by_user", "organization_id", "user_id", "created_at", "id"),
     Index(
         "jobs_by_project",
-        "organization_id",
-        "project_id",
-        "created_at",
-        "id",
+        *("organization_id", "project_id", "created_at", "id"),
         postgresql_where=text("project_id IS NOT NULL"),
     ),
     Index(
         "jobs_unsuccessful",
-        "organization_id",
-        "status",
-        "created_at",
-        "id",
+        *("organization_id", "status", "created_at", "id"),
         postgresql_include=["job_type"],
         postgresql_where=text(one_of("status", (Status.FAILED, Status.CANCELLED))),
     ),
@@ -157,19 +151,14 @@ jobs = Table(
     # nothing of the rows; no column of it is changed by a report.
     Index(
         "jobs_under_way",
-        "organization_id",
-        text("priority DESC"),
-        "created_at",
-        "id",
+        *("organization_id", text("priority DESC"), "created_at", "id"),
         postgresql_include=["status", "hold", "job_type", "attempt", "due_at", "scheduled_at"],
         postgresql_where=IS_ACTIVE,
     ),
     # recent, history; stats, counts by type and charts of a day, without a look at its rows
     Index(
         "jobs_ended",
-        "organization_id",
-        "completed_at",
-        "id",
+        *("organization_id", "completed_at", "id"),
         postgresql_include=["status", "job_type", "started_at"],
         postgresql_where=text("completed_at IS NOT NULL"),
     ),
@@ -177,18 +166,13 @@ jobs = Table(
     # this one gets an entry when a job ends, and not at each change before
     Index(
         "jobs_ended_by_type",
-        "organization_id",
-        "job_type",
-        "created_at",
-        "id",
+        *("organization_id", "job_type", "created_at", "id"),
         postgresql_where=text("completed_at IS NOT NULL"),
     ),
     # the same key of the same user is the same job
     Index(
         "jobs_idempotency",
-        "organization_id",
-        "user_id",
-        "idempotency_key",
+        *("organization_id", "user_id", "idempotency_key"),
         unique=True,
         postgresql_where=text("idempotency_key IS NOT NULL"),
     ),
@@ -204,11 +188,7 @@ jobs = Table(
     Index("jobs_in_flight", "organization_id", "queue", postgresql_where=text(IN_FLIGHT)),
     Index(
         "jobs_in_line",
-        "organization_id",
-        "queue",
-        text("priority DESC"),
-        "created_at",
-        "id",
+        *("organization_id", "queue", text("priority DESC"), "created_at", "id"),
         postgresql_where=text("hold = 'organization_limit'"),
     ),
     Index("jobs_dependents", "depends_on", postgresql_using="gin", postgresql_where=text("hold = 'dependency'")),
