@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling
+from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]  # it has no py.typed
 
 from tests.servers import MARK
 
@@ -39,7 +39,7 @@ def tell(items: Iterable[pytest.Item]) -> None:
     own.replace(directory / GROUPS)
 
 
-class Together(LoadScopeScheduling):
+class Together(LoadScopeScheduling):  # type: ignore[misc]  # as above
     """Groups as a whole, the greatest first, and every other test by itself, to whichever process has least to do."""
 
     @cached_property
