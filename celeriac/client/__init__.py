@@ -1,4 +1,4 @@
-"""A small typed client of the HTTP API: create, watch, follow, explain, list, edit, cancel and retry jobs."""
+"""A small typed client of the HTTP API: jobs, one by one and many at once, their events, schedules and webhooks."""
 
 from __future__ import annotations
 

@@ -19,6 +19,12 @@ class Answer(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(alias_generator=to_camel, frozen=True, hide_input_in_errors=True)
 
 
+class Paged(Answer):
+    """The base of lists that come in pages. `next_cursor`: where the next one begins; None: there is none."""
+
+    next_cursor: UUID | int | str | None
+
+
 class Created(Answer):
     """An accepted job."""
 
@@ -189,11 +195,10 @@ class JobType(Answer):
     external: bool = False
 
 
-class Page(Answer):
+class Page(Paged):
     """Some of the jobs; `next_cursor` None: the last ones."""
 
     jobs: tuple[Job, ...]
-    next_cursor: str | None
 
 
 class JobTypes(Answer):
@@ -275,11 +280,10 @@ class Operation(Answer):
     completed_at: datetime | None
 
 
-class Operations(Answer):
+class Operations(Paged):
     """Some of the bulk operations; `next_cursor` None: the last ones."""
 
     operations: tuple[Operation, ...]
-    next_cursor: UUID | None
 
 
 class Preview(Answer):
@@ -301,8 +305,7 @@ class JobResult(Answer):
     at: datetime | None
 
 
-class Results(Answer):
+class Results(Paged):
     """Some of the results; `next_cursor` None: the last ones."""
 
     jobs: tuple[JobResult, ...]
-    next_cursor: UUID | None

@@ -88,23 +88,14 @@ class BulkRequests(Transport):
 
     def operations(self, *, state: Sequence[str] = ()) -> Iterator[Operation]:
         """The bulk operations, newest first, each once."""
-        query: dict[str, Any] = given({"state": ",".join(state) or None})
-        while True:
-            page = self._get(Operations, "/v1/bulk", **query)
+        for page in self._pages(Operations, "/v1/bulk", **given({"state": ",".join(state) or None})):
             yield from page.operations
-            if page.next_cursor is None:
-                return
-            query["cursor"] = str(page.next_cursor)
 
     def results(self, operation_id: UUID, *, outcome: Sequence[str] = ()) -> Iterator[JobResult]:
         """What became of the jobs of an operation, by their ids: "succeeded", "refused", "failed" or "pending"."""
-        query: dict[str, Any] = given({"outcome": ",".join(outcome) or None})
-        while True:
-            page = self._get(Results, f"/v1/bulk/{operation_id}/jobs", **query)
+        wanted = given({"outcome": ",".join(outcome) or None})
+        for page in self._pages(Results, f"/v1/bulk/{operation_id}/jobs", **wanted):
             yield from page.jobs
-            if page.next_cursor is None:
-                return
-            query["cursor"] = str(page.next_cursor)
 
     def abort(self, operation_id: UUID) -> Operation:
         """End a bulk operation; "operation_ended" when it has. Not repeated: the answer would be another."""

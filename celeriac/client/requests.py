@@ -27,11 +27,12 @@ from celeriac.client.answers import (
 )
 from celeriac.client.bulk import BulkRequests, Chosen, NewJob, filter_of, new_job
 from celeriac.client.streaming import Event, Stream
+from celeriac.client.telling import TellingRequests
 from celeriac.client.transport import PAUSE, TOO_LATE, ApiError, given, read, retry_after, unknown, unreachable
 from tracking.states import Status
 
 
-class Client(BulkRequests):
+class Client(BulkRequests, TellingRequests):
     """The API at `url`, called with `token`; may be shared by threads.
 
     Reads and creates are repeated for `patience` seconds while the server cannot be reached or says 503: a create
@@ -133,12 +134,8 @@ class Client(BulkRequests):
         """The jobs that match, newest first, each once: read page by page while they are asked for."""
         matching = filter_of(chosen)
         listed = {"status": ",".join(matching["status"])} if "status" in matching else {}
-        query = {**matching, **listed, "pageSize": page_size}
-        cursor: str | None = ""
-        while cursor is not None:
-            page = self._get(Page, "/v1/jobs", **query, cursor=cursor)
+        for page in self._pages(Page, "/v1/jobs", **{**matching, **listed, "pageSize": page_size, "cursor": ""}):
             yield from page.jobs
-            cursor = page.next_cursor
 
     def stats(self, *, project_id: str | None = None, window: timedelta | None = None) -> Stats:
         """How many jobs there are in each status, of all projects or one; finished ones of the last `window`."""

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from typing import Any, Self, TypeVar
 
 import httpx
 import pydantic
 
-from celeriac.client.answers import Answer
+from celeriac.client.answers import Answer, Paged
 
 ANSWER_TIMEOUT = 10.0  # seconds to connect, and between two pieces of an answer
 PATIENCE = 30.0  # seconds during which a request is repeated while the server cannot answer
@@ -59,6 +59,7 @@ class ApiError(Exception):
 
 
 AnswerType = TypeVar("AnswerType", bound=Answer)
+PageType = TypeVar("PageType", bound=Paged)
 
 
 class Transport:
@@ -85,6 +86,15 @@ class Transport:
 
     def _get(self, model: type[AnswerType], path: str, **query: Any) -> AnswerType:
         return read(model, self._repeat("GET", path, params=query))
+
+    def _pages(self, model: type[PageType], path: str, **query: Any) -> Iterator[PageType]:
+        """A list page by page, each asked for when the one before has been read."""
+        while True:
+            page = self._get(model, path, **query)
+            yield page
+            if page.next_cursor is None:
+                return
+            query["cursor"] = str(page.next_cursor)
 
     def _repeat(self, method: str, path: str, *, patience: float | None = None, **request: Any) -> httpx.Response:
         """The first answer that is not a temporary no, if there is one in time."""
