@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from bench.creates import measure_creates
 from bench.latency import measure_latency
 from bench.report import Report, machine_facts, render, to_json, to_markdown
 from bench.servers import Broker, Servers, find_rabbitmq, postgres_version, private_servers
@@ -30,6 +31,7 @@ BEGIN, END = "<!-- results -->\n", "<!-- end of results -->\n"
 @click.option("--jobs", default=2000, show_default=True, type=click.IntRange(10), help="No-op jobs in a round.")
 @click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="Alternations of the three sides.")
 @click.option("--samples", default=200, show_default=True, type=click.IntRange(2), help="Jobs for the latency.")
+@click.option("--creates", default=10_000, show_default=True, type=click.IntRange(10), help="Jobs created at once.")
 @click.option("--broker", "names", multiple=True, type=click.Choice(["rabbitmq", "valkey"]), help="[default: both]")
 @click.option("--pool", default="prefork", show_default=True, type=click.Choice(["prefork", "threads", "solo"]))
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Workers of each side.")
@@ -41,6 +43,7 @@ def main(
     jobs: int,
     rounds: int,
     samples: int,
+    creates: int,
     names: tuple[str, ...],
     pool: str,
     workers: int,
@@ -79,6 +82,8 @@ def main(
                 report.latencies.append(
                     measure_latency(broker, servers, samples=samples, log_level=log_level, show=show)
                 )
+                progress(f"{broker.name}, bulk creates", creates)
+                report.creates.append(measure_creates(broker, servers, jobs=creates, log_level=log_level))
     except (StartError, ConfigurationError, AssertionError) as error:
         raise click.ClickException(str(error)) from None
     console.print(render(report))

@@ -17,6 +17,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bench.creates import AT_ONCE, Creates
 from bench.latency import Latency, percentile
 from bench.sides import BARE, RESULT_BACKEND, SIDES, TRACKED
 from bench.throughput import Round
@@ -61,6 +62,7 @@ class Report:
     servers: dict[str, str] = field(default_factory=dict)
     rounds: dict[str, list[Round]] = field(default_factory=dict)
     latencies: list[Latency] = field(default_factory=list)
+    creates: list[Creates] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     began: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
@@ -85,7 +87,7 @@ def summarize(rounds: Sequence[Round]) -> list[Summary]:
 
 def targets(report: Report) -> list[Target]:
     """What is to be reached, as far as it was measured."""
-    return [*_throughput_targets(report), *_latency_targets(report)]
+    return [*_throughput_targets(report), *_latency_targets(report), *_create_targets(report)]
 
 
 def to_json(report: Report) -> dict[str, Any]:
@@ -102,8 +104,9 @@ def render(report: Report) -> RenderableType:
     lines = [Text(f"{name}: {value}") for name, value in _facts(report).items()]
     tables = [_table(broker, summarize(rounds)) for broker, rounds in report.rounds.items()]
     latencies = [_latency_table(report.latencies)] if report.latencies else []
+    creates = [_create_table(report.creates)] if report.creates else []
     notes = [Text(note, style="yellow") for note in _notes(report)]
-    return Group(*lines, *tables, *latencies, _target_table(targets(report)), *notes)
+    return Group(*lines, *tables, *latencies, *creates, _target_table(targets(report)), *notes)
 
 
 def to_markdown(report: Report) -> str:
@@ -114,6 +117,8 @@ def to_markdown(report: Report) -> str:
         parts.append(_markdown(_table(broker, summarize(rounds))))
     if report.latencies:
         parts.append(_markdown(_latency_table(report.latencies)))
+    if report.creates:
+        parts.append(_markdown(_create_table(report.creates)))
     parts.append(_markdown(_target_table(targets(report))))
     parts += _notes(report)
     return "\n\n".join(parts) + "\n"
@@ -156,6 +161,17 @@ def _latency_targets(report: Report) -> list[Target]:
             Target(f"{found.broker}: POST answered, p50 ms", percentile(found.answered, 50), 4, at_most=True),
             Target(f"{found.broker}: body started, p50 ms", percentile(found.started, 50), 6, at_most=True),
             Target(f"{found.broker}: free slot filled, p50 ms", percentile(found.refilled, 50), 3, at_most=True),
+        )
+    ]
+
+
+def _create_targets(report: Report) -> list[Target]:
+    return [
+        target
+        for found in report.creates
+        for target in (
+            Target(f"{found.broker}: bulk creates into the database, jobs/s", found.stored, 15_000),
+            Target(f"{found.broker}: their messages to the broker, jobs/s", found.sent, 5_000),
         )
     ]
 
@@ -215,6 +231,14 @@ def _latency_table(latencies: Sequence[Latency]) -> Table:
     for found in latencies:
         measured = (found.answered, found.started, found.refilled)
         table.add_row(found.broker, *(f"{percentile(values, p):.1f}" for values in measured for p in (50, 99)))
+    return table
+
+
+def _create_table(creates: Sequence[Creates]) -> Table:
+    title = f"Bulk creates, {AT_ONCE:,} jobs a statement"
+    table = Table("jobs/s", "into the database", "messages to the broker", title=title, title_justify="left")
+    for found in creates:
+        table.add_row(found.broker, f"{found.stored:,.0f}", f"{found.sent:,.0f}")
     return table
 
 

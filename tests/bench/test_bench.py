@@ -19,7 +19,20 @@ from bench.throughput import Round
 from celeriac.embedded.processes import wait_until
 from tests.commands import python
 
-TINY = ("--broker", "valkey", "--jobs", "20", "--rounds", "1", "--samples", "3", "--log-level", "WARNING")
+TINY = (
+    "--broker",
+    "valkey",
+    "--jobs",
+    "20",
+    "--rounds",
+    "1",
+    "--samples",
+    "3",
+    "--creates",
+    "50",
+    "--log-level",
+    "WARNING",
+)
 PATIENCE = 150  # seconds that a run may take on a busy machine; on a quiet one it takes less than 20
 
 
@@ -38,7 +51,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any], 
 def test_a_run_prints_its_tables_and_targets(run: tuple[str, dict[str, Any], str]) -> None:
     """A bench run prints its three sides, the latency, and each target with its verdict."""
     printed, _, _ = run
-    for words in ("Celery, bare", "db+postgresql", "Celeriac, tracked", "Latency", "≥ 1.2", "≤ 6"):
+    for words in (
+        "Celery, bare",
+        "db+postgresql",
+        "Celeriac, tracked",
+        "Latency",
+        "Bulk creates",
+        "≥ 15000",
+        "≥ 1.2",
+        "≤ 6",
+    ):
         assert words in printed
     assert "reached" in printed or "missed" in printed
 
@@ -62,6 +84,14 @@ def test_a_body_starts_after_its_post_was_sent(run: tuple[str, dict[str, Any], s
     (latency,) = found["latencies"]
     assert len(latency["answered"]) == len(latency["started"]) == 3
     assert all(0 < value < 30_000 for value in (*latency["answered"], *latency["started"]))
+
+
+def test_jobs_are_created_many_at_once(run: tuple[str, dict[str, Any], str]) -> None:
+    """The bench measures how many jobs a second come into the database, and to the broker, in bulk."""
+    _, found, _ = run
+    (creates,) = found["creates"]
+    assert creates["broker"] == "Valkey"
+    assert creates["stored"] > 0 < creates["sent"]
 
 
 def test_results_replace_the_old_ones_in_a_document(run: tuple[str, dict[str, Any], str]) -> None:
