@@ -62,7 +62,7 @@ def problems(*codes: Code) -> Responses:
         response = described.setdefault(code.value.status, {"description": "", "content": PROBLEM})
         named = f"`{code}`: {code.value.title}."
         response["description"] = f"{response['description']} {named}".strip()
-        if code.value.status in (409, 503):
+        if code.value.status in (409, 503) or code is Code.TOO_MANY_WAITING:
             response["headers"] = RETRY_AFTER
     return described
 
@@ -87,12 +87,12 @@ CREATED: Responses = {
     202: {"headers": {"Location": TEXT, REPLAYED: REPLAY}},
     **problems(
         *(Code.PERMISSION_MISSING, *BODY),
-        *(Code.UNKNOWN_JOB_TYPE, Code.UNKNOWN_DEPENDENCY, Code.IDEMPOTENCY_CONFLICT),
+        *(Code.UNKNOWN_JOB_TYPE, Code.UNKNOWN_DEPENDENCY, Code.IDEMPOTENCY_CONFLICT, Code.TOO_MANY_WAITING),
     ),
 }
 BULK_CREATED = problems(
     *(Code.PERMISSION_MISSING, *BODY),
-    *(Code.UNKNOWN_JOB_TYPE, Code.UNKNOWN_DEPENDENCY, Code.IDEMPOTENCY_CONFLICT),
+    *(Code.UNKNOWN_JOB_TYPE, Code.UNKNOWN_DEPENDENCY, Code.IDEMPOTENCY_CONFLICT, Code.TOO_MANY_WAITING),
 )
 CANCELLED = problems(Code.PERMISSION_MISSING, Code.JOB_NOT_FOUND, Code.ILLEGAL_MOVE, *BODY)
 RETRIED: Responses = {
@@ -160,7 +160,7 @@ TEMPLATE_USED: Responses = {
     202: {"headers": {"Location": TEXT, REPLAYED: REPLAY}},
     **problems(
         *(Code.PERMISSION_MISSING, Code.TEMPLATE_NOT_FOUND, *BODY),
-        *(Code.UNKNOWN_JOB_TYPE, Code.UNKNOWN_DEPENDENCY, Code.IDEMPOTENCY_CONFLICT),
+        *(Code.UNKNOWN_JOB_TYPE, Code.UNKNOWN_DEPENDENCY, Code.IDEMPOTENCY_CONFLICT, Code.TOO_MANY_WAITING),
     ),
 }
 SCHEDULE_CHANGED: Responses = {

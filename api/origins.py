@@ -34,6 +34,7 @@ ACTIONS: Mapping[str, Action] = {
     "pause_organization": Action.PAUSE,
     "resume_organization": Action.RESUME,
     "set_organization_limit": Action.SET_LIMIT,
+    "set_waiting_limit": Action.SET_WAITING_LIMIT,
     "create_webhook": Action.CREATE_WEBHOOK,
     "change_webhook": Action.CHANGE_WEBHOOK,
     "remove_webhook": Action.REMOVE_WEBHOOK,
@@ -61,7 +62,7 @@ TARGETS = ("id", "name", "jobType", "organization")  # parameters of a path
 REFUSED = frozenset(
     {
         *(Code.JOB_NOT_FOUND, Code.ILLEGAL_MOVE, Code.NOT_EXTERNAL, Code.JOB_CHANGED, Code.IDEMPOTENCY_CONFLICT),
-        *(Code.OPERATION_NOT_FOUND, Code.OPERATION_ENDED, Code.TOO_MANY_OPERATIONS),
+        *(Code.OPERATION_NOT_FOUND, Code.OPERATION_ENDED, Code.TOO_MANY_OPERATIONS, Code.TOO_MANY_WAITING),
         *(Code.WEBHOOK_NOT_FOUND, Code.DELIVERY_NOT_FOUND, Code.TOO_MANY_WEBHOOKS),
         *(Code.SCHEDULE_NOT_FOUND, Code.SCHEDULE_EXISTS, Code.SCHEDULE_CHANGED, Code.SCHEDULE_UNFIT),
         *(Code.WORKFLOW_NOT_FOUND, Code.ILLEGAL_WORKFLOW_MOVE),

@@ -79,6 +79,7 @@ class Code(Enum):
     IDEMPOTENCY_CONFLICT = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The idempotency key belongs to another request")
     TOO_MANY_STREAMS = Kind(HTTPStatus.TOO_MANY_REQUESTS, "The user has too many live streams")
     TOO_MANY_READS = Kind(HTTPStatus.TOO_MANY_REQUESTS, "The organization has too many slow reads at once")
+    TOO_MANY_WAITING = Kind(HTTPStatus.TOO_MANY_REQUESTS, "As many jobs of the organization wait as may")
     TOO_MANY_OPERATIONS = Kind(HTTPStatus.TOO_MANY_REQUESTS, "The organization has too many bulk operations at once")
     INTERNAL_ERROR = Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed")
     DATABASE_UNAVAILABLE = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The database cannot be reached")
@@ -167,6 +168,7 @@ REFUSALS = {
     errors.OperationNotFound: Code.OPERATION_NOT_FOUND,
     errors.OperationEnded: Code.OPERATION_ENDED,
     errors.OperationsTaken: Code.TOO_MANY_OPERATIONS,
+    errors.TooManyWaiting: Code.TOO_MANY_WAITING,
     errors.JobChanged: Code.JOB_CHANGED,
     errors.WebhookNotFound: Code.WEBHOOK_NOT_FOUND,
     errors.TooManyWebhooks: Code.TOO_MANY_WEBHOOKS,

@@ -6,7 +6,7 @@ import structlog
 
 from tasks.catalog import handler
 from tasks.platform import Platform
-from tracking.admission import line, pauses
+from tracking.admission import line, pauses, waiting
 from tracking.db import Connection
 from tracking.origins import Origin
 from tracking.reads import seen
@@ -62,6 +62,16 @@ def set_limit(platform: Platform, organization_id: str, concurrency: int | None,
         "organization.limited", organization=organization_id, limit=concurrency, actor=actor, back_in_line=len(back)
     )
     platform.dispatcher.resume(organization_id)
+
+
+def set_waiting_limit(
+    platform: Platform, organization_id: str, most: int | None, *, actor: str, origin: Origin
+) -> None:
+    """Let so many jobs of an organization wait at once: 0 = any number, None = as many as by default."""
+    with platform.database.begin() as connection:
+        waiting.set_limit(connection, organization_id, most, actor=actor, origin=origin)
+    platform.crowding.forget()
+    log.warning("organization.waiting_limited", organization=organization_id, limit=most, actor=actor)
 
 
 def _require_known(

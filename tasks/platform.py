@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from tasks.broker.admitting import Admission
 from tasks.broker.dispatcher import Dispatcher
+from tasks.crowding import Crowding
 from tasks.group_commit import GroupCommit
 from tasks.persistence import Recorder
 from tracking.admission.rule import Limits
@@ -76,6 +77,10 @@ class Platform:
     @cached_property
     def limits(self) -> Limits:
         return Limits.configured(self.settings)
+
+    @cached_property
+    def crowding(self) -> Crowding:
+        return Crowding(self.database, self.settings.waiting_limit)
 
     @cached_property
     def admission(self) -> Admission:

@@ -16,6 +16,7 @@ class Action(StrEnum):
     RESUME = "jobs.resume"
     REACH = "organization.reach"
     SET_LIMIT = "organization.limit"
+    SET_WAITING_LIMIT = "organization.waiting_limit"
     PUT_TYPE = "type.put"
     BULK = "bulk.create"
     ABORT_BULK = "bulk.abort"

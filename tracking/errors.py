@@ -69,6 +69,14 @@ class OperationsTaken(TrackingError):
         self.retry_after = retry_after
 
 
+class TooManyWaiting(TrackingError):
+    """As many jobs of the organization wait as may. `retry_after` is in seconds."""
+
+    def __init__(self, message: str = "", *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
 class OwnerMissing(TrackingError):
     """A job needs an organization: pass organization=, or use celeriac.acting_as()."""
 

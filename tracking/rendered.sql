@@ -790,6 +790,16 @@ END <> 'organization_limit' FROM jobs AS this WHERE this.id = :'id'))
                 LIMIT most) AS counted))), 0)
 FROM others;
 
+-- admission/waiting.py CROWD
+SELECT (SELECT count(*)
+        FROM (SELECT FROM jobs
+              WHERE organization_id = :'organization_id' AND status IN ('queued', 'retrying')
+                AND hold IS DISTINCT FROM 'external'
+              LIMIT :'most') AS counted) AS waiting,
+       (SELECT count(*) FROM jobs
+        WHERE organization_id = :'organization_id' AND user_id = :'user_id'
+          AND idempotency_key = ANY(CAST(:'keys' AS text[])) AND idempotency_key IS NOT NULL) AS known;
+
 -- audit.py WRITE
 INSERT INTO audit (id, organization_id, actor, actor_organization_id, action, target, source, address, request_id,
                    outcome, code, detail)

@@ -25,6 +25,7 @@ from sqlalchemy.types import BigInteger, Boolean
 
 from tracking.access_tables import tickets
 from tracking.columns import EMPTY_OBJECT, INSTANT, one_of, vacuumed_after
+from tracking.limit_tables import organizations
 from tracking.operation_tables import operations
 from tracking.schedule_tables import schedules
 from tracking.states import ACTIVE, WAITING, Hold, Status
@@ -34,7 +35,7 @@ from tracking.webhook_tables import webhooks
 from tracking.workflow_tables import workflow_jobs
 
 # A table of each file that has others: whoever asks for the whole schema gets it from here.
-ELSEWHERE = (tickets, operations, schedules, template_versions, webhooks, workflow_jobs)
+ELSEWHERE = (tickets, operations, schedules, template_versions, webhooks, workflow_jobs, organizations)
 metadata = ELSEWHERE[0].metadata
 
 IS_ACTIVE = text(one_of("status", ACTIVE))
@@ -283,16 +284,6 @@ groups = Table(
     Column("added", Integer, nullable=False, server_default=text("0"), comment="members that joined while it ran"),
     Column("saved", JSONB, comment="its result in Celery's tuple form, when a chord needs its shape or a caller asked"),
     Column("created_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
-)
-
-organizations = Table(
-    "organizations",
-    metadata,
-    Column("id", Text, primary_key=True),
-    Column("concurrency", Integer, nullable=False, comment="jobs that may execute at once; 0 = any number"),
-    Column("changed_by", Text, nullable=False),
-    Column("changed_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
-    CheckConstraint("concurrency >= 0", name="organizations_concurrency_range"),
 )
 
 pauses = Table(

@@ -30,6 +30,7 @@ ADDRESS_OF_A_SERVICE = re.compile(r"(tcp|udp|sctp)://")  # the value of CELERIAC
 
 SERVERS_FILE = "servers.json"
 QUEUES = ("default", "maintenance", "webhooks")  # that workers take jobs from unless they are told others
+MOST_WAITING = 1_000_000
 MOST_AT_ONCE = 100_000  # jobs of an organization, as a limit; 0 is any number
 UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
 
@@ -153,6 +154,13 @@ class Settings(BaseSettings):
         ge=0,
         le=MOST_AT_ONCE,
         description="Jobs of an organization that may execute at once, unless it has its own limit. 0: any number.",
+    )
+    waiting_limit: int = Field(
+        default=0,
+        ge=0,
+        le=MOST_WAITING,
+        description="Jobs of an organization that may wait at once before a create is answered with 429, unless it has"
+        " its own limit. 0: any number.",
     )
     max_losses: int = Field(
         default=3, ge=1, le=1000, description="Workers that one job may take down before it is failed."

@@ -15,7 +15,7 @@ from tracking import audit
 
 router = APIRouter(prefix="/v1/audit", tags=["audit"], route_class=StrictRoute)
 
-Auditor = Annotated[Principal, Reach, requires(VIEW_AUDIT, reach=Reach.ALL)]
+Auditor = Annotated[Principal, requires(VIEW_AUDIT, reach=Reach.ALL)]
 
 FORMATS = {"csv": (as_csv, "text/csv; charset=utf-8"), "jsonl": (as_lines, "application/jsonl")}
 NEXT = "Next-Cursor"

@@ -55,9 +55,9 @@ def create_jobs(
         keep_denied(platform, principal, origin, judged.denied)
     if new.mode == "all" and judged.refused:
         raise _first_of(judged.refused)
-    submitted = submission.submit_many(
-        platform, [job for _, job in judged.valid], principal.scope, together=new.mode == "all"
-    )
+    valid = [job for _, job in judged.valid]
+    platform.crowding.require_room(valid)
+    submitted = submission.submit_many(platform, valid, principal.scope, together=new.mode == "all")
     answers = dict(zip((place for place, _ in judged.valid), submitted, strict=True))
     for place, answer in answers.items():
         if isinstance(answer, TrackingError):

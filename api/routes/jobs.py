@@ -31,14 +31,14 @@ from tracking.webhooks import delivering
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)  # checks the token, reads strict JSON
 
-Viewer = Annotated[Principal, Reach, requires(VIEW_JOBS, reach=Reach.ALL)]
+Viewer = Annotated[Principal, requires(VIEW_JOBS, reach=Reach.ALL)]
 JobId = Annotated[UUID, Path(alias="id")]
 RETRIED = "Job retry initiated successfully"
 
 
 @router.post("", status_code=202, responses=openapi.CREATED)
 def create_job(
-    principal: Annotated[Principal, Reach, requires(CREATE_JOBS)],
+    principal: Annotated[Principal, requires(CREATE_JOBS)],
     platform: Served,
     new: requests.NewJob,
     *,
@@ -130,7 +130,7 @@ def explain_job(principal: Viewer, platform: Served, read: SlowRead, job_id: Job
 
 @router.post("/{id}/cancel", responses=openapi.CANCELLED)  # noqa: FAST003 - JobId is that parameter
 def cancel_job(
-    principal: Annotated[Principal, Reach, requires(CANCEL_JOBS, reach=Reach.ALL)],
+    principal: Annotated[Principal, requires(CANCEL_JOBS, reach=Reach.ALL)],
     platform: Served,
     job_id: JobId,
     origin: Came,
@@ -144,7 +144,7 @@ def cancel_job(
 
 @router.post("/{id}/retry", response_model=answers.Moved, responses=openapi.RETRIED)  # noqa: FAST003 - as above
 def retry_job(
-    principal: Annotated[Principal, Reach, requires(RETRY_JOBS, reach=Reach.ALL)],
+    principal: Annotated[Principal, requires(RETRY_JOBS, reach=Reach.ALL)],
     platform: Served,
     read: Read,
     job_id: JobId,
@@ -195,6 +195,7 @@ def submit(platform: Platform, principal: Principal, new: requests.NewJob, wishe
     principal.must_have(task.permission)
     try:
         job = task.accept(new.payload, principal.owner, **wishes)
+        platform.crowding.require_room([job])
         return submission.submit(platform, replace(job, origin=origin), principal.scope)
     except ValidationError as error:
         raise invalid_by(error, within="payload") from None

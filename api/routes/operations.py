@@ -29,7 +29,7 @@ from tracking.operations.values import Operation as OperationRecord
 
 router = APIRouter(prefix="/v1/bulk", tags=["bulk"], route_class=StrictRoute)
 
-Viewer = Annotated[Principal, Reach, requires(VIEW_JOBS, reach=Reach.ALL)]
+Viewer = Annotated[Principal, requires(VIEW_JOBS, reach=Reach.ALL)]
 Operator = Annotated[
     Principal, Reach, requires(CANCEL_JOBS, RETRY_JOBS, CREATE_JOBS, DELETE_JOBS, reach=Reach.ALL)
 ]  # of one action at least

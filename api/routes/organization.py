@@ -15,12 +15,12 @@ from api.schemas.organization import Organization
 from api.strict import StrictRoute
 from tasks import controls
 from tasks.platform import Platform
-from tracking.admission import organizations, pauses
+from tracking.admission import organizations, pauses, waiting
 
 router = APIRouter(prefix="/v1", tags=["organization"], route_class=StrictRoute)
 
-Manager = Annotated[Principal, Reach, requires(MANAGE_JOBS, reach=Reach.ONE)]
-Operator = Annotated[Principal, Reach, requires(MANAGE_PLATFORM)]
+Manager = Annotated[Principal, requires(MANAGE_JOBS, reach=Reach.ONE)]
+Operator = Annotated[Principal, requires(MANAGE_PLATFORM)]
 
 
 @router.get("/organization", responses=openapi.READ)
@@ -65,6 +65,22 @@ def set_organization_limit(
     return _organization(platform, read, organization)
 
 
+@router.put("/organizations/{organization}/waiting-limit", responses=openapi.MANAGED)
+def set_waiting_limit(
+    principal: Operator,
+    platform: Served,
+    read: Read,
+    *,
+    origin: Came,
+    organization: Annotated[fields.Name, Path()],
+    body: requests.WaitingLimitRequest,
+) -> Organization:
+    """Let this many jobs of an organization wait at once; one more is refused, and what waits stays."""
+    controls.set_waiting_limit(platform, organization, body.limit, actor=principal.user, origin=origin)
+    return _organization(platform, read, organization)
+
+
 def _organization(platform: Platform, read: Reading, organization_id: str) -> Organization:
-    found = read(organizations.get, organization_id, platform.limits)
-    return Organization.of(found, read(pauses.of, organization_id))
+    found, most = read(organizations.get, organization_id, platform.limits), read(waiting.own_limit, organization_id)
+    allowed = platform.settings.waiting_limit if most is None else most
+    return Organization.of(found, read(pauses.of, organization_id), waiting_limit=allowed)

@@ -34,8 +34,8 @@ from tracking.schedules.values import Schedule as ScheduleRecord
 
 router = APIRouter(prefix="/v1/schedules", tags=["schedules"], route_class=StrictRoute)
 
-Viewer = Annotated[Principal, Reach, requires(VIEW_JOBS, reach=Reach.ONE)]
-Manager = Annotated[Principal, Reach, requires(MANAGE_SCHEDULES, reach=Reach.ONE)]
+Viewer = Annotated[Principal, requires(VIEW_JOBS, reach=Reach.ONE)]
+Manager = Annotated[Principal, requires(MANAGE_SCHEDULES, reach=Reach.ONE)]
 ScheduleId = Annotated[UUID, Path(alias="id")]
 SHOWN_TIMES = 5
 
@@ -64,7 +64,7 @@ def list_schedules(
 
 
 @router.get("/clean-ups", responses=openapi.READ)
-def list_clean_ups(_: Annotated[Principal, Reach, requires(MANAGE_PLATFORM)], read: Read) -> schedules.CleanUps:
+def list_clean_ups(_: Annotated[Principal, requires(MANAGE_PLATFORM)], read: Read) -> schedules.CleanUps:
     """What the leading worker cleans up by itself, and how that last went."""
     return schedules.CleanUps(clean_ups=[schedules.CleanUp.of(each) for each in read(clean_ups.every)])
 

@@ -29,8 +29,8 @@ from tracking.templates import Template as TemplateRecord
 
 router = APIRouter(prefix="/v1/templates", tags=["templates"], route_class=StrictRoute)
 
-Viewer = Annotated[Principal, Reach, requires(VIEW_JOBS, reach=Reach.ONE)]
-Manager = Annotated[Principal, Reach, requires(MANAGE_TEMPLATES, reach=Reach.ONE)]
+Viewer = Annotated[Principal, requires(VIEW_JOBS, reach=Reach.ONE)]
+Manager = Annotated[Principal, requires(MANAGE_TEMPLATES, reach=Reach.ONE)]
 TemplateName = Annotated[fields.Segment, Path(alias="name")]
 
 
@@ -131,7 +131,7 @@ def remove_template(
 
 @router.post("/{name}/jobs", status_code=202, responses=openapi.TEMPLATE_USED)
 def create_template_job(
-    principal: Annotated[Principal, Reach, requires(CREATE_JOBS)],
+    principal: Annotated[Principal, requires(CREATE_JOBS)],
     platform: Served,
     read: Read,
     name: TemplateName,

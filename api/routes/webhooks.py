@@ -39,7 +39,7 @@ from tracking.webhooks import By, delivering
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], route_class=StrictRoute)
 
-Manager = Annotated[Principal, Reach, requires(MANAGE_WEBHOOKS, reach=Reach.ONE)]
+Manager = Annotated[Principal, requires(MANAGE_WEBHOOKS, reach=Reach.ONE)]
 WebhookId = Annotated[UUID, Path(alias="id")]
 DeliveryId = Annotated[UUID, Path(alias="deliveryId")]
 

@@ -42,10 +42,11 @@ class Organization(Answered):
     is_default_limit: bool = Field(description="It has no limit of its own.")
     executing: int = Field(description="Jobs that have a slot: sent, running, or cancelled and still stopping.")
     in_line: int = Field(description="Jobs that wait for a slot.")
+    waiting_limit: int = Field(description="Jobs that may wait before one more is answered with 429; 0: any number.")
     pauses: list[Pause]
 
     @classmethod
-    def of(cls, organization: organizations.Organization, held: Sequence[PauseRecord]) -> Self:
+    def of(cls, organization: organizations.Organization, held: Sequence[PauseRecord], *, waiting_limit: int) -> Self:
         """An organization as clients see it."""
-        fields = {name: getattr(organization, name) for name in cls.model_fields if name != "pauses"}
-        return cls(**fields, pauses=[Pause.model_validate(pause) for pause in held])
+        fields = {name: getattr(organization, name) for name in cls.model_fields if hasattr(organization, name)}
+        return cls(**fields, pauses=[Pause.model_validate(pause) for pause in held], waiting_limit=waiting_limit)

@@ -35,7 +35,7 @@ from tracking.reads.answers import Filters
 from tracking.reads.lists import MOST_COUNTED, MOST_FOUND
 from tracking.reads.search import QUALIFIERS
 from tracking.reads.tail import Narrowed
-from tracking.settings import MOST_AT_ONCE
+from tracking.settings import MOST_AT_ONCE, MOST_WAITING
 from tracking.states import STATUS_WORDS, Status, status_of
 from tracking.values import MAX_INTEGER, MOST_DEPENDENCIES
 
@@ -230,6 +230,14 @@ class LimitRequest(Asked):
 
     limit: Annotated[int | None, Whole] = Field(
         strict=True, ge=0, le=MOST_AT_ONCE, description="0: any number; null: the platform's default."
+    )
+
+
+class WaitingLimitRequest(Asked):
+    """How many jobs of an organization may wait at once."""
+
+    limit: Annotated[int | None, Whole] = Field(
+        strict=True, ge=0, le=MOST_WAITING, description="0: any number; null: the platform's default."
     )
 
 

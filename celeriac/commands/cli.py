@@ -24,7 +24,7 @@ from celeriac.preconditions import (
 )
 from tracking.exits import Exit
 from tracking.logs import configure_logging
-from tracking.settings import MOST_AT_ONCE, QUEUES, settings
+from tracking.settings import MOST_AT_ONCE, MOST_WAITING, QUEUES, settings
 
 # ruff: noqa: PLC0415  each command pays only for what it runs: `up` starts four of them
 
@@ -176,12 +176,15 @@ def prune(*, dry_run: bool) -> None:
 @command.command()
 @click.argument("organization", type=Name())
 @click.argument("limit", required=False, metavar="[N|default]")
-def limit(organization: str, limit: str | None) -> None:
+@click.option("--waiting", metavar="[N|default]", help="How many may wait, before the API refuses more; 0: any number.")
+def limit(organization: str, limit: str | None, waiting: str | None) -> None:
     """Show or set how many jobs of an organization execute at once; 0 is any number."""
-    from celeriac.commands.controls import set_limit, show_limit
+    from celeriac.commands.controls import set_limit, set_waiting_limit, show_limit
 
     if limit is not None:
-        set_limit(organization, _limit(limit))
+        set_limit(organization, _limit(limit, MOST_AT_ONCE))
+    if waiting is not None:
+        set_waiting_limit(organization, _limit(waiting, MOST_WAITING))
     show_limit(organization)
 
 
@@ -267,11 +270,11 @@ def _seconds(lifetime: str) -> int:
     return round(span.total_seconds())
 
 
-def _limit(text: str) -> int | None:
+def _limit(text: str, most: int) -> int | None:
     if text == "default":
         return None
-    if not re.fullmatch(r"[0-9]{1,6}", text) or int(text) > MOST_AT_ONCE:
-        raise click.BadParameter(f"{text!r} is no number up to {MOST_AT_ONCE}, nor default", param_hint="LIMIT")
+    if not re.fullmatch(r"[0-9]{1,7}", text) or int(text) > most:
+        raise click.BadParameter(f"{text!r} is no number up to {most}, nor default", param_hint="LIMIT")
     return int(text)
 
 

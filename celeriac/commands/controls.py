@@ -6,7 +6,7 @@ import click
 
 from celeriac.commands import registered
 from celeriac.commands.operations import connected
-from tracking.admission import line, organizations, pauses
+from tracking.admission import line, organizations, pauses, waiting
 from tracking.admission.rule import Limits
 from tracking.db import Connection
 from tracking.errors import ConfigurationError
@@ -23,11 +23,14 @@ def show_limit(organization_id: str) -> None:
     """Print an organization's limit, how many of its jobs execute, and how many wait in line."""
     with connected(TIMEOUT) as database, database.autocommit() as connection:
         found = organizations.get(connection, organization_id, Limits.configured(settings()))
+        own = waiting.own_limit(connection, organization_id)
         _note_unseen(connection, organization_id)
     whose = "by default" if found.is_default_limit else "its own limit"
+    may_wait = settings().waiting_limit if own is None else own
     click.echo(f"limit      {found.limit or 'none'} ({whose})")
     click.echo(f"executing  {found.executing}")
     click.echo(f"in line    {found.in_line}")
+    click.echo(f"may wait   {may_wait or 'any number'} ({'by default' if own is None else 'its own limit'})")
 
 
 def set_limit(organization_id: str, concurrency: int | None) -> None:
@@ -38,6 +41,12 @@ def set_limit(organization_id: str, concurrency: int | None) -> None:
             line.reset_limit(connection, organization_id, limits, actor=OPERATOR, origin=TERMINAL)
         else:
             line.set_limit(connection, organization_id, concurrency, actor=OPERATOR, origin=TERMINAL)
+
+
+def set_waiting_limit(organization_id: str, most: int | None) -> None:
+    """Set how many jobs of an organization may wait; 0 = any number, None = the platform's limit."""
+    with connected(TIMEOUT) as database, database.begin() as connection:
+        waiting.set_limit(connection, organization_id, most, actor=OPERATOR, origin=TERMINAL)
 
 
 def pause_jobs(organization_id: str | None, job_type: str | None, reason: str | None) -> None:

@@ -37,6 +37,7 @@ DEEDS: dict[str, tuple[str, str, Any, str]] = {
     "pause_organization": ("POST", "/v1/organization/pause", None, "queued"),
     "resume_organization": ("POST", "/v1/organization/resume", None, "queued"),
     "set_organization_limit": ("PUT", LIMIT, {"limit": 3}, "queued"),
+    "set_waiting_limit": ("PUT", "/v1/organizations/{organization}/waiting-limit", {"limit": 9}, "queued"),
     "create_schedule": ("POST", "/v1/schedules", {"name": "n", "jobType": "open", "everySeconds": 60}, "queued"),
     "change_schedule": ("PATCH", SCHEDULE, {"priority": 3}, "queued"),
     "remove_schedule": ("DELETE", SCHEDULE, None, "queued"),
@@ -135,6 +136,7 @@ def test_what_was_done_says_who_did_it_from_where(caller: Caller, name: str) -> 
         "create_workflow": response.json().get("workflowId"),
         "create_webhook": response.json().get("id"),
         "set_organization_limit": caller.organization,
+        "set_waiting_limit": caller.organization,
     }
     is_of_all = name.endswith("_organization")
     expected = None if is_of_all else "open" if name.endswith("job_type") else about.get(name, str(job.id))

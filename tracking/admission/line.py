@@ -34,9 +34,10 @@ from tracking.admission.rule import (
 from tracking.audit import Deed
 from tracking.audited import Action
 from tracking.db import run
+from tracking.limit_tables import organizations
 from tracking.models import JobRecord
 from tracking.origins import Origin
-from tracking.schema import IN_FLIGHT, organizations
+from tracking.schema import IN_FLIGHT
 from tracking.sql import for_driver, listed, move, record
 from tracking.states import WAITING, Event
 

@@ -38,7 +38,10 @@ def test_limit_shows_what_an_organization_may_and_does(pool: Database, tracked: 
     platform = limited(pool, tracked, 5)
     platform.start(5)
     platform.submit_many(2)
-    assert lines("limit", "acme") == [["limit", "5", "(by default)"], ["executing", "5"], ["in", "line", "2"]]
+    assert lines("limit", "acme") == [
+        *(["limit", "5", "(by default)"], ["executing", "5"], ["in", "line", "2"]),
+        ["may", "wait", "any number (by default)"],
+    ]
 
 
 def test_limit_gives_an_organization_its_own_and_takes_it_back() -> None:
@@ -46,6 +49,14 @@ def test_limit_gives_an_organization_its_own_and_takes_it_back() -> None:
     assert lines("limit", "acme", "20")[0] == ["limit", "20", "(its own limit)"]
     assert lines("limit", "acme", "0")[0] == ["limit", "none", "(its own limit)"]
     assert lines("limit", "acme", "default")[0] == ["limit", "5", "(by default)"]
+
+
+def test_limit_bounds_what_may_wait() -> None:
+    """`celeriac limit --waiting` sets how many jobs may wait, and resets it, and leaves the slots as they are."""
+    assert lines("limit", "acme", "--waiting", "1000")[3] == ["may", "wait", "1000 (its own limit)"]
+    assert lines("limit", "acme", "--waiting", "default") == lines("limit", "acme")
+    refused = celeriac("limit", "acme", "--waiting", "1000001")
+    assert (refused.exit_code, "is no number up to 1000000, nor default" in refused.output) == (2, True)
 
 
 @pytest.mark.parametrize("limit", ["-1", "x", "100001", "1.5", "", "\uff15"])

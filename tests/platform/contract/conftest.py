@@ -54,7 +54,7 @@ class System:
 def system(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """The platform."""
     directory = tmp_path_factory.mktemp("contract")
-    broker = make_url(servers.valkey_url).set(database="12").render_as_string(hide_password=False)
+    broker = make_url(servers.valkey_url).set(database="13").render_as_string(hide_password=False)
     (directory / "copies").mkdir()
     environment = {
         "CELERIAC_IMPORTS": HANDLERS,

@@ -14,6 +14,7 @@ from tests.properties import ON_ONE_DATABASE
 from tests.tracked import HOUR, Tracked, empty
 from tracking import workers
 from tracking.db import Database
+from tracking.limit_tables import organizations
 from tracking.models import JobRecord, Owner, Scope
 from tracking.reads.explain import MOST_NAMED, explain
 from tracking.reads.reasons import (
@@ -23,7 +24,6 @@ from tracking.reads.reasons import (
     Sent,
     Unsent,
 )
-from tracking.schema import organizations
 from tracking.states import Hold
 
 LONG_LINE = """
