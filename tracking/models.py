@@ -39,10 +39,7 @@ class Fence:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """Which jobs a caller may see: those of one organization and, unless `user_id` is None, of one user.
-
-    Of an operator those of all organizations, which is EVERYWHERE: no organization goes by that name.
-    """
+    """Which jobs a caller may see: of one organization or, EVERYWHERE, of all; of one user unless `user_id` is None."""
 
     organization_id: str
     user_id: str | None
@@ -56,7 +53,7 @@ class Scope:
         return {"organization_id": self.organization_id, "user_id": self.user_id}
 
 
-EVERYWHERE = Scope("", None)
+EVERYWHERE = Scope("", None)  # no organization goes by that name
 
 
 @dataclass(frozen=True, slots=True)
