@@ -1,4 +1,4 @@
-"""The dashboard put together: sign in, the jobs, one job, the types, the schedules, the workers."""
+"""The dashboard put together: sign in, the jobs, one job, the types, the schedules, the workflows, the workers."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from api.dashboard.schedules import pause_schedule, resume_schedule, run_schedul
 from api.dashboard.site import action, answering, form_of, page, render, static
 from api.dashboard.types import pause_type, resume_type, types_page
 from api.dashboard.workers import workers_page
+from api.dashboard.workflows import cancel_workflow, retry_workflow, workflow_page, workflows_page
 from api.problems import Problem
 from api.visitors import (
     remember,
@@ -48,6 +49,10 @@ def routes() -> list[Route]:
         Route("/schedules/{id:uuid}/resume", action(resume_schedule, Action.RESUME_SCHEDULE), methods=["POST"]),
         Route("/schedules/{id:uuid}/skip-next", action(skip_next, Action.SKIP_NEXT), methods=["POST"]),
         Route("/schedules/{id:uuid}/run", action(run_schedule, Action.RUN_SCHEDULE), methods=["POST"]),
+        Route("/workflows", page(workflows_page)),
+        Route("/workflows/{id:uuid}", page(workflow_page)),
+        Route("/workflows/{id:uuid}/cancel", action(cancel_workflow, Action.CANCEL_WORKFLOW), methods=["POST"]),
+        Route("/workflows/{id:uuid}/retry", action(retry_workflow, Action.RETRY_WORKFLOW), methods=["POST"]),
         Route("/workers", page(workers_page)),
         Route("/sign-in", answering(_show_sign_in)),
         Route("/sign-in", answering(_sign_in), methods=["POST"]),
