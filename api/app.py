@@ -20,6 +20,7 @@ from api.dashboard import app as dashboard
 from api.envelope import Envelope
 from api.live.hub import Hub
 from api.live.reader import Reader
+from api.metrics import Metrics
 from api.openapi import DescribedApi, operation_id
 from api.readiness import Readiness
 from api.routes import (
@@ -85,6 +86,7 @@ def create_app(platform: Platform | None = None) -> FastAPI:
     app.state.bulks = Turns(BULKS)
     app.state.shares = Shares(platform.settings.pool_size)
     app.state.slow_reads = _slow_reads(platform)
+    app.state.metrics = Metrics(platform, app.state.slow_reads)
     app.state.hub = Hub(max(1, platform.settings.api_connections * MOST_STREAMS // 100))
     app.state.reader = Reader(platform.settings, app.state.hub)
     app.add_middleware(Envelope)

@@ -48,7 +48,11 @@ class Envelope:
             answer = _Answer(send, request_id)
             scope["request_id"] = request_id
             await self._serve(scope, _counted(receive, LARGER.get(scope["path"], MAX_BODY)), answer)
-            log.info("request", method=scope["method"], path=_path(scope), status=answer.status, ms=answer.age())
+            seconds = answer.age()
+            scope["app"].state.metrics.answered(scope, answer.status, seconds)
+            log.info(
+                "request", method=scope["method"], path=_path(scope), status=answer.status, ms=round(seconds * 1000, 1)
+            )
 
     async def _serve(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         try:
@@ -89,7 +93,8 @@ class _Answer:
         await self._send(message)
 
     def age(self) -> float:
-        return round((time.monotonic() - self._began) * 1000, 1)
+        """Seconds."""
+        return time.monotonic() - self._began
 
 
 def _counted(receive: Receive, most: int) -> Receive:

@@ -196,6 +196,14 @@ AUDIT_EXPORT: Responses = {
     },
     **SLOW,
 }
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+METRICS: Responses = {
+    200: {"description": "Metrics in Prometheus's text format.", "content": {PROMETHEUS: {}}},
+    401: {
+        "description": f"`{Code.TOKEN_MISSING}` or `{Code.TOKEN_INVALID}`: a token was set, and this is not it.",
+        "content": PROBLEM,
+    },
+}
 READY: Responses = {
     503: {"description": f"`{Code.NOT_READY}`: `checks` says why.", "content": PROBLEM, "headers": RETRY_AFTER}
 }

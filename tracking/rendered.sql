@@ -2137,6 +2137,11 @@ WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 
   AND status IN ('queued', 'retrying') AND hold IS NULL AND queue = :'queue' AND dispatched_at IS NOT NULL
   AND (priority > :'priority' OR priority = :'priority' AND (dispatched_at, id) < (:'dispatched_at', :'id'));
 
+-- reads/fleet.py HELD
+SELECT hold, count(*) AS jobs FROM jobs
+WHERE status IN ('queued', 'retrying') AND hold IS NOT NULL
+GROUP BY hold;
+
 -- reads/fleet.py WORKERS
 SELECT lease, name, pid, queues, concurrency, started_at, seen_at,
        seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AS is_alive,

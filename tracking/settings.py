@@ -116,6 +116,10 @@ class Settings(BaseSettings):
         le=100_000,
         description="Connections of an API process; one more ends an idle one, or gets 503.",
     )
+    metrics_token: SecretStr = Field(
+        default=SecretStr(""),
+        description="Bearer token that /metrics asks for; then it shows organizations too. Empty: anybody may ask.",
+    )
     dashboard: bool = Field(default=True, description="Serve the dashboard at the root of the API.")
     start_patience: float = Field(
         default=60, ge=0, le=86400, description="Seconds a starting worker waits for the database and the broker."

@@ -111,6 +111,7 @@ REQUIRED = {
     "create_ticket": "jobs.view_jobs",
     "stream_events": "jobs.view_jobs",
     "livez": None,
+    "metrics": None,
     "healthz": None,
     "readyz": None,
 }

@@ -26,15 +26,9 @@ BY_STATE = {"unknown_dependency", "idempotency_conflict"}
 OPERATIONS = [
     *("create_job", "list_jobs", "recent_jobs", "job_stats", "job_history", "get_job", "get_job_status", "explain_job"),
     *("cancel_job", "retry_job", "list_project_jobs", "project_job_stats", "list_job_types", "pause_job_type"),
-    *(
-        "resume_job_type",
-        "get_organization",
-        "pause_organization",
-        "resume_organization",
-        "set_organization_limit",
-        "set_waiting_limit",
-    ),
-    *("get_export", "create_ticket", "stream_events", "livez", "healthz", "readyz", "change_job", "list_audit"),
+    *("resume_job_type", "get_organization", "pause_organization", "resume_organization", "set_organization_limit"),
+    *("set_waiting_limit", "get_export", "create_ticket", "stream_events", "livez", "healthz", "readyz", "metrics"),
+    *("change_job", "list_audit"),
     *(
         "export_audit",
         "get_overview",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -62,6 +62,18 @@ def all_queues(connection: Connection, lease_timeout: timedelta) -> Sequence[Que
     rows = connection.execute(QUEUES, {"lease_timeout": lease_timeout})
     return [QueueState(**row._mapping) for row in rows]  # noqa: SLF001 - a public name
 
+
+def held(connection: Connection) -> Mapping[str, int]:
+    """How many jobs of all organizations wait, by what they wait for."""
+    return {row.hold: row.jobs for row in connection.execute(HELD)}
+
+
+HELD = text(
+    f"""
+    SELECT hold, count(*) AS jobs FROM jobs
+    WHERE status IN ({listed(WAITING)}) AND hold IS NOT NULL
+    GROUP BY hold"""
+)
 
 WORKERS = text(
     f"""
