@@ -1,4 +1,4 @@
-"""A small typed client of the HTTP API: jobs, one by one and many at once, their events, schedules and webhooks."""
+"""A small typed client of the HTTP API: jobs, one by one and many at once, events, schedules, webhooks, workflows."""
 
 from __future__ import annotations
 

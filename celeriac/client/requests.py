@@ -29,10 +29,11 @@ from celeriac.client.bulk import BulkRequests, Chosen, NewJob, filter_of, new_jo
 from celeriac.client.streaming import Event, Stream
 from celeriac.client.telling import TellingRequests
 from celeriac.client.transport import PAUSE, TOO_LATE, ApiError, given, read, retry_after, unknown, unreachable
+from celeriac.client.workflows import WorkflowRequests
 from tracking.states import Status
 
 
-class Client(BulkRequests, TellingRequests):
+class Client(BulkRequests, TellingRequests, WorkflowRequests):
     """The API at `url`, called with `token`; may be shared by threads.
 
     Reads and creates are repeated for `patience` seconds while the server cannot be reached or says 503: a create

@@ -15,6 +15,7 @@ from celeriac.commands.bulk_options import bulk
 from celeriac.commands.names import Name, Names, span_given
 from celeriac.commands.program import Program
 from celeriac.commands.schedule_options import schedules
+from celeriac.commands.workflow_options import workflows
 from celeriac.preconditions import (
     listen,
     require_database,
@@ -285,3 +286,4 @@ def _require_selection(job_type: str | None, organization: str | None, *, everyt
 
 command.add_command(bulk)
 command.add_command(schedules)
+command.add_command(workflows)
