@@ -2169,6 +2169,17 @@ SELECT coalesce(served.queue, filled.queue) AS name, coalesce(workers, 0) AS wor
 FROM served FULL JOIN filled ON served.queue = filled.queue
 ORDER BY 1;
 
+-- reads/graphs.py JOBS
+SELECT jobs.*, coalesce(follows, CAST(born.detail ->> 'follows' AS uuid)) AS followed,
+       coalesce(follows_group, born.detail ->> 'followsGroup') AS followed_group
+FROM jobs LEFT JOIN LATERAL (
+    SELECT detail FROM history
+    WHERE history.job_id = jobs.id AND at >= jobs.created_at - interval '1 hour' AND event = 'created'
+    ORDER BY history.id LIMIT 1) AS born ON true
+WHERE (jobs.id = :'root_id' OR root_id = :'root_id' AND root_id <> jobs.id) AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id')
+ORDER BY jobs.created_at, jobs.id
+LIMIT :'most';
+
 -- reads/invariants.py NEXT
 SELECT id FROM jobs WHERE id >= :'first' ORDER BY id LIMIT 1 OFFSET :'most';
 

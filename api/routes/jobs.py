@@ -17,6 +17,7 @@ from api.problems import invalid_by, unknown_dependency
 from api.reading import Read, Reading, Served, SlowRead
 from api.schemas import answers, fields, requests
 from api.schemas.explanation import Explanation
+from api.schemas.graphs import JobGraph
 from api.schemas.webhooks import Deliveries, DeliveriesQuery
 from api.strict import StrictRoute
 from tasks import submission, verbs
@@ -26,7 +27,7 @@ from tasks.platform import Platform
 from tracking.errors import UnknownDependency
 from tracking.models import JobRecord, Scope, Submitted, Wishes
 from tracking.origins import Origin
-from tracking.reads import explain, lists
+from tracking.reads import explain, graphs, lists
 from tracking.webhooks import delivering
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)  # checks the token, reads strict JSON
@@ -116,6 +117,13 @@ def list_job_deliveries(
     job = read(lists.get, job_id, principal.scope)
     told = Scope(delivering(job.organization_id), str(job_id))
     return Deliveries.of(read(lists.after, told, query.filters(), cursor=query.cursor or None, size=query.limit))
+
+
+@router.get("/{id}/graph", responses=openapi.SLOW_ONE)  # noqa: FAST003 - as above
+def get_job_graph(principal: Viewer, read: SlowRead, job_id: JobId) -> JobGraph:
+    """The canvas or the workflow to which a job belongs: its jobs, and what waits for what."""
+    job = read(lists.get, job_id, principal.scope)
+    return JobGraph.model_validate(read(graphs.graph_of, job, principal.scope))
 
 
 @router.get("/{id}/explain", responses=openapi.SLOW_ONE)  # noqa: FAST003 - as above

@@ -48,6 +48,7 @@ REQUIRED = {
     "job_history": "jobs.view_jobs",
     "get_job": "jobs.view_jobs",
     "get_job_status": "jobs.view_jobs",
+    "get_job_graph": "jobs.view_jobs",
     "explain_job": "jobs.view_jobs",
     "list_job_deliveries": "jobs.view_jobs",
     "change_job": "jobs.create_jobs",
@@ -135,6 +136,7 @@ ABOUT_ONE_JOB = (
         "get_job_status",
         "list_job_deliveries",
         "explain_job",
+        "get_job_graph",
         "change_job",
         "cancel_job",
         "retry_job",
@@ -152,6 +154,7 @@ OF_THE_ORGANIZATION = (
 # With jobs.manage_platform, and only with it, in every organization: all of them that look, and these that act.
 REACHING = (
     *("list_jobs", "recent_jobs", "job_stats", "job_history", "get_job", "get_job_status", "list_job_deliveries"),
+    *("get_job_graph",),
     *("explain_job", "cancel_job", "retry_job", "list_project_jobs", "project_job_stats", "list_audit", "export_audit"),
     *("create_operation", "list_operations", "get_operation", "list_operation_jobs", "abort_operation"),
     *("list_job_types", "pause_job_type", "resume_job_type", "get_organization", "pause_organization"),

@@ -25,6 +25,7 @@ from tracking.values import MAX_INTEGER
 BY_STATE = {"unknown_dependency", "idempotency_conflict"}
 OPERATIONS = [
     *("create_job", "list_jobs", "recent_jobs", "job_stats", "job_history", "get_job", "get_job_status", "explain_job"),
+    "get_job_graph",
     *("cancel_job", "retry_job", "list_project_jobs", "project_job_stats", "list_job_types", "pause_job_type"),
     *("resume_job_type", "get_organization", "pause_organization", "resume_organization", "set_organization_limit"),
     *("set_waiting_limit", "get_export", "create_ticket", "stream_events", "livez", "healthz", "readyz", "metrics"),

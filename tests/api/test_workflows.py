@@ -103,6 +103,19 @@ def test_it_runs_through_and_says_so(caller: Caller) -> None:
     assert found["workerSeconds"] >= 0
 
 
+def test_its_graph_has_what_waits_for_what(caller: Caller) -> None:
+    """The graph of any job of a workflow has all of them and its conditions, and nothing of other users."""
+    answer = created(caller)
+    graph = caller.get(f"/v1/jobs/{answer['jobs']['alarm']}/graph").json()
+    assert (graph["rootId"], graph["isCut"]) == (answer["workflowId"], False)
+    assert {node["jobId"] for node in graph["nodes"]} == set(answer["jobs"].values())
+    ids = answer["jobs"]
+    assert sorted((edge["before"], edge["after"], edge["kind"], edge["when"]) for edge in graph["edges"]) == sorted(
+        [(ids["load"], ids["count"], "dependency", "succeeded"), (ids["load"], ids["alarm"], "dependency", "failed")]
+    )
+    assert caller.but(user="u2").get(f"/v1/jobs/{ids['alarm']}/graph").status_code == 404
+
+
 def test_why_it_waits_is_explained(caller: Caller) -> None:
     """A job that waits for a failure is said to wait for that."""
     answer = created(caller)
