@@ -24,6 +24,7 @@ COMMANDS = {
     "resume": ("resume", "--organization", "acme"),
     "types": ("types", "add", "ocr"),
     "schedules": (*("schedules", "add", "s", "--organization", "acme", "--user", "u1"), *SAID),
+    "workflows": ("workflows", "list", "--organization", "acme"),
     "bulk": ("bulk", "list", "--organization", "acme"),
     "token": ("token", "--organization", "acme", "--user", "u1"),
 }

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import click
 
+from tasks.app import app as tasks
+from tasks.platform import Platform
 from tracking.db import Database, DBAPIError, is_locked
 from tracking.retention import Kind, Policy, prune
 from tracking.settings import settings
@@ -66,3 +68,13 @@ def connected(statement_timeout: int) -> Iterator[Database]:
         yield database
     finally:
         database.close()
+
+
+@contextmanager
+def own_platform(patience: float) -> Iterator[Platform]:
+    """The platform of the settings; at its end messages have `patience` seconds to go out. Workers send the others."""
+    platform = Platform(tasks, settings())
+    try:
+        yield platform
+    finally:
+        platform.close(timeout=patience)

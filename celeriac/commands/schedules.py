@@ -15,11 +15,10 @@ from uuid_utils.compat import uuid7
 from celeriac.commands import registered
 from celeriac.commands.beat import Refused, entries_of
 from celeriac.commands.controls import OPERATOR, TERMINAL, TIMEOUT
-from celeriac.commands.operations import connected
+from celeriac.commands.operations import connected, own_platform
 from tasks import scheduling
 from tasks.app import app as tasks
 from tasks.catalog import taker
-from tasks.platform import Platform
 from tasks.words import in_words
 from tracking import clean_ups
 from tracking.db import Connection
@@ -31,7 +30,6 @@ from tracking.schedules import firing, keeping
 from tracking.schedules.keeping import By, NewSchedule
 from tracking.schedules.times import LONGEST_INTERVAL, check_cron
 from tracking.schedules.values import Plan, Schedule
-from tracking.settings import settings
 
 BY = By(OPERATOR, TERMINAL)
 
@@ -88,7 +86,7 @@ def remove(name: str, organization_id: str) -> None:
 def run_now(name: str, organization_id: str) -> None:
     """Make a job of it now, which a worker sends. Raises ConfigurationError like `pause`, or when it fits no more."""
     scope = Scope(organization_id, None)
-    with _refusals(), _platform() as platform, platform.database.begin() as connection:
+    with _refusals(), own_platform(0) as platform, platform.database.begin() as connection:
         known = _known(connection, name, organization_id)
         make = scheduling.made_by(platform, BY)
         job = firing.run_now(connection, known.id, scope, make, platform.limits, by=BY)
@@ -153,20 +151,10 @@ def _checked(plan: Plan, owner: Owner) -> str | None:
         check_cron(plan.cron, plan.timezone, datetime.now(UTC))
     elif not 1 <= (plan.every_seconds or 0) <= LONGEST_INTERVAL:
         raise InvalidValue(f"an interval is whole seconds, from 1 to {LONGEST_INTERVAL}")
-    with _platform() as platform:
+    with own_platform(0) as platform:
         handler = taker(platform, plan.job_type)
     scheduling.accepted(handler, plan, owner, {})
     return handler.permission
-
-
-@contextmanager
-def _platform() -> Iterator[Platform]:
-    """The platform of the settings, which sends nothing: the workers do."""
-    platform = Platform(tasks, settings())
-    try:
-        yield platform
-    finally:
-        platform.close(timeout=0)
 
 
 @contextmanager

@@ -9,9 +9,8 @@ from uuid import UUID
 import click
 
 from celeriac.commands.controls import OPERATOR, TERMINAL, TIMEOUT
-from celeriac.commands.operations import connected
+from celeriac.commands.operations import connected, own_platform
 from tasks import workflows
-from tasks.app import app
 from tracking.errors import ConfigurationError, IllegalWorkflowMove, WorkflowNotFound
 from tracking.models import Scope
 from tracking.workflow_tables import WorkflowStatus
@@ -48,23 +47,20 @@ def show(workflow_id: UUID, organization_id: str) -> None:
 
 def cancel(workflow_id: UUID, organization_id: str, reason: str | None) -> None:
     """Cancel a workflow. Raises ConfigurationError when it cannot be."""
-    with _refusals():
-        scope = Scope(organization_id, None)
-        found = workflows.cancel(app.platform, workflow_id, scope, reason=reason, by=BY)
-    app.platform.dispatcher.flush(FLUSH)
+    with _refusals(), own_platform(FLUSH) as platform:
+        found = workflows.cancel(platform, workflow_id, Scope(organization_id, None), reason=reason, by=BY)
     click.echo(f"{found.name}: {_said(found)}")
 
 
 def retry(workflow_id: UUID, organization_id: str, *, whole: bool) -> None:
     """Retry a workflow, or what has failed of it. Raises ConfigurationError when it cannot be."""
     scope = Scope(organization_id, None)
-    with _refusals():
-        with app.platform.database.autocommit() as connection:
+    with _refusals(), own_platform(FLUSH) as platform:
+        with platform.database.autocommit() as connection:
             found = reads.get(connection, workflow_id, scope)
             nodes = [job.node for job in reads.jobs_of(connection, workflow_id)]
-        takers = workflows.takers_of(app.platform, nodes, also_of_code=True)
-        begun = workflows.retry(app.platform, takers, workflow_id, scope, whole=whole, by=BY)
-    app.platform.dispatcher.flush(FLUSH)
+        takers = workflows.takers_of(platform, nodes, also_of_code=True)
+        begun = workflows.retry(platform, takers, workflow_id, scope, whole=whole, by=BY)
     click.echo(f"{found.name}: {len(begun.jobs)} jobs run again: {', '.join(begun.jobs)}")
 
 

@@ -100,6 +100,7 @@ def test_connections_that_the_database_has_dropped_are_replaced_unnoticed(caller
                 " WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'celeriac'"
             )
         )
+    caller.api.database.close()  # the idle ones of this process are gone as well, and nothing here replaces them
     assert caller.get(f"/v1/jobs/{job.id}").status_code == 200
 
 

@@ -149,7 +149,7 @@ def test_a_job_may_depend_on_others(caller: Caller, calling: Client) -> None:
     explanation = calling.explain(job_id)
     assert explanation.sentence == explanation.reasons[0].sentence
     assert (explanation.hold, explanation.reasons[0].kind) == ("dependency", "dependency")
-    assert explanation.reasons[0].fields["jobs"] == [{"jobId": str(first.id), "status": "queued"}]
+    assert explanation.reasons[0].fields["jobs"] == [{"jobId": str(first.id), "status": "queued", "when": "succeeded"}]
 
 
 def test_job_types_name_their_steps(calling: Client) -> None:

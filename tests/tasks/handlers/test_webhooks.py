@@ -19,7 +19,7 @@ def test_a_webhook_gets_the_message_and_the_jobs_id_as_key(receiver: Receiver) -
     """A webhook gets the message, and the same Idempotency-Key at every attempt."""
     url = f"http://127.0.0.1:{receiver.port}/hook?token=secret"
     result = call(notification, note(url, message="Ready", data={"exportId": "e1"}))
-    assert result == {"channel": "webhook", "receiver": "127.0.0.1", "status": 204}
+    assert result == {"channel": "webhook", "receiver": "127.0.0.1", "status": 204, "refused": None}
     ((path, headers, body),) = receiver.requests
     assert path == "/hook?token=secret"
     assert headers["idempotency-key"] == body.pop("jobId")
