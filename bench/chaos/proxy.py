@@ -73,6 +73,7 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._links: set[Link] = set()
+        self._accepting: set[asyncio.Task[Any]] = set()  # connections without a counterpart as yet
         self._server: asyncio.Server | None = None
         self._open: asyncio.Event = asyncio.Event()
         self._replies_to_drop = 0
@@ -128,7 +129,7 @@ class Proxy:
         if self._server is not None:
             self._server.close()
             self._server = None
-        tasks = [task for link in self._links for task in link.tasks]
+        tasks = [*self._accepting, *(task for link in self._links for task in link.tasks)]
         await self._abort_all()
         for task in tasks:
             task.cancel()
@@ -146,12 +147,15 @@ class Proxy:
         self._replies_to_drop = count
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._open.wait()
+        accepting = asyncio.ensure_future(self._counterpart())
+        self._accepting.add(accepting)
         try:
-            from_server, to_server = await self._upstream()
-        except OSError:  # the server is down: as if it were not there
+            from_server, to_server = await accepting
+        except (OSError, asyncio.CancelledError):  # the server is down, or the proxy closes: as if it were not there
             writer.transport.abort()
             return
+        finally:
+            self._accepting.discard(accepting)
         link = Link(writer, to_server)
         self._links.add(link)
         link.tasks = [
@@ -164,6 +168,10 @@ class Proxy:
         for task in link.tasks:
             task.cancel()
         await asyncio.gather(*link.tasks, return_exceptions=True)
+
+    async def _counterpart(self) -> Streams:
+        await self._open.wait()
+        return await self._upstream()
 
     async def _carry(
         self,

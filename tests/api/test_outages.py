@@ -157,15 +157,15 @@ def test_a_statement_that_takes_too_long_has_a_code_of_its_own(caller: Caller) -
     assert caller.get(f"/v1/jobs/{waiting}").json()["status"] == "queued"
 
 
-def test_no_room_for_another_connection_is_an_outage(caller: Caller) -> None:
-    """A database without a free connection is answered with 503."""
+def test_no_room_for_another_connection_is_overload(caller: Caller) -> None:
+    """A database without a free connection is there, and has too much to do: 503 `overloaded`."""
     with altered(
         caller.api,
         "ALTER DATABASE {name} CONNECTION LIMIT 0",
         "ALTER DATABASE {name} CONNECTION LIMIT -1",
     ):
         for response in (caller.get("/v1/jobs"), caller.create()):
-            problem(response, 503, "database_unavailable")
+            problem(response, 503, "overloaded")
     assert caller.create().status_code == 202
 
 
