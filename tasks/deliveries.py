@@ -14,9 +14,10 @@ from tracking.audit import Deed
 from tracking.audited import Action
 from tracking.errors import IllegalMove
 from tracking.models import JobRecord, JsonObject, NewJob, Owner, Scope, Submitted, Wishes
+from tracking.origins import By
 from tracking.schedules.keeping import at_present
 from tracking.states import ACTIVE, Status
-from tracking.webhooks import DELIVERING, By, Webhook, delivering
+from tracking.webhooks import DELIVERING, Webhook, delivering
 
 DELIVERY = "webhook_delivery"  # the type of the jobs
 

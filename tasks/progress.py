@@ -5,12 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from celery.exceptions import Ignore, SoftTimeLimitExceeded
+from celery.exceptions import Ignore
 
 from tracking.models import Attempt, Milestone, Progress
 
@@ -73,8 +72,7 @@ class Reporter:
             self._stop_timer()
             last, self._pending = self._pending, self._nothing
             if self._milestones.pending:
-                with suppress(SoftTimeLimitExceeded):  # raised after the write: there is no body to interrupt any more
-                    self._write(replace(last, milestones=self._milestones.taken(), moved_on=False))
+                self._write(replace(last, milestones=self._milestones.taken(), moved_on=False))
             return last if last != self._nothing and self._milestones.moved_on else None
 
     def _flush(self) -> None:

@@ -20,10 +20,9 @@ from tasks.templating import resolved
 from tracking.db import Connection, SQLAlchemyError
 from tracking.errors import ScheduleUnfit
 from tracking.models import JobRecord, JsonObject, NewJob, Owner, Scope
-from tracking.origins import Origin
+from tracking.origins import By, Origin
 from tracking.schedules import firing
 from tracking.schedules.firing import Make, actor_of
-from tracking.schedules.keeping import By
 from tracking.schedules.values import Plan, Schedule
 from tracking.values import in_milliseconds
 

@@ -22,12 +22,12 @@ from tracking.crashpoints import SUBMITTED, crash_point
 from tracking.db import SQLAlchemyError
 from tracking.errors import IllegalWorkflowMove, InvalidValue, UnknownJobType
 from tracking.models import Cancelled, Changes, JobRecord, JsonObject, NewJob, Owner, Scope
+from tracking.origins import By
 from tracking.states import FINISHED, Hold
 from tracking.values import check_json
 from tracking.workflows import filling, keeping, reads
 from tracking.workflows.filling import ACTOR, Unfilled
 from tracking.workflows.graph import Problem, in_order, problems
-from tracking.workflows.keeping import By
 from tracking.workflows.references import Place, Reference, filled, references
 from tracking.workflows.values import Begun, NewWorkflow, Node, Workflow
 

@@ -14,9 +14,10 @@ from tests.tracked import ACME, new_job
 from tracking.admission.rule import UNLIMITED
 from tracking.db import Database
 from tracking.models import NewJob, Owner
+from tracking.origins import By
 from tracking.reads import schedules as reads
 from tracking.schedules import firing, keeping
-from tracking.schedules.keeping import By, NewSchedule
+from tracking.schedules.keeping import NewSchedule
 from tracking.schedules.times import Cron, first_after
 from tracking.schedules.values import Fired, Outcome, Plan, Schedule
 

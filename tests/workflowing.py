@@ -13,10 +13,10 @@ from tracking.admission import holds
 from tracking.admission.rule import UNLIMITED
 from tracking.db import Connection, Database
 from tracking.models import Changes, JobRecord, NewJob, Owner, Scope
+from tracking.origins import By
 from tracking.states import When
 from tracking.workflows import concluding, filling, keeping, reads
 from tracking.workflows.graph import in_order
-from tracking.workflows.keeping import By
 from tracking.workflows.references import Reference, filled, references
 from tracking.workflows.values import After, Begun, NewWorkflow, Node, NodeState, Workflow
 

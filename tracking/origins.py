@@ -39,6 +39,14 @@ class Origin:
         return {name: value for name, value in said.items() if value is not None}
 
 
+@dataclass(frozen=True, slots=True)
+class By:
+    """Who does it, and from where, for the audit; without an origin it is in none."""
+
+    actor: str
+    origin: Origin | None = None
+
+
 def origin_parameter(origin: Origin | None) -> dict[str, Jsonb | None]:
     """The parameter of a statement that writes an audit; with None it writes none: history alone says who did it."""
     return {"origin": None if origin is None else Jsonb(origin.plain)}

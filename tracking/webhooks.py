@@ -16,7 +16,7 @@ from tracking import audit
 from tracking.audit import Deed
 from tracking.audited import Action
 from tracking.errors import TooManyWebhooks, WebhookNotFound
-from tracking.origins import Origin
+from tracking.origins import By
 
 MOST = 50  # of an organization
 SECRET_BYTES = 32  # Standard Webhooks: 24 to 64
@@ -65,14 +65,6 @@ class Webhook:
     updated_at: datetime
     former_until: datetime | None
     secrets: tuple[str, ...] = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class By:
-    """Who does it, and from where, for the audit."""
-
-    actor: str
-    origin: Origin | None
 
 
 def create(connection: Connection, webhook_id: UUID, organization_id: str, wanted: Wanted, by: By) -> Webhook:

@@ -31,7 +31,7 @@ router = APIRouter(prefix="/v1/bulk", tags=["bulk"], route_class=StrictRoute)
 
 Viewer = Annotated[Principal, requires(VIEW_JOBS, reach=Reach.ALL)]
 Operator = Annotated[
-    Principal, Reach, requires(CANCEL_JOBS, RETRY_JOBS, CREATE_JOBS, DELETE_JOBS, reach=Reach.ALL)
+    Principal, requires(CANCEL_JOBS, RETRY_JOBS, CREATE_JOBS, DELETE_JOBS, reach=Reach.ALL)
 ]  # of one action at least
 OperationId = Annotated[UUID, Path(alias="id")]
 

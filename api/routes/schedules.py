@@ -25,9 +25,10 @@ from tasks.templating import resolved
 from tracking import clean_ups, templates
 from tracking.errors import ScheduleChanged
 from tracking.models import Owner
+from tracking.origins import By
 from tracking.reads import schedules as reads
 from tracking.schedules import keeping
-from tracking.schedules.keeping import By, NewSchedule
+from tracking.schedules.keeping import NewSchedule
 from tracking.schedules.times import next_times
 from tracking.schedules.values import Plan
 from tracking.schedules.values import Schedule as ScheduleRecord

@@ -34,8 +34,9 @@ from tasks.webhooks.addresses import is_public
 from tracking import webhooks
 from tracking.errors import JobNotFound
 from tracking.models import JobRecord, Scope
+from tracking.origins import By
 from tracking.reads import lists
-from tracking.webhooks import By, delivering
+from tracking.webhooks import delivering
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], route_class=StrictRoute)
 

@@ -18,20 +18,20 @@ from api.schemas import fields, workflows
 from api.schemas.answers import REPLAYED
 from api.strict import StrictRoute
 from tasks import workflows as work
+from tracking.origins import By
 from tracking.workflows import graph, reads
-from tracking.workflows.keeping import By
 from tracking.workflows.values import NewWorkflow, Node
 
 router = APIRouter(prefix="/v1/workflows", tags=["workflows"], route_class=StrictRoute)
 
-Viewer = Annotated[Principal, Reach, requires(VIEW_JOBS, reach=Reach.ONE)]
+Viewer = Annotated[Principal, requires(VIEW_JOBS, reach=Reach.ONE)]
 WorkflowId = Annotated[UUID, Path(alias="id")]
 MOST_PROBLEMS = 100  # of which an answer tells
 
 
 @router.post("", status_code=202, responses=openapi.WORKFLOW_CREATED)
 def create_workflow(
-    principal: Annotated[Principal, Reach, requires(CREATE_JOBS)],
+    principal: Annotated[Principal, requires(CREATE_JOBS)],
     platform: Served,
     read: Read,
     new: workflows.NewWorkflow,
@@ -87,7 +87,7 @@ def get_workflow(principal: Viewer, read: SlowRead, workflow_id: WorkflowId) -> 
 
 @router.post("/{id}/cancel", responses=openapi.WORKFLOW_MOVED)  # noqa: FAST003 - as above
 def cancel_workflow(
-    principal: Annotated[Principal, Reach, requires(CANCEL_JOBS, reach=Reach.ONE)],
+    principal: Annotated[Principal, requires(CANCEL_JOBS, reach=Reach.ONE)],
     platform: Served,
     workflow_id: WorkflowId,
     origin: Came,
@@ -101,7 +101,7 @@ def cancel_workflow(
 
 @router.post("/{id}/retry", responses=openapi.WORKFLOW_MOVED)  # noqa: FAST003 - as above
 def retry_workflow(
-    principal: Annotated[Principal, Reach, requires(RETRY_JOBS, reach=Reach.ONE)],
+    principal: Annotated[Principal, requires(RETRY_JOBS, reach=Reach.ONE)],
     platform: Served,
     read: Read,
     workflow_id: WorkflowId,

@@ -120,10 +120,14 @@ class BulkRequests(Transport):
 
 def new_job(job: NewJob) -> dict[str, Any]:
     """A job to create, in the words of the API."""
+    return {"jobType": job["job_type"], **said_of(job)}
+
+
+def said_of(job: NewJob) -> dict[str, Any]:
+    """What is said of a job beside its type, in the words of the API."""
     scheduled_at, depends_on = job.get("scheduled_at"), job.get("depends_on", ())
     return given(
         {
-            "jobType": job["job_type"],
             "payload": job.get("payload"),
             "priority": job.get("priority"),
             "maxRetries": job.get("max_retries"),

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 from pydantic.alias_generators import to_camel
 
 from celeriac.client.answers import Created
+from celeriac.client.bulk import NewJob, said_of
 from celeriac.client.kept import (
     DueTimes,
     Outcome,
@@ -161,19 +162,17 @@ class RepeatingRequests(Transport):
         idempotency_key: str | None = None,
     ) -> Created:
         """Have a job of a template accepted, with this `payload` on top of its own. Repeated like `create`."""
-        body = given(
-            {
-                "payload": payload,
-                "version": version,
-                "priority": priority,
-                "maxRetries": max_retries,
-                "scheduledAt": scheduled_at.isoformat() if scheduled_at else None,
-                "dependsOn": [str(job_id) for job_id in depends_on] or None,
-                "projectId": project_id,
-                "message": message,
-                "metadata": metadata,
-            }
+        job = NewJob(
+            payload=payload,
+            priority=priority,
+            max_retries=max_retries,
+            scheduled_at=scheduled_at,
+            depends_on=depends_on,
+            project_id=project_id,
+            message=message,
+            metadata=metadata,
         )
+        body = {**given({"version": version}), **said_of(job)}
         headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
         return read(Created, self._repeat("POST", f"{_template(name)}/jobs", json=body, headers=headers))
 

@@ -25,9 +25,10 @@ from tracking.db import Connection
 from tracking.errors import ConfigurationError, InvalidValue, ScheduleExists, ScheduleUnfit, UnknownJobType
 from tracking.exits import Exit
 from tracking.models import Owner, Scope
+from tracking.origins import By
 from tracking.reads import schedules as reads
 from tracking.schedules import firing, keeping
-from tracking.schedules.keeping import By, NewSchedule
+from tracking.schedules.keeping import NewSchedule
 from tracking.schedules.times import LONGEST_INTERVAL, check_cron
 from tracking.schedules.values import Plan, Schedule
 

@@ -13,9 +13,9 @@ from celeriac.commands.operations import connected, own_platform
 from tasks import workflows
 from tracking.errors import ConfigurationError, IllegalWorkflowMove, WorkflowNotFound
 from tracking.models import Scope
+from tracking.origins import By
 from tracking.workflow_tables import WorkflowStatus
 from tracking.workflows import reads
-from tracking.workflows.keeping import By
 from tracking.workflows.values import Workflow
 
 BY = By(OPERATOR, TERMINAL)

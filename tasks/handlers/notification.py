@@ -130,7 +130,7 @@ def _words(settings: Settings, who: Identity, payload: SendNotification) -> Word
         return Words(payload.subject or "", payload.message)
     if settings.messages_dir is None:
         raise UnusableTemplate("CELERIAC_MESSAGES_DIR is not set on this worker: it has no templates")
-    about = {**_body(who, payload, Words(payload.subject or "", payload.message)), "data": payload.data}
+    about = _body(who, payload, Words(payload.subject or "", payload.message))
     return wording.worded(settings.messages_dir, payload.template, about, payload.subject)
 
 

@@ -22,10 +22,11 @@ from tracking.models import Claim, Failure, Fence, JobRecord, NewJob, Outcome, O
 from tracking.operated import Action
 from tracking.operations.begin import begin
 from tracking.operations.values import NewOperation
+from tracking.origins import By
 from tracking.reads import lists
 from tracking.reads.answers import Filters, HistoryEntry
 from tracking.schedules import keeping
-from tracking.schedules.keeping import By, NewSchedule
+from tracking.schedules.keeping import NewSchedule
 from tracking.schedules.values import Plan, Schedule
 from tracking.templates import Content, Template
 from tracking.webhooks import Wanted, Webhook, delivering
@@ -187,7 +188,7 @@ class Caller:
 
     def webhook(self, webhook_id: UUID, url: str = "https://hooks.example.com/", **said: Any) -> Webhook:
         """A webhook of the caller's organization."""
-        wanted, by = Wanted(url, **{"events": ("job.completed",), **said}), webhooks.By(self.user, None)
+        wanted, by = Wanted(url, **{"events": ("job.completed",), **said}), By(self.user, None)
         with self.api.database.begin() as connection:
             return webhooks.create(connection, webhook_id, self.organization, wanted, by)
 

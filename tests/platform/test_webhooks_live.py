@@ -8,8 +8,9 @@ from tests.live import LivePlatform, eventually
 from tests.receiving import receiving
 from tracking import webhooks
 from tracking.models import Scope
+from tracking.origins import By
 from tracking.reads import lists
-from tracking.webhooks import By, Wanted
+from tracking.webhooks import Wanted
 
 
 def test_a_receiver_is_told_of_a_job_even_when_it_fails_at_first(platform: LivePlatform) -> None:

@@ -12,9 +12,9 @@ from tests.tracked import Tracked
 from tests.workflowing import Flow
 from tracking.admission.rule import UNLIMITED
 from tracking.models import Owner, Scope
+from tracking.origins import By
 from tracking.states import When
 from tracking.workflows import keeping, reads
-from tracking.workflows.keeping import By
 from tracking.workflows.values import After, NewWorkflow, Node
 
 OWNER = Owner("default", "u1")

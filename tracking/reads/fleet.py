@@ -84,7 +84,8 @@ WORKERS = text(
     FROM workers ORDER BY is_alive DESC, name, started_at"""
 )
 
-_IS_READY = f"(status IN ({listed(WAITING)}) AND coalesce(hold = '{Hold.ORGANIZATION_LIMIT}', true))"
+# SQL: whether a job was sent, or stands in line for a slot; of those that wait, the others are held.
+IS_READY = f"(status IN ({listed(WAITING)}) AND coalesce(hold = '{Hold.ORGANIZATION_LIMIT}', true))"
 
 QUEUES = text(
     f"""
@@ -95,9 +96,9 @@ QUEUES = text(
         GROUP BY queue
     ), filled AS (
         SELECT queue, count(*) FILTER (WHERE status = '{Status.RUNNING}') AS running,
-               count(*) FILTER (WHERE {_IS_READY}) AS waiting,
-               count(*) FILTER (WHERE NOT {_IS_READY} AND status IN ({listed(WAITING)})) AS held,
-               clock_timestamp() - min(coalesce(dispatched_at, created_at)) FILTER (WHERE {_IS_READY}) AS oldest
+               count(*) FILTER (WHERE {IS_READY}) AS waiting,
+               count(*) FILTER (WHERE NOT {IS_READY} AND status IN ({listed(WAITING)})) AS held,
+               clock_timestamp() - min(coalesce(dispatched_at, created_at)) FILTER (WHERE {IS_READY}) AS oldest
         FROM jobs WHERE status IN ({listed(ACTIVE)}) AND hold IS DISTINCT FROM '{Hold.EXTERNAL}'
         GROUP BY queue
     )

@@ -10,6 +10,7 @@ from enum import StrEnum
 from sqlalchemy import Connection, text
 
 from tracking.admission.rule import lines_of
+from tracking.reads.fleet import IS_READY
 from tracking.sql import listed
 from tracking.states import ACTIVE, WAITING, Hold, Status
 
@@ -79,7 +80,6 @@ def overview(connection: Connection, *, window: timedelta, most: int = MOST_READ
     return Overview(loads, is_capped=max(active, ended) >= most)
 
 
-_IS_READY = f"(status IN ({listed(WAITING)}) AND coalesce(hold = '{Hold.ORGANIZATION_LIMIT}', true))"
 _COLUMNS = (*By, "status", "hold", "created_at", "dispatched_at")
 
 
@@ -107,13 +107,13 @@ OVERVIEW = text(
     SELECT CASE 7 - grouping({", ".join(By)})
                WHEN 4 THEN '{By.ORGANIZATION}' WHEN 2 THEN '{By.TYPE}' WHEN 1 THEN '{By.QUEUE}' END AS by,
            coalesce({", ".join(By)}) AS name,
-           {_count(_IS_READY)} AS waiting,
-           {_count(f"NOT {_IS_READY} AND status IN ({listed(WAITING)})")} AS held,
+           {_count(IS_READY)} AS waiting,
+           {_count(f"NOT {IS_READY} AND status IN ({listed(WAITING)})")} AS held,
            {_count(f"status = '{Status.RUNNING}'")} AS running,
            {_count(f"status = '{Status.SUCCEEDED}'")} AS succeeded,
            {_count(f"status = '{Status.FAILED}'")} AS failed,
            {_count(f"status = '{Status.CANCELLED}'")} AS cancelled,
-           clock_timestamp() - min(coalesce(dispatched_at, created_at)) FILTER (WHERE {_IS_READY}) AS oldest
+           clock_timestamp() - min(coalesce(dispatched_at, created_at)) FILTER (WHERE {IS_READY}) AS oldest
     FROM (SELECT * FROM active UNION ALL SELECT * FROM ended) AS read
     GROUP BY GROUPING SETS (({By.ORGANIZATION}), ({By.TYPE}), ({By.QUEUE}), ())
     ORDER BY waiting DESC, failed DESC, running DESC, name"""

@@ -16,7 +16,8 @@ from tracking.admission.rule import Limits
 from tracking.crashpoints import DUE, crash_point
 from tracking.errors import IllegalMove, JobNotFound, ScheduleUnfit
 from tracking.models import JobRecord, NewJob, Scope
-from tracking.schedules.keeping import MOVE, By, at_present, locked, tell_run
+from tracking.origins import By
+from tracking.schedules.keeping import MOVE, at_present, locked, tell_run
 from tracking.schedules.outcomes import note, note_job
 from tracking.schedules.planning import deal
 from tracking.schedules.rows import schedule_of

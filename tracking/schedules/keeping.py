@@ -17,7 +17,7 @@ from tracking.audit import Deed
 from tracking.audited import Action
 from tracking.errors import ScheduleChanged, ScheduleExists, ScheduleNotFound
 from tracking.models import Owner, Scope
-from tracking.origins import Origin
+from tracking.origins import By
 from tracking.schedules.outcomes import note
 from tracking.schedules.rows import schedule_of
 from tracking.schedules.times import first_after
@@ -35,14 +35,6 @@ class NewSchedule:
     granted: str | None
     paused: bool = False
     granted_template: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class By:
-    """Who does it, and from where, for the audit; without an origin it is in none."""
-
-    actor: str
-    origin: Origin | None = None
 
 
 def create(connection: Connection, new: NewSchedule, by: By) -> Schedule:

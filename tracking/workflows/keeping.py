@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -18,7 +17,7 @@ from tracking.errors import IdempotencyConflict, IllegalWorkflowMove, WorkflowNo
 from tracking.jobs.bulk import submit_together
 from tracking.jobs.cancel import cancelled_row, cancelling
 from tracking.models import Cancelled, JobRecord, NewJob, Scope
-from tracking.origins import Origin
+from tracking.origins import By
 from tracking.sql import SCOPE, listed
 from tracking.states import ACTIVE, Status
 from tracking.workflows import reads
@@ -27,14 +26,6 @@ from tracking.workflows.graph import following
 from tracking.workflows.values import DONE, Begun, NewWorkflow, Node, NodeState, Workflow
 
 PATIENCE = 2  # seconds until a body that is stopping may be over
-
-
-@dataclass(frozen=True, slots=True)
-class By:
-    """Who does it, and from where, for the audit; without an origin it is in none."""
-
-    actor: str
-    origin: Origin | None = None
 
 
 def create(connection: Connection, new: NewWorkflow, limits: Limits, *, by: By) -> Begun:

@@ -27,8 +27,9 @@ from tracking import jobs, webhooks
 from tracking.admission.rule import Limits
 from tracking.errors import TooManyWebhooks
 from tracking.models import Failure, JobRecord, Scope
+from tracking.origins import By
 from tracking.reads import lists
-from tracking.webhooks import MOST, By, Wanted, Webhook
+from tracking.webhooks import MOST, Wanted, Webhook
 
 ALL = ("job.created", "job.started", "job.completed", "job.failed", "job.cancelled")
 SECRET = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"

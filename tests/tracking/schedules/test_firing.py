@@ -16,8 +16,8 @@ from tracking.admission.rule import UNLIMITED
 from tracking.db import Database
 from tracking.errors import ScheduleUnfit
 from tracking.models import NewJob, Owner
+from tracking.origins import By
 from tracking.schedules import firing, outcomes
-from tracking.schedules.keeping import By
 from tracking.schedules.values import CatchUp, Overlap, Schedule
 
 MINUTE = timedelta(minutes=1)

@@ -19,10 +19,9 @@ from tracking.audit import Sought
 from tracking.db import Database
 from tracking.errors import ScheduleChanged, ScheduleExists, ScheduleNotFound
 from tracking.models import Owner, Scope
-from tracking.origins import Origin, Source
+from tracking.origins import By, Origin, Source
 from tracking.reads import schedules as reads
 from tracking.schedules import keeping
-from tracking.schedules.keeping import By
 from tracking.schedules.values import CatchUp, Plan, Schedule
 
 MINUTE = timedelta(minutes=1)

@@ -21,12 +21,11 @@ from tracking.db import Connection, Database, Statement, run
 from tracking.errors import IdempotencyConflict, IllegalMove, IllegalWorkflowMove, WorkflowNotFound
 from tracking.jobs import bulk
 from tracking.models import Scope
-from tracking.origins import Origin, Source
+from tracking.origins import By, Origin, Source
 from tracking.reads import lists
 from tracking.states import FINISHED, Status
 from tracking.workflow_tables import WorkflowStatus
 from tracking.workflows import concluding, reads
-from tracking.workflows.keeping import By
 
 DAY = timedelta(days=1)
 WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
