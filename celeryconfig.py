@@ -5,6 +5,7 @@ from typing import Any
 from kombu import Queue
 
 from tasks.command_line import wrong_settings_told
+from tracking import sentinels
 from tracking.settings import QUEUES, settings
 
 HIGHEST_PRIORITY = 9
@@ -14,6 +15,7 @@ broker_connection_retry_on_startup = True
 result_backend = "tasks.backend:RowBackend"
 
 task_default_queue = "default"
+task_default_exchange = "celeriac"  # no queue's name: to bind a queue one needs to read the exchange, and not the queue
 task_queue_max_priority = HIGHEST_PRIORITY
 task_queues = [Queue(name, routing_key=name, queue_arguments={"x-max-priority": HIGHEST_PRIORITY}) for name in QUEUES]
 task_routes = {name: {"queue": "maintenance"} for name in ("cleanup", "sync")}
@@ -37,17 +39,18 @@ task_track_started = False
 def __getattr__(name: str) -> Any:
     """What follows from BROKER_URL, read at its first use: who declares a handler and calls it may have no broker."""
     if name == "broker_url":
-        return _broker()
+        return sentinels.place_of(_broker())
     if name == "broker_transport_options":
         # Read by the worker and by Flower: one list for each of the ten priorities, see tasks/broker/transport.py.
-        return {"priority_steps": list(range(HIGHEST_PRIORITY + 1))} if _is_redis() else {}
+        steps = {"priority_steps": list(range(HIGHEST_PRIORITY + 1))} if _is_redis() else {}
+        return {**steps, **sentinels.options_of(_broker())}
     if name == "worker_disable_prefetch":
         return _is_redis()
     raise AttributeError(name)
 
 
 def _is_redis() -> bool:
-    return _broker().startswith(("redis:", "rediss:"))
+    return _broker().startswith(("redis:", "rediss:", "sentinel:"))
 
 
 def _broker() -> str:

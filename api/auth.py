@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Annotated, Any, NamedTuple, Protocol
@@ -15,36 +16,46 @@ from starlette.requests import HTTPConnection
 
 from api.given import OfRequest
 from api.keys import KeysUnavailable, PublicKeySet
+from api.permissions import MANAGE_PLATFORM, MANAGE_SCHEDULES, TRACK_JOBS, VIEW_ALL
 from api.problems import Code, Problem
-from api.schemas.fields import ELSEWHERE, EVERYWHERE_TOO, Name
-from api.secrets import signing_secret
+from api.schemas.fields import ELSEWHERE, EVERYWHERE_TOO, Name, OneName
+from api.secrets import former_secret, signing_secret
 from tracking.errors import ConfigurationError, InvalidValue
 from tracking.models import EVERYWHERE, Owner, Scope
 from tracking.settings import Settings
 from tracking.values import check_text
 from tracking.webhooks import DELIVERING
 
-VIEW_JOBS = "jobs.view_jobs"
-CREATE_JOBS = "jobs.create_jobs"
-CANCEL_JOBS = "jobs.cancel_jobs"
-RETRY_JOBS = "jobs.retry_jobs"
-TRACK_JOBS = "jobs.track_jobs"  # to report on the jobs of others whose work is done elsewhere
-VIEW_ALL = "jobs.view_all"
-DELETE_JOBS = "jobs.delete_jobs"  # finished ones, by a bulk operation
-MANAGE_JOBS = "jobs.manage_jobs"
-MANAGE_SCHEDULES = "jobs.manage_schedules"
-MANAGE_TEMPLATES = "jobs.manage_templates"
-MANAGE_WEBHOOKS = "jobs.manage_webhooks"
-VIEW_AUDIT = "jobs.view_audit"
-MANAGE_PLATFORM = "jobs.manage_platform"  # of operators: it reaches beyond the organization
-
 ORGANIZATION = "organization"  # the parameter of a query
 ALL = "*"  # its value for all of them
 REACHING = "reaching"  # of a request's state: somebody asks elsewhere
+SEES = "sees"  # likewise: whose rows the database shows it; what only operators do is done in all organizations
 
 LONGEST_NAME = 255  # characters
 MOST_VERIFIED = 4096  # tokens that a process remembers
+LEEWAY = 30  # seconds that the clock of whoever makes tokens may differ from ours
+# What a token may say that it is: others of the same issuer, for a log-out say, are made for something else (RFC 8725
+# §3.11; RFC 9068 §2.1). One that says nothing is taken.
+TYPES = ("jwt", "at+jwt", "application/at+jwt")
+# Of each kind before those that it is one of.
+SAID: Mapping[type[jwt.PyJWTError], str] = {
+    jwt.InvalidAudienceError: "It was made for another service: its `aud` is not the one of this API.",
+    jwt.InvalidIssuerError: "Somebody else has made it: its `iss` is not the one that this API trusts.",
+    jwt.InvalidAlgorithmError: "It is signed in a way that this API does not take.",
+    jwt.InvalidSignatureError: "It was not signed with the key of this API, or it was changed since.",
+    jwt.ImmatureSignatureError: "It is not valid yet: the clock of whoever made it, or of this server, is wrong.",
+    jwt.DecodeError: "It is no JWT: three parts with dots between them, of which none may be cut off.",
+}
 REQUIRED_CLAIMS = ("sub", "org", "permissions", "exp", "iat", "iss", "aud")
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What somebody has shown: the `jti` (None: it has none) and `iat` of a token, and the digest of a session."""
+
+    token_id: str | None = None
+    issued: float = math.inf  # seconds since the epoch
+    session: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +70,7 @@ class Principal:
     permissions: frozenset[str]
     expires: float = math.inf
     everywhere: bool = False
+    proof: Proof = Proof()
 
     @property
     def scope(self) -> Scope:
@@ -79,14 +91,20 @@ class Principal:
         return Scope(self.organization, None if is_wide else self.user)
 
     @property
+    def sees(self) -> str | None:
+        """The organization whose rows the database shows them; None: all of them."""
+        return None if self.everywhere else self.organization
+
+    @property
     def owner(self) -> Owner:
         """Whose the jobs are that they create."""
         return Owner(self.organization, self.user)
 
-    def must_have(self, permission: str | None) -> None:
-        """Raise the 403 problem unless the caller has this permission; None needs no permission."""
-        if permission is not None and permission not in self.permissions:
-            raise Problem(Code.PERMISSION_MISSING, f"The permission {permission} is needed.")
+    def must_have(self, permission: str | None, *others: str) -> None:
+        """Raise the 403 problem unless the caller has this permission, or one of others; None needs no permission."""
+        if permission is not None and self.permissions.isdisjoint((permission, *others)):
+            instead = f", or one of {', '.join(others)}" if others else ""
+            raise Problem(Code.PERMISSION_MISSING, f"The permission {permission} is needed{instead}.")
 
 
 class Verifier(Protocol):
@@ -96,11 +114,18 @@ class Verifier(Protocol):
         """Whom the token names. Raises Problem."""
 
 
+class Guard(Protocol):
+    """Knows which tokens are taken no more."""
+
+    async def require(self, principal: Principal) -> Principal:
+        """Whoever it is, unless what they have shown is denied. Raises Problem."""
+
+
 def verifier(settings: Settings) -> Verifier:
     """What checks tokens under these settings. Raises ConfigurationError for a weak secret, or two kinds of keys."""
     if not settings.jwks_url.get_secret_value():
         return SharedSecret(signing_secret(settings), settings)
-    if settings.jwt_secret.get_secret_value():
+    if settings.jwt_secret.get_secret_value() or settings.jwt_former_secret.get_secret_value():
         raise ConfigurationError("CELERIAC_JWKS_URL and CELERIAC_JWT_SECRET exclude each other: set one")
     return PublicKeys(settings)
 
@@ -135,13 +160,15 @@ def requires(permission: str | None, *others: str, reach: Reach = Reach.OWN) -> 
 
     def caller(request: Request) -> Principal:
         principal: Principal = request.state.principal  # StrictRoute has authenticated it, before reading the body
-        if principal.permissions.isdisjoint(others):
-            principal.must_have(permission)
-        return principal if reach is Reach.OWN else _reaching(request, principal, reach)
+        principal.must_have(permission, *others)
+        asked = principal if reach is Reach.OWN else _reaching(request, principal, reach)
+        setattr(request.state, SEES, None if permission == MANAGE_PLATFORM else asked.sees)
+        return asked
 
     described = f"{ELSEWHERE} {EVERYWHERE_TOO}" if reach is Reach.ALL else ELSEWHERE
-    asks = {} if reach is Reach.OWN else {ORGANIZATION: Annotated[Name | None, Query(description=described)]}
-    return OfRequest(caller, asks)
+    name = Name if reach is Reach.ALL else OneName
+    asks = {} if reach is Reach.OWN else {ORGANIZATION: Annotated[name | None, Query(description=described)]}
+    return OfRequest(caller, asks, () if permission is None else (permission, *others))
 
 
 def asked_about(request: Request) -> str | None:
@@ -166,14 +193,15 @@ def _reaching(request: Request, principal: Principal, reach: Reach) -> Principal
 
 
 class SharedSecret:
-    """Tokens signed with one secret (HS256)."""
+    """Tokens signed with one secret (HS256), or with the one that it replaces."""
 
     def __init__(self, secret: str, settings: Settings) -> None:
-        self._secret = secret
+        former = former_secret(settings)
+        self._secrets = (secret,) if former is None else (secret, former)
         self._verified = _Verified(["HS256"], settings)
 
     async def principal(self, token: str) -> Principal:
-        return self._verified.principal(token, self._secret)
+        return self._verified.principal(token, *self._secrets)
 
 
 class PublicKeys:
@@ -202,6 +230,11 @@ def unauthorized(code: Code, detail: str) -> Problem:
     return Problem(code, detail, headers={"WWW-Authenticate": f'Bearer realm="celeriac"{error}'})
 
 
+def _said_of(error: jwt.PyJWTError) -> str:
+    """What is wrong with a token, for people."""
+    return next((said for kind, said in SAID.items() if isinstance(error, kind)), "It is no token that can be checked.")
+
+
 def _text(value: str) -> str:
     try:
         return check_text(value, "it")
@@ -220,14 +253,20 @@ def _organization(value: str) -> str:
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=255), AfterValidator(_text)]
 
 
-class _Claims(BaseModel):
+class Whose(BaseModel):
+    """A user of an organization, as whoever vouches for them says it."""
+
     model_config = ConfigDict(strict=True)
 
     sub: _Name
     org: Annotated[_Name, AfterValidator(_organization)]
+
+
+class _Claims(Whose):
     permissions: list[str]
     exp: int | float
     iat: int | float
+    jti: Annotated[str, StringConstraints(max_length=1000), AfterValidator(_text)] | None = None
 
 
 class _Known(NamedTuple):
@@ -246,38 +285,64 @@ class _Verified:
         self._settings = settings
         self._known: dict[str, _Known] = {}
 
-    def principal(self, token: str, key: Any) -> Principal:
-        """Whom a token names that this key has signed. Raises the 401 problem."""
+    def principal(self, token: str, *keys: Any) -> Principal:
+        """Whom a token names that one of these keys has signed. Raises the 401 problem."""
         known = self._known.pop(token, None)
-        if known is not None and known.key is key and time.time() < known.principal.expires:
+        is_ours = known is not None and any(known.key is key for key in keys)
+        if known is not None and is_ours and time.time() < known.principal.expires + LEEWAY:
             self._known[token] = known  # the last to be forgotten
             return known.principal
-        claims = _claims(token, key, self._algorithms, self._settings)
+        key, claims = self._signed(token, keys)
         expires = int(claims.exp)  # as PyJWT reads it
-        principal = Principal(claims.org, claims.sub, frozenset(claims.permissions), expires)
+        proof = Proof(claims.jti, claims.iat)
+        principal = Principal(claims.org, claims.sub, frozenset(claims.permissions), expires, proof=proof)
         if len(self._known) >= MOST_VERIFIED:
             del self._known[next(iter(self._known))]  # the one used longest ago
         self._known[token] = _Known(key, principal)
         return principal
 
+    def _signed(self, token: str, keys: Sequence[Any]) -> tuple[Any, _Claims]:
+        """Which of the keys has signed it, and what it says."""
+        for key in keys[:-1]:
+            try:
+                jwt.decode(token, key, algorithms=self._algorithms, options=_SIGNATURE_ONLY)
+            except jwt.PyJWTError:
+                continue
+            return key, _claims(token, key, self._algorithms, self._settings)
+        return keys[-1], _claims(token, keys[-1], self._algorithms, self._settings)
+
+
+# Whether the key is the right one; the claims are looked at afterwards.
+_SIGNATURE_ONLY: Any = {
+    "verify_signature": True,
+    **{f"verify_{claim}": False for claim in ("exp", "nbf", "iat", "aud", "iss", "sub", "jti")},
+}
+
 
 def _claims(token: str, key: Any, algorithms: list[str], settings: Settings) -> _Claims:
     try:
-        return _Claims.model_validate(
-            jwt.decode(
-                token,
-                key,
-                algorithms=algorithms,
-                audience=settings.jwt_audience,
-                issuer=settings.jwt_issuer,
-                options={"require": list(REQUIRED_CLAIMS), "enforce_minimum_key_length": True},
-            )
+        decoded = jwt.decode_complete(
+            token,
+            key,
+            algorithms=algorithms,
+            audience=settings.jwt_audience,
+            issuer=settings.jwt_issuer,
+            leeway=LEEWAY,
+            options={"require": list(REQUIRED_CLAIMS), "enforce_minimum_key_length": True},
         )
+        claims = _Claims.model_validate(decoded["payload"])
     except jwt.ExpiredSignatureError:
         raise unauthorized(Code.TOKEN_EXPIRED, "Get a new token.") from None
     except jwt.MissingRequiredClaimError as error:
         raise unauthorized(Code.TOKEN_INVALID, f"The claim {error.claim} is missing.") from None
     except jwt.PyJWTError as error:
-        raise unauthorized(Code.TOKEN_INVALID, f"{type(error).__name__}.") from None
+        raise unauthorized(Code.TOKEN_INVALID, _said_of(error)) from None
     except ValidationError as error:
         raise unauthorized(Code.TOKEN_INVALID, f"The claim {error.errors()[0]['loc'][0]} is not valid.") from None
+    kind = decoded["header"].get("typ", TYPES[0])
+    if not isinstance(kind, str) or kind.lower() not in TYPES:
+        raise unauthorized(Code.TOKEN_INVALID, "Its `typ` says that it is made for something else.")
+    if claims.exp - claims.iat > settings.token_life:
+        detail = f"It is made for longer than {settings.token_life} seconds, from `iat` to `exp`."
+        raise unauthorized(Code.TOKEN_INVALID, detail)
+    return claims

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Iterable
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -11,6 +13,7 @@ HEAD_PATIENCE = 10.0  # seconds from the first byte of a request, or the opening
 READ_PATIENCE = 30.0  # seconds in which a client has to take LEAST_READ bytes of its answer
 LEAST_READ = 32 * 1024  # less than what is written between two pauses of asyncio
 LONGEST_HEAD = 64 * 1024  # bytes; the parser itself has no limit
+ADDRESSES = "addresses"  # beside the next: what each address has, as api.addresses counts it
 MOST = "most connections"  # in the state that the application gives the server when it begins
 LEAVING = "leaving"  # beside it: what is called when the server begins to stop; open answers have to end by themselves
 FULL = "full"  # in the state of a request: its connection is one too many
@@ -24,7 +27,7 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.waits_since = self.loop.time()
+        self.waits_since = time.monotonic()  # the loop's own clock may tick in milliseconds, and many come in one
         self._head = _Deadline(self, HEAD_PATIENCE)
         self._reading = _ReadDeadline(self, READ_PATIENCE)
         self._head_size: int | None = None  # bytes so far; None: no head has begun
@@ -38,8 +41,12 @@ class Connection(HttpToolsProtocol):
         """Begin to wait for the first head; when there are too many connections, in the place of another one."""
         super().connection_made(transport)
         self._head.start()
-        if len(self.connections) > self.app_state[MOST]:
-            self._make_room()
+        addresses = self.app_state.get(ADDRESSES)
+        too_many = addresses.opened(self._host, self) if addresses else None
+        if too_many:
+            self._make_room(too_many)
+        if len(self.connections) > self.app_state[MOST] and not self._make_room(self.connections):
+            self.app_state = {**self.app_state, FULL: True}
 
     def data_received(self, data: bytes) -> None:
         """Take what came; a head that is begun has to be complete in time."""
@@ -64,7 +71,7 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """Wait for the client again: it has to read the rest of the answer, or to send its next request."""
         super().on_response_complete()
-        self.waits_since = self.loop.time()
+        self.waits_since = time.monotonic()
         if self.transport.is_closing():
             self._reading.start()
 
@@ -92,20 +99,36 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._head.cancel()
         self._reading.cancel()
+        self._forget()
         super().connection_lost(exc)
 
-    def _make_room(self) -> None:
-        """Close the connection that has kept the server waiting longest; those that never sent a request come first.
+    def handle_websocket_upgrade(self) -> None:
+        """Leave the connection to the protocol of the WebSocket, which is one of the requests of its address."""
+        self._forget()
+        super().handle_websocket_upgrade()
 
-        When all are at work, this one gets the mark of a connection too many.
+    @property
+    def _host(self) -> str | None:
+        return self.client[0] if self.client else None
+
+    def _forget(self) -> None:
+        addresses = self.app_state.get(ADDRESSES)
+        if addresses:
+            addresses.closed(self._host, self)
+
+    def _make_room(self, among: Iterable[Any]) -> bool:
+        """Close of these the one that has kept the server waiting longest; those that never sent a request come first.
+
+        Whether there was one: else all are at work.
         """
-        waiting = [other for other in self.connections if other is not self and getattr(other, "is_waiting", False)]
+        waiting = [other for other in among if other is not self and getattr(other, "is_waiting", False)]
         if not waiting:
-            self.app_state = {**self.app_state, FULL: True}
-            return
-        last: Any = min(waiting, key=lambda other: (other.cycle is not None, other.waits_since))  # type: ignore[union-attr]
+            return False
+        last = min(waiting, key=lambda other: (other.cycle is not None, other.waits_since))
         self.connections.discard(last)  # it is told later that it is lost
+        last._forget()  # noqa: SLF001 - of this class
         last.transport.abort()
+        return True
 
 
 class _Deadline:

@@ -71,7 +71,7 @@ def _operations(described: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _bodies(operation: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     if "requestBody" in operation:
-        yield operation["requestBody"]["content"][BODY_TYPE]
+        yield from (body for kind, body in operation["requestBody"]["content"].items() if kind == BODY_TYPE)
 
 
 def _leave_out(component: dict[str, Any]) -> None:

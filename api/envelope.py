@@ -5,18 +5,26 @@ from __future__ import annotations
 import re
 import time
 import traceback
+from contextlib import AbstractContextManager, nullcontext
 from urllib.parse import quote, unquote_to_bytes
 from uuid import uuid4
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.addresses import Addresses
 from api.problems import Code, Problem
+from tracking import traces
+from tracking.tenancy import NOBODY, confined_to
 
 MAX_BODY = 512 * 1024  # bytes: twice the largest payload, for metadata and white space
 LARGER = {"/v1/jobs/bulk": 16 * 1024 * 1024}  # of which an application reads few at a time
+JOBS = "/v1/jobs"
+FILES = "/v1/files"  # whose bodies are not held in memory
+HEALTH = ("/livez", "/healthz", "/readyz", "/metrics")
 REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 INNERMOST_FRAMES = 10  # of a failure are logged
 HEADERS = {
@@ -40,26 +48,28 @@ class Envelope:
             await self.app(scope, receive, send)
             return
         request_id = _request_id(Headers(scope=scope).get("x-request-id"))
+        # Until it is known who asks, nobody's rows are seen.
         if scope["type"] == "websocket":
-            with structlog.contextvars.bound_contextvars(request_id=request_id):
+            with structlog.contextvars.bound_contextvars(request_id=request_id), confined_to(NOBODY):
                 await self.app(scope, receive, send)
             return
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
+        traced = _traced(request_id)
+        with structlog.contextvars.bound_contextvars(request_id=request_id, **traced), confined_to(NOBODY):
             answer = _Answer(send, request_id)
             scope["request_id"] = request_id
-            await self._serve(scope, _counted(receive, LARGER.get(scope["path"], MAX_BODY)), answer)
+            await self._serve(scope, _counted(receive, _most(scope)), answer)
             seconds = answer.age()
             scope["app"].state.metrics.answered(scope, answer.status, seconds)
-            log.info(
-                "request", method=scope["method"], path=_path(scope), status=answer.status, ms=round(seconds * 1000, 1)
-            )
+            told = {"method": scope["method"], "path": _path(scope), "status": answer.status, **answer.made}
+            log.info("request", **told, ms=round(seconds * 1000, 1))
 
     async def _serve(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         try:
             _require_readable(scope)
-            await self.app(scope, receive, answer.send)
+            with _counted_by_address(scope):
+                await self.app(scope, receive, answer.send)
         except Problem as refusal:
-            await refusal.response()(scope, receive, answer.send)
+            await _told(refusal, scope)(scope, receive, answer.send)
         except ClientDisconnect:
             return
         except Exception as error:
@@ -71,7 +81,7 @@ class Envelope:
             if answer.status is not None:
                 raise  # too late for another answer: the server closes the connection
             problem = Problem(Code.INTERNAL_ERROR, f"The log tells more about request {answer.request_id}.")
-            await problem.response()(scope, receive, answer.send)
+            await _told(problem, scope)(scope, receive, answer.send)
 
 
 class _Answer:
@@ -82,12 +92,15 @@ class _Answer:
         self._began = time.monotonic()
         self.request_id = request_id
         self.status: int | None = None
+        self.made: dict[str, str] = {}  # the job, for the log
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["X-Request-Id"] = self.request_id
+            place, _, job_id = headers.get("Location", "").rpartition("/")
+            self.made = {"job_id": job_id} if place == JOBS else {}
             for name, value in HEADERS.items():
                 headers.setdefault(name, value)
         await self._send(message)
@@ -95,6 +108,36 @@ class _Answer:
     def age(self) -> float:
         """Seconds."""
         return time.monotonic() - self._began
+
+
+def _told(problem: Problem, scope: Scope) -> Response:
+    """The answer that a problem is, for people who look at the dashboard a page."""
+    answer: Response = scope["app"].state.refused(Request(scope), problem)
+    return answer
+
+
+def _traced(request_id: str) -> dict[str, str]:
+    """The id of the trace, for the log; in the span the id of the request, and nothing of what was searched for."""
+    spans = traces.spans()
+    if spans is None or spans.trace_id is None:
+        return {}
+    spans.say(**{"url.query": "(not kept)", "celeriac.request_id": request_id})
+    return {"trace_id": spans.trace_id}
+
+
+def _most(scope: Scope) -> int:
+    """How many bytes the body of a request may have."""
+    if scope["path"] == FILES and scope["method"] == "POST":
+        return int(scope["app"].state.platform.settings.files_size) * 1024 * 1024
+    return LARGER.get(scope["path"], MAX_BODY)
+
+
+def _counted_by_address(scope: Scope) -> AbstractContextManager[None]:
+    """Raises the 429 problem, except for who asks whether the process lives: that says nothing of its work."""
+    if scope["path"] in HEALTH:
+        return nullcontext()
+    addresses: Addresses = scope["app"].state.addresses
+    return addresses.asking(scope["client"][0] if scope.get("client") else None)
 
 
 def _counted(receive: Receive, most: int) -> Receive:

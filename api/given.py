@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from inspect import Parameter, Signature, isclass, signature
 from typing import Any, get_type_hints
@@ -24,11 +24,17 @@ class OfRequest:
 
     of: Callable[[Request], Any]
     asks: Mapping[str, Any] = field(default_factory=dict)  # parameters of the query that it reads, by their names
+    permissions: Sequence[str] = ()  # the caller must have one of them
 
 
 def given_of(endpoint: Callable[..., Any]) -> Mapping[str, Callable[[Request], Any]]:
     """What an endpoint is to be given, by the names of its parameters."""
     return {name: each.of for name, each in _marks(endpoint).items()}
+
+
+def permissions_of(endpoint: Callable[..., Any]) -> Sequence[str]:
+    """The permissions of which the caller of an endpoint must have one; none: it asks for none."""
+    return [name for each in _marks(endpoint).values() for name in each.permissions]
 
 
 def asked_by_given(endpoint: Callable[..., Any]) -> Mapping[str, Any]:

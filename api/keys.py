@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-import httpcore
+import httpcore2
 import jwt
 import structlog
 from pydantic_core import from_json
@@ -20,14 +20,14 @@ from pydantic_core import from_json
 from tasks.webhooks.dialling import Dialler
 
 PATIENCE = 3.0  # seconds for the whole answer, to its last byte
-LARGEST = 128 * 1024  # bytes of it, and of what comes before it
+LARGEST = 1024 * 1024  # bytes of it, and of what comes before it
 LIFESPAN = 300.0  # seconds; then the keys are fetched again in the background
 LONGEST = 3600.0  # seconds that keys are used while their server fails
 UNKNOWN_PAUSE = 30.0  # seconds after a fetch in which a key id that is not among its keys counts as unknown
 FAILURE_PAUSE = 5.0  # seconds without another try after one has failed
 
 HEADERS = [("Accept", "application/json"), ("Accept-Encoding", "identity"), ("Connection", "close")]
-FAILURES = (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError, httpcore.ProxyError)
+FAILURES = (httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError, httpcore2.ProxyError)
 
 log = structlog.get_logger(__name__)
 
@@ -83,7 +83,7 @@ class PublicKeySet:
         return True
 
     def _download(self) -> bytes:
-        dialler = Dialler(PATIENCE, LARGEST, lambda _: True)
+        dialler = Dialler(PATIENCE, LARGEST, lambda _: True, ports=None)
         body = bytearray()
         with self._pool(dialler) as pool, pool.stream("GET", self._url, headers=HEADERS) as response:
             if response.status != HTTPStatus.OK:  # a redirect, too: where keys come from is not the server's choice
@@ -93,13 +93,13 @@ class PublicKeySet:
                 dialler.left()  # of many small parts, most have arrived together
         return bytes(body)
 
-    def _pool(self, dialler: Dialler) -> httpcore.ConnectionPool:
+    def _pool(self, dialler: Dialler) -> httpcore2.ConnectionPool:
         """Connections that end in time, through the proxy that the environment names, if any."""
         parts = urlsplit(self._url)
         proxy = None if proxy_bypass(str(parts.hostname)) else getproxies().get(parts.scheme)
         if proxy:
-            return httpcore.HTTPProxy(proxy, ssl_context=self._trusted, network_backend=dialler)
-        return httpcore.ConnectionPool(ssl_context=self._trusted, network_backend=dialler)
+            return httpcore2.HTTPProxy(proxy, ssl_context=self._trusted, network_backend=dialler)
+        return httpcore2.ConnectionPool(ssl_context=self._trusted, network_backend=dialler)
 
 
 def _signing_keys(body: bytes) -> dict[str, jwt.PyJWK]:

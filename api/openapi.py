@@ -12,8 +12,11 @@ from api.problems import MEDIA_TYPE, Code
 from api.schemas.answers import REPLAYED, Moved
 from api.schemas.operations import Preview
 from tasks.catalog import handlers
+from tasks.exports.formats import COMPRESSED, FORMATS
 from tracking.external_types import BUILT_IN
 
+PERMISSIONS, OF_HANDLER = "x-permissions", "x-handler-permission"  # of an operation
+HANDLERS: dict[str, Any] = {OF_HANDLER: True}  # it takes the permission of the job's handler as well
 SECURED: dict[str, Any] = {"security": [{"HTTPBearer": []}]}  # an operation
 BEARER: dict[str, Any] = {
     "type": "http",
@@ -29,12 +32,7 @@ REPLAY: dict[str, Any] = {
 }
 RETRY_AFTER = {"Retry-After": SECONDS}
 
-# The media types of exports, by the ends of their names.
-EXPORTED = {
-    ".csv": "text/csv; charset=utf-8",
-    ".json": "application/json",
-    ".xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-}
+EXPORTED = sorted({*(form.media_type for form in FORMATS.values()), COMPRESSED})
 
 Responses = dict[int | str, dict[str, Any]]
 
@@ -58,17 +56,17 @@ def operation_id(route: APIRoute) -> str:
 def problems(*codes: Code) -> Responses:
     """The responses that are these problems, and those that any route under /v1 can answer."""
     described: Responses = {}
-    for code in (Code.TOKEN_MISSING, Code.TOKEN_INVALID, Code.TOKEN_EXPIRED, *codes, *EVERYWHERE):
+    for code in (Code.TOKEN_MISSING, Code.TOKEN_INVALID, Code.TOKEN_EXPIRED, Code.TOKEN_DENIED, *codes, *EVERYWHERE):
         response = described.setdefault(code.value.status, {"description": "", "content": PROBLEM})
         named = f"`{code}`: {code.value.title}."
         response["description"] = f"{response['description']} {named}".strip()
-        if code.value.status in (409, 503) or code is Code.TOO_MANY_WAITING:
+        if code.value.status in (409, 503) or code in (Code.TOO_MANY_WAITING, Code.TOO_MANY_REQUESTS):
             response["headers"] = RETRY_AFTER
     return described
 
 
 EVERYWHERE = (
-    *(Code.MALFORMED_URL, Code.INVALID_REQUEST),
+    *(Code.MALFORMED_URL, Code.INVALID_REQUEST, Code.TOO_MANY_REQUESTS, Code.TOO_MANY_CONNECTIONS),
     *(Code.DATABASE_UNAVAILABLE, Code.QUERY_TOO_SLOW, Code.OVERLOADED, Code.KEYS_UNAVAILABLE),
 )
 PROBLEM = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -124,6 +122,11 @@ OPERATION_CREATED: Responses = {
         *(Code.IDEMPOTENCY_CONFLICT, Code.TOO_MANY_OPERATIONS, Code.TOO_MANY_READS),
     ),
 }
+QUEUE_MANAGED = problems(Code.PERMISSION_MISSING, Code.QUEUE_NOT_FOUND, *BODY)
+QUEUE = problems(Code.PERMISSION_MISSING, Code.QUEUE_NOT_FOUND)
+LIMIT = problems(Code.PERMISSION_MISSING, Code.LIMIT_NOT_FOUND)
+DENIAL = problems(Code.PERMISSION_MISSING, Code.DENIAL_NOT_FOUND)
+DENIED = problems(Code.PERMISSION_MISSING, Code.TOO_MANY_DENIALS, *BODY)
 WEBHOOK = problems(Code.PERMISSION_MISSING, Code.WEBHOOK_NOT_FOUND)
 WEBHOOK_CREATED: Responses = {
     201: {"headers": {"Location": TEXT}},
@@ -134,9 +137,13 @@ WEBHOOK_DELIVERIES = problems(Code.PERMISSION_MISSING, Code.WEBHOOK_NOT_FOUND, C
 DELIVERY = problems(Code.PERMISSION_MISSING, Code.WEBHOOK_NOT_FOUND, Code.DELIVERY_NOT_FOUND)
 REDELIVERED = problems(Code.PERMISSION_MISSING, Code.WEBHOOK_NOT_FOUND, Code.DELIVERY_NOT_FOUND, Code.ILLEGAL_MOVE)
 SCHEDULE = problems(Code.PERMISSION_MISSING, Code.SCHEDULE_NOT_FOUND)
+SCHEDULE_TOLD = problems(Code.PERMISSION_MISSING, Code.SCHEDULE_NOT_FOUND, Code.TOO_MANY_READS)
 SCHEDULE_CREATED: Responses = {
     201: {"headers": {"Location": TEXT, "ETag": TEXT}},
-    **problems(*(Code.PERMISSION_MISSING, Code.SCHEDULE_EXISTS, Code.TEMPLATE_NOT_FOUND, Code.UNKNOWN_JOB_TYPE, *BODY)),
+    **problems(
+        *(Code.PERMISSION_MISSING, Code.SCHEDULE_EXISTS, Code.TOO_MANY_SCHEDULES),
+        *(Code.TEMPLATE_NOT_FOUND, Code.UNKNOWN_JOB_TYPE, *BODY),
+    ),
 }
 WORKFLOW = problems(Code.PERMISSION_MISSING, Code.WORKFLOW_NOT_FOUND, Code.TOO_MANY_READS)
 WORKFLOW_CREATED: Responses = {
@@ -172,14 +179,43 @@ SCHEDULE_CHANGED: Responses = {
 }
 SCHEDULE_READ: Responses = {200: {"headers": {"ETag": TEXT}}, **SCHEDULE}
 SCHEDULE_RUN: Responses = {
-    202: {"headers": {"Location": TEXT}},
-    **problems(Code.PERMISSION_MISSING, Code.SCHEDULE_NOT_FOUND, Code.SCHEDULE_UNFIT, Code.UNKNOWN_JOB_TYPE),
+    202: {"headers": {"Location": TEXT, REPLAYED: REPLAY}},
+    **problems(
+        *(Code.PERMISSION_MISSING, Code.SCHEDULE_NOT_FOUND, Code.SCHEDULE_UNFIT, Code.UNKNOWN_JOB_TYPE),
+        *(Code.IDEMPOTENCY_CONFLICT, Code.TOO_MANY_WAITING),
+    ),
 }
 MANAGED = problems(Code.PERMISSION_MISSING, *BODY)
 TYPE_MANAGED = problems(Code.PERMISSION_MISSING, Code.UNKNOWN_JOB_TYPE, *BODY)
+FILE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "description": "The file, whatever it is.",
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+ERROR_MARKED = problems(Code.PERMISSION_MISSING, Code.ERROR_NOT_FOUND, *BODY)
+VIEW = problems(Code.PERMISSION_MISSING, Code.VIEW_NOT_FOUND)
+VIEW_CREATED: Responses = {
+    201: {"headers": {"Location": TEXT}},
+    **problems(Code.PERMISSION_MISSING, Code.VIEW_EXISTS, Code.TOO_MANY_VIEWS, *BODY),
+}
+VIEW_CHANGED = problems(Code.PERMISSION_MISSING, Code.VIEW_NOT_FOUND, Code.VIEW_EXISTS, *BODY)
+FILE = problems(Code.PERMISSION_MISSING, Code.FILE_NOT_FOUND)
+FILE_CREATED: Responses = {
+    201: {"headers": {"Location": TEXT}},
+    **problems(
+        *(Code.PERMISSION_MISSING, Code.TOO_MANY_FILES, Code.STORAGE_UNAVAILABLE),
+        *(Code.BODY_TOO_SLOW, Code.BODY_TOO_LARGE),
+    ),
+}
+LIMIT_PUT = TYPE_MANAGED
 EXPORT: Responses = {
-    200: {"description": "The file.", "content": {kind: {} for kind in EXPORTED.values()}},
-    **problems(Code.PERMISSION_MISSING, Code.EXPORT_NOT_FOUND),
+    200: {"description": "The file.", "content": {kind: {} for kind in EXPORTED}},
+    307: {
+        "description": "The file is in a bucket: an address where anybody may fetch it for a minute.",
+        "headers": {"Location": TEXT},
+    },
+    **problems(Code.PERMISSION_MISSING, Code.EXPORT_NOT_FOUND, Code.STORAGE_UNAVAILABLE),
 }
 STREAM: Responses = {
     200: {

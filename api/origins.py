@@ -17,6 +17,7 @@ from tracking import audit
 from tracking.audit import Deed
 from tracking.audited import Action, Outcome
 from tracking.origins import Origin, Source
+from tracking.tenancy import confined_to
 
 LONGEST_TARGET = 255  # characters
 
@@ -33,8 +34,16 @@ ACTIONS: Mapping[str, Action] = {
     "resume_job_type": Action.RESUME,
     "pause_organization": Action.PAUSE,
     "resume_organization": Action.RESUME,
+    "pause_queue": Action.PAUSE_QUEUE,
+    "resume_queue": Action.RESUME_QUEUE,
     "set_organization_limit": Action.SET_LIMIT,
     "set_waiting_limit": Action.SET_WAITING_LIMIT,
+    "set_weight": Action.SET_WEIGHT,
+    "put_limit": Action.PUT_LIMIT,
+    "remove_limit": Action.REMOVE_LIMIT,
+    "deny_tokens": Action.DENY_TOKENS,
+    "allow_tokens": Action.ALLOW_TOKENS,
+    "mark_error": Action.MARK_ERROR,
     "create_webhook": Action.CREATE_WEBHOOK,
     "change_webhook": Action.CHANGE_WEBHOOK,
     "remove_webhook": Action.REMOVE_WEBHOOK,
@@ -54,18 +63,28 @@ ACTIONS: Mapping[str, Action] = {
     "create_workflow": Action.CREATE_WORKFLOW,
     "cancel_workflow": Action.CANCEL_WORKFLOW,
     "retry_workflow": Action.RETRY_WORKFLOW,
+    "create_file": Action.UPLOAD_FILE,
+    "remove_file": Action.REMOVE_FILE,
     "create_template_job": Action.CREATE_JOB,
+    "create_view": Action.SAVE_VIEW,
+    "change_view": Action.CHANGE_VIEW,
+    "remove_view": Action.REMOVE_VIEW,
 }
-TARGETS = ("id", "name", "jobType", "organization")  # parameters of a path
+TARGETS = ("id", "name", "jobType", "organization", "fingerprint")  # parameters of a path
 
 # What did not happen as things were. What could not even be read is nobody's deed.
 REFUSED = frozenset(
     {
         *(Code.JOB_NOT_FOUND, Code.ILLEGAL_MOVE, Code.NOT_EXTERNAL, Code.JOB_CHANGED, Code.IDEMPOTENCY_CONFLICT),
         *(Code.OPERATION_NOT_FOUND, Code.OPERATION_ENDED, Code.TOO_MANY_OPERATIONS, Code.TOO_MANY_WAITING),
+        *(Code.LIMIT_NOT_FOUND, Code.DENIAL_NOT_FOUND, Code.TOO_MANY_DENIALS),
         *(Code.WEBHOOK_NOT_FOUND, Code.DELIVERY_NOT_FOUND, Code.TOO_MANY_WEBHOOKS),
         *(Code.SCHEDULE_NOT_FOUND, Code.SCHEDULE_EXISTS, Code.SCHEDULE_CHANGED, Code.SCHEDULE_UNFIT),
+        Code.TOO_MANY_SCHEDULES,
         *(Code.WORKFLOW_NOT_FOUND, Code.ILLEGAL_WORKFLOW_MOVE),
+        Code.ERROR_NOT_FOUND,
+        *(Code.FILE_NOT_FOUND, Code.TOO_MANY_FILES),
+        *(Code.VIEW_NOT_FOUND, Code.VIEW_EXISTS, Code.TOO_MANY_VIEWS),
         *(Code.TEMPLATE_NOT_FOUND, Code.TEMPLATE_EXISTS, Code.TEMPLATE_CHANGED),
     }
 )
@@ -75,13 +94,15 @@ log = structlog.get_logger(__name__)
 
 def origin_of(request: Request) -> Origin:
     """From where a request of the API comes; StrictRoute knows its caller already."""
-    return came_by(Source.API, request, request.state.principal)
+    return came_by(request.app.state.source, request, request.state.principal)
 
 
 def came_by(source: Source, request: Request, principal: Principal) -> Origin:
     """From where a request comes."""
     address = request.client.host if request.client else None
-    return Origin(source, principal.organization, address, request.scope["request_id"])
+    # Whoever has the database is of no organization, whichever they ask about.
+    organization = None if source is Source.CLI else principal.organization
+    return Origin(source, organization, address, request.scope["request_id"])
 
 
 Came = Annotated[Origin, OfRequest(origin_of)]
@@ -126,7 +147,7 @@ async def keep_failed(request: Request, principal: Principal, action: Action, so
     )
 
     def keep() -> None:
-        with platform.database.autocommit() as connection:
+        with confined_to(principal.sees), platform.database.autocommit() as connection:
             audit.write(connection, origin, deed)
 
     try:

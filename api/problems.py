@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from tracking import errors
-from tracking.db import DBAPIError, Outage, PoolTimeoutError, outage
+from tracking.db import DBAPIError, Outage, PoolTimeoutError, cause_of, outage, said_by
 
 MEDIA_TYPE = "application/problem+json"
 UNAVAILABLE = (DBAPIError, PoolTimeoutError)  # if `outage` says so
@@ -45,6 +45,7 @@ class Code(Enum):
     TOKEN_MISSING = Kind(HTTPStatus.UNAUTHORIZED, "A bearer token is needed")
     TOKEN_INVALID = Kind(HTTPStatus.UNAUTHORIZED, "The token is not valid")
     TICKET_INVALID = Kind(HTTPStatus.UNAUTHORIZED, "The ticket is not valid")
+    TOKEN_DENIED = Kind(HTTPStatus.UNAUTHORIZED, "The token is taken no more")
     TOKEN_EXPIRED = Kind(HTTPStatus.UNAUTHORIZED, "The token has expired")
     FOREIGN_ORIGIN = Kind(HTTPStatus.FORBIDDEN, "The request comes from a page of another site")
     INSECURE_CONNECTION = Kind(HTTPStatus.FORBIDDEN, "A session needs https")
@@ -53,11 +54,17 @@ class Code(Enum):
     JOB_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such job")
     OPERATION_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such bulk operation")
     EXPORT_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such export")
+    DENIAL_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "No tokens are denied so")
+    QUEUE_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such queue")
+    LIMIT_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such limit")
     WEBHOOK_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such webhook")
     DELIVERY_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such delivery")
     SCHEDULE_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such schedule")
     WORKFLOW_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such workflow")
     TEMPLATE_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such template")
+    ERROR_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "No job has failed with this fingerprint")
+    FILE_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such file")
+    VIEW_NOT_FOUND = Kind(HTTPStatus.NOT_FOUND, "There is no such saved view")
     METHOD_NOT_ALLOWED = Kind(HTTPStatus.METHOD_NOT_ALLOWED, "This address does not take this method")
     BODY_TOO_SLOW = Kind(HTTPStatus.REQUEST_TIMEOUT, "The body did not arrive in time")
     ILLEGAL_MOVE = Kind(HTTPStatus.CONFLICT, "The job's status does not allow this")
@@ -65,9 +72,14 @@ class Code(Enum):
     NOT_EXTERNAL = Kind(HTTPStatus.CONFLICT, "Workers run this job, and say how far it is")
     OPERATION_ENDED = Kind(HTTPStatus.CONFLICT, "The bulk operation has ended")
     TOO_MANY_WEBHOOKS = Kind(HTTPStatus.CONFLICT, "The organization has too many webhooks")
+    TOO_MANY_DENIALS = Kind(HTTPStatus.CONFLICT, "As many tokens are denied as may be")
+    TOO_MANY_FILES = Kind(HTTPStatus.CONFLICT, "The organization has too many uploaded files")
+    TOO_MANY_SCHEDULES = Kind(HTTPStatus.CONFLICT, "The organization has too many schedules")
     SCHEDULE_EXISTS = Kind(HTTPStatus.CONFLICT, "Another schedule has this name")
     SCHEDULE_UNFIT = Kind(HTTPStatus.CONFLICT, "The schedule can make no job as things are")
     TEMPLATE_EXISTS = Kind(HTTPStatus.CONFLICT, "Another template has this name")
+    VIEW_EXISTS = Kind(HTTPStatus.CONFLICT, "Another saved view has this name")
+    TOO_MANY_VIEWS = Kind(HTTPStatus.CONFLICT, "The user has too many saved views")
     TEMPLATE_CHANGED = Kind(HTTPStatus.PRECONDITION_FAILED, "The template has changed since it was read")
     SCHEDULE_CHANGED = Kind(HTTPStatus.PRECONDITION_FAILED, "The schedule has changed since it was read")
     JOB_CHANGED = Kind(HTTPStatus.PRECONDITION_FAILED, "The job has changed since it was read")
@@ -78,14 +90,19 @@ class Code(Enum):
     UNKNOWN_DEPENDENCY = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "There is no such job to depend on")
     IDEMPOTENCY_CONFLICT = Kind(HTTPStatus.UNPROCESSABLE_ENTITY, "The idempotency key belongs to another request")
     TOO_MANY_STREAMS = Kind(HTTPStatus.TOO_MANY_REQUESTS, "The user has too many live streams")
+    TOO_MANY_CONNECTIONS = Kind(HTTPStatus.TOO_MANY_REQUESTS, "The address has too many requests at once")
+    TOO_MANY_REQUESTS = Kind(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests in a second")
     TOO_MANY_READS = Kind(HTTPStatus.TOO_MANY_REQUESTS, "The organization has too many slow reads at once")
     TOO_MANY_WAITING = Kind(HTTPStatus.TOO_MANY_REQUESTS, "As many jobs of the organization wait as may")
     TOO_MANY_OPERATIONS = Kind(HTTPStatus.TOO_MANY_REQUESTS, "The organization has too many bulk operations at once")
     INTERNAL_ERROR = Kind(HTTPStatus.INTERNAL_SERVER_ERROR, "The server failed")
     DATABASE_UNAVAILABLE = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The database cannot be reached")
     DATABASE_READ_ONLY = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The database takes no writes now")
+    DATABASE_FULL = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The disk of the database is full")
+    DATABASE_RIGHT_MISSING = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The platform lacks a right in its database")
     QUERY_TOO_SLOW = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The answer would have taken the database too long")
     KEYS_UNAVAILABLE = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The keys that check tokens cannot be fetched")
+    STORAGE_UNAVAILABLE = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The storage of files cannot be used")
     OVERLOADED = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "Too many requests are being served")
     NOT_READY = Kind(HTTPStatus.SERVICE_UNAVAILABLE, "The platform is not ready")
 
@@ -170,14 +187,25 @@ REFUSALS = {
     errors.OperationsTaken: Code.TOO_MANY_OPERATIONS,
     errors.TooManyWaiting: Code.TOO_MANY_WAITING,
     errors.JobChanged: Code.JOB_CHANGED,
+    errors.QueueNotFound: Code.QUEUE_NOT_FOUND,
+    errors.LimitNotFound: Code.LIMIT_NOT_FOUND,
+    errors.DenialNotFound: Code.DENIAL_NOT_FOUND,
+    errors.TooManyDenials: Code.TOO_MANY_DENIALS,
     errors.WebhookNotFound: Code.WEBHOOK_NOT_FOUND,
     errors.TooManyWebhooks: Code.TOO_MANY_WEBHOOKS,
+    errors.ErrorNotFound: Code.ERROR_NOT_FOUND,
+    errors.FileMissing: Code.FILE_NOT_FOUND,
+    errors.TooManyFiles: Code.TOO_MANY_FILES,
     errors.ScheduleNotFound: Code.SCHEDULE_NOT_FOUND,
+    errors.TooManySchedules: Code.TOO_MANY_SCHEDULES,
     errors.ScheduleExists: Code.SCHEDULE_EXISTS,
     errors.ScheduleUnfit: Code.SCHEDULE_UNFIT,
     errors.ScheduleChanged: Code.SCHEDULE_CHANGED,
     errors.WorkflowNotFound: Code.WORKFLOW_NOT_FOUND,
     errors.IllegalWorkflowMove: Code.ILLEGAL_WORKFLOW_MOVE,
+    errors.ViewNotFound: Code.VIEW_NOT_FOUND,
+    errors.ViewExists: Code.VIEW_EXISTS,
+    errors.TooManyViews: Code.TOO_MANY_VIEWS,
     errors.TemplateNotFound: Code.TEMPLATE_NOT_FOUND,
     errors.TemplateExists: Code.TEMPLATE_EXISTS,
     errors.TemplateChanged: Code.TEMPLATE_CHANGED,
@@ -198,18 +226,36 @@ OUTAGES = {
         "Try again in a moment; with its Idempotency-Key a create makes no second job.",
     ),
     Outage.BUSY: (Code.OVERLOADED, "The database has no connection, lock or resource to spare; try again in a moment."),
+    Outage.FULL: (
+        Code.DATABASE_FULL,
+        "Reading goes on; try again when whoever runs the platform has made room for the database.",
+    ),
     Outage.READ_ONLY: (Code.DATABASE_READ_ONLY, "Reading goes on; try again in a moment."),
+    Outage.UNGRANTED: (
+        Code.DATABASE_RIGHT_MISSING,
+        "Whoever runs the platform finds in its log which, and grants it by `celeriac migrate`.",
+    ),
     Outage.TOO_SLOW: (Code.QUERY_TOO_SLOW, "Ask for less, such as a shorter time, or try again in a moment."),
 }
 FRAMEWORK = {HTTPStatus.NOT_FOUND: Code.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED: Code.METHOD_NOT_ALLOWED}
 
 
+def refused(_: Request, problem: Problem) -> Response:
+    """The answer that a problem is to programs."""
+    return problem.response()
+
+
+def http_problem(request: Request, error: HTTPException) -> Problem:
+    """The problem that an error of the framework is; one of ours is itself."""
+    if isinstance(error, Problem):
+        return error
+    code = FRAMEWORK.get(HTTPStatus(error.status_code), Code.MALFORMED_URL)
+    headers = {"Allow": _allowed(request)} if code is Code.METHOD_NOT_ALLOWED else error.headers
+    return Problem(code, f"{request.method} {request.url.path[:LONGEST_FIELD]}", headers=headers)
+
+
 async def _from_http(request: Request, error: HTTPException) -> Response:
-    if not isinstance(error, Problem):
-        code = FRAMEWORK.get(HTTPStatus(error.status_code), Code.MALFORMED_URL)
-        headers = {"Allow": _allowed(request)} if code is Code.METHOD_NOT_ALLOWED else error.headers
-        error = Problem(code, f"{request.method} {request.url.path[:LONGEST_FIELD]}", headers=headers)
-    return error.response()
+    return http_problem(request, error).response()
 
 
 async def _from_request(_: Request, error: RequestValidationError) -> Response:
@@ -231,7 +277,8 @@ def problem_of(error: Exception) -> Problem:
     kind = outage(error)
     if kind is None:
         raise error
-    log.warning("database unavailable", outage=kind.name.lower(), error=type(getattr(error, "orig", error)).__name__)
+    said = {"said": said_by(cause_of(error))} if kind is Outage.UNGRANTED else {}  # "permission denied for table jobs"
+    log.warning("database unavailable", outage=kind.name.lower(), error=type(cause_of(error)).__name__, **said)
     code, detail = OUTAGES[kind]
     return Problem(code, detail, headers=RETRY_AFTER)
 

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from datetime import timedelta
 
 import structlog
 
+from api.looking import OK, UNKNOWN, Look, State
+from api.replica import Replica
 from tasks.broker.link import Link
+from tasks.broker.transport import BrokerBlocked
 from tasks.platform import Platform
-from tracking import workers
-from tracking.db import Database, Outage, outage, takes_writes
+from tracking import rights, workers
+from tracking.db import Connection, Database, Outage, is_stopped, outage, takes_writes
 
-INTERVAL = 1.0  # seconds between two looks
-SILENCE = 6.0  # seconds without the end of a look after which its server counts as silent
-LAST_LOOK = 1.0  # seconds for it to end with the process
-
-OK = "ok"
-UNKNOWN = "unknown"
-
-State = dict[str, str]
+UNGRANTED = Outage.UNGRANTED.name.lower()
+NAMED = 5  # rights that the log names
 
 log = structlog.get_logger(__name__)
 
@@ -32,14 +27,18 @@ class Readiness:
     Two threads look, so that a broker that hangs does not hide the database; each has one connection of its own.
     """
 
-    def __init__(self, platform: Platform) -> None:
+    def __init__(self, platform: Platform, replica: Replica | None) -> None:
         settings = platform.settings
         self._database = Database(settings.database, settings, pool_size=1)
         self._lease_timeout = timedelta(seconds=settings.lease_timeout)
         self._link = Link(platform.app)
+        self._lacking: Sequence[rights.Right] = ()
         self._looks = (
-            _Look(self._look_at_database, _without_database, {"database": "silent", "worker": UNKNOWN}),
-            _Look(self._look_at_broker, _without_broker, {"broker": "silent"}),
+            Look(
+                self._look_at_database, _without_database, {"database": "silent", "rights": UNKNOWN, "worker": UNKNOWN}
+            ),
+            Look(self._look_at_broker, _without_broker, {"broker": "silent"}),
+            *([replica.look] if replica is not None else []),
         )
 
     def start(self) -> None:
@@ -57,9 +56,26 @@ class Readiness:
         return {name: state for look in self._looks for name, state in look.state.items()}
 
     def _look_at_database(self) -> State:
+        has_tenants = self._database.has_tenants  # asked before: there is one connection
         with self._database.autocommit() as connection:
+            database, granted = self._look_at_rights(connection, has_tenants=has_tenants)
+            worker = OK if workers.is_any_live(connection, self._lease_timeout) else "none"
+            return {"database": database, "rights": granted, "worker": worker}
+
+    def _look_at_rights(self, connection: Connection, *, has_tenants: bool) -> tuple[str, str]:
+        """The state of the database, and of what the platform may do there, which the log names when it lacks any."""
+        lacking = rights.lacking(connection, has_tenants=has_tenants)
+        if is_stopped(connection):
+            lacking = [right for right in lacking if right.verb == "SELECT"]
+        if lacking and lacking != self._lacking:
+            names = [str(right) for right in lacking[:NAMED]]
+            log.error("database.rights_lacking", rights=names, count=len(lacking), mend="celeriac migrate")
+        self._lacking = lacking
+        if any(right.table in rights.OF_EVERY_JOB for right in lacking):
+            database = UNGRANTED
+        else:
             database = OK if takes_writes(connection) else Outage.READ_ONLY.name.lower()
-            return {"database": database, "worker": OK if workers.live(connection, self._lease_timeout) else "none"}
+        return database, "lacking" if lacking else OK
 
     def _look_at_broker(self) -> State:
         self._link.ask()
@@ -68,47 +84,8 @@ class Readiness:
 
 def _without_database(error: Exception) -> State:
     kind = outage(error)
-    return {"database": kind.name.lower() if kind else "unusable", "worker": UNKNOWN}
+    return {"database": kind.name.lower() if kind else "unusable", "rights": UNKNOWN, "worker": UNKNOWN}
 
 
-def _without_broker(_: Exception) -> State:
-    return {"broker": "away"}
-
-
-class _Look:
-    """A thread that looks at one server again and again, and what it saw last."""
-
-    def __init__(self, look: Callable[[], State], failed: Callable[[Exception], State], silent: State) -> None:
-        self._look = look
-        self._failed = failed
-        self._silent = silent
-        self._seen: State = dict.fromkeys(silent, UNKNOWN)
-        self._at = time.monotonic()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=f"readiness of {', '.join(silent)}", daemon=True)
-
-    @property
-    def state(self) -> State:
-        """What was seen, if that was not too long ago."""
-        return self._seen if time.monotonic() - self._at < SILENCE else self._silent
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._over.set()
-        self._thread.join(LAST_LOOK)
-
-    def _run(self) -> None:
-        while not self._over.is_set():
-            seen, error = self._try()
-            if seen != self._seen:
-                log.info("readiness.changed", error=error and type(getattr(error, "orig", error)).__name__, **seen)
-            self._seen, self._at = seen, time.monotonic()
-            self._over.wait(INTERVAL)
-
-    def _try(self) -> tuple[State, Exception | None]:
-        try:
-            return self._look(), None
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the answer
-            return self._failed(error), error
+def _without_broker(error: Exception) -> State:
+    return {"broker": "blocked" if isinstance(error, BrokerBlocked) else "away"}

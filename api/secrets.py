@@ -41,6 +41,12 @@ def signing_secret(settings: Settings) -> str:
     return _require_strong(str(path), _read(path))
 
 
+def former_secret(settings: Settings) -> str | None:
+    """The HS256 key that is being replaced; None: there is none. Raises ConfigurationError for one that is weak."""
+    former = settings.jwt_former_secret.get_secret_value()
+    return _require_strong("CELERIAC_JWT_FORMER_SECRET", former) if former else None
+
+
 def _require_strong(name: str, secret: str) -> str:
     if len(secret.encode()) < SHORTEST:
         raise ConfigurationError(f"{name}: shorter than {SHORTEST} bytes")

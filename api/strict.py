@@ -16,17 +16,17 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic_core import from_json
 
-from api.auth import REACHING, Principal, authenticate
+from api.auth import REACHING, SEES, Principal, authenticate
 from api.connections import FULL
-from api.given import REQUEST, asked_by_given, asked_of_framework, given_of
-from api.openapi import SECURED
+from api.given import REQUEST, asked_by_given, asked_of_framework, given_of, permissions_of
+from api.openapi import PERMISSIONS, SECURED, operation_id
 from api.origins import ACTIONS, keep_failed
 from api.problems import RETRY_AFTER, Code, Problem
-from api.reading import slow_reading
+from api.reading import list_reading, slow_reading
 from api.turns import Shares, Turns
 from tracking.audited import Action
 from tracking.errors import TrackingError
-from tracking.origins import Source
+from tracking.tenancy import confined_to
 
 BODY_PATIENCE = 20  # seconds for the whole body to arrive
 CLOSE = {"Connection": "close"}
@@ -44,9 +44,11 @@ class StrictRoute(APIRoute):
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
         self._given = given_of(endpoint)
-        self._is_slow = slow_reading in self._given.values()
+        self._is_slow = not {slow_reading, list_reading}.isdisjoint(self._given.values())
         answer = _in_bytes(endpoint, options.get("status_code") or HTTPStatus.OK)
-        super().__init__(path, answer, **{**options, "openapi_extra": SECURED})
+        described = {**SECURED, PERMISSIONS: permissions_of(endpoint), **(options.get("openapi_extra") or {})}
+        ours = {"openapi_extra": described, "generate_unique_id_function": operation_id}
+        super().__init__(path, answer, **{**options, **ours})
         self._action = ACTIONS.get(self.name)
 
     def get_route_handler(self) -> Handler:
@@ -57,6 +59,8 @@ class StrictRoute(APIRoute):
             if getattr(request.state, FULL, False):
                 raise Problem(Code.OVERLOADED, "Too many connections are open.", headers={**RETRY_AFTER, **CLOSE})
             request.state.principal = await self.caller(request)
+            setattr(request.state, SEES, request.state.principal.sees)
+            request.app.state.rates.take(request.state.principal)
             async with self._arriving(request):
                 strict = StrictRequest(request.scope, request.receive)
                 if self.body_field is not None:
@@ -69,11 +73,12 @@ class StrictRoute(APIRoute):
     async def _audited(self, handle: Handler, request: Request) -> Response:
         try:
             request.state.given = {name: of(request) for name, of in self._given.items()}
-            return await handle(request)
+            with confined_to(getattr(request.state, SEES)):
+                return await handle(request)
         except (Problem, TrackingError) as error:
             action = self._action or (Action.REACH if getattr(request.state, REACHING, False) else None)
             if action is not None:
-                await keep_failed(request, request.state.principal, action, Source.API, error)
+                await keep_failed(request, request.state.principal, action, request.app.state.source, error)
             raise
 
     def _arriving(self, request: Request) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 - for those with large bodies
@@ -87,9 +92,9 @@ class StrictRoute(APIRoute):
     def _turn(self, request: Request) -> AbstractAsyncContextManager[None]:
         if self._is_slow:
             shares: Shares = request.app.state.shares
-            return shares.turn(request.state.principal.organization)
+            return shares.turn(request.state.principal.organization, request.state.principal.user)
         turns: Turns = request.app.state.turns
-        return turns.turn()
+        return turns.turn(request.state.principal.organization)
 
 
 class StrictRequest(Request):

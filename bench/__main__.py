@@ -16,6 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench.creates import measure_creates
 from bench.latency import measure_latency
+from bench.limits import measure_limits
+from bench.pages import replace_results
 from bench.report import Report, machine_facts, render, to_json, to_markdown
 from bench.servers import Broker, Servers, find_rabbitmq, postgres_version, private_servers
 from bench.sides import SIDES, Workers
@@ -24,14 +26,14 @@ from tracking.errors import ConfigurationError
 from tracking.exits import StartError
 
 RABBITMQ_URL = "amqp://guest:guest@127.0.0.1:5672//"
-BEGIN, END = "<!-- results -->\n", "<!-- end of results -->\n"
 
 
 @click.command()
 @click.option("--jobs", default=2000, show_default=True, type=click.IntRange(10), help="No-op jobs in a round.")
-@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="Alternations of the three sides.")
+@click.option("--rounds", default=3, show_default=True, type=click.IntRange(1), help="Alternations of the four sides.")
 @click.option("--samples", default=200, show_default=True, type=click.IntRange(2), help="Jobs for the latency.")
 @click.option("--creates", default=10_000, show_default=True, type=click.IntRange(10), help="Jobs created at once.")
+@click.option("--posts", default=800, show_default=True, type=click.IntRange(8), help="Jobs by POST under a limit.")
 @click.option("--broker", "names", multiple=True, type=click.Choice(["rabbitmq", "valkey"]), help="[default: both]")
 @click.option("--pool", default="prefork", show_default=True, type=click.Choice(["prefork", "threads", "solo"]))
 @click.option("--workers", default=1, show_default=True, type=click.IntRange(1), help="Workers of each side.")
@@ -44,6 +46,7 @@ def main(
     rounds: int,
     samples: int,
     creates: int,
+    posts: int,
     names: tuple[str, ...],
     pool: str,
     workers: int,
@@ -84,13 +87,15 @@ def main(
                 )
                 progress(f"{broker.name}, bulk creates", creates)
                 report.creates.append(measure_creates(broker, servers, jobs=creates, log_level=log_level))
+                progress(f"{broker.name}, limits", posts)
+                report.limits.append(measure_limits(broker, servers, jobs=posts, rounds=rounds, log_level=log_level))
     except (StartError, ConfigurationError, AssertionError) as error:
         raise click.ClickException(str(error)) from None
     console.print(render(report))
     if json_file:
         json_file.write_text(json.dumps(to_json(report), indent=2) + "\n")
     if docs:
-        _replace_results(docs, to_markdown(report))
+        replace_results(docs, to_markdown(report))
 
 
 def _brokers(names: tuple[str, ...], servers: Servers, report: Report) -> Iterator[Broker]:
@@ -120,12 +125,6 @@ def progress_bars(console: Console) -> Iterator[Callable[[str, int], Callable[[i
             return lambda done: bars.update(bar, completed=done)
 
         yield begin
-
-
-def _replace_results(docs: Path, results: str) -> None:
-    before, _, rest = docs.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    docs.write_text(f"{before}{BEGIN}\n{results}\n{END}{after}")
 
 
 def _arguments() -> str:

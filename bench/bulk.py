@@ -12,7 +12,7 @@ import threading
 import time
 from typing import Any
 
-import httpx
+import httpx2
 import psutil
 from sqlalchemy import text
 
@@ -55,8 +55,8 @@ def report(servers: Servers, jobs: int, seconds: float) -> None:
         mine = callers.rights("large", "bench", ("jobs.retry_jobs", "jobs.view_jobs"))
         began = time.monotonic()
         asked = {"action": "retry", "filter": {"status": ["failed"]}}
-        answer = httpx.post(f"{url}/v1/bulk", json=asked, headers=mine, timeout=30)
-        assert answer.status_code == httpx.codes.ACCEPTED, answer.text
+        answer = httpx2.post(f"{url}/v1/bulk", json=asked, headers=mine, timeout=30)
+        assert answer.status_code == httpx2.codes.ACCEPTED, answer.text
         accepted, path = time.monotonic() - began, f"{url}{answer.headers['Location']}"
         ended = threading.Event()
         beside: list[float] = []
@@ -65,7 +65,7 @@ def report(servers: Servers, jobs: int, seconds: float) -> None:
         operation: dict[str, Any] = {"completedAt": None}
         while operation["completedAt"] is None:
             time.sleep(1)
-            operation = httpx.get(path, headers=mine).json()
+            operation = httpx2.get(path, headers=mine).json()
         took = time.monotonic() - began
         ended.set()
         poster.join()

@@ -1,4 +1,4 @@
-"""Puts no-op jobs on a queue, in a process of its own: `python -m bench.fill SIDE QUEUE=COUNT …`."""
+"""Puts no-op jobs on a queue, in a process of its own: `python -m bench.fill plain|tracked TASK QUEUE=COUNT …`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import sys
 BATCH = 200
 
 
-def fill_plain(queue: str, count: int) -> None:
+def fill_plain(name: str, queue: str, count: int) -> None:
     """Send as a Celery user does."""
-    from bench.plain import app, noop  # noqa: PLC0415 - each side has its own environment
+    from bench.plain import app  # noqa: PLC0415 - each side has its own environment
 
+    task = app.tasks[name]
     with app.producer_or_acquire() as producer:
         for _ in range(count):
-            noop.apply_async(queue=queue, producer=producer)
+            task.apply_async(queue=queue, producer=producer)
 
 
-def fill_tracked(queue: str, count: int) -> None:
+def fill_tracked(name: str, queue: str, count: int) -> None:
     """Commit the rows and publish their messages, many at a time: the filling is not what is measured."""
     from tasks import app  # noqa: PLC0415 - each side has its own environment
     from tasks.broker.publisher import Publisher  # noqa: PLC0415 - as above
@@ -29,7 +30,7 @@ def fill_tracked(queue: str, count: int) -> None:
     publisher = Publisher(platform)
     for start in range(0, count, BATCH):
         wanted = [
-            new_job(app, "bench.noop", None, None, task_id=None, options={"queue": queue})
+            new_job(app, name, None, None, task_id=None, options={"queue": queue})
             for _ in range(min(BATCH, count - start))
         ]
         with platform.database.begin() as connection:
@@ -38,11 +39,11 @@ def fill_tracked(queue: str, count: int) -> None:
     publisher.close()
 
 
-def main(side: str, *wanted: str) -> None:
+def main(kind: str, name: str, *wanted: str) -> None:
     """Fill the queues."""
-    fill = fill_tracked if side == "tracked" else fill_plain
+    fill = fill_tracked if kind == "tracked" else fill_plain
     for queue, _, count in (each.partition("=") for each in wanted):
-        fill(queue, int(count))
+        fill(name, queue, int(count))
 
 
 if __name__ == "__main__":

@@ -10,10 +10,19 @@ from bench import variables
 from bench.witness import MARK, leave_mark
 from tasks import BaseModel, app
 
+# A queue of this run alone: on a RabbitMQ that others use too, a worker of theirs might take the job.
+QUEUE = os.environ.get(variables.QUEUE)
 
-@app.task(name="bench.noop", public=True)
+
+@app.task(name="bench.noop", public=True, queue=QUEUE)
 def noop() -> None:
     """Do nothing."""
+    leave_mark()
+
+
+@app.task(name="bench.bundled", public=True, queue=QUEUE, bundle=True)
+def bundled() -> None:
+    """Do nothing, several at once."""
     leave_mark()
 
 
@@ -24,8 +33,7 @@ class Call(BaseModel):
     seconds: float = 0  # that it takes after that
 
 
-# A queue of this run alone: on a RabbitMQ that others use too, a worker of theirs might take the job.
-@app.task(pydantic=True, name="bench.call", public=True, queue=os.environ.get(variables.QUEUE))
+@app.task(pydantic=True, name="bench.call", public=True, queue=QUEUE)
 def call(payload: Call) -> None:
     """Tell the caller the time at which the body starts."""
     now = time.time()

@@ -13,7 +13,7 @@ from statistics import quantiles
 from typing import Any
 from uuid import uuid4
 
-import httpx
+import httpx2
 
 from bench import variables
 from bench.api import Callers, serving
@@ -66,17 +66,17 @@ def measure_latency(
     return Latency(broker.name, [answered for answered, _ in pairs], [started for _, started in pairs], refilled)
 
 
-def _call(client: httpx.Client, line: socket.socket) -> tuple[float, float]:
+def _call(client: httpx2.Client, line: socket.socket) -> tuple[float, float]:
     body = {"jobType": "bench.call", "payload": {"address": line.getsockname()}}
     sent = time.time()
     response = client.post("/v1/jobs", json=body)
     answered = time.time()
-    assert response.status_code == httpx.codes.ACCEPTED, f"{response.status_code}: {response.text}"
+    assert response.status_code == httpx2.codes.ACCEPTED, f"{response.status_code}: {response.text}"
     (started,) = MARK.unpack(line.recv(MARK.size))
     return 1000 * (answered - sent), 1000 * (started - sent)
 
 
-def _refills(client: httpx.Client, line: socket.socket) -> list[float]:
+def _refills(client: httpx2.Client, line: socket.socket) -> list[float]:
     for _ in range(BUSY):
         body = {"jobType": "bench.call", "payload": {"address": line.getsockname(), "seconds": BUSY_FOR}}
         client.post("/v1/jobs", json=body).raise_for_status()
@@ -88,7 +88,7 @@ def _refills(client: httpx.Client, line: socket.socket) -> list[float]:
     return [1000 * (start - end).total_seconds() for end, start in zip(ends, starts[CONCURRENCY:], strict=False)]
 
 
-def _finished(client: httpx.Client) -> list[dict[str, Any]]:
+def _finished(client: httpx2.Client) -> list[dict[str, Any]]:
     """The last jobs, once all of them have ended."""
     deadline = time.monotonic() + ANSWER
     while client.get("/v1/jobs/stats").raise_for_status().json()["totalActive"]:
@@ -100,7 +100,7 @@ def _finished(client: httpx.Client) -> list[dict[str, Any]]:
 
 
 @contextmanager
-def _platform(broker: Broker, servers: Servers, log_level: str) -> Iterator[httpx.Client]:
+def _platform(broker: Broker, servers: Servers, log_level: str) -> Iterator[httpx2.Client]:
     """An API and a worker, ready; a client with the right to create jobs."""
     name, callers = f"bench-idle-{uuid4().hex[:8]}", Callers()
     environment = TRACKED.environment(servers, broker, log_level) | {
@@ -113,17 +113,18 @@ def _platform(broker: Broker, servers: Servers, log_level: str) -> Iterator[http
     )
     rights = callers.rights("bench", "bench", ("jobs.create_jobs", "jobs.view_jobs"))
     with (
-        serving(callers, environment, logs / f"{name}-api.log", _is_ready, worker) as url,
-        httpx.Client(base_url=url, headers=rights, timeout=ANSWER) as client,
+        serving(callers, environment, logs / f"{name}-api.log", is_ready, worker) as url,
+        httpx2.Client(base_url=url, headers=rights, timeout=ANSWER) as client,
     ):
         yield client
     delete_queues(broker, name)
 
 
-def _is_ready(url: str) -> bool:
+def is_ready(url: str) -> bool:
+    """Whether everything answers that the platform needs."""
     try:
-        return set(httpx.get(f"{url}/readyz").json()["checks"].values()) == {"ok"}
-    except httpx.TransportError:  # not yet serving
+        return set(httpx2.get(f"{url}/readyz").json()["checks"].values()) == {"ok"}
+    except httpx2.TransportError:  # not yet serving
         return False
 
 

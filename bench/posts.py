@@ -15,10 +15,11 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import cycle
 from urllib.parse import urlsplit
 from uuid import uuid4
 
-import httpx
+import httpx2
 import psutil
 
 from bench.api import Callers, serving
@@ -51,20 +52,21 @@ class Taken:
 
 
 class Client:
-    """A connection that is kept, and the same request each time: a client's library would take as long as the API."""
+    """A connection that is kept, and the same request each time: a client's library would take as long as the API.
 
-    def __init__(self, url: str, rights: dict[str, str]) -> None:
-        address, body = urlsplit(url), json.dumps({"jobType": "bench.noop"})
-        headers = {"Host": address.netloc, "Content-Type": "application/json", "Content-Length": len(body), **rights}
-        lines = ["POST /v1/jobs HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", body]
-        self._request = "\r\n".join(lines).encode()
+    `rights`: headers of those who ask in turn.
+    """
+
+    def __init__(self, url: str, *rights: dict[str, str]) -> None:
+        address = urlsplit(url)
+        self._requests = cycle([_request(address.netloc, each) for each in rights])
         self._socket = socket.create_connection((address.hostname or "", address.port or 0), PATIENCE)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def post(self) -> float:
         """Create a job; the milliseconds until it was accepted. Raises AssertionError when it is not."""
         began = time.perf_counter()
-        self._socket.sendall(self._request)
+        self._socket.sendall(next(self._requests))
         answer = self._socket.recv(65536)
         while not _is_whole(answer):
             answer += self._socket.recv(65536)
@@ -72,8 +74,14 @@ class Client:
         return 1000 * (time.perf_counter() - began)
 
     def close(self) -> None:
-        """End the connection."""
         self._socket.close()
+
+
+def _request(host: str, rights: dict[str, str]) -> bytes:
+    body = json.dumps({"jobType": "bench.noop"})
+    headers = {"Host": host, "Content-Type": "application/json", "Content-Length": len(body), **rights}
+    lines = ["POST /v1/jobs HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", body]
+    return "\r\n".join(lines).encode()
 
 
 def _is_whole(answer: bytes) -> bool:
@@ -125,8 +133,8 @@ def _warm_up(url: str, rights: dict[str, str]) -> None:
 def is_ready(url: str) -> bool:
     """Whether the API answers, and reaches its database."""
     try:
-        return bool(httpx.get(f"{url}/readyz").json()["checks"]["database"] == "ok")
-    except httpx.TransportError:  # not yet serving
+        return bool(httpx2.get(f"{url}/readyz").json()["checks"]["database"] == "ok")
+    except httpx2.TransportError:  # not yet serving
         return False
 
 

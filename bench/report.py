@@ -19,6 +19,7 @@ from rich.text import Text
 
 from bench.creates import AT_ONCE, Creates
 from bench.latency import Latency, percentile
+from bench.limits import ONE, TWENTY, UNLIMITED, Limited
 from bench.sides import BARE, RESULT_BACKEND, SIDES, TRACKED
 from bench.throughput import Round
 
@@ -49,7 +50,6 @@ class Target:
 
     @property
     def reached(self) -> bool:
-        """Whether it is."""
         return self.measured <= self.wanted if self.at_most else self.measured >= self.wanted
 
 
@@ -63,6 +63,7 @@ class Report:
     rounds: dict[str, list[Round]] = field(default_factory=dict)
     latencies: list[Latency] = field(default_factory=list)
     creates: list[Creates] = field(default_factory=list)
+    limits: list[Limited] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     began: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
@@ -87,7 +88,7 @@ def summarize(rounds: Sequence[Round]) -> list[Summary]:
 
 def targets(report: Report) -> list[Target]:
     """What is to be reached, as far as it was measured."""
-    return [*_throughput_targets(report), *_latency_targets(report), *_create_targets(report)]
+    return [*_throughput_targets(report), *_latency_targets(report), *_create_targets(report), *_limit_targets(report)]
 
 
 def to_json(report: Report) -> dict[str, Any]:
@@ -105,8 +106,9 @@ def render(report: Report) -> RenderableType:
     tables = [_table(broker, summarize(rounds)) for broker, rounds in report.rounds.items()]
     latencies = [_latency_table(report.latencies)] if report.latencies else []
     creates = [_create_table(report.creates)] if report.creates else []
+    limits = [_limit_table(report.limits)] if report.limits else []
     notes = [Text(note, style="yellow") for note in _notes(report)]
-    return Group(*lines, *tables, *latencies, *creates, _target_table(targets(report)), *notes)
+    return Group(*lines, *tables, *latencies, *creates, *limits, _target_table(targets(report)), *notes)
 
 
 def to_markdown(report: Report) -> str:
@@ -119,6 +121,8 @@ def to_markdown(report: Report) -> str:
         parts.append(_markdown(_latency_table(report.latencies)))
     if report.creates:
         parts.append(_markdown(_create_table(report.creates)))
+    if report.limits:
+        parts.append(_markdown(_limit_table(report.limits)))
     parts.append(_markdown(_target_table(targets(report))))
     parts += _notes(report)
     return "\n\n".join(parts) + "\n"
@@ -173,6 +177,14 @@ def _create_targets(report: Report) -> list[Target]:
             Target(f"{found.broker}: bulk creates into the database, jobs/s", found.stored, 15_000),
             Target(f"{found.broker}: their messages to the broker, jobs/s", found.sent, 5_000),
         )
+    ]
+
+
+def _limit_targets(report: Report) -> list[Target]:
+    return [
+        Target(f"{found.broker}: POSTed jobs/s of {name}, of those without a limit", found.ratio(name), 0.95)
+        for found in report.limits
+        for name in (ONE, TWENTY)
     ]
 
 
@@ -239,6 +251,18 @@ def _create_table(creates: Sequence[Creates]) -> Table:
     table = Table("jobs/s", "into the database", "messages to the broker", title=title, title_justify="left")
     for found in creates:
         table.add_row(found.broker, f"{found.stored:,.0f}", f"{found.sent:,.0f}")
+    return table
+
+
+def _limit_table(limits: Sequence[Limited]) -> Table:
+    title = "No-op jobs by POST, under the default limit"
+    table = Table("jobs/s", UNLIMITED, ONE, "of that", TWENTY, "of that", title=title, title_justify="left")
+    for found in limits:
+        rates = {name: f"{median(rates):,.0f}" for name, rates in found.rates.items()}
+        table.add_row(
+            *(found.broker, rates[UNLIMITED], rates[ONE], f"{found.ratio(ONE):.2f}"),
+            *(rates[TWENTY], f"{found.ratio(TWENTY):.2f}"),
+        )
     return table
 
 

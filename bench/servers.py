@@ -55,6 +55,7 @@ def private_servers() -> Iterator[Servers]:
         supervisor.start(postgres.part(cluster))
         supervisor.start(valkey.part(broker))
         home = make_url(cluster.url).set(drivername="postgresql+psycopg")
+        postgres.make_roles(cluster)
         tracked, results = make_database(home, "tracked"), make_database(home, "results")
         migrate(tracked)
         yield Servers(

@@ -1,4 +1,7 @@
-"""What is compared: the same no-op job as bare Celery, as Celery with its database result backend, and as Celeriac."""
+"""What is compared: the same no-op job as bare Celery, as Celery with its database result backend, and as Celeriac.
+
+Celeriac's in two types: one like any other, and one whose jobs go to a process in bundles.
+"""
 
 from __future__ import annotations
 
@@ -39,14 +42,16 @@ DONE_RESULTS = text("""
 
 @dataclass(frozen=True)
 class Side:
-    """One of the compared. `key` names it in reports and logs, `title` in the table."""
+    """One of the compared. `key` names it in reports and logs, `title` in the table, `handler` its task."""
 
     key: str
     title: str
+    handler: str = "bench.noop"
+    is_tracked: bool = False
 
     def environment(self, servers: Servers, broker: Broker, log_level: str) -> dict[str, str]:
         """What its processes need to know."""
-        if self.key == "tracked":
+        if self.is_tracked:
             return {
                 "DATABASE_URL": servers.tracked_url,
                 "BROKER_URL": broker.url,
@@ -61,7 +66,7 @@ class Side:
 
     def worker(self, name: str, queue: str, log_level: str, pool: str) -> list[str]:
         """The command of a worker: `name` before the @, reading one queue."""
-        if self.key == "tracked":
+        if self.is_tracked:
             options = ["--queues", queue, "--concurrency", str(CONCURRENCY), "--name", name, "--pool", pool]
             return [sys.executable, "-m", "celeriac", "worker", *options]
         options = ["-Q", queue, "-c", str(CONCURRENCY), "-n", f"{name}@%h", "-l", log_level, "-P", pool]
@@ -69,19 +74,22 @@ class Side:
 
     def filler(self, counts: Mapping[str, int]) -> list[str]:
         """The command that fills queues, each with so many jobs."""
-        return [sys.executable, "-m", "bench.fill", self.key, *(f"{queue}={count}" for queue, count in counts.items())]
+        kind = "tracked" if self.is_tracked else "plain"
+        wanted = [f"{queue}={count}" for queue, count in counts.items()]
+        return [sys.executable, "-m", "bench.fill", kind, self.handler, *wanted]
 
     def database_url(self, servers: Servers) -> str | None:
         """The database that the side writes to; None for none."""
-        return {"tracked": servers.tracked_url, "results": servers.results_url}.get(self.key)
+        return servers.tracked_url if self.is_tracked else {"results": servers.results_url}.get(self.key)
 
     def count_done(self, connection: Connection, queue: str, since: float) -> int:
         """How many jobs of the queue its database shows as done, once each; their bodies began at `since` or later."""
-        ask = DONE_ROWS if self.key == "tracked" else DONE_RESULTS
+        ask = DONE_ROWS if self.is_tracked else DONE_RESULTS
         return int(connection.execute(ask, {"queue": queue, "since": since}).scalar_one())
 
 
 BARE = Side("bare", "Celery, bare")
 RESULT_BACKEND = Side("results", "Celery, db+postgresql results")
-TRACKED = Side("tracked", "Celeriac, tracked")
-SIDES = (BARE, RESULT_BACKEND, TRACKED)
+TRACKED = Side("tracked", "Celeriac, tracked", is_tracked=True)
+BUNDLED = Side("bundled", "Celeriac, tracked, bundle=True", "bench.bundled", is_tracked=True)
+SIDES = (BARE, RESULT_BACKEND, TRACKED, BUNDLED)

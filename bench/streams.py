@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import click
-import httpx
+import httpx2
 import psutil
 from rich.console import Console
 from rich.table import Table
@@ -90,7 +90,6 @@ class Client(asyncio.Protocol):
         self._heard = heard
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ask for the stream."""
         self.transport = cast("asyncio.Transport", transport)
         self.transport.write(self._request)
 
@@ -246,8 +245,8 @@ def _process_of(url: str) -> psutil.Process:
 
 def _is_ready(url: str) -> bool:
     try:
-        return bool(httpx.get(f"{url}/readyz").json()["checks"]["database"] == "ok")
-    except httpx.TransportError:  # not yet serving
+        return bool(httpx2.get(f"{url}/readyz").json()["checks"]["database"] == "ok")
+    except httpx2.TransportError:  # not yet serving
         return False
 
 

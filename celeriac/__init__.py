@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         IdempotencyConflict,
         InvalidValue,
         OwnerMissing,
+        TooManyWaiting,
         TrackingError,
         UnknownDependency,
     )
@@ -37,6 +38,7 @@ __all__ = [
     "OwnerMissing",
     "PayloadError",
     "PayloadWithoutMoney",
+    "TooManyWaiting",
     "TrackingError",
     "UnknownDependency",
     "UnknownThread",
@@ -44,8 +46,6 @@ __all__ = [
     "app",
     "track",
 ]
-
-packages.claim(*packages.NEEDED)
 
 # Imported at their first use: the command starts without Celery, and needs most of them never.
 PLACES = {
@@ -60,6 +60,7 @@ PLACES = {
         "IdempotencyConflict",
         "InvalidValue",
         "OwnerMissing",
+        "TooManyWaiting",
         "TrackingError",
         "UnknownDependency",
     ),
@@ -71,6 +72,7 @@ if not TYPE_CHECKING:  # with a `__getattr__` a type checker would believe in ev
     def __getattr__(name: str) -> Any:
         for module, names in PLACES.items():
             if name in names:
+                packages.claim(*packages.NEEDED)  # not before: what is only installed hides no module of a user's
                 return getattr(import_module(module), name)
         raise AttributeError(f"module 'celeriac' has no attribute {name!r}")
 

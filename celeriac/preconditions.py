@@ -12,7 +12,8 @@ from api.secrets import signing_secret
 from celeriac import packages
 from tracking.db import Database, SQLAlchemyError
 from tracking.errors import ConfigurationError
-from tracking.exits import Exit, fault_of
+from tracking.exit_status import Exit
+from tracking.exits import fault_of
 from tracking.pooling import require_fitting
 from tracking.settings import Settings
 from tracking.versions import require_newest

@@ -10,13 +10,15 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
-from celeriac import packages
+from celeriac import garbage, packages
 
 packages.claim("api")  # uvicorn's further processes begin here
 
-from api.app import create_app  # noqa: E402 - now that `api` is ours
+from api.addresses import LOOPBACK  # noqa: E402 - now that `api` is ours
+from api.app import create_app  # noqa: E402 - as above
 from api.connections import Connection  # noqa: E402 - as above
 from api.live.sse import HEARTBEAT  # noqa: E402 - as above
+from tracking import traces  # noqa: E402 - as above
 from tracking.exits import StartError  # noqa: E402 - as above
 from tracking.logs import configure_logging  # noqa: E402 - as above
 from tracking.settings import settings  # noqa: E402 - as above
@@ -35,6 +37,7 @@ def serve(listener: socket.socket, processes: int) -> None:
         ws_max_size=LONGEST_MESSAGE,
         ws_max_queue=1,
         workers=processes,
+        forwarded_allow_ips=list(settings().trusted_proxies or LOOPBACK),
         log_config=None,
         access_log=False,  # the API logs its requests itself, without what a URL may hold
         server_header=False,
@@ -55,4 +58,7 @@ def serve(listener: socket.socket, processes: int) -> None:
 def application() -> FastAPI:
     """The API; logs are set up here because each of uvicorn's processes begins here."""
     configure_logging(settings())
-    return create_app()
+    traces.begin(settings(), "celeriac-api")
+    app = create_app()
+    garbage.look_from_now_on()
+    return app

@@ -7,6 +7,7 @@ import importlib.util
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -25,9 +26,11 @@ from tasks.attempt.job import as_job
 from tasks.broker import transport
 from tasks.command_line import wrong_settings_told
 from tasks.current import Lease
+from tasks.error_hook import found
 from tasks.platform import Platform
 from tasks.retries import read_policy
 from tasks.signatures import resolve_annotations
+from tracking import sentinels
 from tracking.errors import ConfigurationError
 from tracking.settings import Settings, settings
 
@@ -42,7 +45,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 HANDLERS = ("export_report", "data_processing", "notification", "cleanup", "sync")
-UNOFFERED = ("webhook_delivery",)  # of jobs that the platform makes
+UNOFFERED = ("webhook_delivery", "canary")  # of jobs that the platform makes
 
 
 class Messages(AMQP):
@@ -74,14 +77,17 @@ class JobApp(Celery):
     """A Celery app whose tasks are jobs.
 
     `lease`: that of the worker which runs it in this process or has forked this process; None outside of a worker.
+    `clock_difference`: what the database's clock is ahead of that of this worker, as of its last heartbeat.
     """
 
     finalized: bool
     task_cls = "tasks.attempt.job:Job"
     registry_cls = Handlers  # type: ignore[assignment]  # the stubs know its name only
     amqp_cls = "tasks.app:Messages"
+    events_cls = "tasks.broker.events:Events"
     control_cls = "tasks.revoking:Control"
     lease: Lease | None = None
+    clock_difference = timedelta(0)
 
     @cached_property
     def platform(self) -> Platform:
@@ -112,6 +118,11 @@ class JobApp(Celery):
         if options.get("add_to_parent", True) and parent is not None:
             parent.add_trail(result)
         return result
+
+    def _connection(self, url: Any, **options: Any) -> Any:
+        # `celery -A tasks` takes BROKER_URL from the environment by itself, past our settings.
+        place = sentinels.place_of(url) if isinstance(url, str) else url
+        return super()._connection(place, **options)  # type: ignore[misc]  # missing in the stubs
 
     @contextmanager
     def producer_or_acquire(self, producer: Any = None) -> Iterator[Any]:  # type: ignore[override]  # a context as well
@@ -234,6 +245,7 @@ def import_handlers(configured: Settings) -> None:
             raise
         except (Exception, SystemExit) as error:
             raise ConfigurationError(f"CELERIAC_IMPORTS: {_import_failure(module, error)}") from error
+    found(configured.error_hook)
 
 
 def _import_failure(module: str, error: BaseException) -> str:

@@ -19,8 +19,8 @@ from tasks.encoding import from_plain
 from tasks.platform import Platform
 from tracking import groups
 from tracking.identifiers import job_id_of
-from tracking.models import JobRecord
-from tracking.reads import lists
+from tracking.models import UNCALLED, JobRecord
+from tracking.reads import lists, waiting
 from tracking.states import FINISHED, Status
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ STATES = {
     Status.CANCELLED: states.REVOKED,
 }
 
-FIRST_WAIT = 0.01  # seconds between the first two looks at a result; each wait is twice the one before
+LAST_RESORT = 2.0  # seconds after which whoever waits looks by themselves, at what has become of the parents, too
 
 
 class RowBackend(Backend, SyncBackendMixin):
@@ -94,24 +94,27 @@ class RowBackend(Backend, SyncBackendMixin):
         self,
         task_id: str,
         timeout: float | None = None,
-        interval: float = 0.5,
+        interval: float = 0.5,  # noqa: ARG002 - Celery's signature
         no_ack: bool = True,  # noqa: ARG002, FBT001, FBT002 - Celery's signature
         on_interval: Callable[[], None] | None = None,
     ) -> dict[str, Any]:
-        """The state of a finished job. Looks often at first, then every `interval` seconds. Raises TimeoutError."""
+        """The state of a finished job, as soon as it has ended. Raises TimeoutError.
+
+        One thread looks for all who wait in this process; `interval` is not looked at.
+        """
         self._ensure_not_eager()  # type: ignore[attr-defined]  # missing in the stubs
         deadline = time.monotonic() + timeout if timeout else None
-        pause = min(FIRST_WAIT, interval)
+        job_id = job_id_of(str(task_id))
         while True:
             meta = self.get_task_meta(task_id)
             if on_interval and meta["status"] != states.SUCCESS:
                 on_interval()  # raises what a parent has failed of, rather than what that made of this one
             if meta["status"] in states.READY_STATES:
                 return meta
-            if deadline is not None and time.monotonic() >= deadline:
+            remaining = LAST_RESORT if deadline is None else deadline - time.monotonic()
+            if remaining <= 0:
                 raise ResultTimeout("The operation timed out.")
-            time.sleep(pause)
-            pause = min(2 * pause, interval)
+            self._platform.waiting.wait(job_id, min(remaining, LAST_RESORT))
 
     @property
     def _platform(self) -> Platform:
@@ -124,7 +127,18 @@ class RowBackend(Backend, SyncBackendMixin):
             job = lists.find(connection, job_id)
             ended = job is not None and (job.status in FINISHED or job.status is Status.RETRYING)
             end = lists.last_move(connection, job_id, job.status) if job is not None and ended else None
-        return self.meta_from_decoded(_meta(job, end.detail if end else {})) if job is not None else _unknown()
+            errbacks = waiting.errbacks(connection, job) if job is not None and _is_uncalled_body(job) else []
+        detail = end.detail if end else {}
+        if errbacks:
+            detail = {**detail, "children": self._sent_as_groups(errbacks)}
+        return self.meta_from_decoded(_meta(job, detail)) if job is not None else _unknown()
+
+    def _sent_as_groups(self, members: list[JobRecord]) -> list[Any]:
+        """Jobs as the results of the groups in which Celery has sent them, in the form in which it keeps results."""
+        sent: dict[str, list[Any]] = {}
+        for member in members:
+            sent.setdefault(str(member.group_id), []).append(self._platform.app.AsyncResult(celery_id(member)))
+        return [GroupResult(group_id, results).as_tuple() for group_id, results in sent.items()]
 
     def _save_group(self, group_id: str, result: Any) -> Any:
         with self._platform.database.autocommit() as connection:
@@ -163,12 +177,19 @@ def _meta(job: JobRecord, end: dict[str, Any]) -> dict[str, Any]:
         "worker": job.worker,
         "retries": job.retry_count,
         "queue": job.queue,
+        "group_id": job.group_id,
+        "parent_id": str(job.parent_id) if job.parent_id else None,
     }
+
+
+def _is_uncalled_body(job: JobRecord) -> bool:
+    """Whether it is the body of a chord whose header has failed, with errbacks that were called then."""
+    return bool(job.error_type == UNCALLED and job.follows_group and job.delivery.get("link_error"))
 
 
 def _result(job: JobRecord, end: dict[str, Any]) -> Any:
     if job.status is Status.CANCELLED:
-        reason = job.error_message or "cancelled"
+        reason = job.error_message or end.get("reason") or "cancelled"
         return {"exc_type": "TaskRevokedError", "exc_message": [reason], "exc_module": "celery.exceptions"}
     if job.status in (Status.FAILED, Status.RETRYING):
         return end.get("exception") or _exception(job)

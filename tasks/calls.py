@@ -20,7 +20,7 @@ from tasks.encoding import from_plain, to_plain
 from tasks.options import check_options
 from tracking.errors import InvalidValue, OwnerMissing
 from tracking.external_types import BUILT_IN
-from tracking.identifiers import job_id_of
+from tracking.identifiers import TRACE, job_id_of
 from tracking.models import Attempt, Changes, Failure, JsonObject, NewJob, Owner, Wishes
 from tracking.ownership import current_owner
 from tracking.values import (
@@ -200,7 +200,7 @@ def anew(handler: Job | None, payload: JsonObject) -> Changes:
     What was to follow the other one in its canvas follows it still.
     """
     changed = Changes(payload=payload, circuit_key="") if handler is None else edits(handler, payload)
-    own = dict.fromkeys((*ITS_OWN, OWN_ID))
+    own = dict.fromkeys((*ITS_OWN, OWN_ID, TRACE))
     return replace(changed, delivery={**own, **(changed.delivery or {})})
 
 

@@ -1,4 +1,4 @@
-"""Celery's own command line on our app: what its user has set wrongly ends it as it ends the `celeriac` command."""
+"""Celery's own command line on our app: which command runs here, and how one ends that its user has set wrongly."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tracking.errors import ConfigurationError
-from tracking.exits import Exit
+from tracking.exit_status import Exit
 
 
 @contextmanager
@@ -20,6 +20,15 @@ def wrong_settings_told() -> Iterator[None]:
             raise
         sys.stderr.write(f"celeriac: {error}\n")
         raise SystemExit(Exit.MISUSED) from None
+
+
+def celerys_command() -> str | None:
+    """Which command of Celery's this process runs, such as worker or flower; None: none of them.
+
+    By the arguments, since Flower asks from threads that know no context of click's.
+    """
+    line = sys.modules.get("celery.bin.celery")
+    return next((word for word in sys.argv[1:] if word in line.celery.commands), None) if line is not None else None
 
 
 def _is_celerys() -> bool:

@@ -14,7 +14,7 @@ from tasks.progress import Reporter
 from tracking.models import Attempt, Changes, Fence, NewJob
 
 ATTRIBUTE = "running"
-CLAIMED = "claimed"  # where a request has the attempt that the main process has claimed for it
+CLAIMED = "claimed"  # where a request has the attempt that the main process has claimed for it, or its offer
 
 _live: set[Fence] = set()
 
@@ -48,8 +48,8 @@ class Running:
     `uncalled` is a successor that Celery could not make a call of; `replacement` is what runs in the job's place, and
     `joining` are the ids of further members of its chord; `since` is when its message reached this process, on the
     monotonic clock; `settled`: its outcome is in the row, or nobody expects one any more; `is_over`: its body has
-    ended, though one of its threads may not have. `is_batched`: the main process has claimed it, and takes a success
-    of it (tasks/attempt/handing.py); `handed` is what that was told.
+    ended, though one of its threads may not have. `is_granted`: the main process has claimed it; `is_batched`: it takes
+    a plain end of it (tasks/attempt/handing.py); `handed` is what that was told, `has_failed` whether of a failure.
     """
 
     attempt: Attempt
@@ -64,8 +64,10 @@ class Running:
     joining: set[str] = field(default_factory=set)
     settled: bool = False
     is_over: bool = False
+    is_granted: bool = False
     is_batched: bool = False
     handed: bytes | None = None
+    has_failed: bool = False
 
 
 def keep(request: Any, running: Running) -> None:

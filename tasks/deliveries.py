@@ -12,27 +12,36 @@ from tasks.webhooks.messages import TEST, body
 from tracking import audit
 from tracking.audit import Deed
 from tracking.audited import Action
+from tracking.clock import at_present
 from tracking.errors import IllegalMove
 from tracking.models import JobRecord, JsonObject, NewJob, Owner, Scope, Submitted, Wishes
 from tracking.origins import By
-from tracking.schedules.keeping import at_present
 from tracking.states import ACTIVE, Status
+from tracking.tenancy import confined_to
 from tracking.webhooks import DELIVERING, Webhook, delivering
 
 DELIVERY = "webhook_delivery"  # the type of the jobs
 
 
 def new_delivery(
-    platform: Platform, webhook: Webhook, about: str, event: str, told: JsonObject, *, key: int | None
+    platform: Platform,
+    webhook: Webhook,
+    about: str,
+    event: str,
+    told: JsonObject,
+    *,
+    key: int | None,
+    again: str | None = None,
 ) -> NewJob:
-    """The job that delivers a message. Its user is the job that it tells of, its project the webhook.
+    """The job that delivers a message. Its user is what it tells of, a job say, its project the webhook.
 
     `key`: of what happened, which is delivered once to a webhook, whoever finds it how often; None: it is new.
+    `again`: the id of a message that is repeated.
     """
     wishes: Wishes = {"project_id": str(webhook.id)}
     if key is not None:
         wishes |= {"idempotency_key": f"{webhook.id}/{key}", "request_hash": event}
-    payload = {"webhookId": str(webhook.id), "event": event, "message": told}
+    payload = {"webhookId": str(webhook.id), "event": event, "message": told, "messageId": again}
     owner = Owner(delivering(webhook.organization_id), about)
     return handler(platform.app, DELIVERY).accept(payload, owner, **wishes)
 
@@ -52,7 +61,8 @@ def test(platform: Platform, webhook: Webhook, by: By) -> JobRecord:
     with platform.database.autocommit() as connection:
         told = body(TEST, at_present(connection), {"organizationId": webhook.organization_id, "userId": by.actor})
     _tell(platform, webhook, by, Action.TEST_WEBHOOK, None)
-    [job] = submit(platform, [new_delivery(platform, webhook, by.actor, TEST, told, key=None)])
+    with confined_to(delivering(webhook.organization_id)):
+        [job] = submit(platform, [new_delivery(platform, webhook, by.actor, TEST, told, key=None)])
     return job
 
 
@@ -63,10 +73,12 @@ def redeliver(platform: Platform, webhook: Webhook, delivery: JobRecord, by: By)
     _tell(platform, webhook, by, Action.REDELIVER, delivery.id)
     if delivery.status is not Status.SUCCEEDED:
         scope = Scope(delivery.organization_id, None)
-        return verbs.retry(platform, delivery.id, scope, actor=by.actor, force=True, priority=None, origin=None)
-    told = {**delivery.payload, "messageId": delivery.payload.get("messageId") or message_id(delivery.id)}
-    owner = Owner(delivery.organization_id, delivery.user_id)
-    [job] = submit(platform, [handler(platform.app, DELIVERY).accept(told, owner, project_id=str(webhook.id))])
+        with confined_to(delivery.organization_id):
+            return verbs.retry(platform, delivery.id, scope, actor=by.actor, force=True, priority=None, origin=None)
+    told, known_as = delivery.payload, delivery.payload.get("messageId") or message_id(delivery.id)
+    again = new_delivery(platform, webhook, delivery.user_id, told["event"], told["message"], key=None, again=known_as)
+    with confined_to(delivery.organization_id):
+        [job] = submit(platform, [again])
     return job
 
 

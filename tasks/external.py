@@ -68,7 +68,6 @@ class External:
         )
 
     def payload_schema(self) -> dict[str, Any]:
-        """Any object."""
         return {"type": "object"}
 
     def retry_policy(self) -> dict[str, Any]:
@@ -114,12 +113,10 @@ class Tracked:
 
     @property
     def id(self) -> UUID:
-        """Of the job."""
         return self._job.id
 
     @property
     def status(self) -> Status:
-        """After the last report."""
         return self._job.status
 
     def __enter__(self) -> Self:

@@ -24,7 +24,7 @@ class Failures:
         self._counts: OrderedDict[Hashable, int] = OrderedDict()
         self._lock = threading.Lock()
 
-    def note(self, event: str, error: Exception, **ids: object) -> None:
+    def note(self, event: str, error: BaseException, **ids: object) -> None:
         """One more failure of this event with these ids."""
         key = (event, *ids.items())
         with self._lock:

@@ -12,6 +12,7 @@ from tracking.admission.rule import Limits
 from tracking.db import Database, DBAPIError, Outage, PoolTimeoutError, outage
 from tracking.jobs.bulk import NewRow
 from tracking.models import NewJob, Scope, Submitted
+from tracking.tenancy import confined_to
 
 MOST = 64  # jobs in a commit
 MOST_CHARACTERS = 2**20  # of their rows
@@ -116,7 +117,8 @@ class GroupCommit:
         # The same keys are always locked in the same order, so that two that wait for each other cannot be.
         together = sorted(together, key=lambda each: each.job.idempotency_key or "")
         try:
-            with self._database.autocommit() as connection:
+            # Whoever leads has those of other organizations with it. What is written is its owner's; nothing is read.
+            with confined_to(None), self._database.autocommit() as connection:
                 answers = jobs.submit_most(connection, [each.row for each in together], self._limits)
         except (DBAPIError, PoolTimeoutError) as error:
             if isinstance(error, PoolTimeoutError) or outage(error) not in (None, Outage.BUSY):

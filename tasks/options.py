@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any
 
@@ -105,10 +105,10 @@ CANVAS = frozenset({"interval", "eager", "chord_size", "propagate", "body", "arg
 KNOWN = PLATFORM | CALL | MESSAGE | PUBLISH | CANVAS
 
 
-def check_options(options: Mapping[str, Any], stamps: Collection[str] = ()) -> None:
+def check_options(options: Mapping[str, Any]) -> None:
     """Raise InvalidValue for an option that neither Celery nor we read; it names the first, and what may be meant."""
     for name in options:
-        if name not in KNOWN and name not in stamps and name not in (options.get("stamped_headers") or ()):
+        if name not in KNOWN and name not in (options.get("stamped_headers") or ()):
             meant = get_close_matches(name, sorted(KNOWN), 1)
             hint = f"; did you mean {meant[0]!r}?" if meant else ""
             raise InvalidValue(f"there is no option {name!r}{hint}")

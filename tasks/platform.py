@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 from tasks.broker.admitting import Admission
 from tasks.broker.dispatcher import Dispatcher
 from tasks.crowding import Crowding
+from tasks.error_hook import ErrorHook
 from tasks.group_commit import GroupCommit
+from tasks.limiting import Limiting
 from tasks.persistence import Recorder
+from tasks.waiting import Waiting
+from tracking import traces
 from tracking.admission.rule import Limits
-from tracking.db import Database
+from tracking.db import BY_INDEX, Database
 from tracking.settings import Settings
 
 if TYPE_CHECKING:
@@ -67,12 +71,14 @@ class Platform:
     @cached_property
     def database(self) -> Database:
         """The tracking database. Raises ConfigurationError when the settings name none."""
-        return Database(self.settings.database, self.settings)
+        return Database(self.settings.database, self.settings, options=BY_INDEX)
 
     @cached_property
     def direct(self) -> Database:
         """The same for the lock of the leader, which belongs to a session: behind a pooler, a connection past it."""
-        return Database(self.settings.direct, self.settings, pool_size=1) if self.settings.is_pooled else self.database
+        if not self.settings.is_pooled:
+            return self.database
+        return Database(self.settings.direct, self.settings, pool_size=1, options=BY_INDEX)
 
     @cached_property
     def limits(self) -> Limits:
@@ -83,8 +89,12 @@ class Platform:
         return Crowding(self.database, self.settings.waiting_limit)
 
     @cached_property
+    def limiting(self) -> Limiting:
+        return Limiting(self.database)
+
+    @cached_property
     def admission(self) -> Admission:
-        return Admission(self.database, self.limits)
+        return Admission(self.database, self.limits, self.limiting)
 
     @OfProcess
     def dispatcher(self) -> Dispatcher:
@@ -95,6 +105,16 @@ class Platform:
     def commits(self) -> GroupCommit:
         """Who accepts jobs, together those that several threads submit at the same time."""
         return GroupCommit(self.database, self.limits)
+
+    @OfProcess
+    def waiting(self) -> Waiting:
+        """Who waits for jobs in this process."""
+        return Waiting(self)
+
+    @OfProcess
+    def error_hook(self) -> ErrorHook:
+        """Who tells the user's function of attempts that failed. Raises ConfigurationError without such a function."""
+        return ErrorHook(self.settings.error_hook)
 
     @OfProcess
     def recorder(self) -> Recorder:
@@ -109,3 +129,10 @@ class Platform:
         for name in ("direct", "database"):
             if name in vars(self):
                 vars(self)[name].close()
+
+    def last_words(self, timeout: float) -> None:
+        """Let the error hook and the spans' collector hear what is left, each for `timeout` seconds at most."""
+        hook = type(self).error_hook.made_for(self)
+        if hook is not None:
+            hook.flush(timeout)
+        traces.flush(timeout)

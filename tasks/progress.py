@@ -59,7 +59,6 @@ class Reporter:
             raise JobCancelled
 
     def flush(self) -> None:
-        """Write what is pending."""
         with self._lock:
             self._flush()
 

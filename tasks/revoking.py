@@ -12,6 +12,7 @@ from celery.app.control import Control as CeleryControl
 from celery.utils.functional import maybe_list
 from celery.utils.nodenames import anon_nodename
 
+from tasks.command_line import celerys_command
 from tasks.platform import Platform
 from tracking import revocations
 from tracking.errors import InvalidValue
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from tasks.app import JobApp
 
 COMMANDS = frozenset({"revoke", "terminate", "revoke_by_stamped_headers"})
+FLOWER = "flower"  # its command, and the actor of what it revokes
 RECORDED = "recorded"  # argument of a broadcast command: the rows are cancelled already
 ORDER_PATIENCE = 1.0  # seconds that a question to the workers waits for the revocations before it
 STAMP_BYTES = 1024  # of a value, which PostgreSQL keeps in an index
@@ -70,7 +72,8 @@ class Control(CeleryControl):
                 self._was_handed_over = not self._platform.dispatcher.flush(ORDER_PATIENCE)
             return super().broadcast(command, arguments, *args, **options)
         asked = Revocation.asked(command, arguments or {})
-        cancel(self._platform, asked, by=anon_nodename())
+        is_flower = celerys_command() == FLOWER
+        cancel(self._platform, asked, actor=FLOWER if is_flower else remote_control_of(anon_nodename()))
         arguments = {**(arguments or {}), RECORDED: True}
         if args or any(options.get(name) for name in ("reply", "connection", "channel", "pattern")):
             return super().broadcast(command, arguments, *args, **options)
@@ -84,16 +87,18 @@ class Control(CeleryControl):
         return app.platform
 
 
-def cancel(platform: Platform, asked: Revocation, *, by: str, since: float | None = None) -> None:
+def remote_control_of(node: str) -> str:
+    """The actor of what came by remote control, of which this node knows."""
+    return f"remote control of {node}"
+
+
+def cancel(platform: Platform, asked: Revocation, *, actor: str, since: float | None = None) -> None:
     """Cancel the jobs, and have the bodies of running ones interrupted, unless the caller ends them.
 
     `since`: when it was asked for, on the monotonic clock; None: now. Raises SQLAlchemyError; may be repeated.
     """
     age = timedelta(seconds=time.monotonic() - since if since is not None else 0)
-    how = {
-        "actor": f"remote control of {by}",
-        "reason": "terminated" if asked.terminates else "revoked",
-    }
+    how = {"actor": actor, "reason": "terminated" if asked.terminates else "revoked"}
     with platform.database.autocommit() as connection:
         cancelled = revocations.revoke(connection, [job_id_of(each) for each in asked.ids], **how, age=age)
         cancelled += revocations.revoke_stamped(connection, asked.stamps, **how, age=age)

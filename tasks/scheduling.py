@@ -19,7 +19,7 @@ from tasks.refusals import reason_of
 from tasks.templating import resolved
 from tracking.db import Connection, SQLAlchemyError
 from tracking.errors import ScheduleUnfit
-from tracking.models import JobRecord, JsonObject, NewJob, Owner, Scope
+from tracking.models import JsonObject, NewJob, Owner, Scope, Submitted
 from tracking.origins import By, Origin
 from tracking.schedules import firing
 from tracking.schedules.firing import Make, actor_of
@@ -45,11 +45,19 @@ def keep(
         return verb(connection, *args, **kwargs)
 
 
-def run_now(platform: Platform, schedule_id: UUID, scope: Scope, by: By) -> JobRecord:
-    """Make a job of a schedule now, and send it. Raises ScheduleNotFound or ScheduleUnfit."""
-    job = keep(platform, firing.run_now, schedule_id, scope, made_by(platform, by), platform.limits, by=by)
-    submission.dispatch(platform, job)
-    return job
+def run_now(
+    platform: Platform, schedule_id: UUID, scope: Scope, by: By, *, idempotency_key: str | None = None
+) -> Submitted:
+    """Make a job of a schedule now, and send it; with a key, once.
+
+    Raises ScheduleNotFound, ScheduleUnfit, TooManyWaiting or IdempotencyConflict.
+    """
+    with platform.database.begin() as connection:
+        make, limits = with_room(platform, connection, made_by(platform, by)), platform.limits
+        submitted = firing.run_now(connection, schedule_id, scope, make, limits, by=by, idempotency_key=idempotency_key)
+    if submitted.created:
+        submission.dispatch(platform, submitted.job)
+    return submitted
 
 
 def made_by(platform: Platform, by: By) -> Make:
@@ -59,6 +67,17 @@ def made_by(platform: Platform, by: By) -> Make:
         return _job(platform, schedule, {SCHEDULE_ID: str(schedule.id)}, actor=by.actor, origin=by.origin)
 
     return make
+
+
+def with_room(platform: Platform, connection: Connection, make: Make) -> Make:
+    """The same job, unless as many of the organization wait as may: raises TooManyWaiting. Wants a transaction."""
+
+    def made(schedule: Schedule, due_at: datetime) -> NewJob:
+        new = make(schedule, due_at)
+        platform.crowding.require_room(connection, [new])
+        return new
+
+    return made
 
 
 def job_of(platform: Platform, schedule: Schedule, due_at: datetime) -> NewJob:

@@ -98,12 +98,16 @@ class Signature:
         return {name: _typed(given[name], sent) if name in given else sent for name, sent in payload.items()}
 
     def schema(self) -> dict[str, Any]:
-        """The JSON Schema of what a payload from outside may be."""
+        """The JSON Schema of what a payload from outside may be; it is the caller's own, to be changed."""
+        schema: dict[str, Any] = json.loads(self._schema)
+        return schema
+
+    @cached_property
+    def _schema(self) -> str:
+        # Made once: pydantic takes milliseconds for it, and pages of the dashboard ask for those of all types.
         if self.payload_model is not None:
-            return self.payload_model.model_json_schema()
-        if self.takes_object:
-            return {"type": "object"}
-        return self.arguments_model.model_json_schema()
+            return json.dumps(self.payload_model.model_json_schema())
+        return json.dumps({"type": "object"} if self.takes_object else self.arguments_model.model_json_schema())
 
     def _type(self, parameter: inspect.Parameter) -> Any:
         return Any if parameter.annotation is parameter.empty else self._hints.get(parameter.name, Any)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +14,14 @@ from celery.exceptions import SoftTimeLimitExceeded
 from tasks import calls, threads
 from tasks.broker.messages import celery_id
 from tasks.platform import Platform
-from tracking import jobs, successors
+from tracking import jobs, successors, traces
 from tracking.crashpoints import SUBMITTED, crash_point
 from tracking.db import SQLAlchemyError
-from tracking.errors import TrackingError
+from tracking.errors import TooManyWaiting, TrackingError
 from tracking.identifiers import job_id_of
 from tracking.jobs.bulk import BATCH
 from tracking.models import Failure, JobRecord, NewJob, Scope, Submitted
-from tracking.states import FINISHED, Hold
+from tracking.states import FINISHED, IN_LINE, Hold
 
 if TYPE_CHECKING:
     from tasks.app import JobApp
@@ -178,13 +178,15 @@ def whole_organization(job: NewJob) -> Scope:
 def submit(platform: Platform, job: NewJob, scope: Scope) -> Submitted:
     """Accept a job, which may depend on those of `scope`, then hand its message to the dispatcher.
 
-    Raises IdempotencyConflict or InvalidValue.
+    Raises IdempotencyConflict, InvalidValue or TooManyWaiting.
     """
-    if job.successors or job.begins or job.joins:
-        with platform.database.begin() as connection:
-            submitted = successors.submit(connection, job, platform.limits, scope=scope)
-    else:
-        submitted = platform.commits.submit(job, scope)
+    with _traced([job]):
+        if job.successors or job.begins or job.joins or platform.crowding.is_bounded([job]):
+            with platform.database.begin() as connection:
+                platform.crowding.require_room(connection, [job])
+                submitted = successors.submit(connection, job, platform.limits, scope=scope)
+        else:
+            submitted = platform.commits.submit(job, scope)
     crash_point(SUBMITTED)
     if submitted.created:
         dispatch(platform, submitted.job)
@@ -194,9 +196,10 @@ def submit(platform: Platform, job: NewJob, scope: Scope) -> Submitted:
 def submit_all(platform: Platform, new: Sequence[NewJob]) -> list[Submitted]:
     """Accept jobs that are sent together, all or none of them, then hand their messages to the dispatcher.
 
-    Raises the error of the first one that is refused.
+    Raises the error of the first one that is refused, or TooManyWaiting.
     """
-    with platform.database.begin() as connection:
+    with _traced(new), platform.database.begin() as connection:
+        platform.crowding.require_room(connection, new)
         answers = successors.submit_all(connection, new, platform.limits, scope=whole_organization)
         for answer in answers:
             if isinstance(answer, TrackingError):
@@ -213,12 +216,20 @@ def submit_many(
     """Accept jobs that somebody asks for at once, which may depend on those of `scope`; an answer for each of them.
 
     `together`: all or none of them, in one transaction: with one refusal nothing is written. Else each by itself, and
-    so many to a transaction that nobody waits for long. Then their messages are handed to the dispatcher.
+    so many to a transaction that nobody waits for long. Then their messages are handed to the dispatcher. Raises
+    TooManyWaiting, having written nothing; when others take the room after that, it is the answer for the rest.
     """
     answers: list[Submitted | TrackingError] = []
     parts = [new] if together else [new[start : start + BATCH] for start in range(0, len(new), BATCH)]
     for part in parts:
-        with platform.database.begin() as connection:
+        with _traced(part), platform.database.begin() as connection:
+            try:
+                platform.crowding.require_room(connection, part if answers else new)
+            except TooManyWaiting as error:
+                if not answers:
+                    raise
+                answers += [error] * len(part)
+                continue
             answers += jobs.submit_all(connection, part, platform.limits, scope=lambda _: scope)
             if together and any(isinstance(answer, TrackingError) for answer in answers):
                 connection.rollback()
@@ -235,8 +246,13 @@ def dispatch_created(platform: Platform, accepted: Sequence[Submitted]) -> None:
     for job in created:
         if job.status in FINISHED or job.hold is Hold.DEPENDENCY:
             dispatch(platform, job)
-    for organization_id in {job.organization_id for job in created if job.hold is Hold.ORGANIZATION_LIMIT}:
+    for organization_id in {job.organization_id for job in created if job.hold in IN_LINE}:
         platform.dispatcher.refill(organization_id)
+
+
+def _traced(new: Sequence[NewJob]) -> AbstractContextManager[None]:
+    spans = traces.spans()
+    return nullcontext() if spans is None else spans.submit(new)
 
 
 @contextmanager
@@ -258,11 +274,13 @@ def together(app: JobApp, producer: Any) -> Iterator[None]:
 
 
 def dispatch(platform: Platform, job: JobRecord) -> None:
-    """Hand a job that was just accepted to the dispatcher: its message, or what its dependencies say by now."""
+    """Hand a job that was just accepted to the dispatcher: its message, or whether what it waits for is over by now."""
     if job.status in FINISHED:  # it was revoked before
         platform.dispatcher.follow(job.id, job.organization_id)
     elif job.hold is Hold.DEPENDENCY:
         platform.dispatcher.follow(job.depends_on[0], job.organization_id)
+    elif job.hold is Hold.LIMIT:  # no submit takes a place under a limit by itself
+        platform.dispatcher.refill(job.organization_id)
     else:
         platform.dispatcher.send(job)
 

@@ -61,6 +61,7 @@ def edit(
     *,
     actor: str,
     scheduled_at: datetime | None = None,
+    at_once: bool = False,
     unchanged_since: datetime | None = None,
     origin: Origin | None = None,
 ) -> JobRecord:
@@ -74,6 +75,7 @@ def edit(
             actor=actor,
             limits=platform.limits,
             scheduled_at=scheduled_at,
+            at_once=at_once,
             unchanged_since=unchanged_since,
             origin=origin,
         )

@@ -23,7 +23,7 @@ from tracking.db import SQLAlchemyError
 from tracking.errors import IllegalWorkflowMove, InvalidValue, UnknownJobType
 from tracking.models import Cancelled, Changes, JobRecord, JsonObject, NewJob, Owner, Scope
 from tracking.origins import By
-from tracking.states import FINISHED, Hold
+from tracking.states import FINISHED, IN_LINE
 from tracking.values import check_json
 from tracking.workflows import filling, keeping, reads
 from tracking.workflows.filling import ACTOR, Unfilled
@@ -102,8 +102,10 @@ def drafted(takers: Takers, nodes: Sequence[Node], asked: Asked) -> Draft:
 
 
 def create(platform: Platform, new: NewWorkflow, *, by: By) -> Begun:
-    """Accept a workflow, and send what waits for nothing. Raises IdempotencyConflict."""
+    """Accept a workflow, and send what waits for nothing. Raises IdempotencyConflict or TooManyWaiting."""
     with platform.database.begin() as connection:
+        if not keeping.is_known(connection, new):
+            platform.crowding.require_room(connection, [job for _, job in new.jobs])
         begun = keeping.create(connection, new, platform.limits, by=by)
     crash_point(SUBMITTED)
     _send(platform, begun.jobs.values())
@@ -277,7 +279,7 @@ def _send(platform: Platform, made: Iterable[JobRecord]) -> None:
     """Send those that wait for nothing; what waits for others comes with their ends."""
     found = list(made)
     platform.dispatcher.send_all([job for job in found if job.status not in FINISHED])
-    for organization_id in {job.organization_id for job in found if job.hold is Hold.ORGANIZATION_LIMIT}:
+    for organization_id in {job.organization_id for job in found if job.hold in IN_LINE}:
         platform.dispatcher.refill(organization_id)
 
 

@@ -29,5 +29,4 @@ def aged(tracked: Tracked, situation: str, age: timedelta, **changes: Any) -> Jo
 
 
 def kind(situation: str, job_type: str = "count_words") -> Kind:
-    """Such jobs."""
     return Kind(job_type, Status(situation))

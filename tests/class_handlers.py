@@ -15,7 +15,6 @@ class Greeting(Task):  # type: ignore[type-arg]  # of any signature
     name = "classes.greeting"
 
     def run(self, name: str) -> str:
-        """Greet."""
         return f"hello {name}"
 
 
@@ -42,7 +41,6 @@ class Counting(Task):  # type: ignore[type-arg]  # of any signature
     step = 2
 
     def next(self, number: int) -> int:
-        """The next number."""
         return number + self.step
 
 
@@ -56,7 +54,6 @@ class Retried(Task):  # type: ignore[type-arg]  # of any signature
     retry_backoff = False
 
     def run(self) -> int:
-        """Fail the first time."""
         if not self.request.retries:
             raise LookupError("not yet")
         return self.request.retries

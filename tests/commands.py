@@ -16,8 +16,6 @@ PROGRAM = str(Path(sys.executable).parent / "celeriac")
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended."""
-
     status: int
     out: str
     err: str

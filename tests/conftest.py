@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -50,6 +51,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
     With pytest-xdist, the process that distributes the tests has the PostgreSQL, and each that runs them a Valkey.
     """
+    gc.disable()  # what is imported and collected is no garbage: to look for some took a third of the collection
     if session.config.option.collectonly:
         return
     worker: dict[str, str] | None = getattr(session.config, "workerinput", None)
@@ -57,11 +59,19 @@ def pytest_sessionstart(session: pytest.Session) -> None:
         for name in remove_abandoned():
             _rabbitmqctl("delete_vhost", name)
         os.environ[MARK] = str(_stack.enter_context(session_directory()))
+        os.environ["XDG_STATE_HOME"] = str(Path(os.environ[MARK]) / "state")  # where `up` notes its directories
         os.environ[ADDRESS] = _stack.enter_context(fork_servers(Path(os.environ[MARK])))
         shared = own_directory(Path(os.environ[MARK]) / "shared")
         os.environ[DATABASE] = _stack.enter_context(database_server(shared))
     if worker or session.config.getoption("dist", "no") == "no":
         _start_servers(Path(os.environ[MARK]) / (worker["workerid"] if worker else "alone"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtestloop() -> None:
+    """Leave all of it out of every later look, and of those at the end."""
+    gc.freeze()
+    gc.enable()
 
 
 def _start_servers(directory: Path) -> None:
@@ -79,9 +89,10 @@ def _start_servers(directory: Path) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Say which tests stay together."""
+    """Say which tests stay together, and put the longest first."""
     if hasattr(config, "workerinput"):
         spreading.tell(items)
+        items[:] = spreading.in_order(items)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> spreading.Together | None:
@@ -91,7 +102,6 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> spreading.To
 
 @pytest.hookimpl(trylast=True)  # the processes of pytest-xdist have ended
 def pytest_sessionfinish() -> None:
-    """Stop them."""
     _stack.close()
 
 
@@ -153,7 +163,6 @@ def rabbitmq_url() -> Iterator[str]:
 
 @pytest.fixture(scope="module", params=["valkey", "rabbitmq"])
 def broker_url(request: pytest.FixtureRequest, servers: Servers) -> str:
-    """Each broker in turn."""
     url = servers.valkey_url if request.param == "valkey" else request.getfixturevalue("rabbitmq_url")
     return str(url)
 

@@ -56,8 +56,6 @@ class Demanding(Exception):
 
 
 class Locked(ValueError):
-    """Cannot be pickled."""
-
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.lock = threading.Lock()
@@ -92,8 +90,6 @@ def _endless() -> list[Any]:
 
 
 class Silent:
-    """Has no text."""
-
     def __repr__(self) -> str:
         raise ValueError("no text")
 
@@ -204,7 +200,6 @@ def _witness(path: str, task: Any) -> None:
 
 @app.task(bind=True, name="end", max_retries=2, circuit_failures=0)
 def end(self: Job, kind: str, witness: str) -> Any:
-    """Come to this end."""
     _witness(witness, self)
     return BODIES[kind]()
 
@@ -252,23 +247,18 @@ class Hooked(Job):
         self._hook("before_start", args)
 
     def on_success(self, _result: Any, _id: str, args: Any, _kwargs: Any) -> None:
-        """As above."""
         self._hook("on_success", args)
 
     def on_failure(self, _error: Any, _id: str, args: Any, _kwargs: Any, _info: Any) -> None:
-        """As above."""
         self._hook("on_failure", args)
 
     def on_retry(self, _error: Any, _id: str, args: Any, _kwargs: Any, _info: Any) -> None:
-        """As above."""
         self._hook("on_retry", args)
 
     def after_return(self, _state: Any, _result: Any, _id: str, args: Any, _kwargs: Any, _info: Any) -> None:
-        """As above."""
         self._hook("after_return", args)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """As above."""
         self._hook("call", args)
         return self.run(*args, **kwargs)
 

@@ -19,10 +19,10 @@ from hypothesis.stateful import (
 from sqlalchemy import text
 
 from tests.holding import Limited
-from tests.oracles import CROWD, FOR_ALL_OF_ONE, GATED, UNFOUNDED
+from tests.oracles import CROWD, EXCEEDED, FOR_ALL_OF_ONE, GATED, UNFOUNDED
 from tests.tracked import HOUR, LEASE_TIMEOUT, accepted, reap, wish
 from tracking import jobs
-from tracking.admission import circuits
+from tracking.admission import circuits, job_limits
 from tracking.errors import IllegalMove
 from tracking.models import Attempt, Failure, Fence, JobRecord, Outcome, Owner, Progress, Scope
 from tracking.states import FINISHED, OutcomeKind, Status
@@ -41,6 +41,7 @@ AN_HOUR_PASSES = (
     "UPDATE jobs SET due_at = due_at - interval '1 hour' WHERE due_at IS NOT NULL",
     "UPDATE jobs SET updated_at = updated_at - interval '1 hour' WHERE status IN ('queued', 'retrying')",
     "UPDATE circuits SET probe_at = probe_at - interval '1 hour', opened_at = opened_at - interval '1 hour'",
+    "UPDATE limit_admissions SET expires_at = expires_at - interval '1 hour'",
 )
 
 
@@ -72,10 +73,19 @@ class Everybody(RuleBasedStateMachine):
         priority=st.sampled_from((0, 9)),
         scheduled=st.sampled_from((False, False, True)),
         key=st.sampled_from(("", "", "host")),
+        account=st.sampled_from(("a", "b", None)),
     )
-    def submit(self, organization: str, job_type: str, priority: int, scheduled: bool, key: str) -> UUID:  # noqa: FBT001 - drawn
+    def submit(  # noqa: PLR0917 - drawn
+        self,
+        organization: str,
+        job_type: str,
+        priority: int,
+        scheduled: bool,  # noqa: FBT001 - drawn
+        key: str,
+        account: str | None,
+    ) -> UUID:
         """A job that depends on no other."""
-        what = {"job_type": job_type, "priority": priority, "circuit_key": key}
+        what = {"job_type": job_type, "priority": priority, "circuit_key": key, "payload": {"account": account}}
         return self._submit(organization, **what, delay=HOUR if scheduled else None)
 
     @rule(target=known, data=st.data())
@@ -237,12 +247,13 @@ class Everybody(RuleBasedStateMachine):
         assert unfounded == [], "a job waits for nothing"
         if not second:  # the first job of an organization is sent at any time; the look after that takes others back
             crowd = self.connection.execute(text(CROWD), self.platform.limits.parameters).all()
-            assert crowd == [], "somebody has sent more than one job that the workers have no slot for"
+            assert crowd == [], "somebody has sent more than its share that the workers have no slot for"
+        exceeded = self.connection.execute(text(EXCEEDED)).all()
+        assert exceeded == [], "a limit was exceeded by what has not started"
         assert self.connection.execute(text(FOR_ALL_OF_ONE)).all() == [], "a circuit for all, which is that of one"
 
     @rule(organization=st.sampled_from(ORGANIZATIONS), number=st.integers(0, 3))
     def change_the_limit(self, organization: str, number: int) -> None:
-        """An administrator does."""
         before = len(self.platform.in_flight(organization))
         self.platform.set_limit(number, organization)
         if number > 0:
@@ -251,12 +262,42 @@ class Everybody(RuleBasedStateMachine):
             self.lowered |= {organization} if before > number else set()
 
     @rule(
+        per=st.sampled_from(("platform", "organization", "key")),
+        organization=st.sampled_from((None, "acme")),
+        job_type=st.sampled_from(TYPES),
+        concurrency=st.sampled_from((1, 2, None)),
+        rate=st.sampled_from((None, None, 2)),
+    )
+    def set_a_limit(
+        self, per: str, organization: str | None, job_type: str, concurrency: int | None, rate: int | None
+    ) -> None:
+        self.platform.bound(
+            per,
+            job_type,
+            organization_id=organization if per != "platform" else None,
+            key_path="account" if per == "key" else None,
+            concurrency=concurrency,
+            rate=rate,
+            period=None if rate is None else HOUR,
+        )
+
+    @rule(data=st.data())
+    def take_a_limit_away(self, data: st.DataObject) -> None:
+        limits = job_limits.listed_limits(self.connection)
+        if limits:
+            self.platform.unbound(data.draw(st.sampled_from(limits)))
+
+    @rule(organization=st.sampled_from(ORGANIZATIONS), weight=st.sampled_from((None, 3)))
+    def weigh(self, organization: str, weight: int | None) -> None:
+        """An operator lets an organization have a greater share, or the usual one."""
+        self.platform.weigh(organization, weight)
+
+    @rule(
         organization=st.sampled_from((None, "acme")),
         job_type=st.sampled_from((None, "fragile")),
         over=st.booleans(),
     )
     def pause_or_resume(self, organization: str | None, job_type: str | None, over: bool) -> None:  # noqa: FBT001
-        """An administrator does."""
         if over:
             self.platform.resume(organization, job_type)
         else:

@@ -6,31 +6,58 @@ from click.testing import CliRunner
 
 from celeriac.commands.cli import command
 from tests.commands import Ended, run
-from tracking.exits import Exit
+from tracking.exit_status import Exit
 
 SECRET = "hunter2"
 
 SAID = ("--job-type", "cleanup", "--every", "1h")
+MINE = ("--organization", "acme")  # by the database itself, as an operator
+SOME = "019aa0f3-7c1e-7d5a-9f57-3a1f6a0c9d11"
 COMMANDS = {
+    "submit": ("submit", "export_report", *MINE),
+    "jobs": ("jobs", *MINE),
+    "job": ("job", SOME, *MINE),
+    "watch": ("watch", SOME, *MINE),
+    "explain": ("explain", SOME, *MINE),
+    "cancel": ("cancel", SOME, *MINE),
+    "retry": ("retry", SOME, *MINE),
+    "history": ("history", *MINE),
+    "stats": ("stats", *MINE),
+    "events": ("events", *MINE),
+    "top": ("top", *MINE),
+    "queues": ("queues", *MINE),
+    "workers": ("workers", *MINE),
+    "limits": ("limits", "list", *MINE),
+    "denied-tokens": ("denied-tokens", "list", *MINE),
+    "pauses": ("pauses", *MINE),
+    "circuits": ("circuits", *MINE),
+    "errors": ("errors", "list", *MINE),
+    "audit": ("audit", *MINE),
+    "templates": ("templates", "list", *MINE),
+    "views": ("views", "list", *MINE),
+    "webhooks": ("webhooks", "list", *MINE),
     "up": ("up", "--port", "0"),
     "api": ("api", "--port", "0"),
     "worker": ("worker", "--concurrency", "1"),
     "migrate": ("migrate",),
+    "roles": ("roles",),
     "dead-letters": ("dead-letters",),
     "verify": ("verify",),
+    "restore-check": ("restore-check",),
     "prune": ("prune",),
     "limit": ("limit", "acme", "5"),
     "pause": ("pause", "--job-type", "export_report"),
     "resume": ("resume", "--organization", "acme"),
     "types": ("types", "add", "ocr"),
-    "schedules": (*("schedules", "add", "s", "--organization", "acme", "--user", "u1"), *SAID),
-    "workflows": ("workflows", "list", "--organization", "acme"),
-    "bulk": ("bulk", "list", "--organization", "acme"),
+    "schedules": (*("schedules", "add", "s", *MINE, "--user", "u1"), *SAID),
+    "workflows": ("workflows", "list", *MINE),
+    "bulk": ("bulk", "list", *MINE),
     "token": ("token", "--organization", "acme", "--user", "u1"),
 }
 LASTING = ("api", "up", "worker")  # started as a process of its own
 BRIEF = tuple(sorted(COMMANDS.keys() - LASTING - {"token"}))  # and with a database
-WITHOUT_SETTINGS = {"demo"}  # it runs a platform of its own, whatever the caller's settings are
+# They run a platform of their own, or ask none, whatever the settings are; and one tells what is wrong with them.
+WITHOUT_SETTINGS = {"data", "demo", "init", "doctor", "login", "logout", "completion"}
 
 
 def ended(name: str, *more: str) -> Ended:

@@ -26,7 +26,6 @@ def kinds(tracked: Tracked, job: JobRecord) -> list[str]:
 
 
 def only(tracked: Tracked, job: JobRecord, scope: Scope = ACME) -> Any:
-    """The one reason."""
     (reason,) = asked(tracked, job, scope).reasons
     return reason
 

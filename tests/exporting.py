@@ -13,11 +13,13 @@ from typing import Any
 from uuid import UUID
 
 import openpyxl
+import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it has no types
 import pytest
 
 from tasks import Job, app
-from tasks.exports.files import drafting, open_export
+from tasks.exports.files import drafting, find_export
 from tasks.exports.formats import FORMATS
+from tasks.exports.stores import Directory
 from tasks.handlers.export_report import ExportReport, export_report
 from tasks.progress import JobCancelled
 from tests.handling import add_job
@@ -42,14 +44,14 @@ def add_export(
 
 def add_file(job_id: UUID, rows: Sequence[Sequence[Any]], *, form: str = "csv", days_old: float = 0) -> str:
     """The name of a file of the first attempt of this job, with the columns id and city."""
-    with drafting(app.platform.settings.exports, job_id, 1, form) as draft:
+    with drafting(Directory(app.platform.settings.exports), job_id, 1, form) as draft:
         writer = FORMATS[form].writer(draft.file, ["id", "city"], draft.directory)
         writer.write([[FORMATS[form].cell(value) for value in row] for row in rows])
         writer.finish()
         writer.close()
         draft.finish()
         draft.publish()
-    os.utime(draft.export.path, (time.time() - days_old * DAY,) * 2)
+    os.utime(app.platform.settings.exports / draft.export.name, (time.time() - days_old * DAY,) * 2)
     return draft.export.name
 
 
@@ -68,18 +70,22 @@ WHERE :organization <> ''
 """
 
 
-def export(report_type: str = "jobs", form: str = "csv", organization: str = "acme", **filters: Any) -> dict[str, Any]:
+def export(
+    report_type: str = "jobs", form: str = "csv", organization: str = "acme", compression: str = "none", **filters: Any
+) -> dict[str, Any]:
     """The result of the handler, called as a plain function."""
+    asked = {"reportType": report_type, "format": form, "compression": compression, "filters": filters}
     with acting_as(organization, "u1"):
-        payload = ExportReport.model_validate({"reportType": report_type, "format": form, "filters": filters})
+        payload = ExportReport.model_validate(asked)
         return dict(export_report(payload))
 
 
-def file_of(result: dict[str, Any]) -> Path:
+def file_of(result: Any) -> Path:
     """The file that a result speaks of."""
-    found = open_export(app.platform.settings.exports, result["downloadUrl"].removeprefix("/v1/exports/"))
-    assert found is not None
-    return found[1]
+    place, name = app.platform.settings.exports, result["downloadUrl"].removeprefix("/v1/exports/")
+    assert find_export(Directory(place), name) is not None
+    path: Path = place / name
+    return path
 
 
 def records(path: Path) -> list[dict[str, Any]]:
@@ -88,6 +94,8 @@ def records(path: Path) -> list[dict[str, Any]]:
         return list(json.loads(path.read_bytes()))
     if path.suffix == ".csv":
         return list(csv.DictReader(io.StringIO(path.read_text(), newline="")))
+    if path.suffix == ".parquet":
+        return list(pq.read_table(path).to_pylist())
     book = openpyxl.load_workbook(io.BytesIO(path.read_bytes()))
     names, *rows = book.worksheets[0].iter_rows(values_only=True)
     book.close()

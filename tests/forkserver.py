@@ -29,7 +29,8 @@ from typing import Any, NoReturn
 ROOT = Path(__file__).parent.parent
 ADDRESS = "PYTEST_CELERIAC_FORKS"  # in the environment of every process of a session
 SERVE = "from tests.forkserver import serve; serve()"
-POLL = 0.01  # seconds between two looks at a process that is expected to end
+POLL, SELDOM = 0.01, 0.1  # seconds between two looks at a process that is expected to end, at first and later
+PATIENCE = 120  # seconds for an answer, of which the first one waits for all imports
 LONGEST = 1 << 20  # bytes of a request: mostly an environment
 
 # What a worker, a producer and an API import. Of our own only what reads no setting: never celeryconfig or handlers.
@@ -50,7 +51,7 @@ MODULES = (
         "celery.worker.strategy",
         "celery.fixups.django",
     ),
-    *("redis", "kombu.transport.redis", "httpx", "xlsxwriter", "celeriac.commands.cli"),
+    *("redis", "kombu.transport.redis", "httpx2", "xlsxwriter", "celeriac.commands.cli"),
     *("uvicorn.loops.auto", "uvicorn.lifespan.on"),
 )
 
@@ -71,11 +72,12 @@ class Forked:
 
     def wait(self, timeout: float | None = None) -> int:
         """The same, once it has ended. Raises subprocess.TimeoutExpired."""
-        deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
+        began = time.monotonic()
         while (code := self.poll()) is None:
-            if time.monotonic() > deadline:
-                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
-            time.sleep(POLL)
+            waited = time.monotonic() - began
+            if timeout is not None and waited > timeout:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout)
+            time.sleep(min(max(POLL, waited / 20), SELDOM))
         return code
 
     def send_signal(self, number: int) -> None:
@@ -84,11 +86,9 @@ class Forked:
             os.kill(self.pid, number)
 
     def terminate(self) -> None:
-        """Ask it to end."""
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it."""
         self.send_signal(signal.SIGKILL)
 
 
@@ -116,6 +116,7 @@ class ForkServer:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
+        self._number = 0  # of the last request
 
     def start(
         self,
@@ -136,12 +137,16 @@ class ForkServer:
         return Forked(self, self.ask(request, stdin, stdout, stderr))
 
     def ask(self, request: dict[str, Any], *files: int) -> Any:
-        """The server's answer to a request."""
+        """The server's answer to a request. Raises TimeoutError when there is none within PATIENCE seconds."""
         with self._lock:
             server = self._socket or self._connected()
-            server.settimeout(60)
-            socket.send_fds(server, [json.dumps(request).encode()], list(files))
-            return json.loads(server.recv(LONGEST))["answer"]
+            server.settimeout(PATIENCE)
+            self._number += 1
+            socket.send_fds(server, [json.dumps({**request, "number": self._number}).encode()], list(files))
+            while True:
+                answer = json.loads(server.recv(LONGEST))
+                if answer["number"] == self._number:  # and not of a request that nobody waits for any more
+                    return answer["answer"]
 
     def close(self) -> None:
         """End it; what it has forked runs on."""
@@ -160,11 +165,13 @@ def serve() -> None:
     with socket.socket(fileno=int(sys.argv[1])) as door:
         if (first := _accepted(door)) is None:
             return
+        gc.disable()  # as for the tests
         for module in MODULES:
             importlib.import_module(module)
         _check_that_nothing_is_set()
         gc.collect()
         gc.freeze()  # no collection in a fork looks at what was there before it, which would copy each page
+        gc.enable()
         requests = _forked_for_each(door, first)
     if requests is not None:
         with requests:
@@ -213,7 +220,7 @@ def _forked(requests: socket.socket) -> list[str] | None:
             return list(request["command"])
         for file in files:
             os.close(file)
-        requests.send(json.dumps({"answer": answer}).encode())
+        requests.send(json.dumps({"number": request["number"], "answer": answer}).encode())
 
 
 def _exit_code(pid: int) -> int | None:

@@ -6,14 +6,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from sqlalchemy import Connection, select, text
 
 from tasks.broker.admitting import Admission
+from tasks.limiting import Limiting
 from tests.tracked import ACME, LEASE_TIMEOUT, Tracked, new_job
 from tracking import jobs
-from tracking.admission import circuits, holds, line, pauses
+from tracking.admission import circuits, holds, job_limits, line, pauses, weights
+from tracking.admission.job_limits import JobLimit, Per, Wanted
 from tracking.admission.rule import Limits
 from tracking.db import Database
 from tracking.models import Failure, JobRecord, Owner, Scope
@@ -39,14 +41,11 @@ EXECUTING = """
 
 @dataclass(frozen=True)
 class Limited:
-    """The verbs under `limits`."""
-
     pool: Database
     tracked: Tracked
     limits: Limits
 
     def submit(self, **changes: Any) -> JobRecord:
-        """Accept a job."""
         with self.pool.begin() as connection:
             job = new_job(**changes)
             return jobs.submit(connection, job, self.limits, scope=Scope(job.owner.organization_id, None)).job
@@ -60,7 +59,6 @@ class Limited:
         return [self.tracked.start(job) for job in self.submit_many(number, **changes)]
 
     def retry(self, job: JobRecord) -> JobRecord:
-        """Retry the job, successfully."""
         with self.pool.autocommit() as connection:
             return jobs.retry(connection, job.id, ACME, actor="u1", force=True, limits=self.limits)
 
@@ -73,6 +71,23 @@ class Limited:
         """Give an organization a limit of its own; the jobs that go back into the line."""
         with self.pool.begin() as connection:
             return [job.id for job in line.set_limit(connection, organization_id, concurrency, actor="admin")]
+
+    def bound(self, per: str = "organization", job_type: str | None = "count_words", **wanted: Any) -> JobLimit:
+        """Set a limit of jobs: `concurrency`, or `rate` and `period`; of an `organization_id`; by a `key_path`."""
+        given = dict.fromkeys(("organization_id", "key_path", "concurrency", "rate", "period")) | wanted
+        with self.pool.begin() as connection:
+            return job_limits.put(
+                connection, uuid4(), Wanted(job_type=job_type, per=Per(per), **given), actor="admin", origin=None
+            )
+
+    def unbound(self, limit: JobLimit) -> None:
+        with self.pool.begin() as connection:
+            assert job_limits.remove(connection, limit.id, actor="admin", origin=None) == limit
+
+    def weigh(self, organization_id: str, weight: int | None) -> None:
+        """Give an organization a weight."""
+        with self.pool.begin() as connection:
+            weights.set_weight(connection, organization_id, weight, actor="admin", origin=None)
 
     def turn(self) -> list[UUID]:
         """What the leader lets through in one turn that looks at everything."""
@@ -115,7 +130,7 @@ class Limited:
     @property
     def admission(self) -> Admission:
         """What lets jobs through under these limits, on this database."""
-        return Admission(self.pool, self.limits)
+        return Admission(self.pool, self.limits, Limiting(self.pool))
 
     def pause(self, organization_id: str | None = None, job_type: str | None = None) -> bool:
         """Pause a type, an organization, or both."""
@@ -128,7 +143,6 @@ class Limited:
         )
 
     def resume(self, organization_id: str | None = None, job_type: str | None = None) -> bool:
-        """End that pause."""
         connection = self.tracked.connection
         return pauses.resume(connection, organization_id=organization_id, job_type=job_type, actor="admin")
 
@@ -149,7 +163,7 @@ class Limited:
 
     def let_circuits_rest(self) -> None:
         """Let time pass until a probe may try."""
-        self._execute("UPDATE circuits SET probe_at = clock_timestamp() - interval '1 second'")
+        self.execute("UPDATE circuits SET probe_at = clock_timestamp() - interval '1 second'")
 
     def probe(self) -> list[UUID]:
         """Name the probes that may try now."""
@@ -177,7 +191,7 @@ class Limited:
         """How many bodies of each organization ran at once at most, by the intervals of the history."""
         return most_executing(self.tracked.connection)
 
-    def _execute(self, sql: str, **parameters: Any) -> None:
+    def execute(self, sql: str, **parameters: Any) -> None:
         self.tracked.connection.execute(text(sql), parameters)
 
 

@@ -15,19 +15,16 @@ class Box(BaseModel):
 
 @app.task(name="hostile.echo", public=True, circuit_failures=0)
 def echo(payload: Any = None) -> Any:
-    """Return it."""
     return payload
 
 
 @app.task(name="hostile.fail", circuit_failures=0)
 def fail(text: str) -> None:
-    """Raise."""
     raise ValueError(text)
 
 
 @app.task(bind=True, name="hostile.again", circuit_failures=0)
 def again(self: Job, text: str) -> None:
-    """Ask for another attempt."""
     raise self.retry(exc=ValueError(text), countdown=0)
 
 
@@ -67,5 +64,4 @@ def headers(self: Job) -> Any:
 
 @app.task(bind=True, name="hostile.report", circuit_failures=0)
 def report(self: Job, payload: Any) -> None:
-    """Report it."""
     self.progress(50, detail=payload)

@@ -30,7 +30,6 @@ def _begin() -> int:
 
 
 def main(number: int) -> int:
-    """How many have died."""
     import_handlers(settings())
     running, died = {_begin() for _ in range(number)}, 0
     while running:

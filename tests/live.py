@@ -14,7 +14,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from select import select as select_readable
@@ -23,7 +23,8 @@ from uuid import UUID
 
 import psutil
 from kombu import Connection
-from sqlalchemy import select
+from sqlalchemy import Uuid, any_, func, literal, select
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from tests.forkserver import Forked, ForkServer
 from tracking.crashpoints import VARIABLE
@@ -31,8 +32,10 @@ from tracking.db import Database
 from tracking.models import JobRecord
 from tracking.reads import lists
 from tracking.reads.answers import HistoryEntry
-from tracking.schema import jobs, workers
+from tracking.schema import history, jobs, workers
 from tracking.settings import settings
+from tracking.sql import record
+from tracking.states import FINISHED
 
 PRODUCER = """
 import json, sys
@@ -56,19 +59,31 @@ for line in sys.stdin:
 """
 
 
+SOONEST, LATEST = 0.02, 0.1  # seconds between two looks at what is waited for
+
 fork_server = ForkServer()
 
 Process = subprocess.Popen[bytes] | Forked
 
 
-def eventually(ask: Callable[[], Any], *, within: float = 20.0, what: str = "it") -> Any:
+def eventually(ask: Callable[[], Any], *, within: float = 60.0, what: str = "it") -> Any:
     """The first true answer of `ask`; fails when there is none `within` seconds."""
-    deadline = time.monotonic() + within
-    while not (answer := ask()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"{what} did not happen within {within} s")
-        time.sleep(0.02)
-    return answer
+    for _ in looks(within):
+        if answer := ask():
+            return answer
+    raise AssertionError(f"{what} did not happen within {within} s")
+
+
+def looks(within: float) -> Iterator[None]:
+    """When to look whether something has happened: the more seldom, the longer it takes, and last after the deadline.
+
+    What is waited for needs the processor that a look takes.
+    """
+    began = time.monotonic()
+    while (waited := time.monotonic() - began) <= within:
+        yield
+        time.sleep(min(max(SOONEST, waited / 20), LATEST))
+    yield
 
 
 def is_alive(pid: int) -> bool:
@@ -92,6 +107,7 @@ class LivePlatform:
     """Processes of the platform on one database and one broker; all are ended with the test."""
 
     def __init__(self, database_url: str, broker_url: str, directory: Path, **environment: str) -> None:
+        self.code: Path | None = None  # a directory with other code of this project, that is started from now on
         self.broker_url = broker_url
         self.database = Database(database_url, settings())
         self.directory = directory
@@ -120,9 +136,13 @@ class LivePlatform:
         program = (str(Path(sys.executable).parent / command[0]), *command[1:])
         variables = {**self.environment, **environment}
         # The crash points are read from the environment once, at their import, which a fork has behind it.
-        warm = warm and command[0] in ("celery", "celeriac") and VARIABLE not in variables
+        warm = warm and self.code is None and command[0] in ("celery", "celeriac") and VARIABLE not in variables
         with (self.directory / log).open("ab") as output:
-            process = (_fork if warm else _execute)(program, variables, output.fileno())
+            process: Process = (
+                _fork(program, variables, output.fileno())
+                if warm
+                else _execute(program, variables, output.fileno(), self.code)
+            )
         self._stack.callback(_end, process)
         return process
 
@@ -136,7 +156,7 @@ class LivePlatform:
         quick = ("--without-mingle", "--without-gossip")  # a second each; no test has neighbours to learn from
         log = f"worker{self._number}.log"
         process = self.start(*command, *quick, "-l", "INFO", *options, log=log, warm=True, **environment)
-        eventually(lambda: f"{name} ready" in (self.directory / log).read_text(), within=30, what=f"start of {name}")
+        eventually(lambda: f"{name} ready" in (self.directory / log).read_text(), what=f"start of {name}")
         self.worker_pid = process.pid
         return process
 
@@ -163,17 +183,14 @@ class LivePlatform:
         return self._producer
 
     def job(self, job_id: UUID) -> JobRecord:
-        """The job's row."""
         with self.database.autocommit() as connection:
             found = lists.find(connection, job_id)
         assert found is not None
         return found
 
     def jobs(self) -> list[JobRecord]:
-        """All rows, oldest first."""
         with self.database.autocommit() as connection:
-            ids = connection.execute(select(jobs.c.id).order_by(jobs.c.created_at, jobs.c.id)).scalars().all()
-        return [self.job(job_id) for job_id in ids]
+            return list(map(record, connection.execute(select(jobs).order_by(jobs.c.created_at, jobs.c.id))))
 
     def history(self, job_id: UUID) -> list[HistoryEntry]:
         """The job's history, oldest first."""
@@ -184,15 +201,41 @@ class LivePlatform:
         """The names of the job's events, oldest first, without progress."""
         return [str(entry.event) for entry in self.history(job_id) if entry.event != "progress"]
 
-    def wait_for(self, job_id: UUID, *statuses: str, within: float = 20.0) -> JobRecord:
+    def wait_for(self, job_id: UUID, *statuses: str, within: float = 60.0) -> JobRecord:
         """The job once its status is one of these; a time-out shows what it is instead."""
         wanted = statuses or ("succeeded", "failed", "cancelled")
-        deadline = time.monotonic() + within
-        while (job := self.job(job_id)).status not in wanted:
-            if time.monotonic() > deadline:
-                raise AssertionError(f"job is {job.status} ({job.error_message}), not {wanted}: {self.events(job_id)}")
-            time.sleep(0.02)
-        return job
+        for _ in looks(within):
+            job = self.job(job_id)
+            if job.status in wanted:
+                return job
+        raise AssertionError(f"job is {job.status} ({job.error_message}), not {wanted}: {self.events(job_id)}")
+
+    def all_ended(self, ids: Sequence[UUID], *, within: float = 60.0) -> list[JobRecord]:
+        """The jobs, once each has come to an end; of hundreds each look is one statement."""
+        left = select(func.count()).where(jobs.c.id == any_(literal(ids, ARRAY(Uuid))), jobs.c.status.not_in(FINISHED))
+
+        def have_ended() -> bool:
+            with self.database.autocommit() as connection:
+                return not connection.execute(left).scalar_one()
+
+        with suppress(AssertionError):
+            eventually(have_ended, within=within)
+        found = {job.id: job for job in self.jobs()}
+        lasting = [found[job_id] for job_id in ids if found[job_id].status not in FINISHED]
+        told = [(str(job.id), str(job.status), self.events(job.id)) for job in lasting[:3]]
+        assert not lasting, f"{len(lasting)} of {len(ids)} jobs have not ended within {within} s: {told}"
+        return [found[job_id] for job_id in ids]
+
+    def all_events(self) -> dict[UUID, list[str]]:
+        """What `events` says, of every job."""
+        told = dict[UUID, list[str]]()
+        columns = history.c.job_id, history.c.event
+        with self.database.autocommit() as connection:
+            for job_id, event in connection.execute(
+                select(*columns).where(history.c.event != "progress").order_by(history.c.id)
+            ):
+                told.setdefault(job_id, []).append(str(event))
+        return told
 
     def workers(self) -> int:
         """How many workers are registered."""
@@ -226,7 +269,6 @@ class _Interpreter:
         return dict(json.loads(self._answers.readline()))
 
     def close(self) -> None:
-        """End it."""
         self._process.kill()
         self._process.wait(10)
         self._requests.close()
@@ -238,8 +280,10 @@ def _fork(command: Sequence[str], environment: Mapping[str, str], output: int) -
         return fork_server.start(command, environment=environment, stdin=nothing.fileno(), stdout=output, stderr=output)
 
 
-def _execute(command: Sequence[str], environment: Mapping[str, str], output: int) -> Process:
-    return subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True)
+def _execute(command: Sequence[str], environment: Mapping[str, str], output: int, code: Path | None) -> Process:
+    if code is not None:  # before what is installed; Celery puts the directory that it runs in before both
+        environment = {**environment, "PYTHONPATH": str(code)}
+    return subprocess.Popen(command, env=environment, stdout=output, stderr=output, start_new_session=True, cwd=code)
 
 
 def _end(process: Process) -> None:

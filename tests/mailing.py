@@ -40,7 +40,6 @@ class Mailbox:
         return answer
 
     async def handle_DATA(self, server: Any, session: Session, envelope: Envelope) -> str:  # noqa: N802, ARG002 - as above
-        """A message."""
         if self.after_data.startswith("2"):
             content = envelope.original_content or b""
             message = message_from_bytes(content, _class=EmailMessage, policy=policy.SMTP)

@@ -61,18 +61,15 @@ def claim(job: JobRecord) -> Action:
 
 
 def settle(job: JobRecord, kind: Any) -> Action:
-    """Its body ends so."""
     ended = outcome(job, kind, delay=HOUR)
     return lambda connection: accepted(connection, [ended])
 
 
 def cancel(job: JobRecord) -> Action:
-    """Somebody cancels it."""
     return lambda connection: jobs.cancel(connection, job.id, ACME, actor="u1")
 
 
 def retry(job: JobRecord) -> Action:
-    """Somebody retries it."""
     return lambda connection: jobs.retry(connection, job.id, ACME, actor="u1", force=True, limits=UNLIMITED)
 
 

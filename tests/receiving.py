@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import ssl
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -18,12 +19,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tasks.handlers.notification import SendNotification
+from tasks.webhooks.delivery import Reach
+
+ANYWHERE = Reach(may_be_private=True, ports=())
 
 
 class Receiver(ThreadingHTTPServer):
-    """A web server that answers `status` and remembers what it was sent."""
+    """A web server that answers `status` after `patience` seconds, and remembers what it was sent."""
 
     status = 204
+    patience = 0.0
     retry_after = ""
     daemon_threads = True
 
@@ -35,7 +40,6 @@ class Receiver(ThreadingHTTPServer):
 
     @property
     def port(self) -> int:
-        """Where it listens."""
         return int(self.server_address[1])
 
     def handle_error(self, *_: object) -> None:
@@ -43,16 +47,14 @@ class Receiver(ThreadingHTTPServer):
 
 
 class Answer(BaseHTTPRequestHandler):
-    """One request."""
-
     server: Receiver
 
     def do_POST(self) -> None:
-        """Remember it, answer."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.server.requests.append(
             (self.path, {key.lower(): value for key, value in self.headers.items()}, json.loads(body))
         )
+        time.sleep(self.server.patience)
         self.send_response(self.server.status)
         self.send_header("Location", "http://127.0.0.1:1/elsewhere")
         if self.server.retry_after:
@@ -75,7 +77,6 @@ def receiving(context: ssl.SSLContext | None = None) -> Iterator[Receiver]:
 
 
 def note(url: str | None = None, **more: Any) -> SendNotification:
-    """A notification."""
     channel = "webhook" if url else "log"
     return SendNotification.model_validate({"channel": channel, "url": url, "subject": "Done", **more})
 

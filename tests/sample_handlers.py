@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import time
 from pathlib import Path
@@ -16,15 +17,11 @@ from tasks.attempt.exceptions import PayloadError
 
 
 class Words(BaseModel):
-    """A payload."""
-
     words: tuple[str, ...] = ()
     witness: str | None = None
 
 
 class Count(BaseModel):
-    """A result."""
-
     word_count: int
 
 
@@ -48,7 +45,6 @@ class Nap(BaseModel):
 
 @app.task(bind=True, pydantic=True, name="nap", public=True)
 def nap(self: Job, payload: Nap) -> None:
-    """Sleep."""
     if payload.witness:
         with Path(payload.witness).open("a") as file:
             file.write(f"{self.request.id}\n")
@@ -62,7 +58,20 @@ def until(path: str) -> None:
     """Run until there is such a file."""
     deadline = time.monotonic() + 60
     while not Path(path).exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
+        select.select([], [], [], 0.02)
+
+
+@app.task(name="short", bundle=True, circuit_failures=0)
+def short(what: str = "", path: str = "") -> str:
+    """Return at once, or "fail", or "wait" until there is such a file, or "die" once, which makes it."""
+    if what == "fail":
+        raise ValueError("broken")
+    if what == "wait":
+        until(path)
+    if what == "die" and not Path(path).exists():
+        Path(path).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return what
 
 
 @app.task(bind=True, pydantic=True, name="deaf", public=True)
@@ -110,25 +119,21 @@ def flaky(self: Job, payload: Trouble) -> int:
 
 @app.task(name="add", public=True)
 def add(x: int, y: int) -> int:
-    """Plain Celery."""
     return x + y
 
 
 @app.task(name="total")
 def total(numbers: list[int]) -> int:
-    """A chord's body."""
     return sum(numbers)
 
 
 @app.task(bind=True, name="parent")
 def parent(self: Job, children: int) -> list[str]:
-    """Submit follow-up jobs."""
     return [current_app.tasks["add"].delay(number, 1).id for number in range(children)]
 
 
 @app.task(name="fail", public=True)
 def fail(text: str = "broken") -> None:
-    """Raise."""
     raise ValueError(text)
 
 
@@ -141,6 +146,13 @@ class Fault(BaseModel):
 @app.task(bind=True, pydantic=True, name="fragile", public=True, circuit_failures=2, circuit_pause=2.0)
 def fragile(self: Job, payload: Fault) -> None:
     """Fail for as long as there is such a file; two failures in a row open the circuit for two seconds."""
+    if Path(payload.fault).exists():
+        raise ConnectionError("broken")
+
+
+@app.task(pydantic=True, name="stumble", public=True, circuit_failures=0)
+def stumble(payload: Fault) -> None:
+    """Fail for as long as there is such a file, which opens no circuit."""
     if Path(payload.fault).exists():
         raise ConnectionError("broken")
 
@@ -177,7 +189,6 @@ def odd_result() -> Any:
 
 @app.task(name="remember")
 def remember(task_id: str) -> str:
-    """An errback."""
     return task_id
 
 
@@ -220,13 +231,11 @@ def soft_limited(self: Job, payload: Nap) -> None:
 
 @app.task(name="exhaust")
 def exhaust() -> None:
-    """Run out of memory."""
     raise MemoryError
 
 
 @app.task(name="recurse")
 def recurse(depth: int = 0) -> int:
-    """Call itself for ever."""
     return 1 + int(recurse(depth + 1))
 
 
@@ -277,7 +286,6 @@ def updating(self: Job, meta: dict[str, int]) -> None:
 
 @app.task(name="rejecting")
 def rejecting() -> None:
-    """Want nothing of it."""
     raise Reject("no", requeue=False)
 
 

@@ -43,7 +43,6 @@ class Scheduled:
     pool: Database
 
     def do(self, verb: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        """What the verb answers."""
         with self.pool.begin() as connection:
             return verb(connection, *args, **kwargs)
 
@@ -109,5 +108,4 @@ def job_ids(fired: Fired | None) -> list[UUID]:
 
 
 def cron(expression: str, zone: str = "UTC") -> Cron:
-    """A rule."""
     return Cron(expression, zone)

@@ -1,4 +1,4 @@
-"""Which tests run in one process: those that share a platform or a table, which is made once then.
+"""Which tests run in one process: those that share a platform or a table, which is made once then. And in which order.
 
 The marks of pytest-xdist would say it, but 3.8 writes them into an attribute that pytest 9.2 does not read any more.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +19,21 @@ from tests.servers import MARK
 
 GROUPS = "groups.json"
 WORDS = frozenset({"broker_url"})  # shared, and made at no cost
+
+# Those whose tests or groups take longest. Begun last, each would keep one process at work while the others idle.
+LONGEST = (
+    *(
+        "test_interleavings",
+        "test_demo",
+        "test_bench",
+        "test_chaos",
+        "test_up",
+        "test_canvas",
+        "test_ends",
+        "test_face",
+    ),
+    *("test_faults", "test_batches", "test_holds_live", "test_shutdown", "test_browser", "test_lost_messages"),
+)
 
 
 def group_of(item: pytest.Item) -> str | None:
@@ -39,8 +55,21 @@ def tell(items: Iterable[pytest.Item]) -> None:
     own.replace(directory / GROUPS)
 
 
+def in_order(items: Iterable[pytest.Item]) -> list[pytest.Item]:
+    """The longest first, then the greatest groups; the others as they are."""
+    items = list(items)
+    groups = {item: group_of(item) or item.nodeid for item in items}
+    sizes = Counter(groups.values())
+
+    def rank(item: pytest.Item) -> tuple[int, int]:
+        name = item.path.stem
+        return (LONGEST.index(name) if name in LONGEST else len(LONGEST)), -sizes[groups[item]]
+
+    return sorted(items, key=rank)
+
+
 class Together(LoadScopeScheduling):  # type: ignore[misc]  # as above
-    """Groups as a whole, the greatest first, and every other test by itself, to whichever process has least to do."""
+    """Groups as a whole, and every other test by itself, in their order to whichever process has least to do."""
 
     @cached_property
     def _groups(self) -> dict[str, str]:

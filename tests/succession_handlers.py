@@ -18,8 +18,6 @@ from tasks import BaseModel, Job, app
 
 
 class Number(BaseModel):
-    """A typed payload."""
-
     number: int
 
 
@@ -31,7 +29,6 @@ def number(payload: Number) -> int:
 
 @shared_task(name="succession.text")
 def text(size: int = 1) -> str:
-    """Return so many letters."""
     return "x" * size
 
 
@@ -51,19 +48,16 @@ def needs(path: str) -> str:
 
 @shared_task(name="succession.die", circuit_failures=0)
 def die() -> None:
-    """Take the process down."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 @shared_task(name="succession.sleep", circuit_failures=0)
 def sleep(seconds: float) -> None:
-    """Take time."""
     time.sleep(seconds)
 
 
 @shared_task(name="succession.note")
 def note(task_id: str, path: str = "") -> None:
-    """An errback."""
     Path(path).write_text(task_id, encoding="utf-8")
 
 

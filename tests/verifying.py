@@ -57,7 +57,6 @@ def a_worker_runs_them(tracked: Tracked) -> None:
 
 
 def an_hour_passes(tracked: Tracked) -> None:
-    """For every row."""
     for table, columns in AGING.items():
         aged = ", ".join(f"{column} = {column} - interval '1 hour'" for column in columns)
         tracked.connection.execute(text(f"UPDATE {table} SET {aged}"))  # noqa: S608 - of our own names

@@ -45,7 +45,6 @@ class Flow:
 
     @property
     def now(self) -> Workflow:
-        """As it is now."""
         return reads.get(self.tracked.connection, self.id, ACME)
 
     @property
@@ -79,7 +78,6 @@ class Flow:
                 return
 
     def cancel(self, reason: str | None = None, **options: Any) -> Workflow:
-        """Cancel the whole."""
         with self.pool.begin() as connection:
             by, scope = options.get("by", U1), options.get("scope", ACME)
             return keeping.cancel(connection, self.id, scope, reason=reason, by=by)[0]

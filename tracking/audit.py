@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Select, func, literal_column, select, text, u
 from tracking.audited import Action, Outcome
 from tracking.origins import Origin, origin_parameter
 from tracking.schema import audit, history
-from tracking.sql import chosen, jsonb
+from tracking.sql import chosen, jsonb, owned
 from tracking.states import Event
 
 
@@ -113,8 +113,10 @@ def _told(sought: Sought, before_id: int | None, size: int) -> Select[Any] | Non
 def _matching(
     columns: Mapping[str, Any], sought: Sought, before_id: int | None, size: int, conditions: Sequence[Any]
 ) -> Select[Any]:
-    equal = ("organization_id", "actor", "target", "source", "outcome")
+    equal = ("actor", "target", "source", "outcome")
     where = [columns[name] == getattr(sought, name) for name in equal if getattr(sought, name) is not None]
+    if sought.organization_id is not None:
+        where.append(owned(columns["organization_id"], sought.organization_id))
     if sought.actions:
         where.append(columns["action"].in_(sought.actions))
     if sought.after is not None:

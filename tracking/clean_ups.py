@@ -8,6 +8,9 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, text
 
+from tracking.columns import columns_of
+from tracking.schedule_tables import clean_ups
+
 
 @dataclass(frozen=True, slots=True)
 class CleanUp:
@@ -54,4 +57,4 @@ NOTE = text(
         removed = excluded.removed, error = excluded.error"""
 )
 
-ALL = text("SELECT * FROM clean_ups ORDER BY name")
+ALL = text(f"SELECT {columns_of(clean_ups)} FROM clean_ups ORDER BY name")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from sqlalchemy import DateTime, MetaData, text
+from sqlalchemy import DateTime, Index, MetaData, Table, text
 
 metadata = MetaData()
 
@@ -24,3 +24,23 @@ def vacuumed_after(dead_rows: int) -> dict[str, str]:
         "autovacuum_vacuum_threshold": str(dead_rows),
         "autovacuum_vacuum_cost_delay": "0",
     }
+
+
+def columns_of(table: Table, name: str = "") -> str:
+    """SQL: all columns of a table, which is called `name` there, one by one.
+
+    A statement that returns `*` is refused on every connection that has prepared it as soon as a migration adds one.
+    """
+    return ", ".join(f"{name or table.name}.{column.name}" for column in table.columns)
+
+
+def once_by_key(table: str) -> Index:
+    """The same Idempotency-Key of the same user is the same row."""
+    return Index(
+        f"{table}_idempotency",
+        "organization_id",
+        "user_id",
+        "idempotency_key",
+        unique=True,
+        postgresql_where=text("idempotency_key IS NOT NULL"),
+    )

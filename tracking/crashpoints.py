@@ -22,11 +22,13 @@ CLAIMED = "claim.granted"  # the job runs by its row, its body has not begun
 FINISHED = "body.finished"  # the body is over, its outcome is not written
 HANDED_OVER = "outcome.handed_over"  # the worker's main process has it, and has not written it
 SETTLED = "outcome.committed"  # the outcome is written, the message not acknowledged
+GIVEN = "slot.given"  # the next in line may begin by its row, which its worker has without a message and nobody claims
 WORKED = "operation.worked"  # a batch of a bulk operation is done, and not committed
 ADVANCED = "operation.committed"  # it is committed, its messages not yet handed to the dispatcher
 DUE = "schedule.due"  # the jobs of due times are written, the next due time is not, and nothing is committed
 FIRED = "schedule.committed"  # all of that is committed, the messages not yet handed to the dispatcher
-POINTS = (SUBMITTED, PUBLISHED, CLAIMED, FINISHED, HANDED_OVER, SETTLED, WORKED, ADVANCED, DUE, FIRED)
+TOLD = "webhooks.told"  # the deliveries of what has happened are made, how far that goes is not noted
+POINTS = (SUBMITTED, PUBLISHED, CLAIMED, FINISHED, HANDED_OVER, SETTLED, GIVEN, WORKED, ADVANCED, DUE, FIRED, TOLD)
 
 
 def parse(text: str) -> Mapping[str, float]:

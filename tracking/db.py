@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import select
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from enum import Enum
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cached_property
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
@@ -17,11 +18,14 @@ import psycopg
 from psycopg.pq import PipelineStatus, TransactionStatus
 from psycopg.rows import namedtuple_row
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from tracking import traces
 from tracking.errors import ConfigurationError
+from tracking.outages import LACKING, Outage, cause_of, is_away, is_locked, is_too_slow, outage, said_by
 from tracking.settings import Settings
+from tracking.tenancy import confinement, confining, has_tenants
 
 # What of SQLAlchemy the other packages use: they import it from here alone.
 __all__ = [
@@ -35,7 +39,7 @@ __all__ = [
     "cause_of",
     "is_away",
     "is_locked",
-    "is_read_only",
+    "is_stopped",
     "is_too_slow",
     "migrate",
     "outage",
@@ -49,36 +53,19 @@ _pools: WeakSet[Database] = WeakSet()
 Statement = tuple[str, Mapping[str, Any]]  # and its parameters
 
 HEAD_START = 0.5  # seconds: a server that is there ends a statement that is too slow before we take it for silent
+# For verbs, which find each row by an index: a plan that was made while a table was small would read all of it when it
+# has become large.
+BY_INDEX = "-c enable_seqscan=off -c enable_incremental_sort=off -c jit=off"
+MIGRATIONS = str(Path(__file__).parent / "migrations")
 MIGRATION_LOCK = 0x63656C65  # "cele", as for the leader's
 MIGRATION_PATIENCE = 3600.0  # seconds to wait for another process that migrates
 MIGRATION_POLL = 0.2  # seconds between two looks whether it is done
 
 
-class Outage(Enum):
-    """Why the database cannot do now what it may do later."""
-
-    AWAY = "it cannot be reached"
-    BUSY = "it has no connection, lock or resource to spare"
-    READ_ONLY = "it takes no writes"
-    TOO_SLOW = "a statement has run into its time limit"
-
-
-# PostgreSQL's error codes (its manual, appendix A) that pass by themselves, and their classes: connection, system, end
-# of a session by its operator; rollback, resources. A role that may only read is one too: an operator's way to stop
-# writes, which ends with a GRANT.
-CODES = {
-    "57014": Outage.TOO_SLOW,
-    "25006": Outage.READ_ONLY,
-    "42501": Outage.READ_ONLY,
-    "25P03": Outage.AWAY,
-    "25P04": Outage.AWAY,
-    "55P03": Outage.BUSY,
-}
-CLASSES = {"08": Outage.AWAY, "57": Outage.AWAY, "58": Outage.AWAY, "40": Outage.BUSY, "53": Outage.BUSY}
-
-
 class Database:
     """A pool of connections, empty after a fork. A verb that is one statement wants `autocommit`; several, `begin`.
+
+    In a context that is confined to an organization (tenancy.py), both are one transaction that sees no other one.
 
     The settings say how large it is and how long it waits; not where the database is, but whether that is a pooler of
     transactions: then no connection has settings of its own, and `options` do not hold, which only tune plans.
@@ -92,7 +79,7 @@ class Database:
             pool_size=pool_size or settings.pool_size,
             max_overflow=0,
             pool_timeout=settings.connect_timeout,
-            pool_pre_ping=False,  # a round trip for every statement; the verbs can be repeated instead
+            pool_pre_ping=False,  # a round trip for every statement: `_still_there` makes one only where there is news
             pool_use_lifo=True,
             # Autocommit from the start, and nothing to undo when a connection comes back: switching and resetting cost
             # more than a verb's own work in this process. Only `begin` switches.
@@ -110,20 +97,76 @@ class Database:
             },
         )
         event.listen(self.engine, "do_connect", _connect)
+        event.listen(self.engine, "checkout", _still_there)
+        if (spans := traces.spans()) is not None:
+            spans.watch(self.engine)
         self._transactional = self.engine.execution_options(isolation_level="READ COMMITTED")
+        self._reading = self.engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        self._has_tenants: bool | None = None  # None: nobody has asked yet
         _pools.add(self)
 
     @contextmanager
     def autocommit(self) -> Iterator[Connection]:
         """A connection on which every statement is a transaction of its own: one round trip instead of three."""
-        with self.engine.connect() as connection, _dropped_in_midst(connection):
-            yield connection
+        if confinement() is not None and self.has_tenants:
+            with self.begin() as connection:
+                yield connection
+            return
+        try:
+            with self.engine.connect() as connection, _dropped_in_midst(connection):
+                yield connection
+        except DBAPIError as error:
+            self._tell_apart(error)
+            raise
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """A connection in one transaction: committed at the end, rolled back on an exception."""
-        with self._transactional.begin() as connection, _dropped_in_midst(connection):
+        with self._transaction(self._transactional) as connection:
             yield connection
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Connection]:
+        """A connection that only reads, all as it was at its first statement. Not for long: it holds vacuum up."""
+        with self._transaction(self._reading) as connection:
+            yield connection
+
+    @contextmanager
+    def _transaction(self, engine: Engine) -> Iterator[Connection]:
+        organization = confinement() if confinement() is not None and self.has_tenants else None
+        try:
+            with engine.begin() as connection, _dropped_in_midst(connection):
+                if organization is not None:
+                    run(connection, *confining(organization))
+                yield connection
+        except DBAPIError as error:
+            self._tell_apart(error)
+            raise
+
+    def _tell_apart(self, error: DBAPIError) -> None:
+        """Note on an error for a right that is missing whether somebody has stopped all writes by that."""
+        if getattr(error.orig, "sqlstate", None) != LACKING:
+            return
+        with suppress(SQLAlchemyError), self.engine.connect() as connection:
+            error.orig.stops_writes = is_stopped(connection)  # type: ignore[union-attr]
+
+    @property
+    def has_tenants(self) -> bool:
+        """Whether the database keeps organizations apart by itself; it is asked once."""
+        if self._has_tenants is None:
+            with self.engine.connect() as connection, _dropped_in_midst(connection):
+                self._has_tenants = has_tenants(connection)
+        return self._has_tenants
+
+    @property
+    def in_use(self) -> int:
+        """How many of its connections somebody has."""
+        return int(self.engine.pool.checkedout())  # type: ignore[attr-defined]
+
+    @property
+    def size(self) -> int:
+        """How many connections it may have."""
+        return int(self.engine.pool.size())  # type: ignore[attr-defined]
 
     def forget(self) -> None:
         """Drop the pool without closing its sockets: in a forked child they belong to the parent."""
@@ -131,54 +174,6 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
-
-
-def outage(error: BaseException) -> Outage | None:
-    """Which outage of the database an error of SQLAlchemy or of the driver shows; None: it is a refusal, or a defect.
-
-    An error without a code comes from the driver: a broken link, or a value that it cannot send, which never passes.
-    """
-    if isinstance(error, PoolTimeoutError):
-        return Outage.BUSY
-    cause = cause_of(error)
-    if not isinstance(cause, psycopg.Error):
-        return None
-    code = cause.sqlstate or ""
-    known = CODES.get(code) or CLASSES.get(code[:2])
-    is_broken = isinstance(error, DBAPIError) and error.connection_invalidated
-    if known is None and (is_broken or (not code and isinstance(cause, _LINK_ERRORS))):
-        return Outage.AWAY
-    return known
-
-
-def is_away(error: BaseException) -> bool:
-    """Whether the same call may succeed later without being any smaller: every outage but a statement that is slow."""
-    return outage(error) not in (None, Outage.TOO_SLOW)
-
-
-def is_too_slow(error: BaseException) -> bool:
-    """Whether the database ended a statement that took longer than its time limit."""
-    return outage(error) is Outage.TOO_SLOW
-
-
-def is_read_only(error: BaseException) -> bool:
-    """Whether the database takes no writes now: a standby, an operator's setting, or a role that may only read."""
-    return outage(error) is Outage.READ_ONLY
-
-
-def is_locked(error: DBAPIError) -> bool:
-    """Whether a statement did not get a lock within its time: another one may."""
-    return isinstance(error.orig, psycopg.errors.LockNotAvailable)
-
-
-def cause_of(error: BaseException) -> BaseException:
-    """The driver's error within one of SQLAlchemy's; every other one itself."""
-    return error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
-
-
-def said_by(error: BaseException) -> str | None:
-    """What the database says in an error of the driver's, without its details, which quote values; None: it is none."""
-    return error.diag.message_primary if isinstance(error, psycopg.Error) else None
 
 
 def ping(connection: Connection) -> None:
@@ -192,6 +187,12 @@ def takes_writes(connection: Connection) -> bool:
     return bool(connection.execute(text(asked)).scalar())
 
 
+def is_stopped(connection: Connection) -> bool:
+    """Whether the right to write jobs was taken away, and that to read them was not: an operator's way to stop."""
+    asked = "SELECT has_table_privilege('jobs', 'SELECT') AND NOT has_table_privilege('jobs', 'INSERT')"
+    return bool(connection.execute(text(asked)).scalar())
+
+
 def migrate(url: str) -> None:
     """Bring the schema to the newest version, and make partitions ahead; safe to run from several processes at once.
 
@@ -200,13 +201,35 @@ def migrate(url: str) -> None:
     from alembic import command  # noqa: PLC0415 - an eighth of the time that every process takes to start,
     from alembic.config import Config  # noqa: PLC0415 - and one in a thousand migrates
 
+    from tracking import row_security  # noqa: PLC0415 - it knows the tables
+
     with create_engine(url, poolclass=NullPool).connect() as connection:
         _lock_migrations(connection)
         config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        config.set_main_option("script_location", MIGRATIONS)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
+        row_security.bring_about(connection)
         _make_partitions(connection)
+
+
+def migration_sql(found: str, until: str) -> str:
+    """What the migration to version `until` runs on a schema of the version before it, `found`.
+
+    Raises ConfigurationError for one that looks at what is there, and decides by that.
+    """
+    from alembic import command  # noqa: PLC0415 - see `migrate`
+    from alembic.config import Config  # noqa: PLC0415 - see `migrate`
+
+    written = StringIO()
+    config = Config(output_buffer=written)
+    config.set_main_option("script_location", MIGRATIONS)
+    try:
+        command.upgrade(config, f"{found}:{until}", sql=True)
+    except AttributeError:  # of the connection that is none
+        reason = f"migration {until} decides by what the database holds"
+        raise ConfigurationError(f"{reason}: its SQL cannot be printed before; run `celeriac migrate`") from None
+    return written.getvalue()
 
 
 def _make_partitions(connection: Connection) -> None:
@@ -248,6 +271,13 @@ def run(connection: Connection, *statements: Statement) -> list[list[Any]]:
     sent together, in one round trip, and are one transaction. Raises the DBAPIError of that kind, as
     `Connection.execute` does.
     """
+    if (spans := traces.spans()) is None:
+        return _run(connection, statements)
+    with spans.statements([sql for sql, _ in statements]):
+        return _run(connection, statements)
+
+
+def _run(connection: Connection, statements: Sequence[Statement]) -> list[list[Any]]:
     driver: _PatientConnection = connection.connection.driver_connection  # type: ignore[assignment]
     try:
         with driver.pipeline() if len(statements) > 1 else nullcontext():
@@ -313,8 +343,6 @@ NO_CONNECTION_LEFT = re.compile(
     "|query_wait_timeout"
 )
 
-_LINK_ERRORS = (psycopg.OperationalError, psycopg.InterfaceError)
-
 
 def _connect(_dialect: Any, _record: Any, arguments: Any, parameters: dict[str, Any]) -> _PatientConnection:
     patience = parameters.pop("patience")
@@ -327,6 +355,21 @@ def _connect(_dialect: Any, _record: Any, arguments: Any, parameters: dict[str, 
         raise
     connection.patience = patience
     return connection
+
+
+def _still_there(connection: _PatientConnection, _record: Any, _borrowed: Any) -> None:
+    """Before a connection of the pool is used: those of a server that was restarted are replaced, all at once.
+
+    A server that ends a connection says so, and of an idle one nothing else but what a reload of its settings changes:
+    only what has something to read is asked for a sign of life.
+    """
+    unread = select.poll()
+    try:
+        unread.register(connection.fileno(), select.POLLIN)
+        if unread.poll(0):
+            connection.execute("SELECT")
+    except psycopg.Error as error:
+        raise InvalidatePoolError from error
 
 
 def _forget_after_fork() -> None:

@@ -72,7 +72,7 @@ class OperationsTaken(TrackingError):
 class TooManyWaiting(TrackingError):
     """As many jobs of the organization wait as may. `retry_after` is in seconds."""
 
-    def __init__(self, message: str = "", *, retry_after: int) -> None:
+    def __init__(self, message: str = "", *, retry_after: int = 5) -> None:  # with a default it can be pickled
         super().__init__(message)
         self.retry_after = retry_after
 
@@ -85,12 +85,36 @@ class UnknownJobType(TrackingError):
     """No handler is registered for this job type."""
 
 
+class ErrorNotFound(TrackingError):
+    """No job of the organization has failed with this fingerprint."""
+
+
+class FileMissing(TrackingError):
+    """There is no such uploaded file."""
+
+
+class TooManyFiles(TrackingError):
+    """The organization has as many uploaded files as it may have."""
+
+
+class QueueNotFound(TrackingError):
+    """No living worker consumes such a queue, and no job that is not finished is in it."""
+
+
+class LimitNotFound(TrackingError):
+    """No limit has this id."""
+
+
 class WebhookNotFound(TrackingError):
     """There is no such webhook."""
 
 
 class TooManyWebhooks(TrackingError):
     """The organization has as many webhooks as it may have."""
+
+
+class TooManySchedules(TrackingError):
+    """The organization has as many schedules as it may have."""
 
 
 class ScheduleNotFound(TrackingError):
@@ -107,6 +131,18 @@ class ScheduleChanged(TrackingError):
 
 class ScheduleUnfit(TrackingError):
     """The schedule can make no job as things are: its type, its payload or its permission does not fit any more."""
+
+
+class ViewNotFound(TrackingError):
+    """There is no such saved view."""
+
+
+class ViewExists(TrackingError):
+    """Another saved view of the user has this name."""
+
+
+class TooManyViews(TrackingError):
+    """The user has as many saved views as a user may have."""
 
 
 class TemplateNotFound(TrackingError):
@@ -131,3 +167,11 @@ class IllegalWorkflowMove(TrackingError):
     def __init__(self, message: str = "", *, retry_after: int | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class DenialNotFound(TrackingError):
+    """No tokens are denied under this id."""
+
+
+class TooManyDenials(TrackingError):
+    """As many denials are kept as may be."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import IntEnum
 
 import psycopg
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from tracking.db import Outage, cause_of, outage
 from tracking.errors import ConfigurationError
+from tracking.exit_status import Exit
 
 LONGEST = 300  # characters of what a server says
 
@@ -23,15 +23,6 @@ REFUSED = re.compile(
     r"|(database|role) \".*\" does not exist|is not permitted to log in|permission denied for database"
     r"|server does not support SSL|certificate verify failed|root certificate file|connection is bad: invalid"
 )
-
-
-class Exit(IntEnum):
-    """The exit status of every command."""
-
-    FINE = 0
-    FAILED = 1  # a promise is broken, a job failed, or this is a fault of ours
-    MISUSED = 2  # wrong use or setting: it fails again until somebody mends it
-    AWAY = 3  # a server is away: it may work when it is back
 
 
 class StartError(Exception):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import re
 import sys
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import ClassVar, TextIO
 
 import structlog
@@ -15,7 +17,7 @@ from tracking.settings import Settings
 # At DEBUG they print whole messages, statements or URLs.
 TALKATIVE = ("celery", "kombu", "amqp", "asyncio")
 # And these at INFO too; the two of Celery's say of each job what our own lines say, without the job's id.
-MORE_TALKATIVE = ("sqlalchemy", "httpx", "httpcore", "celery.worker.strategy", "celery.app.trace")
+MORE_TALKATIVE = ("sqlalchemy", "httpx2", "httpcore2", "celery.worker.strategy", "celery.app.trace")
 
 # Loggers of Celery's and kombu's that quote jobs: whole messages after these words, and in these arguments.
 QUOTING = ("celery.app.trace", "celery.worker", "kombu.transport.redis")
@@ -62,6 +64,20 @@ def configure_logging(settings: Settings) -> None:
     for name in MORE_TALKATIVE:
         logging.getLogger(name).setLevel("WARNING")
     logging.captureWarnings(capture=True)
+
+
+@contextmanager
+def written_together() -> Iterator[None]:
+    """Within: the lines of this thread are written at the end, all of them in one write.
+
+    Each write lets go of the interpreter, and a thread beside a busy one has to wait until it gets that back.
+    """
+    gathered.lines = lines = list[str]()
+    try:
+        yield
+    finally:
+        gathered.lines = None
+        _write("".join(lines))
 
 
 def keep_jobs_private(record: logging.LogRecord) -> bool:
@@ -114,6 +130,22 @@ def _shown(value: object) -> str:
     return value if isinstance(value, str) and PLAIN(value) else repr(value)
 
 
+class _Gathered(threading.local):
+    """The lines of a thread that are about to be written together; None: each by itself."""
+
+    lines: list[str] | None = None
+
+
+gathered = _Gathered()
+
+
+def _write(text: str) -> None:
+    """What cannot be written is lost, as in the standard library: no job may fail for its log."""
+    with suppress(OSError, ValueError):
+        _Lines.stream.write(text)
+        _Lines.stream.flush()
+
+
 class _Lines:
     """What structlog writes to: through the standard library's logging a line takes twice the time.
 
@@ -126,9 +158,11 @@ class _Lines:
         self.name = name
 
     def msg(self, line: str) -> None:
-        """Write one line. What cannot be written is lost, as in the standard library: no job may fail for its log."""
-        with suppress(OSError, ValueError):
-            self.stream.write(f"{line}\n")
-            self.stream.flush()
+        """Write one line, now or with those after it."""
+        lines = gathered.lines
+        if lines is None:
+            _write(f"{line}\n")
+        else:
+            lines.append(f"{line}\n")
 
     debug = info = warning = error = critical = exception = msg

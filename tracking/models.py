@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 from uuid import UUID
 
 from tracking.origins import Origin
@@ -19,7 +19,7 @@ UNCALLED = "DependencyEnded"  # the error type of a job that ended with another 
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose a job is."""
+    """Whose a job is: who may see it, and whose slots it takes."""
 
     organization_id: str
     user_id: str
@@ -181,7 +181,6 @@ class JobRecord:
 
     @property
     def fence(self) -> Fence:
-        """Its current dispatch."""
         return Fence(self.id, self.dispatch)
 
     @property
@@ -250,10 +249,7 @@ class Attempt:
 
 
 class Refusal(StrEnum):
-    """Why a message was not run. `REPEATED`: its worker had it already.
-
-    `LOCKED`: somebody else is changing its job; to be asked again.
-    """
+    """Why a message was not run. `REPEATED`: its worker had it; `LOCKED`: its job is being changed; ask again."""
 
     UNKNOWN = "unknown"
     STALE = "stale"
@@ -337,6 +333,13 @@ class Changes:
     circuit_key: str | None = None
 
 
+class Breaker(NamedTuple):
+    """How many failures in a row open the circuit of a job, and for how long."""
+
+    failures: int
+    pause: timedelta
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How an attempt ended. `attempt` None stands for the only attempt that a dispatch can have had.
@@ -347,7 +350,7 @@ class Outcome:
     returned: handed back by its handler, which counts as a loss; after too many it fails with `failure`. replaced:
     another task runs in its place, and has still to be called. cancelled: ended by somebody outside the platform, with
     the reason in `failure.message`. `last_news`: what the body said last and nobody has written yet. `children`: the
-    results of the tasks that the body sent, in Celery's form.
+    results of the tasks that the body sent, in Celery's form. `breaker`: of a failure; None: it opens no circuit.
     """
 
     fence: Fence
@@ -361,6 +364,7 @@ class Outcome:
     changes: Changes = field(default_factory=Changes)
     last_news: Progress | None = None
     children: Sequence[Any] = ()
+    breaker: Breaker | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,7 +372,8 @@ class Settled:
     """An outcome that was accepted, and where the job is now.
 
     `has_line`: others wait for the slot that it has left; `is_awaited`: they wait for its own end; `is_followed`: they
-    wait to be called with its result.
+    wait to be called with its result. `failed_in`: the type and the key of the circuit in which it counts as a failure;
+    `has_opened`: it has opened that.
     """
 
     fence: Fence
@@ -377,6 +382,8 @@ class Settled:
     has_line: bool = False
     is_awaited: bool = False
     is_followed: bool = False
+    failed_in: tuple[str, str] | None = None
+    has_opened: bool = False
 
     @property
     def job_id(self) -> UUID:
@@ -389,12 +396,3 @@ class Cancelled:
 
     job: JobRecord
     was_running: bool
-
-
-@dataclass(frozen=True, slots=True)
-class StoppingBody:
-    """A job that was cancelled so long ago and whose body is not over; `seen_for` None: its worker may not know."""
-
-    fence: Fence
-    requested_for: timedelta
-    seen_for: timedelta | None

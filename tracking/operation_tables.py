@@ -6,7 +6,7 @@ from sqlalchemy import CheckConstraint, Column, Index, Integer, SmallInteger, Ta
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import Boolean
 
-from tracking.columns import EMPTY_OBJECT, INSTANT, metadata, one_of, vacuumed_after
+from tracking.columns import EMPTY_OBJECT, INSTANT, metadata, once_by_key, one_of, vacuumed_after
 from tracking.operated import WORKED_ON, Action, Outcome, State
 
 operations = Table(
@@ -45,14 +45,7 @@ operations = Table(
     Index("operations_listed", "organization_id", "created_at", "id"),
     # the leader: whose turn it is; and how many an organization has
     Index("operations_worked_on", "organization_id", postgresql_where=text(one_of("state", WORKED_ON))),
-    Index(
-        "operations_idempotency",
-        "organization_id",
-        "user_id",
-        "idempotency_key",
-        unique=True,
-        postgresql_where=text("idempotency_key IS NOT NULL"),
-    ),
+    once_by_key("operations"),
     # retention
     Index("operations_completed_at", "completed_at", postgresql_where=text("completed_at IS NOT NULL")),
     postgresql_with=vacuumed_after(1000),

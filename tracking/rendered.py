@@ -12,7 +12,8 @@ from textwrap import dedent
 from sqlalchemy import TextClause
 
 import tracking
-from tracking.admission.functions import FUNCTIONS
+from tracking import fingerprints
+from tracking.admission import functions
 from tracking.sql import PARAMETER, DriverSql
 
 FILE = Path(__file__).with_name("rendered.sql")
@@ -25,17 +26,24 @@ STATEMENT = re.compile(r"\s*(WITH|SELECT|INSERT|UPDATE|DELETE)\b")
 
 def statements() -> Iterator[tuple[str, str]]:
     """Each statement by its name, such as "jobs/claim.py CLAIM"; its parameters are written `:name`."""
+    for name, value in named():
+        if STATEMENT.match(sql := _readable(value)):
+            yield name, sql
+
+
+def named() -> Iterator[tuple[str, TextClause | DriverSql]]:
+    """Each text of SQL in this package by its name, as it is executed."""
     for found in walk_packages(tracking.__path__, "tracking."):
         if ".migrations" not in found.name and found.name != __name__:
             place = found.name.removeprefix("tracking.").replace(".", "/") + ".py"
             for name, value in vars(import_module(found.name)).items():
-                if isinstance(value, TextClause | DriverSql) and STATEMENT.match(sql := _readable(value)):
-                    yield f"{place} {name}", sql
+                if isinstance(value, TextClause | DriverSql):
+                    yield f"{place} {name}", value
 
 
 def rendered() -> str:
     """The text of rendered.sql."""
-    texts = [_laid_out(sql) for sql in FUNCTIONS]
+    texts = [_laid_out(sql) for sql in (*functions.FUNCTIONS, *fingerprints.FUNCTIONS)]
     texts += [f"-- {name}\n" + PARAMETER.sub(r":'\1'", _laid_out(sql)) for name, sql in statements()]
     return "\n".join([HEAD, *(f"{text};\n" for text in texts)])
 

@@ -1,26 +1,35 @@
 -- What the database gets of tracking/: its functions, and every statement that is written as text, by module and name.
 -- Made by `make sql`. A parameter is a variable of psql: \set id 019aa0f3-7c1e-7d5a-9f57-3a1f6a0c9d11
 
-CREATE OR REPLACE FUNCTION is_contended(of_organization text) RETURNS boolean
-LANGUAGE plpgsql STABLE AS $$
+CREATE OR REPLACE FUNCTION has_dependents(of_job uuid) RETURNS boolean LANGUAGE plpgsql STABLE
+SET enable_seqscan = off SET enable_indexscan = off SET enable_indexonlyscan = off AS $$
 BEGIN
-    RETURN EXISTS (SELECT FROM jobs WHERE hold = 'organization_limit' AND organization_id < of_organization)
-        OR EXISTS (SELECT FROM jobs WHERE hold = 'organization_limit' AND organization_id > of_organization)
-        OR EXISTS (SELECT FROM jobs WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying') AND organization_id < of_organization)
-        OR EXISTS (SELECT FROM jobs WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying') AND organization_id > of_organization);
+    RETURN EXISTS (SELECT FROM jobs WHERE hold = 'dependency' AND depends_on @> ARRAY[of_job]);
+END $$;
+
+CREATE OR REPLACE FUNCTION is_contended(of_organization text) RETURNS boolean LANGUAGE plpgsql STABLE
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET enable_incremental_sort = off AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM (SELECT FROM jobs WHERE hold = 'organization_limit' AND organization_id < of_organization ORDER BY organization_id, queue, priority DESC, created_at, id LIMIT 1) AS found)
+        OR EXISTS (SELECT FROM (SELECT FROM jobs WHERE hold = 'organization_limit' AND organization_id > of_organization ORDER BY organization_id, queue, priority DESC, created_at, id LIMIT 1) AS found)
+        OR EXISTS (SELECT FROM (SELECT FROM jobs WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying') AND organization_id < of_organization ORDER BY organization_id, queue LIMIT 1) AS found)
+        OR EXISTS (SELECT FROM (SELECT FROM jobs WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying') AND organization_id > of_organization ORDER BY organization_id, queue LIMIT 1) AS found);
 END $$;
 
 CREATE OR REPLACE FUNCTION room_in(of_organization text, of_queue text, platform_limit int, silence interval)
-RETURNS int LANGUAGE plpgsql STABLE AS $$
+RETURNS int LANGUAGE plpgsql STABLE
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET enable_incremental_sort = off AS $$
 DECLARE
     most int := coalesce((SELECT concurrency FROM organizations WHERE id = of_organization), platform_limit);
     own int := 2147483647;
     slots int;
     shared text[];
     room int;
+    share int;
 BEGIN
     IF most > 0 THEN
-        own := most - (SELECT count(*) FROM jobs WHERE organization_id = of_organization AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping));
+        own := most - (SELECT count(*) FROM (
+            SELECT FROM jobs WHERE organization_id = of_organization AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) LIMIT most) AS taken);
     ELSIF NOT is_contended(of_organization) THEN
         RETURN own;
     END IF;
@@ -35,11 +44,26 @@ BEGIN
     END IF;
     room := slots - (SELECT count(*) FROM (SELECT FROM jobs WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND queue = ANY(shared) LIMIT slots)
                      AS taken);
-    IF room < 1 AND NOT EXISTS (SELECT FROM jobs
-                                WHERE organization_id = of_organization AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying') AND queue = ANY(shared)) THEN
-        room := 1;
+    share := coalesce((SELECT weight FROM organization_weights WHERE organization_id = of_organization), 1);
+    IF room < share THEN
+        room := greatest(room, share - (SELECT count(*) FROM (
+            SELECT FROM jobs WHERE organization_id = of_organization AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying') AND queue = ANY(shared) LIMIT share)
+            AS sent));
     END IF;
     RETURN least(own, room);
+END $$;
+
+CREATE OR REPLACE FUNCTION free_in(of_queue text, silence interval) RETURNS int LANGUAGE plpgsql STABLE
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET enable_incremental_sort = off AS $$
+DECLARE
+    slots int;
+    shared text[];
+BEGIN
+    SELECT sum(concurrency) FILTER (WHERE number = 1), array_agg(DISTINCT each) INTO slots, shared
+    FROM workers CROSS JOIN unnest(queues) WITH ORDINALITY AS consumed (each, number)
+    WHERE workers.seen_at > clock_timestamp() - silence AND of_queue = ANY(queues);
+    RETURN slots - (SELECT count(*) FROM (SELECT FROM jobs WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND queue = ANY(shared) LIMIT slots)
+                    AS taken);
 END $$;
 
 CREATE OR REPLACE FUNCTION give_way(of_organization text, of_queue text, of_priority int) RETURNS boolean
@@ -53,7 +77,7 @@ BEGIN
         FOR UPDATE SKIP LOCKED
     ), moved AS (
         UPDATE jobs
-        SET hold = 'organization_limit', dispatch = dispatch + 1, dispatched_at = NULL,
+        SET hold = 'organization_limit', dispatch = dispatch + 1, dispatched_at = NULL, limit_key = NULL,
             updated_at = clock_timestamp()
         FROM locked
         WHERE jobs.id = locked.id
@@ -69,7 +93,8 @@ END $$;
 
 CREATE OR REPLACE FUNCTION sent_level(of_organization text, of_queue text, of_priority int, platform_limit int,
                                       silence interval)
-RETURNS int LANGUAGE plpgsql VOLATILE AS $$
+RETURNS int LANGUAGE plpgsql VOLATILE
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET enable_incremental_sort = off AS $$
 BEGIN
     IF EXISTS (SELECT FROM jobs
                WHERE organization_id = of_organization AND hold = 'organization_limit' AND queue = of_queue
@@ -89,19 +114,31 @@ BEGIN
     RETURN CASE WHEN is_contended(of_organization) THEN 0 ELSE of_priority END;
 END $$;
 
+CREATE OR REPLACE FUNCTION error_shape(message text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT left(btrim(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(regexp_replace(left(message, 1000), '[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}', '#', 'g'), '(?<![0-9A-Za-z])''[^''\n]*''(?![0-9A-Za-z])', '''#''', 'g'), '"[^"\n]*"', '"#"', 'g'), '`[^`\n]*`', '`#`', 'g'), '[0-9A-Za-z_]*[0-9][0-9A-Za-z_]*', '#', 'g'), '#(?:[-.:,/+]*#)+', '#', 'g'), '\s+', ' ', 'g')), 200)
+$$;
+
+CREATE OR REPLACE FUNCTION error_fingerprint(job_type text, error_type text, message text) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT left(md5(job_type || chr(31) || coalesce(error_type, '') || chr(31) || coalesce(error_shape(message), '')),
+                16)
+$$;
+
 -- admission/circuits.py TRIP
-INSERT INTO circuits (job_type, organization_id, key, failures, pause, probe_at)
-SELECT tried.job_type, tried.organization_id, tried.circuit_key, CAST(:'failures' AS int), :'pause',
-       clock_timestamp() + CAST(:'pause' AS interval)
-FROM jobs AS tried
-WHERE tried.id = :'job_id'
-  AND (SELECT count(*) FILTER (WHERE event = 'failed')
-       FROM (SELECT event FROM history
-             WHERE history.job_type = tried.job_type AND history.organization_id = tried.organization_id
-               AND history.circuit_key = tried.circuit_key
-             ORDER BY history.id DESC LIMIT :'failures') AS latest) = :'failures'
-ON CONFLICT DO NOTHING
-RETURNING circuits.*, false AS is_half_open;
+WITH tried AS (SELECT * FROM jobs WHERE id = :'job_id')
+    INSERT INTO circuits (job_type, organization_id, key, failures, pause, probe_at)
+    SELECT tried.job_type, tried.organization_id, tried.circuit_key, CAST(:'failures' AS int), CAST(:'pause' AS interval),
+           clock_timestamp() + CAST(:'pause' AS interval)
+    FROM tried
+    WHERE CAST(:'failures' AS int) > 0 AND tried.circuit_key IS NOT NULL
+      AND (SELECT count(*) FILTER (WHERE event = 'failed')
+           FROM (SELECT event FROM history
+                 WHERE history.job_type = tried.job_type AND history.organization_id = tried.organization_id
+                   AND history.circuit_key = tried.circuit_key
+                 ORDER BY history.id DESC LIMIT CAST(:'failures' AS int)) AS latest) = CAST(:'failures' AS int)
+    ON CONFLICT DO NOTHING
+    RETURNING circuits.job_type, circuits.organization_id, circuits.key, circuits.failures, circuits.pause, circuits.opened_at, circuits.probe_at, circuits.probe_id, circuits.turn, false AS is_half_open;
 
 -- admission/circuits.py SPREAD
 INSERT INTO circuits (job_type, organization_id, key, failures, pause, probe_at)
@@ -159,9 +196,10 @@ WITH named AS (
     FROM circuits CROSS JOIN LATERAL (
 SELECT held.id, held.organization_id FROM jobs AS held
 WHERE held.hold = 'circuit' AND held.job_type = circuits.job_type AND held.circuit_key = circuits.key
-  AND circuits.organization_id IN (held.organization_id, '') AND NOT EXISTS (SELECT FROM pauses
+  AND circuits.organization_id IN (held.organization_id, '') AND NOT (EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, held.organization_id) = held.organization_id
                      AND coalesce(pauses.job_type, held.job_type) = held.job_type)
+            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = held.queue))
   AND ((held.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
             OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) AND room_in(held.organization_id, held.queue, :'limit', :'lease_timeout') > 0)
   AND NOT EXISTS (SELECT FROM circuits AS own
@@ -187,7 +225,7 @@ SELECT DISTINCT probe_id FROM tries;
 -- admission/holds.py LIFT_DUE
 WITH RECURSIVE found AS (
     SELECT * FROM jobs
-    WHERE hold IN ('schedule', 'backoff') AND due_at <= clock_timestamp() ORDER BY due_at
+    WHERE hold IN ('schedule', 'backoff') AND due_at <= (SELECT clock_timestamp()) ORDER BY due_at
     LIMIT :'batch'
     FOR UPDATE SKIP LOCKED
 ), lines AS MATERIALIZED (
@@ -205,13 +243,23 @@ WITH RECURSIVE found AS (
         THEN 'dependency'
     WHEN found.due_at > clock_timestamp()
         THEN CASE found.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
-    WHEN EXISTS (SELECT FROM pauses
+    WHEN (EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, found.organization_id) = found.organization_id
-                     AND coalesce(pauses.job_type, found.job_type) = found.job_type) THEN 'paused'
+                     AND coalesce(pauses.job_type, found.job_type) = found.job_type)
+            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = found.queue)) THEN 'paused'
     WHEN EXISTS (SELECT FROM circuits AS broken
                    WHERE broken.job_type = found.job_type AND broken.key = found.circuit_key
                      AND broken.organization_id IN (found.organization_id, '')
                      AND broken.probe_id IS DISTINCT FROM found.id) THEN 'circuit'
+    WHEN (EXISTS (SELECT FROM job_limits) AND (EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type = found.job_type
+                      AND coalesce(bound.organization_id, found.organization_id) = found.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(found.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)) OR EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type IS NULL
+                      AND coalesce(bound.organization_id, found.organization_id) = found.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(found.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
     WHEN lines.joins THEN 'organization_limit'
 END AS next
     FROM found JOIN lines USING (organization_id)
@@ -221,7 +269,7 @@ END AS next
         dispatch = dispatch + CASE held WHEN 'backoff' THEN 1 ELSE 0 END, updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id AND held IS DISTINCT FROM next
-    RETURNING jobs.*, locked.from_status, locked.held
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status, locked.held
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -233,12 +281,33 @@ END AS next
 SELECT * FROM moved;
 
 -- admission/holds.py LIFT_GATED
-WITH RECURSIVE found AS (
+WITH RECURSIVE groups AS (
+    (SELECT hold, organization_id, job_type, queue, circuit_key FROM jobs WHERE hold IN ('paused', 'circuit') ORDER BY hold, organization_id, job_type, queue, circuit_key LIMIT 1)
+    UNION ALL
+    SELECT next.* FROM groups CROSS JOIN LATERAL (
+        SELECT hold, organization_id, job_type, queue, circuit_key FROM jobs
+        WHERE hold IN ('paused', 'circuit') AND (jobs.hold, jobs.organization_id, jobs.job_type, jobs.queue, jobs.circuit_key) > (groups.hold, groups.organization_id, groups.job_type, groups.queue, groups.circuit_key)
+        ORDER BY hold, organization_id, job_type, queue, circuit_key LIMIT 1) AS next
+), opened AS (
+    (SELECT alike.id
+     FROM (SELECT *, CAST('00000000-0000-0000-0000-000000000000' AS uuid) AS id FROM groups) AS groups CROSS JOIN LATERAL (
+         SELECT jobs.id FROM jobs WHERE hold IN ('paused', 'circuit') AND (jobs.hold, jobs.organization_id, jobs.job_type, jobs.queue, jobs.circuit_key) = (groups.hold, groups.organization_id, groups.job_type, groups.queue, groups.circuit_key) LIMIT :'batch') AS alike
+     WHERE NOT CASE groups.hold WHEN 'paused' THEN (EXISTS (SELECT FROM pauses
+                   WHERE coalesce(pauses.organization_id, groups.organization_id) = groups.organization_id
+                     AND coalesce(pauses.job_type, groups.job_type) = groups.job_type)
+            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = groups.queue)) ELSE EXISTS (SELECT FROM circuits AS broken
+                   WHERE broken.job_type = groups.job_type AND broken.key = groups.circuit_key
+                     AND broken.organization_id IN (groups.organization_id, '')
+                     AND broken.probe_id IS DISTINCT FROM groups.id) END
+     LIMIT :'batch')
+    UNION ALL
+    SELECT probe_id FROM circuits WHERE probe_id IS NOT NULL
+), found AS (
     SELECT * FROM jobs
-    WHERE hold IN ('circuit', 'paused')
-      AND NOT CASE hold WHEN 'paused' THEN EXISTS (SELECT FROM pauses
+    WHERE id = ANY(ARRAY(SELECT id FROM opened)) AND hold IN ('paused', 'circuit') AND NOT CASE jobs.hold WHEN 'paused' THEN (EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
-                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type) ELSE EXISTS (SELECT FROM circuits AS broken
+                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type)
+            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = jobs.queue)) ELSE EXISTS (SELECT FROM circuits AS broken
                    WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
                      AND broken.organization_id IN (jobs.organization_id, '')
                      AND broken.probe_id IS DISTINCT FROM jobs.id) END
@@ -259,13 +328,23 @@ WITH RECURSIVE found AS (
         THEN 'dependency'
     WHEN found.due_at > clock_timestamp()
         THEN CASE found.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
-    WHEN EXISTS (SELECT FROM pauses
+    WHEN (EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, found.organization_id) = found.organization_id
-                     AND coalesce(pauses.job_type, found.job_type) = found.job_type) THEN 'paused'
+                     AND coalesce(pauses.job_type, found.job_type) = found.job_type)
+            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = found.queue)) THEN 'paused'
     WHEN EXISTS (SELECT FROM circuits AS broken
                    WHERE broken.job_type = found.job_type AND broken.key = found.circuit_key
                      AND broken.organization_id IN (found.organization_id, '')
                      AND broken.probe_id IS DISTINCT FROM found.id) THEN 'circuit'
+    WHEN (EXISTS (SELECT FROM job_limits) AND (EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type = found.job_type
+                      AND coalesce(bound.organization_id, found.organization_id) = found.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(found.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)) OR EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type IS NULL
+                      AND coalesce(bound.organization_id, found.organization_id) = found.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(found.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
     WHEN lines.joins THEN 'organization_limit'
 END AS next
     FROM found JOIN lines USING (organization_id)
@@ -275,7 +354,7 @@ END AS next
         dispatch = dispatch + CASE held WHEN 'backoff' THEN 1 ELSE 0 END, updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id AND held IS DISTINCT FROM next
-    RETURNING jobs.*, locked.from_status, locked.held
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status, locked.held
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -289,8 +368,7 @@ SELECT * FROM moved;
 -- admission/holds.py LIFT_DEPENDENTS
 WITH RECURSIVE found AS (
     SELECT * FROM jobs
-    WHERE hold = 'dependency'
-      AND (CAST(:'job_id' AS uuid) IS NULL OR depends_on @> ARRAY[CAST(:'job_id' AS uuid)]) AND NOT unresolved AND NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) AND NOT EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
+    WHERE hold = 'dependency' AND depends_on @> ARRAY[CAST(:'job_id' AS uuid)] AND NOT unresolved AND NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) AND NOT EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
                                    WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
             OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
@@ -312,13 +390,23 @@ WITH RECURSIVE found AS (
         THEN 'dependency'
     WHEN found.due_at > clock_timestamp()
         THEN CASE found.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
-    WHEN EXISTS (SELECT FROM pauses
+    WHEN (EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, found.organization_id) = found.organization_id
-                     AND coalesce(pauses.job_type, found.job_type) = found.job_type) THEN 'paused'
+                     AND coalesce(pauses.job_type, found.job_type) = found.job_type)
+            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = found.queue)) THEN 'paused'
     WHEN EXISTS (SELECT FROM circuits AS broken
                    WHERE broken.job_type = found.job_type AND broken.key = found.circuit_key
                      AND broken.organization_id IN (found.organization_id, '')
                      AND broken.probe_id IS DISTINCT FROM found.id) THEN 'circuit'
+    WHEN (EXISTS (SELECT FROM job_limits) AND (EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type = found.job_type
+                      AND coalesce(bound.organization_id, found.organization_id) = found.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(found.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)) OR EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type IS NULL
+                      AND coalesce(bound.organization_id, found.organization_id) = found.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(found.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
     WHEN lines.joins THEN 'organization_limit'
 END AS next
     FROM found JOIN lines USING (organization_id)
@@ -328,7 +416,7 @@ END AS next
         dispatch = dispatch + CASE held WHEN 'backoff' THEN 1 ELSE 0 END, updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id AND held IS DISTINCT FROM next
-    RETURNING jobs.*, locked.from_status, locked.held
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status, locked.held
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -339,29 +427,93 @@ END AS next
 )
 SELECT * FROM moved;
 
+-- admission/holds.py LIFT_IN_WINDOW
+WITH RECURSIVE found AS (
+    SELECT * FROM jobs
+    WHERE hold = 'dependency' AND jobs.id = ANY(ARRAY(SELECT id FROM jobs WHERE hold = 'dependency' AND id > CAST(:'after' AS uuid) ORDER BY id LIMIT :'window')) AND NOT unresolved AND NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) AND NOT EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
+                 WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                   WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
+            OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND NOT dependency.stopping)))
+    LIMIT :'batch'
+    FOR UPDATE SKIP LOCKED
+), lines AS MATERIALIZED (
+    SELECT organization_id, (coalesce((SELECT concurrency FROM organizations WHERE id = whose.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(whose.organization_id)) AS joins
+    FROM (SELECT DISTINCT organization_id FROM found) AS whose
+), locked AS (
+    SELECT id, status AS from_status, hold AS held, CASE
+    WHEN found.external THEN 'external'
+    WHEN (found.follows IS NOT NULL OR found.follows_group IS NOT NULL) OR found.unresolved
+         OR found.attempt = 0 AND found.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(found.depends_on, found.depends_when) AS wanted (id, ending)
+                 WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                   WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
+            OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND NOT dependency.stopping)))
+        THEN 'dependency'
+    WHEN found.due_at > clock_timestamp()
+        THEN CASE found.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
+    WHEN (EXISTS (SELECT FROM pauses
+                   WHERE coalesce(pauses.organization_id, found.organization_id) = found.organization_id
+                     AND coalesce(pauses.job_type, found.job_type) = found.job_type)
+            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = found.queue)) THEN 'paused'
+    WHEN EXISTS (SELECT FROM circuits AS broken
+                   WHERE broken.job_type = found.job_type AND broken.key = found.circuit_key
+                     AND broken.organization_id IN (found.organization_id, '')
+                     AND broken.probe_id IS DISTINCT FROM found.id) THEN 'circuit'
+    WHEN (EXISTS (SELECT FROM job_limits) AND (EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type = found.job_type
+                      AND coalesce(bound.organization_id, found.organization_id) = found.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(found.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)) OR EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type IS NULL
+                      AND coalesce(bound.organization_id, found.organization_id) = found.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(found.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
+    WHEN lines.joins THEN 'organization_limit'
+END AS next
+    FROM found JOIN lines USING (organization_id)
+), moved AS (
+    UPDATE jobs
+    SET hold = next, dispatched_at = NULL, sent_priority = NULL,
+        dispatch = dispatch + CASE held WHEN 'backoff' THEN 1 ELSE 0 END, updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id AND held IS DISTINCT FROM next
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status, locked.held
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
+    SELECT id, organization_id, user_id, job_type, CASE WHEN hold IN ('paused', 'circuit') THEN 'held' ELSE 'due' END,
+           from_status, status, attempt, dispatch, 'admission',
+           jsonb_strip_nulls(jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END, 'next', CASE WHEN NOT hold IN ('paused', 'circuit') THEN hold END)) || '{}', NULL, NULL, clock_timestamp()
+    FROM moved
+)
+SELECT * FROM moved;
+
+-- admission/holds.py END_OF_WINDOW
+SELECT id FROM jobs WHERE hold = 'dependency' AND id > CAST(:'after' AS uuid) ORDER BY id LIMIT 1 OFFSET :'before_it';
+
 -- admission/holds.py CANCEL_DEPENDENTS
 WITH locked AS (
     SELECT jobs.id, jobs.status AS from_status, broken.id AS broken, broken.status AS how, ending
-    FROM jobs CROSS JOIN LATERAL (
-        SELECT wanted.id, coalesce(dependency.status, 'gone') AS status, ending
-        FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
-        LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
-        WHERE (dependency.id IS NULL
+        FROM jobs CROSS JOIN LATERAL (
+            SELECT wanted.id, coalesce(dependency.status, 'gone') AS status, ending
+            FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
+            LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
+            WHERE (dependency.id IS NULL
             OR dependency.status IN ('succeeded', 'failed', 'cancelled')
                AND coalesce(ending, 'succeeded') NOT IN ('finished', dependency.status))
-        LIMIT 1) AS broken
-    WHERE jobs.status IN ('queued', 'retrying') AND hold = 'dependency'
-      AND (CAST(:'job_id' AS uuid) IS NULL OR depends_on @> ARRAY[CAST(:'job_id' AS uuid)])
-    LIMIT :'batch'
-    FOR UPDATE OF jobs SKIP LOCKED
+            LIMIT 1) AS broken
+        WHERE jobs.status IN ('queued', 'retrying') AND hold = 'dependency' AND depends_on @> ARRAY[CAST(:'job_id' AS uuid)]
+        LIMIT :'batch'
+        FOR UPDATE OF jobs SKIP LOCKED
 ), moved AS (
     UPDATE jobs
     SET status = 'cancelled', hold = NULL, due_at = NULL, cancel_requested_at = clock_timestamp(), completed_at = clock_timestamp(),
-        error_type = 'DependencyEnded', error_message = 'its dependency ' || broken || ' is ' || how
-            || CASE ending WHEN 'failed' THEN ', and it waits for a failure' ELSE '' END, updated_at = clock_timestamp()
+            error_type = 'DependencyEnded', error_message = 'its dependency ' || broken || ' is ' || how
+                || CASE ending WHEN 'failed' THEN ', and it waits for a failure' ELSE '' END, updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id AND from_status IN ('queued', 'retrying')
-    RETURNING jobs.*, locked.from_status, locked.broken
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status, locked.broken
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -372,11 +524,87 @@ WITH locked AS (
 )
 SELECT * FROM moved;
 
+-- admission/holds.py CANCEL_IN_WINDOW
+WITH locked AS (
+    SELECT jobs.id, jobs.status AS from_status, broken.id AS broken, broken.status AS how, ending
+        FROM jobs CROSS JOIN LATERAL (
+            SELECT wanted.id, coalesce(dependency.status, 'gone') AS status, ending
+            FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
+            LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
+            WHERE (dependency.id IS NULL
+            OR dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND coalesce(ending, 'succeeded') NOT IN ('finished', dependency.status))
+            LIMIT 1) AS broken
+        WHERE jobs.status IN ('queued', 'retrying') AND hold = 'dependency' AND jobs.id = ANY(ARRAY(SELECT id FROM jobs WHERE hold = 'dependency' AND id > CAST(:'after' AS uuid) ORDER BY id LIMIT :'window'))
+        LIMIT :'batch'
+        FOR UPDATE OF jobs SKIP LOCKED
+), moved AS (
+    UPDATE jobs
+    SET status = 'cancelled', hold = NULL, due_at = NULL, cancel_requested_at = clock_timestamp(), completed_at = clock_timestamp(),
+            error_type = 'DependencyEnded', error_message = 'its dependency ' || broken || ' is ' || how
+                || CASE ending WHEN 'failed' THEN ', and it waits for a failure' ELSE '' END, updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id AND from_status IN ('queued', 'retrying')
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status, locked.broken
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
+    SELECT id, organization_id, user_id, job_type, 'cancelled',
+           from_status, status, attempt, dispatch, 'admission',
+           jsonb_strip_nulls(jsonb_build_object('by', 'admission', 'reason', error_message, 'dependency', broken)) || '{}', NULL, NULL, clock_timestamp()
+    FROM moved
+)
+SELECT * FROM moved;
+
+-- admission/job_limits.py KNOWN
+SELECT (EXISTS (SELECT FROM job_limits) OR EXISTS (SELECT FROM jobs WHERE hold = 'limit')) AS has_any,
+       EXISTS (SELECT FROM job_limits WHERE per = 'platform') AS has_shared;
+
+-- admission/job_limits.py ALONE
+SELECT pg_advisory_xact_lock(:'limits', 0);
+
+-- admission/job_limits.py TAKE_BACK
+WITH locked AS (
+    SELECT id, status AS from_status FROM jobs
+    WHERE limit_key IS NOT NULL AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND job_type = :'job_type' AND coalesce(CAST(:'organization_id' AS text), organization_id) = organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying')
+    FOR UPDATE
+), moved AS (
+    UPDATE jobs
+    SET hold = 'limit', limit_key = NULL, dispatched_at = NULL, updated_at = clock_timestamp()
+    FROM locked
+    WHERE jobs.id = locked.id AND from_status IN ('queued', 'retrying')
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status
+), logged AS (
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
+                         attempt, dispatch, actor, detail, circuit_key, origin, at)
+    SELECT id, organization_id, user_id, job_type, 'held',
+           from_status, status, attempt, dispatch, 'admission',
+           jsonb_strip_nulls(jsonb_build_object('hold', hold, 'reason', 'a limit was changed')) || '{}', NULL, NULL, clock_timestamp()
+    FROM moved
+)
+SELECT * FROM moved;
+
+-- admission/job_limits.py LOOK_AGAIN
+UPDATE jobs SET limit_key = NULL WHERE hold = 'limit' AND limit_key IS NOT NULL AND job_type = :'job_type' AND coalesce(CAST(:'organization_id' AS text), organization_id) = organization_id;
+
+-- admission/job_limits.py COUNT_RUNNING
+UPDATE jobs SET limit_key = coalesce((
+    SELECT CASE WHEN octet_length(key.value) > 200 THEN 'md5:' || md5(key.value) ELSE key.value END
+    FROM (SELECT jobs.payload #>> string_to_array(key_path, '.') AS value FROM job_limits
+          WHERE per = 'key' AND job_limits.job_type = jobs.job_type
+            AND coalesce(job_limits.organization_id, jobs.organization_id) = jobs.organization_id
+          ORDER BY job_limits.organization_id NULLS LAST LIMIT 1) AS key), '')
+WHERE (status = 'running' OR stopping) AND NOT external AND job_type = :'job_type' AND coalesce(CAST(:'organization_id' AS text), organization_id) = organization_id;
+
 -- admission/line.py LOCK
 SELECT pg_advisory_xact_lock(:'lines', hashtext(:'organization_id'));
 
+-- admission/line.py TRY_LOCK
+SELECT organization_id, pg_try_advisory_xact_lock(:'lines', hashtext(organization_id)) AS is_locked
+FROM unnest(CAST(:'organizations' AS text[])) AS organization_id;
+
 -- admission/line.py ADMIT
-WITH RECURSIVE
+WITH RECURSIVE contended AS MATERIALIZED (SELECT is_contended(:'organization_id') AS it_is),
 queues AS (
     (SELECT queue FROM jobs WHERE organization_id = :'organization_id' AND hold = 'organization_limit'
      ORDER BY queue LIMIT 1)
@@ -386,10 +614,11 @@ queues AS (
         WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND jobs.queue > queues.queue
         ORDER BY queue LIMIT 1) AS next
 ), rooms AS (
-    SELECT queue, room_in(:'organization_id', queues.queue, :'limit', :'lease_timeout') AS room,
+    SELECT queue, greatest(CASE WHEN queues.queue = ANY(CAST(:'queues' AS text[])) AND NOT (SELECT contended.it_is FROM contended)
+         THEN CAST(:'ahead' AS int) ELSE 0 END, room_in(:'organization_id', queues.queue, :'limit', :'lease_timeout')) AS room,
            ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
                  WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY each) AS shared
-    FROM (SELECT queue FROM queues ) AS queues
+    FROM (SELECT queue FROM queues UNION SELECT queue FROM (SELECT id, queue, priority, created_at FROM jobs WHERE hold = 'limit' AND jobs.id = ANY(CAST(:'within' AS uuid[]))) AS more) AS queues
     WHERE (queues.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
             OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) OR coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) = 0
 ), candidates AS (
@@ -400,6 +629,7 @@ queues AS (
           AND true
         ORDER BY priority DESC, created_at, id
         LIMIT greatest(0, least(:'batch', room))) AS candidate
+    UNION ALL SELECT room, shared, more.* FROM (SELECT id, queue, priority, created_at FROM jobs WHERE hold = 'limit' AND jobs.id = ANY(CAST(:'within' AS uuid[]))) AS more JOIN rooms USING (queue)
 ), first AS (
     SELECT id, queue, place, shared FROM (
         SELECT *, row_number() OVER (PARTITION BY shared ORDER BY priority DESC, created_at, id) AS place
@@ -409,12 +639,13 @@ queues AS (
     LIMIT least(:'batch', CASE WHEN coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) = 0 THEN :'batch' ELSE
                         greatest(0, coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) - (SELECT count(*) FROM jobs WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping))) END)
 ), locked AS (
-    SELECT id, status AS from_status FROM jobs
-    WHERE id IN (SELECT id FROM first) AND hold = 'organization_limit'
+    SELECT id, status AS from_status, hold AS held FROM jobs
+    WHERE id IN (SELECT id FROM first) AND hold IN ('organization_limit', 'limit')
     FOR UPDATE SKIP LOCKED
 ), moved AS (
     UPDATE jobs
-    SET hold = nullif(CASE
+    SET hold = (SELECT CASE WHEN next.hold = 'organization_limit' OR next.hold = 'limit' AND jobs.id = ANY(CAST(:'within' AS uuid[])) THEN NULL
+                ELSE next.hold END FROM (SELECT CASE
     WHEN jobs.external THEN 'external'
     WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.unresolved
          OR jobs.attempt = 0 AND jobs.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
@@ -425,28 +656,40 @@ queues AS (
         THEN 'dependency'
     WHEN jobs.due_at > clock_timestamp()
         THEN CASE jobs.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
-    WHEN EXISTS (SELECT FROM pauses
+    WHEN (EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
-                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type) THEN 'paused'
+                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type)
+            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = jobs.queue)) THEN 'paused'
     WHEN EXISTS (SELECT FROM circuits AS broken
                    WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
                      AND broken.organization_id IN (jobs.organization_id, '')
                      AND broken.probe_id IS DISTINCT FROM jobs.id) THEN 'circuit'
+    WHEN (EXISTS (SELECT FROM job_limits) AND (EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type = jobs.job_type
+                      AND coalesce(bound.organization_id, jobs.organization_id) = jobs.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)) OR EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type IS NULL
+                      AND coalesce(bound.organization_id, jobs.organization_id) = jobs.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
     WHEN true THEN 'organization_limit'
-END, 'organization_limit'), dispatched_at = NULL,
-        sent_priority = CASE WHEN (SELECT is_contended(:'organization_id')) THEN 0 ELSE priority END, updated_at = clock_timestamp()
+END AS hold) AS next),
+        limit_key = CASE WHEN jobs.id = ANY(CAST(:'within' AS uuid[])) THEN limit_key END, dispatched_at = NULL,
+        sent_priority = CASE WHEN (SELECT contended.it_is FROM contended) THEN 0 ELSE priority END, updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id
-    RETURNING jobs.*, locked.from_status
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status, locked.held
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, CASE WHEN hold IS NULL THEN 'due' ELSE 'held' END,
            from_status, status, attempt, dispatch, 'admission',
-           jsonb_strip_nulls(jsonb_build_object('hold', coalesce(hold, 'organization_limit'))) || '{}', NULL, NULL, clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('hold', coalesce(hold, held))) || '{}', NULL, NULL, clock_timestamp()
     FROM moved
 )
-SELECT * FROM moved ORDER BY priority DESC, created_at, id;
+SELECT moved.*, contended.it_is AS is_contended FROM moved CROSS JOIN contended
+ORDER BY priority DESC, created_at, id;
 
 -- admission/line.py GIVE_WAY
 WITH RECURSIVE
@@ -459,7 +702,7 @@ queues AS (
         WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND jobs.queue > queues.queue
         ORDER BY queue LIMIT 1) AS next
 ), rooms AS (
-    SELECT queue, room_in(:'organization_id', queues.queue, :'limit', :'lease_timeout') AS room,
+    SELECT queue, greatest(0, room_in(:'organization_id', queues.queue, :'limit', :'lease_timeout')) AS room,
            ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
                  WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY each) AS shared
     FROM (SELECT queue FROM queues ) AS queues
@@ -491,13 +734,11 @@ WHERE head.priority > 0;
 
 -- admission/line.py WITH_ROOM
 WITH RECURSIVE lines AS (
-    (SELECT organization_id, queue FROM jobs WHERE hold = 'organization_limit'
-     ORDER BY organization_id, queue LIMIT 1)
+    (SELECT organization_id, queue FROM jobs WHERE hold = 'organization_limit' ORDER BY organization_id, queue LIMIT 1)
     UNION ALL
     SELECT next.* FROM lines CROSS JOIN LATERAL (
         SELECT organization_id, queue FROM jobs
-        WHERE hold = 'organization_limit'
-          AND (jobs.organization_id, jobs.queue) > (lines.organization_id, lines.queue)
+        WHERE hold = 'organization_limit' AND (jobs.organization_id, jobs.queue) > (lines.organization_id, lines.queue)
         ORDER BY organization_id, queue LIMIT 1) AS next
 )
 SELECT DISTINCT organization_id FROM lines WHERE ((lines.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
@@ -533,19 +774,22 @@ WITH RECURSIVE lines AS (
             ORDER BY organization_id LIMIT 1)
     FROM lines WHERE lines.organization_id IS NOT NULL
 ), locked AS (
-    SELECT jobs.id, jobs.status AS from_status
-    FROM lines JOIN jobs USING (organization_id)
-    WHERE coalesce((SELECT concurrency FROM organizations WHERE id = lines.organization_id), CAST(:'limit' AS int)) > 0 AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping)
-      AND jobs.status IN ('queued', 'retrying') AND NOT (jobs.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+    SELECT id, status AS from_status FROM jobs
+    WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying') AND id = ANY(ARRAY(
+        SELECT unserved.id FROM lines CROSS JOIN LATERAL (
+            SELECT jobs.id FROM jobs
+            WHERE jobs.organization_id = lines.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying') AND NOT (jobs.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
             OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
-    LIMIT :'batch'
-    FOR UPDATE OF jobs SKIP LOCKED
+            LIMIT :'batch') AS unserved
+        WHERE coalesce((SELECT concurrency FROM organizations WHERE id = lines.organization_id), CAST(:'limit' AS int)) > 0
+        LIMIT :'batch'))
+    FOR UPDATE SKIP LOCKED
 ), moved AS (
     UPDATE jobs
-    SET hold = 'organization_limit', dispatch = dispatch, dispatched_at = NULL, updated_at = clock_timestamp()
+    SET hold = 'organization_limit', dispatch = dispatch, dispatched_at = NULL, limit_key = NULL, updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id AND from_status IN ('queued', 'retrying')
-    RETURNING jobs.*, locked.from_status
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -557,37 +801,47 @@ WITH RECURSIVE lines AS (
 SELECT * FROM moved;
 
 -- admission/line.py TAKE_BACK_CROWD
-WITH RECURSIVE lines AS (
-    (SELECT organization_id FROM jobs WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying') ORDER BY organization_id LIMIT 1)
+WITH RECURSIVE sent AS (
+    (SELECT organization_id, queue FROM jobs WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying') ORDER BY organization_id, queue LIMIT 1)
     UNION ALL
-    SELECT (SELECT organization_id FROM jobs
-            WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying') AND organization_id > lines.organization_id
-            ORDER BY organization_id LIMIT 1)
-    FROM lines WHERE lines.organization_id IS NOT NULL
-), surplus AS (
-    SELECT sent.* FROM lines CROSS JOIN LATERAL (
-        SELECT id, queue, row_number() OVER (PARTITION BY queue ORDER BY priority DESC, created_at, id) AS place
-        FROM jobs WHERE jobs.organization_id = lines.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying')) AS sent
-    WHERE lines.organization_id IS NOT NULL AND place > 1
-      AND (coalesce((SELECT concurrency FROM organizations WHERE id = lines.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(lines.organization_id))
-), crowd AS (
-    SELECT id, queue, row_number() OVER (PARTITION BY queue ORDER BY place DESC) AS turn FROM surplus
-), excess AS (
+    SELECT next.* FROM sent CROSS JOIN LATERAL (
+        SELECT organization_id, queue FROM jobs
+        WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying') AND (jobs.organization_id, jobs.queue) > (sent.organization_id, sent.queue)
+        ORDER BY organization_id, queue LIMIT 1) AS next
+), queues AS MATERIALIZED (
     SELECT queue,
-(SELECT count(*) FROM jobs
- WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND queue = ANY(ARRAY(SELECT unnest(queues) FROM workers
-                                         WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND surplus.queue = ANY(workers.queues))))
-- (SELECT sum(concurrency) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND surplus.queue = ANY(workers.queues)) AS number FROM (SELECT DISTINCT queue FROM surplus) AS surplus
+(SELECT count(*) FROM (
+    SELECT FROM jobs
+    WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND queue = ANY(ARRAY(SELECT unnest(queues) FROM workers
+                                            WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND sent.queue = ANY(workers.queues)))
+    LIMIT coalesce((SELECT sum(concurrency) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND sent.queue = ANY(workers.queues)), 0) + :'batch') AS taken)
+- (SELECT sum(concurrency) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND sent.queue = ANY(workers.queues)) AS excess FROM (SELECT DISTINCT queue FROM sent) AS sent
+), crowded AS MATERIALIZED (
+    SELECT sent.organization_id, queue, excess, coalesce((SELECT weight FROM organization_weights WHERE organization_id = sent.organization_id), 1) AS weight
+    FROM sent JOIN queues USING (queue)
+    WHERE excess > 0 AND (coalesce((SELECT concurrency FROM organizations WHERE id = sent.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(sent.organization_id))
+), surplus AS (
+    SELECT newest.id, crowded.queue, crowded.excess, counted.number - newest.behind AS place
+    FROM crowded CROSS JOIN LATERAL (
+        SELECT count(*) AS number FROM (SELECT FROM jobs WHERE jobs.organization_id = crowded.organization_id AND jobs.queue = crowded.queue AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying') LIMIT :'most_counted') AS these
+    ) AS counted CROSS JOIN LATERAL (
+        SELECT id, row_number() OVER (ORDER BY priority, created_at DESC, id DESC) - 1 AS behind
+        FROM (SELECT id, priority, created_at FROM jobs WHERE jobs.organization_id = crowded.organization_id AND jobs.queue = crowded.queue AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying')
+              ORDER BY priority, created_at DESC, id DESC LIMIT :'batch') AS last
+    ) AS newest
+    WHERE counted.number - newest.behind > crowded.weight
+), crowd AS (
+    SELECT id, excess, row_number() OVER (PARTITION BY queue ORDER BY place DESC) AS turn FROM surplus
 ), locked AS (
     SELECT id, status AS from_status FROM jobs
-    WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying') AND id IN (SELECT id FROM crowd JOIN excess USING (queue) WHERE turn <= number LIMIT :'batch')
+    WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying') AND id = ANY(ARRAY(SELECT id FROM crowd WHERE turn <= excess LIMIT :'batch'))
     FOR UPDATE SKIP LOCKED
 ), moved AS (
     UPDATE jobs
-    SET hold = 'organization_limit', dispatch = dispatch + 1, dispatched_at = NULL, updated_at = clock_timestamp()
+    SET hold = 'organization_limit', dispatch = dispatch + 1, dispatched_at = NULL, limit_key = NULL, updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id AND from_status IN ('queued', 'retrying')
-    RETURNING jobs.*, locked.from_status
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -609,10 +863,10 @@ WITH locked AS (
     FOR UPDATE
 ), moved AS (
     UPDATE jobs
-    SET hold = 'organization_limit', dispatch = dispatch, dispatched_at = NULL, updated_at = clock_timestamp()
+    SET hold = 'organization_limit', dispatch = dispatch, dispatched_at = NULL, limit_key = NULL, updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id AND from_status IN ('queued', 'retrying')
-    RETURNING jobs.*, locked.from_status
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -634,6 +888,12 @@ SELECT this.id, coalesce((SELECT concurrency FROM organizations WHERE id = this.
        (SELECT count(*) FROM jobs WHERE organization_id = this.id AND hold = 'organization_limit') AS in_line
 FROM (SELECT CAST(:'organization_id' AS text) AS id) AS this;
 
+-- admission/organizations.py OWN
+SELECT 'limit' AS name, changed_by, changed_at FROM organizations WHERE id = :'organization_id'
+UNION ALL SELECT 'may wait', changed_by, changed_at FROM waiting_limits WHERE organization_id = :'organization_id'
+UNION ALL SELECT 'weight', changed_by, changed_at FROM organization_weights
+          WHERE organization_id = :'organization_id';
+
 -- admission/turns.py PLACE
 WITH RECURSIVE
 queues AS (
@@ -645,7 +905,7 @@ queues AS (
         WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND jobs.queue > queues.queue
         ORDER BY queue LIMIT 1) AS next
 ), rooms AS (
-    SELECT queue, room_in(:'organization_id', queues.queue, :'limit', :'lease_timeout') AS room,
+    SELECT queue, greatest(0, room_in(:'organization_id', queues.queue, :'limit', :'lease_timeout')) AS room,
            ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
                  WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY each) AS shared
     FROM (SELECT queue FROM queues UNION SELECT queue FROM (SELECT id, queue, priority, created_at FROM jobs WHERE id = :'id') AS more) AS queues
@@ -667,13 +927,23 @@ queues AS (
         THEN 'dependency'
     WHEN waiting.due_at > clock_timestamp()
         THEN CASE waiting.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
-    WHEN EXISTS (SELECT FROM pauses
+    WHEN (EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, waiting.organization_id) = waiting.organization_id
-                     AND coalesce(pauses.job_type, waiting.job_type) = waiting.job_type) THEN 'paused'
+                     AND coalesce(pauses.job_type, waiting.job_type) = waiting.job_type)
+            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = waiting.queue)) THEN 'paused'
     WHEN EXISTS (SELECT FROM circuits AS broken
                    WHERE broken.job_type = waiting.job_type AND broken.key = waiting.circuit_key
                      AND broken.organization_id IN (waiting.organization_id, '')
                      AND broken.probe_id IS DISTINCT FROM waiting.id) THEN 'circuit'
+    WHEN (EXISTS (SELECT FROM job_limits) AND (EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type = waiting.job_type
+                      AND coalesce(bound.organization_id, waiting.organization_id) = waiting.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(waiting.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)) OR EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type IS NULL
+                      AND coalesce(bound.organization_id, waiting.organization_id) = waiting.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(waiting.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
     WHEN true THEN 'organization_limit'
 END = 'organization_limit' OR (SELECT CASE
     WHEN this.external THEN 'external'
@@ -686,15 +956,25 @@ END = 'organization_limit' OR (SELECT CASE
         THEN 'dependency'
     WHEN this.due_at > clock_timestamp()
         THEN CASE this.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
-    WHEN EXISTS (SELECT FROM pauses
+    WHEN (EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, this.organization_id) = this.organization_id
-                     AND coalesce(pauses.job_type, this.job_type) = this.job_type) THEN 'paused'
+                     AND coalesce(pauses.job_type, this.job_type) = this.job_type)
+            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = this.queue)) THEN 'paused'
     WHEN EXISTS (SELECT FROM circuits AS broken
                    WHERE broken.job_type = this.job_type AND broken.key = this.circuit_key
                      AND broken.organization_id IN (this.organization_id, '')
                      AND broken.probe_id IS DISTINCT FROM this.id) THEN 'circuit'
+    WHEN (EXISTS (SELECT FROM job_limits) AND (EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type = this.job_type
+                      AND coalesce(bound.organization_id, this.organization_id) = this.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(this.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)) OR EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type IS NULL
+                      AND coalesce(bound.organization_id, this.organization_id) = this.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(this.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
     WHEN true THEN 'organization_limit'
-END <> 'organization_limit' FROM jobs AS this WHERE this.id = :'id')))
+END NOT IN ('limit', 'organization_limit') FROM jobs AS this WHERE this.id = :'id')))
         ORDER BY priority DESC, created_at, id
         LIMIT greatest(0, least(:'batch', room))) AS candidate
     UNION ALL SELECT room, shared, more.* FROM (SELECT id, queue, priority, created_at FROM jobs WHERE id = :'id') AS more JOIN rooms USING (queue)
@@ -711,8 +991,10 @@ SELECT first.place AS number, first.shared,
        CASE WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) > 0 OR is_contended(:'organization_id'))
             THEN ((SELECT sum(concurrency) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND first.queue = ANY(workers.queues))
             - (SELECT count(*) FROM jobs WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND queue = ANY(first.shared))) END AS free,
-       first.place = 1 AND NOT EXISTS (SELECT FROM jobs WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying')
-                                                          AND queue = ANY(first.shared)) AS is_entitled
+       first.place <= coalesce((SELECT weight FROM organization_weights WHERE organization_id = :'organization_id'), 1) - (
+           SELECT count(*) FROM jobs WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying')
+                                       AND queue = ANY(first.shared)) AS is_entitled,
+       coalesce((SELECT weight FROM organization_weights WHERE organization_id = :'organization_id'), 1) AS weight
 FROM first WHERE first.id = :'id';
 
 -- admission/turns.py IS_GIVEN_WAY
@@ -739,7 +1021,7 @@ WITH RECURSIVE lines AS (
 ), others AS (
     SELECT organization_id, coalesce((SELECT concurrency FROM organizations WHERE id = organization_id), CAST(:'limit' AS int)) AS own_limit,
            CASE WHEN organization_id COLLATE "C" < :'organization_id' THEN CAST(:'by_earlier' AS int)
-                ELSE CAST(:'by_later' AS int) END AS most
+                ELSE CAST(:'by_later' AS int) END * coalesce((SELECT weight FROM organization_weights WHERE organization_id = organization_id), 1) AS most
     FROM lines WHERE organization_id <> :'organization_id'
 )
 SELECT coalesce(sum(least(
@@ -759,13 +1041,23 @@ SELECT coalesce(sum(least(
         THEN 'dependency'
     WHEN waiting.due_at > clock_timestamp()
         THEN CASE waiting.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
-    WHEN EXISTS (SELECT FROM pauses
+    WHEN (EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, waiting.organization_id) = waiting.organization_id
-                     AND coalesce(pauses.job_type, waiting.job_type) = waiting.job_type) THEN 'paused'
+                     AND coalesce(pauses.job_type, waiting.job_type) = waiting.job_type)
+            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = waiting.queue)) THEN 'paused'
     WHEN EXISTS (SELECT FROM circuits AS broken
                    WHERE broken.job_type = waiting.job_type AND broken.key = waiting.circuit_key
                      AND broken.organization_id IN (waiting.organization_id, '')
                      AND broken.probe_id IS DISTINCT FROM waiting.id) THEN 'circuit'
+    WHEN (EXISTS (SELECT FROM job_limits) AND (EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type = waiting.job_type
+                      AND coalesce(bound.organization_id, waiting.organization_id) = waiting.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(waiting.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)) OR EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type IS NULL
+                      AND coalesce(bound.organization_id, waiting.organization_id) = waiting.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(waiting.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
     WHEN true THEN 'organization_limit'
 END = 'organization_limit' OR (SELECT CASE
     WHEN this.external THEN 'external'
@@ -778,27 +1070,295 @@ END = 'organization_limit' OR (SELECT CASE
         THEN 'dependency'
     WHEN this.due_at > clock_timestamp()
         THEN CASE this.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
-    WHEN EXISTS (SELECT FROM pauses
+    WHEN (EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, this.organization_id) = this.organization_id
-                     AND coalesce(pauses.job_type, this.job_type) = this.job_type) THEN 'paused'
+                     AND coalesce(pauses.job_type, this.job_type) = this.job_type)
+            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = this.queue)) THEN 'paused'
     WHEN EXISTS (SELECT FROM circuits AS broken
                    WHERE broken.job_type = this.job_type AND broken.key = this.circuit_key
                      AND broken.organization_id IN (this.organization_id, '')
                      AND broken.probe_id IS DISTINCT FROM this.id) THEN 'circuit'
+    WHEN (EXISTS (SELECT FROM job_limits) AND (EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type = this.job_type
+                      AND coalesce(bound.organization_id, this.organization_id) = this.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(this.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)) OR EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type IS NULL
+                      AND coalesce(bound.organization_id, this.organization_id) = this.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(this.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
     WHEN true THEN 'organization_limit'
-END <> 'organization_limit' FROM jobs AS this WHERE this.id = :'id'))
+END NOT IN ('limit', 'organization_limit') FROM jobs AS this WHERE this.id = :'id'))
                 LIMIT most) AS counted))), 0)
 FROM others;
 
--- admission/waiting.py CROWD
-SELECT (SELECT count(*)
-        FROM (SELECT FROM jobs
-              WHERE organization_id = :'organization_id' AND status IN ('queued', 'retrying')
-                AND hold IS DISTINCT FROM 'external'
-              LIMIT :'most') AS counted) AS waiting,
-       (SELECT count(*) FROM jobs
-        WHERE organization_id = :'organization_id' AND user_id = :'user_id'
-          AND idempotency_key = ANY(CAST(:'keys' AS text[])) AND idempotency_key IS NOT NULL) AS known;
+-- admission/waiting.py LOCK
+SELECT pg_advisory_xact_lock(hashtextextended('waiting jobs of ' || :'organization_id', 0));
+
+-- admission/waiting.py WAIT
+SELECT count(*)
+FROM (SELECT FROM jobs
+      WHERE organization_id = :'organization_id' AND status IN ('queued', 'retrying')
+        AND hold IS DISTINCT FROM 'external'
+      LIMIT :'most') AS counted;
+
+-- admission/waiting.py KNOWN
+SELECT id, user_id, idempotency_key FROM jobs
+WHERE organization_id = :'organization_id' AND id = ANY(CAST(:'ids' AS uuid[]))
+UNION ALL
+SELECT jobs.id, jobs.user_id, jobs.idempotency_key
+FROM unnest(CAST(:'users' AS text[]), CAST(:'keys' AS text[])) AS asked (user_id, key)
+JOIN jobs ON organization_id = :'organization_id' AND jobs.user_id = asked.user_id
+         AND idempotency_key = asked.key AND idempotency_key IS NOT NULL;
+
+-- admission/weights.py WEIGHT
+SELECT coalesce((SELECT weight FROM organization_weights WHERE organization_id = :'organization_id'), 1);
+
+-- admission/weights.py WEIGHTS
+SELECT organization_id, weight FROM organization_weights WHERE organization_id = ANY(:'organizations');
+
+-- admission/within.py BESIDE_OTHERS
+SELECT pg_advisory_xact_lock_shared(:'limits', 0);
+
+-- admission/within.py LOCK_SHARED
+SELECT pg_advisory_xact_lock(:'shared', number) FROM (
+    SELECT hashtext(CAST(id AS text)) AS number FROM job_limits
+    WHERE per = 'platform'
+      AND EXISTS (SELECT FROM jobs WHERE organization_id = :'organization_id' AND hold = 'limit'
+                                     AND jobs.job_type = job_limits.job_type)
+    ORDER BY 1) AS shared;
+
+-- admission/within.py LOOK_AT_KEYS
+UPDATE jobs SET limit_key = coalesce((
+    SELECT CASE WHEN octet_length(key.value) > 200 THEN 'md5:' || md5(key.value) ELSE key.value END
+    FROM (SELECT jobs.payload #>> string_to_array(key_path, '.') AS value FROM job_limits
+          WHERE per = 'key' AND job_limits.job_type = jobs.job_type
+            AND coalesce(job_limits.organization_id, jobs.organization_id) = jobs.organization_id
+          ORDER BY job_limits.organization_id NULLS LAST LIMIT 1) AS key), '')
+WHERE id IN (SELECT id FROM jobs
+             WHERE organization_id = :'organization_id' AND hold = 'limit' AND limit_key IS NULL
+             ORDER BY job_type, priority DESC, created_at, id
+             LIMIT greatest(1000, :'batch')
+             FOR UPDATE SKIP LOCKED);
+
+-- admission/within.py CANDIDATES
+WITH RECURSIVE classes AS (
+    (
+        SELECT organization_id, limit_key, job_type FROM jobs
+        WHERE organization_id = :'organization_id' AND hold = 'limit' AND limit_key IS NOT NULL
+        ORDER BY limit_key, job_type LIMIT 1)
+    UNION ALL
+    SELECT next.* FROM classes CROSS JOIN LATERAL (
+        SELECT organization_id, limit_key, job_type FROM jobs
+        WHERE organization_id = :'organization_id' AND hold = 'limit' AND limit_key IS NOT NULL AND (jobs.limit_key, jobs.job_type) > (classes.limit_key, classes.job_type)
+        ORDER BY limit_key, job_type LIMIT 1) AS next
+), open AS (
+    SELECT classes.*, found.* FROM classes CROSS JOIN LATERAL (
+        SELECT least(min(room), CAST(:'batch' AS bigint)) AS room, bool_or(rate IS NOT NULL) AS is_rate,
+               bool_or(per = 'platform') AS is_shared,
+               coalesce(jsonb_agg(jsonb_build_object(
+                   'limit', id, 'whose', jsonb_build_array(CASE met.per WHEN 'platform' THEN '' ELSE classes.organization_id END, CASE met.per WHEN 'key' THEN classes.limit_key ELSE '' END), 'room', room)), '[]') AS bounds
+        FROM (SELECT met.*, least(CASE WHEN met.concurrency IS NOT NULL
+                       THEN met.concurrency - CASE met.per
+    WHEN 'platform' THEN (SELECT count(*) FROM (
+        SELECT FROM jobs WHERE limit_key IS NOT NULL AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND job_type = classes.job_type
+        LIMIT met.concurrency) AS counted)
+    WHEN 'organization' THEN (SELECT count(*) FROM (
+        SELECT FROM jobs WHERE limit_key IS NOT NULL AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND job_type = classes.job_type AND organization_id = classes.organization_id
+        LIMIT met.concurrency) AS counted)
+    ELSE (SELECT count(*) FROM (
+        SELECT FROM jobs WHERE limit_key IS NOT NULL AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND job_type = classes.job_type AND organization_id = classes.organization_id AND limit_key = classes.limit_key
+        LIMIT met.concurrency) AS counted) END END,
+                  CASE WHEN met.rate IS NOT NULL THEN met.rate - (SELECT count(*) FROM (
+        SELECT FROM limit_admissions AS sent
+        WHERE sent.limit_id = met.id AND sent.organization_id = CASE met.per WHEN 'platform' THEN '' ELSE classes.organization_id END AND sent.key = CASE met.per WHEN 'key' THEN classes.limit_key ELSE '' END
+          AND sent.expires_at > clock_timestamp()
+        LIMIT met.rate) AS counted) END) AS room FROM LATERAL (
+    SELECT DISTINCT ON (per, job_type) job_limits.id, job_limits.organization_id, job_limits.job_type, job_limits.per, job_limits.key_path, job_limits.concurrency, job_limits.rate, job_limits.period, job_limits.changed_by, job_limits.changed_at FROM job_limits
+    WHERE (job_limits.job_type = classes.job_type OR job_limits.job_type IS NULL)
+      AND (job_limits.organization_id = classes.organization_id OR job_limits.organization_id IS NULL)
+      AND (per <> 'key' OR classes.limit_key <> '')
+    ORDER BY per, job_type, job_limits.organization_id NULLS LAST) AS met) AS met) AS found
+    WHERE found.room > 0 AND (CAST(:'has_turn' AS boolean) OR found.is_shared IS NOT TRUE)
+)
+SELECT first.id, first.queue, open.bounds, served.free
+FROM open CROSS JOIN LATERAL (
+    SELECT id, queue, priority, created_at FROM jobs AS waiting
+    WHERE organization_id = :'organization_id' AND hold = 'limit' AND limit_key = open.limit_key
+      AND job_type = open.job_type AND (waiting.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+    ORDER BY priority DESC, created_at, id LIMIT open.room) AS first
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN slots IS NOT NULL THEN greatest(slots, CASE WHEN EXISTS (
+               SELECT FROM jobs WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying') AND job_type = open.job_type)
+           THEN 0 ELSE 1 END) END AS free
+    FROM (SELECT CASE WHEN open.is_rate THEN free_in(first.queue, :'lease_timeout') END AS slots) AS found) AS served
+WHERE coalesce(served.free, 1) > 0
+ORDER BY priority DESC, created_at, id
+LIMIT 10 * :'batch';
+
+-- admission/within.py WITH_ROOM
+WITH RECURSIVE shared AS MATERIALIZED (
+    SELECT id, job_type, least(CASE WHEN met.concurrency IS NOT NULL
+                       THEN met.concurrency - CASE met.per
+    WHEN 'platform' THEN (SELECT count(*) FROM (
+        SELECT FROM jobs WHERE limit_key IS NOT NULL AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND job_type = met.job_type
+        LIMIT met.concurrency) AS counted)
+    WHEN 'organization' THEN (SELECT count(*) FROM (
+        SELECT FROM jobs WHERE limit_key IS NOT NULL AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND job_type = met.job_type AND organization_id = met.organization_id
+        LIMIT met.concurrency) AS counted)
+    ELSE (SELECT count(*) FROM (
+        SELECT FROM jobs WHERE limit_key IS NOT NULL AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND job_type = met.job_type AND organization_id = met.organization_id AND limit_key = met.limit_key
+        LIMIT met.concurrency) AS counted) END END,
+                  CASE WHEN met.rate IS NOT NULL THEN met.rate - (SELECT count(*) FROM (
+        SELECT FROM limit_admissions AS sent
+        WHERE sent.limit_id = met.id AND sent.organization_id = CASE met.per WHEN 'platform' THEN '' ELSE met.organization_id END AND sent.key = CASE met.per WHEN 'key' THEN met.limit_key ELSE '' END
+          AND sent.expires_at > clock_timestamp()
+        LIMIT met.rate) AS counted) END) AS room
+    FROM (SELECT *, '' AS limit_key FROM job_limits WHERE per = 'platform') AS met
+), whose AS (
+    (SELECT organization_id FROM jobs WHERE hold = 'limit' ORDER BY organization_id LIMIT 1)
+    UNION ALL
+    SELECT next.organization_id FROM whose CROSS JOIN LATERAL (
+        SELECT organization_id FROM jobs WHERE hold = 'limit' AND organization_id > whose.organization_id
+        ORDER BY organization_id LIMIT 1) AS next
+), waiting AS (
+    SELECT kinds.*, served_at
+    FROM whose CROSS JOIN LATERAL (
+        WITH RECURSIVE classes AS (
+            (
+        SELECT organization_id, limit_key, job_type FROM jobs
+        WHERE organization_id = whose.organization_id AND hold = 'limit' AND limit_key IS NOT NULL
+        ORDER BY limit_key, job_type LIMIT 1)
+            UNION ALL
+            SELECT next.* FROM classes
+            CROSS JOIN LATERAL (
+        SELECT organization_id, limit_key, job_type FROM jobs
+        WHERE organization_id = whose.organization_id AND hold = 'limit' AND limit_key IS NOT NULL AND (jobs.limit_key, jobs.job_type) > (classes.limit_key, classes.job_type)
+        ORDER BY limit_key, job_type LIMIT 1) AS next
+        ), fresh AS (
+            (
+        SELECT organization_id, limit_key, job_type FROM jobs
+        WHERE organization_id = whose.organization_id AND hold = 'limit' AND limit_key IS NULL
+        ORDER BY job_type LIMIT 1)
+            UNION ALL
+            SELECT next.* FROM fresh CROSS JOIN LATERAL (
+        SELECT organization_id, limit_key, job_type FROM jobs
+        WHERE organization_id = whose.organization_id AND hold = 'limit' AND limit_key IS NULL AND job_type > fresh.job_type
+        ORDER BY job_type LIMIT 1) AS next
+        )
+        SELECT * FROM classes
+        UNION ALL
+        SELECT * FROM fresh) AS kinds
+    LEFT JOIN shared USING (job_type)
+    LEFT JOIN limit_turns ON limit_id = shared.id AND limit_turns.organization_id = kinds.organization_id
+    WHERE coalesce(shared.room, 1) > 0 AND (shared.id IS NOT NULL OR NOT CAST(:'is_shared' AS boolean))
+    ORDER BY served_at NULLS FIRST, kinds.organization_id
+    OFFSET 0
+)
+SELECT organization_id FROM waiting
+WHERE coalesce((SELECT min(least(CASE WHEN met.concurrency IS NOT NULL
+                       THEN met.concurrency - CASE met.per
+    WHEN 'platform' THEN (SELECT count(*) FROM (
+        SELECT FROM jobs WHERE limit_key IS NOT NULL AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND job_type = waiting.job_type
+        LIMIT met.concurrency) AS counted)
+    WHEN 'organization' THEN (SELECT count(*) FROM (
+        SELECT FROM jobs WHERE limit_key IS NOT NULL AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND job_type = waiting.job_type AND organization_id = waiting.organization_id
+        LIMIT met.concurrency) AS counted)
+    ELSE (SELECT count(*) FROM (
+        SELECT FROM jobs WHERE limit_key IS NOT NULL AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND job_type = waiting.job_type AND organization_id = waiting.organization_id AND limit_key = waiting.limit_key
+        LIMIT met.concurrency) AS counted) END END,
+                  CASE WHEN met.rate IS NOT NULL THEN met.rate - (SELECT count(*) FROM (
+        SELECT FROM limit_admissions AS sent
+        WHERE sent.limit_id = met.id AND sent.organization_id = CASE met.per WHEN 'platform' THEN '' ELSE waiting.organization_id END AND sent.key = CASE met.per WHEN 'key' THEN waiting.limit_key ELSE '' END
+          AND sent.expires_at > clock_timestamp()
+        LIMIT met.rate) AS counted) END)) FROM LATERAL (
+    SELECT DISTINCT ON (per, job_type) job_limits.id, job_limits.organization_id, job_limits.job_type, job_limits.per, job_limits.key_path, job_limits.concurrency, job_limits.rate, job_limits.period, job_limits.changed_by, job_limits.changed_at FROM job_limits
+    WHERE (job_limits.job_type = waiting.job_type OR job_limits.job_type IS NULL)
+      AND (job_limits.organization_id = waiting.organization_id OR job_limits.organization_id IS NULL)
+      AND (per <> 'key' OR waiting.limit_key <> '')
+    ORDER BY per, job_type, job_limits.organization_id NULLS LAST) AS met
+                WHERE per <> 'platform'), 1) > 0
+  AND EXISTS (
+    SELECT FROM (
+        SELECT waiting.organization_id, coalesce(
+            (SELECT queue FROM jobs WHERE jobs.organization_id = waiting.organization_id AND hold = 'limit'
+                AND jobs.limit_key = waiting.limit_key AND jobs.job_type = waiting.job_type AND (jobs.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+             ORDER BY priority DESC, created_at, id LIMIT 1),
+            (SELECT queue FROM jobs WHERE jobs.organization_id = waiting.organization_id AND hold = 'limit'
+                AND jobs.limit_key IS NULL AND jobs.job_type = waiting.job_type AND (jobs.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+             ORDER BY priority DESC, created_at, id LIMIT 1)) AS queue) AS first
+    WHERE ((first.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) AND room_in(first.organization_id, first.queue, :'limit', :'lease_timeout') > 0))
+LIMIT :'most';
+
+-- admission/within.py BOUNDS
+SELECT met.*, this.limit_key,
+       CASE WHEN met.concurrency IS NULL THEN 0 ELSE CASE met.per
+    WHEN 'platform' THEN (SELECT count(*) FROM (
+        SELECT FROM jobs WHERE limit_key IS NOT NULL AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND job_type = this.job_type
+        LIMIT NULL) AS counted)
+    WHEN 'organization' THEN (SELECT count(*) FROM (
+        SELECT FROM jobs WHERE limit_key IS NOT NULL AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND job_type = this.job_type AND organization_id = this.organization_id
+        LIMIT NULL) AS counted)
+    ELSE (SELECT count(*) FROM (
+        SELECT FROM jobs WHERE limit_key IS NOT NULL AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND job_type = this.job_type AND organization_id = this.organization_id AND limit_key = this.limit_key
+        LIMIT NULL) AS counted) END END AS executing,
+       CASE WHEN met.rate IS NULL THEN 0 ELSE (SELECT count(*) FROM (
+        SELECT FROM limit_admissions AS sent
+        WHERE sent.limit_id = met.id AND sent.organization_id = CASE met.per WHEN 'platform' THEN '' ELSE this.organization_id END AND sent.key = CASE met.per WHEN 'key' THEN this.limit_key ELSE '' END
+          AND sent.expires_at > clock_timestamp()
+        LIMIT met.rate) AS counted) END AS sent
+FROM (SELECT organization_id, job_type, coalesce(limit_key, coalesce((
+    SELECT CASE WHEN octet_length(key.value) > 200 THEN 'md5:' || md5(key.value) ELSE key.value END
+    FROM (SELECT jobs.payload #>> string_to_array(key_path, '.') AS value FROM job_limits
+          WHERE per = 'key' AND job_limits.job_type = jobs.job_type
+            AND coalesce(job_limits.organization_id, jobs.organization_id) = jobs.organization_id
+          ORDER BY job_limits.organization_id NULLS LAST LIMIT 1) AS key), '')) AS limit_key
+      FROM jobs WHERE id = :'id') AS this
+CROSS JOIN LATERAL (
+    SELECT DISTINCT ON (per, job_type) job_limits.id, job_limits.organization_id, job_limits.job_type, job_limits.per, job_limits.key_path, job_limits.concurrency, job_limits.rate, job_limits.period, job_limits.changed_by, job_limits.changed_at FROM job_limits
+    WHERE (job_limits.job_type = this.job_type OR job_limits.job_type IS NULL)
+      AND (job_limits.organization_id = this.organization_id OR job_limits.organization_id IS NULL)
+      AND (per <> 'key' OR this.limit_key <> '')
+    ORDER BY per, job_type, job_limits.organization_id NULLS LAST) AS met;
+
+-- admission/within.py BEFORE
+SELECT count(*) FROM (
+    SELECT FROM jobs AS this JOIN jobs AS earlier USING (organization_id, job_type)
+    WHERE this.id = :'id' AND earlier.hold = 'limit' AND earlier.limit_key IS NOT DISTINCT FROM this.limit_key
+      AND (earlier.priority > this.priority
+            OR earlier.priority = this.priority
+               AND (earlier.created_at, earlier.id) < (this.created_at, this.id)) AND (earlier.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+    LIMIT :'most') AS before;
+
+-- admission/within.py COUNT
+INSERT INTO limit_admissions (limit_id, organization_id, key, expires_at)
+SELECT met.id, CASE met.per WHEN 'platform' THEN '' ELSE jobs.organization_id END, CASE met.per WHEN 'key' THEN jobs.limit_key ELSE '' END, clock_timestamp() + met.period
+FROM jobs CROSS JOIN LATERAL (
+    SELECT DISTINCT ON (per, job_type) job_limits.id, job_limits.organization_id, job_limits.job_type, job_limits.per, job_limits.key_path, job_limits.concurrency, job_limits.rate, job_limits.period, job_limits.changed_by, job_limits.changed_at FROM job_limits
+    WHERE (job_limits.job_type = jobs.job_type OR job_limits.job_type IS NULL)
+      AND (job_limits.organization_id = jobs.organization_id OR job_limits.organization_id IS NULL)
+      AND (per <> 'key' OR jobs.limit_key <> '')
+    ORDER BY per, job_type, job_limits.organization_id NULLS LAST) AS met WHERE jobs.id = ANY(CAST(:'ids' AS uuid[])) AND met.rate IS NOT NULL;
+
+-- admission/within.py SERVED
+INSERT INTO limit_turns (organization_id, limit_id)
+SELECT DISTINCT jobs.organization_id, met.id FROM jobs CROSS JOIN LATERAL (
+    SELECT DISTINCT ON (per, job_type) job_limits.id, job_limits.organization_id, job_limits.job_type, job_limits.per, job_limits.key_path, job_limits.concurrency, job_limits.rate, job_limits.period, job_limits.changed_by, job_limits.changed_at FROM job_limits
+    WHERE (job_limits.job_type = jobs.job_type OR job_limits.job_type IS NULL)
+      AND (job_limits.organization_id = jobs.organization_id OR job_limits.organization_id IS NULL)
+      AND (per <> 'key' OR jobs.limit_key <> '')
+    ORDER BY per, job_type, job_limits.organization_id NULLS LAST) AS met WHERE jobs.id = ANY(CAST(:'ids' AS uuid[])) AND met.per = 'platform'
+ON CONFLICT (organization_id, limit_id) DO UPDATE SET served_at = clock_timestamp();
+
+-- admission/within.py FORGET
+DELETE FROM limit_admissions
+WHERE id IN (SELECT id FROM limit_admissions WHERE expires_at < clock_timestamp()
+             ORDER BY expires_at LIMIT :'batch');
 
 -- audit.py WRITE
 INSERT INTO audit (id, organization_id, actor, actor_organization_id, action, target, source, address, request_id,
@@ -821,7 +1381,110 @@ SET every_seconds = excluded.every_seconds, began_at = excluded.began_at, ended_
     removed = excluded.removed, error = excluded.error;
 
 -- clean_ups.py ALL
-SELECT * FROM clean_ups ORDER BY name;
+SELECT clean_ups.name, clean_ups.every_seconds, clean_ups.began_at, clean_ups.ended_at, clean_ups.removed, clean_ups.error FROM clean_ups ORDER BY name;
+
+-- clock.py NOW
+SELECT clock_timestamp();
+
+-- collections.py BEGIN
+INSERT INTO collections AS known (organization_id, name, source, job_id, attempt)
+VALUES (:'organization_id', :'collection', :'source', :'job_id', :'attempt')
+ON CONFLICT (organization_id, name) DO UPDATE SET
+    source = excluded.source, job_id = excluded.job_id, attempt = excluded.attempt,
+    run = known.run + CASE WHEN known.complete OR known.source <> excluded.source THEN 1 ELSE 0 END,
+    position = CASE
+        WHEN known.source = excluded.source AND (NOT known.complete OR CAST(:'keeps_cursor' AS boolean))
+        THEN known.position END,
+    pages = CASE WHEN known.complete OR known.source <> excluded.source THEN 0 ELSE known.pages END,
+    started_at = CASE
+        WHEN known.complete OR known.source <> excluded.source THEN clock_timestamp() ELSE known.started_at END,
+    complete = false, updated_at = clock_timestamp()
+WHERE (known.job_id = excluded.job_id AND known.attempt <= excluded.attempt)
+   OR (known.job_id <> excluded.job_id AND NOT EXISTS (
+        SELECT FROM jobs WHERE jobs.id = known.job_id AND jobs.status IN ('running', 'retrying')))
+RETURNING run, position, pages;
+
+-- collections.py MOVE
+UPDATE collections
+SET position = NULLIF(CAST(:'position' AS jsonb), 'null'), pages = pages + 1, complete = :'complete',
+    updated_at = clock_timestamp()
+WHERE organization_id = :'organization_id' AND name = :'collection' AND job_id = :'job_id' AND attempt = :'attempt' AND run = :'run'
+RETURNING run;
+
+-- collections.py RESTART
+UPDATE collections
+SET run = run + 1, position = NULL, pages = 0, started_at = clock_timestamp(), updated_at = clock_timestamp()
+WHERE organization_id = :'organization_id' AND name = :'collection' AND job_id = :'job_id' AND attempt = :'attempt'
+RETURNING run;
+
+-- collections.py WRITE
+WITH given AS (
+    SELECT * FROM unnest(CAST(:'keys' AS text[]), CAST(:'records' AS text[])) AS page (key, record)
+), before AS (
+    SELECT known.key, known.record FROM collection_records AS known JOIN given USING (key)
+    WHERE known.organization_id = :'organization_id' AND known.collection = :'collection'
+), written AS (
+    INSERT INTO collection_records AS known (organization_id, collection, key, record, run)
+    SELECT CAST(:'organization_id' AS text), CAST(:'collection' AS text), key, CAST(record AS jsonb),
+           CAST(:'run' AS bigint)
+    FROM given
+    ON CONFLICT (organization_id, collection, key) DO UPDATE SET
+        record = excluded.record, run = excluded.run,
+        changed_at = CASE WHEN known.record = excluded.record THEN known.changed_at ELSE clock_timestamp() END
+    RETURNING known.key, known.record
+)
+SELECT count(*) FILTER (WHERE before.key IS NULL) AS inserted,
+       count(*) FILTER (WHERE before.record <> written.record) AS updated
+FROM written LEFT JOIN before USING (key);
+
+-- collections.py REMOVE_UNSEEN
+DELETE FROM collection_records
+WHERE organization_id = :'organization_id' AND collection = :'collection' AND run < :'run'
+  AND EXISTS (SELECT FROM collections WHERE organization_id = :'organization_id' AND name = :'collection' AND job_id = :'job_id' AND attempt = :'attempt' AND complete);
+
+-- collections.py COUNT
+SELECT count(*) FROM collection_records
+WHERE organization_id = :'organization_id' AND collection = :'collection';
+
+-- collections.py EXISTS
+SELECT EXISTS (SELECT FROM collections WHERE organization_id = :'organization_id' AND name = :'collection');
+
+-- collections.py FIELDS
+SELECT DISTINCT jsonb_object_keys(record) AS name FROM collection_records
+WHERE organization_id = :'organization_id' AND collection = :'collection'
+ORDER BY name;
+
+-- collections.py EACH
+SELECT key, CAST(record AS text) AS json,
+       (SELECT jsonb_object_agg(name, value) FROM jsonb_each_text(record) AS field (name, value)
+        WHERE value IS NOT NULL) AS texts
+FROM collection_records
+WHERE organization_id = :'organization_id' AND collection = :'collection' AND key > :'after'
+ORDER BY key LIMIT :'most';
+
+-- events.py OF_SCHEDULE
+INSERT INTO events (id, organization_id, user_id, project_id, job_type, event, subject_id, detail)
+SELECT nextval('history_id_seq'), organization_id, user_id, project_id, job_type, :'event', id,
+       jsonb_build_object('name', name) || CAST(:'said' AS jsonb)
+FROM schedules WHERE id = :'schedule_id';
+
+-- events.py FORGET
+WITH gone AS (
+    DELETE FROM events
+    WHERE id IN (SELECT id FROM events WHERE at < clock_timestamp() - CAST(:'older_than' AS interval)
+                 ORDER BY at LIMIT :'limit')
+    RETURNING id, organization_id
+), noted AS (
+    INSERT INTO removals (organization_id, last_id)
+    SELECT organization_id, max(id) FROM gone GROUP BY organization_id
+    RETURNING organization_id, last_id
+), needless AS (
+    DELETE FROM removals WHERE ctid = ANY(ARRAY(
+        SELECT removals.ctid FROM removals JOIN noted USING (organization_id)
+        WHERE removals.last_id <= noted.last_id
+        FOR UPDATE OF removals SKIP LOCKED))
+)
+SELECT count(*) FROM gone;
 
 -- external_types.py FIND
 SELECT name, permission, silence FROM external_types WHERE name = :'name';
@@ -838,6 +1501,11 @@ RETURNING xmax = 0;
 
 -- external_types.py REMOVE
 DELETE FROM external_types WHERE name = :'name' RETURNING name;
+
+-- fingerprints.py TAKE
+UPDATE jobs SET fingerprint = CASE WHEN true THEN error_fingerprint(jobs.job_type, jobs.error_type, jobs.error_message) END
+WHERE id IN (SELECT id FROM jobs WHERE status = 'failed' AND fingerprint IS NULL
+             LIMIT :'limit' FOR UPDATE SKIP LOCKED);
 
 -- jobs/bulk.py SUBMIT_ALL
 WITH asked AS MATERIALIZED (
@@ -860,13 +1528,23 @@ WITH asked AS MATERIALIZED (
         THEN 'dependency'
     WHEN asked.due_at > clock_timestamp()
         THEN CASE asked.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
-    WHEN EXISTS (SELECT FROM pauses
+    WHEN (EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, asked.organization_id) = asked.organization_id
-                     AND coalesce(pauses.job_type, asked.job_type) = asked.job_type) THEN 'paused'
+                     AND coalesce(pauses.job_type, asked.job_type) = asked.job_type)
+            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = asked.queue)) THEN 'paused'
     WHEN EXISTS (SELECT FROM circuits AS broken
                    WHERE broken.job_type = asked.job_type AND broken.key = asked.circuit_key
                      AND broken.organization_id IN (asked.organization_id, '')
                      AND broken.probe_id IS DISTINCT FROM asked.id) THEN 'circuit'
+    WHEN (EXISTS (SELECT FROM job_limits) AND (EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type = asked.job_type
+                      AND coalesce(bound.organization_id, asked.organization_id) = asked.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(asked.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)) OR EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type IS NULL
+                      AND coalesce(bound.organization_id, asked.organization_id) = asked.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(asked.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
     WHEN lines.joins THEN 'organization_limit'
 END AS hold FROM asked JOIN lines USING (organization_id)
 ), created AS (
@@ -882,7 +1560,7 @@ END AS hold FROM asked JOIN lines USING (organization_id)
     WHERE true
     ORDER BY place
     ON CONFLICT DO NOTHING
-    RETURNING jobs.*, CAST(NULL AS text) AS from_status
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, CAST(NULL AS text) AS from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -921,13 +1599,23 @@ WITH asked AS MATERIALIZED (
         THEN 'dependency'
     WHEN asked.due_at > clock_timestamp()
         THEN CASE asked.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
-    WHEN EXISTS (SELECT FROM pauses
+    WHEN (EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, asked.organization_id) = asked.organization_id
-                     AND coalesce(pauses.job_type, asked.job_type) = asked.job_type) THEN 'paused'
+                     AND coalesce(pauses.job_type, asked.job_type) = asked.job_type)
+            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = asked.queue)) THEN 'paused'
     WHEN EXISTS (SELECT FROM circuits AS broken
                    WHERE broken.job_type = asked.job_type AND broken.key = asked.circuit_key
                      AND broken.organization_id IN (asked.organization_id, '')
                      AND broken.probe_id IS DISTINCT FROM asked.id) THEN 'circuit'
+    WHEN (EXISTS (SELECT FROM job_limits) AND (EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type = asked.job_type
+                      AND coalesce(bound.organization_id, asked.organization_id) = asked.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(asked.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)) OR EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type IS NULL
+                      AND coalesce(bound.organization_id, asked.organization_id) = asked.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(asked.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
     WHEN lines.joins THEN 'organization_limit'
 END AS hold FROM asked JOIN lines USING (organization_id)
 ), created AS (
@@ -946,7 +1634,7 @@ END AS hold FROM asked JOIN lines USING (organization_id)
             OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
     ORDER BY place
     ON CONFLICT DO NOTHING
-    RETURNING jobs.*, CAST(NULL AS text) AS from_status
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, CAST(NULL AS text) AS from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -976,7 +1664,7 @@ WITH locked AS (
         cancel_requested_at = clock_timestamp(), cancel_seen_at = NULL, completed_at = clock_timestamp(), updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id AND from_status IN ('queued', 'running', 'retrying')
-    RETURNING jobs.*, locked.from_status
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -1000,7 +1688,7 @@ WITH locked AS (
         cancel_requested_at = clock_timestamp(), cancel_seen_at = NULL, completed_at = clock_timestamp(), updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id AND from_status IN ('queued', 'running', 'retrying') AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id')
-    RETURNING jobs.*, locked.from_status
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -1020,7 +1708,7 @@ WITH locked AS (
         cancel_requested_at = clock_timestamp(), cancel_seen_at = NULL, completed_at = clock_timestamp(), updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id AND from_status IN ('queued', 'running', 'retrying')
-    RETURNING jobs.*, locked.from_status
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -1040,7 +1728,7 @@ WITH locked AS (
         cancel_requested_at = clock_timestamp(), cancel_seen_at = NULL, completed_at = clock_timestamp(), updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id AND from_status IN ('queued', 'running', 'retrying')
-    RETURNING jobs.*, locked.from_status
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -1063,7 +1751,7 @@ FROM jobs WHERE lease = :'lease' AND stopping;
 WITH moved AS (
     UPDATE jobs SET cancel_seen_at = clock_timestamp(), updated_at = clock_timestamp()
     WHERE id = :'id' AND dispatch = :'dispatch' AND stopping AND cancel_seen_at IS NULL
-    RETURNING jobs.*, status AS from_status
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, status AS from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -1081,7 +1769,7 @@ WITH locked AS (
     SET stopping = false, cancel_seen_at = CASE WHEN unseen THEN clock_timestamp() ELSE cancel_seen_at END, updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id
-    RETURNING jobs.*, from_status, unseen
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, from_status, unseen
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -1107,12 +1795,21 @@ WITH locked AS (
         dispatched_at = coalesce(dispatched_at, clock_timestamp()), updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id AND from_status IN ('queued', 'retrying') AND from_dispatch = given_dispatch AND job_type = coalesce(given_job_type, job_type)
-      AND held IS NULL AND NOT EXISTS (SELECT FROM pauses
+      AND held IS NULL AND NOT (EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
-                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type) AND NOT EXISTS (SELECT FROM circuits AS broken
+                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type)
+            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = jobs.queue)) AND NOT EXISTS (SELECT FROM circuits AS broken
                    WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
                      AND broken.organization_id IN (jobs.organization_id, '')
-                     AND broken.probe_id IS DISTINCT FROM jobs.id)
+                     AND broken.probe_id IS DISTINCT FROM jobs.id) AND NOT (jobs.limit_key IS NULL AND (EXISTS (SELECT FROM job_limits) AND (EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type = jobs.job_type
+                      AND coalesce(bound.organization_id, jobs.organization_id) = jobs.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)) OR EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type IS NULL
+                      AND coalesce(bound.organization_id, jobs.organization_id) = jobs.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))))
     RETURNING jobs.id, given_place, dispatch, attempt, organization_id, user_id, project_id, job_type, retry_count, max_retries, root_id,
        group_id, group_index, parent_id, payload, delivery, status, priority, worker, from_status, queue
 ), logged AS (
@@ -1144,16 +1841,25 @@ WITH locked AS (
                         WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found
 ), moved AS (
     UPDATE jobs
-    SET hold = CASE WHEN EXISTS (SELECT FROM pauses
+    SET hold = CASE WHEN (EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
-                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type) THEN 'paused' WHEN EXISTS (SELECT FROM circuits AS broken
+                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type)
+            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = jobs.queue)) THEN 'paused' WHEN EXISTS (SELECT FROM circuits AS broken
                    WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
                      AND broken.organization_id IN (jobs.organization_id, '')
-                     AND broken.probe_id IS DISTINCT FROM jobs.id) THEN 'circuit' END,
-        dispatched_at = NULL, updated_at = clock_timestamp()
+                     AND broken.probe_id IS DISTINCT FROM jobs.id) THEN 'circuit'
+         WHEN (jobs.limit_key IS NULL AND (EXISTS (SELECT FROM job_limits) AND (EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type = jobs.job_type
+                      AND coalesce(bound.organization_id, jobs.organization_id) = jobs.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)) OR EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type IS NULL
+                      AND coalesce(bound.organization_id, jobs.organization_id) = jobs.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL))))) THEN 'limit' END, limit_key = NULL, dispatched_at = NULL, updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id AND from_dispatch = given_dispatch AND held IS NULL AND from_status IN ('queued', 'retrying')
-    RETURNING jobs.*, locked.from_status
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -1188,14 +1894,14 @@ SELECT found.*
                            WHERE dependent.status IN ('queued', 'running', 'retrying') AND dependent.depends_on <> '{}'
                              AND dependent.depends_on @> ARRAY[jobs.id]) AS is_awaited, (status = 'succeeded' AND group_id IS NOT NULL
                    AND EXISTS (SELECT FROM jobs AS member
-                               WHERE member.group_id = jobs.group_id AND member.status <> 'succeeded')) AS is_needed, EXISTS (SELECT FROM workflows WHERE workflows.id = jobs.root_id AND workflows.completed_at IS NULL) AS is_of_workflow, jobs.* FROM jobs
+                               WHERE member.group_id = jobs.group_id AND member.status <> 'succeeded')) AS is_needed, EXISTS (SELECT FROM workflows WHERE workflows.id = jobs.root_id AND workflows.completed_at IS NULL) AS is_of_workflow, jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at FROM jobs
                             WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found;
 
 -- jobs/delete.py EXISTING
 SELECT id FROM jobs WHERE id = ANY(:'ids');
 
 -- jobs/dispatch.py UNDISPATCHED
-SELECT * FROM jobs
+SELECT jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at FROM jobs
 WHERE status IN ('queued', 'retrying') AND hold IS NULL AND dispatched_at IS NULL
   AND (status = 'queued' AND started_at IS NOT NULL
        OR updated_at <= clock_timestamp() - CAST(:'age' AS interval))
@@ -1248,10 +1954,10 @@ WITH locked AS (
 ), moved AS (
     UPDATE jobs
     SET status = 'failed', hold = NULL, due_at = NULL, error_type = :'error_type', error_message = :'error_message',
-        completed_at = clock_timestamp(), updated_at = clock_timestamp()
+        fingerprint = CASE WHEN true THEN error_fingerprint(jobs.job_type, :'error_type', :'error_message') END, completed_at = clock_timestamp(), updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id AND from_status IN ('queued', 'retrying')
-    RETURNING jobs.*, locked.from_status
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -1272,11 +1978,12 @@ WITH locked AS (
         unresolved = unresolved AND CAST(:'payload' AS jsonb) IS NULL,
         delivery = coalesce(delivery || CAST(:'delivery' AS jsonb), delivery),
         circuit_key = coalesce(CAST(:'circuit_key' AS text), circuit_key),
+        limit_key = CASE WHEN CAST(:'payload' AS jsonb) IS NULL AND NOT (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL OR CAST(:'at_once' AS boolean)) THEN limit_key END,
         priority = coalesce(CAST(:'priority' AS int), priority),
-        scheduled_at = coalesce(CAST(:'scheduled_at' AS timestamptz), scheduled_at),
-        due_at = coalesce(CAST(:'scheduled_at' AS timestamptz), due_at),
-        dispatch = dispatch + CASE WHEN hold IS NULL AND (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL) THEN 1 ELSE 0 END,
-        hold = CASE WHEN (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL)
+        scheduled_at = CASE WHEN NOT CAST(:'at_once' AS boolean) THEN coalesce(CAST(:'scheduled_at' AS timestamptz), jobs.scheduled_at) END,
+        due_at = CASE WHEN NOT CAST(:'at_once' AS boolean) THEN coalesce(CAST(:'scheduled_at' AS timestamptz), jobs.due_at) END,
+        dispatch = dispatch + CASE WHEN hold IS NULL AND (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL OR CAST(:'at_once' AS boolean)) THEN 1 ELSE 0 END,
+        hold = CASE WHEN (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL OR CAST(:'at_once' AS boolean))
                THEN CASE
     WHEN jobs.external THEN 'external'
     WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.unresolved
@@ -1286,23 +1993,33 @@ WITH locked AS (
             OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
                AND NOT dependency.stopping)))
         THEN 'dependency'
-    WHEN coalesce(CAST(:'scheduled_at' AS timestamptz), jobs.due_at) > clock_timestamp()
+    WHEN CASE WHEN NOT CAST(:'at_once' AS boolean) THEN coalesce(CAST(:'scheduled_at' AS timestamptz), jobs.due_at) END > clock_timestamp()
         THEN CASE jobs.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
-    WHEN EXISTS (SELECT FROM pauses
+    WHEN (EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
-                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type) THEN 'paused'
+                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type)
+            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = jobs.queue)) THEN 'paused'
     WHEN EXISTS (SELECT FROM circuits AS broken
                    WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
                      AND broken.organization_id IN (jobs.organization_id, '')
                      AND broken.probe_id IS DISTINCT FROM jobs.id) THEN 'circuit'
+    WHEN (EXISTS (SELECT FROM job_limits) AND (EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type = jobs.job_type
+                      AND coalesce(bound.organization_id, jobs.organization_id) = jobs.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)) OR EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type IS NULL
+                      AND coalesce(bound.organization_id, jobs.organization_id) = jobs.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
     WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id)) THEN 'organization_limit'
 END
                ELSE hold END,
-        dispatched_at = CASE WHEN (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL) THEN NULL ELSE dispatched_at END,
-        sent_priority = CASE WHEN (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL) THEN NULL ELSE sent_priority END, updated_at = clock_timestamp()
+        dispatched_at = CASE WHEN (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL OR CAST(:'at_once' AS boolean)) THEN NULL ELSE dispatched_at END,
+        sent_priority = CASE WHEN (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL OR CAST(:'at_once' AS boolean)) THEN NULL ELSE sent_priority END, updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id
-    RETURNING jobs.*, locked.from_status
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -1310,7 +2027,7 @@ END
            from_status, status, attempt, dispatch, CAST(:'actor' AS text),
            jsonb_strip_nulls(jsonb_build_object('payload', CASE WHEN CAST(:'payload' AS jsonb) IS NOT NULL THEN true END,
                           'priority', CAST(:'priority' AS int), 'dueAt', CAST(:'scheduled_at' AS timestamptz),
-                          'hold', hold)) || '{}', NULL, CAST(:'origin' AS jsonb), clock_timestamp()
+                          'atOnce', CASE WHEN CAST(:'at_once' AS boolean) THEN true END, 'hold', hold)) || '{}', NULL, CAST(:'origin' AS jsonb), clock_timestamp()
     FROM moved
 )
 SELECT * FROM moved;
@@ -1328,11 +2045,12 @@ WITH locked AS (
         unresolved = unresolved AND CAST(:'payload' AS jsonb) IS NULL,
         delivery = coalesce(delivery || CAST(:'delivery' AS jsonb), delivery),
         circuit_key = coalesce(CAST(:'circuit_key' AS text), circuit_key),
+        limit_key = CASE WHEN CAST(:'payload' AS jsonb) IS NULL AND NOT (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL OR CAST(:'at_once' AS boolean)) THEN limit_key END,
         priority = coalesce(CAST(:'priority' AS int), priority),
-        scheduled_at = coalesce(CAST(:'scheduled_at' AS timestamptz), scheduled_at),
-        due_at = coalesce(CAST(:'scheduled_at' AS timestamptz), due_at),
-        dispatch = dispatch + CASE WHEN hold IS NULL AND (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL) THEN 1 ELSE 0 END,
-        hold = CASE WHEN (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL)
+        scheduled_at = CASE WHEN NOT CAST(:'at_once' AS boolean) THEN coalesce(CAST(:'scheduled_at' AS timestamptz), jobs.scheduled_at) END,
+        due_at = CASE WHEN NOT CAST(:'at_once' AS boolean) THEN coalesce(CAST(:'scheduled_at' AS timestamptz), jobs.due_at) END,
+        dispatch = dispatch + CASE WHEN hold IS NULL AND (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL OR CAST(:'at_once' AS boolean)) THEN 1 ELSE 0 END,
+        hold = CASE WHEN (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL OR CAST(:'at_once' AS boolean))
                THEN CASE
     WHEN jobs.external THEN 'external'
     WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.unresolved
@@ -1342,23 +2060,33 @@ WITH locked AS (
             OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
                AND NOT dependency.stopping)))
         THEN 'dependency'
-    WHEN coalesce(CAST(:'scheduled_at' AS timestamptz), jobs.due_at) > clock_timestamp()
+    WHEN CASE WHEN NOT CAST(:'at_once' AS boolean) THEN coalesce(CAST(:'scheduled_at' AS timestamptz), jobs.due_at) END > clock_timestamp()
         THEN CASE jobs.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
-    WHEN EXISTS (SELECT FROM pauses
+    WHEN (EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
-                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type) THEN 'paused'
+                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type)
+            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = jobs.queue)) THEN 'paused'
     WHEN EXISTS (SELECT FROM circuits AS broken
                    WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
                      AND broken.organization_id IN (jobs.organization_id, '')
                      AND broken.probe_id IS DISTINCT FROM jobs.id) THEN 'circuit'
+    WHEN (EXISTS (SELECT FROM job_limits) AND (EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type = jobs.job_type
+                      AND coalesce(bound.organization_id, jobs.organization_id) = jobs.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)) OR EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type IS NULL
+                      AND coalesce(bound.organization_id, jobs.organization_id) = jobs.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
     WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id)) THEN 'organization_limit'
 END
                ELSE hold END,
-        dispatched_at = CASE WHEN (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL) THEN NULL ELSE dispatched_at END,
-        sent_priority = CASE WHEN (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL) THEN NULL ELSE sent_priority END, updated_at = clock_timestamp()
+        dispatched_at = CASE WHEN (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL OR CAST(:'at_once' AS boolean)) THEN NULL ELSE dispatched_at END,
+        sent_priority = CASE WHEN (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL OR CAST(:'at_once' AS boolean)) THEN NULL ELSE sent_priority END, updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND status IN ('queued', 'retrying') AND NOT external AND NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL)
-    RETURNING jobs.*, locked.from_status
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -1366,7 +2094,7 @@ END
            from_status, status, attempt, dispatch, CAST(:'actor' AS text),
            jsonb_strip_nulls(jsonb_build_object('payload', CASE WHEN CAST(:'payload' AS jsonb) IS NOT NULL THEN true END,
                           'priority', CAST(:'priority' AS int), 'dueAt', CAST(:'scheduled_at' AS timestamptz),
-                          'hold', hold) || jsonb_build_object('operation', CAST(:'operation' AS uuid))) || '{}', NULL, NULL, clock_timestamp()
+                          'atOnce', CASE WHEN CAST(:'at_once' AS boolean) THEN true END, 'hold', hold) || jsonb_build_object('operation', CAST(:'operation' AS uuid))) || '{}', NULL, NULL, clock_timestamp()
     FROM moved
 )
  SELECT locked.id AS found, moved.* FROM locked FULL JOIN moved ON moved.id = locked.id;
@@ -1385,7 +2113,7 @@ WITH moved AS (
         total_steps = greatest(total_steps, CAST(:'total_steps' AS int)),
         updated_at = clock_timestamp()
     WHERE id = :'id' AND dispatch = :'dispatch' AND attempt = :'attempt' AND status = 'running'
-    RETURNING jobs.*, status AS from_status
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, status AS from_status
 ), told AS (
     SELECT place, milestone - 'ago' AS point, make_interval(secs => CAST(milestone ->> 'ago' AS float)) AS ago
     FROM jsonb_array_elements(CAST(:'milestones' AS jsonb)) WITH ORDINALITY AS told (milestone, place)
@@ -1415,7 +2143,7 @@ WITH locked AS (
                                 OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id)))) FOR UPDATE
 ), moved AS (
     UPDATE jobs
-    SET status = 'queued', dispatch = dispatch + 1, retry_count = retry_count + 1, losses = 0,
+    SET status = 'queued', dispatch = dispatch + 1, retry_count = retry_count + 1, losses = 0, limit_key = NULL,
         hold = CASE
     WHEN jobs.external THEN 'external'
     WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.unresolved
@@ -1427,23 +2155,33 @@ WITH locked AS (
         THEN 'dependency'
     WHEN CAST(NULL AS timestamptz) > clock_timestamp()
         THEN CASE jobs.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
-    WHEN EXISTS (SELECT FROM pauses
+    WHEN (EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
-                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type) THEN 'paused'
+                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type)
+            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = jobs.queue)) THEN 'paused'
     WHEN EXISTS (SELECT FROM circuits AS broken
                    WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
                      AND broken.organization_id IN (jobs.organization_id, '')
                      AND broken.probe_id IS DISTINCT FROM jobs.id) THEN 'circuit'
+    WHEN (EXISTS (SELECT FROM job_limits) AND (EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type = jobs.job_type
+                      AND coalesce(bound.organization_id, jobs.organization_id) = jobs.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)) OR EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type IS NULL
+                      AND coalesce(bound.organization_id, jobs.organization_id) = jobs.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
     WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id)) THEN 'organization_limit'
 END, delivery = delivery - 'expires',
         priority = coalesce(CAST(:'priority' AS int), priority),
         due_at = NULL, dispatched_at = NULL, sent_priority = NULL, result = NULL, typed_result = NULL,
-        error_type = NULL, error_message = NULL, message = NULL, progress = 0, progress_detail = NULL,
-        current_step = 0, cancel_requested_at = NULL, cancel_seen_at = NULL, started_at = NULL,
-        completed_at = NULL, updated_at = clock_timestamp()
+        error_type = NULL, error_message = NULL, fingerprint = NULL, message = NULL,
+        progress = 0, progress_detail = NULL, current_step = 0, cancel_requested_at = NULL,
+        cancel_seen_at = NULL, started_at = NULL, completed_at = NULL, updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id AND from_status IN ('failed', 'cancelled')
-    RETURNING jobs.*, locked.from_status
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -1466,7 +2204,7 @@ WITH locked AS (
                         WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found
 ), moved AS (
     UPDATE jobs
-    SET status = 'queued', dispatch = dispatch + 1, retry_count = retry_count + 1, losses = 0,
+    SET status = 'queued', dispatch = dispatch + 1, retry_count = retry_count + 1, losses = 0, limit_key = NULL,
         hold = CASE
     WHEN jobs.external THEN 'external'
     WHEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.unresolved
@@ -1478,27 +2216,37 @@ WITH locked AS (
         THEN 'dependency'
     WHEN CAST(NULL AS timestamptz) > clock_timestamp()
         THEN CASE jobs.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
-    WHEN EXISTS (SELECT FROM pauses
+    WHEN (EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
-                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type) THEN 'paused'
+                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type)
+            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = jobs.queue)) THEN 'paused'
     WHEN EXISTS (SELECT FROM circuits AS broken
                    WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
                      AND broken.organization_id IN (jobs.organization_id, '')
                      AND broken.probe_id IS DISTINCT FROM jobs.id) THEN 'circuit'
+    WHEN (EXISTS (SELECT FROM job_limits) AND (EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type = jobs.job_type
+                      AND coalesce(bound.organization_id, jobs.organization_id) = jobs.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)) OR EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type IS NULL
+                      AND coalesce(bound.organization_id, jobs.organization_id) = jobs.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
     WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id)) THEN 'organization_limit'
 END, delivery = delivery - 'expires',
         priority = coalesce(CAST(:'priority' AS int), priority),
         due_at = NULL, dispatched_at = NULL, sent_priority = NULL, result = NULL, typed_result = NULL,
-        error_type = NULL, error_message = NULL, message = NULL, progress = 0, progress_detail = NULL,
-        current_step = 0, cancel_requested_at = NULL, cancel_seen_at = NULL, started_at = NULL,
-        completed_at = NULL, updated_at = clock_timestamp()
+        error_type = NULL, error_message = NULL, fingerprint = NULL, message = NULL,
+        progress = 0, progress_detail = NULL, current_step = 0, cancel_requested_at = NULL,
+        cancel_seen_at = NULL, started_at = NULL, completed_at = NULL, updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id AND from_status IN ('failed', 'cancelled') AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND NOT stopping AND (retry_count < max_retries OR :'force') AND (NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR (EXISTS (SELECT FROM jobs AS followed WHERE followed.status IN ('queued', 'running', 'retrying') AND (followed.id = jobs.follows
                                 OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id))
       AND NOT EXISTS (SELECT FROM jobs AS followed
                       WHERE followed.status IN ('failed', 'cancelled') AND (followed.id = jobs.follows
                                 OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id))))
-    RETURNING jobs.*, locked.from_status
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -1550,17 +2298,27 @@ WITH locked AS (
         THEN 'dependency'
     WHEN asked.due_at > clock_timestamp()
         THEN CASE asked.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
-    WHEN EXISTS (SELECT FROM pauses
+    WHEN (EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, asked.organization_id) = asked.organization_id
-                     AND coalesce(pauses.job_type, asked.job_type) = asked.job_type) THEN 'paused'
+                     AND coalesce(pauses.job_type, asked.job_type) = asked.job_type)
+            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = asked.queue)) THEN 'paused'
     WHEN EXISTS (SELECT FROM circuits AS broken
                    WHERE broken.job_type = asked.job_type AND broken.key = asked.circuit_key
                      AND broken.organization_id IN (asked.organization_id, '')
                      AND broken.probe_id IS DISTINCT FROM asked.id) THEN 'circuit'
+    WHEN (EXISTS (SELECT FROM job_limits) AND (EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type = asked.job_type
+                      AND coalesce(bound.organization_id, asked.organization_id) = asked.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(asked.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)) OR EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type IS NULL
+                      AND coalesce(bound.organization_id, asked.organization_id) = asked.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(asked.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
     WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = asked.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(asked.organization_id)) THEN 'organization_limit'
 END FROM asked
     ON CONFLICT DO NOTHING
-    RETURNING jobs.*, CAST(NULL AS text) AS from_status
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, CAST(NULL AS text) AS from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -1581,7 +2339,7 @@ END FROM asked
 SELECT * FROM created;
 
 -- jobs/retry.py EXISTING
-SELECT * FROM jobs
+SELECT jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at FROM jobs
 WHERE organization_id = :'organization_id' AND idempotency_key = CAST(:'idempotency_key' AS text)
   AND user_id = (SELECT user_id FROM jobs WHERE id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id'));
 
@@ -1618,11 +2376,12 @@ WITH locked AS (
         priority = coalesce(:'priority', priority),
         max_retries = greatest(max_retries, :'max_retries'),
         circuit_key = coalesce(:'circuit_key', circuit_key),
+        limit_key = CASE WHEN target IN ('queued', 'retrying') THEN NULL ELSE limit_key END,
         result = :'result',
         typed_result = :'typed_result',
         error_type = CASE WHEN is_poison THEN 'WorkerLost' ELSE :'error_type' END,
-        error_message = CASE WHEN is_poison THEN 'the job took down ' || (losses + 1) || ' workers'
-                        ELSE :'error_message' END,
+        error_message = CASE WHEN is_poison THEN 'the job took down ' || (losses + 1) || ' workers' ELSE :'error_message' END,
+        fingerprint = CASE WHEN target = 'failed' THEN error_fingerprint(jobs.job_type, CASE WHEN is_poison THEN 'WorkerLost' ELSE :'error_type' END, CASE WHEN is_poison THEN 'the job took down ' || (losses + 1) || ' workers' ELSE :'error_message' END) END,
         progress = CASE target WHEN 'succeeded' THEN 100
                    ELSE greatest(progress, least(99, coalesce(:'percent', 0))) END,
         message = coalesce(:'message', message),
@@ -1635,7 +2394,8 @@ WITH locked AS (
     WHERE jobs.id = locked.id AND from_dispatch = :'dispatch' AND from_status = 'running' AND NOT external
       AND from_attempt = coalesce(:'attempt', from_attempt)
     RETURNING jobs.id, organization_id, user_id, job_type, status, attempt, error_type, error_message, due_at,
-              started_at, completed_at, updated_at, group_id, from_status, from_dispatch, counts_in, reached
+              started_at, completed_at, updated_at, group_id, limit_key, from_status, from_dispatch, counts_in,
+              reached
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -1644,20 +2404,39 @@ WITH locked AS (
            jsonb_strip_nulls(jsonb_build_object(
                'reason', CASE WHEN status IN ('queued', 'cancelled') THEN coalesce(error_message, :'kind') END,
                'errorType', error_type, 'error', error_message, 'traceback', CAST(:'traceback' AS text),
+               'lost', CASE WHEN :'kind' IN ('lost', 'returned') THEN true END,
                'dueAt', due_at,
                'willRetry', CASE status WHEN 'retrying' THEN true WHEN 'failed' THEN false END,
                'duration', CASE WHEN status IN ('succeeded', 'failed', 'cancelled', 'retrying') THEN round(1000 * extract(EPOCH FROM coalesce(completed_at, updated_at) - started_at)) END,
                'percentage', CASE WHEN status = 'succeeded' AND reached > 0 THEN 100 END)) || coalesce(CAST(:'kept' AS jsonb), '{}'), counts_in, NULL, clock_timestamp()
     FROM moved
 )
+, opened AS (
+    INSERT INTO circuits (job_type, organization_id, key, failures, pause, probe_at)
+    SELECT moved.job_type, moved.organization_id, moved.counts_in, CAST(:'failures' AS int), CAST(:'pause' AS interval),
+           clock_timestamp() + CAST(:'pause' AS interval)
+    FROM moved
+    WHERE CAST(:'failures' AS int) > 0 AND moved.counts_in IS NOT NULL
+      AND (SELECT count(*) FILTER (WHERE event = 'failed')
+           FROM (SELECT event FROM history
+                 WHERE history.job_type = moved.job_type AND history.organization_id = moved.organization_id
+                   AND history.circuit_key = moved.counts_in
+                 ORDER BY history.id DESC LIMIT CAST(:'failures' AS int) - 1) AS latest) = CAST(:'failures' AS int) - 1
+    ON CONFLICT DO NOTHING
+    RETURNING circuits.job_type, circuits.organization_id, circuits.key, circuits.failures, circuits.pause, circuits.opened_at, circuits.probe_at, circuits.probe_id, circuits.turn, false AS is_half_open
+)
 SELECT CAST(:'place' AS int) AS place, organization_id, status,
-       EXISTS (SELECT FROM jobs AS waiting
-                   WHERE waiting.organization_id = moved.organization_id AND waiting.hold = 'organization_limit') AS has_line, (EXISTS (SELECT FROM jobs AS dependent
-                    WHERE dependent.depends_on @> ARRAY[moved.id] AND dependent.hold = 'dependency')
+       (EXISTS (SELECT FROM jobs AS waiting
+                    WHERE waiting.organization_id = moved.organization_id AND waiting.hold = 'organization_limit')
+            OR EXISTS (SELECT FROM jobs AS waiting WHERE waiting.hold = 'limit')
+               AND (moved.limit_key IS NOT NULL
+                    OR EXISTS (SELECT FROM jobs AS waiting WHERE waiting.organization_id = moved.organization_id
+                                                             AND waiting.hold = 'limit'))) AS has_line, (EXISTS (SELECT FROM jobs AS dependent WHERE dependent.hold = 'dependency') AND has_dependents(moved.id)
             OR EXISTS (SELECT FROM circuits WHERE circuits.probe_id = moved.id)) AS is_awaited,
-       (EXISTS (SELECT FROM jobs AS waiting WHERE waiting.follows = moved.id AND waiting.hold = 'dependency')
-            OR EXISTS (SELECT FROM jobs AS waiting
-                       WHERE waiting.follows_group = moved.group_id AND waiting.hold = 'dependency')) AS is_followed
+       (EXISTS (SELECT FROM jobs AS waiting WHERE waiting.follows = moved.id AND coalesce(waiting.hold, '') = 'dependency')
+            OR EXISTS (SELECT FROM jobs AS waiting WHERE waiting.follows_group = moved.group_id AND coalesce(waiting.hold, '') = 'dependency')) AS is_followed, job_type,
+       CASE WHEN CAST(:'failures' AS int) > 0 THEN moved.counts_in END AS failed_in,
+       EXISTS (SELECT FROM opened) AS has_opened
 FROM locked LEFT JOIN moved USING (id);
 
 -- jobs/settle.py SUCCEED
@@ -1674,7 +2453,7 @@ WITH locked AS (
     FROM locked
     WHERE jobs.id = locked.id AND from_status IN ('running') AND from_dispatch = given_dispatch AND from_attempt = given_attempt
     RETURNING jobs.id, given_place, given_actor, dispatch, organization_id, user_id, job_type, status, attempt,
-              started_at, completed_at, updated_at, from_status, circuit_key, reached
+              started_at, completed_at, updated_at, limit_key, from_status, circuit_key, reached
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -1684,10 +2463,14 @@ WITH locked AS (
     FROM moved
 )
 SELECT given_place AS place, organization_id, status,
-       EXISTS (SELECT FROM jobs AS waiting
-                   WHERE waiting.organization_id = moved.organization_id AND waiting.hold = 'organization_limit') AS has_line, (EXISTS (SELECT FROM jobs AS dependent
-                    WHERE dependent.depends_on @> ARRAY[moved.id] AND dependent.hold = 'dependency')
-            OR EXISTS (SELECT FROM circuits WHERE circuits.probe_id = moved.id)) AS is_awaited, false AS is_followed
+       (EXISTS (SELECT FROM jobs AS waiting
+                    WHERE waiting.organization_id = moved.organization_id AND waiting.hold = 'organization_limit')
+            OR EXISTS (SELECT FROM jobs AS waiting WHERE waiting.hold = 'limit')
+               AND (moved.limit_key IS NOT NULL
+                    OR EXISTS (SELECT FROM jobs AS waiting WHERE waiting.organization_id = moved.organization_id
+                                                             AND waiting.hold = 'limit'))) AS has_line, (EXISTS (SELECT FROM jobs AS dependent WHERE dependent.hold = 'dependency') AND has_dependents(moved.id)
+            OR EXISTS (SELECT FROM circuits WHERE circuits.probe_id = moved.id)) AS is_awaited, false AS is_followed,
+       NULL AS failed_in, false AS has_opened
 FROM locked FULL JOIN moved USING (given_place);
 
 -- jobs/settle.py RUNNING
@@ -1708,7 +2491,7 @@ WITH created AS (
                       group_index, idempotency_key, request_hash, depends_on, depends_when, unresolved,
                       scheduled_at, due_at, circuit_key, external, hold, sent_priority)
     SELECT id, organization_id, :'user_id', :'project_id', job_type, status, priority, queue,
-           :'max_retries', :'payload', :'metadata', :'delivery', :'message', CAST(:'parent_id' AS uuid), CAST(:'root_id' AS uuid),
+           :'max_retries', payload, :'metadata', :'delivery', :'message', CAST(:'parent_id' AS uuid), CAST(:'root_id' AS uuid),
            :'group_id', CAST(:'group_index' AS int), :'idempotency_key', :'request_hash', depends_on,
            depends_when, unresolved, due_at, due_at,
            circuit_key, external, CASE WHEN next.hold = 'organization_limit' AND sent.level IS NOT NULL THEN NULL ELSE next.hold END, sent.level
@@ -1719,7 +2502,7 @@ WITH created AS (
                  CAST(:'job_type' AS text) AS job_type, CAST(:'queue' AS text) AS queue,
                  CAST(:'circuit_key' AS text) AS circuit_key,
                  coalesce(CAST(:'external' AS boolean), EXISTS (SELECT FROM external_types WHERE name = :'job_type')) AS external,
-                 CAST(:'depends_on' AS uuid[]) AS depends_on,
+                 CAST(:'payload' AS jsonb) AS payload, CAST(:'depends_on' AS uuid[]) AS depends_on,
                  CAST(:'depends_when' AS text[]) AS depends_when, CAST(:'unresolved' AS boolean) AS unresolved,
                  coalesce(CAST(:'scheduled_at' AS timestamptz),
                           clock_timestamp() + CAST(:'delay' AS interval)) AS due_at) AS asked
@@ -1734,13 +2517,23 @@ WITH created AS (
         THEN 'dependency'
     WHEN asked.due_at > clock_timestamp()
         THEN CASE asked.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
-    WHEN EXISTS (SELECT FROM pauses
+    WHEN (EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, asked.organization_id) = asked.organization_id
-                     AND coalesce(pauses.job_type, asked.job_type) = asked.job_type) THEN 'paused'
+                     AND coalesce(pauses.job_type, asked.job_type) = asked.job_type)
+            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = asked.queue)) THEN 'paused'
     WHEN EXISTS (SELECT FROM circuits AS broken
                    WHERE broken.job_type = asked.job_type AND broken.key = asked.circuit_key
                      AND broken.organization_id IN (asked.organization_id, '')
                      AND broken.probe_id IS DISTINCT FROM asked.id) THEN 'circuit'
+    WHEN (EXISTS (SELECT FROM job_limits) AND (EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type = asked.job_type
+                      AND coalesce(bound.organization_id, asked.organization_id) = asked.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(asked.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)) OR EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type IS NULL
+                      AND coalesce(bound.organization_id, asked.organization_id) = asked.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(asked.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
     WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = asked.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(asked.organization_id)) THEN 'organization_limit'
 END AS hold) AS next
      CROSS JOIN LATERAL (
@@ -1749,7 +2542,7 @@ END AS hold) AS next
                      THEN sent_level(asked.organization_id, asked.queue, asked.priority, :'limit', :'lease_timeout')
                 END AS level) AS sent
     ON CONFLICT DO NOTHING
-    RETURNING jobs.*, CAST(NULL AS text) AS from_status
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, CAST(NULL AS text) AS from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -1773,7 +2566,7 @@ WHERE NOT EXISTS (SELECT FROM jobs
                     AND (wanted.user_id IS NULL OR jobs.user_id = wanted.user_id));
 
 -- jobs/submit.py EXISTING
-SELECT *, job_type = CAST(:'job_type' AS text) AND payload = :'payload'
+SELECT jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, job_type = CAST(:'job_type' AS text) AND payload = :'payload'
           AND coalesce(delivery -> 'passing', 'null')
               = coalesce(CAST(:'delivery' AS jsonb) -> 'passing', 'null') AS is_same
 FROM jobs
@@ -1804,12 +2597,13 @@ WITH found AS (
         progress_detail = coalesce(CAST(:'detail' AS jsonb), progress_detail),
         result = CAST(:'result' AS jsonb),
         error_message = CASE WHEN target <> 'cancelled' THEN CAST(:'error_message' AS text) END,
+        fingerprint = CASE WHEN target = 'failed' THEN error_fingerprint(jobs.job_type, jobs.error_type, CAST(:'error_message' AS text)) END,
         cancel_requested_at = CASE target WHEN 'cancelled' THEN clock_timestamp() END,
         completed_at = CASE WHEN target IN ('succeeded', 'failed', 'cancelled') THEN clock_timestamp() END,
         updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id
-    RETURNING jobs.*, was, starts, event, reached, coalesce(CAST(:'percent' AS int), 0) > 0
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, was, starts, event, reached, coalesce(CAST(:'percent' AS int), 0) > 0
               OR CAST(:'message' AS text) IS NOT NULL OR CAST(:'detail' AS jsonb) IS NOT NULL AS tells
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
@@ -1857,11 +2651,11 @@ WITH locked AS (
 ), moved AS (
     UPDATE jobs
     SET status = 'failed', hold = NULL, error_type = 'Abandoned',
-        error_message = 'nobody has reported on it for ' || to_char(after, 'FMHH24 "h" FMMI "min" FMSS "s"'),
+        error_message = 'nobody has reported on it for ' || to_char(after, 'FMHH24 "h" FMMI "min" FMSS "s"'), fingerprint = CASE WHEN true THEN error_fingerprint(jobs.job_type, 'Abandoned', 'nobody has reported on it for ' || to_char(after, 'FMHH24 "h" FMMI "min" FMSS "s"')) END,
         completed_at = clock_timestamp(), updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id AND from_status IN ('queued', 'running', 'retrying')
-    RETURNING jobs.*, locked.from_status
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -1879,6 +2673,56 @@ SELECT status, job_type, external, updated_at FROM jobs WHERE id = :'id' AND (CA
 -- leadership.py SILENCE
 SELECT set_config('idle_session_timeout', :'milliseconds', false);
 
+-- leadership.py HELD
+SELECT EXISTS (SELECT FROM pg_locks
+               WHERE locktype = 'advisory' AND CAST(classid AS bigint) = :'high' AND CAST(objid AS bigint) = :'low'
+                 AND objsubid = 1 AND granted
+                 AND database = (SELECT oid FROM pg_database WHERE datname = current_database()));
+
+-- leftovers.py EXPORTED
+SELECT id, created_at, CASE WHEN status = 'succeeded' AND jsonb_typeof(result) = 'object'
+                            THEN result ->> 'downloadUrl' END AS download_url
+FROM jobs
+WHERE organization_id = :'organization_id' AND job_type = ANY(CAST(:'job_types' AS text[]))
+  AND created_at >= clock_timestamp() - CAST(:'age' AS interval)
+  AND (CAST(:'before' AS timestamptz) IS NULL
+       OR (created_at, id) < (CAST(:'before' AS timestamptz), CAST(:'before_id' AS uuid)))
+ORDER BY created_at DESC, id DESC LIMIT :'most';
+
+-- leftovers.py OLD_KEYS
+SELECT count(*) FROM jobs WHERE organization_id = :'organization_id' AND idempotency_key IS NOT NULL
+      AND status IN ('succeeded', 'failed', 'cancelled') AND NOT stopping
+      AND completed_at < clock_timestamp() - CAST(:'age' AS interval);
+
+-- leftovers.py FORGET_KEYS
+WITH old AS (
+    SELECT id FROM jobs WHERE organization_id = :'organization_id' AND idempotency_key IS NOT NULL
+  AND status IN ('succeeded', 'failed', 'cancelled') AND NOT stopping
+  AND completed_at < clock_timestamp() - CAST(:'age' AS interval) LIMIT :'most' FOR UPDATE SKIP LOCKED
+), forgotten AS (
+    UPDATE jobs SET idempotency_key = NULL, request_hash = NULL FROM old WHERE jobs.id = old.id RETURNING jobs.id
+)
+SELECT count(*) FROM forgotten;
+
+-- marks.py MARK
+INSERT INTO error_marks (organization_id, fingerprint, state, marked_by)
+SELECT :'organization_id', :'fingerprint', :'state', :'actor' WHERE (EXISTS (SELECT FROM jobs
+                     WHERE organization_id = :'organization_id' AND fingerprint = :'fingerprint' AND status = 'failed')
+         OR EXISTS (SELECT FROM error_marks
+                    WHERE organization_id = :'organization_id' AND fingerprint = :'fingerprint'))
+ON CONFLICT (organization_id, fingerprint) DO UPDATE
+SET state = excluded.state, marked_by = excluded.marked_by, marked_at = clock_timestamp()
+RETURNING marked_at AS at;
+
+-- marks.py CLEAR
+WITH cleared AS (
+    DELETE FROM error_marks WHERE organization_id = :'organization_id' AND fingerprint = :'fingerprint'
+)
+SELECT clock_timestamp() AS at WHERE (EXISTS (SELECT FROM jobs
+                     WHERE organization_id = :'organization_id' AND fingerprint = :'fingerprint' AND status = 'failed')
+         OR EXISTS (SELECT FROM error_marks
+                    WHERE organization_id = :'organization_id' AND fingerprint = :'fingerprint'));
+
 -- operations/begin.py LOCK
 SELECT pg_advisory_xact_lock(:'space', hashtext(:'organization_id'));
 
@@ -1886,7 +2730,7 @@ SELECT pg_advisory_xact_lock(:'space', hashtext(:'organization_id'));
 SELECT count(*) FROM operations WHERE organization_id = :'organization_id' AND state IN ('canary', 'running');
 
 -- operations/begin.py EXISTING
-SELECT * FROM operations
+SELECT operations.id, operations.organization_id, operations.user_id, operations.whose, operations.action, operations.asked, operations.priority, operations.force, operations.denied, operations.canary, operations.canary_until, operations.state, operations.reason, operations.matched, operations.succeeded, operations.refused, operations.failed, operations.worked_to, operations.worked_at, operations.due_at, operations.idempotency_key, operations.request_hash, operations.created_at, operations.updated_at, operations.completed_at FROM operations
 WHERE organization_id = :'organization_id' AND user_id = :'user_id' AND idempotency_key = CAST(:'key' AS text);
 
 -- operations/begin.py BEGIN
@@ -1894,7 +2738,7 @@ INSERT INTO operations (id, organization_id, user_id, whose, action, asked, prio
                         matched, idempotency_key, request_hash)
 VALUES (:'id', :'organization_id', :'user_id', :'whose', :'action', :'asked', :'priority', :'force', :'denied', :'canary', :'state',
         :'matched', :'idempotency_key', :'request_hash')
-RETURNING *;
+RETURNING operations.id, operations.organization_id, operations.user_id, operations.whose, operations.action, operations.asked, operations.priority, operations.force, operations.denied, operations.canary, operations.canary_until, operations.state, operations.reason, operations.matched, operations.succeeded, operations.refused, operations.failed, operations.worked_to, operations.worked_at, operations.due_at, operations.idempotency_key, operations.request_hash, operations.created_at, operations.updated_at, operations.completed_at;
 
 -- operations/canary.py FIRST
 SELECT job_id, status, error_message, clock_timestamp() > canary_until AS is_late
@@ -1914,13 +2758,13 @@ WHERE id = :'id';
 UPDATE operations
 SET state = :'state', reason = :'reason', completed_at = clock_timestamp(), updated_at = clock_timestamp()
 WHERE id = :'id' AND completed_at IS NULL
-RETURNING *;
+RETURNING operations.id, operations.organization_id, operations.user_id, operations.whose, operations.action, operations.asked, operations.priority, operations.force, operations.denied, operations.canary, operations.canary_until, operations.state, operations.reason, operations.matched, operations.succeeded, operations.refused, operations.failed, operations.worked_to, operations.worked_at, operations.due_at, operations.idempotency_key, operations.request_hash, operations.created_at, operations.updated_at, operations.completed_at;
 
 -- operations/reads.py STOP
 UPDATE operations
 SET state = :'state', reason = :'reason', completed_at = clock_timestamp(), updated_at = clock_timestamp()
 WHERE id = :'id' AND completed_at IS NULL
-RETURNING *;
+RETURNING operations.id, operations.organization_id, operations.user_id, operations.whose, operations.action, operations.asked, operations.priority, operations.force, operations.denied, operations.canary, operations.canary_until, operations.state, operations.reason, operations.matched, operations.succeeded, operations.refused, operations.failed, operations.worked_to, operations.worked_at, operations.due_at, operations.idempotency_key, operations.request_hash, operations.created_at, operations.updated_at, operations.completed_at;
 
 -- operations/reads.py FORGET_RESULTS
 DELETE FROM operation_jobs
@@ -1928,7 +2772,7 @@ WHERE operation_id = :'id'
   AND job_id IN (SELECT job_id FROM operation_jobs WHERE operation_id = :'id' ORDER BY job_id LIMIT :'limit');
 
 -- operations/work.py NEXT
-SELECT * FROM operations AS operation
+SELECT operation.id, operation.organization_id, operation.user_id, operation.whose, operation.action, operation.asked, operation.priority, operation.force, operation.denied, operation.canary, operation.canary_until, operation.state, operation.reason, operation.matched, operation.succeeded, operation.refused, operation.failed, operation.worked_to, operation.worked_at, operation.due_at, operation.idempotency_key, operation.request_hash, operation.created_at, operation.updated_at, operation.completed_at FROM operations AS operation
 WHERE state IN ('canary', 'running') AND due_at <= clock_timestamp()
 ORDER BY (SELECT max(worked_at) FROM operations AS others
           WHERE others.organization_id = operation.organization_id AND others.state IN ('canary', 'running'))
@@ -2007,32 +2851,69 @@ SELECT extract(EPOCH FROM CAST(current_setting('statement_timeout') AS interval)
 -- pooling.py ROLE
 SELECT current_user AS role, current_database() AS name, current_setting('timezone') AS zone;
 
+-- reads/condition.py CONDITION
+SELECT current_setting('server_version') AS version,
+       NOT pg_is_in_recovery() AND NOT current_setting('transaction_read_only')::bool AS is_writable,
+       clock_timestamp() AS now, pg_database_size(current_database()) AS size,
+       (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections,
+       current_setting('max_connections')::int AS most_connections;
+
+-- reads/condition.py WRITERS
+SELECT activity.pid, coalesce(activity.usename, '') AS user, coalesce(activity.application_name, '') AS program,
+       coalesce(activity.state, '') AS state, clock_timestamp() - activity.xact_start AS since
+FROM pg_locks AS held JOIN pg_stat_activity AS activity USING (pid)
+WHERE held.locktype = 'relation' AND held.relation IN (CAST('history' AS regclass), CAST('events' AS regclass))
+  AND held.granted
+  AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND held.mode = 'RowExclusiveLock' AND activity.pid <> pg_backend_pid()
+ORDER BY activity.xact_start;
+
 -- reads/explain.py BLOCKED
 SELECT (SELECT CASE
-        WHEN jobs.hold IS NULL THEN CASE WHEN EXISTS (SELECT FROM pauses
+        WHEN jobs.hold IS NULL THEN CASE WHEN (EXISTS (SELECT FROM pauses
                        WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
-                         AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type) THEN 'paused' WHEN EXISTS (SELECT FROM circuits AS broken
+                         AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type)
+                OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = jobs.queue)) THEN 'paused' WHEN EXISTS (SELECT FROM circuits AS broken
                        WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
                          AND broken.organization_id IN (jobs.organization_id, '')
-                         AND broken.probe_id IS DISTINCT FROM jobs.id) THEN 'circuit' END
+                         AND broken.probe_id IS DISTINCT FROM jobs.id) THEN 'circuit'
+             WHEN (jobs.limit_key IS NULL AND (EXISTS (SELECT FROM job_limits) AND (EXISTS (SELECT FROM job_limits AS bound
+                        WHERE bound.job_type = jobs.job_type
+                          AND coalesce(bound.organization_id, jobs.organization_id) = jobs.organization_id
+                          AND (bound.per <> 'key'
+                               OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)) OR EXISTS (SELECT FROM job_limits AS bound
+                        WHERE bound.job_type IS NULL
+                          AND coalesce(bound.organization_id, jobs.organization_id) = jobs.organization_id
+                          AND (bound.per <> 'key'
+                               OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL))))) THEN 'limit' END
         WHEN CASE jobs.hold
         WHEN 'dependency' THEN (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR jobs.unresolved OR EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
                      WHERE NOT EXISTS (SELECT FROM jobs AS dependency
                                        WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
                 OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
                    AND NOT dependency.stopping)))
-        WHEN 'paused' THEN EXISTS (SELECT FROM pauses
+        WHEN 'paused' THEN (EXISTS (SELECT FROM pauses
                        WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
                          AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type)
+                OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = jobs.queue))
         WHEN 'circuit' THEN EXISTS (SELECT FROM circuits AS broken
                        WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
                          AND broken.organization_id IN (jobs.organization_id, '')
                          AND broken.probe_id IS DISTINCT FROM jobs.id)
+        WHEN 'limit' THEN (EXISTS (SELECT FROM job_limits) AND (EXISTS (SELECT FROM job_limits AS bound
+                        WHERE bound.job_type = jobs.job_type
+                          AND coalesce(bound.organization_id, jobs.organization_id) = jobs.organization_id
+                          AND (bound.per <> 'key'
+                               OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)) OR EXISTS (SELECT FROM job_limits AS bound
+                        WHERE bound.job_type IS NULL
+                          AND coalesce(bound.organization_id, jobs.organization_id) = jobs.organization_id
+                          AND (bound.per <> 'key'
+                               OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) AND NOT :'is_within'
         WHEN 'organization_limit' THEN NOT :'gets_slot'
         WHEN 'external' THEN true
         ELSE jobs.due_at > clock_timestamp()
     END THEN jobs.hold
-        WHEN next.hold <> 'organization_limit' THEN next.hold
+        WHEN next.hold <> 'organization_limit' AND NOT (next.hold = 'limit' AND :'is_within') THEN next.hold
         WHEN NOT :'gets_slot' THEN 'organization_limit'
     END FROM (SELECT CASE
         WHEN jobs.external THEN 'external'
@@ -2045,13 +2926,23 @@ SELECT (SELECT CASE
             THEN 'dependency'
         WHEN jobs.due_at > clock_timestamp()
             THEN CASE jobs.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
-        WHEN EXISTS (SELECT FROM pauses
+        WHEN (EXISTS (SELECT FROM pauses
                        WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
-                         AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type) THEN 'paused'
+                         AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type)
+                OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = jobs.queue)) THEN 'paused'
         WHEN EXISTS (SELECT FROM circuits AS broken
                        WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
                          AND broken.organization_id IN (jobs.organization_id, '')
                          AND broken.probe_id IS DISTINCT FROM jobs.id) THEN 'circuit'
+        WHEN (EXISTS (SELECT FROM job_limits) AND (EXISTS (SELECT FROM job_limits AS bound
+                        WHERE bound.job_type = jobs.job_type
+                          AND coalesce(bound.organization_id, jobs.organization_id) = jobs.organization_id
+                          AND (bound.per <> 'key'
+                               OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)) OR EXISTS (SELECT FROM job_limits AS bound
+                        WHERE bound.job_type IS NULL
+                          AND coalesce(bound.organization_id, jobs.organization_id) = jobs.organization_id
+                          AND (bound.per <> 'key'
+                               OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
         WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id)) THEN 'organization_limit'
     END AS hold) AS next) FROM jobs WHERE id = :'id';
 
@@ -2068,19 +2959,31 @@ WITH this AS MATERIALIZED (
         THEN 'dependency'
     WHEN jobs.due_at > clock_timestamp()
         THEN CASE jobs.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
-    WHEN EXISTS (SELECT FROM pauses
+    WHEN (EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id
-                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type) THEN 'paused'
+                     AND coalesce(pauses.job_type, jobs.job_type) = jobs.job_type)
+            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = jobs.queue)) THEN 'paused'
     WHEN EXISTS (SELECT FROM circuits AS broken
                    WHERE broken.job_type = jobs.job_type AND broken.key = jobs.circuit_key
                      AND broken.organization_id IN (jobs.organization_id, '')
                      AND broken.probe_id IS DISTINCT FROM jobs.id) THEN 'circuit'
+    WHEN (EXISTS (SELECT FROM job_limits) AND (EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type = jobs.job_type
+                      AND coalesce(bound.organization_id, jobs.organization_id) = jobs.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)) OR EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type IS NULL
+                      AND coalesce(bound.organization_id, jobs.organization_id) = jobs.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
     WHEN true THEN 'organization_limit'
-END <> 'organization_limit' AS is_stopped,
+END NOT IN ('limit', 'organization_limit') AS is_stopped,
            (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id)) AS joins, EXISTS (SELECT FROM pauses WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id)
-               AS has_pauses,
+               OR EXISTS (SELECT FROM paused_queues) AS has_pauses,
            EXISTS (SELECT FROM circuits WHERE circuits.organization_id IN (jobs.organization_id, ''))
-               AS has_circuits
+               AS has_circuits,
+           EXISTS (SELECT FROM job_limits AS bound
+                   WHERE coalesce(bound.organization_id, jobs.organization_id) = jobs.organization_id) AS has_limits
     FROM jobs WHERE id = :'id'
 )
 SELECT count(*) FROM (
@@ -2106,13 +3009,23 @@ SELECT count(*) FROM (
         THEN 'dependency'
     WHEN earlier.due_at > clock_timestamp()
         THEN CASE earlier.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
-    WHEN this.has_pauses AND EXISTS (SELECT FROM pauses
+    WHEN this.has_pauses AND (EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, earlier.organization_id) = earlier.organization_id
-                     AND coalesce(pauses.job_type, earlier.job_type) = earlier.job_type) THEN 'paused'
+                     AND coalesce(pauses.job_type, earlier.job_type) = earlier.job_type)
+            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = earlier.queue)) THEN 'paused'
     WHEN this.has_circuits AND EXISTS (SELECT FROM circuits AS broken
                    WHERE broken.job_type = earlier.job_type AND broken.key = earlier.circuit_key
                      AND broken.organization_id IN (earlier.organization_id, '')
                      AND broken.probe_id IS DISTINCT FROM earlier.id) THEN 'circuit'
+    WHEN this.has_limits AND (EXISTS (SELECT FROM job_limits) AND (EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type = earlier.job_type
+                      AND coalesce(bound.organization_id, earlier.organization_id) = earlier.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(earlier.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)) OR EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type IS NULL
+                      AND coalesce(bound.organization_id, earlier.organization_id) = earlier.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(earlier.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
     WHEN this.joins THEN 'organization_limit'
 END = 'organization_limit'
     LIMIT 10000) AS before;
@@ -2137,10 +3050,113 @@ WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 
   AND status IN ('queued', 'retrying') AND hold IS NULL AND queue = :'queue' AND dispatched_at IS NOT NULL
   AND (priority > :'priority' OR priority = :'priority' AND (dispatched_at, id) < (:'dispatched_at', :'id'));
 
--- reads/fleet.py HELD
-SELECT hold, count(*) AS jobs FROM jobs
-WHERE status IN ('queued', 'retrying') AND hold IS NOT NULL
-GROUP BY hold;
+-- reads/failures.py FINGERPRINT_OF
+SELECT fingerprint FROM jobs WHERE id = :'id' AND status = 'failed';
+
+-- reads/failures.py GROUPS
+WITH failed AS MATERIALIZED (
+    SELECT jobs.organization_id, jobs.fingerprint, completed_at, id, user_id
+    FROM jobs LEFT JOIN error_marks USING (organization_id, fingerprint)
+    WHERE jobs.organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND status = 'failed' AND jobs.fingerprint IS NOT NULL AND completed_at >= date_bin(CAST(:'width' AS interval), now(), timestamptz '2000-01-01Z') - :'last' * CAST(:'width' AS interval)
+      AND (CAST(:'job_type' AS text) IS NULL OR job_type = :'job_type')
+      AND (CAST(:'project_id' AS text) IS NULL OR project_id = :'project_id')
+      AND CASE WHEN state IS NULL OR state = 'resolved' AND completed_at > marked_at
+                         THEN 'open' ELSE state END = :'standing'
+    ORDER BY completed_at DESC, id DESC
+    LIMIT :'read' + 1
+), alike AS (
+    SELECT fingerprint, count(*) AS count, count(DISTINCT (organization_id, user_id)) AS users,
+           max(completed_at) AS last_seen, (array_agg(id ORDER BY completed_at DESC, id DESC))[1] AS sample,
+           array_agg(DISTINCT organization_id) AS whose
+    FROM failed GROUP BY fingerprint
+), shown AS (
+    SELECT * FROM alike ORDER BY count DESC, last_seen DESC, fingerprint LIMIT :'size'
+), parts AS (
+    SELECT fingerprint, json_agg(json_build_array(place, number)) AS counted
+    FROM (SELECT fingerprint, count(*) AS number,
+                 floor(extract(EPOCH FROM completed_at - (date_bin(CAST(:'width' AS interval), now(), timestamptz '2000-01-01Z') - :'last' * CAST(:'width' AS interval))) / extract(EPOCH FROM CAST(:'width' AS interval)))
+                 ::int AS place
+          FROM failed JOIN shown USING (fingerprint)
+          GROUP BY 1, 3) AS counted
+    GROUP BY fingerprint
+)
+SELECT date_bin(CAST(:'width' AS interval), now(), timestamptz '2000-01-01Z') - :'last' * CAST(:'width' AS interval) AS since, (SELECT count(*) FROM alike) AS total, (SELECT count(*) FROM failed) > :'read' AS is_capped,
+       shown.*, jobs.job_type, jobs.error_type, error_shape(jobs.error_message) AS message,
+       jobs.error_message AS sample_message, counted, cardinality(whose) AS of_organizations,
+       whose[1:5] AS organizations, kept.first_seen, kept.failed, kept.is_capped AS failed_is_capped,
+       marked_by, marked_at
+FROM (SELECT) AS always
+LEFT JOIN (shown JOIN parts USING (fingerprint) JOIN jobs ON jobs.id = sample
+           LEFT JOIN error_marks ON error_marks.organization_id = jobs.organization_id
+                                 AND error_marks.fingerprint = jobs.fingerprint) ON true
+LEFT JOIN LATERAL (
+    SELECT min(since) AS first_seen, sum(least(number, :'kept'))::int AS failed, bool_or(number > :'kept') AS is_capped
+    FROM unnest(whose) AS theirs (id) CROSS JOIN LATERAL (
+        SELECT count(*) AS number, min(completed_at) AS since
+        FROM (SELECT completed_at FROM jobs AS same
+              WHERE same.organization_id = theirs.id AND same.fingerprint = shown.fingerprint AND status = 'failed'
+                AND (CAST(:'user_id' AS text) IS NULL OR same.user_id = :'user_id')
+              ORDER BY created_at, id LIMIT :'kept' + 1) AS oldest) AS counted
+) AS kept ON shown.fingerprint IS NOT NULL
+ORDER BY count DESC, last_seen DESC, shown.fingerprint;
+
+-- reads/failures.py GROUPS_EVERYWHERE
+WITH RECURSIVE whose AS (
+    SELECT min(organization_id) AS id FROM jobs WHERE status = 'failed'
+    UNION ALL
+    SELECT (SELECT min(organization_id) FROM jobs WHERE status = 'failed' AND organization_id > whose.id)
+    FROM whose WHERE id IS NOT NULL
+), failed AS MATERIALIZED (
+    SELECT theirs.*
+    FROM whose CROSS JOIN LATERAL (
+    SELECT jobs.organization_id, jobs.fingerprint, completed_at, id, user_id
+    FROM jobs LEFT JOIN error_marks USING (organization_id, fingerprint)
+    WHERE jobs.organization_id = whose.id AND status = 'failed' AND jobs.fingerprint IS NOT NULL AND completed_at >= date_bin(CAST(:'width' AS interval), now(), timestamptz '2000-01-01Z') - :'last' * CAST(:'width' AS interval)
+      AND (CAST(:'job_type' AS text) IS NULL OR job_type = :'job_type')
+      AND (CAST(:'project_id' AS text) IS NULL OR project_id = :'project_id')
+      AND CASE WHEN state IS NULL OR state = 'resolved' AND completed_at > marked_at
+                         THEN 'open' ELSE state END = :'standing'
+    ORDER BY completed_at DESC, id DESC
+    LIMIT :'of_each' + 1
+    ) AS theirs
+    ORDER BY completed_at DESC, theirs.id DESC
+    LIMIT :'read' + 1
+), alike AS (
+    SELECT fingerprint, count(*) AS count, count(DISTINCT (organization_id, user_id)) AS users,
+           max(completed_at) AS last_seen, (array_agg(id ORDER BY completed_at DESC, id DESC))[1] AS sample,
+           array_agg(DISTINCT organization_id) AS whose
+    FROM failed GROUP BY fingerprint
+), shown AS (
+    SELECT * FROM alike ORDER BY count DESC, last_seen DESC, fingerprint LIMIT :'size'
+), parts AS (
+    SELECT fingerprint, json_agg(json_build_array(place, number)) AS counted
+    FROM (SELECT fingerprint, count(*) AS number,
+                 floor(extract(EPOCH FROM completed_at - (date_bin(CAST(:'width' AS interval), now(), timestamptz '2000-01-01Z') - :'last' * CAST(:'width' AS interval))) / extract(EPOCH FROM CAST(:'width' AS interval)))
+                 ::int AS place
+          FROM failed JOIN shown USING (fingerprint)
+          GROUP BY 1, 3) AS counted
+    GROUP BY fingerprint
+)
+SELECT date_bin(CAST(:'width' AS interval), now(), timestamptz '2000-01-01Z') - :'last' * CAST(:'width' AS interval) AS since, (SELECT count(*) FROM alike) AS total, ((SELECT count(*) FROM failed) > :'read'
+        OR EXISTS (SELECT FROM failed GROUP BY organization_id HAVING count(*) > :'of_each')) AS is_capped,
+       shown.*, jobs.job_type, jobs.error_type, error_shape(jobs.error_message) AS message,
+       jobs.error_message AS sample_message, counted, cardinality(whose) AS of_organizations,
+       whose[1:5] AS organizations, kept.first_seen, kept.failed, kept.is_capped AS failed_is_capped,
+       marked_by, marked_at
+FROM (SELECT) AS always
+LEFT JOIN (shown JOIN parts USING (fingerprint) JOIN jobs ON jobs.id = sample
+           LEFT JOIN error_marks ON error_marks.organization_id = jobs.organization_id
+                                 AND error_marks.fingerprint = jobs.fingerprint) ON true
+LEFT JOIN LATERAL (
+    SELECT min(since) AS first_seen, sum(least(number, :'kept'))::int AS failed, bool_or(number > :'kept') AS is_capped
+    FROM unnest(whose) AS theirs (id) CROSS JOIN LATERAL (
+        SELECT count(*) AS number, min(completed_at) AS since
+        FROM (SELECT completed_at FROM jobs AS same
+              WHERE same.organization_id = theirs.id AND same.fingerprint = shown.fingerprint AND status = 'failed'
+                AND (CAST(:'user_id' AS text) IS NULL OR same.user_id = :'user_id')
+              ORDER BY created_at, id LIMIT :'kept' + 1) AS oldest) AS counted
+) AS kept ON shown.fingerprint IS NOT NULL
+ORDER BY count DESC, last_seen DESC, shown.fingerprint;
 
 -- reads/fleet.py WORKERS
 SELECT lease, name, pid, queues, concurrency, started_at, seen_at,
@@ -2159,18 +3175,20 @@ WITH served AS (
     SELECT queue, count(*) FILTER (WHERE status = 'running') AS running,
            count(*) FILTER (WHERE (status IN ('queued', 'retrying') AND coalesce(hold = 'organization_limit', true))) AS waiting,
            count(*) FILTER (WHERE NOT (status IN ('queued', 'retrying') AND coalesce(hold = 'organization_limit', true)) AND status IN ('queued', 'retrying')) AS held,
-           clock_timestamp() - min(coalesce(dispatched_at, created_at)) FILTER (WHERE (status IN ('queued', 'retrying') AND coalesce(hold = 'organization_limit', true))) AS oldest
+           clock_timestamp() - min(coalesce(dispatched_at, created_at)) FILTER (WHERE (status IN ('queued', 'retrying') AND coalesce(hold = 'organization_limit', true))) AS oldest,
+           sum(losses)::int AS losses
     FROM jobs WHERE status IN ('queued', 'running', 'retrying') AND hold IS DISTINCT FROM 'external'
     GROUP BY queue
 )
-SELECT coalesce(served.queue, filled.queue) AS name, coalesce(workers, 0) AS workers,
+SELECT coalesce(served.queue, filled.queue, paused_queues.queue) AS name, coalesce(workers, 0) AS workers,
        coalesce(slots, 0)::int AS slots, coalesce(running, 0) AS running, coalesce(waiting, 0) AS waiting,
-       coalesce(held, 0) AS held, oldest
+       coalesce(held, 0) AS held, oldest, coalesce(losses, 0) AS losses, paused_by, reason, paused_at
 FROM served FULL JOIN filled ON served.queue = filled.queue
+     FULL JOIN paused_queues ON paused_queues.queue = coalesce(served.queue, filled.queue)
 ORDER BY 1;
 
 -- reads/graphs.py JOBS
-SELECT jobs.*, coalesce(follows, CAST(born.detail ->> 'follows' AS uuid)) AS followed,
+SELECT jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, coalesce(follows, CAST(born.detail ->> 'follows' AS uuid)) AS followed,
        coalesce(follows_group, born.detail ->> 'followsGroup') AS followed_group
 FROM jobs LEFT JOIN LATERAL (
     SELECT detail FROM history
@@ -2182,6 +3200,126 @@ LIMIT :'most';
 
 -- reads/invariants.py NEXT
 SELECT id FROM jobs WHERE id >= :'first' ORDER BY id LIMIT 1 OFFSET :'most';
+
+-- reads/measured.py ACTIVE_JOBS
+WITH RECURSIVE lines AS (
+    (SELECT organization_id FROM jobs WHERE status IN ('queued', 'running', 'retrying') ORDER BY organization_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT organization_id FROM jobs
+            WHERE status IN ('queued', 'running', 'retrying') AND organization_id > lines.organization_id
+            ORDER BY organization_id LIMIT 1)
+    FROM lines WHERE lines.organization_id IS NOT NULL
+),
+active AS (
+    SELECT lines.organization_id, mine.*
+    FROM lines CROSS JOIN LATERAL (
+        SELECT queue, job_type, hold, status, coalesce(dispatched_at, created_at) AS since FROM jobs
+        WHERE jobs.organization_id = lines.organization_id AND status IN ('queued', 'running', 'retrying')
+        LIMIT :'most') AS mine
+    LIMIT :'most'
+), counted AS (
+    SELECT queue, job_type, organization_id, hold, status, count(*) AS number, min(since) AS since
+    FROM active GROUP BY queue, job_type, organization_id, hold, status
+)
+SELECT CASE 15 - grouping(queue, job_type, organization_id, hold)
+           WHEN 8 THEN 'queue' WHEN 4 THEN 'job_type' WHEN 2 THEN 'organization_id' WHEN 1 THEN 'hold'
+       END AS by,
+       coalesce(queue, job_type, organization_id, hold) AS name,
+       coalesce(sum(number) FILTER (WHERE hold IS DISTINCT FROM 'external' AND (status IN ('queued', 'retrying') AND coalesce(hold = 'organization_limit', true))), 0)::int AS waiting,
+       coalesce(sum(number) FILTER (WHERE hold IS DISTINCT FROM 'external' AND NOT (status IN ('queued', 'retrying') AND coalesce(hold = 'organization_limit', true)) AND status IN ('queued', 'retrying')), 0)::int AS held,
+       coalesce(sum(number) FILTER (WHERE hold IS DISTINCT FROM 'external' AND status = 'running'), 0)::int AS running,
+       coalesce(sum(number), 0)::int AS total,
+       clock_timestamp() - min(since) FILTER (WHERE hold IS DISTINCT FROM 'external' AND (status IN ('queued', 'retrying') AND coalesce(hold = 'organization_limit', true))) AS oldest
+FROM counted
+GROUP BY GROUPING SETS ((queue), (job_type), (organization_id), (hold), ())
+ORDER BY waiting DESC, held DESC, running DESC, name;
+
+-- reads/measured.py FLEET
+WITH known AS (
+    SELECT queues, concurrency, seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AS is_alive
+    FROM workers
+)
+SELECT NULL AS queue, is_alive, count(*)::int AS workers, 0 AS slots FROM known GROUP BY is_alive
+UNION ALL
+SELECT queue, true, count(*)::int, sum(concurrency)::int
+FROM known CROSS JOIN LATERAL unnest(queues) AS consumed (queue)
+WHERE is_alive GROUP BY queue;
+
+-- reads/measured.py CIRCUITS
+SELECT job_type, probe_id IS NOT NULL OR probe_at <= clock_timestamp() AS is_half_open, count(*)::int AS number
+FROM circuits GROUP BY 1, 2 ORDER BY number DESC, job_type LIMIT 200;
+
+-- reads/measured.py UNSENT
+SELECT count(*)::int AS number, clock_timestamp() - min(created_at) AS oldest
+FROM (SELECT created_at FROM jobs WHERE status IN ('queued', 'retrying') AND hold IS NULL AND dispatched_at IS NULL
+      ORDER BY created_at LIMIT :'most') AS unsent;
+
+-- reads/organizations.py ONE
+SELECT this.id, coalesce((SELECT concurrency FROM organizations WHERE id = this.id), CAST(:'limit' AS int)) AS "limit",
+       NOT EXISTS (SELECT FROM organizations WHERE organizations.id = this.id) AS is_default_limit,
+       coalesce((SELECT weight FROM organization_weights WHERE organization_id = this.id), 1) AS weight,
+       (SELECT most FROM waiting_limits WHERE organization_id = this.id) AS waiting_limit,
+       (SELECT count(*) FROM jobs WHERE organization_id = this.id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping)) AS executing,
+       line.in_line, (SELECT count(*) FROM jobs WHERE organization_id = this.id AND status IN ('queued', 'retrying') AND hold IS DISTINCT FROM 'external') AS waiting, line.oldest,
+       ended.finished, ended.failed, ended.worker_time FROM (SELECT CAST(:'organization_id' AS text) AS id) AS this
+CROSS JOIN LATERAL (
+    SELECT count(*) AS in_line, clock_timestamp() - min(created_at) AS oldest
+    FROM jobs WHERE organization_id = this.id AND hold = 'organization_limit'
+) AS line
+CROSS JOIN LATERAL (
+    SELECT count(*) AS finished, count(*) FILTER (WHERE status = 'failed') AS failed,
+           coalesce(sum(completed_at - started_at), interval '0') AS worker_time
+    FROM jobs WHERE organization_id = this.id AND completed_at IS NOT NULL AND completed_at > now() - CAST(:'window' AS interval)
+) AS ended;
+
+-- reads/organizations.py PAGE
+WITH RECURSIVE lines AS (
+    (SELECT organization_id FROM jobs WHERE organization_id > :'after' ORDER BY organization_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT organization_id FROM jobs
+            WHERE organization_id > :'after' AND organization_id > lines.organization_id
+            ORDER BY organization_id LIMIT 1)
+    FROM lines WHERE lines.organization_id IS NOT NULL
+), known AS (
+    (SELECT organization_id AS id FROM lines WHERE organization_id NOT LIKE 'webhooks:%' LIMIT :'size')
+    UNION (SELECT id FROM organizations WHERE id > :'after' ORDER BY id LIMIT :'size')
+    UNION (SELECT organization_id FROM organization_weights WHERE organization_id > :'after'
+           ORDER BY organization_id LIMIT :'size')
+    UNION (SELECT organization_id FROM waiting_limits WHERE organization_id > :'after'
+           ORDER BY organization_id LIMIT :'size')
+)
+SELECT this.id, coalesce((SELECT concurrency FROM organizations WHERE id = this.id), CAST(:'limit' AS int)) AS "limit",
+       NOT EXISTS (SELECT FROM organizations WHERE organizations.id = this.id) AS is_default_limit,
+       coalesce((SELECT weight FROM organization_weights WHERE organization_id = this.id), 1) AS weight,
+       (SELECT most FROM waiting_limits WHERE organization_id = this.id) AS waiting_limit,
+       (SELECT count(*) FROM jobs WHERE organization_id = this.id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping)) AS executing,
+       line.in_line, (SELECT count(*) FROM jobs WHERE organization_id = this.id AND status IN ('queued', 'retrying') AND hold IS DISTINCT FROM 'external') AS waiting, line.oldest,
+       ended.finished, ended.failed, ended.worker_time FROM (SELECT id FROM known ORDER BY id LIMIT :'size') AS this
+CROSS JOIN LATERAL (
+    SELECT count(*) AS in_line, clock_timestamp() - min(created_at) AS oldest
+    FROM jobs WHERE organization_id = this.id AND hold = 'organization_limit'
+) AS line
+CROSS JOIN LATERAL (
+    SELECT count(*) AS finished, count(*) FILTER (WHERE status = 'failed') AS failed,
+           coalesce(sum(completed_at - started_at), interval '0') AS worker_time
+    FROM jobs WHERE organization_id = this.id AND completed_at IS NOT NULL AND completed_at > now() - CAST(:'window' AS interval)
+) AS ended
+ORDER BY this.id;
+
+-- reads/organizations.py NEIGHBOURS
+WITH there AS (
+    SELECT organization_id, queue, true AS is_taken, created_at FROM jobs WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping)
+    UNION ALL
+    SELECT organization_id, queue, false, created_at FROM jobs WHERE hold = 'organization_limit'
+)
+SELECT organization_id AS id, array_agg(DISTINCT queue) AS queues, count(*) FILTER (WHERE is_taken) AS taken,
+       count(*) FILTER (WHERE NOT is_taken) AS in_line,
+       clock_timestamp() - min(created_at) FILTER (WHERE NOT is_taken) AS oldest
+FROM there
+WHERE organization_id <> :'organization_id' AND organization_id NOT LIKE 'webhooks:%'
+  AND queue IN (SELECT queue FROM there WHERE organization_id = :'organization_id')
+GROUP BY organization_id
+ORDER BY taken DESC, in_line DESC, id LIMIT :'most';
 
 -- reads/overview.py OVERVIEW
 WITH RECURSIVE lines AS (
@@ -2221,25 +3359,103 @@ FROM (SELECT * FROM active UNION ALL SELECT * FROM ended) AS read
 GROUP BY GROUPING SETS ((organization_id), (job_type), (queue), ())
 ORDER BY waiting DESC, failed DESC, running DESC, name;
 
+-- reads/past.py UNTIL
+SELECT entry.* FROM jobs CROSS JOIN LATERAL (
+    SELECT history.id, history.job_id, history.organization_id, history.user_id, history.job_type, history.event, history.from_status, history.to_status, history.attempt, history.dispatch, history.actor, history.detail, history.circuit_key, history.origin, history.at FROM history WHERE job_id = jobs.id AND at >= jobs.created_at - interval '1 hour' AND at <= :'at'
+    ORDER BY id DESC LIMIT :'most') AS entry
+WHERE jobs.id = ANY(CAST(:'ids' AS uuid[]))
+ORDER BY entry.job_id, entry.id;
+
+-- reads/past.py STATS
+WITH others AS MATERIALIZED (
+    (SELECT id, created_at FROM jobs WHERE organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND (CAST(:'project_id' AS text) IS NULL OR project_id = :'project_id') AND created_at <= :'at' AND status IN ('queued', 'running', 'retrying') LIMIT :'most')
+    UNION ALL
+    (SELECT id, created_at FROM jobs WHERE organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND (CAST(:'project_id' AS text) IS NULL OR project_id = :'project_id') AND created_at <= :'at' AND completed_at IS NOT NULL AND completed_at > :'at' LIMIT :'most')
+), were AS (
+    SELECT last.* FROM others CROSS JOIN LATERAL (
+        SELECT to_status AS status, at AS since,
+               CASE WHEN to_status IN ('succeeded', 'failed', 'cancelled') THEN NULL
+                    WHEN event = 'due' THEN detail ->> 'next' WHEN event = 'failed' THEN 'backoff'
+                    ELSE detail ->> 'hold' END AS hold
+        FROM history
+        WHERE job_id = others.id AND at >= others.created_at - interval '1 hour' AND at <= :'at'
+          AND event IN ('created', 'held', 'due', 'started', 'failed', 'released', 'retried', 'completed', 'cancelled')
+        ORDER BY history.id DESC LIMIT 1) AS last
+)
+SELECT status, hold, count(*) AS number, min(since) AS since, CAST(NULL AS interval) AS ran
+FROM were
+WHERE status IN ('queued', 'running', 'retrying') OR CAST(:'window' AS interval) IS NULL OR since > :'at' - CAST(:'window' AS interval)
+GROUP BY status, hold
+UNION ALL
+SELECT status, NULL, count(*), min(completed_at), avg(completed_at - started_at)
+FROM jobs
+WHERE organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND (CAST(:'project_id' AS text) IS NULL OR project_id = :'project_id') AND completed_at IS NOT NULL AND completed_at <= :'at'
+  AND completed_at > CASE WHEN CAST(:'window' AS interval) IS NULL THEN CAST('-infinity' AS timestamptz)
+                          ELSE :'at' - CAST(:'window' AS interval) END
+GROUP BY status;
+
+-- reads/restored.py NEWEST
+SELECT at FROM history ORDER BY id DESC LIMIT 1;
+
+-- reads/restored.py KNOWN
+SELECT id, dispatch, attempt, status, job_type, organization_id FROM jobs WHERE id = ANY(CAST(:'ids' AS uuid[]));
+
+-- reads/restored.py SENT
+SELECT id, dispatch, attempt, status, job_type, organization_id FROM jobs
+WHERE status IN ('queued', 'retrying') AND hold IS NULL AND dispatched_at IS NOT NULL;
+
+-- reads/restored.py RUNNING
+SELECT id, dispatch, attempt, status, job_type, organization_id FROM jobs
+WHERE (status = 'running' AND hold IS DISTINCT FROM 'external' OR stopping)
+  AND NOT EXISTS (SELECT FROM workers WHERE workers.lease = jobs.lease AND workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval));
+
+-- reads/restored.py OVERDUE
+SELECT id, name, organization_id, next_at, catch_up FROM schedules
+WHERE NOT paused AND next_at <= clock_timestamp() ORDER BY next_at;
+
+-- reads/restored.py GOING_ON
+SELECT id, action, organization_id FROM operations WHERE state IN ('canary', 'running') ORDER BY id;
+
+-- reads/restored.py UNTOLD
+SELECT (SELECT count(*) FROM (SELECT id FROM history WHERE id > history_id ORDER BY id LIMIT :'most') AS events)
+FROM webhook_position;
+
+-- reads/restored.py ORGANIZATIONS
+WITH RECURSIVE lines AS (
+    (SELECT organization_id FROM jobs WHERE true ORDER BY organization_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT organization_id FROM jobs
+            WHERE true AND organization_id > lines.organization_id
+            ORDER BY organization_id LIMIT 1)
+    FROM lines WHERE lines.organization_id IS NOT NULL
+)
+SELECT organization_id FROM lines WHERE organization_id IS NOT NULL
+UNION SELECT organization_id FROM files ORDER BY 1;
+
 -- reads/schedules.py GET
-SELECT * FROM schedules WHERE id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
+SELECT schedules.id, schedules.organization_id, schedules.user_id, schedules.name, schedules.job_type, schedules.payload, schedules.priority, schedules.max_retries, schedules.project_id, schedules.metadata, schedules.cron, schedules.timezone, schedules.every_seconds, schedules.catch_up, schedules.overlap, schedules.template, schedules.granted, schedules.granted_template, schedules.anchor, schedules.since, schedules.next_at, schedules.paused, schedules.paused_by, schedules.paused_at, schedules.version, schedules.changed_by, schedules.created_at, schedules.updated_at FROM schedules WHERE id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
 
 -- reads/schedules.py PAGE
-SELECT * FROM schedules
+SELECT schedules.id, schedules.organization_id, schedules.user_id, schedules.name, schedules.job_type, schedules.payload, schedules.priority, schedules.max_retries, schedules.project_id, schedules.metadata, schedules.cron, schedules.timezone, schedules.every_seconds, schedules.catch_up, schedules.overlap, schedules.template, schedules.granted, schedules.granted_template, schedules.anchor, schedules.since, schedules.next_at, schedules.paused, schedules.paused_by, schedules.paused_at, schedules.version, schedules.changed_by, schedules.created_at, schedules.updated_at FROM schedules
 WHERE organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND (CAST(:'after' AS text) IS NULL OR name > CAST(:'after' AS text))
 ORDER BY name LIMIT :'size';
 
+-- reads/schedules.py EVERYWHERE
+SELECT schedules.id, schedules.organization_id, schedules.user_id, schedules.name, schedules.job_type, schedules.payload, schedules.priority, schedules.max_retries, schedules.project_id, schedules.metadata, schedules.cron, schedules.timezone, schedules.every_seconds, schedules.catch_up, schedules.overlap, schedules.template, schedules.granted, schedules.granted_template, schedules.anchor, schedules.since, schedules.next_at, schedules.paused, schedules.paused_by, schedules.paused_at, schedules.version, schedules.changed_by, schedules.created_at, schedules.updated_at FROM schedules
+WHERE (organization_id, name) > (CAST(:'organization_id' AS text), CAST(:'after' AS text))
+ORDER BY organization_id, name LIMIT :'size';
+
 -- reads/schedules.py ALL
-SELECT * FROM schedules
+SELECT schedules.id, schedules.organization_id, schedules.user_id, schedules.name, schedules.job_type, schedules.payload, schedules.priority, schedules.max_retries, schedules.project_id, schedules.metadata, schedules.cron, schedules.timezone, schedules.every_seconds, schedules.catch_up, schedules.overlap, schedules.template, schedules.granted, schedules.granted_template, schedules.anchor, schedules.since, schedules.next_at, schedules.paused, schedules.paused_by, schedules.paused_at, schedules.version, schedules.changed_by, schedules.created_at, schedules.updated_at FROM schedules
 WHERE CAST(:'organization_id' AS text) IS NULL OR organization_id = :'organization_id'
 ORDER BY organization_id, name;
 
 -- reads/search.py TYPES
 WITH RECURSIVE kinds AS (
-    (SELECT job_type FROM jobs WHERE completed_at IS NOT NULL ORDER BY job_type LIMIT 1)
+    (SELECT job_type FROM jobs WHERE organization_id = :'organization_id' AND completed_at IS NOT NULL ORDER BY job_type LIMIT 1)
     UNION ALL
     SELECT next.job_type FROM kinds CROSS JOIN LATERAL (
-        SELECT job_type FROM jobs WHERE completed_at IS NOT NULL AND jobs.job_type > kinds.job_type
+        SELECT job_type FROM jobs WHERE organization_id = :'organization_id' AND completed_at IS NOT NULL AND jobs.job_type > kinds.job_type
         ORDER BY job_type LIMIT 1) AS next
 )
 SELECT job_type FROM kinds WHERE job_type ILIKE :'pattern'
@@ -2259,6 +3475,9 @@ SELECT job_type FROM kinds WHERE job_type ILIKE :'pattern'
 UNION
 SELECT job_type FROM jobs
 WHERE status IN ('queued', 'running', 'retrying') AND job_type ILIKE :'pattern';
+
+-- reads/seen.py ENDED
+SELECT id FROM jobs WHERE id = ANY(:'ids') AND status IN ('succeeded', 'failed', 'cancelled');
 
 -- reads/seen.py JOB_TYPES
 WITH RECURSIVE ended AS (
@@ -2292,13 +3511,13 @@ SELECT coalesce(pg_sequence_last_value(CAST(pg_get_serial_sequence('history', 'i
 
 -- reads/tail.py WRITERS
 SELECT virtualtransaction FROM pg_locks
-    WHERE locktype = 'relation' AND relation = CAST('history' AS regclass)
+    WHERE locktype = 'relation' AND relation IN (CAST('history' AS regclass), CAST('events' AS regclass))
       AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
       AND mode = 'RowExclusiveLock' AND granted;
 
 -- reads/tail.py HOLDERS
 SELECT pid FROM (SELECT pid FROM pg_locks
-WHERE locktype = 'relation' AND relation = CAST('history' AS regclass)
+WHERE locktype = 'relation' AND relation IN (CAST('history' AS regclass), CAST('events' AS regclass))
   AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
   AND mode = 'RowExclusiveLock' AND granted AND pid IS NOT NULL) AS writing JOIN pg_stat_activity USING (pid)
 ORDER BY xact_start;
@@ -2310,12 +3529,11 @@ SELECT happened.id, happened.job_id, happened.organization_id, happened.user_id,
        (SELECT project_id FROM jobs WHERE jobs.id = happened.job_id) AS project_id FROM history AS happened
 WHERE id > :'after' AND id <= :'until' ORDER BY id LIMIT :'most';
 
--- reads/tail.py IS_OLD
-SELECT coalesce((SELECT at < clock_timestamp() - make_interval(secs => :'seconds')
-                 FROM history WHERE id > :'after' AND id <= :'until' ORDER BY id LIMIT 1), true);
+-- reads/tail.py EVENTS
+SELECT events.id, events.at, events.organization_id, events.user_id, events.project_id, events.job_type, events.event, events.subject_id, events.detail FROM events WHERE id > :'after' AND id <= :'until' ORDER BY id LIMIT :'most';
 
 -- reads/tail.py SCANNED
-SELECT count(*) FROM (SELECT FROM history WHERE organization_id = :'organization_id' AND id > :'after' AND id <= :'until' LIMIT :'most') AS scanned;
+SELECT (SELECT count(*) FROM (SELECT FROM history WHERE organization_id = :'organization_id' AND id > :'after' AND id <= :'until' LIMIT :'most') AS scanned) + (SELECT count(*) FROM (SELECT FROM events WHERE organization_id = :'organization_id' AND id > :'after' AND id <= :'until' LIMIT :'most') AS scanned);
 
 -- reads/tail.py MISSED
 SELECT * FROM (
@@ -2331,6 +3549,17 @@ SELECT * FROM (
 WHERE CAST(:'project_id' AS text) IS NULL OR project_id = :'project_id'
 ORDER BY id;
 
+-- reads/tail.py HAS_LOST_JOBS
+SELECT EXISTS (SELECT FROM history WHERE organization_id = :'organization_id' AND id > :'after' AND id <= :'until' AND NOT EXISTS (SELECT FROM jobs WHERE jobs.id = job_id));
+
+-- reads/tail.py MISSED_EVENTS
+SELECT events.id, events.at, events.organization_id, events.user_id, events.project_id, events.job_type, events.event, events.subject_id, events.detail FROM events
+WHERE organization_id = :'organization_id' AND id > :'after' AND id <= :'until'
+  AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id')
+  AND (CAST(:'job_type' AS text) IS NULL OR job_type = :'job_type')
+  AND (CAST(:'project_id' AS text) IS NULL OR project_id = :'project_id')
+ORDER BY id;
+
 -- reads/throughput.py FINISHED
 WITH counted AS (
     SELECT date_bin(CAST(:'width' AS interval), completed_at, timestamptz '2000-01-01Z') AS start, status,
@@ -2338,14 +3567,28 @@ WITH counted AS (
     FROM jobs
     WHERE organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND completed_at IS NOT NULL AND completed_at >= date_bin(CAST(:'width' AS interval), now(), timestamptz '2000-01-01Z') - (:'slices' - 1) * CAST(:'width' AS interval)
     GROUP BY 1, 2
+), parts AS (
+    SELECT part.start,
+           coalesce(sum(number) FILTER (WHERE status = 'succeeded'), 0)::int AS succeeded,
+           coalesce(sum(number) FILTER (WHERE status = 'failed'), 0)::int AS failed,
+           coalesce(sum(number) FILTER (WHERE status = 'cancelled'), 0)::int AS cancelled
+    FROM generate_series(date_bin(CAST(:'width' AS interval), now(), timestamptz '2000-01-01Z') - (:'slices' - 1) * CAST(:'width' AS interval), date_bin(CAST(:'width' AS interval), now(), timestamptz '2000-01-01Z'), CAST(:'width' AS interval)) AS part (start)
+    LEFT JOIN counted USING (start)
+    GROUP BY part.start
 )
-SELECT part.start,
-       coalesce(sum(number) FILTER (WHERE status = 'succeeded'), 0)::int AS succeeded,
-       coalesce(sum(number) FILTER (WHERE status = 'failed'), 0)::int AS failed,
-       coalesce(sum(number) FILTER (WHERE status = 'cancelled'), 0)::int AS cancelled
-FROM generate_series(date_bin(CAST(:'width' AS interval), now(), timestamptz '2000-01-01Z') - (:'slices' - 1) * CAST(:'width' AS interval), date_bin(CAST(:'width' AS interval), now(), timestamptz '2000-01-01Z'), CAST(:'width' AS interval)) AS part (start)
-LEFT JOIN counted USING (start)
-GROUP BY part.start ORDER BY part.start;
+SELECT start, succeeded, failed, cancelled, median, slowest
+FROM parts LEFT JOIN LATERAL (
+    SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY waited) AS median,
+           percentile_cont(0.95) WITHIN GROUP (ORDER BY waited) AS slowest
+    FROM (
+        SELECT started_at - greatest(created_at, scheduled_at) AS waited, attempt, depends_on, external
+        FROM jobs
+        WHERE organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND completed_at IS NOT NULL AND completed_at >= parts.start
+          AND completed_at < parts.start + CAST(:'width' AS interval)
+        ORDER BY completed_at DESC, id DESC LIMIT :'most') AS latest
+    WHERE waited >= interval '0' AND attempt = 1 AND depends_on = '{}' AND NOT external
+) AS waits ON succeeded + failed + cancelled > 0
+ORDER BY start;
 
 -- reads/types.py BY_TYPE
 SELECT job_type,
@@ -2367,15 +3610,29 @@ FROM (
 ) AS counted
 GROUP BY job_type;
 
+-- reads/types.py DURATIONS_LIKE
+SELECT count(*) AS number, percentile_cont(0.5) WITHIN GROUP (ORDER BY completed_at - started_at) AS median, percentile_cont(0.95) WITHIN GROUP (ORDER BY completed_at - started_at) AS slowest
+FROM (
+    SELECT id, user_id, status, started_at, completed_at FROM jobs
+    WHERE organization_id = :'organization_id' AND job_type = :'job_type' AND completed_at IS NOT NULL
+    ORDER BY created_at DESC, id DESC LIMIT :'most'
+) AS latest
+WHERE status = 'succeeded' AND started_at IS NOT NULL AND id <> :'id'
+  AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
+
 -- reads/waiting.py MEMBERS
 SELECT id FROM jobs
 WHERE group_id = :'group_id' AND follows_group IS DISTINCT FROM :'group_id'
 ORDER BY group_index, id;
 
+-- reads/waiting.py ERRBACKS
+SELECT jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at FROM jobs
+WHERE root_id = :'root_id' AND root_id <> id AND parent_id = :'id' AND error_type IS DISTINCT FROM 'DependencyEnded'
+ORDER BY created_at, group_index, id;
+
 -- reads/waiting.py ARE_WAITING
-SELECT (EXISTS (SELECT FROM jobs AS waiting WHERE waiting.follows = jobs.id AND waiting.hold = 'dependency')
-                OR EXISTS (SELECT FROM jobs AS waiting
-                           WHERE waiting.follows_group = jobs.group_id AND waiting.hold = 'dependency')) FROM jobs WHERE id = :'id' AND status IN ('succeeded', 'failed', 'cancelled');
+SELECT (EXISTS (SELECT FROM jobs AS waiting WHERE waiting.follows = jobs.id AND coalesce(waiting.hold, '') = 'dependency')
+                OR EXISTS (SELECT FROM jobs AS waiting WHERE waiting.follows_group = jobs.group_id AND coalesce(waiting.hold, '') = 'dependency')) FROM jobs WHERE id = :'id' AND status IN ('succeeded', 'failed', 'cancelled');
 
 -- reads/waiting.py LEFT_BEHIND
 SELECT ended.id FROM jobs AS waiting JOIN jobs AS ended ON ended.id = waiting.follows
@@ -2397,6 +3654,34 @@ WHERE body.hold = 'dependency' AND body.follows_group IS NOT NULL
                     AND member.follows_group IS DISTINCT FROM body.follows_group)
 LIMIT :'batch';
 
+-- reads/waits.py ENTRIES
+SELECT event, to_status, attempt, at,
+       CASE WHEN event = 'failed' THEN 'backoff'
+            WHEN event = 'released' AND detail ->> 'reason' = 'replaced' THEN 'dependency'
+            ELSE detail ->> 'hold' END AS hold
+FROM history
+WHERE job_id = :'job_id' AND attempt IN (:'attempt', :'attempt' - 1)
+  AND at >= (SELECT created_at - INTERVAL '1 hour' FROM jobs WHERE id = :'job_id')
+  AND event NOT IN ('progress', 'duplicate_refused', 'edited', 'seen')
+ORDER BY id DESC LIMIT 100;
+
+-- removals.py IS_ANY
+SELECT EXISTS (SELECT FROM removals WHERE organization_id = :'organization_id' AND last_id > :'after')
+    OR EXISTS (SELECT FROM removals WHERE organization_id IS NULL AND last_id > :'after');
+
+-- renumbering.py RENUMBER
+SELECT setval(sequence, coalesce(pg_sequence_last_value(sequence), 0) + :'ahead')
+FROM CAST(pg_get_serial_sequence('history', 'id') AS regclass) AS sequence;
+
+-- renumbering.py NOTE
+INSERT INTO removals (organization_id, last_id) VALUES (NULL, :'number');
+
+-- replication.py WRITTEN
+SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0');
+
+-- replication.py REPLAYED
+SELECT CASE WHEN pg_is_in_recovery() THEN pg_wal_lsn_diff(pg_last_wal_replay_lsn(), '0/0') END;
+
 -- retention.py _KINDS
 WITH RECURSIVE kinds AS (
     (SELECT job_type, status, completed_at, external FROM jobs
@@ -2410,20 +3695,53 @@ WITH RECURSIVE kinds AS (
 )
 SELECT job_type, status, external, now() - completed_at AS age FROM kinds;
 
--- retention.py _DELETE
+-- retention.py _DELETE_THERE
 WITH gone AS (
-    DELETE FROM jobs
-    WHERE id = ANY(:'ids') AND status = :'status' AND completed_at IS NOT NULL AND NOT stopping
-    RETURNING id, created_at
-), traces AS (
-    DELETE FROM history USING gone
-    WHERE history.job_id = gone.id AND at >= gone.created_at - interval '1 hour' AND at < :'until'
-    RETURNING history.*
-), kept AS (
-    INSERT INTO audit (id, at, organization_id, actor, actor_organization_id, action, target, source, address, request_id, outcome, code, detail) SELECT id, at, organization_id, actor, origin ->> 'organization', coalesce(CASE event WHEN 'created' THEN 'job.create' WHEN 'cancelled' THEN 'job.cancel' WHEN 'retried' THEN 'job.retry' WHEN 'retried_anew' THEN 'job.retry' END, 'job.change'), CAST(job_id AS text), origin ->> 'source', origin ->> 'address', origin ->> 'request', 'done', CAST(NULL AS text), jsonb_strip_nulls(jsonb_build_object('jobType', job_type, 'from', from_status, 'to', to_status))
-    FROM traces WHERE origin IS NOT NULL
+        DELETE FROM jobs
+        WHERE ctid = ANY(CAST(:'which' AS tid[])) AND status = :'status' AND completed_at IS NOT NULL AND NOT stopping
+        RETURNING id, created_at
+    ), traces AS (
+        DELETE FROM history USING gone
+        WHERE history.job_id = gone.id AND at >= gone.created_at - interval '1 hour' AND at < :'until'
+        RETURNING history.*
+    ), kept AS (
+        INSERT INTO audit (id, at, organization_id, actor, actor_organization_id, action, target, source, address, request_id, outcome, code, detail) SELECT id, at, organization_id, actor, origin ->> 'organization', coalesce(CASE event WHEN 'created' THEN 'job.create' WHEN 'cancelled' THEN 'job.cancel' WHEN 'retried' THEN 'job.retry' WHEN 'retried_anew' THEN 'job.retry' END, 'job.change'), CAST(job_id AS text), origin ->> 'source', origin ->> 'address', origin ->> 'request', 'done', CAST(NULL AS text), jsonb_strip_nulls(jsonb_build_object('jobType', job_type, 'from', from_status, 'to', to_status))
+        FROM traces WHERE origin IS NOT NULL
+    ), noted AS (
+    INSERT INTO removals (organization_id, last_id)
+    SELECT organization_id, max(id) FROM traces GROUP BY organization_id
+    RETURNING organization_id, last_id
+), needless AS (
+    DELETE FROM removals WHERE ctid = ANY(ARRAY(
+        SELECT removals.ctid FROM removals JOIN noted USING (organization_id)
+        WHERE removals.last_id <= noted.last_id
+        FOR UPDATE OF removals SKIP LOCKED))
 )
-SELECT (SELECT count(*) FROM gone) AS jobs, (SELECT count(*) FROM traces) AS history;
+    SELECT (SELECT count(*) FROM gone) AS jobs, (SELECT count(*) FROM traces) AS history;
+
+-- retention.py _DELETE_THOSE
+WITH gone AS (
+        DELETE FROM jobs
+        WHERE id = ANY(:'which') AND status = :'status' AND completed_at IS NOT NULL AND NOT stopping
+        RETURNING id, created_at
+    ), traces AS (
+        DELETE FROM history USING gone
+        WHERE history.job_id = gone.id AND at >= gone.created_at - interval '1 hour' AND at < :'until'
+        RETURNING history.*
+    ), kept AS (
+        INSERT INTO audit (id, at, organization_id, actor, actor_organization_id, action, target, source, address, request_id, outcome, code, detail) SELECT id, at, organization_id, actor, origin ->> 'organization', coalesce(CASE event WHEN 'created' THEN 'job.create' WHEN 'cancelled' THEN 'job.cancel' WHEN 'retried' THEN 'job.retry' WHEN 'retried_anew' THEN 'job.retry' END, 'job.change'), CAST(job_id AS text), origin ->> 'source', origin ->> 'address', origin ->> 'request', 'done', CAST(NULL AS text), jsonb_strip_nulls(jsonb_build_object('jobType', job_type, 'from', from_status, 'to', to_status))
+        FROM traces WHERE origin IS NOT NULL
+    ), noted AS (
+    INSERT INTO removals (organization_id, last_id)
+    SELECT organization_id, max(id) FROM traces GROUP BY organization_id
+    RETURNING organization_id, last_id
+), needless AS (
+    DELETE FROM removals WHERE ctid = ANY(ARRAY(
+        SELECT removals.ctid FROM removals JOIN noted USING (organization_id)
+        WHERE removals.last_id <= noted.last_id
+        FOR UPDATE OF removals SKIP LOCKED))
+)
+    SELECT (SELECT count(*) FROM gone) AS jobs, (SELECT count(*) FROM traces) AS history;
 
 -- revocations.py _CANCEL
 WITH locked AS (
@@ -2436,7 +3754,7 @@ WITH locked AS (
         cancel_requested_at = clock_timestamp(), cancel_seen_at = NULL, completed_at = clock_timestamp(), updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id AND from_status IN ('queued', 'running', 'retrying')
-    RETURNING jobs.*, locked.from_status
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -2466,10 +3784,63 @@ ON CONFLICT (stamp, value) DO UPDATE SET revoked_at = clock_timestamp(), revoked
 -- revocations.py _FORGET
 DELETE FROM revocations WHERE revoked_at < clock_timestamp() - CAST(:'age' AS interval);
 
+-- rights.py LACKING
+SELECT pg_roles.rolname AS role, wanted.name, wanted.verb
+FROM unnest(CAST(:'roles' AS text[]), CAST(:'tables' AS text[]), CAST(:'verbs' AS text[])) AS wanted (of, name, verb)
+JOIN pg_roles ON rolname = CASE wanted.of WHEN 'celeriac_platform' THEN current_user ELSE wanted.of END
+WHERE to_regclass(wanted.name) IS NOT NULL AND NOT has_table_privilege(pg_roles.oid, wanted.name, wanted.verb)
+ORDER BY wanted.name, wanted.verb, role;
+
+-- roles.py ROLE
+SELECT current_user AS login, pg_has_role(oid, 'MEMBER') AS is_ours,
+       rolsuper OR rolbypassrls OR EXISTS (SELECT FROM pg_class WHERE oid = to_regclass('jobs')
+                                           AND pg_has_role(tenant.oid, relowner, 'MEMBER')) AS is_above,
+       coalesce(has_table_privilege(oid, to_regclass('jobs'), 'SELECT'), false) AS is_granted
+FROM pg_roles AS tenant WHERE rolname = :'role';
+
+-- roles.py OPEN
+SELECT name FROM unnest(CAST(:'tables' AS text[])) AS name
+LEFT JOIN pg_class ON pg_class.oid = to_regclass(name)
+WHERE NOT coalesce(relrowsecurity AND relforcerowsecurity, false);
+
+-- roles.py LOGIN
+SELECT rolname AS login,
+       CASE WHEN rolsuper THEN 'a superuser' WHEN rolbypassrls THEN 'a role with BYPASSRLS'
+            WHEN EXISTS (SELECT FROM pg_class WHERE oid = to_regclass('jobs') AND relowner = pg_roles.oid)
+            THEN 'the owner of the tables' END AS above
+FROM pg_roles WHERE rolname = current_user;
+
+-- row_security.py TABLE
+SELECT relrowsecurity AND relforcerowsecurity AS is_secured,
+       ARRAY(SELECT CAST(polname AS text) FROM pg_policy WHERE polrelid = pg_class.oid) AS policies,
+       ARRAY(SELECT quote_ident(rolname) FROM pg_policy JOIN pg_roles ON pg_roles.oid = ANY(polroles)
+             WHERE polrelid = pg_class.oid AND polname = 'everything') AS seen_by,
+       ARRAY(SELECT quote_ident(rolname) FROM pg_roles
+             WHERE pg_roles.oid = relowner OR rolname = :'platform') AS seeing
+FROM pg_class WHERE oid = CAST(:'table' AS regclass);
+
+-- row_security.py FUNCTIONS
+SELECT CAST(CAST(oid AS regprocedure) AS text) AS function, prosecdef AS is_secured,
+       CAST(CAST(pronamespace AS regnamespace) AS text) AS schema
+FROM pg_proc WHERE proname = ANY(:'names') AND pronamespace = CAST(current_schema() AS regnamespace);
+
+-- row_security.py UNGRANTED
+SELECT name, privilege FROM pg_roles CROSS JOIN unnest(CAST(:'tables' AS text[]), CAST(:'rights' AS text[]))
+                        AS wanted (name, privilege)
+WHERE rolname = :'role' AND NOT has_table_privilege(pg_roles.oid, name, privilege);
+
+-- row_security.py UNCALLED
+SELECT CAST(CAST(oid AS regprocedure) AS text) FROM pg_proc WHERE proname = ANY(:'names') AND pronamespace = CAST(current_schema() AS regnamespace)
+  AND EXISTS (SELECT FROM pg_roles WHERE rolname = :'role'
+                AND NOT has_function_privilege(pg_roles.oid, pg_proc.oid, 'EXECUTE'));
+
+-- row_security.py UNNUMBERED
+SELECT NOT has_sequence_privilege(oid, 'history_id_seq', 'USAGE') FROM pg_roles WHERE rolname = :'role';
+
 -- schedules/firing.py MOVE
 UPDATE schedules SET since = :'since', next_at = :'next_at', updated_at = clock_timestamp()
 WHERE id = :'id'
-RETURNING *;
+RETURNING schedules.id, schedules.organization_id, schedules.user_id, schedules.name, schedules.job_type, schedules.payload, schedules.priority, schedules.max_retries, schedules.project_id, schedules.metadata, schedules.cron, schedules.timezone, schedules.every_seconds, schedules.catch_up, schedules.overlap, schedules.template, schedules.granted, schedules.granted_template, schedules.anchor, schedules.since, schedules.next_at, schedules.paused, schedules.paused_by, schedules.paused_at, schedules.version, schedules.changed_by, schedules.created_at, schedules.updated_at;
 
 -- schedules/firing.py WAITING
 SELECT id
@@ -2479,7 +3850,7 @@ ORDER BY place, next_at
 LIMIT :'limit';
 
 -- schedules/firing.py TAKE
-SELECT *, clock_timestamp() AS now FROM schedules
+SELECT schedules.id, schedules.organization_id, schedules.user_id, schedules.name, schedules.job_type, schedules.payload, schedules.priority, schedules.max_retries, schedules.project_id, schedules.metadata, schedules.cron, schedules.timezone, schedules.every_seconds, schedules.catch_up, schedules.overlap, schedules.template, schedules.granted, schedules.granted_template, schedules.anchor, schedules.since, schedules.next_at, schedules.paused, schedules.paused_by, schedules.paused_at, schedules.version, schedules.changed_by, schedules.created_at, schedules.updated_at, clock_timestamp() AS now FROM schedules
 WHERE id = :'id' AND NOT paused AND next_at <= clock_timestamp()
 FOR UPDATE SKIP LOCKED;
 
@@ -2492,7 +3863,7 @@ WHERE status IN ('queued', 'running', 'retrying') OR stopping
 ORDER BY jobs.id;
 
 -- schedules/firing.py WITH_ZONE
-SELECT * FROM schedules
+SELECT schedules.id, schedules.organization_id, schedules.user_id, schedules.name, schedules.job_type, schedules.payload, schedules.priority, schedules.max_retries, schedules.project_id, schedules.metadata, schedules.cron, schedules.timezone, schedules.every_seconds, schedules.catch_up, schedules.overlap, schedules.template, schedules.granted, schedules.granted_template, schedules.anchor, schedules.since, schedules.next_at, schedules.paused, schedules.paused_by, schedules.paused_at, schedules.version, schedules.changed_by, schedules.created_at, schedules.updated_at FROM schedules
 WHERE cron IS NOT NULL AND (CAST(:'after' AS uuid) IS NULL OR id > CAST(:'after' AS uuid))
 ORDER BY id LIMIT :'limit';
 
@@ -2500,14 +3871,17 @@ ORDER BY id LIMIT :'limit';
 UPDATE schedules SET next_at = :'next_at', updated_at = clock_timestamp()
 WHERE id = :'id' AND since = :'since' AND version = :'version';
 
--- schedules/keeping.py NOW
-SELECT clock_timestamp();
-
 -- schedules/keeping.py LOCK
-SELECT * FROM schedules WHERE id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') FOR UPDATE;
+SELECT schedules.id, schedules.organization_id, schedules.user_id, schedules.name, schedules.job_type, schedules.payload, schedules.priority, schedules.max_retries, schedules.project_id, schedules.metadata, schedules.cron, schedules.timezone, schedules.every_seconds, schedules.catch_up, schedules.overlap, schedules.template, schedules.granted, schedules.granted_template, schedules.anchor, schedules.since, schedules.next_at, schedules.paused, schedules.paused_by, schedules.paused_at, schedules.version, schedules.changed_by, schedules.created_at, schedules.updated_at FROM schedules WHERE id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') FOR UPDATE;
+
+-- schedules/keeping.py ONE_AT_A_TIME
+SELECT pg_advisory_xact_lock(hashtextextended('schedules of ' || :'organization_id', 0));
+
+-- schedules/keeping.py COUNT
+SELECT count(*) FROM schedules WHERE organization_id = :'organization_id';
 
 -- schedules/keeping.py NAMED
-SELECT * FROM schedules WHERE organization_id = :'organization_id' AND name = :'name';
+SELECT schedules.id, schedules.organization_id, schedules.user_id, schedules.name, schedules.job_type, schedules.payload, schedules.priority, schedules.max_retries, schedules.project_id, schedules.metadata, schedules.cron, schedules.timezone, schedules.every_seconds, schedules.catch_up, schedules.overlap, schedules.template, schedules.granted, schedules.granted_template, schedules.anchor, schedules.since, schedules.next_at, schedules.paused, schedules.paused_by, schedules.paused_at, schedules.version, schedules.changed_by, schedules.created_at, schedules.updated_at FROM schedules WHERE organization_id = :'organization_id' AND name = :'name';
 
 -- schedules/keeping.py CREATE
 INSERT INTO schedules (id, organization_id, user_id, name, job_type, payload, priority, max_retries, project_id, metadata, cron, timezone, every_seconds, catch_up, overlap, template, granted,
@@ -2518,7 +3892,7 @@ VALUES (:'id', :'organization_id', :'user_id', :'name', :'job_type', :'payload',
         CAST(:'paused_by' AS text) IS NOT NULL, :'paused_by',
         CASE WHEN CAST(:'paused_by' AS text) IS NOT NULL THEN CAST(:'now' AS timestamptz) END, :'actor')
 ON CONFLICT (organization_id, name) DO NOTHING
-RETURNING *;
+RETURNING schedules.id, schedules.organization_id, schedules.user_id, schedules.name, schedules.job_type, schedules.payload, schedules.priority, schedules.max_retries, schedules.project_id, schedules.metadata, schedules.cron, schedules.timezone, schedules.every_seconds, schedules.catch_up, schedules.overlap, schedules.template, schedules.granted, schedules.granted_template, schedules.anchor, schedules.since, schedules.next_at, schedules.paused, schedules.paused_by, schedules.paused_at, schedules.version, schedules.changed_by, schedules.created_at, schedules.updated_at;
 
 -- schedules/keeping.py CHANGE
 UPDATE schedules
@@ -2526,29 +3900,29 @@ SET name = :'name', job_type = :'job_type', payload = :'payload', priority = :'p
     granted_template = :'granted_template', anchor = :'anchor',
     since = :'since', next_at = :'next_at', version = version + 1, changed_by = :'actor', updated_at = clock_timestamp()
 WHERE id = :'id'
-RETURNING *;
+RETURNING schedules.id, schedules.organization_id, schedules.user_id, schedules.name, schedules.job_type, schedules.payload, schedules.priority, schedules.max_retries, schedules.project_id, schedules.metadata, schedules.cron, schedules.timezone, schedules.every_seconds, schedules.catch_up, schedules.overlap, schedules.template, schedules.granted, schedules.granted_template, schedules.anchor, schedules.since, schedules.next_at, schedules.paused, schedules.paused_by, schedules.paused_at, schedules.version, schedules.changed_by, schedules.created_at, schedules.updated_at;
 
 -- schedules/keeping.py PAUSE
 UPDATE schedules
 SET paused = true, paused_by = :'actor', paused_at = clock_timestamp(), version = version + 1, changed_by = :'actor',
     updated_at = clock_timestamp()
 WHERE id = :'id'
-RETURNING *;
+RETURNING schedules.id, schedules.organization_id, schedules.user_id, schedules.name, schedules.job_type, schedules.payload, schedules.priority, schedules.max_retries, schedules.project_id, schedules.metadata, schedules.cron, schedules.timezone, schedules.every_seconds, schedules.catch_up, schedules.overlap, schedules.template, schedules.granted, schedules.granted_template, schedules.anchor, schedules.since, schedules.next_at, schedules.paused, schedules.paused_by, schedules.paused_at, schedules.version, schedules.changed_by, schedules.created_at, schedules.updated_at;
 
 -- schedules/keeping.py RESUME
 UPDATE schedules
 SET paused = false, paused_by = NULL, paused_at = NULL, since = :'now', next_at = :'next_at', version = version + 1,
     changed_by = :'actor', updated_at = clock_timestamp()
 WHERE id = :'id'
-RETURNING *;
+RETURNING schedules.id, schedules.organization_id, schedules.user_id, schedules.name, schedules.job_type, schedules.payload, schedules.priority, schedules.max_retries, schedules.project_id, schedules.metadata, schedules.cron, schedules.timezone, schedules.every_seconds, schedules.catch_up, schedules.overlap, schedules.template, schedules.granted, schedules.granted_template, schedules.anchor, schedules.since, schedules.next_at, schedules.paused, schedules.paused_by, schedules.paused_at, schedules.version, schedules.changed_by, schedules.created_at, schedules.updated_at;
 
 -- schedules/keeping.py MOVE
 UPDATE schedules SET since = :'since', next_at = :'next_at', updated_at = clock_timestamp()
 WHERE id = :'id'
-RETURNING *;
+RETURNING schedules.id, schedules.organization_id, schedules.user_id, schedules.name, schedules.job_type, schedules.payload, schedules.priority, schedules.max_retries, schedules.project_id, schedules.metadata, schedules.cron, schedules.timezone, schedules.every_seconds, schedules.catch_up, schedules.overlap, schedules.template, schedules.granted, schedules.granted_template, schedules.anchor, schedules.since, schedules.next_at, schedules.paused, schedules.paused_by, schedules.paused_at, schedules.version, schedules.changed_by, schedules.created_at, schedules.updated_at;
 
 -- schedules/keeping.py REMOVE
-DELETE FROM schedules WHERE id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') RETURNING *;
+DELETE FROM schedules WHERE id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') RETURNING schedules.id, schedules.organization_id, schedules.user_id, schedules.name, schedules.job_type, schedules.payload, schedules.priority, schedules.max_retries, schedules.project_id, schedules.metadata, schedules.cron, schedules.timezone, schedules.every_seconds, schedules.catch_up, schedules.overlap, schedules.template, schedules.granted, schedules.granted_template, schedules.anchor, schedules.since, schedules.next_at, schedules.paused, schedules.paused_by, schedules.paused_at, schedules.version, schedules.changed_by, schedules.created_at, schedules.updated_at;
 
 -- schedules/outcomes.py PROLONG
 UPDATE schedule_outcomes SET last_due_at = :'last_due_at', count = count + :'count', at = clock_timestamp()
@@ -2559,7 +3933,8 @@ RETURNING due_at;
 -- schedules/outcomes.py NOTE
 INSERT INTO schedule_outcomes (schedule_id, due_at, last_due_at, count, became, reason, actor)
 VALUES (:'schedule_id', :'due_at', :'last_due_at', :'count', :'became', :'reason', :'actor')
-ON CONFLICT DO NOTHING;
+ON CONFLICT DO NOTHING
+RETURNING due_at;
 
 -- schedules/outcomes.py NOTE_JOB
 INSERT INTO schedule_outcomes (schedule_id, due_at, last_due_at, became, job_id, actor)
@@ -2567,17 +3942,20 @@ VALUES (:'schedule_id', :'due_at', :'due_at', 'job', :'job_id', :'actor')
 ON CONFLICT DO NOTHING
 RETURNING due_at;
 
+-- schedules/outcomes.py FORETOLD
+SELECT due_at FROM schedule_outcomes WHERE schedule_id = :'schedule_id' AND due_at > :'after';
+
 -- schedules/outcomes.py LATEST
 SELECT found.*, jobs.status
 FROM unnest(CAST(:'ids' AS uuid[])) AS asked (id)
-CROSS JOIN LATERAL (SELECT * FROM schedule_outcomes WHERE schedule_id = asked.id
+CROSS JOIN LATERAL (SELECT schedule_outcomes.schedule_id, schedule_outcomes.due_at, schedule_outcomes.last_due_at, schedule_outcomes.count, schedule_outcomes.became, schedule_outcomes.job_id, schedule_outcomes.reason, schedule_outcomes.actor, schedule_outcomes.at FROM schedule_outcomes WHERE schedule_id = asked.id
                     ORDER BY due_at DESC LIMIT :'number') AS found
 LEFT JOIN jobs ON jobs.id = found.job_id
 ORDER BY found.schedule_id, found.due_at DESC;
 
 -- schedules/outcomes.py PAGE
 SELECT found.*, jobs.status
-FROM (SELECT * FROM schedule_outcomes
+FROM (SELECT schedule_outcomes.schedule_id, schedule_outcomes.due_at, schedule_outcomes.last_due_at, schedule_outcomes.count, schedule_outcomes.became, schedule_outcomes.job_id, schedule_outcomes.reason, schedule_outcomes.actor, schedule_outcomes.at FROM schedule_outcomes
       WHERE schedule_id = :'schedule_id'
         AND (CAST(:'before' AS timestamptz) IS NULL OR due_at < CAST(:'before' AS timestamptz))
       ORDER BY due_at DESC LIMIT :'size') AS found
@@ -2595,19 +3973,24 @@ WITH over AS (
     DELETE FROM sessions WHERE digest IN (
         SELECT digest FROM sessions WHERE NOT (expires_at > clock_timestamp() AND seen_at > clock_timestamp() - CAST(:'idle' AS interval)) LIMIT :'most' FOR UPDATE SKIP LOCKED)
 )
-INSERT INTO sessions (digest, organization_id, user_id, permissions, expires_at)
+INSERT INTO sessions (digest, organization_id, user_id, permissions, expires_at, token_id, issued_at)
 VALUES (:'digest', :'organization_id', :'user_id', CAST(:'permissions' AS text[]),
-        least(CAST(:'until' AS timestamptz), clock_timestamp() + CAST(:'longest' AS interval)));
+        least(CAST(:'until' AS timestamptz), clock_timestamp() + CAST(:'longest' AS interval)),
+        :'token_id', :'issued_at');
 
 -- sessions.py FIND
 WITH seen AS (
     UPDATE sessions SET seen_at = clock_timestamp()
     WHERE digest = :'digest' AND expires_at > clock_timestamp() AND seen_at > clock_timestamp() - CAST(:'idle' AS interval) AND seen_at < clock_timestamp() - interval '1 minute'
 )
-SELECT organization_id, user_id, permissions, expires_at FROM sessions WHERE digest = :'digest' AND expires_at > clock_timestamp() AND seen_at > clock_timestamp() - CAST(:'idle' AS interval);
+SELECT organization_id, user_id, permissions, expires_at, token_id, coalesce(issued_at, created_at) AS issued_at
+FROM sessions WHERE digest = :'digest' AND expires_at > clock_timestamp() AND seen_at > clock_timestamp() - CAST(:'idle' AS interval);
 
 -- sessions.py END
 DELETE FROM sessions WHERE digest = :'digest';
+
+-- sessions.py ALIVE
+SELECT digest FROM sessions WHERE digest = ANY(CAST(:'digests' AS bytea[])) AND expires_at > clock_timestamp() AND seen_at > clock_timestamp() - CAST(:'idle' AS interval);
 
 -- successors.py PLAN
 WITH asked AS (
@@ -2628,7 +4011,7 @@ WITH asked AS (
            OR jobs.hold = 'dependency' AND jobs.follows_group <> excluded.follows_group
               AND jobs.root_id = excluded.root_id)
       AND jobs.organization_id = excluded.organization_id
-    RETURNING jobs.*, CAST(NULL AS text) AS from_status, jobs.xmax = 0 AS is_new
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, CAST(NULL AS text) AS from_status, jobs.xmax = 0 AS is_new
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -2666,13 +4049,23 @@ WITH locked AS (
         THEN 'dependency'
     WHEN asked.due_at > clock_timestamp()
         THEN CASE asked.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
-    WHEN EXISTS (SELECT FROM pauses
+    WHEN (EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, asked.organization_id) = asked.organization_id
-                     AND coalesce(pauses.job_type, asked.job_type) = asked.job_type) THEN 'paused'
+                     AND coalesce(pauses.job_type, asked.job_type) = asked.job_type)
+            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = asked.queue)) THEN 'paused'
     WHEN EXISTS (SELECT FROM circuits AS broken
                    WHERE broken.job_type = asked.job_type AND broken.key = asked.circuit_key
                      AND broken.organization_id IN (asked.organization_id, '')
                      AND broken.probe_id IS DISTINCT FROM asked.id) THEN 'circuit'
+    WHEN (EXISTS (SELECT FROM job_limits) AND (EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type = asked.job_type
+                      AND coalesce(bound.organization_id, asked.organization_id) = asked.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(asked.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)) OR EXISTS (SELECT FROM job_limits AS bound
+                    WHERE bound.job_type IS NULL
+                      AND coalesce(bound.organization_id, asked.organization_id) = asked.organization_id
+                      AND (bound.per <> 'key'
+                           OR nullif(asked.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
     WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = asked.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(asked.organization_id)) THEN 'organization_limit'
 END AS hold) AS next
      CROSS JOIN LATERAL (
@@ -2683,12 +4076,13 @@ END AS hold) AS next
         due_at = CASE WHEN (from_status IN ('queued', 'retrying') OR why = 'DependencyEnded') THEN asked.due_at END,
         error_type = CASE WHEN (from_status IN ('queued', 'retrying') OR why = 'DependencyEnded') THEN NULL ELSE jobs.error_type END,
         error_message = CASE WHEN (from_status IN ('queued', 'retrying') OR why = 'DependencyEnded') THEN NULL ELSE jobs.error_message END,
+        fingerprint = CASE WHEN (from_status IN ('queued', 'retrying') OR why = 'DependencyEnded') THEN NULL ELSE jobs.fingerprint END,
         cancel_requested_at = CASE WHEN (from_status IN ('queued', 'retrying') OR why = 'DependencyEnded') THEN NULL ELSE jobs.cancel_requested_at END,
         completed_at = CASE WHEN (from_status IN ('queued', 'retrying') OR why = 'DependencyEnded') THEN NULL ELSE jobs.completed_at END, updated_at = clock_timestamp()
     FROM locked, (SELECT CAST(:'id' AS uuid) AS id, CAST(:'organization_id' AS text) AS organization_id,
                          'queued' AS status, 0 AS attempt, CAST(:'priority' AS int) AS priority,
                          CAST(NULL AS uuid) AS follows,
-                         CAST(NULL AS text) AS follows_group,
+                         CAST(NULL AS text) AS follows_group, CAST(:'payload' AS jsonb) AS payload,
                          CAST(:'job_type' AS text) AS job_type, CAST(:'queue' AS text) AS queue,
                          CAST(:'depends_on' AS uuid[]) AS depends_on, CAST(NULL AS text[]) AS depends_when,
                          false AS unresolved, CAST(:'circuit_key' AS text) AS circuit_key,
@@ -2696,7 +4090,7 @@ END AS hold) AS next
                          coalesce(CAST(:'scheduled_at' AS timestamptz),
                                   clock_timestamp() + CAST(:'delay' AS interval)) AS due_at) AS asked
     WHERE jobs.id = locked.id
-    RETURNING jobs.*, locked.from_status, locked.held
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status, locked.held
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -2705,18 +4099,20 @@ END AS hold) AS next
            jsonb_strip_nulls(jsonb_build_object('hold', CASE WHEN hold IN ('paused', 'circuit') THEN hold ELSE held END, 'next', CASE WHEN NOT hold IN ('paused', 'circuit') THEN hold END)) || '{}', NULL, NULL, clock_timestamp()
     FROM moved WHERE status = 'queued'
 )
-SELECT id, dispatch, organization_id, user_id, project_id, job_type, status, hold, due_at, priority, sent_priority, queue, attempt, retry_count, max_retries, losses, metadata, parent_id, root_id, group_id, group_index, result, typed_result, error_type, error_message, message, progress, progress_detail, current_step, total_steps, circuit_key, worker, lease, claim_id, stopping, external, depends_on, depends_when, unresolved, follows, follows_group, retry_of, idempotency_key, request_hash, scheduled_at, dispatched_at, cancel_requested_at, cancel_seen_at, started_at, completed_at, created_at, updated_at, (SELECT revoked_by FROM revocations WHERE stamp = '' AND value = to_jsonb(moved.id)
+SELECT id, dispatch, organization_id, user_id, project_id, job_type, status, hold, due_at, priority, sent_priority, queue, attempt, retry_count, max_retries, losses, metadata, parent_id, root_id, group_id, group_index, result, typed_result, error_type, error_message, fingerprint, message, progress, progress_detail, current_step, total_steps, circuit_key, limit_key, worker, lease, claim_id, stopping, external, depends_on, depends_when, unresolved, follows, follows_group, retry_of, idempotency_key, request_hash, scheduled_at, dispatched_at, cancel_requested_at, cancel_seen_at, started_at, completed_at, created_at, updated_at, (SELECT revoked_by FROM revocations WHERE stamp = '' AND value = to_jsonb(moved.id)
             UNION ALL
             SELECT revoked_by FROM jsonb_each(moved.delivery -> 'stamps') AS stamped
             JOIN revocations ON revocations.stamp = stamped.key AND stamped.value @> revocations.value
             LIMIT 1) AS revoked_by FROM moved;
 
 -- successors.py CULPRIT
-SELECT *,
-       (SELECT detail -> 'exception' FROM history
-        WHERE job_id = jobs.id AND at >= jobs.created_at - interval '1 hour' AND to_status = jobs.status
-        ORDER BY history.id DESC LIMIT 1) AS exception
-FROM jobs WHERE id = :'id' AND status IN ('succeeded', 'failed', 'cancelled');
+SELECT jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at,
+       ended.detail -> 'exception' AS exception, coalesce(error_message, ended.detail ->> 'reason') AS why
+FROM jobs LEFT JOIN LATERAL (
+    SELECT detail FROM history
+    WHERE job_id = jobs.id AND at >= jobs.created_at - interval '1 hour' AND to_status = jobs.status
+    ORDER BY history.id DESC LIMIT 1) AS ended ON true
+WHERE id = :'id' AND status IN ('succeeded', 'failed', 'cancelled');
 
 -- successors.py FOLLOWERS
 SELECT id FROM jobs
@@ -2740,11 +4136,12 @@ WITH RECURSIVE doomed AS (
 ), moved AS (
     UPDATE jobs
     SET status = :'status', hold = NULL, due_at = NULL, error_type = :'error_type', error_message = :'error_message',
+        fingerprint = CASE WHEN NOT CAST(:'status' AS text) = 'cancelled' THEN error_fingerprint(jobs.job_type, :'error_type', :'error_message') END,
         cancel_requested_at = CASE WHEN CAST(:'status' AS text) = 'cancelled' THEN clock_timestamp() END,
         completed_at = clock_timestamp(), updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id
-    RETURNING jobs.*, locked.from_status
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -2799,12 +4196,29 @@ WHERE organization_id = :'organization_id' AND made.version = templates.version
   AND (CAST(:'after' AS text) IS NULL OR name > CAST(:'after' AS text))
 ORDER BY name LIMIT :'size';
 
+-- templates.py EVERYWHERE
+SELECT templates.id, organization_id, name, job_type, templates.created_at, templates.version AS newest, made.version, payload, metadata, priority, max_retries, permission, schedule, changed_by, changed_at
+FROM templates JOIN template_versions AS made ON made.template_id = templates.id
+WHERE made.version = templates.version
+  AND (organization_id, name) > (CAST(:'organization_id' AS text), CAST(:'after' AS text))
+ORDER BY organization_id, name LIMIT :'size';
+
 -- templates.py VERSIONS
 SELECT templates.id, organization_id, name, job_type, templates.created_at, templates.version AS newest, made.version, payload, metadata, priority, max_retries, permission, schedule, changed_by, changed_at
 FROM templates JOIN template_versions AS made ON made.template_id = templates.id
 WHERE organization_id = :'organization_id' AND name = :'name'
   AND (CAST(:'before' AS int) IS NULL OR made.version < CAST(:'before' AS int))
 ORDER BY made.version DESC LIMIT :'size';
+
+-- tenancy.py HAS_TENANTS
+SELECT pg_has_role(oid, 'MEMBER') AND has_table_privilege(oid, to_regclass('jobs'), 'SELECT')
+FROM pg_roles WHERE rolname = :'role';
+
+-- tenancy.py LEAVE
+SELECT current_setting('role') AS was, set_config('role', 'none', true);
+
+-- tenancy.py RETURN
+SELECT set_config('role', :'role', true);
 
 -- thinning.py NOW
 SELECT now();
@@ -2822,15 +4236,159 @@ WITH expired AS (
     DELETE FROM tickets WHERE digest IN (
         SELECT digest FROM tickets WHERE expires_at < clock_timestamp() LIMIT :'most' FOR UPDATE SKIP LOCKED)
 )
-INSERT INTO tickets (digest, purpose, organization_id, user_id, permissions, rights_until, expires_at)
+INSERT INTO tickets (digest, purpose, organization_id, user_id, permissions, rights_until, expires_at,
+                     token_id, issued_at)
 VALUES (:'digest', :'purpose', :'organization_id', :'user_id', CAST(:'permissions' AS text[]), :'rights_until',
-        clock_timestamp() + CAST(:'lifetime' AS interval))
+        clock_timestamp() + CAST(:'lifetime' AS interval), :'token_id', :'issued_at')
 RETURNING expires_at;
 
 -- tickets.py SPEND
 DELETE FROM tickets
 WHERE digest = :'digest' AND purpose = :'purpose' AND expires_at >= clock_timestamp()
-RETURNING organization_id, user_id, permissions, rights_until;
+RETURNING organization_id, user_id, permissions, rights_until, token_id, issued_at;
+
+-- totals.py POSITION
+SELECT history_id FROM totals_position FOR UPDATE;
+
+-- totals.py BEGIN
+INSERT INTO totals_position (history_id) VALUES (:'until') ON CONFLICT DO NOTHING;
+
+-- totals.py ADVANCE
+UPDATE totals_position SET history_id = :'to', moved_at = clock_timestamp();
+
+-- totals.py TOTALS
+SELECT measure, job_type, queue, outcome, up_to, number, seconds FROM totals;
+
+-- totals.py UNCOUNTED
+SELECT greatest(coalesce(pg_sequence_last_value('history_id_seq'), 0) - history_id, 0) FROM totals_position;
+
+-- totals.py COUNT
+WITH chunk AS MATERIALIZED (
+    SELECT id, job_id, job_type, event, from_status, to_status, detail, at
+    FROM history WHERE id > :'after' AND id <= :'until' ORDER BY id LIMIT :'most'
+), happened AS (
+    SELECT chunk.*, coalesce(queue, '') AS queue, created_at
+    FROM chunk LEFT JOIN LATERAL (
+        SELECT queue, created_at FROM jobs WHERE jobs.id = chunk.job_id LIMIT 1
+    ) AS job ON true
+    WHERE event IN ('created', 'started', 'completed', 'failed', 'cancelled', 'released', 'duplicate_refused')
+), measured AS MATERIALIZED (
+    SELECT job_type, queue, found.*
+    FROM happened LEFT JOIN LATERAL (
+        SELECT greatest(extract(EPOCH FROM happened.at - at), 0) AS seconds
+        FROM history AS earlier
+        WHERE happened.event = 'started' AND earlier.job_id = happened.job_id AND id < happened.id
+          AND at >= happened.created_at - interval '1 hour' AND (event IN ('created', 'released', 'retried')
+                   OR event = 'due' AND coalesce(detail ->> 'hold', '') NOT IN ('limit', 'organization_limit'))
+        ORDER BY id DESC LIMIT 1
+    ) AS waited ON true
+    CROSS JOIN LATERAL (VALUES
+        (CASE event WHEN 'created' THEN 'created' END, '', NULL),
+        (CASE WHEN to_status IN ('succeeded', 'failed', 'cancelled') AND event IN ('completed', 'failed', 'cancelled') THEN 'ended' END,
+         to_status, NULL),
+        (CASE WHEN from_status = 'running' AND to_status <> 'running' THEN 'attempts' END,
+         CASE WHEN detail -> 'lost' IS NOT NULL THEN 'lost'
+              WHEN event = 'completed' THEN 'succeeded'
+              WHEN event = 'cancelled' THEN 'cancelled'
+              WHEN event = 'released' THEN 'released'
+              WHEN to_status = 'retrying' THEN 'retried'
+              ELSE 'failed' END, NULL),
+        (CASE event WHEN 'duplicate_refused' THEN 'refused' END, detail ->> 'reason', NULL),
+        (CASE WHEN waited.seconds IS NOT NULL THEN 'waited' END, '', waited.seconds),
+        (CASE WHEN from_status = 'running' AND detail -> 'duration' IS NOT NULL THEN 'ran' END,
+         '', greatest(CAST(detail ->> 'duration' AS numeric) / 1000, 0))
+    ) AS found (measure, outcome, seconds)
+    WHERE measure IS NOT NULL
+), known AS MATERIALIZED (
+    SELECT DISTINCT job_type, queue FROM totals
+), pairs AS (
+    SELECT job_type, queue, is_known IS NOT NULL
+           OR (SELECT count(*) FROM known)
+              + count(*) FILTER (WHERE is_known IS NULL) OVER (ORDER BY job_type, queue)
+              <= CAST(:'pairs' AS int) AS is_told
+    FROM (SELECT DISTINCT job_type, queue FROM measured) AS seen
+    LEFT JOIN (SELECT *, true AS is_known FROM known) AS known USING (job_type, queue)
+), added AS (
+    INSERT INTO totals (measure, job_type, queue, outcome, up_to, number, seconds)
+    SELECT measure, CASE WHEN is_told THEN job_type ELSE '(others)' END,
+           CASE WHEN is_told THEN queue ELSE '(others)' END, coalesce(outcome, ''),
+           CASE WHEN seconds IS NULL THEN 'Infinity' ELSE (
+               SELECT min(bound) FROM unnest(CAST(ARRAY['0.05', '0.1', '0.25', '0.5', '1.0', '2.5', '5.0', '10.0', '30.0', '60.0', '300.0', '900.0', '3600.0', '14400.0', 'inf'] AS double precision[])) AS bound
+               WHERE bound >= seconds) END,
+           count(*), coalesce(sum(seconds), 0)
+    FROM measured JOIN pairs USING (job_type, queue)
+    GROUP BY 1, 2, 3, 4, 5
+    ORDER BY 1, 2, 3, 4, 5
+    ON CONFLICT (measure, job_type, queue, outcome, up_to) DO UPDATE
+    SET number = totals.number + excluded.number, seconds = totals.seconds + excluded.seconds
+)
+SELECT count(*) AS number, max(id) AS last FROM chunk;
+
+-- uploads.py LOCK
+SELECT pg_advisory_xact_lock(hashtextextended('files of ' || :'organization_id', 0));
+
+-- uploads.py ADD
+INSERT INTO files (id, organization_id, user_id, name, size, sha256, expires_at)
+SELECT CAST(:'id' AS uuid), CAST(:'organization_id' AS text), CAST(:'user_id' AS text), CAST(:'name' AS text),
+       CAST(:'size' AS bigint), CAST(:'checksum' AS text), clock_timestamp() + CAST(:'lifetime' AS interval)
+WHERE (SELECT count(*) FROM files WHERE organization_id = :'organization_id') < CAST(:'most' AS integer)
+RETURNING id, organization_id, user_id, name, size, sha256, created_at, expires_at;
+
+-- uploads.py GET
+SELECT id, organization_id, user_id, name, size, sha256, created_at, expires_at FROM files WHERE id = :'id' AND organization_id = :'organization_id' AND user_id = coalesce(CAST(:'user_id' AS text), user_id)
+      AND expires_at >= clock_timestamp();
+
+-- uploads.py EVERY
+SELECT id, organization_id, user_id, name, size, sha256, created_at, expires_at FROM files WHERE organization_id = :'organization_id' AND user_id = coalesce(CAST(:'user_id' AS text), user_id)
+      AND expires_at >= clock_timestamp() ORDER BY created_at DESC, id DESC;
+
+-- uploads.py EVERYWHERE
+SELECT id, organization_id, user_id, name, size, sha256, created_at, expires_at FROM files
+WHERE (CAST(:'before' AS uuid) IS NULL OR id < CAST(:'before' AS uuid)) AND expires_at >= clock_timestamp()
+ORDER BY id DESC LIMIT :'size';
+
+-- uploads.py REMOVE
+DELETE FROM files WHERE id = :'id' AND organization_id = :'organization_id' AND user_id = coalesce(CAST(:'user_id' AS text), user_id)
+      AND expires_at >= clock_timestamp() RETURNING id, organization_id, user_id, name, size, sha256, created_at, expires_at;
+
+-- uploads.py KNOWN
+SELECT id, expires_at < clock_timestamp() AS has_expired FROM files
+WHERE organization_id = :'organization_id' ORDER BY created_at, id;
+
+-- uploads.py FORGET
+DELETE FROM files WHERE organization_id = :'organization_id' AND id = ANY(CAST(:'ids' AS uuid[]));
+
+-- views.py LOCK
+SELECT pg_advisory_xact_lock(hashtextextended('views of ' || :'user_id' || ' of ' || :'organization_id', 0));
+
+-- views.py COUNT
+SELECT count(*) FROM saved_views WHERE organization_id = :'organization_id' AND user_id = :'user_id';
+
+-- views.py SAVE
+INSERT INTO saved_views (id, organization_id, user_id, name, search)
+VALUES (:'id', :'organization_id', :'user_id', :'name', :'search')
+ON CONFLICT (organization_id, user_id, name) DO NOTHING
+RETURNING id, organization_id, user_id, name, search, created_at;
+
+-- views.py EVERY
+SELECT id, organization_id, user_id, name, search, created_at FROM saved_views WHERE organization_id = :'organization_id' AND user_id = :'user_id' ORDER BY name;
+
+-- views.py GET
+SELECT id, organization_id, user_id, name, search, created_at FROM saved_views WHERE id = :'id' AND organization_id = :'organization_id';
+
+-- views.py LOCKED
+SELECT id, organization_id, user_id, name, search, created_at FROM saved_views WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') FOR UPDATE;
+
+-- views.py CHANGE
+UPDATE saved_views AS known SET name = :'name', search = :'search'
+WHERE known.id = :'id' AND known.organization_id = :'organization_id' AND NOT EXISTS (
+    SELECT FROM saved_views AS other
+    WHERE other.organization_id = known.organization_id AND other.user_id = known.user_id
+      AND other.name = :'name' AND other.id <> known.id)
+RETURNING id, organization_id, user_id, name, search, created_at;
+
+-- views.py REMOVE
+DELETE FROM saved_views WHERE id = :'id' AND organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') RETURNING id, organization_id, user_id, name, search, created_at;
 
 -- webhooks.py LOCK
 SELECT pg_advisory_xact_lock(hashtextextended('webhooks of ' || :'organization_id', 0));
@@ -2843,7 +4401,7 @@ INSERT INTO webhooks (id, organization_id, url, events, job_types, project_id, d
                       created_by)
 VALUES (:'id', :'organization_id', :'url', CAST(:'events' AS text[]), CAST(:'job_types' AS text[]), :'project_id',
         :'description', :'enabled', :'secret', :'actor')
-RETURNING webhooks.*, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until;
+RETURNING webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until;
 
 -- webhooks.py CHANGE
 UPDATE webhooks
@@ -2852,29 +4410,32 @@ SET url = :'url', events = CAST(:'events' AS text[]), job_types = CAST(:'job_typ
     disabled_because = CASE WHEN CAST(:'enabled' AS boolean) THEN NULL ELSE disabled_because END,
     failing_since = CASE WHEN enabled = CAST(:'enabled' AS boolean) THEN failing_since END
 WHERE id = :'id' AND organization_id = :'organization_id'
-RETURNING webhooks.*, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until;
+RETURNING webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until;
 
 -- webhooks.py ROTATE
 UPDATE webhooks
 SET former_secret = secret, former_until = clock_timestamp() + CAST(:'rotation' AS interval), secret = :'secret',
     updated_at = clock_timestamp()
 WHERE id = :'id' AND organization_id = :'organization_id'
-RETURNING webhooks.*, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until;
+RETURNING webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until;
 
 -- webhooks.py REMOVE
-DELETE FROM webhooks WHERE id = :'id' AND organization_id = :'organization_id' RETURNING webhooks.*, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until;
+DELETE FROM webhooks WHERE id = :'id' AND organization_id = :'organization_id' RETURNING webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until;
 
 -- webhooks.py GET
-SELECT webhooks.*, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until FROM webhooks WHERE id = :'id' AND organization_id = :'organization_id';
+SELECT webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until FROM webhooks WHERE id = :'id' AND organization_id = :'organization_id';
 
 -- webhooks.py FIND
-SELECT webhooks.*, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until FROM webhooks WHERE id = :'id';
+SELECT webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until FROM webhooks WHERE id = :'id';
 
--- webhooks.py EVERY
-SELECT webhooks.*, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until FROM webhooks WHERE organization_id = :'organization_id' ORDER BY created_at, id;
+-- webhooks.py PAGE
+SELECT webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until FROM webhooks WHERE organization_id = :'organization_id' AND id > CAST(:'after' AS uuid) ORDER BY id LIMIT :'size';
+
+-- webhooks.py EVERYWHERE
+SELECT webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until FROM webhooks WHERE id > CAST(:'after' AS uuid) ORDER BY id LIMIT :'size';
 
 -- webhooks.py LISTENING
-SELECT webhooks.*, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until FROM webhooks WHERE organization_id = ANY(CAST(:'organization_ids' AS text[])) AND enabled;
+SELECT webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until FROM webhooks WHERE organization_id = ANY(CAST(:'organization_ids' AS text[])) AND enabled;
 
 -- webhooks.py BEGIN
 INSERT INTO webhook_position (history_id) SELECT coalesce(pg_sequence_last_value('history_id_seq'), 0)
@@ -2944,7 +4505,7 @@ SELECT CASE WHEN bool_or(status_now IN ('queued', 'running', 'retrying') OR stop
                                  ELSE 100 END)) AS int) AS progress,
        min(started_at) AS started_at, CASE WHEN NOT bool_or(status_now IN ('queued', 'running', 'retrying') OR stopping) THEN max(completed_at) END AS last_end
 FROM (
-SELECT node.*, CASE WHEN jobs.id IS NULL THEN coalesce(node.ended, 'cancelled')
+SELECT node.workflow_id, node.key, node.place, node.job_id, node.run, node.job_type, node.payload, node.after, node.priority, node.max_retries, node.scheduled_at, node.message, node.metadata, node.ended, CASE WHEN jobs.id IS NULL THEN coalesce(node.ended, 'cancelled')
              WHEN jobs.status = 'cancelled' AND jobs.error_type = 'DependencyEnded'
              AND EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
                          LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
@@ -2957,7 +4518,7 @@ FROM workflow_jobs AS node LEFT JOIN jobs ON jobs.id = node.job_id
 WHERE node.workflow_id = workflows.id) AS found) AS state WHERE workflows.id = ANY(CAST(:'ids' AS uuid[]))
 )
 UPDATE workflows
-SET status = status_now, completed_at = last_end, updated_at = clock_timestamp(), told_at = NULL,
+SET status = status_now, completed_at = last_end, updated_at = clock_timestamp(),
     worker_ms = greatest(workflows.worker_ms, ended.worker_ms)
 FROM ended
 WHERE workflows.id = ended.id AND status_now NOT IN ('queued', 'running') AND completed_at IS NULL
@@ -2966,7 +4527,7 @@ RETURNING workflows.id;
 -- workflows/concluding.py KEEP_ENDS
 UPDATE workflow_jobs SET ended = status_now
 FROM (
-SELECT node.*, CASE WHEN jobs.id IS NULL THEN coalesce(node.ended, 'cancelled')
+SELECT node.workflow_id, node.key, node.place, node.job_id, node.run, node.job_type, node.payload, node.after, node.priority, node.max_retries, node.scheduled_at, node.message, node.metadata, node.ended, CASE WHEN jobs.id IS NULL THEN coalesce(node.ended, 'cancelled')
              WHEN jobs.status = 'cancelled' AND jobs.error_type = 'DependencyEnded'
              AND EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
                          LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
@@ -2978,6 +4539,47 @@ SELECT node.*, CASE WHEN jobs.id IS NULL THEN coalesce(node.ended, 'cancelled')
 FROM workflow_jobs AS node LEFT JOIN jobs ON jobs.id = node.job_id
 WHERE node.workflow_id = ANY(CAST(:'ids' AS uuid[]))) AS found
 WHERE workflow_jobs.workflow_id = found.workflow_id AND workflow_jobs.key = found.key;
+
+-- workflows/concluding.py BEGUN
+WITH begun AS (
+    SELECT id FROM workflows
+    WHERE completed_at IS NULL AND told_at IS NULL
+      AND (CAST(:'ids' AS uuid[]) IS NULL OR id = ANY(CAST(:'ids' AS uuid[])))
+      AND (SELECT true FROM workflow_jobs JOIN jobs ON jobs.id = job_id WHERE workflow_id = workflows.id AND workflow_jobs.run = workflows.run AND attempt > 0 LIMIT 1)
+    ORDER BY id
+    LIMIT :'batch'
+    FOR UPDATE SKIP LOCKED
+), told AS (
+    UPDATE workflows SET told_at = clock_timestamp() FROM begun WHERE workflows.id = begun.id RETURNING workflows.*
+)
+INSERT INTO events (id, organization_id, user_id, project_id, event, subject_id, detail)
+SELECT nextval('history_id_seq'), organization_id, user_id, project_id, 'workflow.started', id,
+       jsonb_build_object('name', name, 'run', run)
+FROM told;
+
+-- workflows/concluding.py TELL_ENDS
+INSERT INTO events (id, organization_id, user_id, project_id, event, subject_id, detail)
+SELECT nextval('history_id_seq'), organization_id, user_id, project_id,
+       CASE status WHEN 'succeeded' THEN 'workflow.completed'
+                   WHEN 'failed' THEN 'workflow.failed'
+                   ELSE 'workflow.cancelled' END,
+       id,
+       jsonb_build_object('name', name, 'run', run, 'duration', (SELECT floor(1000 * extract(EPOCH FROM workflows.completed_at - min(jobs.started_at))) FROM workflow_jobs JOIN jobs ON jobs.id = job_id WHERE workflow_id = workflows.id AND workflow_jobs.run = workflows.run), 'jobs', ended.jobs)
+       || CASE status WHEN 'failed' THEN jsonb_build_object('failed', ended.failed)
+                      WHEN 'cancelled'
+                      THEN jsonb_build_object('by', cancelled_by, 'reason', reason)
+                      ELSE '{}' END
+FROM workflows
+CROSS JOIN LATERAL (
+    SELECT (SELECT jsonb_object_agg(ended, number)
+            FROM (SELECT ended, count(*) AS number FROM workflow_jobs
+                  WHERE workflow_id = workflows.id GROUP BY ended) AS counted) AS jobs,
+           (SELECT jsonb_agg(key ORDER BY place)
+            FROM (SELECT key, place FROM workflow_jobs
+                  WHERE workflow_id = workflows.id AND ended = 'failed'
+                  ORDER BY place LIMIT 10) AS first) AS failed) AS ended
+WHERE id = ANY(CAST(:'ids' AS uuid[]))
+ORDER BY completed_at, id;
 
 -- workflows/concluding.py FORGET
 WITH old AS (
@@ -3023,7 +4625,7 @@ WITH locked AS (
         circuit_key = coalesce(CAST(:'circuit_key' AS text), circuit_key), unresolved = false, updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id
-    RETURNING jobs.*, locked.from_status
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -3064,7 +4666,7 @@ WITH locked AS (
         cancel_requested_at = clock_timestamp(), cancel_seen_at = NULL, completed_at = clock_timestamp(), updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id AND from_status IN ('queued', 'running', 'retrying')
-    RETURNING jobs.*, locked.from_status
+    RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -3097,7 +4699,7 @@ SET run = run + 1, status = 'running', completed_at = NULL, told_at = NULL, canc
 WHERE id = :'id';
 
 -- workflows/reads.py GET
-SELECT workflows.*, state.*, coalesce(workflows.completed_at, state.last_end) AS completed_at_now,
+SELECT workflows.id, workflows.organization_id, workflows.user_id, workflows.name, workflows.project_id, workflows.run, workflows.status, workflows.worker_ms, workflows.cancelled_by, workflows.reason, workflows.idempotency_key, workflows.request_hash, workflows.created_at, workflows.updated_at, workflows.completed_at, workflows.told_at, state.*, coalesce(workflows.completed_at, state.last_end) AS completed_at_now,
            CASE WHEN workflows.completed_at IS NULL THEN (
     SELECT CAST(greatest(0, coalesce(sum(1000 * extract(EPOCH FROM coalesce(next_at, clock_timestamp()) - at)), 0))
                 AS bigint)
@@ -3118,7 +4720,7 @@ SELECT workflows.*, state.*, coalesce(workflows.completed_at, state.last_end) AS
                                      ELSE 100 END)) AS int) AS progress,
            min(started_at) AS started_at, CASE WHEN NOT bool_or(status_now IN ('queued', 'running', 'retrying') OR stopping) THEN max(completed_at) END AS last_end
     FROM (
-    SELECT node.*, CASE WHEN jobs.id IS NULL THEN coalesce(node.ended, 'cancelled')
+    SELECT node.workflow_id, node.key, node.place, node.job_id, node.run, node.job_type, node.payload, node.after, node.priority, node.max_retries, node.scheduled_at, node.message, node.metadata, node.ended, CASE WHEN jobs.id IS NULL THEN coalesce(node.ended, 'cancelled')
                  WHEN jobs.status = 'cancelled' AND jobs.error_type = 'DependencyEnded'
                  AND EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
                              LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
@@ -3149,7 +4751,7 @@ SELECT CASE WHEN bool_or(status_now IN ('queued', 'running', 'retrying') OR stop
                                  ELSE 100 END)) AS int) AS progress,
        min(started_at) AS started_at, CASE WHEN NOT bool_or(status_now IN ('queued', 'running', 'retrying') OR stopping) THEN max(completed_at) END AS last_end
 FROM (
-SELECT node.*, CASE WHEN jobs.id IS NULL THEN coalesce(node.ended, 'cancelled')
+SELECT node.workflow_id, node.key, node.place, node.job_id, node.run, node.job_type, node.payload, node.after, node.priority, node.max_retries, node.scheduled_at, node.message, node.metadata, node.ended, CASE WHEN jobs.id IS NULL THEN coalesce(node.ended, 'cancelled')
              WHEN jobs.status = 'cancelled' AND jobs.error_type = 'DependencyEnded'
              AND EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
                          LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
@@ -3163,7 +4765,7 @@ WHERE node.workflow_id = workflows.id) AS found) AS state) END = ANY(CAST(:'stat
     ORDER BY created_at DESC, id DESC
     LIMIT :'size'
 )
-SELECT workflows.*, state.*, coalesce(workflows.completed_at, state.last_end) AS completed_at_now,
+SELECT workflows.id, workflows.organization_id, workflows.user_id, workflows.name, workflows.project_id, workflows.run, workflows.status, workflows.worker_ms, workflows.cancelled_by, workflows.reason, workflows.idempotency_key, workflows.request_hash, workflows.created_at, workflows.updated_at, workflows.completed_at, workflows.told_at, state.*, coalesce(workflows.completed_at, state.last_end) AS completed_at_now,
        CASE WHEN workflows.completed_at IS NULL THEN (
 SELECT CAST(greatest(0, coalesce(sum(1000 * extract(EPOCH FROM coalesce(next_at, clock_timestamp()) - at)), 0))
             AS bigint)
@@ -3184,7 +4786,83 @@ SELECT CASE WHEN bool_or(status_now IN ('queued', 'running', 'retrying') OR stop
                                  ELSE 100 END)) AS int) AS progress,
        min(started_at) AS started_at, CASE WHEN NOT bool_or(status_now IN ('queued', 'running', 'retrying') OR stopping) THEN max(completed_at) END AS last_end
 FROM (
-SELECT node.*, CASE WHEN jobs.id IS NULL THEN coalesce(node.ended, 'cancelled')
+SELECT node.workflow_id, node.key, node.place, node.job_id, node.run, node.job_type, node.payload, node.after, node.priority, node.max_retries, node.scheduled_at, node.message, node.metadata, node.ended, CASE WHEN jobs.id IS NULL THEN coalesce(node.ended, 'cancelled')
+             WHEN jobs.status = 'cancelled' AND jobs.error_type = 'DependencyEnded'
+             AND EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
+                         LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
+                         WHERE (dependency.id IS NULL
+            OR dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND coalesce(wanted.ending, 'succeeded') NOT IN ('finished', dependency.status))) THEN 'skipped' ELSE jobs.status END AS status_now, jobs.id IS NULL AS is_gone, jobs.hold,
+       coalesce(jobs.attempt, 1) AS attempt, coalesce(jobs.stopping, false) AS stopping,
+       coalesce(jobs.progress, 0) AS progress, jobs.error_message, jobs.started_at, jobs.completed_at
+FROM workflow_jobs AS node LEFT JOIN jobs ON jobs.id = node.job_id
+WHERE node.workflow_id = workflows.id) AS found) AS state WHERE workflows.id IN (SELECT id FROM found)
+ORDER BY workflows.created_at DESC, workflows.id DESC;
+
+-- workflows/reads.py EVERYWHERE
+WITH RECURSIVE whose AS (
+    SELECT min(organization_id) AS id FROM workflows
+    UNION ALL
+    SELECT (SELECT min(organization_id) FROM workflows WHERE organization_id > whose.id)
+    FROM whose WHERE whose.id IS NOT NULL
+), found AS MATERIALIZED (
+    SELECT theirs.id FROM whose CROSS JOIN LATERAL (
+        SELECT id, created_at FROM workflows
+        WHERE organization_id = whose.id AND (CAST(:'name' AS text) IS NULL OR name = :'name')
+      AND (CAST(:'cursor' AS uuid) IS NULL
+           OR (created_at, id) < (SELECT created_at, id FROM workflows AS last WHERE last.id = :'cursor'))
+      AND (CAST(:'statuses' AS text[]) IS NULL
+           OR CASE WHEN completed_at IS NOT NULL THEN status
+              ELSE (SELECT status_now FROM (
+SELECT CASE WHEN bool_or(status_now IN ('queued', 'running', 'retrying') OR stopping) THEN
+                CASE WHEN bool_and(status_now = 'queued' AND attempt = 0) THEN 'queued'
+                ELSE 'running' END
+            WHEN bool_or(status_now = 'failed') THEN 'failed'
+            WHEN bool_or(status_now = 'cancelled') THEN 'cancelled'
+            ELSE 'succeeded' END AS status_now,
+       count(*) FILTER (WHERE status_now = 'queued') AS are_queued, count(*) FILTER (WHERE status_now = 'running') AS are_running, count(*) FILTER (WHERE status_now = 'retrying') AS are_retrying, count(*) FILTER (WHERE status_now = 'succeeded') AS are_succeeded, count(*) FILTER (WHERE status_now = 'failed') AS are_failed, count(*) FILTER (WHERE status_now = 'cancelled') AS are_cancelled, count(*) FILTER (WHERE status_now = 'skipped') AS are_skipped, CAST(floor(avg(CASE WHEN stopping THEN 99 WHEN status_now IN ('queued', 'running', 'retrying') THEN progress
+                                 ELSE 100 END)) AS int) AS progress,
+       min(started_at) AS started_at, CASE WHEN NOT bool_or(status_now IN ('queued', 'running', 'retrying') OR stopping) THEN max(completed_at) END AS last_end
+FROM (
+SELECT node.workflow_id, node.key, node.place, node.job_id, node.run, node.job_type, node.payload, node.after, node.priority, node.max_retries, node.scheduled_at, node.message, node.metadata, node.ended, CASE WHEN jobs.id IS NULL THEN coalesce(node.ended, 'cancelled')
+             WHEN jobs.status = 'cancelled' AND jobs.error_type = 'DependencyEnded'
+             AND EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
+                         LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
+                         WHERE (dependency.id IS NULL
+            OR dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND coalesce(wanted.ending, 'succeeded') NOT IN ('finished', dependency.status))) THEN 'skipped' ELSE jobs.status END AS status_now, jobs.id IS NULL AS is_gone, jobs.hold,
+       coalesce(jobs.attempt, 1) AS attempt, coalesce(jobs.stopping, false) AS stopping,
+       coalesce(jobs.progress, 0) AS progress, jobs.error_message, jobs.started_at, jobs.completed_at
+FROM workflow_jobs AS node LEFT JOIN jobs ON jobs.id = node.job_id
+WHERE node.workflow_id = workflows.id) AS found) AS state) END = ANY(CAST(:'statuses' AS text[])))
+    ORDER BY created_at DESC, id DESC
+    LIMIT :'size'
+    ) AS theirs
+    ORDER BY theirs.created_at DESC, theirs.id DESC
+    LIMIT :'size'
+)
+SELECT workflows.id, workflows.organization_id, workflows.user_id, workflows.name, workflows.project_id, workflows.run, workflows.status, workflows.worker_ms, workflows.cancelled_by, workflows.reason, workflows.idempotency_key, workflows.request_hash, workflows.created_at, workflows.updated_at, workflows.completed_at, workflows.told_at, state.*, coalesce(workflows.completed_at, state.last_end) AS completed_at_now,
+       CASE WHEN workflows.completed_at IS NULL THEN (
+SELECT CAST(greatest(0, coalesce(sum(1000 * extract(EPOCH FROM coalesce(next_at, clock_timestamp()) - at)), 0))
+            AS bigint)
+FROM (SELECT history.at, event, to_status,
+             lead(history.at) OVER path AS next_at, lead(event) OVER path AS next_event
+      FROM jobs JOIN history ON history.job_id = jobs.id AND at >= jobs.created_at - interval '1 hour'
+      WHERE jobs.root_id = workflows.id AND jobs.root_id <> jobs.id AND NOT jobs.external
+      WINDOW path AS (PARTITION BY history.job_id ORDER BY history.id)) AS steps
+WHERE to_status = 'running'
+   OR event IN ('cancelled', 'seen') AND next_event IN ('seen', 'stopped')) ELSE workflows.worker_ms END AS worker_ms_now FROM workflows CROSS JOIN LATERAL (
+SELECT CASE WHEN bool_or(status_now IN ('queued', 'running', 'retrying') OR stopping) THEN
+                CASE WHEN bool_and(status_now = 'queued' AND attempt = 0) THEN 'queued'
+                ELSE 'running' END
+            WHEN bool_or(status_now = 'failed') THEN 'failed'
+            WHEN bool_or(status_now = 'cancelled') THEN 'cancelled'
+            ELSE 'succeeded' END AS status_now,
+       count(*) FILTER (WHERE status_now = 'queued') AS are_queued, count(*) FILTER (WHERE status_now = 'running') AS are_running, count(*) FILTER (WHERE status_now = 'retrying') AS are_retrying, count(*) FILTER (WHERE status_now = 'succeeded') AS are_succeeded, count(*) FILTER (WHERE status_now = 'failed') AS are_failed, count(*) FILTER (WHERE status_now = 'cancelled') AS are_cancelled, count(*) FILTER (WHERE status_now = 'skipped') AS are_skipped, CAST(floor(avg(CASE WHEN stopping THEN 99 WHEN status_now IN ('queued', 'running', 'retrying') THEN progress
+                                 ELSE 100 END)) AS int) AS progress,
+       min(started_at) AS started_at, CASE WHEN NOT bool_or(status_now IN ('queued', 'running', 'retrying') OR stopping) THEN max(completed_at) END AS last_end
+FROM (
+SELECT node.workflow_id, node.key, node.place, node.job_id, node.run, node.job_type, node.payload, node.after, node.priority, node.max_retries, node.scheduled_at, node.message, node.metadata, node.ended, CASE WHEN jobs.id IS NULL THEN coalesce(node.ended, 'cancelled')
              WHEN jobs.status = 'cancelled' AND jobs.error_type = 'DependencyEnded'
              AND EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
                          LEFT JOIN jobs AS dependency ON dependency.id = wanted.id
@@ -3198,7 +4876,7 @@ WHERE node.workflow_id = workflows.id) AS found) AS state WHERE workflows.id IN 
 ORDER BY workflows.created_at DESC, workflows.id DESC;
 
 -- workflows/reads.py JOBS
-SELECT node.*, CASE WHEN jobs.id IS NULL THEN coalesce(node.ended, 'cancelled')
+SELECT node.workflow_id, node.key, node.place, node.job_id, node.run, node.job_type, node.payload, node.after, node.priority, node.max_retries, node.scheduled_at, node.message, node.metadata, node.ended, CASE WHEN jobs.id IS NULL THEN coalesce(node.ended, 'cancelled')
              WHEN jobs.status = 'cancelled' AND jobs.error_type = 'DependencyEnded'
              AND EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
                          LEFT JOIN jobs AS dependency ON dependency.id = wanted.id

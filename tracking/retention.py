@@ -5,14 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Self
+from typing import Any, Self
 
-from sqlalchemy import Connection, Select, bindparam, exists, func, literal, literal_column, or_, select, text, true
+from sqlalchemy import (
+    Connection,
+    Select,
+    TextClause,
+    bindparam,
+    exists,
+    func,
+    literal,
+    literal_column,
+    or_,
+    select,
+    text,
+    true,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, array
-from sqlalchemy.types import Uuid
+from sqlalchemy.types import Text, TypeEngine, Uuid
 
 from tracking.audit import AS_ENTRY
 from tracking.partitions import WEEK, partitions, rows_are_deleted_until
+from tracking.removals import noted
 from tracking.schema import groups, jobs
 from tracking.settings import Settings
 from tracking.sql import in_life
@@ -50,11 +64,6 @@ class Policy:
     def of_most(self) -> timedelta:
         """For this time most jobs are kept: after it, a week of the history has few rows whose jobs are still there."""
         return self.by_status[Status.SUCCEEDED]
-
-    @property
-    def shortest(self) -> timedelta:
-        """For this time every job is kept."""
-        return min([*self.by_status.values(), *self.by_type.values()])
 
     @property
     def longest(self) -> timedelta:
@@ -125,7 +134,7 @@ def _age(policy: Policy, kind: Kind) -> timedelta:
     return policy.keep(kind.job_type, kind.status, external=kind.external)
 
 
-def _expired(kind: Kind, age: timedelta, limit: int | None) -> Select[tuple[object]]:
+def _expired(kind: Kind, age: timedelta, limit: int | None) -> Select[str]:
     member = jobs.alias("member")
     unfinished = select(member.c.id).where(member.c.group_id == jobs.c.group_id, member.c.status.in_(NOT_SUCCEEDED))
     dependent = jobs.alias("dependent")
@@ -139,7 +148,7 @@ def _expired(kind: Kind, age: timedelta, limit: int | None) -> Select[tuple[obje
     in_open_workflow = select(true()).where(workflows.c.id == jobs.c.root_id, workflows.c.completed_at.is_(None))
     needed = [each.limit(1).scalar_subquery() for each in (is_awaited, in_open_workflow)]
     return (
-        select(jobs.c.id)
+        select(_PLACE)
         .where(jobs.c.job_type == kind.job_type, jobs.c.status == kind.status, jobs.c.external == kind.external)
         .where(jobs.c.completed_at < func.now() - age, ~jobs.c.stopping)
         # A chord counts the successes of its group: they stay while another member may still join them. Not EXISTS:
@@ -159,20 +168,18 @@ def _expired(kind: Kind, age: timedelta, limit: int | None) -> Select[tuple[obje
     )
 
 
-def _count(connection: Connection, expired: Select[tuple[object]], *_: object) -> tuple[int, int]:
+def _count(connection: Connection, expired: Select[str], *_: object) -> tuple[int, int]:
     return connection.execute(select(func.count()).select_from(expired.subquery())).scalar_one(), 0
 
 
-def _remove(
-    connection: Connection, expired: Select[tuple[object]], kind: Kind, until: datetime | None
-) -> tuple[int, int]:
+def _remove(connection: Connection, expired: Select[str], kind: Kind, until: datetime | None) -> tuple[int, int]:
     """`until`: up to this time the history goes with its job; None: as far as it lies where rows are deleted."""
     # Two statements: the second one sees what was written to the history until the first one had the locks.
-    ids = connection.execute(expired.with_for_update(skip_locked=True, of=jobs)).scalars().all()
+    places = connection.execute(expired.with_for_update(skip_locked=True, of=jobs)).scalars().all()
     # Before the look at the partitions: while it is held, none of them is thinned.
     connection.execute(_KEEP_PARTITIONS)
     until = until or rows_are_deleted_until(partitions(connection)) or LATEST
-    return remove(connection, ids, kind.status, until=until)
+    return _removed(connection, _DELETE_THERE, places, kind.status, until)
 
 
 def remove(connection: Connection, ids: Sequence[object], status: Status, *, until: datetime) -> tuple[int, int]:
@@ -180,9 +187,15 @@ def remove(connection: Connection, ids: Sequence[object], status: Status, *, unt
 
     `until`: rows that were written later stay, and go with their week.
     """
-    if not ids:
+    return _removed(connection, _DELETE_THOSE, ids, status, until)
+
+
+def _removed(
+    connection: Connection, delete: TextClause, which: Sequence[object], status: Status, until: datetime
+) -> tuple[int, int]:
+    if not which:
         return 0, 0
-    row = connection.execute(_DELETE, {"ids": ids, "status": str(status), "until": until}).one()
+    row = connection.execute(delete, {"which": which, "status": str(status), "until": until}).one()
     return row.jobs, row.history
 
 
@@ -213,21 +226,31 @@ _KINDS = text(
 
 _KEEP_PARTITIONS = text("LOCK TABLE history IN ROW EXCLUSIVE MODE")
 
-# Guarded again: should the caller's transaction not hold the locks, a job that is retried meanwhile stays. The audit is
-# kept for a time of its own.
-_DELETE = text(
-    f"""
-    WITH gone AS (
-        DELETE FROM jobs
-        WHERE id = ANY(:ids) AND status = :status AND completed_at IS NOT NULL AND NOT stopping
-        RETURNING id, created_at
-    ), traces AS (
-        DELETE FROM history USING gone
-        WHERE history.job_id = gone.id AND {in_life("gone")} AND at < :until
-        RETURNING history.*
-    ), kept AS (
-        INSERT INTO audit (id, {", ".join(AS_ENTRY)}) SELECT id, {", ".join(AS_ENTRY.values())}
-        FROM traces WHERE origin IS NOT NULL
-    )
-    SELECT (SELECT count(*) FROM gone) AS jobs, (SELECT count(*) FROM traces) AS history"""
-).bindparams(bindparam("ids", type_=ARRAY(Uuid)))
+
+def _delete(which: str, of: TypeEngine[Any]) -> TextClause:
+    """Guarded again: should the caller's transaction not hold the locks, a job that is retried meanwhile stays.
+
+    The audit is kept for a time of its own.
+    """
+    return text(
+        f"""
+        WITH gone AS (
+            DELETE FROM jobs
+            WHERE {which} AND status = :status AND completed_at IS NOT NULL AND NOT stopping
+            RETURNING id, created_at
+        ), traces AS (
+            DELETE FROM history USING gone
+            WHERE history.job_id = gone.id AND {in_life("gone")} AND at < :until
+            RETURNING history.*
+        ), kept AS (
+            INSERT INTO audit (id, {", ".join(AS_ENTRY)}) SELECT id, {", ".join(AS_ENTRY.values())}
+            FROM traces WHERE origin IS NOT NULL
+        ), {noted("traces")}
+        SELECT (SELECT count(*) FROM gone) AS jobs, (SELECT count(*) FROM traces) AS history"""
+    ).bindparams(bindparam("which", type_=ARRAY(of)))
+
+
+# Where a row lies in its table: it stays there as long as it is locked, and no index has to be asked for it again.
+_PLACE = literal_column("CAST(jobs.ctid AS text)", Text)
+_DELETE_THERE = _delete("ctid = ANY(CAST(:which AS tid[]))", Text())
+_DELETE_THOSE = _delete("id = ANY(:which)", Uuid())

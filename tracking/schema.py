@@ -24,18 +24,28 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import BigInteger, Boolean
 
 from tracking.access_tables import tickets
-from tracking.columns import EMPTY_OBJECT, INSTANT, one_of, vacuumed_after
+from tracking.collection_tables import collections
+from tracking.columns import EMPTY_OBJECT, INSTANT, once_by_key, one_of, vacuumed_after
+from tracking.error_tables import OF_FAILED_JOBS, error_marks
+from tracking.event_tables import events
+from tracking.file_tables import files
 from tracking.limit_tables import organizations
 from tracking.operation_tables import operations
 from tracking.schedule_tables import schedules
 from tracking.states import ACTIVE, WAITING, Hold, Status
 from tracking.template_tables import template_versions
+from tracking.total_tables import totals
+from tracking.type_tables import external_types
 from tracking.values import EARLIEST, LATEST
+from tracking.view_tables import saved_views
 from tracking.webhook_tables import webhooks
 from tracking.workflow_tables import workflow_jobs
 
 # A table of each file that has others: whoever asks for the whole schema gets it from here.
-ELSEWHERE = (tickets, operations, schedules, template_versions, webhooks, workflow_jobs, organizations)
+ELSEWHERE = (
+    *(tickets, operations, schedules, template_versions, webhooks, saved_views, external_types),
+    *(workflow_jobs, organizations, files, collections, totals, events, error_marks),
+)
 metadata = ELSEWHERE[0].metadata
 
 IS_ACTIVE = text(one_of("status", ACTIVE))
@@ -79,12 +89,14 @@ jobs = Table(
     Column("typed_result", JSONB, comment="the same in Celery's JSON, when that names types that JSON lacks"),
     Column("error_type", Text),
     Column("error_message", Text),
+    Column("fingerprint", Text, comment="of a job that failed: the same for those that failed alike"),
     Column("message", Text),
     Column("progress", SmallInteger, nullable=False, server_default=text("0"), comment="percent"),
     Column("progress_detail", JSONB),
     Column("current_step", Integer, nullable=False, server_default=text("0")),
     Column("total_steps", Integer, nullable=False, server_default=text("0")),
     Column("circuit_key", Text, nullable=False, server_default=text("''"), comment="named by its handler; '' = none"),
+    Column("limit_key", Text, comment="of the payload, '' = none; null = it was not looked at for a limit"),
     Column("worker", Text, comment="name of the worker of the last attempt"),
     Column("lease", Uuid, comment="that worker's row in workers"),
     Column("claim_id", Uuid, comment="one per delivery, so that a claim whose reply was lost can be asked again"),
@@ -158,9 +170,9 @@ jobs = Table(
     ),
     # recent, history; stats, counts by type and charts of a day, without a look at its rows
     Index(
-        "jobs_ended",
+        "jobs_over",
         *("organization_id", "completed_at", "id"),
-        postgresql_include=["status", "job_type", "started_at"],
+        postgresql_include=["status", "job_type", "started_at", "created_at"],
         postgresql_where=text("completed_at IS NOT NULL"),
     ),
     # list of one type, however rare it is, which searches ask for as well: what is active is in another index, so that
@@ -170,13 +182,7 @@ jobs = Table(
         *("organization_id", "job_type", "created_at", "id"),
         postgresql_where=text("completed_at IS NOT NULL"),
     ),
-    # the same key of the same user is the same job
-    Index(
-        "jobs_idempotency",
-        *("organization_id", "user_id", "idempotency_key"),
-        unique=True,
-        postgresql_where=text("idempotency_key IS NOT NULL"),
-    ),
+    once_by_key("jobs"),
     # upkeep: what is due, what was accepted but never sent, whose worker may be dead. Not by updated_at: no change of a
     # row whose index has a changed column is HOT, not even of a row that is not in the index.
     Index("jobs_due", "due_at", postgresql_where=text("hold IN ('schedule', 'backoff')")),
@@ -192,8 +198,25 @@ jobs = Table(
         *("organization_id", "queue", text("priority DESC"), "created_at", "id"),
         postgresql_where=text("hold = 'organization_limit'"),
     ),
+    Index(
+        "jobs_limited",
+        *("organization_id", "limit_key", "job_type", text("priority DESC"), "created_at", "id"),
+        postgresql_where=text("hold = 'limit'"),
+    ),
+    Index(
+        "jobs_in_limit",
+        *("job_type", "organization_id", "limit_key"),
+        postgresql_where=text(f"limit_key IS NOT NULL AND {IN_FLIGHT}"),
+    ),
     Index("jobs_dependents", "depends_on", postgresql_using="gin", postgresql_where=text("hold = 'dependency'")),
     Index("jobs_gated", "hold", "job_type", postgresql_where=text("hold IN ('dependency', 'circuit', 'paused')")),
+    # leader: the groups of those that wait behind the same gates, and those that wait for others, some at a time
+    Index(
+        "jobs_behind_gates",
+        *("hold", "organization_id", "job_type", "queue", "circuit_key"),
+        postgresql_where=text("hold IN ('paused', 'circuit')"),
+    ),
+    Index("jobs_awaiting", "id", postgresql_where=text("hold = 'dependency'")),
     # canvas: what follows a job, or a group
     Index("jobs_following", "follows", postgresql_where=text("follows IS NOT NULL")),
     Index("jobs_following_group", "follows_group", postgresql_where=text("follows_group IS NOT NULL")),
@@ -215,6 +238,7 @@ jobs = Table(
     Index("jobs_retained", "job_type", "status", "completed_at", postgresql_where=text("completed_at IS NOT NULL")),
     # chords: the members of one group, and retention: is one of them still to succeed
     Index("jobs_by_group", "group_id", "status", postgresql_where=text("group_id IS NOT NULL")),
+    *OF_FAILED_JOBS,
     # Rows change a few times and then rest: leave room on the page for their next versions.
     postgresql_with={"fillfactor": "80", **vacuumed_after(20_000)},
 )
@@ -312,17 +336,6 @@ circuits = Table(
     Column("turn", Text, comment="of all organizations: whose job tried last"),
 )
 
-# Types of jobs whose work is done elsewhere, beside those that the code knows.
-external_types = Table(
-    "external_types",
-    metadata,
-    Column("name", Text, primary_key=True),
-    Column("permission", Text, comment="needed besides jobs.create_jobs; null = none"),
-    Column("silence", Interval, comment="without a report after which a job is given up; null = the platform's"),
-    Column("added_by", Text, nullable=False),
-    Column("added_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
-)
-
 # Of deeds that are no job's; and those of jobs that were removed, as history had them. Both are numbered alike.
 audit = Table(
     "audit",
@@ -366,13 +379,14 @@ dead_letters = Table(
 OBJECTS = {"jobs": ("payload", "metadata", "delivery"), "dead_letters": ("headers",)}
 OBJECTS |= {**dict.fromkeys(("history", "audit"), ("detail",)), operations.name: ("asked", "denied")}
 OBJECTS |= {schedules.name: ("payload", "metadata"), template_versions.name: ("payload", "metadata", "schedule")}
-OBJECTS |= {workflow_jobs.name: ("payload", "metadata")}
+OBJECTS |= {workflow_jobs.name: ("payload", "metadata"), events.name: ("detail",)}
 RANGE = "{0} >= timestamptz '{1.year}-01-01Z' AND {0} < timestamptz '{2.year}-01-01Z'"
 
 for _table in metadata.tables.values():
     _times = [column.name for column in _table.columns if isinstance(column.type, DateTime)]
     _in_range = " AND ".join(RANGE.format(name, EARLIEST, LATEST) for name in _times)
-    _table.append_constraint(CheckConstraint(_in_range, name=f"{_table.name}_times_range"))
+    if _times:
+        _table.append_constraint(CheckConstraint(_in_range, name=f"{_table.name}_times_range"))
 for _name, _columns in OBJECTS.items():
     _are_objects = " AND ".join(f"jsonb_typeof({column}) = 'object'" for column in _columns)
     metadata.tables[_name].append_constraint(CheckConstraint(_are_objects, name=f"{_name}_objects"))

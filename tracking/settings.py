@@ -2,40 +2,33 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
 from email.utils import formataddr, parseaddr
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
 
+from tracking.environment import FILE, PREFIX, from_files, refuse_unknown
 from tracking.errors import ConfigurationError
-from tracking.urls import check_broker, check_database, check_mail, check_web
-
-PREFIX = "CELERIAC_"
-# Variables that are no settings: tracking/crashpoints.py reads the first, tests mark their processes with the other.
-READ_ELSEWHERE = frozenset({"CELERIAC_CRASH_AT", "CELERIAC_TESTS"})
-# What Kubernetes and Docker's links set beside a service that is called celeriac, or celeriac-something.
-OF_A_SERVICE = re.compile(
-    r"CELERIAC_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
-)
-ADDRESS_OF_A_SERVICE = re.compile(r"(tcp|udp|sctp)://")  # the value of CELERIAC_PORT, which is no port number then
+from tracking.oidc_settings import OidcSettings
+from tracking.replica_settings import ReplicaSettings
+from tracking.spans import time_of_type
+from tracking.urls import check_broker, check_bucket, check_database, check_mail, check_network, check_origin, check_web
 
 SERVERS_FILE = "servers.json"
 QUEUES = ("default", "maintenance", "webhooks")  # that workers take jobs from unless they are told others
-MOST_WAITING = 1_000_000
-MOST_AT_ONCE = 100_000  # jobs of an organization, as a limit; 0 is any number
-UNITS = {"s": timedelta(seconds=1), "m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+Port = Annotated[int, Field(ge=1, le=65535)]
+SERVERS = {"broker_url": check_broker, "jwks_url": check_web, "smtp_url": check_mail}  # what checks their URLs
+MOST_WAITING, MOST_AT_ONCE = 1_000_000, 100_000  # jobs of an organization, as limits; 0 is any number
 
 
-class Settings(BaseSettings):
+class Settings(OidcSettings, ReplicaSettings):
     """`DATABASE_URL`, `BROKER_URL` and `CELERIAC_*`; see docs/configuration.md for each."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True)
@@ -53,7 +46,7 @@ class Settings(BaseSettings):
     broker_url: SecretStr = Field(
         default=SecretStr(""),
         validation_alias=AliasChoices("BROKER_URL", "broker_url"),
-        description="amqp:// (RabbitMQ), redis:// or rediss:// (Redis, Valkey). Empty: the embedded Valkey.",
+        description="amqp(s)://: RabbitMQ; redis(s)://, sentinel://: Redis or Valkey. Empty: the embedded Valkey.",
     )
     data_dir: Path = Field(default=Path(".celeriac"), description="Embedded servers, their secrets, exports.")
     imports: Annotated[tuple[str, ...], NoDecode] = Field(
@@ -69,11 +62,18 @@ class Settings(BaseSettings):
     )
 
     jwt_secret: SecretStr = Field(default=SecretStr(""), description="HS256 key, at least 32 bytes.")
+    jwt_former_secret: SecretStr = Field(
+        default=SecretStr(""),
+        description="A second HS256 key that is taken, while one replaces another.",
+    )
     jwks_url: SecretStr = Field(
         default=SecretStr(""), description="Where RS256/ES256 public keys are, instead of CELERIAC_JWT_SECRET."
     )
     jwt_issuer: str = Field(default="celeriac", description="The `iss` that tokens must carry.")
     jwt_audience: str = Field(default="celeriac", description="The `aud` that tokens must carry.")
+    token_life: int = Field(
+        default=86_400, ge=60, le=31_622_400, description="Seconds from `iat` to `exp` that a token may have."
+    )
 
     reports_url: SecretStr = Field(
         default=SecretStr(""), description="Database that reports read. Empty: the tracking database."
@@ -85,9 +85,28 @@ class Settings(BaseSettings):
     exports_dir: Path | None = Field(
         default=None, description="Directory of exports. Empty: `exports` in the data directory."
     )
+    exports_url: str = Field(
+        default="", description="Bucket that keeps exports and uploads: s3://bucket/prefix. Empty: directories."
+    )
+    exports_endpoint: str = Field(
+        default="", description="Address of an S3-compatible storage. Empty: Amazon's, or AWS_ENDPOINT_URL."
+    )
+    query_dir: Path | None = Field(
+        default=None, description="Files that queries may read, each organization's in a directory of its own."
+    )
+    query_memory: int = Field(default=512, ge=128, le=1_000_000, description="MB of memory that a query may take.")
+    query_disk: int = Field(default=4096, ge=64, le=10_000_000, description="MB of disk that a query may take.")
+    query_timeout: int = Field(default=600, ge=1, le=86400, description="Seconds that a query may take.")
+    files_size: int = Field(default=256, ge=1, le=100_000, description="MB that an uploaded file may have.")
+    files_count: int = Field(
+        default=100, ge=0, le=100_000, description="Uploaded files that an organization may have. 0: none."
+    )
+    files_days: int = Field(default=7, ge=1, le=3650, description="Days that an uploaded file is kept.")
     sync_dir: Path | None = Field(default=None, description="Where sync jobs copy exports to. Unset: they are refused.")
-    webhooks_private: bool = Field(
-        default=False, description="Let notifications go to private, loopback and link-local addresses too."
+    sync_private: bool = Field(default=False, description="Let sync jobs pull from private and local addresses too.")
+    webhooks_private: bool = Field(default=False, description="Let notifications go to private and local addresses.")
+    webhooks_ports: Annotated[tuple[Port, ...], NoDecode] = Field(
+        default=(443,), description="Ports of notifications, comma-separated; with CELERIAC_WEBHOOKS_PRIVATE any."
     )
     smtp_url: SecretStr = Field(
         default=SecretStr(""),
@@ -105,7 +124,6 @@ class Settings(BaseSettings):
     messages_dir: Path | None = Field(
         default=None, description="A directory with templates of messages (*.txt, *.html) of your own."
     )
-
     pool_size: int = Field(default=10, ge=1, le=200, description="Database connections a process keeps.")
     connect_timeout: int = Field(default=4, ge=1, le=60, description="Seconds to wait for a database connection.")
     statement_timeout: int = Field(default=4, ge=1, le=600, description="Seconds a statement of ours may take.")
@@ -115,6 +133,26 @@ class Settings(BaseSettings):
         ge=1,
         le=100_000,
         description="Connections of an API process; one more ends an idle one, or gets 503.",
+    )
+    api_address_connections: int = Field(
+        default=100, ge=0, le=100_000, description="Connections of one address in an API process. 0: any number."
+    )
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        validation_alias=AliasChoices("CELERIAC_TRUSTED_PROXIES", "FORWARDED_ALLOW_IPS", "trusted_proxies"),
+        description="Proxies before the API that say for whom they ask: addresses, networks. Empty: this machine.",
+    )
+    api_rate: float = Field(
+        default=0,
+        ge=0,
+        le=1_000_000,
+        description="Requests a second of an organization, by API process. 0: any number.",
+    )
+    api_user_rate: float = Field(
+        default=0, ge=0, le=1_000_000, description="Requests a second of a user, by API process. 0: any number."
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="Sites whose pages may call the API: https://app.example.org, ... Empty: none."
     )
     metrics_token: SecretStr = Field(
         default=SecretStr(""),
@@ -203,6 +241,12 @@ class Settings(BaseSettings):
         default=(),
         description="Job types that are kept for another time, however they end: `export_report=7d,sync=12h`.",
     )
+    traces: bool = Field(
+        default=False, description="Send OpenTelemetry's spans to a collector; OTEL_EXPORTER_OTLP_ENDPOINT says where."
+    )
+    error_hook: str = Field(
+        default="", description="A function that is called with each attempt that failed: package.module:function."
+    )
     log_format: Literal["text", "json"] = Field(default="text", description="How log lines look.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         default="INFO", description="The least severe log lines that are written."
@@ -215,23 +259,26 @@ class Settings(BaseSettings):
         """Empty, or the URL of a PostgreSQL."""
         return _checked(value, check_database)
 
-    @field_validator("broker_url")
+    @field_validator("broker_url", "jwks_url", "smtp_url")
     @classmethod
-    def check_broker(cls, value: SecretStr) -> SecretStr:
-        """Empty, or the URL of a broker that priorities and acknowledgement are made for."""
-        return _checked(value, check_broker)
+    def check_server(cls, value: SecretStr, info: ValidationInfo) -> SecretStr:
+        """Empty, or the URL of a server of its kind."""
+        return _checked(value, SERVERS[str(info.field_name)])
 
-    @field_validator("jwks_url")
+    @field_validator("cors_origins", "trusted_proxies")
     @classmethod
-    def check_web(cls, value: SecretStr) -> SecretStr:
-        """Empty, or an address on the web."""
-        return _checked(value, check_web)
+    def check_each(cls, value: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        """Each a site as a browser sends it, or an address or a network."""
+        for each in value:
+            (check_origin if info.field_name == "cors_origins" else check_network)(each)
+        return value
 
-    @field_validator("smtp_url")
+    @field_validator("exports_url", "exports_endpoint")
     @classmethod
-    def check_mail(cls, value: SecretStr) -> SecretStr:
-        """Empty, or a server that takes mail."""
-        return _checked(value, check_mail)
+    def check_storage(cls, value: str, info: ValidationInfo) -> str:
+        """Empty, or a bucket, or an address on the web."""
+        check = check_bucket if info.field_name == "exports_url" else check_web
+        return _checked(SecretStr(value), check).get_secret_value()
 
     @field_validator("smtp_from")
     @classmethod
@@ -253,7 +300,7 @@ class Settings(BaseSettings):
             raise ValueError(f"more than half of CELERIAC_LEASE_TIMEOUT, which is {lease:g}")
         return value
 
-    @field_validator("imports", "smtp_domains", mode="before")
+    @field_validator("imports", "smtp_domains", "webhooks_ports", "cors_origins", "trusted_proxies", mode="before")
     @classmethod
     def split_on_commas(cls, value: object) -> object:
         """`a.b, c.d` → ("a.b", "c.d")."""
@@ -265,7 +312,7 @@ class Settings(BaseSettings):
         """`a=7d, b=12h` → (("a", 7 days), ("b", 12 hours))."""
         if not isinstance(value, str):
             return value
-        pairs = tuple(_time_of_type(part.strip()) for part in value.split(",") if part.strip())
+        pairs = tuple(time_of_type(part.strip()) for part in value.split(",") if part.strip())
         if len({job_type for job_type, _ in pairs}) < len(pairs):
             raise ValueError("a job type is named twice")
         return pairs
@@ -301,6 +348,11 @@ class Settings(BaseSettings):
         """The directory of export files."""
         return self.exports_dir or self.data_dir / "exports"
 
+    @property
+    def uploads(self) -> Path:
+        """The directory of uploaded files: within that of exports, which API and workers share."""
+        return self.exports / ".uploads"
+
     def _embedded(self, key: str) -> str:
         path = self.data_dir / SERVERS_FILE
         try:
@@ -319,56 +371,30 @@ class Settings(BaseSettings):
 @cache
 def settings() -> Settings:
     """The settings of this process. Raises ConfigurationError with one line that names the wrong one."""
-    refuse_unknown(os.environ)
+    variables = {_variable(field): field for field in Settings.model_fields}
+    secrets = [each for each, field in variables.items() if Settings.model_fields[field].annotation is SecretStr]
+    refuse_unknown(os.environ, {*variables, *(f"{each}{FILE}" for each in secrets)})
+    given: dict[str, Any] = {
+        each if Settings.model_fields[variables[each]].validation_alias else variables[each]: value
+        for each, value in from_files(os.environ, secrets).items()
+    }
     try:
-        return Settings()
+        return Settings(**given)
     except ValidationError as error:
         first = error.errors(include_input=False)[0]
         reason = first["msg"].removeprefix("Value error, ")
         raise ConfigurationError(f"{_variable(str(first['loc'][0]))}: {reason}") from None
 
 
-def refuse_unknown(environment: Mapping[str, str]) -> None:
-    """Raise ConfigurationError for a variable with our prefix that no setting reads: it would be ignored in silence."""
-    known = {_variable(field) for field in Settings.model_fields} | READ_ELSEWHERE
-    for name, value in sorted(environment.items()):
-        if name.upper().startswith(PREFIX) and name.upper() not in known and not _is_of_a_service(name, value):
-            raise ConfigurationError(f"{name} is not a setting{_suggestion(name.upper(), known)}")
-
-
-def _suggestion(name: str, known: Iterable[str]) -> str:
-    by_end = {
-        variable.removeprefix(PREFIX): variable for variable in known
-    }  # compared without the prefix, which all have in common
-    close = difflib.get_close_matches(name.removeprefix(PREFIX), by_end, n=1)
-    return f": did you mean {by_end[close[0]]}?" if close else ": docs/configuration.md lists them"
-
-
-def _is_of_a_service(name: str, value: str) -> bool:
-    if name.endswith("_PORT") and ADDRESS_OF_A_SERVICE.match(value):
-        return True
-    return OF_A_SERVICE.fullmatch(name) is not None
-
-
-def _variable(field: str) -> str:
-    return field.upper() if field.upper() in ("DATABASE_URL", "BROKER_URL") else f"{PREFIX}{field.upper()}"
+def _variable(name: str) -> str:
+    """What sets a field, by the name of the field or what Pydantic calls it in an error."""
+    field = Settings.model_fields.get(name)
+    if field is not None and isinstance(field.validation_alias, AliasChoices):
+        return str(field.validation_alias.choices[0])
+    return name if name.isupper() else f"{PREFIX}{name.upper()}"
 
 
 def _checked(value: SecretStr, check: Callable[[str], str]) -> SecretStr:
     if value.get_secret_value():
         check(value.get_secret_value())
     return value
-
-
-def span_of(text: str) -> timedelta | None:
-    """The time that a text like 30m, 1h or 7d means; None for every other text, and for no time at all."""
-    match = re.fullmatch(r"([0-9]{1,9})([smhd])", text)
-    return int(match[1]) * UNITS[match[2]] or None if match else None
-
-
-def _time_of_type(part: str) -> tuple[str, timedelta]:
-    match = re.fullmatch(r"([^=\s]+)\s*=\s*([0-9]{1,5}[smhd])", part)
-    span = span_of(match[2]) if match else None
-    if match is None or span is None:
-        raise ValueError(f"{part!r} is not like export_report=7d, with s, m, h or d")
-    return match[1], span

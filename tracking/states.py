@@ -24,10 +24,15 @@ class Hold(StrEnum):
     SCHEDULE = "schedule"
     BACKOFF = "backoff"
     DEPENDENCY = "dependency"
+    LIMIT = "limit"
     ORGANIZATION_LIMIT = "organization_limit"
     CIRCUIT = "circuit"
     PAUSED = "paused"
     EXTERNAL = "external"
+
+
+# What is over when the line of the organization is looked at.
+IN_LINE = (Hold.LIMIT, Hold.ORGANIZATION_LIMIT)
 
 
 class When(StrEnum):

@@ -20,12 +20,13 @@ from uuid_utils.compat import uuid7
 from tracking import groups
 from tracking.admission.rule import ACTOR, BY_ADMISSION, FIRST_HOLD, IS_GATED, NEXT, Limits, let_through
 from tracking.errors import TrackingError, UnknownDependency
+from tracking.fingerprints import printed
 from tracking.jobs.bulk import submit_all as accept_all
 from tracking.jobs.submit import columns, revoked_by, submission, unknown_dependencies, unless_revoked
 from tracking.jobs.submit import submit as accept
 from tracking.models import UNCALLED, Failure, JobRecord, JsonObject, NewJob, Scope, Submitted
 from tracking.schema import jobs
-from tracking.sql import in_life, listed, logged, move, record
+from tracking.sql import JOB, in_life, listed, logged, move, record
 from tracking.states import FINISHED, WAITING, Event, Status
 from tracking.values import MESSAGE_BYTES, bounded
 
@@ -182,7 +183,7 @@ def _followed(by: Collection[UUID | str]) -> dict[str, Any]:
 
 
 def _end_chain(connection: Connection, culprit: Row[Any]) -> list[Ended]:
-    why = ": ".join(filter(None, (culprit.status, culprit.error_type, culprit.error_message)))
+    why = ": ".join(filter(None, (culprit.status, culprit.error_type, culprit.why)))
     reason = culprit.error_message if _never_ran(culprit) else f"it follows the job {culprit.id}, which is {why}"
     failure = Failure(UNCALLED, str(reason), exception=_exception_of(culprit))
     return _end(connection, [culprit.id], Status(culprit.status), failure)
@@ -235,7 +236,7 @@ def _exception_of(culprit: Row[Any]) -> JsonObject:
     if culprit.exception:
         return dict(culprit.exception)
     if culprit.status == Status.CANCELLED:
-        reason = culprit.error_message or "cancelled"
+        reason = culprit.why or "cancelled"  # such as "expired", as Celery says it
         return {"exc_type": "TaskRevokedError", "exc_message": [reason], "exc_module": "celery.exceptions"}
     return _exception(culprit.error_type or "Exception", culprit.error_message or "")
 
@@ -270,7 +271,7 @@ PLAN = text(
                OR jobs.hold = 'dependency' AND jobs.follows_group <> excluded.follows_group
                   AND jobs.root_id = excluded.root_id)
           AND jobs.organization_id = excluded.organization_id
-        RETURNING jobs.*, CAST(NULL AS text) AS from_status, jobs.xmax = 0 AS is_new
+        RETURNING {JOB}, CAST(NULL AS text) AS from_status, jobs.xmax = 0 AS is_new
     ), logged AS ({
         logged(
             "created WHERE is_new",
@@ -307,6 +308,7 @@ CALL = text(
             due_at = CASE WHEN {_RUNS} THEN asked.due_at END,
             error_type = CASE WHEN {_RUNS} THEN NULL ELSE jobs.error_type END,
             error_message = CASE WHEN {_RUNS} THEN NULL ELSE jobs.error_message END,
+            fingerprint = CASE WHEN {_RUNS} THEN NULL ELSE jobs.fingerprint END,
             cancel_requested_at = CASE WHEN {_RUNS} THEN NULL ELSE jobs.cancel_requested_at END,
             completed_at = CASE WHEN {_RUNS} THEN NULL ELSE jobs.completed_at END""",
         f"jsonb_build_object('hold', CASE WHEN {IS_GATED} THEN hold ELSE held END, {NEXT})",
@@ -315,14 +317,14 @@ CALL = text(
         beside="""(SELECT CAST(:id AS uuid) AS id, CAST(:organization_id AS text) AS organization_id,
                              'queued' AS status, 0 AS attempt, CAST(:priority AS int) AS priority,
                              CAST(NULL AS uuid) AS follows,
-                             CAST(NULL AS text) AS follows_group,
+                             CAST(NULL AS text) AS follows_group, CAST(:payload AS jsonb) AS payload,
                              CAST(:job_type AS text) AS job_type, CAST(:queue AS text) AS queue,
                              CAST(:depends_on AS uuid[]) AS depends_on, CAST(NULL AS text[]) AS depends_when,
                              false AS unresolved, CAST(:circuit_key AS text) AS circuit_key,
                              false AS external,
                              coalesce(CAST(:scheduled_at AS timestamptz),
                                       clock_timestamp() + CAST(:delay AS interval)) AS due_at) AS asked""",
-        returning="jobs.*, locked.from_status, locked.held",
+        returning=f"{JOB}, locked.from_status, locked.held",
         by=BY_ADMISSION,
         logs=f"moved WHERE status = '{Status.QUEUED}'",
         answer=f"SELECT {_ALL_BUT_SENT}, {revoked_by('moved')} AS revoked_by FROM moved",
@@ -331,11 +333,13 @@ CALL = text(
 
 CULPRIT = text(
     f"""
-    SELECT *,
-           (SELECT detail -> 'exception' FROM history
-            WHERE job_id = jobs.id AND {in_life("jobs")} AND to_status = jobs.status
-            ORDER BY history.id DESC LIMIT 1) AS exception
-    FROM jobs WHERE id = :id AND status IN ({listed(FINISHED)})"""
+    SELECT {JOB},
+           ended.detail -> 'exception' AS exception, coalesce(error_message, ended.detail ->> 'reason') AS why
+    FROM jobs LEFT JOIN LATERAL (
+        SELECT detail FROM history
+        WHERE job_id = jobs.id AND {in_life("jobs")} AND to_status = jobs.status
+        ORDER BY history.id DESC LIMIT 1) AS ended ON true
+    WHERE id = :id AND status IN ({listed(FINISHED)})"""
 )
 
 FOLLOWERS = text(
@@ -352,6 +356,7 @@ END = text(
     move(
         f"CASE status WHEN '{Status.CANCELLED}' THEN '{Event.CANCELLED}' ELSE '{Event.FAILED}' END",
         f"""status = :status, hold = NULL, due_at = NULL, error_type = :error_type, error_message = :error_message,
+            {printed(":error_type", ":error_message", when=f"NOT {_IS_CANCELLED}")},
             cancel_requested_at = CASE WHEN {_IS_CANCELLED} THEN clock_timestamp() END,
             completed_at = clock_timestamp()""",
         f"""CASE status WHEN '{Status.CANCELLED}' THEN jsonb_build_object('by', '{ACTOR}', 'reason', error_message)

@@ -17,6 +17,8 @@ from tracking.audited import Action
 from tracking.errors import TemplateChanged, TemplateExists, TemplateNotFound
 from tracking.models import JsonObject
 from tracking.origins import Origin
+from tracking.reads.places import place_of
+from tracking.sql import own
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,13 @@ def page(connection: Connection, organization_id: str, *, after: str | None, siz
     return [_template(row) for row in rows]
 
 
+def everywhere(connection: Connection, *, after: str | None, size: int) -> Sequence[Template]:
+    """The same of all organizations, by these and by name, behind a cursor of places.py. Raises InvalidValue."""
+    organization_id, name = place_of(after)
+    rows = connection.execute(EVERYWHERE, {"organization_id": organization_id, "after": name, "size": size})
+    return [_template(row) for row in rows]
+
+
 def versions(
     connection: Connection, organization_id: str, name: str, *, before: int | None, size: int
 ) -> Sequence[Template]:
@@ -155,6 +164,14 @@ _OF_VERSION = f"made.version, {_COLUMNS}, changed_by, changed_at"
 _FOUND = f"""SELECT {_OF_TEMPLATE}, templates.version AS newest, {_OF_VERSION}
     FROM templates JOIN template_versions AS made ON made.template_id = templates.id"""
 
+_MADE = f"""made AS (
+        INSERT INTO template_versions (template_id, version, {_COLUMNS}, changed_by)
+        SELECT id, version, {_VALUES}, :actor FROM new
+        RETURNING *
+    )
+    SELECT new.id, organization_id, name, job_type, new.created_at, new.version AS newest, {_OF_VERSION}
+    FROM new CROSS JOIN made"""
+
 CREATE = text(
     f"""
     WITH new AS (
@@ -162,51 +179,47 @@ CREATE = text(
         VALUES (:id, :organization_id, :name, :job_type, 1)
         ON CONFLICT (organization_id, name) DO NOTHING
         RETURNING *
-    ), made AS (
-        INSERT INTO template_versions (template_id, version, {_COLUMNS}, changed_by)
-        SELECT id, version, {_VALUES}, :actor FROM new
-        RETURNING *
-    )
-    SELECT new.id, organization_id, name, job_type, new.created_at, new.version AS newest, {_OF_VERSION}
-    FROM new CROSS JOIN made"""
+    ), {_MADE}"""
 )
 
 CHANGE = text(
     f"""
     WITH new AS (
         UPDATE templates SET version = version + 1
-        WHERE organization_id = :organization_id AND name = :name AND version = :known
+        WHERE {own()} AND name = :name AND version = :known
         RETURNING *
-    ), made AS (
-        INSERT INTO template_versions (template_id, version, {_COLUMNS}, changed_by)
-        SELECT id, version, {_VALUES}, :actor FROM new
-        RETURNING *
-    )
-    SELECT new.id, organization_id, name, job_type, new.created_at, new.version AS newest, {_OF_VERSION}
-    FROM new CROSS JOIN made"""
+    ), {_MADE}"""
 )
 
-REMOVE = text("DELETE FROM templates WHERE organization_id = :organization_id AND name = :name RETURNING version")
+REMOVE = text(f"DELETE FROM templates WHERE {own()} AND name = :name RETURNING version")
 
 GET = text(
     f"""
     {_FOUND}
-    WHERE organization_id = :organization_id AND name = :name
+    WHERE {own()} AND name = :name
       AND made.version = coalesce(CAST(:version AS int), templates.version)"""
 )
 
 PAGE = text(
     f"""
     {_FOUND}
-    WHERE organization_id = :organization_id AND made.version = templates.version
+    WHERE {own()} AND made.version = templates.version
       AND (CAST(:after AS text) IS NULL OR name > CAST(:after AS text))
     ORDER BY name LIMIT :size"""
+)
+
+EVERYWHERE = text(
+    f"""
+    {_FOUND}
+    WHERE made.version = templates.version
+      AND (organization_id, name) > (CAST(:organization_id AS text), CAST(:after AS text))
+    ORDER BY organization_id, name LIMIT :size"""
 )
 
 VERSIONS = text(
     f"""
     {_FOUND}
-    WHERE organization_id = :organization_id AND name = :name
+    WHERE {own()} AND name = :name
       AND (CAST(:before AS int) IS NULL OR made.version < CAST(:before AS int))
     ORDER BY made.version DESC LIMIT :size"""
 )

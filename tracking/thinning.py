@@ -16,6 +16,7 @@ from sqlalchemy import Connection, text
 from tracking.audit import AS_ENTRY
 from tracking.db import Database
 from tracking.partitions import WEEK, Partition, be_brief, create, partitions
+from tracking.removals import noted
 from tracking.schema import history
 
 ROWS = 10_000  # looked at in a statement
@@ -169,7 +170,8 @@ _IS_KEPT = "LEFT JOIN LATERAL (SELECT true AS is_kept FROM jobs WHERE jobs.id = 
 
 _TELL = f"""INSERT INTO audit (id, {", ".join(AS_ENTRY)}) SELECT id, {", ".join(AS_ENTRY.values())}
         FROM gone WHERE origin IS NOT NULL
-        ON CONFLICT (id) DO NOTHING"""
+        ON CONFLICT (id) DO NOTHING
+    ), {noted("gone")}"""
 
 _COUNTED = """
     SELECT (SELECT max(id) FROM chunk) AS last, (SELECT count(*) FROM chunk WHERE is_kept) AS kept,
@@ -183,8 +185,7 @@ COPY_SOME = f"""
     ), copied AS (
         INSERT INTO {{1}} ({_COLUMNS}) SELECT {_COLUMNS} FROM chunk WHERE is_kept
     ), told AS (
-        {_TELL}
-    ){_COUNTED}"""
+        {_TELL}{_COUNTED}"""
 
 SWEEP_SOME = f"""
     WITH chunk AS MATERIALIZED (
@@ -193,5 +194,4 @@ SWEEP_SOME = f"""
         DELETE FROM {{0}} AS dead USING chunk WHERE dead.id = chunk.id AND dead.at = chunk.at AND is_kept IS NULL
         RETURNING dead.*
     ), told AS (
-        {_TELL}
-    ){_COUNTED}"""
+        {_TELL}{_COUNTED}"""

@@ -24,12 +24,17 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """Who somebody is and what they may do. `until` None: as long as its purpose says."""
+    """Who somebody is and what they may do. `until` None: as long as its purpose says.
+
+    `token_id`, `issued_at`: of the token that this was got with. None: it has no id; there was none.
+    """
 
     organization_id: str
     user_id: str
     permissions: frozenset[str]
     until: datetime | None
+    token_id: str | None = None
+    issued_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,8 @@ def issue(connection: Connection, purpose: Purpose, rights: Rights, lifetime: ti
         "user_id": rights.user_id,
         "permissions": listed(rights.permissions),
         "rights_until": rights.until,
+        "token_id": rights.token_id,
+        "issued_at": rights.issued_at,
         "lifetime": lifetime,
         "most": MOST_REMOVED,
     }
@@ -61,7 +68,8 @@ def spend(connection: Connection, purpose: Purpose, secret: str) -> Rights | Non
     row = connection.execute(SPEND, {"digest": digest(secret), "purpose": purpose}).first()
     if row is None:
         return None
-    return Rights(row.organization_id, row.user_id, frozenset(row.permissions), row.rights_until)
+    permissions = frozenset(row.permissions)
+    return Rights(row.organization_id, row.user_id, permissions, row.rights_until, row.token_id, row.issued_at)
 
 
 def digest(secret: str) -> bytes:
@@ -80,9 +88,10 @@ ISSUE = text(
         DELETE FROM tickets WHERE digest IN (
             SELECT digest FROM tickets WHERE expires_at < clock_timestamp() LIMIT :most FOR UPDATE SKIP LOCKED)
     )
-    INSERT INTO tickets (digest, purpose, organization_id, user_id, permissions, rights_until, expires_at)
+    INSERT INTO tickets (digest, purpose, organization_id, user_id, permissions, rights_until, expires_at,
+                         token_id, issued_at)
     VALUES (:digest, :purpose, :organization_id, :user_id, CAST(:permissions AS text[]), :rights_until,
-            clock_timestamp() + CAST(:lifetime AS interval))
+            clock_timestamp() + CAST(:lifetime AS interval), :token_id, :issued_at)
     RETURNING expires_at"""
 )
 
@@ -90,5 +99,5 @@ SPEND = text(
     """
     DELETE FROM tickets
     WHERE digest = :digest AND purpose = :purpose AND expires_at >= clock_timestamp()
-    RETURNING organization_id, user_id, permissions, rights_until"""
+    RETURNING organization_id, user_id, permissions, rights_until, token_id, issued_at"""
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -12,17 +14,53 @@ from tracking.errors import ConfigurationError
 MIGRATIONS = Path(__file__).parent / "migrations" / "versions"
 
 
+NONE = "none"  # the version of a database without a schema
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One that is to come, and what it does in a sentence."""
+
+    version: str
+    said: str
+
+
 def require_newest(connection: Connection) -> None:
     """Raise ConfigurationError when the schema is older than this program; a newer one was made for what follows it.
 
     A database without a schema raises the DBAPIError of a table that does not exist.
     """
-    found = connection.execute(text("SELECT max(version_num) FROM alembic_version")).scalar() or "none"
-    if found == "none" or found < newest():
+    found = _version(connection)
+    if found == NONE or found < newest():
         raise ConfigurationError(f"the schema is not the newest ({found}, not {newest()}): run `celeriac migrate`")
+
+
+def version(connection: Connection) -> str:
+    """The version of the schema; NONE: there is none."""
+    is_there = connection.execute(text("SELECT to_regclass('alembic_version') IS NOT NULL")).scalar()
+    return _version(connection) if is_there else NONE
+
+
+def pending(found: str) -> list[Migration]:
+    """The migrations of this program that a schema of that version lacks, in their order."""
+    files = sorted(MIGRATIONS.glob("[0-9]*_*.py"))
+    return [Migration(_number(path), _said(path)) for path in files if found == NONE or _number(path) > found]
+
+
+def _version(connection: Connection) -> str:
+    return connection.execute(text("SELECT max(version_num) FROM alembic_version")).scalar() or NONE
+
+
+def _number(path: Path) -> str:
+    return path.name.partition("_")[0]
+
+
+def _said(path: Path) -> str:
+    said = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return " ".join(said.partition("\n\n")[0].split())
 
 
 @cache
 def newest() -> str:
     """The newest version; Alembic, which knows it too, takes longer to import than most commands to run."""
-    return max(path.name.partition("_")[0] for path in MIGRATIONS.glob("[0-9]*_*.py"))
+    return max(_number(path) for path in MIGRATIONS.glob("[0-9]*_*.py"))

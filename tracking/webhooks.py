@@ -15,10 +15,14 @@ from sqlalchemy import Connection, text
 from tracking import audit
 from tracking.audit import Deed
 from tracking.audited import Action
+from tracking.columns import columns_of
 from tracking.errors import TooManyWebhooks, WebhookNotFound
 from tracking.origins import By
+from tracking.sql import own
+from tracking.webhook_tables import webhooks
 
 MOST = 50  # of an organization
+FIRST = UUID(int=0)  # before all of them
 SECRET_BYTES = 32  # Standard Webhooks: 24 to 64
 ROTATION = timedelta(hours=24)  # in which a secret that was replaced signs beside the new one
 PATIENCE = timedelta(days=5)  # of failures without a success, until a webhook is disabled
@@ -39,11 +43,11 @@ class Wanted:
     description: str | None = None
     enabled: bool = True
 
-    def wants(self, event: str, job_type: str, project_id: str | None) -> bool:
-        """Whether it is told of such an event of such a job."""
+    def wants(self, event: str, job_type: str | None, project_id: str | None) -> bool:
+        """Whether it is told of such an event of such a job. `job_type` None: of a workflow, whatever its jobs are."""
         return (
             event in self.events
-            and (self.job_types is None or job_type in self.job_types)
+            and (None in (self.job_types, job_type) or job_type in (self.job_types or ()))
             and self.project_id in (None, project_id)
         )
 
@@ -111,9 +115,10 @@ def get(connection: Connection, webhook_id: UUID, organization_id: str) -> Webho
     return _found(connection.execute(GET, {"id": webhook_id, "organization_id": organization_id}).first())
 
 
-def every(connection: Connection, organization_id: str) -> Sequence[Webhook]:
-    """All of an organization, the oldest first."""
-    return [_webhook(row) for row in connection.execute(EVERY, {"organization_id": organization_id})]
+def page(connection: Connection, organization_id: str | None, *, after: UUID | None, size: int) -> Sequence[Webhook]:
+    """Those of an organization (None: of all of them), the oldest first, behind this one (None: the first ones)."""
+    given = {"organization_id": organization_id, "after": after or FIRST, "size": size}
+    return [_webhook(row) for row in connection.execute(EVERYWHERE if organization_id is None else PAGE, given)]
 
 
 def find(connection: Connection, webhook_id: UUID) -> Webhook | None:
@@ -220,12 +225,12 @@ def _tell(connection: Connection, action: Action, webhook: Webhook, by: By) -> N
     audit.write(connection, by.origin, Deed(action, by.actor, webhook.organization_id, str(webhook.id), detail=detail))
 
 
-_COLUMNS = "webhooks.*, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until"
-_OF_ORGANIZATION = "id = :id AND organization_id = :organization_id"
+_COLUMNS = f"{columns_of(webhooks)}, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until"
+_OF_ORGANIZATION = f"id = :id AND {own()}"
 
 LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('webhooks of ' || :organization_id, 0))")
 
-COUNT = text("SELECT count(*) FROM webhooks WHERE organization_id = :organization_id")
+COUNT = text(f"SELECT count(*) FROM webhooks WHERE {own()}")
 
 CREATE = text(
     f"""
@@ -262,7 +267,12 @@ GET = text(f"SELECT {_COLUMNS} FROM webhooks WHERE {_OF_ORGANIZATION}")
 
 FIND = text(f"SELECT {_COLUMNS} FROM webhooks WHERE id = :id")
 
-EVERY = text(f"SELECT {_COLUMNS} FROM webhooks WHERE organization_id = :organization_id ORDER BY created_at, id")
+# Ids are in the order in which they were made.
+_BEHIND = "id > CAST(:after AS uuid) ORDER BY id LIMIT :size"
+
+PAGE = text(f"SELECT {_COLUMNS} FROM webhooks WHERE {own()} AND {_BEHIND}")
+
+EVERYWHERE = text(f"SELECT {_COLUMNS} FROM webhooks WHERE {_BEHIND}")
 
 LISTENING = text(
     f"SELECT {_COLUMNS} FROM webhooks WHERE organization_id = ANY(CAST(:organization_ids AS text[])) AND enabled"

@@ -8,7 +8,7 @@ from sqlalchemy import CheckConstraint, Column, Index, Integer, SmallInteger, Ta
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import BigInteger
 
-from tracking.columns import EMPTY_OBJECT, INSTANT, metadata, one_of, vacuumed_after
+from tracking.columns import EMPTY_OBJECT, INSTANT, metadata, once_by_key, one_of, vacuumed_after
 from tracking.states import FINISHED, Status
 
 SKIPPED = "skipped"  # a job that was cancelled because what it waits for cannot come any more
@@ -42,23 +42,16 @@ workflows = Table(
     Column("created_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
     Column("updated_at", INSTANT, nullable=False, server_default=func.clock_timestamp()),
     Column("completed_at", INSTANT, comment="of the last of its jobs; null = it goes on, or nobody has looked yet"),
-    Column("told_at", INSTANT, comment="when those who listen were told of its end"),
+    Column("told_at", INSTANT, comment="when it was told that this run has begun"),
     CheckConstraint(one_of("status", WorkflowStatus), name="workflows_status_known"),
     CheckConstraint(f"(completed_at IS NULL) = (status = '{Status.RUNNING}')", name="workflows_completed_when_ended"),
     CheckConstraint("run > 0", name="workflows_run_range"),
     # list
     Index("workflows_listed", "organization_id", "created_at", "id"),
-    # the leader: which may have ended; and whose end is to be told
+    # the leader: which may have ended; and which may have begun
     Index("workflows_open", "id", postgresql_where=text("completed_at IS NULL")),
-    Index("workflows_untold", "id", postgresql_where=text("completed_at IS NOT NULL AND told_at IS NULL")),
-    Index(
-        "workflows_idempotency",
-        "organization_id",
-        "user_id",
-        "idempotency_key",
-        unique=True,
-        postgresql_where=text("idempotency_key IS NOT NULL"),
-    ),
+    Index("workflows_unbegun", "id", postgresql_where=text("completed_at IS NULL AND told_at IS NULL")),
+    once_by_key("workflows"),
     # retention
     Index("workflows_completed_at", "completed_at", postgresql_where=text("completed_at IS NOT NULL")),
     postgresql_with=vacuumed_after(1000),

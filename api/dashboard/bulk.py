@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from pydantic import ValidationError
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 
 from api.auth import Principal
 from api.dashboard.searching import understood
@@ -108,9 +108,7 @@ def abort(visit: Visit) -> Response:
     """End an operation, as `POST /v1/bulk/{id}/abort` does."""
     operation_id = visit.request.path_params["id"]
     routes.abort_operation(visit.principal, visit.platform, visit.read, operation_id, origin=visit.origin)
-    if "text/html" not in visit.request.headers.get("accept", ""):
-        return JSONResponse({"message": "The operation was aborted. What was done stays done."})
-    return RedirectResponse(f"/bulk/{operation_id}", 303)
+    return visit.done("The operation was aborted. What was done stays done.", f"/bulk/{operation_id}")
 
 
 def _look(visit: Visit, chosen: Mapping[str, str], why_not: str | None = None) -> Response:

@@ -1,16 +1,18 @@
-"""The chart of what ended when, as rectangles and lines that a template writes as SVG."""
+"""The chart of what ended when and how long it had waited, as rectangles and lines that a template writes as SVG."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby
 
 from tracking.reads.throughput import Slice
 
-WIDTH, HEIGHT = 1240, 96
-LEFT, TOP, BOTTOM = 40, 6, 80  # the place of the bars
+WIDTH = 1200
+TOP, BOTTOM = 6, 80  # the place of the bars
 STEPS = (1, 2, 5)
-LABELS = 4  # of times below the bars
+LABELS = 4  # times below the bars, each at the beginning of its part
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,32 +30,71 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """What is drawn; `top` is the number at the upper line."""
+    """What is drawn; `top` is the number at the upper line, `longest` the wait there, None: nothing waited.
+
+    `waits`: lines through the longest waits (p95), one for each time without a gap. `width`: of a part.
+    `chosen`: the place and width of the time that the list is narrowed to.
+    """
 
     bars: Sequence[Bar]
-    labels: Sequence[tuple[float, str]]
+    labels: Sequence[str]
     top: int
     total: int
     failed: int
+    waits: Sequence[str]
+    longest: timedelta | None
+    width: timedelta
+    chosen: tuple[float, float] | None
 
 
-def chart(slices: Sequence[Slice]) -> Chart:
-    """A chart of these parts of a window."""
+def chart(
+    slices: Sequence[Slice], width: timedelta, since: datetime | None = None, until: datetime | None = None
+) -> Chart:
+    """A chart of these parts of a window, each of this width; `since`, `until`: what the list is narrowed to."""
+    longest = max((each.slowest for each in slices if each.slowest is not None), default=None)
     top = _round_up(max((each.total for each in slices), default=0))
-    place = (WIDTH - LEFT) / max(1, len(slices))
+    place = WIDTH / max(1, len(slices))
     scale = (BOTTOM - TOP) / top
     every = max(1, len(slices) // LABELS)
     return Chart(
-        bars=[_bar(each, LEFT + number * place, 0.72 * place, scale) for number, each in enumerate(slices)],
-        labels=[
-            (LEFT + number * place, f"{slices[number].start:%H:%M}")
-            for number in range(len(slices))
-            if number % every == 0
-        ],
+        bars=[_bar(each, number * place, 0.72 * place, scale) for number, each in enumerate(slices)],
+        labels=[f"{slices[number].start:%H:%M}" for number in range(0, len(slices), every)],
         top=top,
         total=sum(each.total for each in slices),
         failed=sum(each.failed for each in slices),
+        waits=_lines(slices, place, longest),
+        longest=longest,
+        width=width,
+        chosen=_chosen(slices, width, since, until),
     )
+
+
+def _lines(slices: Sequence[Slice], place: float, longest: timedelta | None) -> list[str]:
+    """The waits of parts that follow each other; a lone one as a line of its own."""
+    scale = (BOTTOM - TOP) / longest.total_seconds() if longest else 0.0
+    found = []
+    for has_waits, run in groupby(enumerate(slices), key=lambda each: each[1].slowest is not None):
+        if has_waits:
+            places = [
+                ((number + 0.36) * place, BOTTOM - scale * each.slowest.total_seconds())
+                for number, each in run
+                if each.slowest is not None
+            ]
+            places = (
+                places if len(places) > 1 else [(x + shift * place, y) for x, y in places for shift in (-0.36, 0.36)]
+            )
+            found.append(" ".join(f"{x:.1f},{y:.1f}" for x, y in places))
+    return found
+
+
+def _chosen(
+    slices: Sequence[Slice], width: timedelta, since: datetime | None, until: datetime | None
+) -> tuple[float, float] | None:
+    if not slices or (since is None and until is None):
+        return None
+    begin, length = slices[0].start, width * len(slices)
+    ends = [max(0.0, min(1.0, (at - begin) / length)) for at in (since or begin, until or begin + length)]
+    return round(WIDTH * ends[0], 1), round(WIDTH * max(0.0, ends[1] - ends[0]), 1)
 
 
 def _bar(each: Slice, x: float, width: float, scale: float) -> Bar:

@@ -4,28 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from importlib.resources import files
+from itertools import groupby
+from typing import Any
 from uuid import UUID
 
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import Response
 
-from api.auth import CANCEL_JOBS, RETRY_JOBS
-from api.dashboard.jobs import is_retryable, surroundings
-from api.dashboard.site import Visit, render
-from api.dashboard.wording import clock, exactly
+from api.dashboard.durations import attempt_of
+from api.dashboard.editing import can_edit
+from api.dashboard.jobs import is_retryable, moment, surroundings
+from api.dashboard.layers import MOST, graph, of_canvas, of_workflow
+from api.dashboard.site import Visit, of_one_moment, render
+from api.dashboard.wording import clock, exactly, news
+from api.permissions import CANCEL_JOBS, DELETE_JOBS, MANAGE_PLATFORM, RETRY_JOBS
 from api.routes import jobs as routes
-from tracking.models import JobRecord
-from tracking.reads import explain, lists
+from tracking.errors import WorkflowNotFound
+from tracking.models import JobRecord, Scope
+from tracking.reads import explain, failures, lists, past
 from tracking.reads.answers import AttemptRecord, HistoryEntry
+from tracking.reads.graphs import graph_of
+from tracking.reads.types import durations_like
 from tracking.states import FINISHED, Event, Status, can_cancel, sources
+from tracking.workflows import reads as workflows
 
 DONE = {
+    "created": "The job was accepted.",
     "cancelled": "The job was cancelled.",
     "retried": "The job was queued again.",
     "repeated": "This is the new job.",
+    "edited": "The job was changed.",
+    "as-it-was": "Nothing was changed: it is as it was.",
 }
+THEN = "The job is shown as it was."
+REPORTS = 3  # in a row that are shown; of up to twice as many, all
+INSTANT = timedelta(milliseconds=1)  # after an entry: addresses have no smaller part of a second
 OWN_FRAME = "File "
-LIBRARIES = ("/site-packages/", "/lib/python")
+# The platform's own are as good as a library's to who reads their handler's traceback, also where it is a checkout.
+LIBRARIES = ("/site-packages/", "/lib/python", *(f"{files(name)}/" for name in ("tasks", "tracking")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +68,18 @@ class Frame:
         return sum(line.strip().startswith(OWN_FRAME) for line in self.text.splitlines())
 
 
+@of_one_moment
 def job_page(visit: Visit) -> Response:
     """All that is known of a job."""
     job_id: UUID = visit.request.path_params["id"]
-    job = visit.read(lists.get, job_id, visit.principal.scope)
+    scope, at = visit.principal.scope, moment(visit.request.query_params.get("asOf"))
+    job = visit.read(lists.get, job_id, scope) if at is None else visit.read(lists.get_as_of, job_id, scope, at)
     timeline = visit.read(lists.timeline, job_id)
-    explained = visit.read(explain.explain, job_id, visit.principal.scope, visit.platform.limits)
-    attempts = list(lists.attempts(timeline))
-    around = surroundings(visit)
-    granted = visit.principal.permissions
+    timeline = timeline if at is None else past.until(timeline, at)
+    attempts, around = list(lists.attempts(timeline)), surroundings(visit, at)
+    reasons = [reason.sentence for reason in visit.read(explain.explain, job_id, scope, visit.platform.limits).reasons]
+    usual = visit.read(durations_like, job, scope) if at is None else None  # none is known of then
+    granted = visit.principal.permissions if at is None else frozenset()
     return render(
         visit.request,
         "job_body.html" if visit.request.query_params.get("part") == "body" else "job.html",
@@ -67,19 +87,48 @@ def job_page(visit: Visit) -> Response:
         job=job,
         last_event=visit.last_event,
         now=around.now,
-        reasons=explained.reasons,
+        at=at,
+        reasons=reasons if at is None else [news(job, around) or f"It was {job.status}."],
         steps=_steps(job, timeline, attempts),
+        spent=attempt_of(job, timeline, at or around.now, usual),
         attempts=[(attempt, _frames(attempt.traceback)) for attempt in reversed(attempts)],
-        timeline=[(entry, _said(entry)) for entry in reversed(timeline)],
+        timeline=[
+            ([_told(each) for each in shown], [_told(each) for each in rest]) for shown, rest in _folded(timeline)
+        ],
+        **_belonging(visit, job),
+        alike=visit.read(failures.fingerprint_of, job_id),
         repeated_by=visit.read(lists.retries, job_id, visit.principal.scope),
         can_repeat=job.status in sources(Event.RETRIED) and not job.stopping and RETRY_JOBS in granted,
+        can_delete=job.status in FINISHED and DELETE_JOBS in granted,
+        can_edit=at is None and can_edit(visit, job),
         can_cancel=can_cancel(job.status) and CANCEL_JOBS in granted,
-        why_no_cancel=_why_not(CANCEL_JOBS in granted, f"It is {job.status}."),
+        why_no_cancel=THEN if at else _why_not(CANCEL_JOBS in granted, f"It is {job.status}."),
         can_retry=is_retryable(job) and RETRY_JOBS in granted,
-        why_no_retry=_why_not(RETRY_JOBS in granted, _why_no_retry(job)),
+        why_no_retry=THEN if at else _why_not(RETRY_JOBS in granted, _why_no_retry(job)),
+        flower=visit.platform.settings.flower_url if MANAGE_PLATFORM in granted else "",
         notice=DONE.get(visit.request.query_params.get("done", "")),
         is_finished=job.status in FINISHED,
     )
+
+
+def _belonging(visit: Visit, job: JobRecord) -> dict[str, Any]:
+    """What the job is a part of, drawn: a workflow, a canvas, or what jobs have sent. `parts` 0: of nothing."""
+    scope = visit.principal.scope
+    if job.root_id not in (None, job.id):
+        try:
+            workflow = visit.read(workflows.get, job.root_id, Scope(job.organization_id, scope.user_id))
+        except WorkflowNotFound:
+            pass  # a canvas, or somebody else's
+        else:
+            nodes = of_workflow(visit.read(workflows.jobs_of, workflow.id))
+            return {"workflow": workflow, "parts": len(nodes), "graph": graph(nodes)}
+    found = visit.read(graph_of, job, scope, most=MOST + 1)
+    several = len(found.nodes) > 1
+    return {
+        "workflow": None,
+        "parts": len(found.nodes) if several else 0,
+        "graph": graph(of_canvas(found)) if several else None,
+    }
 
 
 def cancel(visit: Visit) -> Response:
@@ -97,9 +146,7 @@ def retry(visit: Visit) -> Response:
 
 
 def _done(visit: Visit, what: str) -> Response:
-    if "text/html" not in visit.request.headers.get("accept", ""):
-        return JSONResponse({"message": DONE[what]})
-    return RedirectResponse(f"/jobs/{visit.request.path_params['id']}?done={what}", 303)
+    return visit.done(DONE[what], f"/jobs/{visit.request.path_params['id']}?done={what}")
 
 
 def _why_not(is_granted: bool, otherwise: str) -> str:  # noqa: FBT001 - of two sentences
@@ -161,6 +208,21 @@ def _frames(traceback: str | None) -> list[Frame]:
         else:
             found.append(Frame(line, is_own))
     return found
+
+
+def _folded(timeline: Sequence[HistoryEntry]) -> list[tuple[list[HistoryEntry], list[HistoryEntry]]]:
+    """What happened, newest first, in parts: what is shown of each, and the reports before it that are folded away."""
+    found = []
+    for is_progress, part in groupby(reversed(timeline), lambda entry: entry.event is Event.PROGRESS):
+        entries = list(part)
+        shown = REPORTS if is_progress and len(entries) > 2 * REPORTS else len(entries)
+        found.append((entries[:shown], entries[shown:]))
+    return found
+
+
+def _told(entry: HistoryEntry) -> tuple[HistoryEntry, str, datetime]:
+    """An entry, what it says, and the time at which the job was as it is after it."""
+    return entry, _said(entry), entry.at + INSTANT
 
 
 def _said(entry: HistoryEntry) -> str:

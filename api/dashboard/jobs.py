@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import quote, urlencode
 from uuid import UUID
 
-from starlette.responses import Response
+from pydantic import ValidationError
+from starlette.responses import RedirectResponse, Response
 
-from api.auth import CANCEL_JOBS, RETRY_JOBS
+from api.dashboard.asking import moment as moment_of
 from api.dashboard.bulk import actions_of
+from api.dashboard.completing import completions
 from api.dashboard.drawing import chart
 from api.dashboard.searching import PAGE_SIZE, Search, understood
-from api.dashboard.site import Visit, render
+from api.dashboard.site import Visit, of_one_moment, render
 from api.dashboard.wording import Surroundings, news
-from api.schemas.requests import LAST_PAGE
-from tracking import workers
+from api.permissions import CANCEL_JOBS, RETRY_JOBS
+from api.problems import invalid_by
+from api.schemas.requests import LAST_PAGE, AsOf
+from tracking import views, workers
 from tracking.admission import circuits, organizations, pauses
 from tracking.models import JobRecord
-from tracking.reads import lists, throughput
+from tracking.reads import lists, past, throughput
 from tracking.reads.answers import Filters, Page, Stats
 from tracking.states import Status, can_cancel, can_retry
+from tracking.values import in_milliseconds
 
 WINDOWS = {"hour": (timedelta(hours=1), 60), "day": (timedelta(days=1), 96)}
+DAY = 24 * 60  # minutes
 MOST_IDS = 100  # rows that a page which is open asks for again
 
 
@@ -47,38 +54,56 @@ class Need:
     search: str | None = None
 
 
+@of_one_moment
 def jobs_page(visit: Visit) -> Response:
     """The whole page, or what of it a page that is open asks for anew: `part`."""
     query = visit.request.query_params
+    if {"since", "until"} & query.keys() and "part" not in query:
+        return _narrowed(query)
     search, part = understood(query.get("q", "")), query.get("part")
     window = query.get("window", "hour") if query.get("window") in WINDOWS else "hour"
-    around = surroundings(visit)
+    at = moment(query.get("asOf"))
+    around = surroundings(visit, at)
     values: dict[str, Any] = {"principal": visit.principal, "search": search, "window": window, "now": around.now}
+    values |= {"at": at, "then": f"&asOf={quote(in_milliseconds(at))}" if at else "", "back": _minutes_back(at)}
     values["last_event"] = visit.last_event
     if part == "rows":
         return render(visit.request, "rows.html", **values, rows=_known(visit, query.get("ids", ""), around))
     if part != "list":
-        values |= _overview(visit, window, around)
+        values |= _overview(visit, search, window, around) if at is None else _overview_then(visit, window, around)
     if part == "overview":
         return render(visit.request, "overview.html", **values)
-    values |= _listed(visit, search, around) | {"actions": actions_of(visit.principal)}
+    if part != "list":
+        values |= {"views": visit.read(views.every, visit.principal.owner), "done": query.get("done")}
+        values["completions"] = completions(visit, around.served)
+    values |= _listed(visit, search, around, at) | {"actions": actions_of(visit.principal) if at is None else {}}
     return render(visit.request, "list.html" if part == "list" else "jobs.html", **values)
 
 
-def surroundings(visit: Visit) -> Surroundings:
-    """What the jobs of this organization wait for."""
+def moment(text: str | None) -> datetime | None:
+    """A time that is over, which an address names, in UTC unless it says its zone; None: it names none, it is now.
+
+    Raises Problem for any other, as the API does.
+    """
+    try:
+        return AsOf.model_validate({"asOf": moment_of(text)}).as_of
+    except ValidationError as error:
+        raise invalid_by(error, outer=False) from None
+
+
+def surroundings(visit: Visit, at: datetime | None = None) -> Surroundings:
+    """What the jobs of this organization wait for; `at`: the time at which they are looked at, None: now."""
     limits = visit.platform.limits
-    alive = visit.read(workers.live, limits.lease_timeout)
     return Surroundings(
-        organization=visit.read(organizations.get, visit.principal.organization, limits),
-        served=frozenset(queue for worker in alive for queue in worker.queues),
-        now=datetime.now(UTC),
+        organization=visit.read(organizations.slots, visit.principal.organization, limits),
+        served=visit.read(workers.served_queues, limits.lease_timeout),
+        now=at or datetime.now(UTC),
     )
 
 
-def rows(visit: Visit, jobs: Sequence[JobRecord], around: Surroundings) -> list[Row]:
-    """These jobs as rows."""
-    granted = visit.principal.permissions
+def rows(visit: Visit, jobs: Sequence[JobRecord], around: Surroundings, *, are_past: bool = False) -> list[Row]:
+    """These jobs as rows; `are_past`: as they were, and nothing can be done about that."""
+    granted = frozenset() if are_past else visit.principal.permissions
     return [
         Row(
             job,
@@ -95,17 +120,43 @@ def is_retryable(job: JobRecord) -> bool:
     return can_retry(job.status, job.retry_count, job.max_retries) and not (job.stopping or job.ended_uncalled)
 
 
-def _overview(visit: Visit, window: str, around: Surroundings) -> dict[str, Any]:
+def _narrowed(query: Mapping[str, str]) -> Response:
+    """To the search with a range of time, which a form or a chart has asked for: ended between `since` and `until`."""
+    since, until = (moment_of(query.get(name)) or "" for name in ("since", "until"))
+    rest = understood(query.get("q", "")).without("ended")
+    text = f"{rest} ended:{since}..{until}".strip() if since or until else rest
+    kept = {"q": text} | ({"window": query["window"]} if query.get("window") in WINDOWS else {})
+    return RedirectResponse(f"/?{urlencode(kept)}", 303)
+
+
+def _overview(visit: Visit, search: Search, window: str, around: Surroundings) -> dict[str, Any]:
     length, slices = WINDOWS[window]
-    scope = visit.principal.scope
+    scope, filters = visit.principal.scope, search.filters or Filters()
+    ended = visit.read(throughput.finished, scope, window=length, slices=slices)
     stats = visit.read(lists.stats, scope, window=length)
     return {
         "stats": stats,
         "counts": _counts(stats),
         "organization": around.organization,
         "needs": _needs(visit, stats, around),
-        "chart": chart(visit.read(throughput.finished, scope, window=length, slices=slices)),
+        "chart": chart(ended, length / slices, filters.completed_from, filters.completed_to),
     }
+
+
+def _overview_then(visit: Visit, window: str, around: Surroundings) -> dict[str, Any]:
+    stats = visit.read(past.stats, visit.principal.scope, around.now, window=WINDOWS[window][0])
+    return {
+        "stats": stats,
+        "counts": _counts(stats),
+        "organization": around.organization,
+        "needs": [],
+        "chart": None,
+    }
+
+
+def _minutes_back(at: datetime | None) -> int:
+    """Where the bar stands on which the time is dragged: as far as a day."""
+    return 0 if at is None else max(-DAY, -int((datetime.now(UTC) - at) / timedelta(minutes=1)))
 
 
 def _counts(stats: Stats) -> dict[Status, int]:
@@ -141,18 +192,19 @@ def _jobs(count: int) -> str:
     return "1 job" if count == 1 else f"{count:,} jobs"
 
 
-def _listed(visit: Visit, search: Search, around: Surroundings) -> dict[str, Any]:
+def _listed(visit: Visit, search: Search, around: Surroundings, at: datetime | None) -> dict[str, Any]:
     query = visit.request.query_params
     number = _number(query.get("page", "1"))
     cursor = query.get("cursor")
-    found = _page(visit, search.filters, number, cursor)
+    filters = search.filters
+    found = _page(visit, replace(filters, as_of=at) if filters is not None else None, number, cursor)
     last = None if found.total is None else -(-found.total // PAGE_SIZE)
     return {
-        "rows": rows(visit, found.jobs, around),
+        "rows": rows(visit, found.jobs, around, are_past=at is not None),
         "page": found,
         "number": number if cursor is None else None,
         "last": last,
-        "is_live": cursor is None and number == 1,
+        "is_live": cursor is None and number == 1 and at is None,
     }
 
 

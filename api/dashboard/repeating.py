@@ -1,128 +1,89 @@
-"""Retrying a job with another payload: its text, what that changes, and the new job."""
+"""Retrying a job with another payload: a form or JSON, what that changes, and the new job."""
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import ValidationError
 from starlette.responses import RedirectResponse, Response
 
-from api.auth import RETRY_JOBS
-from api.dashboard.site import Visit, render
-from api.dashboard.wording import pretty
-from api.problems import Problem, invalid_by
+from api.dashboard.asking import NotMade, made, whole
+from api.dashboard.sheets import Sheet, difference, filled, job_with, schema_of, sheet_page, typed
+from api.dashboard.site import Visit
+from api.permissions import RETRY_JOBS
+from api.problems import invalid_by
 from api.routes import jobs as routes
 from api.schemas.requests import RetryRequest
 from tasks.calls import anew
-from tasks.catalog import handler, permission_for
-from tracking.errors import TrackingError
+from tasks.catalog import handler
 from tracking.models import JobRecord
-from tracking.reads import lists
-
-MARKS = {"+ ": "add", "- ": "take", "  ": "same"}
-
-
-class Line(NamedTuple):
-    """A line of a difference; `kind` add, take or same."""
-
-    kind: str
-    text: str
 
 
 def retry_form(visit: Visit) -> Response:
     """The payload of a job, to be changed."""
-    job = _job(visit)
-    return _form(visit, job, {"payload": pretty(job.payload), "priority": str(job.priority)})
+    job = job_with(visit, RETRY_JOBS)
+    as_json = visit.request.query_params.get("as") == "json"
+    sheet = filled(schema_of(visit, job), job.payload, lambda payload: _taken(visit, job, payload), as_json=as_json)
+    return _form(visit, job, sheet, {**sheet.said, "priority": str(job.priority)}, {})
 
 
 def retry_with(visit: Visit) -> Response:
     """What another payload changes, or if that was looked at, the new job, as `POST /v1/jobs/{id}/retry` makes it."""
-    job, said = _job(visit), visit.form
+    job, said = job_with(visit, RETRY_JOBS), visit.form
+    sheet = typed(schema_of(visit, job), said)
+    places = sheet.places | {"priority": "priority"}
     try:
-        asked = _asked(said)
-        changed = _changed(visit, job, asked)
-    except ValidationError as error:
-        return _form(visit, job, said, why_not=str(invalid_by(error, within="payload").detail))
-    except (ValueError, TrackingError) as error:
-        return _form(visit, job, said, why_not=str(error))
-    if said.get("sure") != said.get("payload"):  # what was looked at is what is sent
-        return _form(visit, job, said, lines=_difference(job.payload, changed))
-    try:
-        answer = routes.retry_job(
-            visit.principal,
-            visit.platform,
-            visit.read,
-            job.id,
-            origin=visit.origin,
-            body=asked,
-            idempotency_key=said.get("key") or None,
-        )
-    except (Problem, TrackingError) as refused:
-        return _form(visit, job, said, why_not=str(getattr(refused, "detail", refused)))
+        asked, taken = made(lambda: _asked(visit, job, sheet), places)
+        if said.get("sure") != json.dumps(asked.payload):  # what was looked at is what is sent
+            return _form(visit, job, sheet, said, {}, lines=difference(job.payload, taken), payload=asked.payload)
+        answer = made(lambda: _retried(visit, job, asked), places)
+    except NotMade as why:
+        return _form(visit, job, sheet, why.kept(said), why.errors)
     return RedirectResponse(f"/jobs/{json.loads(answer.body)['jobId']}?done=repeated", 303)
 
 
-def _job(visit: Visit) -> JobRecord:
-    visit.principal.must_have(RETRY_JOBS)
-    job = visit.read(lists.get, visit.request.path_params["id"], visit.principal.scope)
-    visit.principal.must_have(permission_for(visit.platform, job))
-    return job
+def _asked(visit: Visit, job: JobRecord, sheet: Sheet) -> tuple[RetryRequest, Mapping[str, Any]]:
+    """What a form asks for, and the payload as its handler takes it. Raises what `made` tells."""
+    said = sheet.said
+    values = {"payload": sheet.payload, "priority": whole(said.get("priority")), "force": said.get("force") == "on"}
+    asked = RetryRequest.model_validate(values)
+    return asked, _taken(visit, job, asked.payload or {})
 
 
-def _asked(said: Mapping[str, str]) -> RetryRequest:
-    """What a form asks for. Raises ValueError for what is no JSON, ValidationError for what is outside the limits."""
+def _retried(visit: Visit, job: JobRecord, asked: RetryRequest) -> Any:
+    key, origin = visit.form.get("key") or None, visit.origin
+    return routes.retry_job(
+        visit.principal, visit.platform, visit.read, job.id, origin=origin, body=asked, idempotency_key=key
+    )
+
+
+def _taken(visit: Visit, job: JobRecord, payload: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The payload as its handler takes it. Raises Problem for one that it does not take."""
+    app = visit.platform.app
+    runs_here = not job.external or job.job_type in app.tasks
     try:
-        payload = json.loads(said.get("payload", ""), parse_constant=_refuse)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"This is no JSON: {error.msg}, line {error.lineno}, column {error.colno}.") from None
-    if not isinstance(payload, dict):
-        raise ValueError("A payload is an object: { … }.")  # noqa: TRY004 - said to whoever has typed it
-    priority = said.get("priority", "")
-    number = int(priority) if priority.isascii() and priority.isdigit() and len(priority) == 1 else priority or None
-    values: dict[str, Any] = {"payload": payload, "priority": number, "force": said.get("force") == "on"}
-    return RetryRequest.model_validate(values)
-
-
-def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no number of JSON.")
-
-
-def _changed(visit: Visit, job: JobRecord, asked: RetryRequest) -> Mapping[str, Any]:
-    """The payload as its handler takes it. Raises its ValidationError."""
-    runs_here = not job.external or job.job_type in visit.platform.app.tasks
-    changes = anew(handler(visit.platform.app, job.job_type) if runs_here else None, asked.payload or {})
-    return changes.payload or {}
-
-
-def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Line]:
-    one, other = (pretty(dict(sorted(each.items()))).splitlines() for each in (before, after))
-    told = (line for line in difflib.ndiff(one, other) if line[:2] in MARKS)
-    return [Line(MARKS[line[:2]], line) for line in told]
+        return anew(handler(app, job.job_type) if runs_here else None, dict(payload)).payload or {}
+    except ValidationError as error:
+        raise invalid_by(error, within="payload") from None
 
 
 def _form(
     visit: Visit,
     job: JobRecord,
+    sheet: Sheet,
     said: Mapping[str, str],
-    *,
-    why_not: str | None = None,
-    lines: list[Line] | None = None,
+    errors: Mapping[str, str],
+    **looked_at: Any,
 ) -> Response:
-    app = visit.platform.app
-    schema = handler(app, job.job_type).payload_schema() if job.job_type in app.tasks else {"type": "object"}
-    return render(
-        visit.request,
+    return sheet_page(
+        visit,
         "retry_with.html",
-        200 if why_not is None else 422,
-        principal=visit.principal,
+        sheet,
+        said,
+        errors,
+        **looked_at,
         job=job,
-        said=said,
-        schema=schema,
-        why_not=why_not,
-        lines=lines,
-        is_same=lines is not None and all(line.kind == "same" for line in lines),
-        key=visit.form.get("key") or visit.request.scope["request_id"],
+        key=said.get("key") or visit.request.scope["request_id"],
     )

@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import Response
 
-from api.auth import MANAGE_PLATFORM, MANAGE_SCHEDULES
 from api.dashboard.site import Visit, render
 from api.dashboard.wording import when
+from api.permissions import MANAGE_PLATFORM, MANAGE_SCHEDULES
 from api.routes import schedules as routes
 from tasks.words import in_words
 from tracking import clean_ups
 from tracking.clean_ups import CleanUp
 from tracking.reads import schedules as reads
 from tracking.schedules.values import Became, Outcome, Plan, Schedule, Why
+from tracking.tenancy import confined_to
 
 MOST = 100  # on one page
 DONE = {
@@ -25,6 +26,9 @@ DONE = {
     "resumed": "It is due again from now on.",
     "run": "A job of it was made.",
     "skipped": "Its next due time makes no job.",
+    "changed": "The schedule was changed.",
+    "created": "The schedule was made.",
+    "removed": "The schedule was removed; the jobs that it has made stay.",
 }
 SKIPPED = {
     Why.OVERLAP: "an earlier job had not ended",
@@ -93,18 +97,22 @@ def run_schedule(visit: Visit) -> Response:
     return _act(visit, "run", routes.run_schedule, read=visit.read, response=Response())
 
 
+def remove_schedule(visit: Visit) -> Response:
+    """Forget it, as `DELETE /v1/schedules/{id}` does."""
+    return _act(visit, "removed", routes.remove_schedule)
+
+
 def _act(visit: Visit, what: str, route: Callable[..., Any], **given: Any) -> Response:
     visit.principal.must_have(MANAGE_SCHEDULES)
     schedule_id = visit.request.path_params["id"]
     route(visit.principal, visit.platform, schedule_id=schedule_id, origin=visit.origin, **given)
-    if "text/html" not in visit.request.headers.get("accept", ""):
-        return JSONResponse({"message": DONE[what]})
-    return RedirectResponse(f"/schedules?done={what}", 303)
+    return visit.done(DONE[what], f"/schedules?done={what}")
 
 
 def _clean_ups(visit: Visit) -> list[tuple[CleanUp, str]]:
     """Each with its interval in words."""
-    found = visit.read(clean_ups.every)
+    with confined_to(None):  # those of the platform
+        found = visit.read(clean_ups.every)
     return [(each, in_words(Plan(each.name, "", every_seconds=each.every_seconds))) for each in found]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache, wraps
 from importlib.resources import files
 from typing import Any
@@ -14,13 +14,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 
-from api.auth import MANAGE_PLATFORM, VIEW_JOBS, Principal
+from api.auth import Principal
 from api.connections import FULL
 from api.dashboard import wording
+from api.dashboard.folding import folded
 from api.origins import came_by, keep_failed
-from api.problems import RETRY_AFTER, UNAVAILABLE, Code, Problem, problem_of
+from api.permissions import MANAGE_PLATFORM, MANAGE_WEBHOOKS, VIEW_AUDIT, VIEW_JOBS
+from api.problems import RETRY_AFTER, UNAVAILABLE, Code, Problem, http_problem, problem_of
 from api.reading import Reading
 from api.turns import Shares
 from api.visitors import require_own_page, visitor
@@ -30,6 +32,8 @@ from tracking.db import Database
 from tracking.errors import TrackingError
 from tracking.origins import Origin, Source
 from tracking.states import FINISHED, Status
+from tracking.tenancy import confined_to
+from tracking.values import in_milliseconds
 
 POLICY = "; ".join(
     (
@@ -41,9 +45,42 @@ POLICY = "; ".join(
     )
 )
 LONGEST_FORM = 1024 * 1024  # bytes: a payload of 256 KiB takes up to three times that in a form
+MOST_FIELDS = 500  # of a form
 MEDIA_TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml", "LICENSE": "text/plain"}
 Endpoint = Callable[[Request], Coroutine[Any, Any, Response]]
 
+# The pages that the bar leads to, and the permission that each takes beside that of all pages.
+PAGES = (
+    ("/", "Jobs", None),
+    ("/errors", "Errors", None),
+    ("/types", "Types", None),
+    ("/schedules", "Schedules", None),
+    ("/workflows", "Workflows", None),
+    ("/templates", "Templates", None),
+    ("/webhooks", "Webhooks", MANAGE_WEBHOOKS),
+    ("/workers", "Workers", MANAGE_PLATFORM),
+    ("/organizations", "Organizations", MANAGE_PLATFORM),
+    ("/audit", "Audit", VIEW_AUDIT),
+)
+
+# What the keyboard does (static/keys.js), as the list of all keys has it.
+KEYS = {
+    "/": "search",
+    "j": "the next row",
+    "k": "the row before",
+    "Enter": "open the row",
+    "x": "select the row",
+    "c": "cancel the job",
+    "r": "retry the job",
+    "n": "a new job",
+    "v": "saved views",
+    "t": "light, dark, or as the system has it",
+    "p": "pause the live view, and go on",
+    "?": "this list",
+}
+
+FOR_PROGRAMS = ("/v1/", "/static/")
+VISITOR = "visitor"  # of a request's state: who has signed in
 FOR_EVER = "public, max-age=31536000, immutable"  # an address with the hash of what is there
 
 
@@ -63,9 +100,18 @@ class Visit:
         """From where they come, for the audit."""
         return came_by(Source.DASHBOARD, self.request, self.principal)
 
+    def done(self, message: str, address: str) -> Response:
+        """The answer to a button that did what it says: the message for our script, or the page that shows it."""
+        if _is_a_page(self.request):
+            return RedirectResponse(address, 303)
+        return JSONResponse({"message": message})
 
-def page(view: Callable[[Visit], Response]) -> Endpoint:
-    """The endpoint of a page: its visitor has signed in and may see jobs; it takes its turn as the API's lists do."""
+
+def page(view: Callable[[Visit], Response], *, of_all: bool = False) -> Endpoint:
+    """The endpoint of a page: its visitor has signed in and may see jobs; it takes its turn as the API's lists do.
+
+    `of_all`: it is of all organizations, for operators alone.
+    """
 
     @answering
     async def endpoint(request: Request) -> Response:
@@ -73,15 +119,29 @@ def page(view: Callable[[Visit], Response]) -> Endpoint:
         if principal is None:
             return _to_sign_in(request)
         shares: Shares = request.app.state.shares
-        async with shares.turn(principal.organization):
+        async with shares.turn(principal.organization, principal.user):
             visit = _visit(request, principal, request.app.state.slow_reads)
-            return await run_in_threadpool(view, visit)
+            with confined_to(_seen_by(principal, of_all=of_all)):
+                return await run_in_threadpool(view, visit)
 
     return endpoint
 
 
-def action(act: Callable[[Visit], Response], audited: Action) -> Endpoint:
-    """The endpoint of a button: sent by a page of ours, by somebody who has signed in; what is denied is audited."""
+def of_one_moment(view: Callable[[Visit], Response]) -> Callable[[Visit], Response]:
+    """The view with all its reads on one snapshot: what it says of a job in two places agrees."""
+
+    @wraps(view)
+    def look(visit: Visit) -> Response:
+        return visit.read.at_once(lambda read: view(replace(visit, read=read)))
+
+    return look
+
+
+def action(act: Callable[[Visit], Response], audited: Action, *, of_all: bool = False) -> Endpoint:
+    """The endpoint of a button: sent by a page of ours, by somebody who has signed in; what is denied is audited.
+
+    `of_all`: as for `page`.
+    """
 
     @answering
     async def endpoint(request: Request) -> Response:
@@ -89,10 +149,11 @@ def action(act: Callable[[Visit], Response], audited: Action) -> Endpoint:
         principal = await _signed_in(request)
         if principal is None:
             return _to_sign_in(request)
-        async with request.app.state.turns.turn():
+        async with request.app.state.turns.turn(principal.organization):
             visit = _visit(request, principal, request.app.state.platform.database, await form_of(request))
             try:
-                return await run_in_threadpool(act, visit)
+                with confined_to(_seen_by(principal, of_all=of_all)):
+                    return await run_in_threadpool(act, visit)
             except (Problem, TrackingError) as error:
                 await keep_failed(request, principal, audited, Source.DASHBOARD, error)
                 raise
@@ -101,11 +162,14 @@ def action(act: Callable[[Visit], Response], audited: Action) -> Endpoint:
 
 
 async def form_of(request: Request) -> dict[str, str]:
-    """The fields of a form. Raises Problem for one that is too long."""
+    """The fields of a form. Raises Problem for one that is too long, or has too many."""
     body = await request.body()
     if len(body) > LONGEST_FORM:
         raise Problem(Code.BODY_TOO_LARGE, f"At most {LONGEST_FORM} bytes are read.")
-    fields = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=20)
+    try:
+        fields = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=MOST_FIELDS)
+    except ValueError:
+        raise Problem(Code.INVALID_REQUEST, f"A form has {MOST_FIELDS} fields at most.") from None
     return {name: values[-1] for name, values in fields.items()}
 
 
@@ -119,14 +183,25 @@ def render(request: Request, template: str, status: int = 200, **values: Any) ->
 def refuse(request: Request, error: Exception) -> Response:
     """An error as a page, or for a script of ours as a problem."""
     problem = problem_of(error)
-    if "text/html" not in request.headers.get("accept", ""):
+    if not _is_a_page(request):
         return problem.response()
     if problem.status_code == Code.TOKEN_MISSING.value.status and request.method == "GET":
         return _to_sign_in(request)
-    response = render(request, "refused.html", problem.status_code, title=problem.code.value.title, problem=problem)
+    title, whose = problem.code.value.title, getattr(request.state, VISITOR, None)
+    response = render(request, "refused.html", problem.status_code, title=title, problem=problem, principal=whose)
     for name, value in (problem.headers or {}).items():
         response.headers[name] = value
     return response
+
+
+async def lost(request: Request, error: HTTPException) -> Response:
+    """Nothing is at this address: a page for people, a problem for programs and of the API."""
+    return refused(request, http_problem(request, error))
+
+
+def refused(request: Request, problem: Problem) -> Response:
+    """The answer that a problem is: a page for people, unless it is no page that they ask for."""
+    return problem.response() if request.url.path.startswith(FOR_PROGRAMS) else refuse(request, problem)
 
 
 def answering(endpoint: Endpoint) -> Endpoint:
@@ -176,14 +251,17 @@ def templates() -> Environment:
     loader = PackageLoader("api.dashboard")
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters |= {
-        name: getattr(wording, name) for name in ("ago", "when", "exactly", "pretty", "iso", "clock", "span")
+        name: getattr(wording, name)
+        for name in ("ago", "when", "exactly", "pretty", "clock", "span", "breakable", "coded")
     }
     environment.globals |= {
         "MARKS": wording.MARKS,
         "STATUSES": tuple(Status),
         "FINISHED": FINISHED,
-        "MANAGE_PLATFORM": MANAGE_PLATFORM,
+        "PAGES": PAGES,
+        "KEYS": KEYS,
     }
+    environment.filters |= {"folded": folded, "iso": in_milliseconds}
     environment.filters["grouped"] = lambda number: f"{number:,}"
     return environment
 
@@ -193,17 +271,28 @@ def _visit(request: Request, principal: Principal, database: Database, form: Map
     return Visit(request, principal, state.platform, Reading(database), state.hub.position, form or {})
 
 
+def _is_a_page(request: Request) -> bool:
+    """Whether a browser goes to the address, and no script of ours asks."""
+    return "text/html" in request.headers.get("accept", "")
+
+
 async def _signed_in(request: Request) -> Principal | None:
     if getattr(request.state, FULL, False):
         raise Problem(Code.OVERLOADED, "Too many connections are open.", headers=RETRY_AFTER)
     principal = await visitor(request)
     if principal is not None:
         principal.must_have(VIEW_JOBS)
+        request.app.state.rates.take(principal)
+        setattr(request.state, VISITOR, principal)
     return principal
 
 
+def _seen_by(principal: Principal, *, of_all: bool) -> str | None:
+    return None if of_all and MANAGE_PLATFORM in principal.permissions else principal.sees
+
+
 def _to_sign_in(request: Request) -> Response:
-    if "text/html" not in request.headers.get("accept", ""):
+    if not _is_a_page(request):
         return Problem(Code.TOKEN_MISSING, "Sign in again.").response()
     query = f"?{request.url.query}" if request.url.query else ""
     back = quote(f"{request.url.path}{query}" if request.method == "GET" else "/", safe="")

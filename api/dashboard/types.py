@@ -1,20 +1,32 @@
-"""The page of the job types: what each does, how often it fails, what keeps it from starting; and its two buttons."""
+"""The page of the job types: what each does, how often it fails, what keeps it from starting; and its buttons."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
-from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.responses import Response
 
-from api.auth import MANAGE_JOBS
+from api.dashboard.asking import NotMade, made
 from api.dashboard.site import Visit, render
+from api.permissions import MANAGE_JOBS
 from api.routes import job_types as routes
+from api.routes import organization
 from api.schemas.job_types import JobType
+from api.schemas.requests import PauseRequest
+from tracking.admission import pauses
 from tracking.reads.types import TypeCounts, by_type
 
 WINDOW = timedelta(hours=1)
-DONE = {"paused": "What waits of this type does not start.", "resumed": "What waited of this type starts again."}
+DONE = {
+    "paused": "What waits of this type does not start.",
+    "resumed": "What waited of this type starts again.",
+    "all-paused": "No job starts any more; what runs goes on.",
+    "all-resumed": "Jobs start again; types that are paused themselves stay so.",
+}
+PLACES = {"reason": "reason"}  # the field of the form
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +47,34 @@ class Line:
 
 def types_page(visit: Visit) -> Response:
     """All types, those first of which something has to be said."""
+    return _show(visit, {}, {})
+
+
+def pause_all(visit: Visit) -> Response:
+    """Let no job of the organization start, as `POST /v1/organization/pause` does."""
+    visit.principal.must_have(MANAGE_JOBS)
+
+    def make() -> Any:
+        body = PauseRequest(reason=visit.form.get("reason", "").strip() or None)
+        return organization.pause_organization(
+            visit.principal, visit.platform, visit.read, origin=visit.origin, body=body
+        )
+
+    try:
+        made(make, PLACES)
+    except NotMade as why:
+        return _show(visit, visit.form, why.errors)
+    return _done(visit, "all-paused")
+
+
+def resume_all(visit: Visit) -> Response:
+    """End that pause, as `POST /v1/organization/resume` does."""
+    visit.principal.must_have(MANAGE_JOBS)
+    organization.resume_organization(visit.principal, visit.platform, visit.read, origin=visit.origin)
+    return _done(visit, "all-resumed")
+
+
+def _show(visit: Visit, said: Mapping[str, str], errors: Mapping[str, str]) -> Response:
     counts = visit.read(by_type, visit.principal.scope, window=WINDOW)
     known = {
         each.job_type: each for each in routes.list_job_types(visit.principal, visit.platform, visit.read).job_types
@@ -43,9 +83,13 @@ def types_page(visit: Visit) -> Response:
     return render(
         visit.request,
         "types_body.html" if visit.request.query_params.get("part") == "body" else "types.html",
+        422 if errors else 200,
         principal=visit.principal,
         last_event=visit.last_event,
         lines=sorted(lines, key=lambda line: (line.is_calm, line.name)),
+        held=[each for each in visit.read(pauses.of, visit.principal.organization) if each.job_type is None],
+        said=said,
+        errors=errors,
         can_manage=MANAGE_JOBS in visit.principal.permissions,
         notice=DONE.get(visit.request.query_params.get("done", "")),
         now=datetime.now(UTC),
@@ -69,9 +113,7 @@ def resume_type(visit: Visit) -> Response:
 
 
 def _done(visit: Visit, what: str) -> Response:
-    if "text/html" not in visit.request.headers.get("accept", ""):
-        return JSONResponse({"message": DONE[what]})
-    return RedirectResponse(f"/types?done={what}", 303)
+    return visit.done(DONE[what], f"/types?done={what}")
 
 
 def _line(name: str, described: JobType | None, counts: TypeCounts) -> Line:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tracking.admission.organizations import Organization
+from markupsafe import Markup, escape
+
+from tracking.admission.organizations import Slots
 from tracking.models import JobRecord
 from tracking.states import ACTIVE, Hold, Status
 
@@ -25,19 +28,22 @@ HELD = {
     Hold.BACKOFF: "Again now",
     Hold.DEPENDENCY: "Waiting for another job to succeed",
     Hold.CIRCUIT: "Jobs of its type keep failing: one tries, the others wait for its success",
+    Hold.LIMIT: "Waiting for the limit of its type: as many as may execute, or were sent",
     Hold.PAUSED: "Jobs like this one are paused",
     Hold.EXTERNAL: "Waiting for whoever does it elsewhere to report",
 }
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 NOTHING = "\N{EN DASH}"
 LONGEST_RESULT = 120  # characters, in a row
+BETWEEN = re.compile(r"(?<=[_./:-])(?=\w)")
+CODE = re.compile(r"`([^`]+)`")
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a job's waiting depends on, read once for all rows of a page."""
 
-    organization: Organization
+    organization: Slots
     served: frozenset[str]  # queues with a living worker
     now: datetime
 
@@ -71,7 +77,7 @@ def why_it_waits(job: JobRecord, around: Surroundings) -> str:
     return f"In the queue {job.queue}" if job.dispatched_at else f"On its way to the queue {job.queue}"
 
 
-def _line(organization: Organization) -> str:
+def _line(organization: Slots) -> str:
     if 0 < organization.limit <= organization.executing:
         return f"Waiting for a slot: {organization.executing} of {organization.limit} are taken"
     return "Waiting for its organization's turn: the workers are busy"
@@ -118,9 +124,17 @@ def pretty(value: Any) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
 
 
-def iso(at: datetime) -> str:
-    """For programs, and for who points at it."""
-    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def breakable(name: str) -> Markup:
+    """A name that a narrow column breaks between its words, not within one."""
+    return Markup("<wbr>").join(BETWEEN.split(name))  # which escapes the parts
+
+
+def coded(text: str) -> Markup:
+    """A sentence in which code is set as such."""
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else escape(part)
+        for number, part in enumerate(CODE.split(text))
+    )
 
 
 def clock(at: datetime) -> str:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
 from starlette.responses import RedirectResponse, Response
 
-from api.auth import CANCEL_JOBS, RETRY_JOBS
-from api.dashboard.layers import graph
-from api.dashboard.site import Visit, render
+from api.dashboard.layers import graph, of_workflow
+from api.dashboard.site import Visit, of_one_moment, render
+from api.permissions import CANCEL_JOBS, RETRY_JOBS
 from api.problems import Code, Problem
 from api.routes import workflows as routes
 from api.schemas.workflows import WorkflowCancel, WorkflowRetry
 from tracking.workflow_tables import WorkflowStatus
 from tracking.workflows import reads
+from tracking.workflows.values import NodeState
 
 SHOWN = 50  # on one page
 PARTS = ("failed", "whole")
@@ -50,6 +52,7 @@ def workflows_page(visit: Visit) -> Response:
     )
 
 
+@of_one_moment
 def workflow_page(visit: Visit) -> Response:
     """One workflow as a graph."""
     asked = visit.request.query_params
@@ -64,13 +67,23 @@ def workflow_page(visit: Visit) -> Response:
         principal=visit.principal,
         workflow=workflow,
         jobs=jobs,
-        graph=graph(jobs),
+        whys=_whys(jobs),
+        graph=graph(of_workflow(jobs)),
         can_cancel=CANCEL_JOBS in can and not workflow.is_over,
         can_retry=RETRY_JOBS in can and workflow.is_over,
         has_failed=has_failed,
         notice=DONE.get(asked.get("done", "")),
         now=datetime.now(UTC),
     )
+
+
+def _whys(jobs: Sequence[NodeState]) -> dict[str, str]:
+    """Why jobs have not succeeded, by their keys; another job of the workflow goes by its key as well."""
+    keys = {str(each.job_id): each.node.key for each in jobs if each.job_id}
+    found = {each.node.key: each.error_message or "" for each in jobs}
+    for job_id, key in keys.items():
+        found = {whose: why.replace(job_id, key) for whose, why in found.items()}
+    return found
 
 
 def cancel_workflow(visit: Visit) -> Response:

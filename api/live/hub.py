@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from api.auth import Principal
 from api.live.messages import Message
 from api.problems import Code, Problem
 from tracking.models import Scope
@@ -67,15 +68,16 @@ class Taken:
 class Stream:
     """The messages for one client, from where it joined; `user` counts against the limit of that user."""
 
-    def __init__(self, interest: Interest, user: tuple[str, str], position: int) -> None:
+    def __init__(self, interest: Interest, principal: Principal, position: int) -> None:
         self.interest = interest
-        self.user = user
+        self.principal = principal
+        self.user = (interest.scope.organization_id, principal.user)
         self._after = position  # what came before is not this stream's to tell
         self._chunks: deque[Chunk] = deque()
         self._messages = 0
         self._bytes = 0
         self._resync = False
-        self._is_over = False
+        self._is_over = self.is_denied = False
         self._wake = asyncio.Event()
 
     @property
@@ -115,9 +117,9 @@ class Stream:
         self._after = 0
         self.fall_behind()
 
-    def end(self) -> None:
-        """Send nothing more."""
-        self._is_over = True
+    def end(self, *, is_denied: bool = False) -> None:
+        """Send nothing more. `is_denied`: because it was taken from whom it is for."""
+        self._is_over, self.is_denied = True, is_denied
         self._wake.set()
 
     async def take(self, patience: float) -> Taken:
@@ -152,9 +154,9 @@ class Hub:
     def __len__(self) -> int:
         return self._users.total()
 
-    def join(self, interest: Interest, user: str) -> Stream:
+    def join(self, interest: Interest, principal: Principal) -> Stream:
         """A new stream, from now on. Raises the 429 or the 503 problem."""
-        owner = (interest.scope.organization_id, user)
+        owner = (interest.scope.organization_id, principal.user)
         if self.position is None:
             raise Problem(Code.DATABASE_UNAVAILABLE, "The history cannot be read now.", headers=RETRY_AFTER)
         if self._is_closed or len(self) >= self.most:
@@ -162,7 +164,7 @@ class Hub:
         if self._users[owner] >= EACH_USERS:
             detail = f"A user has at most {EACH_USERS} streams at a time; close one."
             raise Problem(Code.TOO_MANY_STREAMS, detail, headers=RETRY_AFTER)
-        stream = Stream(interest, owner, self.position)
+        stream = Stream(interest, principal, self.position)
         self._users[owner] += 1
         self._streams.setdefault(owner[0], {}).setdefault(interest, set()).add(stream)
         return stream
@@ -205,6 +207,17 @@ class Hub:
         self.position = None
         for stream in self._all():
             stream.restart()
+
+    @property
+    def sessions(self) -> set[bytes]:
+        """The digests of the sessions that streams are of."""
+        return {each.principal.proof.session for each in self._all()} - {None}  # type: ignore[return-value]
+
+    def end_those(self, over: Callable[[Principal], bool]) -> None:
+        """End the streams of all those to whom this applies."""
+        for stream in self._all():
+            if over(stream.principal):
+                stream.end(is_denied=True)
 
     def close(self) -> None:
         """End all streams, and take no new ones."""

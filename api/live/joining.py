@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 from anyio import from_thread
@@ -17,12 +17,12 @@ from api.live.messages import messages
 from api.live.reader import Reader
 from api.problems import Code, Problem
 from api.reading import Reading
-from api.visitors import visitor
+from api.visitors import principal_of, require_taken, rights_of, visitor
 from tasks.platform import Platform
 from tracking import tickets
 from tracking.reads import lists, tail
-from tracking.retention import Policy
-from tracking.tickets import Purpose, Rights, Ticket
+from tracking.tenancy import confined_to
+from tracking.tickets import Purpose, Ticket
 
 PATIENCE = 2.0  # seconds that a stream waits for the reader's next look
 TICKET_LIFETIME = timedelta(seconds=30)
@@ -39,9 +39,8 @@ class Joined:
 
 def issue_ticket(platform: Platform, principal: Principal) -> Ticket:
     """A ticket for one stream of the caller's, which ends when their token does."""
-    until = datetime.fromtimestamp(principal.expires, UTC)
-    rights = Rights(principal.organization, principal.user, principal.permissions, until)
-    with platform.database.autocommit() as connection:
+    rights = rights_of(principal)
+    with confined_to(None), platform.database.autocommit() as connection:
         return tickets.issue(connection, Purpose.EVENTS, rights, TICKET_LIFETIME)
 
 
@@ -52,7 +51,8 @@ async def streaming_caller(connection: HTTPConnection) -> Principal:
     """
     ticket = connection.query_params.get("ticket")
     if ticket is not None:
-        return await run_in_threadpool(_spend, connection.app.state.platform, ticket)
+        spent = await run_in_threadpool(_spend, connection.app.state.platform, ticket)
+        return await require_taken(connection, spent)
     if "authorization" not in connection.headers and (found := await visitor(connection)) is not None:
         return found
     verifier: Verifier = connection.app.state.verifier
@@ -87,16 +87,16 @@ def join(
     if narrowed.job_id is not None:
         read(lists.get, narrowed.job_id, principal.scope)
     reader.catch_up(PATIENCE)
-    stream = from_thread.run_sync(hub.join, Interest(principal.scope, narrowed), principal.user)
+    stream = from_thread.run_sync(hub.join, Interest(principal.scope, narrowed), principal)
     try:
-        missed = _missed(read, platform, stream, last) if is_known else None
+        missed = _missed(read, stream, last) if is_known else None
     except BaseException:
         from_thread.run_sync(hub.leave, stream)
         raise
     return Joined(stream, missed)
 
 
-def _missed(read: Reading, platform: Platform, stream: Stream, last: int | None) -> Sequence[Chunk] | None:
+def _missed(read: Reading, stream: Stream, last: int | None) -> Sequence[Chunk] | None:
     joined = stream.after
     if last is None or last == joined:
         return ()
@@ -112,7 +112,6 @@ def _missed(read: Reading, platform: Platform, stream: Stream, last: int | None)
         interest.narrowed,
         after=last,
         until=joined,
-        shortest_kept=Policy.configured(platform.settings).shortest.total_seconds(),
     )
     if found is None:
         return None
@@ -121,8 +120,8 @@ def _missed(read: Reading, platform: Platform, stream: Stream, last: int | None)
 
 
 def _spend(platform: Platform, secret: str) -> Principal:
-    with platform.database.autocommit() as connection:
+    with confined_to(None), platform.database.autocommit() as connection:
         rights = tickets.spend(connection, Purpose.EVENTS, secret)
     if rights is None or rights.until is None:
         raise unauthorized(Code.TICKET_INVALID, "It was used, or its 30 seconds are over: get another one.")
-    return Principal(rights.organization_id, rights.user_id, rights.permissions, rights.until.timestamp())
+    return principal_of(rights)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from tracking.reads.tail import Happening
+from tracking.event_tables import EventType
+from tracking.reads.tail import Happening, Occurrence
 from tracking.states import Event, Hold
 
 RESYNC = "resync"
@@ -25,13 +26,13 @@ def ready_text(position: int) -> str:
 class Message:
     """A happening as it goes out."""
 
-    happening: Happening
+    happening: Happening | Occurrence
     name: str
     data: str  # JSON
 
     @property
     def id(self) -> int:
-        """That of the history row."""
+        """That of the row of the history, or of the events."""
         return self.happening.id
 
     @cached_property
@@ -45,14 +46,27 @@ class Message:
         return f'{{"id":{self.id},"event":"{self.name}","data":{self.data}}}'
 
 
-def messages(happenings: Sequence[Happening]) -> list[Message]:
+def messages(happenings: Sequence[Happening | Occurrence]) -> list[Message]:
     """What is told of these; of some there is nothing to tell."""
     return [
-        Message(each, name, json.dumps(fields(each), separators=(",", ":"), default=str))
+        Message(each, name, json.dumps(fields, separators=(",", ":"), default=str))
         for each in happenings
-        if (told := TOLD.get(each.event)) is not None
+        if (told := _told(each)) is not None
         for name, fields in [told]
     ]
+
+
+def _told(happening: Happening | Occurrence) -> tuple[str, dict[str, Any]] | None:
+    if isinstance(happening, Occurrence):
+        return NAMES[happening.event], _occurred(happening)
+    told = TOLD.get(happening.event)
+    return None if told is None else (told[0], told[1](happening))
+
+
+def _occurred(occurrence: Occurrence) -> dict[str, Any]:
+    if occurrence.event.is_of_workflow:
+        return {"workflowId": str(occurrence.subject_id), **occurrence.detail}
+    return {"scheduleId": str(occurrence.subject_id), "type": occurrence.job_type, **occurrence.detail}
 
 
 def _created(happening: Happening) -> dict[str, Any]:
@@ -125,3 +139,4 @@ TOLD: Mapping[Event, tuple[str, Callable[[Happening], dict[str, Any]]]] = {
     Event.DUE: ("job:held", _let_go),
     Event.RELEASED: ("job:held", _released),
 }
+NAMES: Mapping[EventType, str] = {event: event.replace(".", ":") for event in EventType}

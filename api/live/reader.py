@@ -43,6 +43,12 @@ class Reader:
         self._done_looks = 0
         self._error: str | None = None
         self._held_since: float | None = None
+        self._level_at = time.monotonic()
+
+    @property
+    def lag(self) -> float:
+        """Seconds since everything that had happened was published; about one while nobody listens."""
+        return time.monotonic() - self._level_at
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Follow the history from now on."""
@@ -68,7 +74,10 @@ class Reader:
         while not self._over:
             with self._looks:
                 self._begun_looks += 1
+            began = time.monotonic()
             found = self._look()
+            if found is not None and found < BATCH and not self._tail.is_held:
+                self._level_at = began
             with self._looks:
                 self._done_looks = self._begun_looks
                 self._looks.notify_all()

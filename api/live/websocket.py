@@ -56,7 +56,7 @@ async def _tell(websocket: WebSocket, stream: Stream, expires: float) -> int:
         if left <= 0:
             return EXPIRED
         await _send_all(websocket, await stream.take(min(PATIENCE, left)))
-    return LEAVING
+    return EXPIRED if stream.is_denied else LEAVING
 
 
 async def _send_all(websocket: WebSocket, taken: Taken) -> None:

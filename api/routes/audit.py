@@ -7,8 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from api import openapi
-from api.auth import MANAGE_PLATFORM, VIEW_AUDIT, Principal, Reach, requires
-from api.reading import Reading, SlowRead
+from api.auth import Principal, Reach, requires
+from api.permissions import MANAGE_PLATFORM, VIEW_AUDIT
+from api.reading import ListRead, Reading
 from api.schemas.audit import Audit, AuditFilters, AuditQuery, Entry, ExportQuery, as_csv, as_lines
 from api.strict import StrictRoute
 from tracking import audit
@@ -22,14 +23,14 @@ NEXT = "Next-Cursor"
 
 
 @router.get("", responses=openapi.SLOW)
-def list_audit(principal: Auditor, read: SlowRead, query: Annotated[AuditQuery, Query()]) -> Audit:
+def list_audit(principal: Auditor, read: ListRead, query: Annotated[AuditQuery, Query()]) -> Audit:
     """What was done and tried in the organization, newest first."""
     entries, following = _found(principal, read, query, query.limit)
     return Audit(entries=entries, next_cursor=following)
 
 
 @router.get("/export", response_class=Response, responses=openapi.AUDIT_EXPORT)
-def export_audit(principal: Auditor, read: SlowRead, query: Annotated[ExportQuery, Query()]) -> Response:
+def export_audit(principal: Auditor, read: ListRead, query: Annotated[ExportQuery, Query()]) -> Response:
     """The same as CSV or JSON lines; when there is more, the header `Next-Cursor` says where it goes on."""
     entries, following = _found(principal, read, query, query.limit)
     write, media_type = FORMATS[query.format]

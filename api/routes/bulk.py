@@ -11,8 +11,9 @@ from fastapi import APIRouter, Header, Request
 from pydantic import ValidationError
 
 from api import openapi
-from api.auth import CREATE_JOBS, Principal, requires
+from api.auth import Principal, requires
 from api.origins import Came, keep_denied
+from api.permissions import CREATE_JOBS
 from api.problems import MOST_ERRORS, Code, Problem, invalid_by, problem_of, unknown_dependency
 from api.reading import Served
 from api.schemas import fields
@@ -34,13 +35,13 @@ class BulkRoute(StrictRoute):
 
     def _arriving(self, request: Request) -> AbstractAsyncContextManager[None]:
         bulks: Turns = request.app.state.bulks
-        return bulks.turn()
+        return bulks.turn(request.state.principal.organization)
 
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=BulkRoute)
 
 
-@router.post("/bulk", status_code=202, responses=openapi.BULK_CREATED)
+@router.post("/bulk", status_code=202, responses=openapi.BULK_CREATED, openapi_extra=openapi.HANDLERS)
 def create_jobs(
     principal: Annotated[Principal, requires(CREATE_JOBS)],
     platform: Served,
@@ -56,7 +57,6 @@ def create_jobs(
     if new.mode == "all" and judged.refused:
         raise _first_of(judged.refused)
     valid = [job for _, job in judged.valid]
-    platform.crowding.require_room(valid)
     submitted = submission.submit_many(platform, valid, principal.scope, together=new.mode == "all")
     answers = dict(zip((place for place, _ in judged.valid), submitted, strict=True))
     for place, answer in answers.items():

@@ -11,8 +11,9 @@ from fastapi import APIRouter, Header, Response
 from pydantic import ValidationError
 
 from api import openapi
-from api.auth import CREATE_JOBS, TRACK_JOBS, Principal, requires
+from api.auth import Principal, requires
 from api.origins import Came
+from api.permissions import CREATE_JOBS, TRACK_JOBS
 from api.problems import invalid_by
 from api.reading import Read, Reading, Served
 from api.routes.jobs import JobId
@@ -91,6 +92,7 @@ class Change:
             replace(self._payload(job), priority=self.said.priority),
             actor=self.principal.user,
             scheduled_at=self.said.scheduled_at,
+            at_once=self.said.at_once,
             unchanged_since=self.since,
             origin=self.origin,
         )

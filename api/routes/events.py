@@ -10,15 +10,18 @@ from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from api import openapi
-from api.auth import VIEW_JOBS, Principal, requires
+from api.addresses import Addresses
+from api.auth import Principal, requires
 from api.live.hub import Hub
 from api.live.joining import issue_ticket, join, require_own_origin, streaming_caller
 from api.live.sse import EventStream
 from api.live.websocket import talk
+from api.permissions import VIEW_JOBS
 from api.problems import invalid_by
 from api.reading import Served
 from api.schemas import answers, requests
 from api.strict import StrictRoute
+from tracking.tenancy import confined_to
 from tracking.values import MAX_INTEGER
 
 ID = re.compile("[0-9]{1,16}")
@@ -52,8 +55,8 @@ def stream_events(
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> EventStream:
     """What happens to the jobs that the caller sees, from now on, or from behind the last event that they had."""
-    given = query.last_event_id if last_event_id is None else _number(last_event_id)
-    joined = join(request, principal, query.narrowed, given, is_known=given is not None or last_event_id is None)
+    given, is_known = _last(query, last_event_id)
+    joined = join(request, principal, query.narrowed, given, is_known=is_known)
     hub: Hub = request.app.state.hub
     return EventStream(hub, joined.stream, joined.missed, expires=principal.expires)
 
@@ -61,6 +64,12 @@ def stream_events(
 @router.websocket("/ws")
 async def stream_over_websocket(websocket: WebSocket) -> None:
     """The same events over a WebSocket. What is refused is answered as a problem, before there is one."""
+    addresses: Addresses = websocket.app.state.addresses
+    with addresses.asking(websocket.client.host if websocket.client else None):
+        await _converse(websocket)
+
+
+async def _converse(websocket: WebSocket) -> None:
     require_own_origin(websocket)
     principal = await streaming_caller(websocket)
     principal.must_have(VIEW_JOBS)
@@ -68,8 +77,18 @@ async def stream_over_websocket(websocket: WebSocket) -> None:
         query = requests.EventsQuery.model_validate(dict(websocket.query_params))
     except ValidationError as error:
         raise invalid_by(error, within="query") from None
-    joined = await run_in_threadpool(join, websocket, principal, query.narrowed, query.last_event_id)
+    given, is_known = _last(query, websocket.headers.get("last-event-id"))
+    with confined_to(principal.sees):
+        joined = await run_in_threadpool(join, websocket, principal, query.narrowed, given, is_known=is_known)
     await talk(websocket, joined, expires=principal.expires)
+
+
+def _last(query: requests.EventsQuery, header: str | None) -> tuple[int | None, bool]:
+    """Behind which event to begin, None: from now on; and whether the header, which counts first, names one at all."""
+    if header is None:
+        return query.last_event_id, True
+    number = _number(header)
+    return number, number is not None
 
 
 def _number(last_event_id: str) -> int | None:

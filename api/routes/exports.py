@@ -2,48 +2,76 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated
-from uuid import UUID
 
+import structlog
 from fastapi import APIRouter
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, RedirectResponse, Response
 
 from api import openapi
 from api.auth import Principal, requires
-from api.problems import Code, Problem
+from api.problems import RETRY_AFTER, Code, Problem
 from api.reading import Read, Reading, Served
 from api.schemas import fields
 from api.strict import StrictRoute
 from tasks.catalog import handler
-from tasks.exports.files import DOWNLOADS, open_export
+from tasks.exports.files import DOWNLOADS, Export, export_named, media_type
+from tasks.exports.keeping import export_store
+from tasks.exports.stores import StoreRefused
 from tracking.errors import JobNotFound
 from tracking.models import JobRecord
 from tracking.reads import lists
 
+LINK_SECONDS = 60  # that an address of a bucket is good for
+
+log = structlog.get_logger(__name__)
 router = APIRouter(prefix=DOWNLOADS, tags=["exports"], route_class=StrictRoute)
 
 
-@router.get("/{name}", response_class=FileResponse, responses=openapi.EXPORT)
+@router.get("/{name}", response_class=FileResponse, responses=openapi.EXPORT, openapi_extra=openapi.HANDLERS)
 def get_export(
     principal: Annotated[Principal, requires(None)], platform: Served, read: Read, name: fields.Name
-) -> FileResponse:
-    """The file of an export that the caller sees; they need the permission of its handler."""
-    job, path = _find(principal, read, open_export(platform.settings.exports, name), name)
+) -> Response:
+    """The file of an export that the caller sees; they need the permission of its handler.
+
+    One that is in a bucket is fetched there, at an address that is good for a minute.
+    """
+    export = export_named(name)
+    job = _find(principal, read, export) if export else None
+    if export is None or job is None:
+        raise _missing()
     principal.must_have(handler(platform.app, job.job_type).permission)
-    return FileResponse(path, media_type=openapi.EXPORTED[path.suffix], filename=path.name)
+    store = export_store(platform.settings, job.organization_id)
+    with stored():
+        if store.find(name) is None:
+            raise _missing()
+        link = store.link(name, LINK_SECONDS)
+    if link is not None:
+        return RedirectResponse(link)
+    return FileResponse(platform.settings.exports / name, media_type=media_type(name), filename=name)
 
 
-def _find(principal: Principal, read: Reading, found: tuple[UUID, Path] | None, name: str) -> tuple[JobRecord, Path]:
-    """The job and the file; one 404 for what is not there, not theirs, or left behind by an attempt that failed."""
+@contextmanager
+def stored() -> Iterator[None]:
+    """Within it a storage is asked. Raises the 503 problem when it does not answer, or will not have us."""
     try:
-        job = read(lists.get, found[0], principal.scope) if found else None
+        yield
+    except (ConnectionError, StoreRefused) as error:
+        log.warning("storage unavailable", error=str(error))
+        raise Problem(Code.STORAGE_UNAVAILABLE, "Try again in a moment.", headers=RETRY_AFTER) from None
+
+
+def _find(principal: Principal, read: Reading, export: Export) -> JobRecord | None:
+    """The job whose result the export is; None when there is none, or it is not theirs, or another attempt's."""
+    try:
+        job = read(lists.get, export.job_id, principal.scope)
     except JobNotFound:
-        job = None
-    if found is None or job is None or not _is_result(job, name):
-        raise Problem(Code.EXPORT_NOT_FOUND, "It was never made, or it has been cleaned up.")
-    return job, found[1]
+        return None
+    return job if isinstance(job.result, dict) and job.result.get("downloadUrl") == export.url else None
 
 
-def _is_result(job: JobRecord, name: str) -> bool:
-    return isinstance(job.result, dict) and job.result.get("downloadUrl") == f"{DOWNLOADS}/{name}"
+def _missing() -> Problem:
+    """One 404 for what is not there, not theirs, or left behind by an attempt that failed."""
+    return Problem(Code.EXPORT_NOT_FOUND, "It was never made, or it has been cleaned up.")

@@ -8,12 +8,13 @@ from fastapi import APIRouter, Request, Response
 
 from api import openapi
 from api.auth import unauthorized
+from api.looking import OK
 from api.metrics import Metrics
 from api.problems import RETRY_AFTER, Code, Problem
-from api.readiness import OK, Readiness
+from api.readiness import Readiness
 from api.schemas import answers
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], generate_unique_id_function=openapi.operation_id)
 
 
 @router.get("/healthz", operation_id="healthz")  # as it was called first

@@ -7,8 +7,9 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Path
 
 from api import openapi
-from api.auth import MANAGE_PLATFORM, VIEW_JOBS, Principal, Reach, requires
+from api.auth import Principal, Reach, requires
 from api.origins import Came
+from api.permissions import MANAGE_PLATFORM, VIEW_JOBS
 from api.reading import Read, Reading, Served
 from api.routes.organization import Manager
 from api.schemas import fields, requests
@@ -18,6 +19,7 @@ from api.strict import StrictRoute
 from tasks import controls
 from tasks.catalog import takers
 from tracking.admission import circuits, pauses
+from tracking.tenancy import confined_to
 
 router = APIRouter(prefix="/v1/job-types", tags=["job types"], route_class=StrictRoute)
 
@@ -45,7 +47,8 @@ def pause_job_type(
     """From now on no job of this type starts in the organization; what runs goes on. The answer is what holds now."""
     asked = body or requests.TypePauseRequest()
     whose = _whose(principal, everywhere=asked.everywhere)
-    controls.pause(platform, whose, job_type, actor=principal.user, reason=asked.reason, origin=origin)
+    with confined_to(whose):
+        controls.pause(platform, whose, job_type, actor=principal.user, reason=asked.reason, origin=origin)
     return _pauses(principal, read, job_type)
 
 
@@ -61,7 +64,8 @@ def resume_job_type(
 ) -> Pauses:
     """End that pause. The answer is what still holds, such as a pause of the organization."""
     whose = _whose(principal, everywhere=body is not None and body.everywhere)
-    controls.resume(platform, whose, job_type, actor=principal.user, origin=origin)
+    with confined_to(whose):
+        controls.resume(platform, whose, job_type, actor=principal.user, origin=origin)
     return _pauses(principal, read, job_type)
 
 

@@ -11,14 +11,16 @@ from fastapi import APIRouter, Body, Header, Path, Query, Response
 from pydantic import ValidationError
 
 from api import openapi
-from api.auth import CANCEL_JOBS, CREATE_JOBS, RETRY_JOBS, VIEW_JOBS, Principal, Reach, requires
+from api.auth import Principal, Reach, requires
+from api.ledger import told_of
 from api.origins import Came
-from api.problems import invalid_by, unknown_dependency
-from api.reading import Read, Reading, Served, SlowRead
+from api.permissions import CANCEL_JOBS, CREATE_JOBS, RETRY_JOBS, VIEW_JOBS
+from api.problems import Code, Problem, invalid_by, unknown_dependency
+from api.reading import ListRead, Read, Reading, Served, SlowRead
 from api.schemas import answers, fields, requests
 from api.schemas.explanation import Explanation
 from api.schemas.graphs import JobGraph
-from api.schemas.webhooks import Deliveries, DeliveriesQuery
+from api.schemas.webhooks import Deliveries, JobDeliveriesQuery
 from api.strict import StrictRoute
 from tasks import submission, verbs
 from tasks.calls import anew
@@ -27,8 +29,7 @@ from tasks.platform import Platform
 from tracking.errors import UnknownDependency
 from tracking.models import JobRecord, Scope, Submitted, Wishes
 from tracking.origins import Origin
-from tracking.reads import explain, graphs, lists
-from tracking.webhooks import delivering
+from tracking.reads import explain, graphs, lists, past
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)  # checks the token, reads strict JSON
 
@@ -37,7 +38,7 @@ JobId = Annotated[UUID, Path(alias="id")]
 RETRIED = "Job retry initiated successfully"
 
 
-@router.post("", status_code=202, responses=openapi.CREATED)
+@router.post("", status_code=202, responses=openapi.CREATED, openapi_extra=openapi.HANDLERS)
 def create_job(
     principal: Annotated[Principal, requires(CREATE_JOBS)],
     platform: Served,
@@ -54,7 +55,7 @@ def create_job(
 
 
 @router.get("", responses=openapi.SLOW)
-def list_jobs(principal: Viewer, read: SlowRead, query: Annotated[requests.ListQuery, Query()]) -> answers.JobList:
+def list_jobs(principal: Viewer, read: ListRead, query: Annotated[requests.ListQuery, Query()]) -> answers.JobList:
     """The jobs that the caller sees, newest first."""
     return list_page(principal, read, query, project_id=query.project_id)
 
@@ -69,13 +70,13 @@ def recent_jobs(
 
 
 @router.get("/stats", responses=openapi.SLOW)
-def job_stats(principal: Viewer, read: SlowRead, query: Annotated[requests.StatsQuery, Query()]) -> answers.JobStats:
+def job_stats(principal: Viewer, read: ListRead, query: Annotated[requests.StatsQuery, Query()]) -> answers.JobStats:
     """Counts of active jobs, and of those that finished in the window."""
-    return answers.JobStats.of(read(lists.stats, principal.scope, window=query.window))
+    return stats_of(principal, read, query, project_id=None)
 
 
 @router.get("/history", responses=openapi.SLOW)
-def job_history(principal: Viewer, read: SlowRead, query: Annotated[requests.HistoryQuery, Query()]) -> answers.History:
+def job_history(principal: Viewer, read: ListRead, query: Annotated[requests.HistoryQuery, Query()]) -> answers.History:
     """Finished jobs, last finished first."""
     page = read(lists.finished, principal.scope, query.filters, cursor=query.cursor or None, size=query.limit)
     return answers.History.of(page)
@@ -86,8 +87,10 @@ def get_job(
     principal: Viewer, read: Read, job_id: JobId, query: Annotated[requests.JobQuery, Query()]
 ) -> answers.JobWithDetails:
     """One job; its attempts and its timeline are included when asked for."""
-    job = read(lists.get, job_id, principal.scope)
+    scope, at = principal.scope, query.as_of
+    job = read(lists.get, job_id, scope) if at is None else read(lists.get_as_of, job_id, scope, at)
     timeline = read(lists.timeline, job_id) if {"attempts", "history"} & set(query.include) else ()
+    timeline = timeline if at is None else past.until(timeline, at)
     retries = read(lists.retries, job_id, principal.scope) if "retries" in query.include else ()
     return answers.JobWithDetails.with_details(job, timeline, retries, query.include)
 
@@ -111,12 +114,11 @@ def get_job_status(
 
 @router.get("/{id}/deliveries", responses=openapi.SLOW_ONE)  # noqa: FAST003 - as above
 def list_job_deliveries(
-    principal: Viewer, read: SlowRead, job_id: JobId, query: Annotated[DeliveriesQuery, Query()]
+    principal: Viewer, read: SlowRead, job_id: JobId, query: Annotated[JobDeliveriesQuery, Query()]
 ) -> Deliveries:
     """What webhooks were told of a job, newest first."""
     job = read(lists.get, job_id, principal.scope)
-    told = Scope(delivering(job.organization_id), str(job_id))
-    return Deliveries.of(read(lists.after, told, query.filters(), cursor=query.cursor or None, size=query.limit))
+    return told_of(read, job.organization_id, job_id, query)
 
 
 @router.get("/{id}/graph", responses=openapi.SLOW_ONE)  # noqa: FAST003 - as above
@@ -150,7 +152,7 @@ def cancel_job(
     return answers.Moved(message="Job cancelled successfully", status=job.status)
 
 
-@router.post("/{id}/retry", response_model=answers.Moved, responses=openapi.RETRIED)  # noqa: FAST003 - as above
+@router.post("/{id}/retry", response_model=answers.Moved, responses=openapi.RETRIED, openapi_extra=openapi.HANDLERS)  # noqa: FAST003 - as above
 def retry_job(
     principal: Annotated[Principal, requires(RETRY_JOBS, reach=Reach.ALL)],
     platform: Served,
@@ -189,12 +191,29 @@ def list_page(
     principal: Principal, read: Reading, query: requests.ProjectListQuery, *, project_id: str | None
 ) -> answers.JobList:
     """A page by number, or what follows a cursor."""
-    filters, size = query.filters(project_id), query.page_size
+    filters, size = query.filters(project_id), _size_of(query)
     if query.cursor is None:
         page = read(lists.page, principal.scope, filters, number=query.page, size=size)
         return answers.JobList.of(page, number=query.page, size=size)
     page = read(lists.after, principal.scope, filters, cursor=query.cursor or None, size=size)
     return answers.JobList.of(page, number=None, size=size)
+
+
+def _size_of(query: requests.ProjectListQuery) -> int:
+    """How many jobs a page has at most: whoever asks for a hundred that they know wants these."""
+    return query.page_size if "page_size" in query.model_fields_set else max(query.page_size, len(query.ids))
+
+
+def stats_of(
+    principal: Principal, read: Reading, query: requests.StatsQuery, *, project_id: str | None
+) -> answers.JobStats:
+    """Counts, now or as they were. Raises Problem for those of all organizations as they were."""
+    if query.as_of is None:
+        return answers.JobStats.of(read(lists.stats, principal.scope, window=query.window, project_id=project_id))
+    if principal.scope.is_everywhere:
+        raise Problem(Code.INVALID_REQUEST, "asOf: this is counted in one organization at a time")
+    then = read(past.stats, principal.scope, query.as_of, window=query.window, project_id=project_id)
+    return answers.JobStats.of(then)
 
 
 def submit(platform: Platform, principal: Principal, new: requests.NewJob, wishes: Wishes, origin: Origin) -> Submitted:
@@ -203,7 +222,6 @@ def submit(platform: Platform, principal: Principal, new: requests.NewJob, wishe
     principal.must_have(task.permission)
     try:
         job = task.accept(new.payload, principal.owner, **wishes)
-        platform.crowding.require_room([job])
         return submission.submit(platform, replace(job, origin=origin), principal.scope)
     except ValidationError as error:
         raise invalid_by(error, within="payload") from None

@@ -11,8 +11,9 @@ from fastapi import APIRouter, Header, Path, Query, Response
 from uuid_utils.compat import uuid7
 
 from api import openapi
-from api.auth import CANCEL_JOBS, CREATE_JOBS, DELETE_JOBS, RETRY_JOBS, VIEW_JOBS, Principal, Reach, requires
+from api.auth import Principal, Reach, requires
 from api.origins import Came
+from api.permissions import CANCEL_JOBS, CREATE_JOBS, DELETE_JOBS, RETRY_JOBS, VIEW_JOBS
 from api.problems import Code
 from api.reading import Read, Served, SlowRead
 from api.schemas import fields, operations

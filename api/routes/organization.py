@@ -7,15 +7,17 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Path
 
 from api import openapi
-from api.auth import MANAGE_JOBS, MANAGE_PLATFORM, Principal, Reach, requires
+from api.auth import Principal, Reach, requires
 from api.origins import Came
+from api.permissions import MANAGE_JOBS, MANAGE_PLATFORM
 from api.reading import Read, Reading, Served
 from api.schemas import fields, requests
+from api.schemas.limits import LimitRequest, WaitingLimitRequest, WeightRequest
 from api.schemas.organization import Organization
 from api.strict import StrictRoute
 from tasks import controls
 from tasks.platform import Platform
-from tracking.admission import organizations, pauses, waiting
+from tracking.admission import organizations, pauses, waiting, weights
 
 router = APIRouter(prefix="/v1", tags=["organization"], route_class=StrictRoute)
 
@@ -58,7 +60,7 @@ def set_organization_limit(
     *,
     origin: Came,
     organization: Annotated[fields.Name, Path()],
-    body: requests.LimitRequest,
+    body: LimitRequest,
 ) -> Organization:
     """Let this many jobs of an organization execute at once; what runs beyond it goes on."""
     controls.set_limit(platform, organization, body.limit, actor=principal.user, origin=origin)
@@ -73,14 +75,30 @@ def set_waiting_limit(
     *,
     origin: Came,
     organization: Annotated[fields.Name, Path()],
-    body: requests.WaitingLimitRequest,
+    body: WaitingLimitRequest,
 ) -> Organization:
     """Let this many jobs of an organization wait at once; one more is refused, and what waits stays."""
     controls.set_waiting_limit(platform, organization, body.limit, actor=principal.user, origin=origin)
     return _organization(platform, read, organization)
 
 
+@router.put("/organizations/{organization}/weight", responses=openapi.MANAGED)
+def set_weight(
+    principal: Operator,
+    platform: Served,
+    read: Read,
+    *,
+    origin: Came,
+    organization: Annotated[fields.Name, Path()],
+    body: WeightRequest,
+) -> Organization:
+    """Serve so many jobs of an organization while one of another is, as long as workers are busy."""
+    controls.set_weight(platform, organization, body.weight, actor=principal.user, origin=origin)
+    return _organization(platform, read, organization)
+
+
 def _organization(platform: Platform, read: Reading, organization_id: str) -> Organization:
     found, most = read(organizations.get, organization_id, platform.limits), read(waiting.own_limit, organization_id)
     allowed = platform.settings.waiting_limit if most is None else most
-    return Organization.of(found, read(pauses.of, organization_id), waiting_limit=allowed)
+    weight = read(weights.weight, organization_id)
+    return Organization.of(found, read(pauses.of, organization_id), waiting_limit=allowed, weight=weight)

@@ -7,11 +7,10 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 
 from api import openapi
-from api.reading import SlowRead
-from api.routes.jobs import Viewer, list_page
+from api.reading import ListRead
+from api.routes.jobs import Viewer, list_page, stats_of
 from api.schemas import answers, fields, requests
 from api.strict import StrictRoute
-from tracking.reads import lists
 
 router = APIRouter(prefix="/v1/projects/{projectId}/jobs", tags=["projects"], route_class=StrictRoute)
 
@@ -20,7 +19,7 @@ ProjectId = Annotated[fields.Name, Path(alias="projectId")]
 
 @router.get("", responses=openapi.SLOW)
 def list_project_jobs(
-    principal: Viewer, read: SlowRead, project_id: ProjectId, query: Annotated[requests.ProjectListQuery, Query()]
+    principal: Viewer, read: ListRead, project_id: ProjectId, query: Annotated[requests.ProjectListQuery, Query()]
 ) -> answers.JobList:
     """The jobs of a project that the caller sees, newest first."""
     return list_page(principal, read, query, project_id=project_id)
@@ -28,7 +27,7 @@ def list_project_jobs(
 
 @router.get("/stats", responses=openapi.SLOW)
 def project_job_stats(
-    principal: Viewer, read: SlowRead, project_id: ProjectId, query: Annotated[requests.StatsQuery, Query()]
+    principal: Viewer, read: ListRead, project_id: ProjectId, query: Annotated[requests.StatsQuery, Query()]
 ) -> answers.JobStats:
     """Counts of a project's active jobs, and of those that finished in the window."""
-    return answers.JobStats.of(read(lists.stats, principal.scope, window=query.window, project_id=project_id))
+    return stats_of(principal, read, query, project_id=project_id)

@@ -11,12 +11,15 @@ from pydantic import ValidationError
 from uuid_utils.compat import uuid7
 
 from api import openapi
-from api.auth import MANAGE_PLATFORM, MANAGE_SCHEDULES, VIEW_JOBS, Principal, Reach, requires
+from api.auth import Principal, Reach, requires
+from api.ledger import told_of
 from api.origins import Came
+from api.permissions import MANAGE_PLATFORM, MANAGE_SCHEDULES, VIEW_JOBS
 from api.problems import invalid_by
-from api.reading import Read, Served
-from api.schemas import answers, schedules
+from api.reading import Read, Served, SlowRead
+from api.schemas import answers, fields, schedules
 from api.schemas.schedules import Schedule
+from api.schemas.webhooks import Deliveries, DeliveriesQuery
 from api.strict import StrictRoute
 from tasks import scheduling
 from tasks.catalog import offered, taker
@@ -41,7 +44,7 @@ ScheduleId = Annotated[UUID, Path(alias="id")]
 SHOWN_TIMES = 5
 
 
-@router.post("", status_code=201, responses=openapi.SCHEDULE_CREATED)
+@router.post("", status_code=201, responses=openapi.SCHEDULE_CREATED, openapi_extra=openapi.HANDLERS)
 def create_schedule(
     principal: Manager, platform: Served, read: Read, new: schedules.NewSchedule, *, origin: Came, response: Response
 ) -> Schedule:
@@ -57,11 +60,16 @@ def create_schedule(
 
 @router.get("", responses=openapi.READ)
 def list_schedules(
-    principal: Viewer, read: Read, query: Annotated[schedules.SchedulesQuery, Query()]
+    principal: Annotated[Principal, requires(VIEW_JOBS, reach=Reach.ALL)],
+    read: Read,
+    query: Annotated[schedules.SchedulesQuery, Query()],
 ) -> schedules.Schedules:
     """The schedules that the caller sees, by name."""
-    found = read(reads.page, principal.schedule_scope, after=query.cursor, size=query.limit + 1)
-    return schedules.Schedules.of(found, query.limit)
+    if principal.everywhere:
+        found = read(reads.everywhere, after=query.cursor, size=query.limit + 1)
+    else:
+        found = read(reads.page, principal.schedule_scope, after=query.cursor, size=query.limit + 1)
+    return schedules.Schedules.of(found, query.limit, everywhere=principal.everywhere)
 
 
 @router.get("/clean-ups", responses=openapi.READ)
@@ -78,7 +86,7 @@ def get_schedule(principal: Viewer, read: Read, schedule_id: ScheduleId, respons
     return Schedule.of(found)
 
 
-@router.patch("/{id}", responses=openapi.SCHEDULE_CHANGED)  # noqa: FAST003 - as above
+@router.patch("/{id}", responses=openapi.SCHEDULE_CHANGED, openapi_extra=openapi.HANDLERS)  # noqa: FAST003 - as above
 def change_schedule(
     principal: Manager,
     platform: Served,
@@ -142,18 +150,26 @@ def skip_next(principal: Manager, platform: Served, read: Read, schedule_id: Sch
     return Schedule.of(read(reads.get, schedule_id, principal.schedule_scope))
 
 
-@router.post("/{id}/run", status_code=202, responses=openapi.SCHEDULE_RUN)  # noqa: FAST003 - as above
+@router.post("/{id}/run", status_code=202, responses=openapi.SCHEDULE_RUN, openapi_extra=openapi.HANDLERS)  # noqa: FAST003 - as above
 def run_schedule(
-    principal: Manager, platform: Served, read: Read, schedule_id: ScheduleId, *, origin: Came, response: Response
+    principal: Manager,
+    platform: Served,
+    read: Read,
+    schedule_id: ScheduleId,
+    *,
+    origin: Came,
+    response: Response,
+    idempotency_key: Annotated[fields.IdempotencyKey | None, Header()] = None,
 ) -> answers.Created:
     """Make a job of it now, also while it is paused or an earlier job runs. Its due times stay as they are."""
     known = read(reads.get, schedule_id, principal.schedule_scope)
     plan, template = resolved(platform, known.owner.organization_id, known.plan)
     principal.must_have(taker(platform, plan.job_type).permission)
     principal.must_have(template.content.permission if template is not None else None)
-    job = scheduling.run_now(platform, schedule_id, principal.schedule_scope, By(principal.user, origin))
-    response.headers["Location"] = f"/v1/jobs/{job.id}"
-    return answers.Created.of(job)
+    scope, by = principal.schedule_scope, By(principal.user, origin)
+    submitted = scheduling.run_now(platform, schedule_id, scope, by, idempotency_key=idempotency_key)
+    response.headers.update(answers.created_headers(submitted))
+    return answers.Created.of(submitted.job)
 
 
 @router.get("/{id}/next", responses=openapi.SCHEDULE)  # noqa: FAST003 - as above
@@ -161,6 +177,15 @@ def next_due_times(principal: Viewer, read: Read, schedule_id: ScheduleId) -> sc
     """When it is due the next five times."""
     found = read(reads.get, schedule_id, principal.schedule_scope)
     return schedules.DueTimes(times=[] if found.paused else next_times(found.rule, found.since, SHOWN_TIMES))
+
+
+@router.get("/{id}/deliveries", responses=openapi.SCHEDULE_TOLD)  # noqa: FAST003 - as above
+def list_schedule_deliveries(
+    principal: Viewer, read: SlowRead, schedule_id: ScheduleId, query: Annotated[DeliveriesQuery, Query()]
+) -> Deliveries:
+    """What webhooks were told of its due times, newest first; of the jobs that it has made each has its own list."""
+    found = read(reads.get, schedule_id, principal.schedule_scope)
+    return told_of(read, found.owner.organization_id, schedule_id, query)
 
 
 @router.get("/{id}/outcomes", responses=openapi.SCHEDULE)  # noqa: FAST003 - as above

@@ -6,13 +6,14 @@ import re
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Header, Path, Query, Response
+from fastapi import APIRouter, Body, Header, Path, Query, Response
 from pydantic import ValidationError
 from uuid_utils.compat import uuid7
 
 from api import openapi
-from api.auth import CREATE_JOBS, MANAGE_TEMPLATES, VIEW_JOBS, Principal, Reach, requires
+from api.auth import Principal, Reach, requires
 from api.origins import Came
+from api.permissions import CREATE_JOBS, MANAGE_TEMPLATES, VIEW_JOBS
 from api.problems import invalid_by
 from api.reading import Read, Served
 from api.routes.jobs import submit
@@ -34,7 +35,7 @@ Manager = Annotated[Principal, requires(MANAGE_TEMPLATES, reach=Reach.ONE)]
 TemplateName = Annotated[fields.Segment, Path(alias="name")]
 
 
-@router.post("", status_code=201, responses=openapi.TEMPLATE_CREATED)
+@router.post("", status_code=201, responses=openapi.TEMPLATE_CREATED, openapi_extra=openapi.HANDLERS)
 def create_template(
     principal: Manager, platform: Served, new: templates.NewTemplate, *, origin: Came, response: Response
 ) -> Template:
@@ -57,11 +58,16 @@ def create_template(
 
 @router.get("", responses=openapi.READ)
 def list_templates(
-    principal: Viewer, read: Read, query: Annotated[templates.TemplatesQuery, Query()]
+    principal: Annotated[Principal, requires(VIEW_JOBS, reach=Reach.ALL)],
+    read: Read,
+    query: Annotated[templates.TemplatesQuery, Query()],
 ) -> templates.Templates:
     """The templates of the organization, by name."""
-    found = read(tracked.page, principal.organization, after=query.cursor, size=query.limit + 1)
-    return templates.Templates.of(found, query.limit)
+    if principal.everywhere:
+        found = read(tracked.everywhere, after=query.cursor, size=query.limit + 1)
+    else:
+        found = read(tracked.page, principal.organization, after=query.cursor, size=query.limit + 1)
+    return templates.Templates.of(found, query.limit, everywhere=principal.everywhere)
 
 
 @router.get("/{name}", responses=openapi.TEMPLATE_READ)
@@ -87,7 +93,7 @@ def list_template_versions(
     return templates.TemplateVersions.of(found, query.limit)
 
 
-@router.patch("/{name}", responses=openapi.TEMPLATE_CHANGED)
+@router.patch("/{name}", responses=openapi.TEMPLATE_CHANGED, openapi_extra=openapi.HANDLERS)
 def change_template(
     principal: Manager,
     platform: Served,
@@ -129,19 +135,20 @@ def remove_template(
     return templates.TemplateRemoved(message="Template removed successfully")
 
 
-@router.post("/{name}/jobs", status_code=202, responses=openapi.TEMPLATE_USED)
+@router.post("/{name}/jobs", status_code=202, responses=openapi.TEMPLATE_USED, openapi_extra=openapi.HANDLERS)
 def create_template_job(
     principal: Annotated[Principal, requires(CREATE_JOBS)],
     platform: Served,
     read: Read,
     name: TemplateName,
-    said: templates.TemplateJob,
     *,
     origin: Came,
     response: Response,
+    body: Annotated[templates.TemplateJob | None, Body()] = None,
     idempotency_key: Annotated[fields.IdempotencyKey | None, Header()] = None,
 ) -> answers.Created:
     """Accept a job from a template. What both say together is checked by the handler."""
+    said = body or templates.TemplateJob()
     template = read(tracked.get, principal.organization, name, said.version)
     principal.must_have(template.content.permission)
     payload, metadata = payload_of(template, said.payload), metadata_of(template, said.metadata)

@@ -11,8 +11,9 @@ from fastapi import APIRouter, Path, Query, Response
 from uuid_utils.compat import uuid7
 
 from api import openapi
-from api.auth import MANAGE_WEBHOOKS, Principal, Reach, requires
+from api.auth import Principal, Reach, requires
 from api.origins import Came
+from api.permissions import MANAGE_WEBHOOKS
 from api.problems import Code, Problem
 from api.reading import Read, Reading, Served, SlowRead
 from api.schemas.webhooks import (
@@ -25,6 +26,7 @@ from api.schemas.webhooks import (
     Webhook,
     WebhookChange,
     Webhooks,
+    WebhooksQuery,
     WebhookWithSecret,
 )
 from api.strict import StrictRoute
@@ -36,6 +38,7 @@ from tracking.errors import JobNotFound
 from tracking.models import JobRecord, Scope
 from tracking.origins import By
 from tracking.reads import lists
+from tracking.tenancy import confined_to
 from tracking.webhooks import delivering
 
 router = APIRouter(prefix="/v1/webhooks", tags=["webhooks"], route_class=StrictRoute)
@@ -59,10 +62,14 @@ def create_webhook(
 
 
 @router.get("", responses=openapi.READ)
-def list_webhooks(principal: Manager, read: Read) -> Webhooks:
-    """All webhooks of the organization."""
-    found = read(webhooks.every, principal.organization)
-    return Webhooks(webhooks=[Webhook.of(each) for each in found])
+def list_webhooks(
+    principal: Annotated[Principal, requires(MANAGE_WEBHOOKS, reach=Reach.ALL)],
+    read: Read,
+    query: Annotated[WebhooksQuery, Query()],
+) -> Webhooks:
+    """The webhooks of the organization."""
+    found = read(webhooks.page, principal.sees, after=query.cursor, size=query.limit + 1)
+    return Webhooks.of(found, query.limit)
 
 
 @router.get("/{id}", responses=openapi.WEBHOOK)  # noqa: FAST003 - WebhookId is that parameter
@@ -118,16 +125,17 @@ def list_deliveries(
     """What was delivered, or is to be, newest first."""
     read(webhooks.get, webhook_id, principal.organization)
     scope = _deliveries(principal)
-    return Deliveries.of(
-        read(lists.after, scope, query.filters(webhook_id), cursor=query.cursor or None, size=query.limit)
-    )
+    with confined_to(scope.organization_id):
+        found = read(lists.after, scope, query.filters(webhook_id), cursor=query.cursor or None, size=query.limit)
+    return Deliveries.of(found)
 
 
 @router.get("/{id}/deliveries/{deliveryId}", responses=openapi.DELIVERY)  # noqa: FAST003 - as above
 def get_delivery(principal: Manager, read: Read, webhook_id: WebhookId, delivery_id: DeliveryId) -> DeliveryWithTries:
     """One delivery, with its message and each try."""
     job = _delivery(principal, read, webhook_id, delivery_id)
-    return DeliveryWithTries.with_tries(job, read(lists.timeline, delivery_id))
+    with confined_to(job.organization_id):
+        return DeliveryWithTries.with_tries(job, read(lists.timeline, delivery_id))
 
 
 @router.post("/{id}/deliveries/{deliveryId}/redeliver", status_code=202, responses=openapi.REDELIVERED)  # noqa: FAST003 - as above
@@ -148,8 +156,10 @@ def _deliveries(principal: Principal) -> Scope:
 def _delivery(principal: Principal, read: Reading, webhook_id: UUID, delivery_id: UUID) -> JobRecord:
     """A delivery of this webhook. Raises WebhookNotFound or the 404 problem."""
     read(webhooks.get, webhook_id, principal.organization)
+    scope = _deliveries(principal)
     try:
-        job = read(lists.get, delivery_id, _deliveries(principal))
+        with confined_to(scope.organization_id):
+            job = read(lists.get, delivery_id, scope)
     except JobNotFound:
         job = None
     if job is None or job.project_id != str(webhook_id):
@@ -158,7 +168,10 @@ def _delivery(principal: Principal, read: Reading, webhook_id: UUID, delivery_id
 
 
 def _require_public(platform: Platform, url: str) -> None:
-    """Raise the problem of an address that nothing would ever be delivered to. A name is looked up at each delivery."""
+    """Raise the problem of an address that nothing would ever be delivered to.
+
+    A name is looked up at each delivery, which sees to the port as well: the workers know which they may connect to.
+    """
     host = (urlsplit(url).hostname or "").strip("[]")
     try:
         ipaddress.ip_address(host)

@@ -10,12 +10,15 @@ from fastapi import APIRouter, Body, Header, Path, Query, Response
 from uuid_utils.compat import uuid7
 
 from api import openapi
-from api.auth import CANCEL_JOBS, CREATE_JOBS, RETRY_JOBS, VIEW_JOBS, Principal, Reach, requires
+from api.auth import Principal, Reach, requires
+from api.ledger import told_of
 from api.origins import Came
+from api.permissions import CANCEL_JOBS, CREATE_JOBS, RETRY_JOBS, VIEW_JOBS
 from api.problems import LONGEST_FIELD, Code, Problem
-from api.reading import Read, Served, SlowRead
+from api.reading import ListRead, Read, Served, SlowRead
 from api.schemas import fields, workflows
 from api.schemas.answers import REPLAYED
+from api.schemas.webhooks import Deliveries, DeliveriesQuery
 from api.strict import StrictRoute
 from tasks import workflows as work
 from tracking.origins import By
@@ -29,7 +32,7 @@ WorkflowId = Annotated[UUID, Path(alias="id")]
 MOST_PROBLEMS = 100  # of which an answer tells
 
 
-@router.post("", status_code=202, responses=openapi.WORKFLOW_CREATED)
+@router.post("", status_code=202, responses=openapi.WORKFLOW_CREATED, openapi_extra=openapi.HANDLERS)
 def create_workflow(
     principal: Annotated[Principal, requires(CREATE_JOBS)],
     platform: Served,
@@ -69,7 +72,9 @@ def create_workflow(
 
 @router.get("", responses=openapi.SLOW)
 def list_workflows(
-    principal: Viewer, read: SlowRead, query: Annotated[workflows.WorkflowsQuery, Query()]
+    principal: Annotated[Principal, requires(VIEW_JOBS, reach=Reach.ALL)],
+    read: ListRead,
+    query: Annotated[workflows.WorkflowsQuery, Query()],
 ) -> workflows.Workflows:
     """The workflows that the caller sees, newest first."""
     page = read(
@@ -83,6 +88,15 @@ def get_workflow(principal: Viewer, read: SlowRead, workflow_id: WorkflowId) -> 
     """One workflow with its jobs."""
     found = read(reads.get, workflow_id, principal.scope)
     return workflows.WorkflowWithJobs.with_jobs(found, read(reads.jobs_of, workflow_id))
+
+
+@router.get("/{id}/deliveries", responses=openapi.WORKFLOW)  # noqa: FAST003 - as above
+def list_workflow_deliveries(
+    principal: Viewer, read: SlowRead, workflow_id: WorkflowId, query: Annotated[DeliveriesQuery, Query()]
+) -> Deliveries:
+    """What webhooks were told of a workflow, newest first; of its jobs each has its own list."""
+    found = read(reads.get, workflow_id, principal.scope)
+    return told_of(read, found.owner.organization_id, workflow_id, query)
 
 
 @router.post("/{id}/cancel", responses=openapi.WORKFLOW_MOVED)  # noqa: FAST003 - as above
@@ -99,7 +113,7 @@ def cancel_workflow(
     return workflows.WorkflowMoved.of("Workflow cancelled successfully", found)
 
 
-@router.post("/{id}/retry", responses=openapi.WORKFLOW_MOVED)  # noqa: FAST003 - as above
+@router.post("/{id}/retry", responses=openapi.WORKFLOW_MOVED, openapi_extra=openapi.HANDLERS)  # noqa: FAST003 - as above
 def retry_workflow(
     principal: Annotated[Principal, requires(RETRY_JOBS, reach=Reach.ONE)],
     platform: Served,

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Self
 from uuid import UUID
 
-from pydantic import AliasGenerator, BaseModel, ConfigDict, Field
+from pydantic import AliasGenerator, BaseModel, ConfigDict, Field, field_validator
 from pydantic.alias_generators import to_camel
 
 from api.problems import CODES
@@ -19,7 +19,7 @@ from tracking.reads import lists
 from tracking.reads.answers import HistoryEntry, Page, Stats
 from tracking.reads.lists import EPOCH
 from tracking.states import FINISHED, Event, Hold, Status, can_cancel, can_retry
-from tracking.values import Instant
+from tracking.values import Instant, in_milliseconds
 
 REPLAYED = "Idempotency-Replayed"
 POLL_OFTEN_UNTIL = timedelta(seconds=10)  # of age
@@ -139,6 +139,12 @@ class TimelineEntry(Answered):
     detail: dict[str, Any]
     at: Instant
 
+    @field_validator("detail")
+    @classmethod
+    def _due(cls, detail: dict[str, Any]) -> dict[str, Any]:
+        due_at = detail.get("dueAt")  # PostgreSQL has written it, to the microsecond
+        return {**detail, "dueAt": in_milliseconds(datetime.fromisoformat(due_at))} if due_at else detail
+
 
 class JobWithDetails(Job):
     """A job with what `include` asked for."""
@@ -246,14 +252,16 @@ class JobStats(Answered):
 
     total: int = Field(description="All that are counted: active ones, and finished ones of the window.")
     total_active: int = Field(description="Jobs that are not finished.")
-    pending: int = Field(description="Queued jobs that could run now: sent to the broker, or in line for a slot.")
+    pending: int = Field(
+        description="Queued jobs that a worker could run now: sent to the broker, or in line for a slot."
+    )
     scheduled: int = Field(description="Queued jobs that are due later.")
     running: int
     retrying: int
     completed: int
     failed: int
     cancelled: int
-    held: int = Field(description="Of the active ones, those not sent to the broker yet.")
+    held: int = Field(description="Of the active ones that workers run, those not sent to the broker yet.")
     oldest_pending_age_ms: Milliseconds | None = Field(
         validation_alias="oldest_pending_age",
         description="How long the first of the pending ones could have run; null: there is none.",

@@ -36,7 +36,6 @@ class AuditFilters(Elsewhere):
     cursor: int | None = Field(default=None, ge=1, le=MAX_INTEGER, description="What follows it, which is older.")
 
     def sought(self, organization_id: str | None) -> Sought:
-        """The same for `tracking`."""
         return Sought(
             organization_id=organization_id,
             actor=self.actor,

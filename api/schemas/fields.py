@@ -12,6 +12,7 @@ from pydantic.alias_generators import to_camel
 
 from tasks.encoding import as_json
 from tracking.errors import InvalidValue
+from tracking.fingerprints import DIGITS, PATTERN
 from tracking.reads.lists import CURSOR
 from tracking.states import STATUS_WORDS, status_of
 from tracking.values import check_json, check_moment, check_segment, check_text
@@ -27,6 +28,12 @@ def _instant(value: Any) -> datetime:
         return moment.astimezone(UTC)
     except OverflowError:
         raise ValueError("Input should lie between the years 1 and 9999") from None
+
+
+def _past(value: datetime) -> datetime:
+    if value > datetime.now(UTC) + CLOCKS_APART:
+        raise ValueError("Input should not lie in the future")
+    return value
 
 
 def _milliseconds(value: Any) -> Any:
@@ -65,17 +72,20 @@ def _described(**schema: Any) -> Any:
 
 
 LONGEST_WINDOW = timedelta(days=90)
+CLOCKS_APART = timedelta(seconds=30)  # times that we have answered are of the database's clock, which may be ahead
 
 # What the description says. A little less than is accepted, so that whatever it allows is accepted; and in some of the
 # languages that read it, `$` alone also matches before a line break at the end.
 END = r"$(?!\n)"
 NO_NUL = r"^[^\u0000]*$"
+NOT_ALL = r"^(?!\*$)[^\u0000]*$"
 SEGMENT = r"^(?!\.{1,2}$)[^/\u0000]+$"
 KEY = r"^[!-~]([ -~]*[!-~])?"
-MOMENT = (
-    r"^(197[1-9]|19[89][0-9]|2[0-8][0-9]{2}|29[0-8][0-9]|299[0-8])-[01][0-9]-[0-3][0-9]"
+IN_A_YEAR = (
+    r"-[01][0-9]-[0-3][0-9]"
     r"T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])" + END
 )
+MOMENT = r"^(197[1-9]|19[89][0-9]|2[0-8][0-9]{2}|29[0-8][0-9]|299[0-8])" + IN_A_YEAR
 WINDOW = (
     r"^(all|P([1-9]|[1-8][0-9]|90)D|PT[1-9][0-9]{0,2}H|PT[1-9][0-9]{0,4}M|PT([1-9][0-9]{0,5}|[1-6][0-9]{6})S)" + END
 )
@@ -85,15 +95,23 @@ EVERYWHERE_TOO = "`*`: all of them."
 
 # Of requests:
 Name = Annotated[str, Field(min_length=1, max_length=255), _checked(check_text), _described(pattern=NO_NUL)]
+OneName = Annotated[str, Field(min_length=1, max_length=255), _checked(check_text), _described(pattern=NOT_ALL)]
 Segment = Annotated[str, Field(min_length=1, max_length=255), _checked(check_segment), _described(pattern=SEGMENT)]
+Place = Annotated[str, Field(min_length=1, max_length=520), _checked(check_text), _described(pattern=NO_NUL)]
 Text = Annotated[str, Field(max_length=1000), _checked(check_text), _described(pattern=NO_NUL)]
+Search = Annotated[str, Field(max_length=500), _checked(check_text), _described(pattern=NO_NUL)]
 Words = Annotated[str, Field(min_length=1, max_length=200), _checked(check_text), _described(pattern=NO_NUL)]
 JsonObject = Annotated[dict[str, Any], _checked(check_json)]
 GivenInstant = Annotated[datetime, BeforeValidator(_instant), _described(pattern=MOMENT)]
+# Of which no pattern can say that they lie in the past: a mark of our own does.
+PastInstant = Annotated[
+    datetime, BeforeValidator(_instant), AfterValidator(_past), _described(pattern=MOMENT, **{"x-past": True})
+]
 KeptInstant = Annotated[GivenInstant, _checked(check_moment)]
 Limit = Annotated[int, Field(ge=1, le=100)]
 Whole = BeforeValidator(_whole)
 Cursor = Annotated[str, Field(max_length=200, pattern=f"^({CURSOR})?$"), _described(pattern=f"^({CURSOR})?{END}")]
+Fingerprint = Annotated[str, Field(pattern=PATTERN), _described(pattern=f"^[0-9a-f]{{{DIGITS}}}{END}")]
 IdempotencyKey = Annotated[str, Field(max_length=255, pattern=f"{KEY}$"), _described(pattern=f"{KEY}{END}")]
 Window = Annotated[
     Annotated[timedelta, Field(gt=timedelta(0), le=LONGEST_WINDOW)] | None,

@@ -11,6 +11,7 @@ from pydantic import Field, WithJsonSchema
 from api.schemas.answers import Answered
 from api.schemas.fields import END, Milliseconds
 from api.schemas.requests import Asked
+from tracking.admission.queue_pauses import QueuePause as QueuePauseRecord
 from tracking.reads.fleet import QueueState, WorkerState
 from tracking.reads.overview import MOST_READ, By
 from tracking.reads.overview import Overview as OverviewRecord
@@ -50,6 +51,17 @@ class Workers(Answered):
         return cls(workers=[Worker.model_validate(worker) for worker in found])
 
 
+SHOWN = ("name", "workers", "slots", "running", "waiting", "held", "oldest")
+
+
+class QueuePause(Answered):
+    """A pause of a queue: nothing of it starts."""
+
+    paused_by: str
+    reason: str | None
+    paused_at: Instant
+
+
 class Queue(Answered):
     """A queue."""
 
@@ -60,6 +72,25 @@ class Queue(Answered):
     waiting: int = Field(description="Jobs that were sent to it, or stand in line for a slot.")
     held: int = Field(description="Jobs that wait for something else, such as their time.")
     oldest_waiting_age_ms: Milliseconds | None = Field(validation_alias="oldest")
+    pause: QueuePause | None = Field(description="null: it is not paused.")
+
+    @classmethod
+    def of(cls, queue: QueueState) -> Self:
+        """The queue as clients see it."""
+        pause = None if queue.paused_at is None else QueuePause.model_validate(queue)
+        return cls.model_validate({**{name: getattr(queue, name) for name in SHOWN}, "pause": pause})
+
+
+class QueueHeld(Answered):
+    """Whether a queue is paused."""
+
+    name: str
+    pause: QueuePause | None = Field(description="null: it is not paused.")
+
+    @classmethod
+    def of(cls, name: str, pause: QueuePauseRecord | None) -> Self:
+        """The same as clients see it."""
+        return cls(name=name, pause=None if pause is None else QueuePause.model_validate(pause))
 
 
 class Queues(Answered):
@@ -70,7 +101,7 @@ class Queues(Answered):
     @classmethod
     def of(cls, found: Sequence[QueueState]) -> Self:
         """These queues as clients see them."""
-        return cls(queues=[Queue.model_validate(queue) for queue in found])
+        return cls(queues=[Queue.of(queue) for queue in found])
 
 
 class OverviewQuery(Asked):

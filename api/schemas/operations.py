@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
@@ -37,6 +38,11 @@ class BulkFilter(JobFilter):
     status: list[StatusWord] = Field(default=[], max_length=len(STATUS_WORDS))
     ids: list[UUID] = Field(default=[], max_length=100)
     project_id: Name | None = None
+
+    def filters(self, project_id: str | None) -> Filters:
+        """The filters of `tracking`; of all organizations, deliveries of webhooks only by their type or error."""
+        asked = self.job_type is not None or self.error is not None or "type:" in (self.q or "")
+        return replace(super().filters(project_id), deliveries=asked)
 
 
 class BulkRequest(Asked):
@@ -89,7 +95,6 @@ class BulkRequest(Asked):
 
     @property
     def filters(self) -> Filters:
-        """Which jobs, for `tracking`."""
         return self.filter.filters(self.filter.project_id) if self.filter is not None else Filters(ids=self.ids or ())
 
     @property

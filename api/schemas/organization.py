@@ -42,11 +42,15 @@ class Organization(Answered):
     is_default_limit: bool = Field(description="It has no limit of its own.")
     executing: int = Field(description="Jobs that have a slot: sent, running, or cancelled and still stopping.")
     in_line: int = Field(description="Jobs that wait for a slot.")
+    weight: int = Field(description="So many of its jobs are served while one of another is, when workers are busy.")
     waiting_limit: int = Field(description="Jobs that may wait before one more is answered with 429; 0: any number.")
     pauses: list[Pause]
 
     @classmethod
-    def of(cls, organization: organizations.Organization, held: Sequence[PauseRecord], *, waiting_limit: int) -> Self:
+    def of(
+        cls, organization: organizations.Organization, held: Sequence[PauseRecord], *, waiting_limit: int, weight: int
+    ) -> Self:
         """An organization as clients see it."""
         fields = {name: getattr(organization, name) for name in cls.model_fields if hasattr(organization, name)}
-        return cls(**fields, pauses=[Pause.model_validate(pause) for pause in held], waiting_limit=waiting_limit)
+        shown = [Pause.model_validate(pause) for pause in held]
+        return cls(**fields, pauses=shown, waiting_limit=waiting_limit, weight=weight)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self, cast
 from uuid import UUID
@@ -15,12 +16,15 @@ from api.schemas.fields import (
     ELSEWHERE,
     EVERYWHERE_TOO,
     Cursor,
+    Fingerprint,
     GivenInstant,
     JsonObject,
     KeptInstant,
     Limit,
     Listed,
     Name,
+    OneName,
+    PastInstant,
     Segment,
     StatusWord,
     Text,
@@ -33,9 +37,9 @@ from tracking.jobs.track import REPORTED
 from tracking.models import Report, Wishes
 from tracking.reads.answers import Filters
 from tracking.reads.lists import MOST_COUNTED, MOST_FOUND
-from tracking.reads.search import QUALIFIERS
+from tracking.reads.matching import LOOKED_AT
+from tracking.reads.search import QUALIFIERS, UNINDEXED
 from tracking.reads.tail import Narrowed
-from tracking.settings import MOST_AT_ONCE, MOST_WAITING
 from tracking.states import STATUS_WORDS, Status, status_of
 from tracking.values import MAX_INTEGER, MOST_DEPENDENCIES
 
@@ -74,7 +78,7 @@ class Elsewhere(Asked):
 class InAnother(Asked):
     """The base of queries that operators may ask about one other organization."""
 
-    organization: Name | None = Field(default=None, description=ELSEWHERE)
+    organization: OneName | None = Field(default=None, description=ELSEWHERE)
 
 
 def digest_of(asked: Asked) -> str:
@@ -125,6 +129,8 @@ class NewJob(Asked):
 
 class CancelRequest(Asked):
     """Why a job is cancelled."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "wrong month"}]})
 
     reason: Text | None = None
 
@@ -181,7 +187,8 @@ class JobChange(Asked):
         default=None, strict=True, ge=0, le=9, description="Of a job that waits."
     )
     scheduled_at: KeptInstant | None = Field(
-        default=None, description="Of a job that waits: not to be started earlier."
+        default=None,
+        description="Of a job that waits: not to be started earlier. null, or a time that is over: at once.",
     )
 
     @model_validator(mode="after")
@@ -197,22 +204,31 @@ class JobChange(Asked):
     @property
     def edits(self) -> bool:
         """Whether it changes a job that waits."""
-        return any(getattr(self, field) is not None for field in EDITS)
+        return self.at_once or any(getattr(self, field) is not None for field in EDITS)
+
+    @property
+    def at_once(self) -> bool:
+        """Whether it takes the time of a job away; not by the null of a client that sends all fields with a report."""
+        said = self.model_fields_set
+        return self.scheduled_at is None and "scheduled_at" in said and said.isdisjoint(REPORTS)
 
     @property
     def report(self) -> Report:
-        """The same for `tracking`."""
         return Report(self.status, self.progress, self.message, self.detail, self.result, self.error)
 
 
 class PauseRequest(Asked):
     """Why jobs are paused."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "the books are closed"}]})
+
     reason: Text | None = None
 
 
 class TypePauseRequest(PauseRequest):
     """Why jobs of a type are paused, and whose."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "the bank is away"}]})
 
     everywhere: bool = Field(
         default=False, strict=True, description="In all organizations; that takes jobs.manage_platform."
@@ -222,23 +238,9 @@ class TypePauseRequest(PauseRequest):
 class TypeResumeRequest(Asked):
     """Whose jobs of a type are resumed."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"everywhere": True}]})
+
     everywhere: bool = Field(default=False, strict=True, description="Ends the pause of all organizations instead.")
-
-
-class LimitRequest(Asked):
-    """How many jobs of an organization may execute at once."""
-
-    limit: Annotated[int | None, Whole] = Field(
-        strict=True, ge=0, le=MOST_AT_ONCE, description="0: any number; null: the platform's default."
-    )
-
-
-class WaitingLimitRequest(Asked):
-    """How many jobs of an organization may wait at once."""
-
-    limit: Annotated[int | None, Whole] = Field(
-        strict=True, ge=0, le=MOST_WAITING, description="0: any number; null: the platform's default."
-    )
 
 
 class JobFilter(Asked):
@@ -249,20 +251,25 @@ class JobFilter(Asked):
     user_id: Name | None = None
     created_from: GivenInstant | None = None
     created_to: GivenInstant | None = Field(default=None, description="Not included.")
+    completed_from: GivenInstant | None = Field(default=None, description="Jobs that ended at that time or later.")
+    completed_to: GivenInstant | None = Field(default=None, description="Not included.")
     q: Words | None = Field(
         default=None,
         description=(
             "Words that stand in the type or in the error, in any case, or at least the first eight digits of an id."
             f" Qualifiers narrow it: {', '.join(f'`{name}:`' for name in QUALIFIERS)}, such as"
-            ' `status:failed error:"timed out"`. `message:` alone has no index: on a long list, narrow it further.'
+            ' `status:failed error:"timed out"`, `error:` and the fingerprint of a group, `priority:>=7` or'
+            f" `payload.customer.id:42`. {', '.join(f'`{name}:`' for name in UNINDEXED)} and `payload.path:` are looked"
+            f" for in the newest {LOOKED_AT:,} jobs that match all else: a page may have fewer jobs than asked for, or"
+            " none, and a `nextCursor` that goes on."
         ),
-        examples=["timed out", 'type:export_report status:failed error:"no space"'],
+        examples=["timed out", 'type:export_report status:failed error:"no space"', "payload.customer.id:42"],
     )
     ids: Annotated[list[UUID], Listed, Field(max_length=100)] = []
     schedule_id: UUID | None = Field(default=None, description="Jobs that this schedule has made.")
+    error: Fingerprint | None = Field(default=None, description="Jobs that failed alike, see `GET /v1/errors`.")
 
     def filters(self, project_id: str | None) -> Filters:
-        """The filters of `tracking`."""
         return Filters(
             statuses=self.status,
             job_type=self.job_type,
@@ -270,14 +277,25 @@ class JobFilter(Asked):
             user_id=self.user_id,
             created_from=self.created_from,
             created_to=self.created_to,
+            completed_from=self.completed_from,
+            completed_to=self.completed_to,
             search=self.q,
             ids=self.ids,
             schedule_id=self.schedule_id,
+            error=self.error,
         )
 
 
-class ProjectListQuery(JobFilter, Elsewhere):
-    """Which jobs of a project, and which page of them."""
+class AsOf(Asked):
+    """The base of queries that may ask how it was."""
+
+    as_of: PastInstant | None = Field(
+        default=None, description="As it was then, by the history of the jobs that are still kept; no time to come."
+    )
+
+
+class ProjectListQuery(JobFilter, AsOf, Elsewhere):
+    """Which jobs of a project, and which page of them. With asOf, status is that of then; the rest is as now."""
 
     page: int = Field(
         default=1,
@@ -287,7 +305,11 @@ class ProjectListQuery(JobFilter, Elsewhere):
         " Not looked at when there is a cursor.",
     )
     cursor: Cursor | None = Field(default=None, description="Instead of page: what follows; empty: the first ones.")
-    page_size: Limit = 50
+    page_size: Limit = Field(default=50, description="Of ids that are known, unset: all of them.")
+
+    def filters(self, project_id: str | None) -> Filters:
+        """The filters of `tracking`, at the time that is asked for."""
+        return replace(super().filters(project_id), as_of=self.as_of)
 
 
 class ListQuery(ProjectListQuery):
@@ -299,8 +321,12 @@ class ListQuery(ProjectListQuery):
 class EventsQuery(Asked):
     """What `GET /v1/events` and `/v1/ws` take."""
 
-    type: Name | None = Field(default=None, description="Events of jobs of this type only.")
-    project_id: Name | None = Field(default=None, description="Events of jobs of this project only.")
+    type: Name | None = Field(
+        default=None, description="Events of jobs of this type only, and of schedules that make them."
+    )
+    project_id: Name | None = Field(
+        default=None, description="Events of jobs, workflows and schedules of this project only."
+    )
     job_id: UUID | None = Field(default=None, description="Events of this job only.")
     last_event_id: int | None = Field(
         default=None,
@@ -318,7 +344,7 @@ class EventsQuery(Asked):
         return Narrowed(self.type, self.project_id, self.job_id)
 
 
-class JobQuery(Elsewhere):
+class JobQuery(AsOf, Elsewhere):
     """What to include in a job."""
 
     include: Annotated[list[Literal["attempts", "history", "retries"]], Listed, Field(max_length=3)] = []
@@ -332,7 +358,7 @@ class RecentQuery(Elsewhere):
     status: StatusWord | None = None
 
 
-class StatsQuery(Elsewhere):
+class StatsQuery(AsOf, Elsewhere):
     """Over which time finished jobs are counted."""
 
     window: Window = Field(
@@ -352,7 +378,6 @@ class HistoryQuery(Elsewhere):
 
     @property
     def filters(self) -> Filters:
-        """The filters of `tracking`."""
         return Filters(
             statuses=(self.status,) if self.status else (),
             job_type=self.type,

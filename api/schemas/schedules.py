@@ -9,15 +9,24 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from api.schemas.answers import Answered
-from api.schemas.fields import JsonObject, Limit, Name, Payload, Priority, Segment, Whole
-from api.schemas.requests import Asked, InAnother
+from api.schemas.fields import JsonObject, Limit, Name, Payload, Place, Priority, Segment, Whole
+from api.schemas.requests import Asked, Elsewhere, InAnother
 from tasks.words import in_words
 from tracking.clean_ups import CleanUp as CleanUpRecord
 from tracking.errors import InvalidValue
 from tracking.reads.lists import EPOCH
+from tracking.reads.places import cursor_of
 from tracking.schedules.times import LONGEST_INTERVAL, check_cron, check_zone
 from tracking.schedules.values import Became, CatchUp, Overlap, Plan
 from tracking.schedules.values import Outcome as OutcomeRecord
@@ -85,6 +94,19 @@ class Times(Asked):
         return cron
 
 
+class TemplateTimes(Times):
+    """What a template says of the times of its schedules."""
+
+    model_config = ConfigDict(json_schema_extra=NOT_BOTH)
+
+    @model_validator(mode="after")
+    def be_due_in_one_way(self) -> Self:
+        """By cron, at an interval, or as its schedules say: there cannot be a schedule that is due in two ways."""
+        if self.every_seconds is not None and (self.cron is not None or self.timezone is not None):
+            raise ValueError("say either cron, with its timezone, or everySeconds")
+        return self
+
+
 class _Said(Times):
     """What may be said of a schedule."""
 
@@ -140,7 +162,7 @@ class NewSchedule(_Said):
         """The same for `tracking`; what it leaves out of its times is as the template says. Raises InvalidValue."""
         said = {each.name: getattr(self, each.name) for each in fields(Plan)}
         if template is not None:
-            below = Times.model_validate(template.content.schedule)
+            below = _below(template)
             named = below.model_fields_set - self.model_fields_set
             is_due = self.cron is not None or self.every_seconds is not None
             said |= {each: getattr(below, each) for each in named if each not in DUE_BY or not is_due}
@@ -151,6 +173,14 @@ class NewSchedule(_Said):
 
 
 DUE_BY = ("cron", "timezone", "every_seconds")
+
+
+def _below(template: Template) -> TemplateTimes:
+    """What it says of times. Raises InvalidValue for what was kept before it was refused."""
+    try:
+        return TemplateTimes.model_validate(template.content.schedule)
+    except ValidationError as error:
+        raise InvalidValue(f"the template {template.name!r}: {error.errors()[0]['msg']}") from None
 
 
 class ScheduleChange(_Said):
@@ -196,11 +226,11 @@ class ScheduleChange(_Said):
 UNSET = ("priority", "max_retries", "project_id")
 
 
-class SchedulesQuery(InAnother):
+class SchedulesQuery(Elsewhere):
     """Which schedules."""
 
     limit: Limit = 50
-    cursor: Name | None = Field(default=None, description="Those that follow this nextCursor.")
+    cursor: Place | None = Field(default=None, description="Those that follow this nextCursor.")
 
 
 class OutcomesQuery(InAnother):
@@ -276,20 +306,25 @@ class Schedule(Answered):
         )
 
 
+def behind(last: Any, *, everywhere: bool) -> str:
+    """The cursor of a list by name that has ended with this one."""
+    return cursor_of(last.organization_id, last.name) if everywhere else str(last.name)
+
+
 KEPT = ("id", "paused", "paused_by", "paused_at", "version", "changed_by", "created_at", "updated_at")
 
 
 class Schedules(Answered):
-    """A page of schedules, by name."""
+    """A page of schedules, by name; of all organizations, by these first."""
 
     schedules: list[Schedule]
     next_cursor: str | None = Field(description="Where the next page begins; null: there is none.")
 
     @classmethod
-    def of(cls, found: Sequence[ScheduleRecord], size: int) -> Self:
+    def of(cls, found: Sequence[ScheduleRecord], size: int, *, everywhere: bool) -> Self:
         """At most `size` of those that were found, and where the others begin."""
         shown = [Schedule.of(each) for each in found[:size]]
-        return cls(schedules=shown, next_cursor=shown[-1].name if len(found) > size else None)
+        return cls(schedules=shown, next_cursor=behind(shown[-1], everywhere=everywhere) if len(found) > size else None)
 
 
 class Outcomes(Answered):

@@ -11,9 +11,9 @@ from uuid import UUID
 from pydantic import ConfigDict, Field
 
 from api.schemas.answers import Answered
-from api.schemas.fields import JsonObject, KeptInstant, Limit, Name, Payload, Priority, Segment, Text, Whole
-from api.schemas.requests import Asked, InAnother
-from api.schemas.schedules import Times
+from api.schemas.fields import JsonObject, KeptInstant, Limit, Name, Payload, Place, Priority, Segment, Text, Whole
+from api.schemas.requests import Asked, Elsewhere, InAnother
+from api.schemas.schedules import TemplateTimes, behind
 from tracking.models import Wishes
 from tracking.templates import Content
 from tracking.templates import Template as TemplateRecord
@@ -32,7 +32,7 @@ class TemplateChange(Asked):
     priority: Annotated[int | None, Whole] = Field(default=None, strict=True, ge=0, le=9)
     max_retries: Annotated[int | None, Whole] = Field(default=None, strict=True, ge=0, le=100)
     permission: Name | None = Field(default=None, description="Needed to use it, besides the handler's own.")
-    schedule: Times | None = Field(default=None, description="When its schedules are due that do not say it.")
+    schedule: TemplateTimes | None = Field(default=None, description="When its schedules are due that do not say it.")
 
     def applied(self, content: Content) -> Content:
         """The content as it is to be."""
@@ -68,7 +68,6 @@ class NewTemplate(TemplateChange):
 
     @property
     def content(self) -> Content:
-        """The same for `tracking`."""
         return self.applied(Content())
 
 
@@ -110,11 +109,11 @@ class TemplateQuery(InAnother):
     version: int | None = Field(default=None, ge=1, le=MAX_STEPS, description="Unset: the newest one.")
 
 
-class TemplatesQuery(InAnother):
+class TemplatesQuery(Elsewhere):
     """Which templates."""
 
     limit: Limit = 50
-    cursor: Name | None = Field(default=None, description="Those that follow this nextCursor.")
+    cursor: Place | None = Field(default=None, description="Those that follow this nextCursor.")
 
 
 class VersionsQuery(InAnother):
@@ -151,16 +150,16 @@ class Template(Answered):
 
 
 class Templates(Answered):
-    """A page of templates, each in its newest version, by name."""
+    """A page of templates, each in its newest version, by name; of all organizations, by these first."""
 
     templates: list[Template]
     next_cursor: str | None = Field(description="Where the next page begins; null: there is none.")
 
     @classmethod
-    def of(cls, found: Sequence[TemplateRecord], size: int) -> Self:
+    def of(cls, found: Sequence[TemplateRecord], size: int, *, everywhere: bool) -> Self:
         """At most `size` of those that were found, and where the others begin."""
         shown = [Template.of(each) for each in found[:size]]
-        return cls(templates=shown, next_cursor=shown[-1].name if len(found) > size else None)
+        return cls(templates=shown, next_cursor=behind(shown[-1], everywhere=everywhere) if len(found) > size else None)
 
 
 class TemplateVersions(Answered):

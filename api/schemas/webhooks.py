@@ -10,8 +10,19 @@ from uuid import UUID
 from pydantic import AfterValidator, ConfigDict, Field, HttpUrl, TypeAdapter, ValidationError, model_validator
 
 from api.schemas.answers import Answered, Attempt
-from api.schemas.fields import END, Cursor, Limit, Name, Payload, Segment, StatusWord, Text
-from api.schemas.requests import Asked, InAnother
+from api.schemas.fields import (
+    ELSEWHERE,
+    END,
+    EVERYWHERE_TOO,
+    Cursor,
+    Limit,
+    Name,
+    Payload,
+    Segment,
+    StatusWord,
+    Text,
+)
+from api.schemas.requests import Asked, Elsewhere, InAnother
 from tasks.deliveries import message_id
 from tasks.webhooks.messages import EVENTS
 from tasks.webhooks.signing import PREFIX
@@ -20,7 +31,7 @@ from tracking.reads import lists
 from tracking.reads.answers import Filters, HistoryEntry, Page
 from tracking.states import Hold, Status
 from tracking.values import Instant
-from tracking.webhooks import Wanted
+from tracking.webhooks import MOST, Wanted
 from tracking.webhooks import Webhook as WebhookRecord
 
 LONGEST_URL = 2000
@@ -60,18 +71,23 @@ NOT_NULL: dict[str, Any] = {
 
 
 class NewWebhook(Asked):
-    """Where to tell what happens to jobs."""
+    """Where to tell what happens to jobs, workflows and schedules."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"url": "https://hooks.example.com/celeriac", "events": ["job.failed"]}]}
+    )
 
     url: Address = Field(description="http or https, in the public internet.")
     events: Events = Field(default_factory=lambda: ["job.completed", "job.failed", "job.cancelled"])
-    job_types: JobTypes | None = Field(default=None, description="Unset: jobs of all types.")
-    project_id: Segment | None = Field(default=None, description="Unset: jobs of all projects, and of none.")
+    job_types: JobTypes | None = Field(
+        default=None, description="Unset: jobs and schedules of all types; a workflow has none."
+    )
+    project_id: Segment | None = Field(default=None, description="Unset: what is of any project, and of none.")
     description: Text | None = None
     enabled: bool = Field(default=True, strict=True)
 
     @property
     def wanted(self) -> Wanted:
-        """The same for `tracking`."""
         job_types = None if self.job_types is None else tuple(self.job_types)
         return Wanted(self.url, tuple(self.events), job_types, self.project_id, self.description, self.enabled)
 
@@ -79,7 +95,7 @@ class NewWebhook(Asked):
 class WebhookChange(Asked):
     """What is to be different; what is left out stays, and null widens again."""
 
-    model_config = ConfigDict(json_schema_extra={"minProperties": 1, **NOT_NULL})
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1, **NOT_NULL, "examples": [{"enabled": False}]})
 
     url: Address | None = None
     events: Events | None = None
@@ -108,6 +124,7 @@ class Webhook(Answered):
     """Who is told of what."""
 
     id: UUID
+    organization_id: str
     url: str
     events: list[str]
     job_types: list[str] | None
@@ -124,7 +141,7 @@ class Webhook(Answered):
     @classmethod
     def of(cls, webhook: WebhookRecord, **more: Any) -> Self:
         """The webhook without its secrets."""
-        own = ("id", "disabled_because", "failing_since", "created_by", "created_at", "updated_at")
+        own = ("id", "organization_id", "disabled_because", "failing_since", "created_by", "created_at", "updated_at")
         wanted = {name: getattr(webhook.wanted, name) for name in NewWebhook.model_fields}
         return cls(
             **{name: getattr(webhook, name) for name in own},
@@ -145,10 +162,24 @@ class WebhookWithSecret(Webhook):
         return super().of(webhook, secret=f"{PREFIX}{webhook.secrets[0]}", **more)
 
 
+class WebhooksQuery(Elsewhere):
+    """Which webhooks; unless it is asked for less, all of an organization are on one page."""
+
+    limit: Limit = MOST
+    cursor: UUID | None = Field(default=None, description="Those that follow this nextCursor.")
+
+
 class Webhooks(Answered):
-    """All webhooks of the organization, the oldest first."""
+    """A page of webhooks, the oldest first."""
 
     webhooks: list[Webhook]
+    next_cursor: UUID | None = Field(description="Where the next page begins; null: there is none.")
+
+    @classmethod
+    def of(cls, found: Sequence[WebhookRecord], size: int) -> Self:
+        """At most `size` of those that were found, and where the others begin."""
+        shown = [Webhook.of(each) for each in found[:size]]
+        return cls(webhooks=shown, next_cursor=shown[-1].id if len(found) > size else None)
 
 
 class Removed(Answered):
@@ -170,6 +201,12 @@ class DeliveriesQuery(InAnother):
         return Filters(project_id=None if webhook_id is None else str(webhook_id), statuses=statuses)
 
 
+class JobDeliveriesQuery(DeliveriesQuery):
+    """Which deliveries of a job, whoever has it."""
+
+    organization: Name | None = Field(default=None, description=f"{ELSEWHERE} {EVERYWHERE_TOO}")
+
+
 class Delivery(Answered):
     """A message to a webhook, and what became of it."""
 
@@ -177,10 +214,14 @@ class Delivery(Answered):
     message_id: str = Field(description="The header `webhook-id`: the same at every try, and when delivered again.")
     webhook_id: UUID
     event: str
-    job_id: UUID | None = Field(description="Of which it tells; null: it was a test.")
+    job_id: UUID | None = Field(description="Of which it tells, or that the schedule has made.")
+    workflow_id: UUID | None = Field(description="Of which it tells.")
+    schedule_id: UUID | None = Field(description="Of which it tells.")
     status: Status
     hold: Hold | None
-    answer: int | None = Field(description="HTTP status of the receiver, when it has taken the message.")
+    answer: int | None = Field(
+        description="HTTP status of the receiver at the last try that has ended; null: there was none."
+    )
     error: str | None = Field(description="Why the last try has failed.")
     attempts: int
     next_attempt_at: Instant | None
@@ -190,15 +231,16 @@ class Delivery(Answered):
     @classmethod
     def of(cls, job: JobRecord, **more: Any) -> Self:
         """The delivery that a job makes."""
+        told = job.payload["message"]["data"]
         return cls(
             id=job.id,
             message_id=job.payload.get("messageId") or message_id(job.id),
             webhook_id=UUID(job.project_id),
             event=job.payload["event"],
-            job_id=job.payload["message"]["data"].get("jobId"),
+            **{f"{subject}_id": told.get(f"{subject}Id") for subject in ("job", "workflow", "schedule")},
             status=job.status,
             hold=job.hold,
-            answer=(job.result or {}).get("status"),
+            answer=(job.result or job.progress_detail or {}).get("status"),
             error=job.error_message,
             attempts=job.attempt,
             next_attempt_at=job.next_retry_at,

@@ -23,7 +23,7 @@ from api.schemas.fields import (
     Text,
     Whole,
 )
-from api.schemas.requests import Asked, InAnother, digest_of
+from api.schemas.requests import Asked, Elsewhere, digest_of
 from tracking.models import JobRecord
 from tracking.states import Hold, When
 from tracking.values import Instant
@@ -93,7 +93,6 @@ class NewWorkflow(Asked):
 
     @property
     def nodes(self) -> list[NodeValue]:
-        """The jobs for `tracking`."""
         return [_node(key, job) for key, job in self.jobs.items()]
 
     @property
@@ -110,18 +109,22 @@ def _node(key: str, job: WorkflowJob) -> NodeValue:
 class WorkflowCancel(Asked):
     """Why a workflow is cancelled."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"reason": "wrong month"}]})
+
     reason: Text | None = None
 
 
 class WorkflowRetry(Asked):
     """Which part of a workflow is run again."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"part": "failed"}]})
+
     part: Literal["failed", "whole"] = Field(
         default="failed", description="failed: what has failed or was cancelled, and all that follows it."
     )
 
 
-class WorkflowsQuery(InAnother):
+class WorkflowsQuery(Elsewhere):
     """Which workflows."""
 
     status: Annotated[list[WorkflowStatus], Listed] = Field(default=[], max_length=len(WorkflowStatus))

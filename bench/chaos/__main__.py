@@ -21,10 +21,10 @@ from bench.chaos.faults import FAULTS
 from bench.chaos.report import Report, render, to_markdown
 from bench.chaos.run import run
 from bench.chaos.world import World
+from bench.pages import replace_results
 from tracking.errors import ConfigurationError
 from tracking.exits import StartError
 
-BEGIN, END = "<!-- results -->\n", "<!-- end of results -->\n"
 BROKERS = ("redis", "rabbitmq")
 SHARE_OF_FAULTS = 0.65  # of the time; the rest is for starting, healing, draining and checking
 
@@ -75,7 +75,7 @@ def main(
         raise click.ClickException(f"the run itself could not go on (seed {report.seed}): {error}") from None
     console.print(render(report))
     if docs:
-        _replace_results(docs, to_markdown(report))
+        replace_results(docs, to_markdown(report))
     sys.exit(0 if report.is_clean else 1)
 
 
@@ -118,12 +118,6 @@ def _copy(target: Path | None, world: World) -> None:
         place.mkdir(parents=True, exist_ok=True)
         for path in (*world.logs, world.witness, world.journal):
             shutil.copy(path, place)
-
-
-def _replace_results(docs: Path, results: str) -> None:
-    before, _, rest = docs.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    docs.write_text(f"{before}{BEGIN}\n{results}\n\n{END}{after}")
 
 
 if __name__ == "__main__":

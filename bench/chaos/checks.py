@@ -70,7 +70,7 @@ def accepted(world: World) -> set[UUID]:
 
 
 def check(world: World, state: State) -> list[Wrong]:
-    """Everything that is wrong."""
+    """Every promise that is broken; none after a sound run."""
     found = [
         *_invariants(world),
         *_created(world, state),

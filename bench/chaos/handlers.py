@@ -24,7 +24,7 @@ class Done(BaseModel):
     canary: str
 
 
-@app.task(bind=True, pydantic=True, name="chaos.quick", public=True, circuit_failures=0)
+@app.task(bind=True, pydantic=True, name="chaos.quick", public=True, circuit_failures=0, bundle=True)
 def quick(self: Job, payload: Work) -> Done:
     """Do nothing."""
     assert self.job is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -20,13 +21,16 @@ class Ask:
 
 @dataclass
 class Ledger:
-    """Shared by all threads of the load. `unexpected` holds a line for each thing that must not happen."""
+    """Shared by all threads of the load. `unexpected` holds a line for each thing that must not happen.
+
+    `times` are those of answers: when each was asked for, and the seconds that it took.
+    """
 
     asks: dict[str, Ask] = field(default_factory=dict)
     unexpected: list[str] = field(default_factory=list)
     answers: dict[int, int] = field(default_factory=dict)
     unanswered: int = 0
-    slowest: float = 0.0
+    times: list[tuple[float, float]] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def ask(self, ask: Ask) -> None:
@@ -49,7 +53,7 @@ class Ledger:
     def took(self, seconds: float) -> None:
         """Note how long an answer took of an API that ran all the while."""
         with self._lock:
-            self.slowest = max(self.slowest, seconds)
+            self.times.append((time.time() - seconds, seconds))
 
     def miss(self) -> None:
         """Note that no answer came: the API was killed."""

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
-import httpx
+import httpx2
 
 from bench.chaos.ledger import Ask, Ledger
 from bench.chaos.world import World
@@ -38,7 +38,7 @@ class Caller:
         self._api = world.api
         self._over = over
         self._random = rng
-        self._client = httpx.Client(
+        self._client = httpx2.Client(
             base_url=world.api_url, headers={"Authorization": f"Bearer {world.token(organization)}"}, timeout=TIMEOUT
         )
 
@@ -74,7 +74,7 @@ class Caller:
         """Repeated under its key until it is answered: that is what the key is for, and the servers come back."""
         while True:
             answer = self._call("POST", "/v1/jobs", json=body, headers={"Idempotency-Key": ask.key})
-            if answer is not None and answer.status_code == httpx.codes.ACCEPTED:
+            if answer is not None and answer.status_code == httpx2.codes.ACCEPTED:
                 self._ledger.accept(ask, UUID(answer.json()["jobId"]))
                 return
             if answer is not None and answer.is_client_error:
@@ -84,7 +84,7 @@ class Caller:
 
     def _cancel(self, ask: Ask) -> None:
         answer = self._call("POST", f"/v1/jobs/{ask.job_id}/cancel")
-        ask.cancelled = answer is not None and answer.status_code == httpx.codes.OK
+        ask.cancelled = answer is not None and answer.status_code == httpx2.codes.OK
 
     def _look(self) -> None:
         path = self._random.choice(("/v1/jobs?pageSize=20", "/v1/jobs/recent", "/v1/jobs/history"))
@@ -95,12 +95,12 @@ class Caller:
                 return
             answer = self._call("GET", "/v1/jobs/stats")
 
-    def _call(self, method: str, path: str, **options: Any) -> httpx.Response | None:
+    def _call(self, method: str, path: str, **options: Any) -> httpx2.Response | None:
         """The answer, once it was looked through; None when there was none."""
         begun = time.monotonic()
         try:
             answer = self._client.request(method, path, **options)
-        except httpx.TransportError:
+        except httpx2.TransportError:
             self._ledger.miss()
             return None
         self._ledger.count(answer.status_code)
@@ -111,9 +111,9 @@ class Caller:
         return answer
 
 
-def wrongs(answer: httpx.Response, foreign: list[str]) -> Iterator[str]:
+def wrongs(answer: httpx2.Response, foreign: list[str]) -> Iterator[str]:
     """What must not be in an answer, whatever is broken; `foreign` are the canaries of others."""
-    unavailable = answer.status_code == httpx.codes.SERVICE_UNAVAILABLE and "Retry-After" in answer.headers
+    unavailable = answer.status_code == httpx2.codes.SERVICE_UNAVAILABLE and "Retry-After" in answer.headers
     if answer.is_server_error and not unavailable:
         yield f"status {answer.status_code}: {answer.text[:200]}"
     yield from (f"the body shows {words!r}" for words in INSIDES if words in answer.text)

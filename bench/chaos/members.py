@@ -51,7 +51,6 @@ class Member:
 
     @property
     def pid(self) -> int:
-        """Of its main process."""
         assert self._process is not None
         return int(self._process.pid)
 
@@ -140,7 +139,6 @@ class Member:
         return {int(pid): point for point, pid in CRASHED.findall(self.log.read_text(errors="replace"))}
 
     def stop(self) -> None:
-        """End it for good."""
         with self._changing:
             self._doomed = True
             if self._process is not None:

@@ -67,7 +67,7 @@ def send_malformed(url: str) -> int:
 
 
 def purge(url: str) -> None:
-    """Empty the queue."""
+    """Take all messages from the queue, as an operator might by mistake."""
     if url.startswith("redis"):
         with Redis.from_url(url) as client:
             client.delete(*_lists())

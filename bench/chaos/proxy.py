@@ -73,8 +73,9 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="proxy", daemon=True)
         self._links: set[Link] = set()
-        self._accepting: set[asyncio.Task[Any]] = set()  # connections without a counterpart as yet
-        self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()  # one for each connection
+        self._asking: set[asyncio.Task[Streams]] = set()  # for the counterparts of those that have none as yet
+        self._listener: socket.socket | None = None
         self._open: asyncio.Event = asyncio.Event()
         self._replies_to_drop = 0
         self.port = 0
@@ -112,8 +113,11 @@ class Proxy:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(PATIENCE)
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
+        # No asyncio.Server: one that closes while it accepts leaves the sockets in between open.
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._listener.settimeout(0)
+        self._loop.add_reader(self._listener, self._accept_one, self._listener)
+        self.port = self._listener.getsockname()[1]
 
     async def _switch(self, mode: Mode) -> None:
         if mode is Mode.BLACK_HOLE:
@@ -122,18 +126,21 @@ class Proxy:
             self._open.set()
         if mode is Mode.REFUSE:
             await self._close()
-        elif self._server is None:
+        elif self._listener is None:
             await self._listen()
 
     async def _close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-        tasks = [*self._accepting, *(task for link in self._links for task in link.tasks)]
+        if self._listener is not None:
+            self._loop.remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
         await self._abort_all()
-        for task in tasks:
+        for task in [*self._asking, *(task for link in self._links for task in link.tasks)]:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        # Also connections that were accepted just now: each ends by itself once it sees that nobody listens.
+        async with asyncio.timeout(PATIENCE):
+            while self._serving:
+                await asyncio.wait(self._serving)
 
     async def _abort_all(self) -> None:
         for link in list(self._links):
@@ -146,17 +153,33 @@ class Proxy:
     async def _expect_commits(self, count: int) -> None:
         self._replies_to_drop = count
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        accepting = asyncio.ensure_future(self._counterpart())
-        self._accepting.add(accepting)
+    def _accept_one(self, listener: socket.socket) -> None:
         try:
-            from_server, to_server = await accepting
+            plug, _ = listener.accept()
+        except OSError:  # the client has changed its mind
+            return
+        plug.settimeout(0)
+        serving = self._loop.create_task(self._serve(plug))
+        self._serving.add(serving)
+        serving.add_done_callback(self._serving.discard)
+
+    async def _serve(self, plug: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=plug)
+        asking = asyncio.ensure_future(self._counterpart())
+        self._asking.add(asking)
+        if self._listener is None:
+            asking.cancel()
+        try:
+            from_server, to_server = await asking
         except (OSError, asyncio.CancelledError):  # the server is down, or the proxy closes: as if it were not there
             writer.transport.abort()
             return
         finally:
-            self._accepting.discard(accepting)
+            self._asking.discard(asking)
         link = Link(writer, to_server)
+        if self._listener is None:  # closed at the moment of the counterpart's answer
+            link.abort(reset=True)
+            return
         self._links.add(link)
         link.tasks = [
             asyncio.ensure_future(self._carry(link, reader, to_server, self._heard_client)),

@@ -33,7 +33,6 @@ class Node:
 
     @property
     def url(self) -> str:
-        """What clients connect to."""
         return f"amqp://guest:guest@127.0.0.1:{self.port}//"
 
 

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bench.chaos.meanwhile import Meanwhile
 from bench.chaos.run import Result
 
 TITLES = {"redis": "Valkey", "rabbitmq": "RabbitMQ"}
@@ -90,10 +91,20 @@ def _faults(result: Result) -> Table:
     table = Table(title=f"Faults, {TITLES[result.broker]}")
     table.add_column("fault")
     table.add_column("times", justify="right")
-    table.add_column("worst recovery, s", justify="right")
+    for name in ("worst recovery, s", "jobs ended a second", "p99 of answers, ms"):
+        table.add_column(name, justify="right")
+    table.add_row("nothing", "", "", *_did(result.quiet))
     for count in result.faults:
-        table.add_row(count.fault, str(count.times), "" if count.worst is None else f"{count.worst:.1f}")
+        recovery = "" if count.worst is None else f"{count.worst:.1f}"
+        table.add_row(count.fault, str(count.times), recovery, *_did(count.meanwhile))
     return table
+
+
+def _did(meanwhile: Meanwhile | None) -> tuple[str, str]:
+    if meanwhile is None:
+        return "", ""
+    throughput = "" if meanwhile.throughput is None else f"{meanwhile.throughput:.1f}"
+    return throughput, "" if meanwhile.p99 is None else f"{meanwhile.p99 * 1000:.0f}"
 
 
 def _answers(result: Result) -> str:

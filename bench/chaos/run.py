@@ -18,6 +18,7 @@ from bench.chaos.faults import FAULTS, FROZEN, Deaths, Deck, Fault
 from bench.chaos.journal import read_journal
 from bench.chaos.ledger import Ledger
 from bench.chaos.load import load
+from bench.chaos.meanwhile import AFTERMATH, Meanwhile, Span, between, during
 from bench.chaos.proxy import Mode
 from bench.chaos.world import LEASE, World, open_world
 from celeriac.embedded.processes import wait_until
@@ -30,6 +31,7 @@ MOST_AT_ONCE = 2  # faults
 LONGEST_FAULT = 120.0
 READY = 60.0  # seconds in which everything answers again once it is whole
 NOTICED = 26.0  # seconds from the death of a worker until its attempts are over: 20 of lease, and a new leader
+ENDS = (Event.COMPLETED, Event.FAILED, Event.CANCELLED)
 DRAIN = 90.0  # seconds in which what was accepted comes to its end then; 20 s of lease, 20 s of load, and slow machines
 
 Show = Callable[[str, float], None]  # what happens, and which share of it is over
@@ -47,11 +49,15 @@ class Blow:
 
 @dataclass(frozen=True)
 class Count:
-    """A kind of fault: how often, and the longest time in seconds until the platform had recovered; None: unknown."""
+    """A kind of fault: how often, and the longest time in seconds until the platform had recovered; None: unknown.
+
+    `meanwhile`: what the platform did while it lasted; None: it has no length.
+    """
 
     fault: str
     times: int
     worst: float | None
+    meanwhile: Meanwhile | None = None
 
 
 @dataclass
@@ -71,11 +77,11 @@ class Result:
     answers: dict[int, int] = field(default_factory=dict)
     unanswered: int = 0
     slowest: float = 0.0
+    quiet: Meanwhile = field(default_factory=lambda: Meanwhile(None, None))
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def is_clean(self) -> bool:
-        """Whether every promise held."""
         return not (self.lost or self.unexpected or self.wrong)
 
 
@@ -99,17 +105,18 @@ def run(
     show("starting", 0)
     with open_world(broker, ledger, imports=imports, crashes=not only) as world:
         rng = random.Random(f"{seed} {broker}")
-        began = time.monotonic()
+        began, since = time.monotonic(), time.time()
         with load(world, rng.getrandbits(32)) as finish:
             world.producer.start()
             blows = _strike(world, rng, seconds, only, show)
             healed = _heal(world, show)
+            until = time.time()
             world.producer.retire()
             finish()
         drained = _drain(world, show)
         show("checking", 0)
         state = checks.read_state(world)
-        result = _result(world, state, blows)
+        result = _result(world, state, blows, (since + WARM_UP, until))
         result.seconds = {"load and faults": healed - began, "heal, wait and drain": drained - healed}
         keep(world)
     return result
@@ -208,8 +215,10 @@ def _unfinished(world: World) -> int:
         return connection.execute(select(func.count()).where(unfinished)).scalar_one()
 
 
-def _result(world: World, state: State, blows: list[Blow]) -> Result:
+def _result(world: World, state: State, blows: list[Blow], loaded: Span) -> Result:
     ledger = world.ledger
+    ends = [entry.at.timestamp() for entry in state.entries if entry.event in ENDS]
+    quiet = during(between(loaded, map(_span, blows)), ends, ledger.times)
     events = Counter(entry.event for entry in state.entries)
     journal = read_journal(world.journal)
     return Result(
@@ -222,16 +231,25 @@ def _result(world: World, state: State, blows: list[Blow]) -> Result:
         losses=events[Event.RELEASED],
         unexpected=list(ledger.unexpected),
         wrong=[*checks.check(world, state), *late(blows, state)],
-        faults=[*_counts(blows, state), *_crashes(world)],
+        quiet=quiet,
+        faults=[*_counts(blows, state, ends, ledger.times), *_crashes(world)],
         answers=dict(sorted(ledger.answers.items())),
         unanswered=ledger.unanswered,
-        slowest=ledger.slowest,
+        slowest=max((seconds for _, seconds in ledger.times), default=0.0),
     )
 
 
-def _counts(blows: list[Blow], state: State) -> list[Count]:
+def _counts(blows: list[Blow], state: State, ends: list[float], answers: list[tuple[float, float]]) -> list[Count]:
     kinds = [[blow for blow in blows if blow.fault == fault] for fault in FAULTS]
-    return [Count(kind[0].fault.name, len(kind), _worst(kind, blows, state)) for kind in kinds if kind]
+    return [
+        Count(kind[0].fault.name, len(kind), _worst(kind, blows, state), during(map(_span, kind), ends, answers))
+        for kind in kinds
+        if kind
+    ]
+
+
+def _span(blow: Blow) -> Span:
+    return blow.began, blow.ended + AFTERMATH
 
 
 def _worst(kind: list[Blow], blows: list[Blow], state: State) -> float | None:

@@ -15,11 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import jwt
 from sqlalchemy import func, make_url, select
 
-from api import auth
+from api.permissions import CANCEL_JOBS, CREATE_JOBS, RETRY_JOBS, VIEW_ALL, VIEW_JOBS
 from bench.chaos import rabbitmq, variables
 from bench.chaos.ledger import Ledger
 from bench.chaos.members import Member, Watch
@@ -31,7 +31,7 @@ from celeriac.embedded.processes import own_directory, spawn, wait_until
 from celeriac.embedded.supervisor import Part, always
 from celeriac.preconditions import listen
 from tracking.admission import line
-from tracking.crashpoints import CLAIMED, FINISHED, HANDED_OVER, PUBLISHED, SETTLED, SUBMITTED, VARIABLE
+from tracking.crashpoints import CLAIMED, FINISHED, GIVEN, HANDED_OVER, PUBLISHED, SETTLED, SUBMITTED, VARIABLE
 from tracking.db import Database, migrate
 from tracking.schema import workers
 from tracking.settings import Settings
@@ -43,10 +43,10 @@ LIMIT: int = Settings.model_fields["organization_limit"].default
 LEASE: float = Settings.model_fields["lease_timeout"].default
 CONCURRENCY = 3  # processes of each worker: together more than one organization's limit
 LIFETIME = 7200  # seconds that a caller's token is good for
-PERMISSIONS = (auth.CREATE_JOBS, auth.VIEW_JOBS, auth.CANCEL_JOBS, auth.RETRY_JOBS, auth.VIEW_ALL)
+PERMISSIONS = (CREATE_JOBS, VIEW_JOBS, CANCEL_JOBS, RETRY_JOBS, VIEW_ALL)
 
 # How often each point kills, in the processes that are armed: those of the first worker, the API and the producer.
-WORKER_CRASHES = f"{CLAIMED}:0.01,{FINISHED}:0.01,{HANDED_OVER}:0.01,{SETTLED}:0.01"
+WORKER_CRASHES = f"{CLAIMED}:0.01,{FINISHED}:0.01,{HANDED_OVER}:0.01,{SETTLED}:0.01,{GIVEN}:0.01"
 SENDER_CRASHES = f"{SUBMITTED}:0.02,{PUBLISHED}:0.02"
 
 
@@ -104,9 +104,9 @@ class World:
     def is_ready(self) -> bool:
         """Whether the API says that it, its database and its broker are."""
         try:
-            checks = httpx.get(f"{self.api_url}/readyz", timeout=10).json()["checks"]
+            checks = httpx2.get(f"{self.api_url}/readyz", timeout=10).json()["checks"]
             return bool(checks["database"] == checks["broker"] == "ok")
-        except httpx.TransportError:
+        except httpx2.TransportError:
             return False
 
 

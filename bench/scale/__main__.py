@@ -10,19 +10,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
+from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import text
 
 from bench.__main__ import progress_bars
 from bench.latency import percentile
-from bench.scale import duties
+from bench.scale import backlogs, duties, removal
 from bench.scale.fill import Size, fill
 from bench.scale.reads import OPERATORS, PAGES, ROUTES, Answers, filled_api
+from bench.scale.removal import Removal
 from bench.servers import private_servers
-from tracking.db import Database
+from tracking.db import BY_INDEX, Database
 from tracking.errors import ConfigurationError
-from tracking.exits import Exit, StartError
+from tracking.exit_status import Exit
+from tracking.exits import StartError
 from tracking.settings import settings
 
 # Milliseconds, on a quiet machine of two processors.
@@ -31,6 +34,8 @@ OPERATOR_LIMIT = 250.0  # median, alone: each organization is looked at
 PAGE_LIMIT = 100.0  # median, alone: a page of the dashboard is several reads
 BESIDE_LIMIT = 100.0  # p99, beside another tenant
 DUTY_LIMIT = 50.0  # median
+REMOVAL_LIMIT = 20.0  # seconds for a million jobs with their history
+BESIDE_REMOVAL = 2.0  # p99 of a tenant's list beside it, of that without it
 LIMITS = {**dict.fromkeys(PAGES, PAGE_LIMIT), **dict.fromkeys(OPERATORS, OPERATOR_LIMIT)}
 BYTES_LIMIT = 2400  # of a finished job and its history, with their indexes
 
@@ -86,7 +91,8 @@ def main(*, jobs: int, organizations: int, samples: int, seconds: float, json_fi
 
 def _measure(console: Console, size: Size, samples: int, seconds: float) -> Iterator[Line]:
     with private_servers() as servers, progress_bars(console) as progress:
-        database = Database(servers.tracked_url, settings().model_copy(update={"statement_timeout": 600}))
+        patient = settings().model_copy(update={"statement_timeout": 600})
+        database = Database(servers.tracked_url, patient, options=BY_INDEX)
         fill(database, size, progress("Fill", size.jobs))
         yield from _sizes(database, size)
         for name, spent in duties.measure(database, progress("Duties of the leader", len(duties.looks()))).items():
@@ -97,11 +103,29 @@ def _measure(console: Console, size: Size, samples: int, seconds: float) -> Iter
             progress("One tenant beside another", 1)
             for name, found in api.beside(seconds).items():
                 yield replace(_read(f"beside another's worst: {name}", found, 99, BESIDE_LIMIT), is_neighbours=True)
+            progress("Removal of old jobs", 1)
+            given = {"database_url": SecretStr(servers.tracked_url), "statement_timeout": 600}
+            yield from _removal(removal.measure(settings().model_copy(update=given), api))
+        show = progress("Long backlogs", len(backlogs.KINDS))
+        for kind, duty, spent in backlogs.measure(database, show):
+            yield Line(f"slowest duty beside {backlogs.EACH:,} jobs {kind}: {duty}", spent, "ms", DUTY_LIMIT, {})
         database.close()
 
 
 def _read(name: str, found: Answers, percent: int, limit: float) -> Line:
     return Line(f"{name}, p{percent}", percentile(found.milliseconds, percent), "ms", limit, found.failures)
+
+
+def _removal(found: Removal) -> Iterator[Line]:
+    yield Line("removal of a million jobs", found.seconds, "s", REMOVAL_LIMIT, {})
+    yield Line(
+        "list beside it, p99",
+        found.beside,
+        "ms",
+        BESIDE_REMOVAL * found.quiet,
+        found.answers.failures,
+        is_neighbours=True,
+    )
 
 
 def _sizes(database: Database, size: Size) -> Iterator[Line]:

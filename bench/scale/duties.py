@@ -10,10 +10,13 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from tracking import jobs, retention, workers
+from tasks.leader.counting import ROWS
+from tracking import jobs, retention, totals, workers
 from tracking.admission import circuits, holds, line
 from tracking.admission.rule import Limits
 from tracking.db import Database
+from tracking.reads.measured import measured
+from tracking.reads.tail import last_number
 from tracking.retention import Policy
 from tracking.settings import settings
 
@@ -44,6 +47,8 @@ def looks() -> Mapping[str, Look]:
         "lost workers": partial(jobs.orphans, lease_timeout=SILENCE, limit=BATCH),
         "forgotten workers": partial(workers.forget_dead, unseen_for=timedelta(days=1)),
         "lost messages": partial(jobs.waiting_queues, age=timedelta(seconds=10)),
+        "totals of 2,000 events": _count,
+        "metrics": partial(measured, lease_timeout=SILENCE),
         "retention, nothing to remove": partial(_prune, days=365),
     }
 
@@ -60,11 +65,24 @@ def measure(database: Database, show: Callable[[int], None]) -> dict[str, float]
 
 def _time(database: Database, look: Look) -> float:
     with database.begin() as connection:
+        return milliseconds(connection, look)
+
+
+def milliseconds(connection: Connection, look: Look) -> float:
+    """How long it takes; what it does is undone."""
+    with connection.begin_nested() as savepoint:
         began = time.perf_counter()
         look(connection)
         spent = 1000 * (time.perf_counter() - began)
-        connection.rollback()
+        savepoint.rollback()
     return spent
+
+
+def _count(connection: Connection) -> None:
+    """The last events of the history, as if they were to be counted."""
+    last = last_number(connection)
+    connection.execute(totals.ADVANCE, {"to": last - ROWS})
+    totals.count(connection, last, most=ROWS)
 
 
 def _prune(connection: Connection, days: int) -> None:

@@ -28,6 +28,16 @@ class Size:
 
 def fill(database: Database, size: Size, show: Callable[[int], None]) -> None:
     """Fill an empty database; `show` is told how many jobs are in it."""
+    fill_finished(database, size, show)
+    with database.autocommit() as connection:
+        _run(connection, WORKERS, count=max(1, size.organizations * IN_FLIGHT // 4))
+        _run(connection, RUNNING, organizations=size.organizations - 1, each=IN_FLIGHT)
+        _run(connection, WAITING, organization=LARGE, count=IN_LINE)
+        _clean_up(connection)
+
+
+def fill_finished(database: Database, size: Size, show: Callable[[int], None]) -> None:
+    """The finished jobs alone."""
     with database.begin() as connection:
         this_week = connection.execute(text("SELECT date_trunc('week', now(), 'UTC')")).scalar_one()
         for number in range(1, WEEKS + 1):
@@ -37,13 +47,15 @@ def fill(database: Database, size: Size, show: Callable[[int], None]) -> None:
             last = min(first + CHUNK, size.jobs)
             _run(connection, FINISHED, first=first, last=last - 1, jobs=size.jobs, organizations=size.organizations)
             show(last)
-        _run(connection, WORKERS, count=max(1, size.organizations * IN_FLIGHT // 4))
-        _run(connection, RUNNING, organizations=size.organizations - 1, each=IN_FLIGHT)
-        _run(connection, WAITING, organization=LARGE, count=IN_LINE)
-        # As it is done by itself, which leaves out the weeks to come: nothing has changed in them.
-        begun = [each.name for each in partitions.partitions(connection) if each.since <= this_week]
-        for table in ("jobs", *begun, "workers"):
-            connection.execute(text(f"VACUUM ANALYZE {table}"))
+        _clean_up(connection)
+
+
+def _clean_up(connection: Connection) -> None:
+    """As it is done by itself, which leaves out the weeks to come: nothing has changed in them."""
+    this_week = connection.execute(text("SELECT date_trunc('week', now(), 'UTC')")).scalar_one()
+    begun = [each.name for each in partitions.partitions(connection) if each.since <= this_week]
+    for table in ("jobs", *begun, "workers"):
+        connection.execute(text(f"VACUUM ANALYZE {table}"))
 
 
 def _run(connection: Connection, sql: str, **parameters: object) -> None:

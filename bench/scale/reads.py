@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-import httpx
+import httpx2
 from sqlalchemy import text
 
 from bench.api import Callers, serving
@@ -69,12 +69,11 @@ class Answers:
     milliseconds: list[float] = field(default_factory=list)
     failures: dict[int, int] = field(default_factory=dict)
 
-    def ask(self, client: httpx.Client, path: str) -> None:
-        """Ask once."""
+    def ask(self, client: httpx2.Client, path: str) -> None:
         began = time.perf_counter()
         response = client.get(path)
         self.milliseconds.append(1000 * (time.perf_counter() - began))
-        if response.status_code != httpx.codes.OK:
+        if response.status_code != httpx2.codes.OK:
             self.failures[response.status_code] = self.failures.get(response.status_code, 0) + 1
 
 
@@ -87,10 +86,10 @@ class Api:
         self.paths = {name: path.format(**values) for name, path in {**ROUTES, **PAGES, **OPERATORS}.items()}
 
     @contextmanager
-    def client(self, organization: str) -> Iterator[httpx.Client]:
+    def client(self, organization: str) -> Iterator[httpx2.Client]:
         """One who sees all of an organization, by a token and, on the pages, by the cookie of a session."""
         rights = self._callers.rights(organization, "user-1", PERMISSIONS)
-        with httpx.Client(base_url=self._url, headers=rights, timeout=ANSWER) as client:
+        with httpx2.Client(base_url=self._url, headers=rights, timeout=ANSWER) as client:
             client.post("/sign-in", data={"token": rights["Authorization"]}, headers={"Sec-Fetch-Site": "same-origin"})
             yield client
 
@@ -123,7 +122,7 @@ class Api:
         path = self.paths[WORST[number % len(WORST)]]
         with self.client(LARGE) as client:
             while time.monotonic() < end:
-                if client.get(path).status_code != httpx.codes.OK:
+                if client.get(path).status_code != httpx2.codes.OK:
                     time.sleep(0.05)  # an impatient client, not a flood
 
     def _keep_asking(self, found: Mapping[str, Answers], end: float) -> None:
@@ -155,8 +154,8 @@ def _values(database: Database) -> dict[str, str]:
 
 def _is_ready(url: str) -> bool:
     try:
-        return bool(httpx.get(f"{url}/readyz").json()["checks"]["database"] == "ok")
-    except httpx.TransportError:  # not yet serving
+        return bool(httpx2.get(f"{url}/readyz").json()["checks"]["database"] == "ok")
+    except httpx2.TransportError:  # not yet serving
         return False
 
 

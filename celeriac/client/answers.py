@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +10,7 @@ import pydantic
 from pydantic.alias_generators import to_camel
 
 from tracking.states import FINISHED, Hold, Status
+from tracking.values import Instant
 
 
 class Answer(pydantic.BaseModel):
@@ -30,7 +30,7 @@ class Created(Answer):
 
     job_id: UUID
     status: Status
-    timestamp: datetime
+    timestamp: Instant
 
 
 class Job(Answer):
@@ -59,14 +59,14 @@ class Job(Answer):
     worker: str | None
     depends_on: tuple[UUID, ...]
     retry_of: UUID | None = None
-    scheduled_at: datetime | None
-    next_retry_at: datetime | None
-    cancel_requested_at: datetime | None
-    started_at: datetime | None
-    completed_at: datetime | None
+    scheduled_at: Instant | None
+    next_retry_at: Instant | None
+    cancel_requested_at: Instant | None
+    started_at: Instant | None
+    completed_at: Instant | None
     duration_ms: int | None
-    created_at: datetime
-    updated_at: datetime
+    created_at: Instant
+    updated_at: Instant
 
     @property
     def is_finished(self) -> bool:
@@ -146,6 +146,18 @@ class Stats(Answer):
         """All that came to an end."""
         return self.completed + self.failed + self.cancelled
 
+    @property
+    def by_status(self) -> Mapping[str, int]:
+        """How many jobs are in each status; those that are held are queued or retrying."""
+        return {
+            "queued": self.total_active - self.running - self.retrying,
+            "running": self.running,
+            "retrying": self.retrying,
+            "succeeded": self.completed,
+            "failed": self.failed,
+            "cancelled": self.cancelled,
+        }
+
 
 class Pause(Answer):
     """Jobs that do not start, of one type or (None) all; `paused_by` None: an operator of the platform."""
@@ -154,7 +166,7 @@ class Pause(Answer):
     everywhere: bool
     paused_by: str | None
     reason: str | None
-    paused_at: datetime
+    paused_at: Instant
 
 
 class KeyCircuit(Answer):
@@ -162,7 +174,7 @@ class KeyCircuit(Answer):
 
     key: str
     state: str
-    open_until: datetime
+    open_until: Instant
 
 
 class Circuit(Answer):
@@ -175,7 +187,7 @@ class Circuit(Answer):
     everywhere: bool = False
     failures: int
     pause_seconds: float
-    open_until: datetime | None
+    open_until: Instant | None
     keys: tuple[KeyCircuit, ...] = ()
 
 
@@ -272,12 +284,12 @@ class Operation(Answer):
     priority: int | None
     force: bool
     canary: int | None
-    canary_until: datetime | None
+    canary_until: Instant | None
     counts: Counts
     progress: int
-    created_at: datetime
-    updated_at: datetime
-    completed_at: datetime | None
+    created_at: Instant
+    updated_at: Instant
+    completed_at: Instant | None
 
 
 class Operations(Paged):
@@ -302,7 +314,7 @@ class JobResult(Answer):
     code: str | None
     detail: str | None
     is_canary: bool
-    at: datetime | None
+    at: Instant | None
 
 
 class Results(Paged):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from celeriac.client.answers import Answer, Paged
 from tracking.states import Hold, Status
+from tracking.values import Instant
 
 
 class Outcome(Answer):
@@ -16,15 +16,15 @@ class Outcome(Answer):
     `status`: of the job; None: there is none, or it was removed. `by`: who has asked for it; None: it was due.
     """
 
-    due_at: datetime
-    last_due_at: datetime
+    due_at: Instant
+    last_due_at: Instant
     count: int
     outcome: str
     job_id: UUID | None
     status: Status | None
     reason: str | None
     by: str | None
-    at: datetime
+    at: Instant
 
 
 class Schedule(Answer):
@@ -49,13 +49,13 @@ class Schedule(Answer):
     overlap: str
     paused: bool
     paused_by: str | None
-    paused_at: datetime | None
-    next_at: datetime | None
+    paused_at: Instant | None
+    next_at: Instant | None
     version: int
     changed_by: str
     last_outcomes: tuple[Outcome, ...]
-    created_at: datetime
-    updated_at: datetime
+    created_at: Instant
+    updated_at: Instant
 
 
 class Schedules(Paged):
@@ -73,7 +73,7 @@ class Outcomes(Paged):
 class DueTimes(Answer):
     """When a schedule is due next."""
 
-    times: tuple[datetime, ...]
+    times: tuple[Instant, ...]
 
 
 class Template(Answer):
@@ -92,8 +92,8 @@ class Template(Answer):
     permission: str | None
     schedule: dict[str, Any]
     changed_by: str
-    changed_at: datetime
-    created_at: datetime
+    changed_at: Instant
+    created_at: Instant
 
 
 class Templates(Paged):
@@ -111,10 +111,12 @@ class TemplateVersions(Paged):
 class Webhook(Answer):
     """Who is told of what. `disabled_because`: why the platform has disabled it.
 
-    `former_secret_until`: until then the secret before this one signs as well.
+    `former_secret_until`: until then the secret before this one signs as well. `organization_id` None: an older server
+    does not say it.
     """
 
     id: UUID
+    organization_id: str | None = None
     url: str
     events: tuple[str, ...]
     job_types: tuple[str, ...] | None
@@ -122,11 +124,11 @@ class Webhook(Answer):
     description: str | None
     enabled: bool
     disabled_because: str | None
-    failing_since: datetime | None
-    former_secret_until: datetime | None
+    failing_since: Instant | None
+    former_secret_until: Instant | None
     created_by: str
-    created_at: datetime
-    updated_at: datetime
+    created_at: Instant
+    updated_at: Instant
 
 
 class WebhookWithSecret(Webhook):
@@ -149,14 +151,16 @@ class Delivery(Answer):
     webhook_id: UUID
     event: str
     job_id: UUID | None
+    workflow_id: UUID | None
+    schedule_id: UUID | None
     status: Status
     hold: Hold | None
     answer: int | None
     error: str | None
     attempts: int
-    next_attempt_at: datetime | None
-    created_at: datetime
-    completed_at: datetime | None
+    next_attempt_at: Instant | None
+    created_at: Instant
+    completed_at: Instant | None
 
 
 class Try(Answer):
@@ -165,8 +169,8 @@ class Try(Answer):
     attempt: int
     dispatch: int
     worker: str
-    started_at: datetime
-    completed_at: datetime | None
+    started_at: Instant
+    completed_at: Instant | None
     outcome: str | None
     error_type: str | None
     error_message: str | None

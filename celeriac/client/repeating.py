@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal, TypedDict, Unpack
 from urllib.parse import quote
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from pydantic.alias_generators import to_camel
 
 from celeriac.client.answers import Created
-from celeriac.client.bulk import NewJob, said_of
+from celeriac.client.bulk import Said, said_of
+from celeriac.client.calling import Flow, Steps, call, listing, picked
 from celeriac.client.kept import (
     DueTimes,
     Outcome,
@@ -22,7 +23,7 @@ from celeriac.client.kept import (
     Templates,
     TemplateVersions,
 )
-from celeriac.client.transport import Transport, given, read
+from celeriac.client.transport import Requests, given
 
 
 class Times(TypedDict, total=False):
@@ -71,110 +72,106 @@ class TemplateContent(TypedDict, total=False):
     schedule: Times | None
 
 
-class RepeatingRequests(Transport):
+class RepeatingRequests(Requests):
     """Requests about schedules and templates. What changes something is not repeated, unless it says so."""
 
-    def create_schedule(self, name: str, **said: Unpack[NewSchedule]) -> Schedule:
+    @call
+    def create_schedule(self, name: str, **said: Unpack[NewSchedule]) -> Steps[Schedule]:
         """Have jobs made at the times of `cron`, or `every_seconds`; "schedule_exists" when the name is taken."""
-        return read(Schedule, self._ask("POST", "/v1/schedules", json={"name": name, **in_json(said)}))
+        return self._ask(Schedule, "POST", "/v1/schedules", json={"name": name, **in_json(said)})
 
-    def schedules(self) -> Iterator[Schedule]:
+    @listing
+    def schedules(self) -> Flow[Schedule]:
         """The schedules, by name, each once."""
-        for page in self._pages(Schedules, "/v1/schedules"):
-            yield from page.schedules
+        return self._pages(Schedules, "/v1/schedules", lambda page: page.schedules)
 
-    def schedule(self, schedule_id: UUID) -> Schedule:
+    @call
+    def schedule(self, schedule_id: UUID) -> Steps[Schedule]:
         return self._get(Schedule, f"/v1/schedules/{schedule_id}")
 
-    def change_schedule(self, schedule_id: UUID, **changes: Unpack[ScheduleChange]) -> Schedule:
+    @call
+    def change_schedule(self, schedule_id: UUID, **changes: Unpack[ScheduleChange]) -> Steps[Schedule]:
         """Change what is named; with other times it is due from now on."""
-        return read(Schedule, self._ask("PATCH", f"/v1/schedules/{schedule_id}", json=in_json(changes)))
+        return self._ask(Schedule, "PATCH", f"/v1/schedules/{schedule_id}", json=in_json(changes))
 
-    def remove_schedule(self, schedule_id: UUID) -> None:
+    @call
+    def remove_schedule(self, schedule_id: UUID) -> Steps[None]:
         """Forget a schedule; its jobs stay."""
-        self._ask("DELETE", f"/v1/schedules/{schedule_id}")
+        return self._tell("DELETE", f"/v1/schedules/{schedule_id}")
 
-    def pause_schedule(self, schedule_id: UUID) -> Schedule:
+    @call
+    def pause_schedule(self, schedule_id: UUID) -> Steps[Schedule]:
         """Nothing is due until it is resumed, and that is not made up for. Repeated: a second pause changes nothing."""
-        return read(Schedule, self._repeat("POST", f"/v1/schedules/{schedule_id}/pause"))
+        return self._repeat(Schedule, "POST", f"/v1/schedules/{schedule_id}/pause")
 
-    def resume_schedule(self, schedule_id: UUID) -> Schedule:
+    @call
+    def resume_schedule(self, schedule_id: UUID) -> Steps[Schedule]:
         """End that pause; repeated like it."""
-        return read(Schedule, self._repeat("POST", f"/v1/schedules/{schedule_id}/resume"))
+        return self._repeat(Schedule, "POST", f"/v1/schedules/{schedule_id}/resume")
 
-    def run_schedule(self, schedule_id: UUID) -> Created:
+    @call
+    def run_schedule(self, schedule_id: UUID) -> Steps[Created]:
         """Have a job made now; the due times stay as they are."""
-        return read(Created, self._ask("POST", f"/v1/schedules/{schedule_id}/run"))
+        return self._ask(Created, "POST", f"/v1/schedules/{schedule_id}/run")
 
-    def skip_next(self, schedule_id: UUID) -> Schedule:
+    @call
+    def skip_next(self, schedule_id: UUID) -> Steps[Schedule]:
         """Let the next due time make no job; a second call skips the one after it."""
-        return read(Schedule, self._ask("POST", f"/v1/schedules/{schedule_id}/skip-next"))
+        return self._ask(Schedule, "POST", f"/v1/schedules/{schedule_id}/skip-next")
 
-    def next_times(self, schedule_id: UUID) -> tuple[datetime, ...]:
+    @call
+    def next_times(self, schedule_id: UUID) -> Steps[tuple[datetime, ...]]:
         """The next five due times; none while it is paused."""
-        return self._get(DueTimes, f"/v1/schedules/{schedule_id}/next").times
+        return picked(self._get(DueTimes, f"/v1/schedules/{schedule_id}/next"), lambda answer: answer.times)
 
-    def outcomes(self, schedule_id: UUID) -> Iterator[Outcome]:
+    @listing
+    def outcomes(self, schedule_id: UUID) -> Flow[Outcome]:
         """What became of its due times, newest first."""
-        for page in self._pages(Outcomes, f"/v1/schedules/{schedule_id}/outcomes"):
-            yield from page.outcomes
+        return self._pages(Outcomes, f"/v1/schedules/{schedule_id}/outcomes", lambda page: page.outcomes)
 
-    def create_template(self, name: str, job_type: str, **content: Unpack[TemplateContent]) -> Template:
+    @call
+    def create_template(self, name: str, job_type: str, **content: Unpack[TemplateContent]) -> Steps[Template]:
         """Keep a job that is asked for again and again; "template_exists" when the name is taken."""
         body = {"name": name, "jobType": job_type, **in_json(content)}
-        return read(Template, self._ask("POST", "/v1/templates", json=body))
+        return self._ask(Template, "POST", "/v1/templates", json=body)
 
-    def templates(self) -> Iterator[Template]:
+    @listing
+    def templates(self) -> Flow[Template]:
         """The newest version of each template, by name."""
-        for page in self._pages(Templates, "/v1/templates"):
-            yield from page.templates
+        return self._pages(Templates, "/v1/templates", lambda page: page.templates)
 
-    def template(self, name: str, version: int | None = None) -> Template:
+    @call
+    def template(self, name: str, version: int | None = None) -> Steps[Template]:
         """The newest version of a template, or that one."""
         return self._get(Template, _template(name), **given({"version": version}))
 
-    def template_versions(self, name: str) -> Iterator[Template]:
+    @listing
+    def template_versions(self, name: str) -> Flow[Template]:
         """All versions of a template, newest first."""
-        for page in self._pages(TemplateVersions, f"{_template(name)}/versions"):
-            yield from page.versions
+        return self._pages(TemplateVersions, f"{_template(name)}/versions", lambda page: page.versions)
 
-    def change_template(self, name: str, **content: Unpack[TemplateContent]) -> Template:
+    @call
+    def change_template(self, name: str, **content: Unpack[TemplateContent]) -> Steps[Template]:
         """Make the next version, of what is named and the rest of the newest."""
-        return read(Template, self._ask("PATCH", _template(name), json=in_json(content)))
+        return self._ask(Template, "PATCH", _template(name), json=in_json(content))
 
-    def remove_template(self, name: str) -> None:
+    @call
+    def remove_template(self, name: str) -> Steps[None]:
         """Forget a template with its versions; its jobs stay."""
-        self._ask("DELETE", _template(name))
+        return self._tell("DELETE", _template(name))
 
+    @call
     def create_from(
         self,
         name: str,
         payload: Mapping[str, Any] | None = None,
         *,
         version: int | None = None,
-        priority: int | None = None,
-        max_retries: int | None = None,
-        scheduled_at: datetime | None = None,
-        depends_on: Sequence[UUID] = (),
-        project_id: str | None = None,
-        message: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        idempotency_key: str | None = None,
-    ) -> Created:
+        **said: Unpack[Said],
+    ) -> Steps[Created]:
         """Have a job of a template accepted, with this `payload` on top of its own. Repeated like `create`."""
-        job = NewJob(
-            payload=payload,
-            priority=priority,
-            max_retries=max_retries,
-            scheduled_at=scheduled_at,
-            depends_on=depends_on,
-            project_id=project_id,
-            message=message,
-            metadata=metadata,
-        )
-        body = {**given({"version": version}), **said_of(job)}
-        headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
-        return read(Created, self._repeat("POST", f"{_template(name)}/jobs", json=body, headers=headers))
+        body = {**given({"version": version}), **said_of(payload, said)}
+        return self._create(Created, f"{_template(name)}/jobs", body, said.get("idempotency_key"))
 
 
 def in_json(said: Mapping[str, Any]) -> dict[str, Any]:

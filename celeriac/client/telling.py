@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TypedDict, Unpack
 from uuid import UUID
 
+from celeriac.client.calling import Flow, Steps, call, listing, picked
 from celeriac.client.kept import Deliveries, Delivery, DeliveryWithTries, Sent, Webhook, Webhooks, WebhookWithSecret
 from celeriac.client.repeating import RepeatingRequests, in_json
-from celeriac.client.transport import given, read
+from celeriac.client.transport import given
 from tracking.states import Status
 
 
@@ -31,45 +32,54 @@ class WebhookChange(Wanted, total=False):
 class TellingRequests(RepeatingRequests):
     """Requests about webhooks. What changes something is not repeated."""
 
-    def create_webhook(self, url: str, **wanted: Unpack[Wanted]) -> WebhookWithSecret:
+    @call
+    def create_webhook(self, url: str, **wanted: Unpack[Wanted]) -> Steps[WebhookWithSecret]:
         """Tell a web address what happens to jobs from now on; its `secret` is in this answer alone."""
-        return read(WebhookWithSecret, self._ask("POST", "/v1/webhooks", json={"url": url, **in_json(wanted)}))
+        return self._ask(WebhookWithSecret, "POST", "/v1/webhooks", json={"url": url, **in_json(wanted)})
 
-    def webhooks(self) -> tuple[Webhook, ...]:
+    @call
+    def webhooks(self) -> Steps[tuple[Webhook, ...]]:
         """All webhooks of the organization, the oldest first."""
-        return self._get(Webhooks, "/v1/webhooks").webhooks
+        return picked(self._get(Webhooks, "/v1/webhooks"), lambda answer: answer.webhooks)
 
-    def webhook(self, webhook_id: UUID) -> Webhook:
+    @call
+    def webhook(self, webhook_id: UUID) -> Steps[Webhook]:
         return self._get(Webhook, f"/v1/webhooks/{webhook_id}")
 
-    def change_webhook(self, webhook_id: UUID, **changes: Unpack[WebhookChange]) -> Webhook:
+    @call
+    def change_webhook(self, webhook_id: UUID, **changes: Unpack[WebhookChange]) -> Steps[Webhook]:
         """Change what is named; `enabled=True` goes on with one that the platform has disabled."""
-        return read(Webhook, self._ask("PATCH", f"/v1/webhooks/{webhook_id}", json=in_json(changes)))
+        return self._ask(Webhook, "PATCH", f"/v1/webhooks/{webhook_id}", json=in_json(changes))
 
-    def remove_webhook(self, webhook_id: UUID) -> None:
+    @call
+    def remove_webhook(self, webhook_id: UUID) -> Steps[None]:
         """Tell it nothing more; what waits for it fails."""
-        self._ask("DELETE", f"/v1/webhooks/{webhook_id}")
+        return self._tell("DELETE", f"/v1/webhooks/{webhook_id}")
 
-    def rotate_secret(self, webhook_id: UUID) -> WebhookWithSecret:
+    @call
+    def rotate_secret(self, webhook_id: UUID) -> Steps[WebhookWithSecret]:
         """A new secret; for a day messages are signed with the former one as well."""
-        return read(WebhookWithSecret, self._ask("POST", f"/v1/webhooks/{webhook_id}/rotate-secret"))
+        return self._ask(WebhookWithSecret, "POST", f"/v1/webhooks/{webhook_id}/rotate-secret")
 
-    def test_webhook(self, webhook_id: UUID) -> UUID:
+    @call
+    def test_webhook(self, webhook_id: UUID) -> Steps[UUID]:
         """Send a message of the type webhook.test; returns the id of its delivery."""
-        return read(Sent, self._ask("POST", f"/v1/webhooks/{webhook_id}/test")).delivery_id
+        return picked(self._ask(Sent, "POST", f"/v1/webhooks/{webhook_id}/test"), lambda answer: answer.delivery_id)
 
-    def deliveries(self, webhook_id: UUID, *, status: Status | None = None) -> Iterator[Delivery]:
+    @listing
+    def deliveries(self, webhook_id: UUID, *, status: Status | None = None) -> Flow[Delivery]:
         """What it was told, newest first."""
-        for page in self._pages(
-            Deliveries, f"/v1/webhooks/{webhook_id}/deliveries", **given({"status": status, "limit": 100})
-        ):
-            yield from page.deliveries
+        wanted = given({"status": status, "limit": 100})
+        path = f"/v1/webhooks/{webhook_id}/deliveries"
+        return self._pages(Deliveries, path, lambda page: page.deliveries, **wanted)
 
-    def delivery(self, webhook_id: UUID, delivery_id: UUID) -> DeliveryWithTries:
+    @call
+    def delivery(self, webhook_id: UUID, delivery_id: UUID) -> Steps[DeliveryWithTries]:
         """One delivery with its message, and each try."""
         return self._get(DeliveryWithTries, f"/v1/webhooks/{webhook_id}/deliveries/{delivery_id}")
 
-    def redeliver(self, webhook_id: UUID, delivery_id: UUID) -> UUID:
+    @call
+    def redeliver(self, webhook_id: UUID, delivery_id: UUID) -> Steps[UUID]:
         """Send a message again, with the same `webhook-id`; returns the id of the new delivery."""
         path = f"/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/redeliver"
-        return read(Sent, self._ask("POST", path)).delivery_id
+        return picked(self._ask(Sent, "POST", path), lambda answer: answer.delivery_id)

@@ -1,22 +1,27 @@
-"""How the client's requests go out and come back: repeated while the server cannot answer, errors as exceptions."""
+"""How the clients' requests are repeated while the server cannot answer; answers as values, errors as exceptions."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
-from typing import Any, Self, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from uuid import uuid4
 
-import httpx
+import httpx2
 import pydantic
 
 from celeriac.client.answers import Answer, Paged
+from celeriac.client.calling import Ask, Flow, Give, Item, Pause, Steps
 
 ANSWER_TIMEOUT = 10.0  # seconds to connect, and between two pieces of an answer
 PATIENCE = 30.0  # seconds during which a request is repeated while the server cannot answer
 SILENCE = 40.0  # seconds without a sign of life of a stream, which has one each 15 seconds
 PAUSE = 0.5  # seconds between two of them, when the server does not say
 DIRECT = ("127.0.0.1", "localhost", "[::1]")  # never behind a proxy of the environment
+
+EVENTS = "/v1/events"
 
 # The client's own codes, besides those of docs/errors.md.
 UNREACHABLE = "unreachable"
@@ -62,72 +67,108 @@ AnswerType = TypeVar("AnswerType", bound=Answer)
 PageType = TypeVar("PageType", bound=Paged)
 
 
-class Transport:
-    """Sends requests with a token, and repeats them while the server cannot answer."""
+class Requests:
+    """The base of what both clients ask for. Those of theirs say for how long a request is repeated."""
 
-    def __init__(self, url: str, token: str, *, patience: float = PATIENCE, timeout: float = ANSWER_TIMEOUT) -> None:
-        self._patience = patience
-        self._silence = httpx.Timeout(timeout, read=max(timeout, SILENCE))
-        self._http = httpx.Client(
-            base_url=url,
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=timeout,
-            mounts={f"all://{host}": None for host in DIRECT},
-        )
+    patience: float
+    timeout: float
 
-    def __enter__(self) -> Self:
-        return self
+    def _ask(self, model: type[AnswerType], method: str, path: str, **request: Any) -> Steps[AnswerType]:
+        """Once: a repetition would have another answer."""
+        return read(model, (yield Ask(method, path, request)))
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def _tell(self, method: str, path: str, **request: Any) -> Steps[None]:
+        """The same, of which nothing comes back."""
+        yield Ask(method, path, request)
 
-    def close(self) -> None:
-        self._http.close()
+    def _get(self, model: type[AnswerType], path: str, **query: Any) -> Steps[AnswerType]:
+        return self._repeat(model, "GET", path, params=query)
 
-    def _get(self, model: type[AnswerType], path: str, **query: Any) -> AnswerType:
-        return read(model, self._repeat("GET", path, params=query))
+    def _repeat(self, model: type[AnswerType], method: str, path: str, **request: Any) -> Steps[AnswerType]:
+        return read(model, (yield from self._repeated(Ask(method, path, request))))
 
-    def _pages(self, model: type[PageType], path: str, **query: Any) -> Iterator[PageType]:
-        """A list page by page, each asked for when the one before has been read."""
+    def _create(
+        self, model: type[AnswerType], path: str, body: Mapping[str, Any], idempotency_key: str | None
+    ) -> Steps[AnswerType]:
+        """With a key, by which a repetition has the same answer."""
+        headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
+        return self._repeat(model, "POST", path, json=body, headers=headers)
+
+    def _pages(
+        self, model: type[PageType], path: str, items: Callable[[PageType], Iterable[Item]], **query: Any
+    ) -> Flow[Item]:
+        """What is on the pages of a list, each asked for when the one before has been read."""
         while True:
-            page = self._get(model, path, **query)
-            yield page
+            page = yield from self._get(model, path, **query)
+            for item in items(page):
+                yield Give(item)
             if page.next_cursor is None:
                 return
             query["cursor"] = str(page.next_cursor)
 
-    def _repeat(self, method: str, path: str, *, patience: float | None = None, **request: Any) -> httpx.Response:
+    def _repeated(self, ask: Ask, patience: float | None = None) -> Steps[httpx2.Response]:
         """The first answer that is not a temporary no, if there is one in time."""
-        deadline = time.monotonic() + (self._patience if patience is None else patience)
+        deadline = time.monotonic() + (self.patience if patience is None else patience)
         while True:
             try:
-                return self._ask(method, path, **request)
+                answer: httpx2.Response = yield ask
             except ApiError as error:
                 pause = error.retry_after or PAUSE
-                if not error.is_temporary or time.monotonic() + pause > deadline:
+                is_asked_later = error.status == httpx2.codes.TOO_MANY_REQUESTS and error.retry_after is not None
+                if not (error.is_temporary or is_asked_later) or time.monotonic() + pause > deadline:
                     raise
-            time.sleep(pause)
-
-    def _ask(self, method: str, path: str, *, stream: bool = False, **request: Any) -> httpx.Response:
-        """The answer, if it is a yes or "not modified"; its body is left to be read when it is a `stream`."""
-        try:
-            answer = self._http.send(self._http.build_request(method, path, **request), stream=stream)
-            if answer.is_success or answer.status_code == httpx.codes.NOT_MODIFIED:
+            else:
                 return answer
-            with closing(answer):
-                answer.read()
-        except httpx.RequestError as error:
-            raise unreachable(error) from error
-        raise problem(answer)
+            yield Pause(pause)
 
 
-def unreachable(error: httpx.RequestError) -> ApiError:
+def authorized(url: str, token: str) -> dict[str, str]:
+    """The headers of every request. Raises ValueError for what is no address, or cannot be a token, which it hides."""
+    try:
+        parts = urlsplit(url)
+        is_one = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:  # of half an IPv6 address
+        is_one = False
+    if not is_one:
+        raise ValueError(f"{url!r} is no address such as https://jobs.example.org")
+    token = token.strip()
+    if not token.isascii() or any(not letter.isprintable() or letter.isspace() for letter in token):
+        raise ValueError("that is no token: one has neither spaces nor line breaks in it")
+    return {"Authorization": f"Bearer {token}"}
+
+
+def connecting(url: str, token: str, transport: object) -> dict[str, Any]:
+    """What either client of httpx2 is made with. Raises ValueError as `authorized` does."""
+    mounts = {f"all://{host}": transport for host in DIRECT}
+    return {"base_url": url, "headers": authorized(url, token), "transport": transport, "mounts": mounts}
+
+
+def silence(timeout: float) -> httpx2.Timeout:
+    """For a stream: it has a sign of life each 15 seconds."""
+    return httpx2.Timeout(timeout, read=max(timeout, SILENCE))
+
+
+def is_fine(answer: httpx2.Response) -> bool:
+    """Whether it is a yes, or says that nothing has changed."""
+    return answer.is_success or answer.status_code == httpx2.codes.NOT_MODIFIED
+
+
+@contextmanager
+def errors_told() -> Iterator[None]:
+    """Within: no answer is an ApiError."""
+    try:
+        yield
+    except httpx2.RequestError as error:
+        raise unreachable(error) from error
+
+
+def unreachable(error: httpx2.RequestError) -> ApiError:
     """The error for a request that got no answer."""
     reason = str(error) or type(error).__name__
     return ApiError(UNREACHABLE, "The API gave no answer", f"{error.request.url.copy_with(query=None)}: {reason}")
 
 
-def problem(answer: httpx.Response) -> ApiError:
+def problem(answer: httpx2.Response) -> ApiError:
     """The error for an answer that says no."""
     try:
         body = answer.json()
@@ -143,7 +184,7 @@ def problem(answer: httpx.Response) -> ApiError:
         return unknown(answer, "is no problem+json")
 
 
-def read(model: type[AnswerType], answer: httpx.Response) -> AnswerType:
+def read(model: type[AnswerType], answer: httpx2.Response) -> AnswerType:
     """The value that an answer holds. Raises ApiError for one that is no such."""
     try:
         return model.model_validate_json(answer.content)
@@ -151,7 +192,7 @@ def read(model: type[AnswerType], answer: httpx.Response) -> AnswerType:
         raise unknown(answer, f"is no {model.__name__}") from error
 
 
-def unknown(answer: httpx.Response, reason: str) -> ApiError:
+def unknown(answer: httpx2.Response, reason: str) -> ApiError:
     """The error for an answer that is not of this API."""
     place = answer.url.copy_with(query=None)
     return ApiError(
@@ -163,7 +204,7 @@ def unknown(answer: httpx.Response, reason: str) -> ApiError:
     )
 
 
-def retry_after(answer: httpx.Response) -> int | None:
+def retry_after(answer: httpx2.Response) -> int | None:
     """In how many seconds to ask again; None: it is not said."""
     value = answer.headers.get("Retry-After", "")
     return int(value) if value.isascii() and value.isdigit() else None  # the other form, a date, is not ours

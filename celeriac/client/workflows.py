@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from celeriac.client.answers import Answer, Paged
-from celeriac.client.transport import PAUSE, TOO_LATE, ApiError, Transport, given, read
+from celeriac.client.calling import Flow, Pause, Steps, call, listing
+from celeriac.client.transport import PAUSE, TOO_LATE, ApiError, Requests, given
 from tracking.states import Hold
+from tracking.values import Instant
 
 Status = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 ENDED = ("succeeded", "failed", "cancelled")
@@ -44,9 +45,9 @@ class Workflow(Answer):
     worker_seconds: float
     cancelled_by: str | None
     reason: str | None
-    created_at: datetime
-    started_at: datetime | None
-    completed_at: datetime | None
+    created_at: Instant
+    started_at: Instant | None
+    completed_at: Instant | None
 
 
 class WorkflowAfter(Answer):
@@ -69,8 +70,8 @@ class WorkflowJob(Answer):
     after: tuple[WorkflowAfter, ...]
     payload: dict[str, Any]
     error_message: str | None
-    started_at: datetime | None
-    completed_at: datetime | None
+    started_at: Instant | None
+    completed_at: Instant | None
 
 
 class WorkflowWithJobs(Workflow):
@@ -101,9 +102,10 @@ class Workflows(Paged):
     workflows: tuple[Workflow, ...]
 
 
-class WorkflowRequests(Transport):
+class WorkflowRequests(Requests):
     """Requests about workflows."""
 
+    @call
     def create_workflow(
         self,
         name: str,
@@ -111,43 +113,55 @@ class WorkflowRequests(Transport):
         *,
         project_id: str | None = None,
         idempotency_key: str | None = None,
-    ) -> CreatedWorkflow:
+    ) -> Steps[CreatedWorkflow]:
         """Have a workflow accepted, all of it or nothing; `jobs`: in the words of the API, by their keys.
 
         Repeated like `create`, and with the same key the same workflow.
         """
-        body = given({"name": name, "jobs": {key: dict(job) for key, job in jobs.items()}, "projectId": project_id})
-        headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
-        return read(CreatedWorkflow, self._repeat("POST", "/v1/workflows", json=body, headers=headers))
+        body = given({"name": name, "jobs": {key: _job(job) for key, job in jobs.items()}, "projectId": project_id})
+        return self._create(CreatedWorkflow, "/v1/workflows", body, idempotency_key)
 
-    def workflow(self, workflow_id: UUID) -> WorkflowWithJobs:
+    @call
+    def workflow(self, workflow_id: UUID) -> Steps[WorkflowWithJobs]:
         """One workflow with its jobs."""
-        return self._get(WorkflowWithJobs, f"/v1/workflows/{workflow_id}")
+        return self._get(WorkflowWithJobs, _workflow(workflow_id))
 
-    def workflows(self, *, status: Sequence[Status] = (), name: str | None = None) -> Iterator[Workflow]:
+    @listing
+    def workflows(self, *, status: Sequence[Status] = (), name: str | None = None) -> Flow[Workflow]:
         """The workflows that the caller sees, newest first, each once."""
         wanted = given({"status": ",".join(status) or None, "name": name})
-        for page in self._pages(Workflows, "/v1/workflows", **wanted):
-            yield from page.workflows
+        return self._pages(Workflows, "/v1/workflows", lambda page: page.workflows, **wanted)
 
-    def cancel_workflow(self, workflow_id: UUID, *, reason: str | None = None) -> MovedWorkflow:
+    @call
+    def cancel_workflow(self, workflow_id: UUID, *, reason: str | None = None) -> Steps[MovedWorkflow]:
         """End all that has not ended; "illegal_workflow_move" when it is over. Not repeated."""
         body = given({"reason": reason})
-        return read(MovedWorkflow, self._ask("POST", f"/v1/workflows/{workflow_id}/cancel", json=body))
+        return self._ask(MovedWorkflow, "POST", f"/v1/workflows/{workflow_id}/cancel", json=body)
 
-    def retry_workflow(self, workflow_id: UUID, *, part: Literal["failed", "whole"] = "failed") -> MovedWorkflow:
+    @call
+    def retry_workflow(self, workflow_id: UUID, *, part: Literal["failed", "whole"] = "failed") -> Steps[MovedWorkflow]:
         """Run it again: what has failed and all that follows it, or the whole. Not repeated."""
-        return read(MovedWorkflow, self._ask("POST", f"/v1/workflows/{workflow_id}/retry", json={"part": part}))
+        return self._ask(MovedWorkflow, "POST", f"/v1/workflows/{workflow_id}/retry", json={"part": part})
 
-    def wait_for_workflow(self, workflow_id: UUID, *, within: float, every: float = PAUSE) -> WorkflowWithJobs:
+    @call
+    def wait_for_workflow(self, workflow_id: UUID, *, within: float, every: float = PAUSE) -> Steps[WorkflowWithJobs]:
         """The workflow at its end, whichever that is. After `within` seconds raises an ApiError "too_late"."""
         deadline = time.monotonic() + within
         while True:
-            found = self.workflow(workflow_id)
+            found = yield from self._get(WorkflowWithJobs, _workflow(workflow_id))
             if found.status in ENDED:
                 return found
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 told = f"{workflow_id} is {found.status} at {found.progress} %"
                 raise ApiError(TOO_LATE, "The workflow did not end in time", told)
-            time.sleep(min(every, remaining))
+            yield Pause(min(every, remaining))
+
+
+def _workflow(workflow_id: UUID) -> str:
+    return f"/v1/workflows/{workflow_id}"
+
+
+def _job(said: Any) -> Any:
+    """As JSON has it; what is no object is for the API to refuse."""
+    return dict(said) if isinstance(said, Mapping) else said

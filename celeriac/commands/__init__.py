@@ -1,1 +1,5 @@
 """What `celeriac` can be told to do."""
+
+from celeriac import packages
+
+packages.claim(*packages.NEEDED)

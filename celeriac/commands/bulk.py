@@ -1,143 +1,80 @@
-"""Bulk operations, as an operator handles them at a terminal."""
+"""Bulk operations, as the commands begin, wait for and print them."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, cast
 from uuid import UUID
 
-import click
-from pydantic import ValidationError
-from uuid_utils.compat import uuid7
-
-from api.problems import invalid_by
-from api.schemas.operations import BulkRequest
-from celeriac.commands.controls import OPERATOR, TERMINAL, TIMEOUT
-from celeriac.commands.operations import connected
-from tracking.errors import ConfigurationError, TrackingError
-from tracking.exits import Exit
-from tracking.models import Scope
-from tracking.operated import State
-from tracking.operations import reads
-from tracking.operations.begin import begin, preview
-from tracking.operations.values import NewOperation, Operation
-from tracking.settings import settings
+from celeriac.client import Client
+from celeriac.client.answers import Operation
+from celeriac.client.bulk import Action, Chosen
+from celeriac.commands.screen import Columns, Screen
+from tracking.errors import ConfigurationError
+from tracking.exit_status import Exit
 
 LOOK_EVERY = 1.0  # seconds
-SHOWN = 50  # operations
+FILTERS = Chosen.__optional_keys__
+
+COLUMNS: Columns = {
+    "id": lambda operation: operation.id,
+    "does": lambda operation: operation.action,
+    "is": lambda operation: operation.state,
+    "done": lambda operation: f"{operation.counts.succeeded} of {operation.counts.matched} done",
+    "undone": lambda operation: f"{operation.counts.refused} refused, {operation.counts.failed} failed",
+    "reason": lambda operation: operation.reason,
+    "by": lambda operation: operation.user_id,
+    "created": lambda operation: operation.created_at,
+}
 
 
-def begin_operation(action: str, *, organization: str, dry_run: bool, wait: bool, **said: Any) -> Exit | None:
-    """Begin an operation on the jobs of an organization and print its id, or only how many jobs match.
-
-    `wait`: until it has ended; the status says whether every job was done. Raises ConfigurationError for what makes no
-    sense, and when the organization has its share of operations already.
-    """
-    with _refusals():
-        asked = _asked(action, **said)
-        scope = Scope(organization, None)
-        with connected(TIMEOUT) as database:
-            if dry_run:
-                with database.autocommit() as connection:
-                    matched, _ = preview(connection, scope, asked.filters)
-                click.echo(f"{matched} jobs match.")
-                return None
-            new = NewOperation(
-                id=uuid7(),
-                action=asked.action,
-                scope=scope,
-                user_id=OPERATOR,
-                asked=asked.asked,
-                priority=asked.priority,
-                force=asked.force,
-                canary=asked.canary,
-            )
-            with database.begin() as connection:
-                # An operator may do this to jobs of any type, as by the database itself.
-                begun = begin(
-                    connection,
-                    new,
-                    asked.filters,
-                    at_once=settings().bulk_at_once,
-                    judge=lambda _: {},
-                    origin=TERMINAL,
-                )
-            click.echo(f"{begun.operation.id}: {begun.operation.matched} jobs.")
-            return _waited(database, begun.operation) if wait else None
-
-
-def print_operations(organization: str) -> None:
-    """Print the newest operations of an organization, one a line."""
-    with connected(TIMEOUT) as database, database.autocommit() as connection:
-        found = reads.page(connection, Scope(organization, None), states=(), cursor=None, size=SHOWN)
-    for each in found.operations:
-        click.echo(_line(each))
-
-
-def abort(operation_id: UUID, organization: str) -> None:
-    """End an operation, and print how far it came. Raises ConfigurationError when there is none, or it has ended."""
-    with _refusals(), connected(TIMEOUT) as database, database.begin() as connection:
-        operation = reads.get(connection, operation_id, Scope(organization, None))
-        click.echo(_line(reads.abort(connection, operation, actor=OPERATOR, origin=TERMINAL)))
-
-
-def _asked(
+def begin_operation(
+    client: Client,
+    screen: Screen,
     action: str,
     *,
     ids: Sequence[UUID],
-    status: Sequence[str],
-    job_type: str | None,
-    project: str | None,
-    user: str | None,
-    created_from: str | None,
-    created_to: str | None,
-    search: str | None,
-    **how: Any,
-) -> BulkRequest:
-    """The same as a request of the API. Raises ValidationError, and ConfigurationError when nothing says which jobs."""
-    narrowed = {
-        "status": list(status),
-        "jobType": job_type,
-        "projectId": project,
-        "userId": user,
-        "createdFrom": created_from,
-        "createdTo": created_to,
-        "q": search,
-    }
-    narrowed = {name: value for name, value in narrowed.items() if value}
-    if bool(ids) == bool(narrowed):
+    dry_run: bool,
+    wait: bool,
+    within: float,
+    **said: Any,
+) -> Exit | None:
+    """Begin an operation and print it, or only how many jobs match.
+
+    `wait`: until it has ended, `within` seconds at most; the status says whether every job was done. Raises
+    ConfigurationError when nothing says which jobs, and ApiError.
+    """
+    matching = {name: value for name, value in said.items() if name in FILTERS and value not in (None, ())}
+    how = {name: value for name, value in said.items() if name not in FILTERS}
+    if bool(ids) == bool(matching):
         raise ConfigurationError("say which jobs: either by --id, or by --status, --search and the like")
-    which = {"ids": [str(job_id) for job_id in ids]} if ids else {"filter": narrowed}
-    return BulkRequest.model_validate({"action": action, **which, **how})
+    which = Chosen(**matching)  # type: ignore[typeddict-item]  # by their names
+    named, verb = list(ids) or None, cast("Action", action)
+    if dry_run:
+        preview = client.preview(verb, ids=named, **which)
+        if screen.as_json:
+            screen.json(preview)
+        else:
+            screen.say(f"{preview.matched} jobs match.")
+        return None
+    operation = client.begin(verb, ids=named, **how, **which)
+    if not wait:
+        _print(screen, operation)
+        return None
+    return _waited(client, screen, operation, within)
 
 
-def _waited(database: Any, operation: Operation) -> Exit:
-    while operation.is_worked_on:
-        time.sleep(LOOK_EVERY)
-        with database.autocommit() as connection:
-            operation = reads.get(connection, operation.id, operation.scope)
-    click.echo(_line(operation))
-    is_done = operation.state is State.COMPLETED and operation.succeeded == operation.matched
+def _waited(client: Client, screen: Screen, operation: Operation, within: float) -> Exit:
+    if not screen.as_json:
+        _print(screen, operation)
+    ended = client.wait_for(operation.id, within=within, every=LOOK_EVERY)
+    screen.rows([ended], COLUMNS)
+    is_done = ended.state == "completed" and ended.counts.succeeded == ended.counts.matched
     return Exit.FINE if is_done else Exit.FAILED
 
 
-def _line(operation: Operation) -> str:
-    undone = f"{operation.refused} refused, {operation.failed} failed"
-    counts = f"{operation.succeeded} of {operation.matched} done, {undone}"
-    reason = f"  {operation.reason}" if operation.reason else ""
-    return f"{operation.id}  {operation.action:<12}  {operation.state:<9}  {counts}{reason}"
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """What an operation cannot be is a wrong use, told in one line."""
-    try:
-        yield
-    except ValidationError as error:
-        raise ConfigurationError(str(invalid_by(error, outer=False).detail)) from None
-    except ConfigurationError:
-        raise
-    except TrackingError as error:
-        raise ConfigurationError(str(error)) from None
+def _print(screen: Screen, operation: Operation) -> None:
+    if screen.as_json:
+        screen.json(operation)
+    else:
+        screen.say(f"{operation.id}: {operation.counts.matched} jobs.")

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
 
-from celeriac.commands.names import Name
+from celeriac.commands.job_options import chosen
+from celeriac.commands.names import span_given
 from celeriac.commands.program import Commands
-from tracking.exits import Exit
-from tracking.states import STATUS_WORDS
+from celeriac.commands.reaching import reaching
+from tracking.exit_status import Exit
 
-# ruff: noqa: PLC0415  as in cli.py
+if TYPE_CHECKING:
+    from celeriac.client import Client
+    from celeriac.commands.screen import Screen
+
+# ruff: noqa: PLC0415  as in part_options.py
 
 
 @click.group("bulk", cls=Commands)
@@ -23,18 +29,12 @@ def bulk() -> None:
 
 def _on_jobs(run: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say which jobs, and how."""
+    run = chosen(reaching(run))
     for option in (
+        click.option("--within", default="1h", show_default=True, help="How long to wait: a number and s, m, h or d."),
         click.option("--wait", is_flag=True, help="Until it has ended; 1 unless every job was done."),
         click.option("--dry-run", is_flag=True, help="Only say how many match."),
         click.option("--id", "ids", multiple=True, type=click.UUID, help="This job; may be repeated."),
-        click.option("--search", help="Words and qualifiers, as in the list."),
-        click.option("--created-to", metavar="TIME", help="Created before, such as 2026-11-28T00:00:00Z."),
-        click.option("--created-from", metavar="TIME", help="Created then or later."),
-        click.option("--user", type=Name(), help="Of this user."),
-        click.option("--project", type=Name(), help="Of this project."),
-        click.option("--job-type", type=Name(), help="Of this type."),
-        click.option("--status", multiple=True, type=click.Choice(STATUS_WORDS), help="May be repeated."),
-        click.option("--organization", required=True, type=Name(), help="Whose jobs."),
     ):
         run = option(run)
     return run
@@ -73,25 +73,26 @@ def reprioritize_jobs(**said: Any) -> Exit | None:
 
 
 @bulk.command("list")
-@click.option("--organization", required=True, type=Name(), help="Whose operations.")
-def list_operations(organization: str) -> None:
-    """List the operations of an organization, newest first."""
-    from celeriac.commands.bulk import print_operations
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 1_000_000), help="At most.")
+@reaching
+def list_operations(*, client: Client, screen: Screen, limit: int) -> None:
+    """List operations, newest first."""
+    from celeriac.commands.bulk import COLUMNS
 
-    print_operations(organization)
+    screen.rows(islice(client.operations(), limit), COLUMNS, empty="There was no operation.")
 
 
 @bulk.command("abort")
-@click.argument("operation", type=click.UUID)
-@click.option("--organization", required=True, type=Name(), help="Whose operation it is.")
-def abort_operation(operation: UUID, organization: str) -> None:
+@click.argument("operation", metavar="ID", type=click.UUID)
+@reaching
+def abort_operation(*, client: Client, screen: Screen, operation: UUID) -> None:
     """End an operation; what was done stays done."""
-    from celeriac.commands.bulk import abort
+    from celeriac.commands.bulk import COLUMNS
 
-    abort(operation, organization)
+    screen.rows([client.abort(operation)], COLUMNS)
 
 
-def _begin(action: str, **said: Any) -> Exit | None:
+def _begin(action: str, *, client: Client, screen: Screen, within: str, **said: Any) -> Exit | None:
     from celeriac.commands.bulk import begin_operation
 
-    return begin_operation(action, **said)
+    return begin_operation(client, screen, action, within=span_given(within, "--within").total_seconds(), **said)

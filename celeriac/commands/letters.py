@@ -13,6 +13,7 @@ from rich.text import Text
 from celeriac.commands.operations import connected
 from tracking import dead_letters
 from tracking.dead_letters import DeadLetter
+from tracking.values import in_milliseconds
 
 HEADINGS = ("id", "at", "queue", "task", "task id", "reason")
 BYTES_A_LINE = 16
@@ -60,8 +61,14 @@ def dumped(body: bytes) -> Iterator[str]:
 
 
 def _cells(letter: DeadLetter) -> list[str]:
-    at = letter.at.isoformat(timespec="seconds")
-    values = (str(letter.id), at, letter.queue, letter.task_name or "-", letter.task_id or "-", letter.reason)
+    values = (
+        str(letter.id),
+        in_milliseconds(letter.at),
+        letter.queue,
+        letter.task_name or "-",
+        letter.task_id or "-",
+        letter.reason,
+    )
     return [escaped(value) for value in values]
 
 

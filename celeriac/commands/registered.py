@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
-
-from api.auth import (
+from api.permissions import (
     CANCEL_JOBS,
     CREATE_JOBS,
     DELETE_JOBS,
@@ -13,6 +10,7 @@ from api.auth import (
     MANAGE_PLATFORM,
     MANAGE_SCHEDULES,
     MANAGE_TEMPLATES,
+    MANAGE_WEBHOOKS,
     RETRY_JOBS,
     TRACK_JOBS,
     VIEW_ALL,
@@ -24,7 +22,7 @@ from api.auth import (
 IN_ORGANIZATION = frozenset(
     {
         *(CREATE_JOBS, VIEW_JOBS, CANCEL_JOBS, RETRY_JOBS, TRACK_JOBS, DELETE_JOBS),
-        *(VIEW_ALL, VIEW_AUDIT, MANAGE_JOBS, MANAGE_SCHEDULES, MANAGE_TEMPLATES),
+        *(VIEW_ALL, VIEW_AUDIT, MANAGE_JOBS, MANAGE_SCHEDULES, MANAGE_TEMPLATES, MANAGE_WEBHOOKS),
     }
 )
 OF_PLATFORM = frozenset({MANAGE_PLATFORM})
@@ -47,12 +45,6 @@ def queues() -> set[str]:
     from tasks.app import app  # noqa: PLC0415 - as below
 
     return {*app.amqp.queues, *(queue for queue in own if queue)}
-
-
-def similar(name: str, known: Iterable[str]) -> str:
-    """A question that suggests what was meant; empty when nothing is close."""
-    close = difflib.get_close_matches(name, sorted(known), n=1)
-    return f": did you mean {close[0]!r}?" if close else ""
 
 
 def _registered() -> list[tuple[str, object]]:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from celeriac.commands.names import Name, span_given
+from celeriac.commands.names import Name, Object, span_given
 from celeriac.commands.program import Commands
-from tracking.errors import InvalidValue
-from tracking.schedules.values import CatchUp, Overlap
-from tracking.values import check_json
+from celeriac.commands.reaching import reaching, reaching_as
 
-# ruff: noqa: PLC0415  as in cli.py
+if TYPE_CHECKING:
+    from celeriac.client import Client
+    from celeriac.commands.screen import Screen
 
-Verb = Callable[[str, str], None]
-CATCH_UP, OVERLAP = (click.Choice([str(each) for each in words]) for words in (CatchUp, Overlap))
+# ruff: noqa: PLC0415  as in part_options.py
+
+NAME = click.argument("name", metavar="NAME", type=Name())
+CATCH_UP = click.Choice(["skip", "once", "all"])
+OVERLAP = click.Choice(["allow", "skip", "cancel_previous"])
 
 
 @click.group("schedules", cls=Commands)
@@ -26,85 +27,115 @@ def schedules() -> None:
 
 
 @schedules.command("list")
-@click.option("--organization", type=Name(), help="Of this one only. [default: all, and what the platform cleans up]")
-def list_schedules(organization: str | None) -> None:
+@reaching
+def list_schedules(*, client: Client, screen: Screen) -> None:
     """List schedules: when they are due, and what became of the last due time."""
-    from celeriac.commands.schedules import print_schedules
+    from celeriac.commands.schedules import COLUMNS
 
-    print_schedules(organization)
+    screen.rows(client.schedules(), COLUMNS, empty="There is no schedule.")
 
 
-def _of(run: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--organization", required=True, type=Name(), help="Whose schedule it is.")(run)
+@schedules.command("everywhere")
+def list_everywhere() -> None:
+    """List those of all organizations, and what the platform cleans up; with the database alone."""
+    from celeriac.commands.everywhere import print_schedules
+
+    print_schedules()
+
+
+@schedules.command("show")
+@NAME
+@reaching
+def show_schedule(*, client: Client, screen: Screen, name: str) -> None:
+    """Show one, with its next times and what became of the last ones."""
+    from celeriac.commands.schedules import show
+
+    show(client, screen, name)
 
 
 @schedules.command("add")
-@click.argument("name", type=Name())
-@_of
-@click.option("--user", required=True, type=Name(), help="In whose name its jobs are made.")
-@click.option("--job-type", required=True, type=Name(), help="What is made.")
-@click.option("--payload", default="{}", help="JSON, as the handler takes it.  [default: {}]")
+@NAME
+@click.option("--type", "--job-type", "job_type", required=True, type=Name(), help="What is made.")
+@click.option("--payload", type=Object(), default="{}", help="JSON, @file, or - for standard input. [default: {}]")
 @click.option("--cron", help="Five fields, or @daily and its like.")
 @click.option("--timezone", help="In which cron is read, such as Europe/Berlin. [default: UTC]")
 @click.option("--every", metavar="TIME", help="Instead of cron: a number and s, m, h or d.")
 @click.option("--priority", type=click.IntRange(0, 9), help="Higher is more urgent. [default: as the handler says]")
-@click.option(
-    "--catch-up", type=click.Choice([str(each) for each in CatchUp]), default=str(CatchUp.ONCE), show_default=True
-)
-@click.option(
-    "--overlap", type=click.Choice([str(each) for each in Overlap]), default=str(Overlap.ALLOW), show_default=True
-)
+@click.option("--catch-up", type=CATCH_UP, default="once", show_default=True, help="Of times that were missed.")
+@click.option("--overlap", type=OVERLAP, default="allow", show_default=True, help="While the last job is not over.")
 @click.option("--paused", is_flag=True, help="It begins with a pause.")
-def add_schedule(name: str, organization: str, user: str, **said: Any) -> None:
+@reaching_as("--as", "--user")
+def add_schedule(*, client: Client, screen: Screen, name: str, every: str | None, **said: Any) -> None:
     """Make a schedule."""
     from celeriac.commands.schedules import add
 
-    every = said.pop("every")
     seconds = None if every is None else span_given(every, "--every").total_seconds()
     if (said["cron"] is None) == (every is None) or (every is not None and said["timezone"] is not None):
         raise click.UsageError("Say when: --cron, with --timezone if it is not UTC, or --every.")
-    said |= {"catch_up": CatchUp(said["catch_up"]), "overlap": Overlap(said["overlap"])}
-    said["payload"] = _json(said["payload"])
-    add(name, organization, user, every_seconds=None if seconds is None else round(seconds), **said)
+    add(client, screen, name, every_seconds=None if seconds is None else round(seconds), **said)
 
 
-def _verb(name: str, does: str, says: str) -> None:
-    """A command that does something to the schedule of a name."""
+@schedules.command("pause")
+@NAME
+@reaching
+def pause_schedule(*, client: Client, screen: Screen, name: str) -> None:
+    """Let it make no job until it is resumed."""
+    from celeriac.commands.schedules import do
 
-    @schedules.command(name, help=says)
-    @click.argument("schedule", metavar="NAME", type=Name())
-    @_of
-    def run(schedule: str, organization: str) -> None:
-        from celeriac.commands import schedules as commands
-
-        verb: Verb = getattr(commands, does)
-        verb(schedule, organization)
+    do(client, screen, name, client.pause_schedule)
 
 
-_verb("pause", "pause", "Let it make no job until it is resumed.")
-_verb("resume", "resume", "Let it be due again from now on.")
-_verb("run", "run_now", "Make a job of it now; the workers send it within seconds.")
-_verb("skip-next", "skip_next", "Let its next due time make no job.")
-_verb("remove", "remove", "Forget it; its jobs stay.")
+@schedules.command("resume")
+@NAME
+@reaching
+def resume_schedule(*, client: Client, screen: Screen, name: str) -> None:
+    """Let it be due again from now on."""
+    from celeriac.commands.schedules import do
+
+    do(client, screen, name, client.resume_schedule)
+
+
+@schedules.command("skip-next")
+@NAME
+@reaching
+def skip_next(*, client: Client, screen: Screen, name: str) -> None:
+    """Let its next due time make no job."""
+    from celeriac.commands.schedules import do
+
+    do(client, screen, name, client.skip_next)
+
+
+@schedules.command("run")
+@NAME
+@reaching
+def run_schedule(*, client: Client, screen: Screen, name: str) -> None:
+    """Make a job of it now, and print its id."""
+    from celeriac.commands.schedules import named
+
+    created = client.run_schedule(named(client, name).id)
+    if screen.as_json:
+        screen.json(created)
+    else:
+        click.echo(str(created.job_id))
+
+
+@schedules.command("remove")
+@NAME
+@reaching
+def remove_schedule(*, client: Client, screen: Screen, name: str) -> None:
+    """Forget it; its jobs stay."""
+    from celeriac.commands.schedules import named
+
+    client.remove_schedule(named(client, name).id)
+    screen.say(f"{name}: removed.")
 
 
 @schedules.command("import")
 @click.argument("app")
-@_of
+@click.option("--organization", required=True, type=Name(), help="Whose schedules they are.")
 @click.option("--user", required=True, type=Name(), help="In whose name the jobs are made.")
 def import_schedules(app: str, organization: str, user: str) -> int:
     """Take over the beat_schedule of a Celery app, such as shop.celery:app. Twice changes nothing."""
-    from celeriac.commands.schedules import import_beat
+    from celeriac.commands.everywhere import import_beat
 
     return import_beat(app, organization, user)
-
-
-def _json(text: str) -> dict[str, Any]:
-    try:
-        read = json.loads(text)
-        if isinstance(read, dict):
-            checked: dict[str, Any] = check_json(read, "it")
-            return checked
-    except (ValueError, InvalidValue) as error:
-        raise click.BadParameter(str(error), param_hint="--payload") from None
-    raise click.BadParameter("it is no JSON object", param_hint="--payload")

@@ -1,181 +1,81 @@
-"""Schedules, as an operator handles them at a terminal."""
+"""Schedules, as the commands find them by their names and print them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import fields, replace
-from datetime import UTC, datetime
+from collections.abc import Callable
+from difflib import get_close_matches
+from itertools import islice
 from typing import Any
+from uuid import UUID
 
-import click
-from pydantic import ValidationError
-from uuid_utils.compat import uuid7
+from celeriac.client import Client
+from celeriac.client.kept import Schedule
+from celeriac.commands.screen import Columns, Screen, plain
+from tracking.errors import ConfigurationError
 
-from celeriac.commands import registered
-from celeriac.commands.beat import Refused, entries_of
-from celeriac.commands.controls import OPERATOR, TERMINAL, TIMEOUT
-from celeriac.commands.operations import connected, own_platform
-from tasks import scheduling
-from tasks.app import app as tasks
-from tasks.catalog import taker
-from tasks.words import in_words
-from tracking import clean_ups
-from tracking.db import Connection
-from tracking.errors import ConfigurationError, InvalidValue, ScheduleExists, ScheduleUnfit, UnknownJobType
-from tracking.exits import Exit
-from tracking.models import Owner, Scope
-from tracking.origins import By
-from tracking.reads import schedules as reads
-from tracking.schedules import firing, keeping
-from tracking.schedules.keeping import NewSchedule
-from tracking.schedules.times import LONGEST_INTERVAL, check_cron
-from tracking.schedules.values import Plan, Schedule
-
-BY = By(OPERATOR, TERMINAL)
+SHOWN = 10  # outcomes
 
 
-def print_schedules(organization_id: str | None) -> None:
-    """Print the schedules of an organization; None: of all of them, and what the platform cleans up by itself."""
-    with connected(TIMEOUT) as database, database.autocommit() as connection:
-        found = reads.of_all(connection, organization_id)
-        own = clean_ups.every(connection) if organization_id is None else []
-    for each in found:
-        due = "paused" if each.paused else _moment(each.next_at)
-        where = each.owner.organization_id
-        click.echo(f"{where:<16}  {each.plan.name:<24}  {in_words(each.plan):<40}  {due:<20}  {_last(each)}")
-    for clean_up in own:
-        how = clean_up.error or f"removed {clean_up.removed}"
-        words = in_words(Plan(clean_up.name, "", every_seconds=clean_up.every_seconds))
-        click.echo(f"{'(the platform)':<16}  {clean_up.name:<24}  {words:<40}  {_moment(clean_up.next_at):<20}  {how}")
+def _outcome(outcome: Any) -> str:
+    said = str(outcome.status or outcome.outcome)
+    return f"{said}: {outcome.reason}" if outcome.reason else said
 
 
-def add(name: str, organization_id: str, user_id: str, *, paused: bool, timezone: str | None, **said: Any) -> None:
-    """Make a schedule. Raises ConfigurationError for what cannot be one."""
-    plan = Plan(name, timezone=timezone or ("UTC" if said["cron"] else None), **said)
-    owner = Owner(organization_id, user_id)
-    with _refusals(), connected(TIMEOUT) as database, database.begin() as connection:
-        granted = _checked(plan, owner)
-        created = keeping.create(connection, NewSchedule(uuid7(), owner, plan, granted, paused), BY)
-    click.echo(f"{name}: {in_words(plan)}; {'paused' if paused else f'due next {_moment(created.next_at)}'}.")
-
-
-def pause(name: str, organization_id: str) -> None:
-    """Let it make no job until it is resumed. Raises ConfigurationError when there is none of that name."""
-    _do(name, organization_id, keeping.pause)
-    click.echo(f"{name}: paused.")
-
-
-def resume(name: str, organization_id: str) -> None:
-    """Let it be due again. Raises ConfigurationError like `pause`."""
-    resumed = _do(name, organization_id, keeping.resume)
-    click.echo(f"{name}: due next {_moment(resumed.next_at)}.")
-
-
-def skip_next(name: str, organization_id: str) -> None:
-    """Let its next due time make no job. Raises ConfigurationError like `pause`."""
-    skipped = _do(name, organization_id, keeping.skip_next)
-    click.echo(f"{name}: due next {_moment(skipped.shown_next_at)}.")
-
-
-def remove(name: str, organization_id: str) -> None:
-    """Forget it. Raises ConfigurationError like `pause`."""
-    _do(name, organization_id, keeping.remove)
-    click.echo(f"{name}: removed.")
-
-
-def run_now(name: str, organization_id: str) -> None:
-    """Make a job of it now, which a worker sends. Raises ConfigurationError like `pause`, or when it fits no more."""
-    scope = Scope(organization_id, None)
-    with _refusals(), own_platform(0) as platform, platform.database.begin() as connection:
-        known = _known(connection, name, organization_id)
-        make = scheduling.made_by(platform, BY)
-        job = firing.run_now(connection, known.id, scope, make, platform.limits, by=BY)
-    click.echo(str(job.id))
-
-
-def import_beat(where: str, organization_id: str, user_id: str) -> Exit:
-    """Make the entries of a Celery app's beat_schedule schedules, or change those of the same names.
-
-    What cannot be one is told on stderr, and the others are taken. Raises ConfigurationError for no such app.
-    """
-    owner, refused = Owner(organization_id, user_id), 0
-    with connected(TIMEOUT) as database:
-        for name, read in entries_of(where, tasks):
-            try:
-                with _refusals(), database.begin() as connection:
-                    done = _taken(connection, read(), owner)
-            except (Refused, ConfigurationError) as error:
-                refused += 1
-                click.echo(f"celeriac: {name}: refused: {error}", err=True)
-            else:
-                click.echo(f"{name}: {done}.")
-    return Exit.MISUSED if refused else Exit.FINE
-
-
-def _taken(connection: Connection, plan: Plan, owner: Owner) -> str:
-    granted = _checked(plan, owner)
-    known = keeping.named(connection, owner.organization_id, plan.name)
-    if known is None:
-        keeping.create(connection, NewSchedule(uuid7(), owner, plan, granted), BY)
-        return "added"
-    # What beat does not know stays as somebody has set it since.
-    wanted = replace(plan, **{each: getattr(known.plan, each) for each in NOT_IN_BEAT})
-    scope = Scope(owner.organization_id, None)
-    changed = keeping.change(connection, known.id, scope, wanted, granted=granted, version=known.version, by=BY)
-    return "as it was" if changed.version == known.version else "changed"
-
-
-NOT_IN_BEAT = {each.name for each in fields(Plan)} - {
-    *("name", "job_type", "payload", "priority", "cron", "timezone", "every_seconds")
+COLUMNS: Columns = {
+    "schedule": lambda found: found.name,
+    "type": lambda found: found.job_type,
+    "when": lambda found: found.words,
+    "next": lambda found: "paused" if found.paused else found.next_at,
+    "last": lambda found: _outcome(found.last_outcomes[0]) if found.last_outcomes else None,
+    "user": lambda found: found.user_id,
+}
+OUTCOMES: Columns = {
+    "due": lambda outcome: outcome.due_at,
+    "became": _outcome,
+    "times": lambda outcome: outcome.count,
+    "job": lambda outcome: outcome.job_id,
 }
 
 
-def _do(name: str, organization_id: str, verb: Callable[[Connection, Any, Scope, By], Schedule]) -> Schedule:
-    with connected(TIMEOUT) as database, database.begin() as connection:
-        known = _known(connection, name, organization_id)
-        return verb(connection, known.id, Scope(organization_id, None), BY)
+def add(client: Client, screen: Screen, name: str, **said: Any) -> None:
+    """Make one, and print when it is due."""
+    made = client.create_schedule(name, **{each: value for each, value in said.items() if value is not None})
+    if screen.as_json:
+        screen.json(made)
+    else:
+        screen.say(f"{name}: {made.words}; {_due(made)}.")
 
 
-def _known(connection: Connection, name: str, organization_id: str) -> Schedule:
-    found = keeping.named(connection, organization_id, name)
-    if found is None:
-        names = [each.plan.name for each in reads.of_all(connection, organization_id)]
-        hint = registered.similar(name, names)
-        raise ConfigurationError(f"{organization_id} has no schedule {name!r}{hint}")
-    return found
+def show(client: Client, screen: Screen, name: str) -> None:
+    """Print one with its next times and its last outcomes."""
+    found = named(client, name)
+    facts = {title: of(found) for title, of in COLUMNS.items()}
+    screen.one(found, {**facts, "payload": found.payload, "next times": client.next_times(found.id) or None})
+    if not screen.as_json:
+        screen.rows(islice(client.outcomes(found.id), SHOWN), OUTCOMES)
 
 
-def _checked(plan: Plan, owner: Owner) -> str | None:
-    """The permission of the handler that an operator grants, whose payload is checked."""
-    if plan.cron is not None and plan.timezone is not None:
-        check_cron(plan.cron, plan.timezone, datetime.now(UTC))
-    elif not 1 <= (plan.every_seconds or 0) <= LONGEST_INTERVAL:
-        raise InvalidValue(f"an interval is whole seconds, from 1 to {LONGEST_INTERVAL}")
-    with own_platform(0) as platform:
-        handler = taker(platform, plan.job_type)
-    scheduling.accepted(handler, plan, owner, {})
-    return handler.permission
+def do(client: Client, screen: Screen, name: str, verb: Callable[[UUID], Schedule]) -> None:
+    """Do it to the one of a name, and print when it is due then."""
+    changed = verb(named(client, name).id)
+    if screen.as_json:
+        screen.json(changed)
+    else:
+        screen.say(f"{name}: {_due(changed)}.")
 
 
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """What is wrong with a schedule is a wrong use, told in one line."""
-    try:
-        yield
-    except ValidationError as error:
-        raise ConfigurationError(scheduling.said(error)) from None
-    except (InvalidValue, ScheduleExists, ScheduleUnfit, UnknownJobType) as error:
-        raise ConfigurationError(str(error)) from None
+def named(client: Client, name: str) -> Schedule:
+    """The schedule of a name. Raises ConfigurationError when there is none, with what was meant."""
+    names = []
+    for each in client.schedules():
+        if each.name == name:
+            return each
+        names.append(each.name)
+    close = get_close_matches(name, names, n=1)
+    raise ConfigurationError(f"there is no schedule {name!r}{f': did you mean {close[0]!r}?' if close else ''}")
 
 
-def _moment(at: datetime | None) -> str:
-    return "never" if at is None else f"{at:%Y-%m-%d %H:%M:%S}Z"
-
-
-def _last(schedule: Schedule) -> str:
-    if not schedule.last:
-        return ""
-    newest = schedule.last[0]
-    said = newest.status or newest.became
-    return f"{said}: {newest.reason}" if newest.reason else str(said)
+def _due(found: Schedule) -> str:
+    if found.paused:
+        return "paused"
+    return f"due next {plain(found.next_at)}" if found.next_at else "never due again"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
+from uuid import uuid4
 
 import click
 import jwt
 
 from api.secrets import SECRET_FILE, signing_secret
 from celeriac.commands import registered
+from celeriac.commands.names import similar
 from tracking.errors import ConfigurationError
 from tracking.settings import Settings
 
@@ -33,6 +35,7 @@ def make_token(
         "exp": now + seconds,
         "iss": configured.jwt_issuer,
         "aud": configured.jwt_audience,
+        "jti": uuid4().hex,  # `celeriac denied-tokens` names it by that
     }
     return jwt.encode(claims, secret, algorithm="HS256")
 
@@ -56,7 +59,7 @@ def _warn_of_unknown(granted: Collection[str]) -> None:
         return
     known = platform | registered.permissions()
     for permission in sorted(set(granted) - known):
-        hint = registered.similar(permission, known)
+        hint = similar(permission, known)
         click.echo(f"celeriac: warning: nothing asks for the permission {permission!r}{hint}", err=True)
     if not known.issuperset(granted):
         click.echo(f"celeriac: known permissions: {', '.join(sorted(known))}", err=True)

@@ -8,6 +8,7 @@ import click
 
 from celeriac.commands import registered
 from celeriac.commands.controls import OPERATOR, TERMINAL, TIMEOUT
+from celeriac.commands.names import similar
 from celeriac.commands.operations import connected
 from tracking import external_types
 from tracking.errors import ConfigurationError
@@ -40,6 +41,6 @@ def remove_type(name: str) -> None:
     """Forget a type; its jobs stay what they are. Raises ConfigurationError when there is none."""
     with connected(TIMEOUT) as database, database.begin() as connection:
         if not external_types.remove(connection, name, actor=OPERATOR, origin=TERMINAL):
-            hint = registered.similar(name, [each.name for each in external_types.every(connection)])
+            hint = similar(name, [each.name for each in external_types.every(connection)])
             raise ConfigurationError(f"no operator has added a type {name!r}{hint}")
     click.echo(f"{name}: {'as it was built in' if name in BUILT_IN else 'removed'}.")

@@ -1,66 +1,87 @@
-"""`celeriac workflows`: its commands and their options; what they do stands in workflows.py beside it."""
+"""`celeriac workflows`: its commands and their options; what they print stands in workflows.py beside it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 import click
 
-from celeriac.commands.names import Name
+from celeriac.commands.names import Name, Object
 from celeriac.commands.program import Commands
-from tracking.workflow_tables import WorkflowStatus
+from celeriac.commands.reaching import reaching
 
-# ruff: noqa: PLC0415  as in cli.py
+if TYPE_CHECKING:
+    from celeriac.client import Client
+    from celeriac.commands.screen import Screen
+
+# ruff: noqa: PLC0415  as in part_options.py
+
+ID = click.argument("workflow_id", metavar="ID", type=click.UUID)
+STATUSES = ("queued", "running", "succeeded", "failed", "cancelled")
 
 
 @click.group("workflows", cls=Commands)
 def workflows() -> None:
-    """Look at workflows, cancel them, and run them again."""
-
-
-def _of(run: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--organization", required=True, type=Name(), help="Whose workflow it is.")(run)
+    """Have workflows made, look at them, cancel them, and run them again."""
 
 
 @workflows.command("list")
-@_of
-@click.option("--status", type=click.Choice([str(each) for each in WorkflowStatus]), help="Only those that are so.")
-def list_workflows(organization: str, status: str | None) -> None:
-    """List the newest workflows of an organization."""
-    from celeriac.commands.workflows import print_workflows
+@click.option("--status", type=click.Choice(STATUSES), help="Only those that are so.")
+@click.option("--name", type=Name(), help="Of this name.")
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 1_000_000), help="At most.")
+@reaching
+def list_workflows(*, client: Client, screen: Screen, status: Any, name: str | None, limit: int) -> None:
+    """List workflows, newest first."""
+    from celeriac.commands.workflows import COLUMNS
 
-    print_workflows(organization, status)
+    found = client.workflows(status=[status] if status else [], name=name)
+    screen.rows(islice(found, limit), COLUMNS, empty="No workflow matches.")
+
+
+@workflows.command("create")
+@click.argument("name", type=Name())
+@click.option("--jobs", required=True, type=Object(), help="By their keys, as the API takes them: JSON, @file, or -.")
+@click.option("--project", "project_id", type=Name())
+@click.option("--key", "idempotency_key", type=Name(), help="Of an earlier request: then it is that workflow.")
+@reaching
+def create_workflow(*, client: Client, screen: Screen, name: str, jobs: Any, **said: Any) -> None:
+    """Have a workflow made, all of it or nothing, and print its id."""
+    created = client.create_workflow(name, jobs, **said)
+    if screen.as_json:
+        screen.json(created)
+    else:
+        click.echo(str(created.workflow_id))
 
 
 @workflows.command("show")
-@click.argument("workflow_id", metavar="ID", type=click.UUID)
-@_of
-def show_workflow(workflow_id: UUID, organization: str) -> None:
+@ID
+@reaching
+def show_workflow(*, client: Client, screen: Screen, workflow_id: UUID) -> None:
     """Show a workflow with its jobs, and why they did not run."""
     from celeriac.commands.workflows import show
 
-    show(workflow_id, organization)
+    show(client, screen, workflow_id)
 
 
 @workflows.command("cancel")
-@click.argument("workflow_id", metavar="ID", type=click.UUID)
-@_of
+@ID
 @click.option("--reason", help="Shown with it.")
-def cancel_workflow(workflow_id: UUID, organization: str, reason: str | None) -> None:
+@reaching
+def cancel_workflow(*, client: Client, screen: Screen, workflow_id: UUID, reason: str | None) -> None:
     """End all that a workflow has not ended."""
     from celeriac.commands.workflows import cancel
 
-    cancel(workflow_id, organization, reason)
+    cancel(client, screen, workflow_id, reason)
 
 
 @workflows.command("retry")
-@click.argument("workflow_id", metavar="ID", type=click.UUID)
-@_of
+@ID
 @click.option("--whole", is_flag=True, help="All its jobs, not only what has failed and what follows that.")
-def retry_workflow(workflow_id: UUID, organization: str, *, whole: bool) -> None:
+@reaching
+def retry_workflow(*, client: Client, screen: Screen, workflow_id: UUID, whole: bool) -> None:
     """Run a workflow that is over again, by new jobs."""
     from celeriac.commands.workflows import retry
 
-    retry(workflow_id, organization, whole=whole)
+    retry(client, screen, workflow_id, whole=whole)

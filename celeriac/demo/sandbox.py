@@ -35,16 +35,19 @@ PREFIXES = ("CELERIAC_", "CELERY_", "PG")
 class Sandbox:
     """`celeriac up` on a free port, with the defaults whatever the caller's environment says.
 
+    `imports`: modules with handlers, found by `path`.
+
     `directory` is empty until it was launched, `address` until it is ready; `speakers` are the parts that have printed
     something, `log` is what they printed last and is not mere routine.
     """
 
-    def __init__(self, concurrency: int) -> None:
+    def __init__(self, concurrency: int, *, imports: Sequence[str] = (), path: Sequence[str] = ()) -> None:
         self.directory = Path()
         self.address = ""
         self.speakers: set[str] = set()
         self.log: deque[str] = deque(maxlen=KEPT_LINES)
         self._concurrency = concurrency
+        self._imports, self._path = imports, path
 
     def hear(self, _name: str, line: str) -> None:
         """Take a line that the platform printed."""
@@ -67,7 +70,13 @@ class Sandbox:
 
     def make_token(self, organization: str, user: str, permissions: Sequence[str]) -> str:
         """What `celeriac token` prints. Raises StartError."""
-        options = [word for permission in permissions for word in ("--permission", permission)]
+        return self._token(organization, user, *(f"--permission={permission}" for permission in permissions))
+
+    def make_admin_token(self, organization: str, user: str) -> str:
+        """The same with every permission in the organization."""
+        return self._token(organization, user, "--admin")
+
+    def _token(self, organization: str, user: str, *options: str) -> str:
         try:
             made = subprocess.run(
                 _celeriac("token", "--organization", organization, "--user", user, *options),
@@ -91,7 +100,7 @@ class Sandbox:
         except OSError as error:
             raise ConfigurationError(f"no temporary directory can be made: {error.strerror}") from None
         return spawn(
-            _celeriac("up", "--port", "0", "--concurrency", str(self._concurrency)),
+            _celeriac("up", "--port", "0", "--verbose", "--concurrency", str(self._concurrency)),
             death_signal=signal.SIGTERM,  # it stops its parts in order also when we are killed
             environment=self._environment(),
             directory=self.directory,  # nothing that lies about in the caller's can be imported
@@ -105,6 +114,8 @@ class Sandbox:
     def _environment(self) -> dict[str, str]:
         # TMPDIR: what a killed part leaves behind goes with the rest.
         own = {"CELERIAC_DATA_DIR": str(self.directory / "data"), "TMPDIR": str(self.directory)}
+        if self._imports:
+            own |= {"CELERIAC_IMPORTS": ",".join(self._imports), "PYTHONPATH": os.pathsep.join(self._path)}
         return {**clean(os.environ), **own}
 
 

@@ -75,15 +75,7 @@ def waiting(text: str) -> RenderableType:
 
 def counts(stats: Stats) -> Text:
     """How many jobs are in which status; what is none is left out."""
-    named = {
-        "queued": stats.total_active - stats.running - stats.retrying,
-        "running": stats.running,
-        "retrying": stats.retrying,
-        "succeeded": stats.completed,
-        "failed": stats.failed,
-        "cancelled": stats.cancelled,
-    }
-    words = [Text(f"{count} {name}", COLORS.get(name, "")) for name, count in named.items() if count]
+    words = [Text(f"{count} {name}", COLORS.get(name, "")) for name, count in stats.by_status.items() if count]
     return Text("  ").append(Text(" \N{MIDDLE DOT} ").join(words))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from api.auth import CANCEL_JOBS, CREATE_JOBS, VIEW_JOBS
+from api.permissions import CANCEL_JOBS, CREATE_JOBS, VIEW_JOBS
 from celeriac.client import ApiError, Client
 from tracking.states import Status
 

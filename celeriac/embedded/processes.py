@@ -128,6 +128,14 @@ def runs(pid: int, marker: str) -> bool:
     return os.fsencode(marker) in line
 
 
+def kill_marked(marker: str) -> None:
+    """Kill each process with `marker`, which no other can have, in its command line; we must not have it ourselves."""
+    for pid in _pids():
+        if runs(pid, marker):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
 def kill_session(process: subprocess.Popen[bytes]) -> None:
     """Kill a process that `spawn` started and all of its session that did not leave it."""
     with suppress(ProcessLookupError, PermissionError):  # macOS answers EPERM for a group of zombies
@@ -152,10 +160,11 @@ def wait_until(condition: Callable[[], bool], seconds: float) -> bool:
 
 
 @contextmanager
-def hold(directory: Path, seconds: float = 0) -> Iterator[None]:
+def hold(directory: Path, seconds: float = 1) -> Iterator[None]:
     """Hold a directory for this process alone; the kernel lets go of it even after kill -9, and no file is left.
 
-    Raises ConfigurationError when another process still holds it after `seconds`.
+    Raises ConfigurationError when another process still holds it after `seconds`: not at once, since `celeriac data
+    list` looks whether one is held by holding it for a moment.
     """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -197,6 +206,13 @@ def write_private(path: Path, text: str) -> None:
 def last_line(text: str) -> str:
     """The last line that says something; empty when none does."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+
+
+def _pids() -> list[int]:
+    if Path("/proc/self/cmdline").exists():
+        return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdecimal()]
+    listing = subprocess.run(["/bin/ps", "-axo", "pid="], capture_output=True, check=False, timeout=10)
+    return [int(pid) for pid in listing.stdout.split()]
 
 
 def _lock(descriptor: int) -> bool:

@@ -15,7 +15,8 @@ from typing import Self
 import click
 
 from celeriac.embedded.processes import POLL, Steps, end, kill_session
-from tracking.exits import Exit, StartError
+from tracking.exit_status import Exit
+from tracking.exits import StartError
 
 LONGEST_PAUSE = 10.0  # seconds between two starts of a part that keeps dying
 CALM = 60.0  # seconds alive after which an earlier death is forgotten
@@ -141,11 +142,20 @@ class Supervisor:
                 raise StartError(f"{name} is not ready after {seconds:.0f} s")
             time.sleep(every)
 
-    def watch(self) -> None:
-        """Look after the parts until asked to stop."""
+    def watch(self, each_turn: Callable[[], None] = nothing) -> None:
+        """Look after the parts until asked to stop; `each_turn` is called several times a second."""
         while not self._interruptions:
             self.look_after()
+            each_turn()
             time.sleep(2 * POLL)
+
+    def restart(self, name: str, reason: str) -> None:
+        """End a part, as it is ended at last, and have it started again at once."""
+        for running in self._parts:
+            if running.part.name == name:
+                self._say(running, f"{reason}; starts again")
+                self._end(running)
+                running.process, running.pause, running.due = None, 0.0, 0.0
 
     def look_after(self) -> None:
         """Start again, after a pause that grows, each part that has died."""

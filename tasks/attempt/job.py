@@ -16,7 +16,7 @@ from celery.exceptions import Ignore, Reject
 from kombu.utils.imports import symbol_by_name
 from kombu.utils.uuid import uuid
 
-from tasks import calls, current, submission
+from tasks import calls, current, observing, submission
 from tasks.arguments import is_call
 from tasks.attempt import tracing
 from tasks.attempt.exceptions import PayloadError, is_of_arguments, rejection
@@ -51,9 +51,11 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
     the steps, for people who watch. `circuit_failures`: after so many failed attempts in a row, over an organization's
     jobs of the type, the others wait for `circuit_pause` seconds, and then until one of them has succeeded; 0: never.
     `circuit_key`: takes a payload, or the arguments by name, as the row has them, and names what the job depends on,
-    such as a host: each has a circuit of its own. `payload_errors`: exceptions that are the fault of the payload and
-    count in no circuit, like PayloadError and those of Celery's `throws`. `external`: the work is done elsewhere, no
-    worker runs the body, and a job is given up after `external_timeout` seconds without a report; None: the settings'.
+    such as a host: each has a circuit of its own. `concurrency_key`: where the payload has what limits per key count
+    by, such as "payload.account.id"; an operator sets how many. `payload_errors`: exceptions that are the fault of the
+    payload and count in no circuit, like PayloadError and those of Celery's `throws`. `external`: the work is done
+    elsewhere, no worker runs the body, and a job is given up after `external_timeout` seconds without a report; None:
+    the settings'. `bundle`: bodies are short, and a process may be given several at once; they have no time limits.
     """
 
     app: JobApp
@@ -66,9 +68,11 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
     circuit_failures: int = 5
     circuit_pause: float = 60.0
     circuit_key: Callable[..., str | None] | None = None
+    concurrency_key: str | None = None
     payload_errors: tuple[type[BaseException], ...] = ()
     external: bool = False
     external_timeout: float | None = None
+    bundle: bool = False
 
     @property
     def job(self) -> Attempt | None:
@@ -309,6 +313,8 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
                 signature.schema()
         except (ConfigurationError, pydantic.errors.PydanticUserError) as error:
             reason = str(error)
+        if reason is None and self.bundle and (self.time_limit or self.soft_time_limit):
+            reason = "jobs that go to a process in a bundle have no time limits: leave out bundle=True, or the limits"
         if reason is None and not issubclass(symbol_by_name(self.Request), symbol_by_name(Job.Request)):
             reason = f"its Request is not made from {Job.Request}"
         if reason is not None:
@@ -316,10 +322,12 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
 
     def _report(self, *, milestone: bool = False, **news: Any) -> None:
         now = self._now()
-        if now is not None:
-            if now.is_over:
-                raise JobCancelled
-            now.reporter.report(milestone=milestone, **news)
+        if now is None:
+            observing.tell(news)
+            return
+        if now.is_over:
+            raise JobCancelled
+        now.reporter.report(milestone=milestone, **news)
 
 
 def as_job(task: Any) -> Any:

@@ -15,7 +15,7 @@ from tasks.attempt import results
 from tasks.attempt.exceptions import described, failure_of, rejection
 from tasks.current import Running
 from tasks.progress import JobCancelled
-from tracking.models import Failure, NewJob, Outcome, Progress
+from tracking.models import Breaker, Failure, NewJob, Outcome, Progress
 from tracking.states import OutcomeKind
 from tracking.values import check_seconds, storable_text
 
@@ -25,6 +25,8 @@ FINISHED_FIRST = "finished first"  # how a body ended that was to be stopped, fo
 
 # What a body ends its job by, on purpose or because it has to.
 ENDS = (Reject, Ignore, SoftTimeLimitExceeded, JobCancelled)
+
+PLAIN = ("succeeded", "failed", "retry")  # kinds of outcomes that are all there is to write, unless something follows
 
 
 class UnkeepableResult(EncodeError):
@@ -58,8 +60,8 @@ class End:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is a success from which nothing follows: any process can write that, many at a time."""
-        return self.outcome.kind == "succeeded" and not self.may_be_followed
+        """Whether it is a success or a failure that nothing follows: any process can write that, many at a time."""
+        return self.outcome.kind in PLAIN and not self.may_be_followed
 
     def with_news(self, last: Progress | None) -> End:
         """The same, with what the body said last and nobody has written."""
@@ -74,8 +76,7 @@ def of_result(request: Any, now: Running, result: Any, *, is_kept: bool) -> End:
         plain, typed = results.kept(result) if is_kept else (None, None)
     except BaseException as error:  # whatever the methods of a result raise, and a generator's body
         raise UnkeepableResult("the result cannot be kept") from error
-    children = [child.as_tuple() for child in request.children or ()]
-    success = {"result": plain, "typed_result": typed, "children": children}
+    success = {"result": plain, "typed_result": typed, "children": _children(request)}
     return _end(request, now, "succeeded", how=FINISHED_FIRST, **success)
 
 
@@ -88,16 +89,14 @@ def of_error(request: Any, now: Running, error: BaseException, handler: Any) -> 
     if now.again is not None and isinstance(error, Exception) and not isinstance(error, ENDS):
         return _of_retry(request, now, Retry(exc=error, when=now.again.when), handler)
     if isinstance(error, Reject):
-        reason, requeue = rejection(error)
-        failure = Failure("Reject", storable_text(reason or "its handler rejected the job"), exception=described(error))
-        return _end(request, now, "returned" if requeue else "failed", how="rejected", failure=failure)
+        return _of_reject(request, now, error, handler)
     if isinstance(error, Ignore) and now.replacement is not None:
         return _end(request, now, "replaced", how=FINISHED_FIRST)
     if isinstance(error, Ignore):
         failure = Failure("Ignore", "its handler ignored the job")
         return _end(request, now, "cancelled", how="at a step", failure=failure)
     failure = failure_of(error) if was_returned else _judged(error, handler)
-    return _end(request, now, "failed", how="interrupted", failure=failure)
+    return _failed(request, now, failure, handler, children=_children(request))
 
 
 def of_mistake(request: Any, now: Running) -> End:
@@ -106,18 +105,47 @@ def of_mistake(request: Any, now: Running) -> End:
     return _end(request, now, "returned", how="interrupted", failure=failure)
 
 
+def breaker_of(handler: Any) -> Breaker | None:
+    """When failures of its jobs open their circuit; None: never."""
+    if handler.circuit_failures <= 0:
+        return None
+    return Breaker(handler.circuit_failures, timedelta(seconds=handler.circuit_pause))
+
+
 def cause_of(error: BaseException) -> BaseException:
     """What made a result unkeepable; every other error itself."""
     return (error.__cause__ if isinstance(error, UnkeepableResult) else None) or error
+
+
+def _of_reject(request: Any, now: Running, error: Reject, handler: Any) -> End:
+    reason, requeue = rejection(error)
+    failure = Failure("Reject", storable_text(reason or "its handler rejected the job"), exception=described(error))
+    if requeue:
+        return _end(request, now, "returned", how="rejected", failure=failure)
+    return _failed(request, now, failure, handler, how="rejected")
 
 
 def _of_retry(request: Any, now: Running, asked: Retry, handler: Any) -> End:
     attempt = now.attempt
     if now.retry is None and attempt.retry_count >= attempt.max_retries:  # raised by the body: nobody has counted
         error = asked.exc or MaxRetriesExceededError(f"the job has used its {attempt.max_retries} retries")
-        return _end(request, now, "failed", how="interrupted", failure=_judged(error, handler))
+        return _failed(request, now, _judged(error, handler), handler)
     failure, delay = _judged(asked.exc or asked, handler), _delay(asked.when)
-    return _end(request, now, "retry", how="interrupted", failure=failure, delay=delay, changes=now.changes)
+    return _failed(request, now, failure, handler, "retry", delay=delay, changes=now.changes)
+
+
+def _failed(
+    request: Any,
+    now: Running,
+    failure: Failure,
+    handler: Any,
+    kind: OutcomeKind = "failed",
+    *,
+    how: str = "interrupted",
+    **details: Any,
+) -> End:
+    breaker = None if failure.blames_payload else breaker_of(handler)
+    return _end(request, now, kind, how=how, failure=failure, breaker=breaker, **details)
 
 
 def _end(request: Any, now: Running, kind: OutcomeKind, *, how: str, **details: Any) -> End:
@@ -130,6 +158,11 @@ def _end(request: Any, now: Running, kind: OutcomeKind, *, how: str, **details: 
         replacement=now.replacement or (),
         group_id=now.attempt.group_id,
     )
+
+
+def _children(request: Any) -> list[Any]:
+    """What the body has sent, in the form in which Celery keeps results."""
+    return [child.as_tuple() for child in request.children or ()]
 
 
 def _judged(error: BaseException, handler: Any) -> Failure:

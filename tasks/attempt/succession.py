@@ -202,13 +202,21 @@ class Succession:
         return self.errbacks_of(successors.end(self.connection, job_id))
 
     def errbacks_of(self, ended: Sequence[Ended]) -> list[NewJob]:
-        """Of what never ran only the body of a chord whose header failed has errbacks called, as on plain Celery."""
+        """Of what never ran only the body of a chord whose header failed has errbacks called, as on plain Celery.
+
+        Celery links the errback of a chord to the chords in its header too: one failure calls it for the first alone.
+        """
         errbacks: list[NewJob] = []
+        called: list[tuple[str | None, Any]] = []
         for each in ended:
             log.warning("job.ended_elsewhere", job_id=str(each.job.id), status=str(each.job.status))
             if each.calls_errbacks:
                 owner = Owner(each.job.organization_id, each.job.user_id)
-                errbacks += self._called_of(each.job, owner, each.job.delivery.get("link_error"), each.exception)
+                group_id, links = each.job.follows_group, each.job.delivery.get("link_error") or ()
+                known = [link for group, link in called if group != group_id]
+                fresh = [link for link in links if link not in known]
+                called += [(group_id, link) for link in fresh]
+                errbacks += self._called_of(each.job, owner, fresh, each.exception)
         return errbacks
 
     def _called_of(

@@ -7,6 +7,7 @@ are called, and what escapes from it is caught behind it.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -23,8 +24,9 @@ from tasks import current, interrupts
 from tasks.attempt.claiming import claim, end_before_begin
 from tasks.attempt.ending import end, settle
 from tasks.attempt.exceptions import described, rejection
-from tasks.attempt.handing import Grant, Handed
+from tasks.attempt.handing import Grant, Handed, Offer
 from tasks.attempt.outcomes import UnkeepableResult
+from tasks.attempt.telling import traced
 from tasks.broker.messages import DISPATCH_HEADER, fence_of
 from tasks.canvases import Rest
 from tasks.current import Running
@@ -81,7 +83,7 @@ def tracer(task: Any) -> Tracer:
 
 def _context(request: dict[str, Any], args: Any, kwargs: Any) -> Context:
     """Celery's context of a message. It takes long to find which headers are not Celery's: ours has the one."""
-    if isinstance(request.get(current.CLAIMED), Grant) and request.get("headers") is None:
+    if isinstance(request.get(current.CLAIMED), Grant | Offer) and request.get("headers") is None:
         request["headers"] = {DISPATCH_HEADER: request.get(DISPATCH_HEADER)}
     return Context(request, args=args, kwargs=kwargs)
 
@@ -89,16 +91,18 @@ def _context(request: dict[str, Any], args: Any, kwargs: Any) -> Context:
 def _attempt(task: Any, trace: Tracer, context: Context, task_id: str) -> Any:
     """Claim, run and settle it; returns what the main process is told."""
     platform: Platform = task.app.platform
+    asked_at = time.time_ns()
     try:
         now, error = claim(platform, context, task, fence_of(task_id, context.headers))
     except (Ignore, Reject) as nothing:
         return _message_of(nothing)
     if error is None and task.external:
         error = RuntimeError(f"the work of a {task.name} is done elsewhere: whoever sent this does not know that")
-    if error is None:
-        return _run(platform, trace, context, now)
-    settle(platform, context, now, error)
-    return _told(error)
+    with traced(platform, now, str(context.hostname), asked_at):
+        if error is None:
+            return _run(platform, trace, context, now)
+        settle(platform, context, now, error)
+    return _handed_over(now, error) if now.handed is not None else _told(error)
 
 
 def _run(platform: Platform, trace: Tracer, context: Context, now: Running) -> Any:
@@ -114,12 +118,23 @@ def _run(platform: Platform, trace: Tracer, context: Context, now: Running) -> A
             raise
         error = escaped
     settle(platform, context, now, error, result)
+    traceback = getattr(result, "traceback", None)
     if now.handed is not None:  # whatever has come after it
-        said: Any = Handed(now.handed, text or "")
-        return trace_ok_t(None, None, runtime or 0.0, said)
+        return _handed_over(now, error, traceback, runtime or 0.0, text or "")
     if error is None:
         return trace_ok_t(None, None, runtime, text)
-    return _told(error, getattr(result, "traceback", None))
+    return _told(error, traceback)
+
+
+def _handed_over(
+    now: Running, error: BaseException | None, traceback: str | None = None, runtime: float = 0.0, text: str = ""
+) -> Any:
+    """What the main process is told of an end that it is to write."""
+    handed: Any = Handed(now.handed or b"", text)
+    if not now.has_failed or error is None:
+        return trace_ok_t(None, None, runtime, handed)
+    told = _told(error, traceback)
+    return told._replace(retval=handed._replace(said=told.retval))
 
 
 def _body(platform: Platform, trace: Tracer, context: Context, now: Running, was_interrupted: bool) -> Any:  # noqa: FBT001 - read by name

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 import structlog
 
 from tasks.failures import alone
-from tracking.admission import circuits, holds, line
+from tasks.limiting import Limiting
+from tracking.admission import circuits, holds, line, weights, within
 from tracking.admission.rule import Limits
 from tracking.db import Connection, Database
 from tracking.models import JobRecord
-from tracking.states import Hold
+from tracking.states import IN_LINE
 
 log = structlog.get_logger(__name__)
 
 BATCH = 500
+MOST_BATCHES = 10  # of jobs that wait for one, when that ends
+MOST_BESIDE = 4  # organizations that are looked at when a job has left its place under a limit that they share
 
 
 @dataclass(frozen=True)
@@ -26,27 +29,34 @@ class Admission:
 
     database: Database
     limits: Limits
+    limiting: Limiting
 
     def after(self, job_id: UUID, organization_id: str) -> list[JobRecord]:
         """The jobs that may be dispatched now that something has happened to this job of this organization."""
         with self.database.autocommit() as connection:
-            lifted = [
-                *self._judged(connection),
-                *holds.lift_dependents(connection, self.limits, BATCH, job_id),
-            ]
+            lifted = [*self._judged(connection), *self._followers(connection, job_id)]
             cancelled = holds.cancel_dependents(connection, BATCH, job_id)
         _log_cancelled(cancelled)
-        return self._dispatchable(lifted, {organization_id})
+        return self._dispatchable(lifted, [organization_id], self._sharing())
 
     def refilled(self, organization_id: str) -> list[JobRecord]:
         """The jobs that may be dispatched now that one of this organization has started, or has left its slot."""
-        return self._admitted({organization_id})
+        return self._admitted([organization_id], self._sharing())
+
+    def filled(self, connection: Connection, freed: Mapping[str, int], ahead: line.Ahead) -> line.Filled:
+        """Those that get the slots which this transaction has freed, so many of each organization.
+
+        With limits of types all of them are left to a later look: who is within those is found out under more locks.
+        """
+        if self.limiting.known().any:
+            return line.Filled(left={*freed})
+        return line.fill(connection, freed, self.limits, BATCH, ahead)
 
     def resumed(self, organizations: Iterable[str]) -> list[JobRecord]:
         """The jobs that may be dispatched now that a pause is over, or that these organizations have another limit."""
         with self.database.autocommit() as connection:
             lifted = holds.lift_gated(connection, self.limits, BATCH)
-        return self._dispatchable(lifted, set(organizations))
+        return self._dispatchable(lifted, organizations, self._within_limits())
 
     def due(self) -> list[JobRecord]:
         """The jobs that may be dispatched now that their time has come."""
@@ -55,8 +65,15 @@ class Admission:
         return self._taking_turns(lifted)
 
     def next_in_line(self) -> list[JobRecord]:
-        """The first in the lines of organizations that have room."""
-        return self._admitted(self._with_room())
+        """The first in the lines of organizations that have room, and those for which limits have room."""
+        return self._admitted(self._with_room(), self._within_limits())
+
+    def forget_expired(self) -> bool:
+        """Remove what counts in no rate any more; whether there is more of it."""
+        if not self.limiting.known().any:
+            return False
+        with self.database.autocommit() as connection:
+            return within.forget_expired(connection, BATCH) == BATCH
 
     def ungated(self) -> list[JobRecord]:
         """The jobs whose pause is over or whose circuit is closed, and that were not sent at that moment."""
@@ -64,11 +81,11 @@ class Admission:
             lifted = holds.lift_gated(connection, self.limits, BATCH)
         return self._taking_turns(lifted)
 
-    def undepending(self) -> list[JobRecord]:
-        """The jobs whose dependencies have ended; those that can never run are cancelled."""
+    def undepending(self, after: UUID = holds.FIRST) -> list[JobRecord]:
+        """The jobs whose dependencies have ended; those that can never run are cancelled. Of a window `after` an id."""
         with self.database.autocommit() as connection:
-            _log_cancelled(holds.cancel_dependents(connection, BATCH))
-            lifted = holds.lift_dependents(connection, self.limits, BATCH)
+            _log_cancelled(holds.cancel_dependents(connection, BATCH, after=after))
+            lifted = holds.lift_dependents(connection, self.limits, BATCH, after=after)
         return self._taking_turns(lifted)
 
     def probes(self) -> list[JobRecord]:
@@ -101,6 +118,15 @@ class Admission:
             with alone("limit.failed", organization=organization_id):
                 self._take_back_excess(organization_id)
 
+    def _followers(self, connection: Connection, job_id: UUID) -> list[JobRecord]:
+        """The jobs that have waited for this one: all of many, for the leader, who looks at all, comes to them late."""
+        lifted: list[JobRecord] = []
+        for _ in range(MOST_BATCHES):
+            lifted += (found := holds.lift_dependents(connection, self.limits, BATCH, job_id))
+            if len(found) < BATCH:
+                break
+        return lifted
+
     def _judged(self, connection: Connection) -> list[JobRecord]:
         closed = circuits.judge(connection)
         for job_type in closed:
@@ -109,33 +135,66 @@ class Admission:
 
     def _taking_turns(self, lifted: Sequence[JobRecord]) -> list[JobRecord]:
         """The same as `_dispatchable`, but a job that comes into a line is not served before the lines of others."""
-        comes_into_line = any(job.hold is Hold.ORGANIZATION_LIMIT for job in lifted)
-        return self._dispatchable(lifted, self._with_room() if comes_into_line else set())
+        comes_into_line = any(job.hold in IN_LINE for job in lifted)
+        if not comes_into_line:
+            return self._dispatchable(lifted, [])
+        return self._dispatchable(lifted, self._with_room(), self._within_limits())
 
-    def _with_room(self) -> set[str]:
+    def _with_room(self) -> Sequence[str]:
         with self.database.autocommit() as connection:
-            return set(line.with_room(connection, self.limits))
+            return line.with_room(connection, self.limits)
 
-    def _dispatchable(self, lifted: Iterable[JobRecord], organizations: set[str]) -> list[JobRecord]:
+    def _within_limits(self) -> Sequence[str]:
+        """The organizations for whose limited jobs there is room, in their turns."""
+        if not self.limiting.known().any:
+            return []
+        with self.database.autocommit() as connection:
+            return within.with_room(connection, self.limits.parameters, BATCH)
+
+    def _sharing(self) -> Sequence[str]:
+        """The first of them that share a limit with others."""
+        if not self.limiting.known().shared:
+            return []
+        with self.database.autocommit() as connection:
+            return within.with_room(connection, self.limits.parameters, MOST_BESIDE, is_shared=True)
+
+    def _dispatchable(
+        self, lifted: Iterable[JobRecord], organizations: Iterable[str], turns: Sequence[str] = ()
+    ) -> list[JobRecord]:
         """Those that wait for nothing more, and the first in the lines of these and the lifted jobs' organizations."""
         lifted = list(lifted)
-        lines = organizations | {job.organization_id for job in lifted if job.hold is Hold.ORGANIZATION_LIMIT}
-        return line.in_turns([*(job for job in lifted if job.hold is None), *self._admitted(lines)])
+        lines = [*organizations, *(job.organization_id for job in lifted if job.hold in IN_LINE)]
+        return line.in_turns([*(job for job in lifted if job.hold is None), *self._admitted(lines, turns)])
 
-    def _admitted(self, organizations: set[str]) -> list[JobRecord]:
-        """The first in the lines of these organizations; of several each gets one slot, then two more, and so on."""
+    def _admitted(self, organizations: Iterable[str], turns: Sequence[str] = ()) -> list[JobRecord]:
+        """The first in the lines of these organizations; of several each gets one slot, then two more, and so on.
+
+        One with a greater weight gets as many times as much. `turns`: more of them, which come first, in this order.
+        """
         admitted: list[JobRecord] = []
-        most = 1 if len(organizations) > 1 else BATCH
-        while organizations:
-            found = {organization_id: self._admit(organization_id, most) for organization_id in sorted(organizations)}
+        most = dict.fromkeys([*turns, *sorted(organizations)], BATCH)
+        if len(most) > 1:
+            with self.database.autocommit() as connection:
+                most = weights.weights(connection, list(most))
+        while most:
+            found = {
+                organization_id: self._admit(organization_id, number, has_turn=organization_id in turns)
+                for organization_id, number in most.items()
+            }
             admitted += [job for jobs in found.values() for job in jobs]
-            organizations = {organization_id for organization_id, jobs in found.items() if len(jobs) == most < BATCH}
-            most = min(2 * most, BATCH)
+            most = {
+                organization_id: min(2 * most[organization_id], BATCH)
+                for organization_id, jobs in found.items()
+                if len(jobs) == most[organization_id] < BATCH
+            }
         return admitted
 
-    def _admit(self, organization_id: str, most: int) -> list[JobRecord]:
+    def _admit(self, organization_id: str, most: int, *, has_turn: bool) -> list[JobRecord]:
+        is_limited = self.limiting.known().any
         with alone("line.failed", organization=organization_id), self.database.begin() as connection:
-            return line.admit(connection, organization_id, self.limits, BATCH, most)
+            return line.admit(
+                connection, organization_id, self.limits, BATCH, most, is_limited=is_limited, has_turn=has_turn
+            )
         return []
 
     def _take_back_excess(self, organization_id: str) -> None:

@@ -14,8 +14,11 @@ from uuid import UUID
 import structlog
 
 from tasks import threads
+from tasks.broker.marks import LateMarks
 from tasks.broker.messages import celery_id
 from tasks.broker.publisher import Publisher
+from tasks.failures import failures
+from tracking.db import SQLAlchemyError
 
 if TYPE_CHECKING:
     from tasks.platform import Platform
@@ -37,7 +40,8 @@ class Dispatcher:
 
     def __init__(self, platform: Platform) -> None:
         self._platform = platform
-        self._publisher = Publisher(platform)
+        self._marks = LateMarks(platform)
+        self._publisher = Publisher(platform, self._marks)
         self._queue: queue.Queue[JobRecord | Callable[[Publisher], None]] = queue.Queue(QUEUE_SIZE)
         self._closing = threading.Event()
         self._to_refill: set[str] = set()  # organizations at whose lines somebody waits to look
@@ -129,6 +133,7 @@ class Dispatcher:
 
     def _run(self) -> None:
         while not self._closing.is_set():
+            self._mark()
             try:
                 first = self._queue.get(timeout=0.2)
             except queue.Empty:
@@ -137,7 +142,16 @@ class Dispatcher:
             self._handle([first, *self._more()])
             if self._queue.empty():
                 self._idle.set()
+        self._mark(all_of_them=True)
         self._publisher.close()
+
+    def _mark(self, *, all_of_them: bool = False) -> None:
+        try:
+            self._marks.write(all_of_them=all_of_them)
+        except SQLAlchemyError as error:  # they are written later, or the rows are found by upkeep
+            failures.note("dispatch.unmarked", error)
+        else:
+            failures.clear("dispatch.unmarked")
 
     def _more(self) -> Iterable[JobRecord | Callable[[Publisher], None]]:
         for _ in range(BATCH_SIZE - 1):
@@ -165,4 +179,5 @@ class Dispatcher:
                 error=type(error).__name__,
                 retry_in=self._pause,
             )
+            self._mark(all_of_them=True)  # not after the pause
             self._closing.wait(self._pause)

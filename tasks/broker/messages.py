@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
+from kombu.utils import json as kombu_json
+
 from tasks.arguments import PASSING, payload_to_arguments
 from tasks.encoding import from_header, from_plain
 from tracking.identifiers import job_id_of
@@ -27,6 +29,12 @@ OWN_ID = "task_id"  # in `delivery`: Celery's id of a job, if its sender has cho
 STAMPED = ("stamped_headers", "stamps")
 
 LINKS = {"callbacks": "link", "errbacks": "link_error", "chain": "chain", "chord": "chord"}
+
+UNSET: tuple[Any, ...] = (None, [None, None], {})  # what Celery's headers have for them
+
+# The body of every message of ours; to decode it takes longer than to see that it is this one.
+EMPTY_BODIES = (_empty := kombu_json.dumps(((), {}, dict.fromkeys(LINKS))), _empty.encode())
+JSON = "application/json"
 
 # What AMQP lets a sender write on a message and the broker does not act upon (AMQP 0-9-1, basic properties).
 PROPERTIES = ("app_id", "cluster_id", "message_id", "type")
@@ -71,6 +79,7 @@ def prepare(app: Celery, record: JobRecord) -> tuple[Any, dict[str, Any]]:
         # Not the arguments: what is written here ends up in logs and events. (It is also the dearest part.)
         argsrepr=str(record.id),
         kwargsrepr="",
+        replaced_task_nesting=delivery.get("replaced_task_nesting") or 0,
     )
     stamped = {name: delivery[name] for name in STAMPED if name in delivery}
     options = {name: delivery[name] for name in PROPERTIES if name in delivery}
@@ -79,6 +88,22 @@ def prepare(app: Celery, record: JobRecord) -> tuple[Any, dict[str, Any]]:
     if record.losses:
         options["headers"][LOSSES_HEADER] = record.losses
     return message, options
+
+
+def decode(message: Any) -> Any:
+    """The arguments and links of a message, which it then has. Raises what kombu does."""
+    is_empty = message.body in EMPTY_BODIES and message.content_type == JSON
+    if is_empty and not message._decoded_cache and (message.accept is None or JSON in message.accept):  # noqa: SLF001 - as below
+        message._decoded_cache = [[], {}, dict.fromkeys(LINKS)]  # noqa: SLF001 - where kombu keeps what it has decoded
+        message.is_empty = True
+    return message.decode()
+
+
+def shortened(headers: Any) -> Any:
+    """The headers of a message; of one of ours without what Celery writes for options that are not set."""
+    if not isinstance(headers, Mapping) or DISPATCH_HEADER not in headers:
+        return headers
+    return {name: value for name, value in headers.items() if value not in UNSET}
 
 
 def called(attempt: Attempt, *, takes_payload: bool) -> dict[str, Any]:

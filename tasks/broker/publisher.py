@@ -8,31 +8,34 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 from kombu import Connection, Producer
+from kombu.exceptions import BatchPublishError  # type: ignore[attr-defined]  # missing in the stubs
 
 from tasks.broker.full_queues import FullQueues
 from tasks.broker.messages import publish
+from tasks.broker.transport import BROKER_TIMEOUT, BrokerBlocked
 from tasks.broker.unsendable import Suspects, Unsendable, examine, fail, may_be_its_fault
-from tracking import jobs
+from tracking import jobs, traces
 from tracking.crashpoints import PUBLISHED, crash_point
+from tracking.sentinels import place_of
 
 if TYPE_CHECKING:
     from celery import Celery
 
+    from tasks.broker.marks import LateMarks
     from tasks.platform import Platform
     from tracking.models import Fence, JobRecord
 
 log = structlog.get_logger(__name__)
 
-BROKER_TIMEOUT = 5.0  # seconds for any one answer of the broker
-
 
 class Publisher:
     """A connection to the broker that publishes jobs and knows which of them the broker has confirmed.
 
-    For one thread only.
+    For one thread only. `marks`: has the rows marked later; None: they are marked at once.
     """
 
-    def __init__(self, platform: Platform) -> None:
+    def __init__(self, platform: Platform, marks: LateMarks | None = None) -> None:
+        self._marks = marks
         self._platform = platform
         self._app = platform.app
         self._connection: Connection | None = None
@@ -51,10 +54,12 @@ class Publisher:
         if not records:
             return
         confirmed: list[Fence] = []
+        began = time.time_ns()
         try:
             self._publish_all(records, confirmed)
         finally:
-            self._mark(confirmed)
+            self._mark(records, confirmed)
+            _tell_traces(began, records, confirmed)
 
     def _publish_all(self, records: Sequence[JobRecord], confirmed: list[Fence]) -> None:
         """Publish them together; when that ends the connection, one by one, to see whose message it was."""
@@ -86,9 +91,12 @@ class Publisher:
         else:
             self._suspects.acquit(record.fence)
 
-    def _mark(self, confirmed: Sequence[Fence]) -> None:
+    def _mark(self, records: Sequence[JobRecord], confirmed: Sequence[Fence]) -> None:
         if confirmed:
             crash_point(PUBLISHED)
+        if confirmed and self._marks is not None:
+            self._marks.note(records, confirmed)
+        elif confirmed:
             with self._platform.database.autocommit() as connection:
                 jobs.mark_dispatched(connection, confirmed)
 
@@ -110,6 +118,9 @@ class Publisher:
 
     def _publish(self, records: Sequence[JobRecord], confirmed: list[Fence]) -> None:
         """Publish on the connection that is there; to `confirmed` is added what the broker has, error or not."""
+        if self._confirms is None and len(records) > 1:
+            self._publish_together(records, confirmed)
+            return
         try:
             for record in records:
                 self._put(record, confirmed)
@@ -119,6 +130,17 @@ class Publisher:
         finally:
             if self._confirms is not None:
                 confirmed += self._confirms.take()
+
+    def _publish_together(self, records: Sequence[JobRecord], confirmed: list[Fence]) -> None:
+        """The same on Redis, in a round trip for many. After an error nobody knows which of them it has: none is."""
+        sent: list[Fence] = []
+        try:
+            with self._connect().batch():  # type: ignore[attr-defined]  # as above
+                for record in records:
+                    self._put(record, sent)
+        except BatchPublishError as error:
+            raise error.__cause__ or error from None
+        confirmed += sent
 
     def _put(self, record: JobRecord, confirmed: list[Fence]) -> None:
         """Put its message on the connection; when it makes no message, fail the job."""
@@ -206,20 +228,37 @@ class _Confirms:
         return [self._unanswered.pop(tag) for tag in tags if tag in self._unanswered]
 
 
-def connect(app: Celery) -> Connection:
-    """A connection to the broker on which no wait is longer than BROKER_TIMEOUT. Raises the broker's errors."""
+def _tell_traces(began: int, records: Sequence[JobRecord], confirmed: Sequence[Fence]) -> None:
+    spans = traces.spans()
+    if spans is not None:
+        sent = set(confirmed)
+        spans.together("publish", began, [(job.id, job.job_type, job.delivery) for job in records if job.fence in sent])
+
+
+def connect(app: Celery, *, confirm: bool = False) -> Connection:
+    """A connection to the broker on which no wait is longer than BROKER_TIMEOUT. Raises the broker's errors.
+
+    A wait of one that RabbitMQ blocks ends with BrokerBlocked at once.
+
+    `confirm`: each publish waits for RabbitMQ's confirm.
+    """
     options: dict[str, Any] = dict(app.conf.broker_transport_options)
     if app.conf.broker_url.startswith("amqp"):
-        options |= {"read_timeout": BROKER_TIMEOUT, "write_timeout": BROKER_TIMEOUT}
+        options |= {"read_timeout": BROKER_TIMEOUT, "write_timeout": BROKER_TIMEOUT, "confirm_publish": confirm}
+        options["on_blocked"] = _blocked
     else:
         options |= {
             "socket_timeout": BROKER_TIMEOUT,
             "socket_connect_timeout": BROKER_TIMEOUT,
             "retry_on_timeout": False,
         }
-    connection = Connection(app.conf.broker_url, transport_options=options, connect_timeout=BROKER_TIMEOUT)
+    connection = Connection(place_of(app.conf.broker_url), transport_options=options, connect_timeout=BROKER_TIMEOUT)
     connection.connect()
     return connection
+
+
+def _blocked(_: str) -> None:
+    raise BrokerBlocked("RabbitMQ takes no messages now, being short of memory or disk")
 
 
 def close_quietly(connection: Connection | None, failure: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -17,26 +18,20 @@ from uuid import uuid4
 
 import pydantic
 import structlog
-from amqp import method_framing
-from amqp.basic_message import Message
 from kombu import transport
+from kombu.exceptions import OperationalError
 from kombu.transport import pyamqp, virtual
 from kombu.transport import redis as kombu_redis
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import dumps, loads
 
-from tasks.broker.messages import DISPATCH_HEADER
+from tasks.broker.frames import UNREADABLE, Frames, frame_handler, reader_of
+from tasks.broker.messages import DISPATCH_HEADER, shortened
 
 log = structlog.get_logger(__name__)
 
+BROKER_TIMEOUT = 5.0  # seconds for any one answer of the broker
 MOST_AT_ONCE = 100  # messages that a worker takes from a list of Redis in one round trip
-UNREADABLE = "application/vnd.celeriac.unreadable"  # content type of what was found instead of a message
-
-# AMQP 0-9-1, 4.2.6.1: a content header frame is of type 2 and begins with class, weight and body size, in 12 bytes;
-# then come flags, of which the highest is the content type's, and the properties that they name.
-CONTENT_HEADER = 2
-SIZES = 12
-UNREADABLE_PROPERTIES = (1 << 15).to_bytes(2, "big") + bytes([len(UNREADABLE)]) + UNREADABLE.encode()
 
 
 class Delivery(pydantic.BaseModel):
@@ -91,7 +86,6 @@ class QoS(kombu_redis.QoS):
         self._taken.update(unacked)
 
     def append(self, message: Any, delivery_tag: str) -> None:
-        """A message is delivered."""
         if delivery_tag in self._taken:
             self._taken.discard(delivery_tag)
             virtual.QoS.append(self, message, delivery_tag)
@@ -125,6 +119,9 @@ class Channel(kombu_redis.Channel):
 
     QoS = QoS
     priority_steps = list(range(10))  # noqa: RUF012 - kombu declares it so
+    # Seconds for any one answer, unless the options of the transport say otherwise. Without one a worker waits in its
+    # event loop for as long as a server is silent, and reads no end of any body.
+    socket_timeout = socket_connect_timeout = BROKER_TIMEOUT
     room: Callable[[], int] | None = None
     _list = b""  # from which the last message came
 
@@ -197,6 +194,16 @@ class Transport(kombu_redis.Transport):
     Channel = Channel
 
 
+class SentinelChannel(Channel, kombu_redis.SentinelChannel):
+    """Our channel to the server that sentinels say is the master now."""
+
+
+class SentinelTransport(kombu_redis.SentinelTransport):
+    """kombu's transport by Redis Sentinel with our channel."""
+
+    Channel = SentinelChannel
+
+
 class AmqpChannel(pyamqp.Channel):
     """A channel that knows which deliveries wait for an answer, and so acknowledges many with one frame."""
 
@@ -209,13 +216,27 @@ class AmqpChannel(pyamqp.Channel):
             self._unanswered[delivery_tag] = None
         super()._on_basic_deliver(consumer_tag, delivery_tag, *rest)  # type: ignore[misc]  # missing in the stubs
 
+    def prepare_message(
+        self,
+        body: Any,
+        priority: int | None = None,
+        content_type: str | None = None,
+        content_encoding: str | None = None,
+        headers: Any = None,
+        *rest: Any,
+        **options: Any,
+    ) -> Any:
+        """A message to be sent. Amqp takes long for each of its headers, here and where it is read."""
+        return super().prepare_message(
+            body, priority, content_type, content_encoding, shortened(headers), *rest, **options
+        )
+
     def basic_ack(self, delivery_tag: int, *args: Any, **options: Any) -> Any:
         """Acknowledge one message, or all up to it."""
         self._unanswered.pop(delivery_tag, None)
         return super().basic_ack(delivery_tag, *args, **options)
 
     def basic_reject(self, delivery_tag: int, *args: Any, **options: Any) -> Any:
-        """Reject one message."""
         self._unanswered.pop(delivery_tag, None)
         return super().basic_reject(delivery_tag, *args, **options)
 
@@ -235,13 +256,50 @@ class AmqpChannel(pyamqp.Channel):
             super().basic_ack(tag)
 
 
+class BrokerBlocked(OperationalError):
+    """RabbitMQ takes no messages now, being short of memory or disk."""
+
+
 class AmqpConnection(pyamqp.Connection):
-    """A connection to RabbitMQ that is not broken by the properties of a message, whatever they are."""
+    """A connection to RabbitMQ that is not broken by the properties of a message, whatever they are.
+
+    `is_blocked`: RabbitMQ is short of memory or disk, and reads nothing more of a connection that has published.
+    """
 
     Channel = AmqpChannel
 
     def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **{"frame_handler": _frame_handler, **options})
+        super().__init__(*args, **{"frame_handler": frame_handler, **options})
+        self.is_blocked = False
+
+    def _on_blocked(self) -> Any:
+        self.is_blocked = True
+        return super()._on_blocked()  # type: ignore[misc]  # missing in the stubs
+
+    def _on_unblocked(self) -> Any:
+        self.is_blocked = False
+        return super()._on_unblocked()  # type: ignore[misc]  # missing in the stubs
+
+    def close(self, *args: Any, **options: Any) -> Any:
+        """Close it; without a farewell where RabbitMQ would not read it, and its answer would not come."""
+        return self.collect() if self.is_blocked else super().close(*args, **options)
+
+    def Transport(self, host: str, connect_timeout: Any, ssl: Any = False, *rest: Any, **options: Any) -> Any:  # noqa: FBT002, N802 - amqp's
+        """Its socket, and who reads it."""
+        if ssl:
+            return super().Transport(host, connect_timeout, ssl, *rest, **options)
+        read_timeout, write_timeout = (*rest, None, None)[:2]
+        timeouts = {"read_timeout": read_timeout, "write_timeout": write_timeout}
+        return Frames(host, connect_timeout=connect_timeout, **{**timeouts, **options})
+
+    def blocking_read(self, timeout: float | None = None) -> Any:
+        """Deal with the next frame; whether that was the last of something. What is here needs no time-out."""
+        transport: Any = self.transport
+        frame = transport.take() if isinstance(transport, Frames) else None
+        if frame is None:
+            return super().blocking_read(timeout)
+        on_frame: Any = self.on_inbound_frame
+        return on_frame(frame)
 
 
 class AmqpTransport(pyamqp.Transport):
@@ -249,11 +307,34 @@ class AmqpTransport(pyamqp.Transport):
 
     Connection = AmqpConnection
 
+    def _make_reader(self, connection: Any, *_: Any, **_options: Any) -> Callable[[Any], None]:
+        return reader_of(connection)
+
 
 class AmqpsTransport(pyamqp.SSLTransport):
-    """The same with TLS."""
+    """The same with TLS, to a server whose certificate is trusted and is its own.
+
+    kombu hands on the options of a URL (ssl_ca_certs) under names that amqp does not take, and amqp checks the name of
+    a host only when it is told.
+    """
 
     Connection = AmqpConnection
+
+    def establish_connection(self) -> Any:
+        client: Any = self.client
+        host, given = client.hostname, client.ssl
+        client.ssl = _verifying(given, host)
+        try:
+            return super().establish_connection()
+        finally:  # as it was, for the next one: kombu makes 127.0.0.1 of localhost, and no certificate is of that
+            client.hostname, client.ssl = host, given
+
+
+def _verifying(given: Any, host: str) -> dict[str, Any]:
+    options = {name.removeprefix("ssl_"): value for name, value in given.items()} if isinstance(given, dict) else {}
+    options = {"cert_reqs": ssl.CERT_REQUIRED, "check_hostname": True, **options}
+    is_checked = options.pop("check_hostname") and options["cert_reqs"] != ssl.CERT_NONE
+    return {**options, "server_hostname": host} if is_checked else options
 
 
 def register() -> None:
@@ -261,7 +342,13 @@ def register() -> None:
 
     The schemes stay, so that Flower recognises the broker. Must run before the first connection of a process.
     """
-    ours = {"redis": Transport, "rediss": Transport, "amqp": AmqpTransport, "amqps": AmqpsTransport}
+    ours = {
+        "redis": Transport,
+        "rediss": Transport,
+        "sentinel": SentinelTransport,
+        "amqp": AmqpTransport,
+        "amqps": AmqpsTransport,
+    }
     for scheme, its_transport in ours.items():
         transport.TRANSPORT_ALIASES[scheme] = f"{__name__}:{its_transport.__name__}"
 
@@ -298,33 +385,6 @@ def _enclosed(item: bytes, queue: str) -> bytes:
         },
     }
     return json.dumps(envelope).encode()
-
-
-def _frame_handler(connection: Any, callback: Callable[..., Any]) -> Callable[[Any], Any]:
-    """Amqp's handler of inbound frames, except that properties which it cannot decode are replaced by ours.
-
-    Its exception would end the connection, or the worker, and the message would come back to do it again.
-    """
-    handle = method_framing.frame_handler(connection, callback)
-
-    def on_frame(frame: tuple[int, int, bytes]) -> Any:
-        try:
-            return handle(frame)
-        except Exception:
-            kind, channel, content = frame
-            if kind != CONTENT_HEADER or _is_decodable(content):
-                raise
-            return handle((kind, channel, bytes(content[:SIZES]) + UNREADABLE_PROPERTIES))
-
-    return on_frame
-
-
-def _is_decodable(content: bytes) -> bool:
-    try:
-        Message().inbound_header(content)  # type: ignore[attr-defined]  # missing in the stubs
-    except Exception:  # noqa: BLE001 - whatever amqp makes of hostile bytes
-        return False
-    return True
 
 
 def _headers_of(item: bytes) -> dict[str, Any]:

@@ -96,7 +96,6 @@ class Suspects:
         return False
 
     def acquit(self, fence: Fence) -> None:
-        """The message went out."""
         self._known.pop(fence, None)
 
 

@@ -33,19 +33,30 @@ class Json(str):
 
 
 def csv_cell(value: Any) -> str | None:
-    """A value as the text of a csv field; None for null."""
+    """A value as the text of a csv field, which no spreadsheet takes for a formula; None for null."""
+    text = text_cell(value)
+    return text if text is None or isinstance(value, bool | int | float | Decimal) else neutral(text)
+
+
+def text_cell(value: Any) -> str | None:
+    """A value as text with all its digits; None for null."""
     match value:
         case None:
-            field = None
+            text = None
         case bool():
-            field = str(value).lower()
+            text = str(value).lower()
         case int():
-            field = str(value)
+            text = str(value)
         case float() | Decimal():
-            field = _digits(value)
+            text = _digits(value)
         case _:
-            field = neutral(_text(value))
-    return field
+            text = _text(value)
+    return text
+
+
+def exact_cell(value: Any) -> Any:
+    """The value itself, for a format whose columns have types; a json value is PostgreSQL's text."""
+    return str(value) if isinstance(value, str) else value
 
 
 def json_cell(value: Any) -> Any:

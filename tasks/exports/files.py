@@ -1,7 +1,7 @@
-"""The directory of export files: drafts that become files all at once, and names that only the server makes.
+"""Export files: drafts that become files all at once, and names that only the server makes.
 
-A name is `<job id>-<attempt>.<format>`. A draft lives in a directory of its own below `.drafts` until it is published
-by a rename, so that a file with a name is always complete.
+A name is `<job id>-<attempt>.<format>`, and `.gz` after it when the file is compressed. A draft lives in a directory of
+its own until it is kept by the store in one step, so that a file with a name is always complete.
 """
 
 from __future__ import annotations
@@ -9,25 +9,26 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from gzip import GzipFile
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 from uuid import UUID
 
-from tasks.exports.formats import FORMATS, FormatName
+from tasks.exports.formats import COMPRESSED, FORMATS, GZIP, FormatName
+from tasks.exports.stores import Store, Stored, private_file
+from tasks.outages import told_as_connection_errors
 from tasks.payloads import BaseModel
-from tracking.db import Database, DBAPIError, PoolTimeoutError, outage
+from tracking.db import Database
 from tracking.models import JobRecord
 from tracking.reads import lists
 from tracking.states import Status
 from tracking.values import Instant
 
-DRAFTS = ".drafts"
 DOWNLOADS = "/v1/exports"
 
 
@@ -49,99 +50,120 @@ class ExportedFile(BaseModel):
 class Export:
     """A finished file, whose name says which job's attempt made it."""
 
-    path: Path
+    name: str
     job_id: UUID
     attempt: int
-
-    @property
-    def name(self) -> str:
-        """Its file name, which is how people ask for it."""
-        return self.path.name
 
     @property
     def url(self) -> str:
         """Where it is downloaded, below the API's address."""
         return f"{DOWNLOADS}/{self.name}"
 
+    @property
+    def media_type(self) -> str:
+        """What is in the file."""
+        return media_type(self.name)
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """An export that is being written: `file` is binary and seekable, `directory` is for temporary files."""
+    """An export that is being written: `file` is binary, and seekable unless it is compressed on the way.
+
+    `directory` is for temporary files.
+    """
 
     export: Export
     directory: Path
     file: BinaryIO
+    store: Store
+    _written: BinaryIO
 
     def finish(self) -> None:
         """Bring all that was written to the disk."""
-        self.file.flush()
-        os.fsync(self.file.fileno())
+        if self.file is not self._written:
+            self.file.close()  # the end of what is compressed
+        self._written.flush()
+        os.fsync(self._written.fileno())
 
     def publish(self) -> int:
         """Make it the file of its name, in place of those of earlier attempts. Returns its size in bytes."""
-        size = os.fstat(self.file.fileno()).st_size
-        Path(self.file.name).replace(self.export.path)
-        _sync_directory(self.export.path.parent)
-        for path in self.export.path.parent.glob(f"{self.export.job_id}-*"):
-            other = _find(path.parent, path.name)
+        size = os.fstat(self._written.fileno()).st_size
+        self.store.keep(Path(self._written.name), self.export.name, self.export.media_type)
+        for stored in self.store.every(f"{self.export.job_id}-"):
+            other = export_named(stored.name)
             if other is not None and other.attempt < self.export.attempt:
-                other.path.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    self.store.remove(other.name)
         return size
 
 
 @contextmanager
-def drafting(exports: Path, job_id: UUID, attempt: int, suffix: str) -> Iterator[Draft]:
+def drafting(store: Store, job_id: UUID, attempt: int, suffix: str) -> Iterator[Draft]:
     """A draft for an attempt's export; nothing of it stays after the block unless it was published.
 
     Drafts that a lost worker left behind for the same job are removed first.
     """
     name = f"{job_id}-{attempt}.{suffix}"
-    drafts = private_directory(exports / DRAFTS)
+    drafts = store.drafts
     for abandoned in drafts.glob(f"{job_id}-*"):
         shutil.rmtree(abandoned, ignore_errors=True)  # its writer may be removing it too
     directory = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=drafts))
     try:
-        with _private_file(directory / name) as file:
-            yield Draft(Export(exports / name, job_id, attempt), directory, file)
+        with private_file(directory / name) as written, _compressing(written, suffix) as file:
+            yield Draft(Export(name, job_id, attempt), directory, file, store, written)
     finally:
         shutil.rmtree(directory, ignore_errors=True)  # the next attempt or a cleanup job removes what is left
 
 
-def open_export(directory: Path, name: str) -> tuple[UUID, Path] | None:
-    """The job that made the export of this name, and its file; None when there is none, whatever the name says.
+@contextmanager
+def _compressing(written: BinaryIO, suffix: str) -> Iterator[BinaryIO]:
+    """The file itself, or what compresses into it; without a name and a time, so that equal reports are equal files."""
+    if not suffix.endswith(GZIP):
+        yield written
+        return
+    with GzipFile(filename="", mode="wb", fileobj=written, mtime=0) as file:
+        yield cast("BinaryIO", file)
+
+
+def export_named(name: str) -> Export | None:
+    """The export of this name, which may be gone; None when the name is not one of the server's."""
+    found = _NAME.fullmatch(name)  # nothing else reaches a store: no separator, no dots, no NUL
+    return Export(name, UUID(found["job"]), int(found["attempt"])) if found else None
+
+
+def find_export(store: Store, name: str) -> Export | None:
+    """The export of this name in the store; None when there is none, whatever the name says.
 
     The caller checks whose job it is.
     """
-    export = _find(directory, name)
-    return (export.job_id, export.path) if export else None
+    export = export_named(name)
+    return export if export is not None and store.find(name) is not None else None
 
 
-def export_of(database: Database, directory: Path, organization: str, name: str) -> Export:
-    """An organization's export by its name. Raises ExportNotFound, also for another organization's."""
-    export = _find(directory, name)
+def export_of(database: Database, store: Store, organization: str, name: str) -> Export:
+    """An organization's export by its name or its `downloadUrl`.
+
+    Raises ExportNotFound, also for another organization's.
+    """
+    export = find_export(store, name.removeprefix(f"{DOWNLOADS}/"))
     job = job_of(database, export) if export else None
     if export is None or job is None or job.organization_id != organization or not is_valid(export, job):
         raise ExportNotFound(f"there is no export {name!r}")
     return export
 
 
-def exports(directory: Path) -> Iterator[Export]:
-    """All export files of all organizations, sorted by name."""
-    for path in sorted(directory.iterdir()) if directory.is_dir() else ():
-        export = _find(directory, path.name)
+def exports(store: Store) -> Iterator[tuple[Export, Stored]]:
+    """All exports in a store, sorted by name."""
+    for stored in store.every():
+        export = export_named(stored.name)
         if export is not None:
-            yield export
+            yield export, stored
 
 
 def job_of(database: Database, export: Export) -> JobRecord | None:
     """The job that made an export; None when its row is gone. Raises ConnectionError when the database is away."""
-    try:
-        with database.autocommit() as connection:
-            return lists.find(connection, export.job_id)
-    except (DBAPIError, PoolTimeoutError) as error:
-        if outage(error) is None:
-            raise
-        raise ConnectionError("the tracking database cannot be used now") from error
+    with told_as_connection_errors(), database.autocommit() as connection:
+        return lists.find(connection, export.job_id)
 
 
 def is_valid(export: Export, job: JobRecord) -> bool:
@@ -149,50 +171,21 @@ def is_valid(export: Export, job: JobRecord) -> bool:
     return job.status is Status.SUCCEEDED and job.attempt == export.attempt
 
 
-def remove_drafts(directory: Path, older_than: float) -> int:
-    """Remove the drafts that nobody has written to for so many seconds. Returns how many."""
-    removed = 0
-    for draft in (directory / DRAFTS).glob("*"):
-        if time.time() - _last_write(draft) > older_than:
-            shutil.rmtree(draft, ignore_errors=True)
-            removed += not draft.exists()
-    return removed
+def media_type(name: str) -> str:
+    """What is in an export of this name, or in one that ends like this."""
+    suffix = name.rpartition(".")[2]
+    return COMPRESSED if f".{suffix}" == GZIP else FORMATS[suffix].media_type
+
+
+def abandoned_drafts(drafts: Path, older_than: float) -> list[Path]:
+    """The drafts that nobody has written to for so many seconds."""
+    return [draft for draft in drafts.glob("*") if time.time() - _last_write(draft) > older_than]
 
 
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-_NAME = re.compile(rf"(?P<job>{_UUID})-(?P<attempt>[0-9]{{1,9}})\.(?:{'|'.join(FORMATS)})", re.ASCII)
-
-
-def _find(directory: Path, name: str) -> Export | None:
-    found = _NAME.fullmatch(name)  # nothing else reaches the file system: no separator, no dots, no NUL
-    if found is None:
-        return None
-    path = directory / name
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return None
-    # A link is never followed, wherever it leads.
-    return Export(path, UUID(found["job"]), int(found["attempt"])) if stat.S_ISREG(mode) else None
-
-
-def private_directory(path: Path) -> Path:
-    """Make a directory that only we can read, with its parents; one that is there keeps its mode."""
-    for directory in (*reversed(path.parents), path):
-        directory.mkdir(mode=0o700, exist_ok=True)
-    return path
-
-
-def _private_file(path: Path) -> BinaryIO:
-    return open(path, "x+b", opener=lambda name, flags: os.open(name, flags, 0o600))
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+_NAME = re.compile(
+    rf"(?P<job>{_UUID})-(?P<attempt>[0-9]{{1,9}})\.(?:{'|'.join(FORMATS)})(?:{re.escape(GZIP)})?", re.ASCII
+)
 
 
 def _last_write(draft: Path) -> float:

@@ -1,4 +1,4 @@
-"""The file formats of exports: csv, json and xlsx, each written row by row in constant memory."""
+"""The file formats of exports: csv, json, xlsx and parquet, each written row by row in constant memory."""
 
 from __future__ import annotations
 
@@ -8,46 +8,30 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Protocol
+from typing import Any, BinaryIO, Literal
 
 import xlsxwriter  # type: ignore[import-untyped]  # it has no types
 from xlsxwriter.exceptions import FileSizeError  # type: ignore[import-untyped]  # as above
 from xlsxwriter.worksheet import Worksheet  # type: ignore[import-untyped]  # as above
 
-from tasks.exports.cells import CellTooLong, csv_cell, json_cell, xlsx_cell
+from tasks.exports.cells import CellTooLong, csv_cell, exact_cell, json_cell, xlsx_cell
 from tasks.exports.formulas import neutral, runs
+from tasks.exports.writing import CellWriter, FileTooLarge, Writer
 
-FormatName = Literal["csv", "json", "xlsx"]
+FormatName = Literal["csv", "json", "xlsx", "parquet"]
+GZIP = ".gz"  # after the name of a format
+COMPRESSED = "application/gzip"
 XLSX_ROWS = 1_048_576  # of one sheet, the line of column names included (Excel specifications and limits)
-
-
-class FileTooLarge(Exception):
-    """The report does not fit in an xlsx file; csv and json have no limit."""
-
-
-class Writer(Protocol):
-    """A file being written: rows of cells, then `finish`; `close` in any case. The file object stays open."""
-
-    def write(self, rows: Iterable[Sequence[Any]]) -> None:
-        """Append rows; their cells are what the format's `cell` made of the values."""
-
-    def finish(self) -> None:
-        """Write the end of the file: it is complete now."""
-
-    def close(self) -> None:
-        """Let go of what writing took, whether the file is complete or not."""
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """A file format: `cell` makes a database value fit for its writer.
-
-    `writer` takes the file (binary, seekable), the column names, and a directory for temporary files.
-    """
+    """A file format: `cell` makes a database value fit for its writer; `gzip`: the file gets smaller by that."""
 
     media_type: str
     cell: Callable[[Any], Any]
-    writer: Callable[[BinaryIO, Sequence[str], Path], Writer]
+    writer: CellWriter
+    gzip: bool
 
 
 class CsvWriter:
@@ -56,7 +40,7 @@ class CsvWriter:
     An empty text is quoted and null is not, as in PostgreSQL's COPY.
     """
 
-    def __init__(self, file: BinaryIO, columns: Sequence[str], _directory: Path | None = None) -> None:
+    def __init__(self, file: BinaryIO, columns: Sequence[str], *_: Any) -> None:
         self._file = file
         self.write([[neutral(column) for column in columns]])
 
@@ -87,7 +71,7 @@ _QUOTED = re.compile(r'[",\r\n]')
 class JsonWriter:
     """An array with one object a line, its keys the column names."""
 
-    def __init__(self, file: BinaryIO, columns: Sequence[str], _directory: Path | None = None) -> None:
+    def __init__(self, file: BinaryIO, columns: Sequence[str], *_: Any) -> None:
         self._file = file
         self._columns = columns
         self._before = b"[\n"
@@ -109,7 +93,13 @@ class XlsxWriter:
     """A workbook with a bold, frozen line of column names; a full sheet is followed by another one."""
 
     def __init__(
-        self, file: BinaryIO, columns: Sequence[str], directory: Path | None = None, *, sheet_rows: int = XLSX_ROWS
+        self,
+        file: BinaryIO,
+        columns: Sequence[str],
+        directory: Path | None = None,
+        _types: Sequence[str] = (),
+        *,
+        sheet_rows: int = XLSX_ROWS,
     ) -> None:
         # A text stays a text: nothing becomes a formula, a link or a number. The quote
         # prefix keeps it one when somebody edits the cell.
@@ -190,8 +180,17 @@ class _ExactSheet(Worksheet):  # type: ignore[misc]  # its base has no types
         self._xml_inline_string(string, preserve=True, attributes=attributes)
 
 
+def _parquet(file: BinaryIO, columns: Sequence[str], directory: Path, types: Sequence[str] = (), /) -> Writer:
+    from tasks.exports.parquet import ParquetWriter  # noqa: PLC0415 - its library is an extra
+
+    return ParquetWriter(file, columns, directory, types)
+
+
 FORMATS: Mapping[str, Format] = {
-    "csv": Format("text/csv; charset=utf-8", csv_cell, CsvWriter),
-    "json": Format("application/json", json_cell, JsonWriter),
-    "xlsx": Format("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", xlsx_cell, XlsxWriter),
+    "csv": Format("text/csv; charset=utf-8", csv_cell, CsvWriter, gzip=True),
+    "json": Format("application/json", json_cell, JsonWriter, gzip=True),
+    "xlsx": Format(
+        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", xlsx_cell, XlsxWriter, gzip=False
+    ),
+    "parquet": Format("application/vnd.apache.parquet", exact_cell, _parquet, gzip=False),
 }

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO, cast
 
 from tasks.exports.formulas import original
 
@@ -25,7 +27,7 @@ class Records:
 
     columns: tuple[str, ...]
     size: int
-    _file: TextIO
+    _file: BinaryIO
     _records: Iterator[Record]
 
     def __iter__(self) -> Iterator[Record]:
@@ -34,16 +36,24 @@ class Records:
     @property
     def read(self) -> float:
         """The share of the file that has been read, 0-1."""
-        return min(1.0, self._file.buffer.tell() / self.size) if self.size else 1.0
+        return min(1.0, self._file.tell() / self.size) if self.size else 1.0
 
 
 @contextmanager
 def open_records(path: Path) -> Iterator[Records]:
-    """The records of a csv or json export."""
-    with path.open(encoding="utf-8", newline="") as file:
-        records = _csv_records(file) if path.suffix == ".csv" else _json_records(file)
+    """The records of a csv or json export, compressed or not."""
+    with (
+        path.open("rb") as stored,
+        _unpacked(path, stored) as content,
+        io.TextIOWrapper(content, encoding="utf-8", newline="") as file,
+    ):
+        records = _csv_records(file) if ".csv" in path.suffixes else _json_records(file)
         columns = next(records)
-        yield Records(tuple(columns), path.stat().st_size, file, records)
+        yield Records(tuple(columns), path.stat().st_size, stored, records)
+
+
+def _unpacked(path: Path, stored: BinaryIO) -> BinaryIO:
+    return cast("BinaryIO", gzip.GzipFile(fileobj=stored)) if path.suffix == ".gz" else stored
 
 
 def _csv_records(file: TextIO) -> Iterator[Record]:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, NoReturn
+from typing import Annotated, Any, ClassVar, Literal, NoReturn
 
 import pydantic
 from pydantic import AfterValidator, Field, TypeAdapter, create_model, model_validator
@@ -25,9 +25,11 @@ from pydantic import AfterValidator, Field, TypeAdapter, create_model, model_val
 from tasks.money import names_money
 from tasks.payloads import BaseModel
 from tracking.errors import ConfigurationError
+from tracking.states import STATUS_WORDS, status_of
 from tracking.values import MAX_INTEGER
 
 ORGANIZATION = "organization"
+STATES = tuple(STATUS_WORDS)
 
 
 class ReportFilters(BaseModel):
@@ -84,6 +86,10 @@ def _in_utc(value: datetime) -> datetime:
     return value if value.tzinfo else value.replace(tzinfo=UTC)
 
 
+def _state(word: str) -> str:
+    return status_of(word).value
+
+
 @dataclass(frozen=True, slots=True)
 class _Type:
     sql: str
@@ -96,6 +102,7 @@ _TYPES: Mapping[str, _Type] = {
     "date": _Type("date", date),
     "timestamp": _Type("timestamptz", Annotated[datetime, AfterValidator(_in_utc)]),
     "boolean": _Type("boolean", Annotated[bool, Field(strict=True)]),
+    "status": _Type("text", Annotated[Literal[STATES], AfterValidator(_state)]),
 }
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")

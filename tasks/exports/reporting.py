@@ -48,9 +48,13 @@ def catalogue() -> Mapping[str, Report]:
 
 @dataclass(frozen=True)
 class Rows:
-    """A report that has begun to answer: its column names, and its rows in batches that fit in memory."""
+    """A report that has begun to answer: its columns, and its rows in batches that fit in memory.
+
+    `types` are the names that `parquet.TYPES` knows, or PostgreSQL's own where a column has another type.
+    """
 
     columns: Sequence[str]
+    types: Sequence[str]
     _batches: Iterator[list[Row]] = field(repr=False)
 
     def __iter__(self) -> Iterator[list[Row]]:
@@ -77,7 +81,8 @@ def rows_of(settings: Settings, report: Report, organization: str, filters: Repo
         with closing(_rows(connection)) as rows:
             following = batches(rows)
             first = next(following, [])
-            yield Rows(columns, chain([first] if first else [], following))
+            types = [_type(connection, column) for column in cursor.description or ()]
+            yield Rows(columns, types, chain([first] if first else [], following))
 
 
 def _rows(connection: psycopg.Connection[Row]) -> Generator[Row, None, None]:
@@ -101,6 +106,16 @@ def _rows(connection: psycopg.Connection[Row]) -> Generator[Row, None, None]:
             return
         number += fetched
         count = max(1, min(ROWS, fetched * BYTES // max(size, 1)))
+
+
+def _type(connection: psycopg.Connection[Row], column: psycopg.Column) -> str:
+    """The column's type, `numeric` with its digits where it says how many."""
+    known = connection.adapters.types.get(column.type_code)
+    if known is None or column.type_code != known.oid:  # an array
+        return "text"
+    if known.name == "numeric" and column.precision is not None:
+        return f"numeric({column.precision},{column.scale or 0})"
+    return known.name
 
 
 def _fetched(connection: psycopg.Connection[Row], count: int) -> Generator[Row, None, None]:

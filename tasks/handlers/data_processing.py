@@ -1,33 +1,50 @@
-"""data_processing: check, deduplicate and count the records of an export, and keep the good ones in a new file."""
+"""data_processing: a query on files, or the good records of an export, as a new file."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from hashlib import blake2b
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks import BaseModel, Job, app
 from tasks.exports.batches import batches
+from tasks.exports.cells import CellTooLong
 from tasks.exports.files import Draft, ExportedFile, ExportNotFound, drafting, export_of
-from tasks.exports.formats import FORMATS
+from tasks.exports.formats import FORMATS, FormatName
+from tasks.exports.keeping import export_store
 from tasks.exports.records import DamagedExport, Record, Records, open_records
+from tasks.exports.stores import StoreRefused
+from tasks.exports.writing import FileTooLarge
 from tasks.handlers.identity import identity_of
+from tasks.handlers.sources import Source, SourceNotFound, opened
 from tasks.money import PayloadWithoutMoney
+from tasks.querying.running import Limits, QueryFailed, run
 
 LARGEST_GROUPS = 100
+MOST_SOURCES = 20
+DATA = "data"  # the table of `export`
 
 
 class ProcessData(PayloadWithoutMoney):
-    """An export of the same organization (csv or json), by name, and what is asked of its records."""
+    """An export of the same organization (csv or json), by name, and what is asked of its records.
 
-    export: str = Field(pattern=r"\.(csv|json)$", max_length=100, description="The name of a csv or json export.")
+    With `sql` a query reads the export as the table `data`, and `sources` by their names.
+    """
+
+    export: str | None = Field(
+        default=None,
+        pattern=r"\.((csv|json)(\.gz)?|parquet)$",
+        max_length=100,
+        description="The name or the downloadUrl of a csv or json export.",
+    )
     required: tuple[str, ...] = Field(
         default=(), max_length=100, description="Columns that must not be empty; records where one is are left out."
     )
@@ -35,7 +52,39 @@ class ProcessData(PayloadWithoutMoney):
         default=(), max_length=100, description="Of the records that are equal in these columns only the first is kept."
     )
     group_by: str | None = Field(default=None, description="Count the kept records for each value of this column.")
-    format: Literal["csv", "json"] = "csv"
+    sql: str | None = Field(default=None, min_length=1, max_length=50_000, description="One SELECT, as DuckDB has it.")
+    sources: dict[Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")], Source] = Field(
+        default_factory=dict, max_length=MOST_SOURCES, description="Files that the query reads, by names of tables."
+    )
+    format: FormatName = "csv"
+
+    @model_validator(mode="after")
+    def check_question(self) -> ProcessData:
+        """It is a query, or what is asked of the records of one export."""
+        if self.sql is not None:
+            return self._check_query()
+        if self.export is None or self.sources:
+            raise ValueError("without sql it reads one export")
+        if self.export.endswith(".parquet") or self.format not in ("csv", "json"):
+            raise ValueError("without sql it reads and writes csv and json")
+        return self
+
+    @property
+    def tables(self) -> dict[str, Source]:
+        own = {} if self.export is None else {DATA: Source(export=self.export)}
+        return {**own, **self.sources}
+
+    def _check_query(self) -> ProcessData:
+        if find_spec("duckdb") is None:
+            raise ValueError("sql needs the extra celeriac[sql], which is not installed")
+        if self.required or self.unique or self.group_by:
+            raise ValueError("with sql, the query says what is required, unique and grouped")
+        names = [name.lower() for name in self.sources]
+        if len(set(names)) < len(names) or (self.export is not None and DATA in names):
+            raise ValueError("two tables have the same name, but for its case")
+        if self.format == "parquet" and find_spec("pyarrow") is None:
+            raise ValueError("parquet needs the extra celeriac[parquet], which is not installed")
+        return self
 
 
 class Group(BaseModel):
@@ -59,6 +108,29 @@ class ProcessedData(ExportedFile):
     groups: tuple[Group, ...]
 
 
+class ReadSource(BaseModel):
+    """What a query had of a file: rows, those left out for having more or fewer fields, and the types of its columns.
+
+    `ragged` are the first twenty of these rows: the line on which each ends, and its fields. `renamed` are columns
+    whose name was there already, with that name.
+    """
+
+    table: str
+    rows: int
+    ragged_rows: int
+    ragged: tuple[dict[str, int], ...]
+    encoding: str | None = None
+    columns: dict[str, str]
+    renamed: dict[str, str]
+
+
+class QueriedData(ExportedFile):
+    """The file with the result of a query, and what it has read."""
+
+    read_count: int
+    sources: tuple[ReadSource, ...]
+
+
 class UnknownColumn(Exception):
     """The export has no such column."""
 
@@ -74,20 +146,60 @@ class UnknownColumn(Exception):
     max_retries=3,
     soft_time_limit=3600,
     time_limit=3660,
-    payload_errors=(ExportNotFound, UnknownColumn, DamagedExport),
+    payload_errors=(
+        *(ExportNotFound, UnknownColumn, DamagedExport, SourceNotFound, QueryFailed),
+        *(StoreRefused, CellTooLong, FileTooLarge),
+    ),
 )
-def data_processing(self: Job, payload: ProcessData) -> ProcessedData:
-    """Leave out incomplete and repeated records of an export, count the others by a column, and write them anew."""
+def data_processing(self: Job, payload: ProcessData) -> ExportedFile:
+    """Run a query on files, or leave out incomplete and repeated records of an export and count the others."""
+    return _process(self, payload, str(payload.export)) if payload.sql is None else _query(self, payload, payload.sql)
+
+
+def _query(job: Job, payload: ProcessData, sql: str) -> QueriedData:
+    settings, who = job.app.platform.settings, identity_of(job)
+    store = export_store(settings, who.organization_id)
+    with ExitStack() as stack:
+        with job.step("Find the files", 1, of=3, percent=5):
+            files = opened(payload.tables, settings, job.app.platform.database, who.organization_id)
+            sources = stack.enter_context(files)
+            draft = stack.enter_context(drafting(store, who.job_id, who.attempt, payload.format))
+        with job.step("Run the query", 2, of=3, percent=95):
+            done = run(
+                sql,
+                sources,
+                Path(draft.file.name),
+                payload.format,
+                directory=draft.directory,
+                limits=Limits(settings.query_memory, settings.query_disk, settings.query_timeout),
+                heard=lambda message, share: job.progress(5 + 60 * share, message),
+            )
+        with job.step("Publish", 3, of=3):
+            size = draft.publish()
+    read = tuple(ReadSource.model_validate(source) for source in done["sources"])
+    return QueriedData(
+        download_url=draft.export.url,
+        file_size=size,
+        record_count=done["rows"],
+        generated_at=datetime.now(UTC),
+        format=payload.format,
+        read_count=sum(source.rows for source in read),
+        sources=read,
+    )
+
+
+def _process(self: Job, payload: ProcessData, export: str) -> ProcessedData:
     with self.step("Find the export", 1, of=3, percent=5):
         who, platform = identity_of(self), self.app.platform
-        directory = platform.settings.exports
-        source = export_of(platform.database, directory, who.organization_id, payload.export)
+        store = export_store(platform.settings, who.organization_id)
+        source = export_of(platform.database, store, who.organization_id, export)
     with (
-        drafting(directory, who.job_id, who.attempt, payload.format) as draft,
+        store.reading(source.name) as path,
+        drafting(store, who.job_id, who.attempt, payload.format) as draft,
         closing(_Tally(draft.directory)) as tally,
     ):
         with self.step("Process its records", 2, of=3, percent=95):
-            with open_records(source.path) as records:
+            with open_records(path) as records:
                 _check_columns(payload, records)
                 _write(self, payload, records, draft, tally)
             draft.finish()
@@ -99,7 +211,7 @@ def data_processing(self: Job, payload: ProcessData) -> ProcessedData:
             record_count=tally.kept,
             generated_at=datetime.now(UTC),
             format=payload.format,
-            source=payload.export,
+            source=source.name,
             read_count=tally.read,
             incomplete_count=tally.incomplete,
             duplicate_count=tally.duplicates,

@@ -1,23 +1,29 @@
-"""export_report: a report of the organization's data as a csv, json or xlsx file."""
+"""export_report: a report of the organization's data as a csv, json, xlsx or parquet file."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from functools import cache
+from importlib.util import find_spec
+from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import AfterValidator, Field, SerializeAsAny, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
 from tasks import Job, app
 from tasks.exports.cells import CellTooLong
 from tasks.exports.files import ExportedFile, drafting
-from tasks.exports.formats import FORMATS, FileTooLarge, Format, FormatName, Writer
+from tasks.exports.formats import FORMATS, GZIP, Format, FormatName
+from tasks.exports.keeping import export_store
 from tasks.exports.offering import unavailable
 from tasks.exports.reportfile import ReportFilters
 from tasks.exports.reporting import Row, Rows, catalogue, rows_of
 from tasks.exports.spool import Spool
+from tasks.exports.stores import StoreRefused
+from tasks.exports.writing import FileTooLarge, Writer
 from tasks.handlers.identity import identity_of
 from tasks.money import PayloadWithoutMoney
 
@@ -43,9 +49,21 @@ def _describe(schema: dict[str, Any]) -> None:
 
 def _name(schema: dict[str, Any], reports: Iterable[str]) -> None:
     """Say which reports there are, and what each is narrowed by."""
-    models = {name: catalogue()[name].filters.model_json_schema() for name in reports}
+    models = {name: json.loads(_schema_of(catalogue()[name].filters)) for name in reports}
     schema["properties"]["reportType"] |= {"enum": list(models)}
     schema["properties"]["filters"] = {"anyOf": [{**model, "title": name} for name, model in models.items()]}
+
+
+@cache
+def _schema_of(filters: type[ReportFilters]) -> str:
+    """As JSON, which nobody who changes what is made of it can spoil."""
+    return json.dumps(filters.model_json_schema())
+
+
+def _written(form: str) -> str:
+    if form == "parquet" and find_spec("pyarrow") is None:
+        raise ValueError("parquet needs the extra celeriac[parquet], which is not installed")
+    return form
 
 
 ReportType = Annotated[str, AfterValidator(_known)]
@@ -57,7 +75,10 @@ class ExportReport(PayloadWithoutMoney):
     model_config = pydantic.ConfigDict(json_schema_extra=_describe)
 
     report_type: ReportType
-    format: FormatName = "csv"
+    format: Annotated[FormatName, AfterValidator(_written)] = "csv"
+    compression: Literal["none", "gzip"] = Field(
+        default="none", description="gzip: csv or json, and `.gz` in the name."
+    )
     filters: SerializeAsAny[ReportFilters] = Field(default_factory=ReportFilters, validate_default=True)
 
     @field_validator("filters", mode="plain")
@@ -68,6 +89,18 @@ class ExportReport(PayloadWithoutMoney):
         if report is None:
             return ReportFilters()  # the unknown report type has been complained of
         return report.filters.model_validate(value.model_dump() if isinstance(value, ReportFilters) else value)
+
+    @model_validator(mode="after")
+    def check_compression(self) -> ExportReport:
+        """What is compressed already does not get smaller."""
+        if self.compression == "gzip" and not FORMATS[self.format].gzip:
+            raise ValueError(f"{self.format} is compressed by itself; gzip is for csv and json")
+        return self
+
+    @property
+    def suffix(self) -> str:
+        """What the name of the file ends with."""
+        return self.format + GZIP if self.compression == "gzip" else self.format
 
 
 class Offer(Job):
@@ -101,7 +134,7 @@ class ExportResult(ExportedFile):
     max_retries=3,
     soft_time_limit=3600,
     time_limit=3660,
-    payload_errors=(CellTooLong, FileTooLarge),  # another format takes them
+    payload_errors=(CellTooLong, FileTooLarge, StoreRefused),  # another format takes them, another bucket
     circuit_key=lambda payload: payload["reportType"],
 )
 def export_report(self: Job, payload: ExportReport) -> ExportResult:
@@ -112,13 +145,14 @@ def export_report(self: Job, payload: ExportReport) -> ExportResult:
     with self.step("Validate", 1, of=6, percent=20):
         who, settings = identity_of(self), self.app.platform.settings
         report, form = catalogue()[payload.report_type], FORMATS[payload.format]
-    with drafting(settings.exports, who.job_id, who.attempt, payload.format) as draft, Spool(draft.directory) as spool:
+        store = export_store(settings, who.organization_id)
+    with drafting(store, who.job_id, who.attempt, payload.suffix) as draft, Spool(draft.directory) as spool:
         with ExitStack() as database:
             with self.step("Query", 2, of=6, percent=40):
                 rows = database.enter_context(rows_of(settings, report, who.organization_id, payload.filters))
             with self.step("Process", 3, of=6, percent=60):
                 _process(self, rows, form, spool)
-        with closing(form.writer(draft.file, rows.columns, draft.directory)) as writer:
+        with closing(form.writer(draft.file, rows.columns, draft.directory, rows.types)) as writer:
             with self.step("Format", 4, of=6, percent=80):
                 _write(self, spool, writer)
             with self.step("Generate", 5, of=6, percent=95):

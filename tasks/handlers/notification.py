@@ -15,13 +15,13 @@ from email_validator import validate_email
 from pydantic import AfterValidator, Field, HttpUrl, JsonValue, model_validator
 
 from tasks import BaseModel, Job, app
-from tasks.exports.files import private_directory
+from tasks.exports.stores import private_directory
 from tasks.handlers.identity import Identity, identity_of
 from tasks.mail import wording
 from tasks.mail.sending import MailServer, send
 from tasks.mail.wording import UnusableTemplate, Words
 from tasks.money import PayloadWithoutMoney
-from tasks.webhooks.delivery import DeliveryDelayed, DeliveryRefused, deliver, receiver
+from tasks.webhooks.delivery import DeliveryDelayed, DeliveryRefused, Reach, deliver, receiver
 from tracking.errors import ConfigurationError
 from tracking.settings import Settings, settings
 from tracking.values import in_milliseconds
@@ -46,6 +46,11 @@ def _template(name: str) -> str:
     return name
 
 
+def _each_once(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    """Nobody gets the same mail twice."""
+    return tuple(dict.fromkeys(addresses))
+
+
 Address = Annotated[str, Field(max_length=254), AfterValidator(_address)]
 
 
@@ -58,7 +63,9 @@ class SendNotification(PayloadWithoutMoney):
 
     channel: Literal["webhook", "email", "log"] = "webhook"
     url: HttpUrl | None = Field(default=None, description="An http or https address in the public internet.")
-    to: tuple[Address, ...] = Field(default=(), max_length=MOST_RECIPIENTS, description="Addresses of people.")
+    to: Annotated[tuple[Address, ...], AfterValidator(_each_once)] = Field(
+        default=(), max_length=MOST_RECIPIENTS, description="Addresses of people; one that is there twice gets one."
+    )
     template: Annotated[str, AfterValidator(_template)] | None = Field(default=None, max_length=100)
     subject: str | None = Field(default=None, min_length=1, max_length=200, description="Needed without a template.")
     message: str = Field(default="", max_length=10_000)
@@ -135,9 +142,9 @@ def _words(settings: Settings, who: Identity, payload: SendNotification) -> Word
 
 
 def _post(job: Job, who: Identity, payload: SendNotification, words: Words) -> SentNotification:
-    key, private = str(who.job_id), job.app.platform.settings.webhooks_private
+    key, reach = str(who.job_id), Reach.of(job.app.platform.settings)
     try:
-        status = deliver(str(payload.url), _body(who, payload, words), idempotency_key=key, may_be_private=private)
+        status = deliver(str(payload.url), _body(who, payload, words), idempotency_key=key, reach=reach)
     except DeliveryDelayed as error:
         if error.retry_after is None:
             raise  # the back-off of the handler decides

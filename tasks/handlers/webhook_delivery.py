@@ -13,7 +13,7 @@ from tasks import BaseModel, Job, app
 from tasks.deliveries import DELIVERY, message_id
 from tasks.handlers.identity import identity_of
 from tasks.platform import Platform
-from tasks.webhooks.delivery import Answer, DeliveryDelayed, DeliveryRefused, post
+from tasks.webhooks.delivery import Answer, DeliveryDelayed, DeliveryRefused, Reach, post
 from tasks.webhooks.messages import encoded
 from tasks.webhooks.signing import headers
 from tracking import webhooks
@@ -65,6 +65,7 @@ def webhook_delivery(self: Job, payload: Delivery) -> Delivered:
             if isinstance(error, DeliveryRefused):
                 raise
             raise self.retry(exc=error, countdown=_delay(self.request.retries, None)) from error
+        self.progress(0, detail={"status": answer.status})  # the ledger has it whether it is a success or not
         if answer.status == GONE:
             _note_refusal(platform, webhook, because="its address has answered 410, Gone")
             raise DeliveryRefused(f"{answer}: the webhook is disabled")
@@ -90,7 +91,7 @@ def _living(platform: Platform, webhook_id: UUID) -> Webhook:
 def _send(platform: Platform, webhook: Webhook, payload: Delivery, known_as: str) -> Answer:
     content = encoded(payload.message)
     signed = headers(known_as, datetime.now(UTC), content, webhook.secrets)
-    return post(webhook.wanted.url, content, signed, may_be_private=platform.settings.webhooks_private)
+    return post(webhook.wanted.url, content, signed, reach=Reach.of(platform.settings))
 
 
 def _note_refusal(platform: Platform, webhook: Webhook, *, because: str | None) -> None:

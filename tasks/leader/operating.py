@@ -14,7 +14,7 @@ from tracking.jobs import Applied
 from tracking.operated import Action
 from tracking.operations import reads, work
 from tracking.operations.values import Operation
-from tracking.states import Hold
+from tracking.states import IN_LINE
 
 log = structlog.get_logger(__name__)
 
@@ -73,5 +73,5 @@ class Operating:
                     dispatcher.interrupt(job)
         else:
             dispatcher.send_all([job for job in jobs if job.dispatched_at is None])
-        if operation.action is Action.CANCEL or any(job.hold is Hold.ORGANIZATION_LIMIT for job in jobs):
+        if operation.action is Action.CANCEL or any(job.hold in IN_LINE for job in jobs):
             dispatcher.refill(operation.organization_id)

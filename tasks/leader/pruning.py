@@ -16,7 +16,7 @@ import structlog
 from tasks.leader.duties import Duty
 from tasks.platform import Platform
 from tasks.refusals import reason_of
-from tracking import audit, clean_ups, dead_letters, retention
+from tracking import audit, clean_ups, dead_letters, events, retention
 from tracking.db import SQLAlchemyError
 from tracking.schedules import outcomes
 from tracking.workflows import concluding
@@ -24,7 +24,7 @@ from tracking.workflows import concluding
 log = structlog.get_logger(__name__)
 
 KEEP_LETTERS = timedelta(days=90)  # as long as failed jobs: they are the same kind of trouble
-ENTRIES = 2000  # of the audit, or outcomes of schedules, which go alone
+ENTRIES = 2000  # of the audit, outcomes of schedules, or events, which go alone
 WORKFLOWS = 100  # with all their rows
 FIRST = 200  # jobs of the first batch
 MOST = 2000  # jobs of a batch; with what of their history goes at once they must go within the statement timeout
@@ -56,6 +56,7 @@ class Pruning:
             "retention of letters": self.letters,
             "retention of outcomes": self.outcomes,
             "retention of workflows": self.workflows,
+            "retention of events": self.events,
         }
         jobs = Duty("retention", self.INTERVAL, self._shown("retention", self.jobs), LEAST_REST, REST)
         return [jobs, *(Duty(name, self.INTERVAL, self._shown(name, work), breath) for name, work in works.items())]
@@ -108,6 +109,13 @@ class Pruning:
         with self._database.begin() as connection:
             removed = outcomes.forget(connection, self._policy.longest, ENTRIES)
         self._removed[self.outcomes] += removed
+        return removed == ENTRIES
+
+    def events(self) -> bool:
+        """Remove one batch of events, which are kept as long as any job is; whether there are more."""
+        with self._database.begin() as connection:
+            removed = events.forget(connection, self._policy.longest, ENTRIES)
+        self._removed[self.events] += removed
         return removed == ENTRIES
 
     def workflows(self) -> bool:

@@ -11,7 +11,7 @@ from tasks import submission
 from tasks.failures import alone
 from tasks.platform import Platform
 from tasks.refusals import reason_of
-from tasks.scheduling import job_of
+from tasks.scheduling import job_of, with_room
 from tracking.crashpoints import FIRED, crash_point
 from tracking.db import DBAPIError, outage
 from tracking.errors import ScheduleUnfit
@@ -75,7 +75,8 @@ class Scheduling:
 
     def _fire(self, schedule_id: UUID, make: Make) -> Fired | None:
         with self._platform.database.begin() as connection:
-            return firing.fire(connection, schedule_id, make, self._platform.limits)
+            may = with_room(self._platform, connection, make)
+            return firing.fire(connection, schedule_id, may, self._platform.limits)
 
     def _job_of(self, schedule: Schedule, due_at: datetime) -> NewJob:
         return job_of(self._platform, schedule, due_at)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from uuid import UUID
 
 import structlog
 
 from tasks.deliveries import new_delivery, submit
 from tasks.platform import Platform
-from tasks.webhooks.messages import MOST_OF_RESULT, event_of, message
+from tasks.webhooks.messages import MOST_OF_RESULT, event_of, message, message_of
 from tracking import webhooks
+from tracking.crashpoints import TOLD, crash_point
 from tracking.db import Connection
-from tracking.models import NewJob
-from tracking.reads.tail import BATCH, Happening, SequenceReset, Tail
+from tracking.models import JsonObject, NewJob
+from tracking.reads.tail import BATCH, Happening, Occurrence, SequenceReset, Tail
 from tracking.webhooks import DELIVERING
 
 log = structlog.get_logger(__name__)
@@ -48,6 +50,8 @@ class Telling:
                 return False
             new = list(_deliveries(self._platform, connection, happenings))
         submit(self._platform, new)
+        if new:
+            crash_point(TOLD)
         reached = self._tail.position
         if reached is not None and reached != told_until:
             with self._platform.database.autocommit() as connection:
@@ -55,7 +59,9 @@ class Telling:
         return len(happenings) >= BATCH
 
 
-def _deliveries(platform: Platform, connection: Connection, happenings: Sequence[Happening]) -> list[NewJob]:
+def _deliveries(
+    platform: Platform, connection: Connection, happenings: Sequence[Happening | Occurrence]
+) -> list[NewJob]:
     named = {each.id: name for each in happenings if (name := event_of(each)) is not None}
     organizations = {
         each.organization_id
@@ -72,9 +78,21 @@ def _deliveries(platform: Platform, connection: Connection, happenings: Sequence
         and each.id in named
         and webhook.wanted.wants(named[each.id], each.job_type, each.project_id)
     ]
-    happened = webhooks.happened(connection, sorted({each.id for _, each in wanted}), most_bytes=MOST_OF_RESULT)
+    told = _messages(connection, [each for _, each in wanted])
     return [
-        new_delivery(platform, webhook, str(each.job_id), named[each.id], message(each, happened[each.id]), key=each.id)
+        new_delivery(platform, webhook, str(_subject(each)), named[each.id], told[each.id], key=each.id)
         for webhook, each in sorted(wanted, key=lambda pair: pair[1].id)
-        if each.id in happened  # else it was removed since
+        if each.id in told  # else it was removed since
     ]
+
+
+def _messages(connection: Connection, happenings: Sequence[Happening | Occurrence]) -> dict[int, JsonObject]:
+    """What is told of each of them, by their ids."""
+    told: dict[int, JsonObject] = {each.id: message_of(each) for each in happenings if isinstance(each, Occurrence)}
+    of_jobs = {each.id: each for each in happenings if isinstance(each, Happening)}
+    happened = webhooks.happened(connection, sorted(of_jobs), most_bytes=MOST_OF_RESULT)
+    return told | {number: message(of_jobs[number], known) for number, known in happened.items()}
+
+
+def _subject(happening: Happening | Occurrence) -> UUID:
+    return happening.subject_id if isinstance(happening, Occurrence) else happening.job_id

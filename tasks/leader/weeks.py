@@ -28,7 +28,6 @@ class Weeks:
         self._thinning: Iterator[Thinned] | None = None
 
     def duties(self) -> list[Duty]:
-        """All of them."""
         return [
             Duty("weeks ahead", self.INTERVAL, self.add),
             Duty("weeks of removed jobs", self.INTERVAL, self.thin, LEAST_REST, REST),

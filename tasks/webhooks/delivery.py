@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from importlib.metadata import version
-from typing import Any
+from typing import Any, Self
 
-import httpcore
-import httpx
+import httpcore2
+import httpx2
 
-from tasks.webhooks.addresses import is_public
-from tasks.webhooks.dialling import Dialler, PrivateAddress
+from tasks.webhooks.asking import Forbidden, Unreachable, asking
+from tracking.settings import Settings
 
 SECONDS = 15.0  # for all of a delivery: looking up, connecting, sending, the answer
 LARGEST_ANSWER = 64 * 1024  # bytes that are read of an answer
@@ -50,20 +49,33 @@ class Answer:
     @property
     def is_success(self) -> bool:
         """Whether it has taken the message."""
-        return httpx.codes.is_success(self.status)
+        return httpx2.codes.is_success(self.status)
 
     def __str__(self) -> str:
         return f"{self.host} answered {self.status}"
 
 
-def deliver(url: str, body: Mapping[str, Any], *, idempotency_key: str, may_be_private: bool = False) -> int:
-    """POST `body` as JSON, following no redirect; returns the 2xx status. Into a private network only if that may be.
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Where deliveries may go: into private networks at any port, else to these ports of the public internet."""
+
+    may_be_private: bool
+    ports: Collection[int]
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """As the operator says."""
+        return cls(settings.webhooks_private, settings.webhooks_ports)
+
+
+def deliver(url: str, body: Mapping[str, Any], *, idempotency_key: str, reach: Reach) -> int:
+    """POST `body` as JSON, following no redirect; returns the 2xx status.
 
     The same `idempotency_key` at every attempt lets the receiver take the message once. Raises DeliveryDelayed when it
     is worth another attempt (no connection, 408, 425, 429, 5xx), else DeliveryRefused.
     """
     content, own = json.dumps(body, ensure_ascii=False).encode(), {"Idempotency-Key": idempotency_key}
-    answer = post(url, content, own, may_be_private=may_be_private)
+    answer = post(url, content, own, reach=reach)
     if answer.status in TRY_AGAIN or answer.status in SERVER_ERRORS:
         raise DeliveryDelayed(str(answer), answer.wish)
     if not answer.is_success:
@@ -71,61 +83,38 @@ def deliver(url: str, body: Mapping[str, Any], *, idempotency_key: str, may_be_p
     return answer.status
 
 
-def post(url: str, content: bytes, own: Mapping[str, str], *, may_be_private: bool) -> Answer:
+def post(url: str, content: bytes, own: Mapping[str, str], *, reach: Reach) -> Answer:
     """POST `content`, which is JSON, with headers of our own; whatever the receiver answers.
 
     Raises DeliveryDelayed when it cannot be reached, DeliveryRefused when it may not be. Neither quotes the path of the
     address: it may hold a secret.
     """
-    address = httpx.URL(url)
-    if address.userinfo:
-        raise DeliveryRefused("an address with a password in it would be kept with the job; use one without")
-    headers = {
-        "Host": address.netloc.decode("ascii"),
-        "User-Agent": f"celeriac/{version('celeriac')}",
-        "Content-Type": "application/json",
-        "Accept-Encoding": "identity",
-        "Connection": "close",
-        **own,
-    }
-    status, wish = _post(address, content, headers, may_be_private=may_be_private)
-    return Answer(address.host, status, wish)
+    try:
+        with asking(
+            *("POST", url, {"Content-Type": "application/json", **own}, content),
+            seconds=SECONDS,
+            most=LARGEST_ANSWER,
+            may_be_private=reach.may_be_private,
+            ports=None if reach.may_be_private else reach.ports,
+            setting="CELERIAC_WEBHOOKS_PRIVATE",
+        ) as (response, _dialler):
+            # The answer is in the status. The rest is taken, as far as it is short, so that the receiver sees no reset.
+            with suppress(httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError):
+                for _ in response.iter_stream():
+                    pass
+            return Answer(httpx2.URL(url).host, response.status, wish_of(response.headers))
+    except Forbidden as error:
+        raise DeliveryRefused(str(error)) from error
+    except Unreachable as error:
+        raise DeliveryDelayed(str(error)) from error
 
 
 def receiver(url: str) -> str:
     """The host of an address, and its port if that is not the usual one."""
-    return httpx.URL(url).netloc.decode("ascii")
+    return httpx2.URL(url).netloc.decode("ascii")
 
 
-def _post(
-    url: httpx.URL, content: bytes, headers: Mapping[str, str], *, may_be_private: bool
-) -> tuple[int, float | None]:
-    """The status, and the seconds that the receiver asks to wait."""
-    dialler = Dialler(SECONDS, LARGEST_ANSWER, lambda address: may_be_private or is_public(address))
-    # The authorities of SSL_CERT_FILE count, but no proxy of the environment: it would look the name up by itself.
-    certificates = httpx.create_ssl_context()
-    target = httpcore.URL(scheme=url.scheme, host=url.raw_host, port=url.port, target=url.raw_path)
-    try:
-        with (
-            httpcore.ConnectionPool(ssl_context=certificates, network_backend=dialler) as pool,
-            pool.stream("POST", target, headers=list(headers.items()), content=content) as response,
-        ):
-            # The answer is in the status. The rest is taken, as far as it is short, so that the receiver sees no reset.
-            with suppress(httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError):
-                for _ in response.iter_stream():
-                    pass
-            return response.status, _wish(response.headers)
-    except PrivateAddress:
-        raise DeliveryRefused(
-            f"{url.host} is in a private network (CELERIAC_WEBHOOKS_PRIVATE=true allows that)"
-        ) from None
-    except UnicodeError as error:
-        raise DeliveryRefused(f"{url.host} is not a host name") from error
-    except (httpcore.NetworkError, httpcore.TimeoutException, httpcore.ProtocolError) as error:
-        raise DeliveryDelayed(f"{url.host} cannot be reached: {type(error).__name__}") from error
-
-
-def _wish(headers: Iterable[tuple[bytes, bytes]]) -> float | None:
+def wish_of(headers: Iterable[tuple[bytes, bytes]]) -> float | None:
     """Retry-After in seconds: a number of them, or a date (RFC 9110, 10.2.3); None without one that can be read."""
     value = next((value.decode("latin-1").strip() for name, value in headers if name.lower() == b"retry-after"), "")
     if value.isascii() and value.isdigit():

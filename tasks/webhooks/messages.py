@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from tracking.reads.tail import Happening
+from tracking.event_tables import EventType
+from tracking.reads.tail import Happening, Occurrence
 from tracking.states import Event
 from tracking.values import in_milliseconds
 from tracking.webhooks import Happened
@@ -21,8 +22,10 @@ TEST = "webhook.test"
 Telling = Callable[[Happening, Happened], dict[str, Any]]
 
 
-def event_of(happening: Happening) -> str | None:
+def event_of(happening: Happening | Occurrence) -> str | None:
     """The name of what has happened; None: webhooks are not told of it. A failure is told when no retry follows."""
+    if isinstance(happening, Occurrence):
+        return str(happening.event)
     if happening.event is Event.FAILED and happening.detail.get("willRetry"):
         return None
     told = TOLD.get(happening.event)
@@ -43,6 +46,22 @@ def message(happening: Happening, happened: Happened) -> dict[str, Any]:
         **fields(happening, happened),
     }
     return body(name, happened.at, data)
+
+
+def message_of(occurrence: Occurrence) -> dict[str, Any]:
+    """The body of the request that tells of a workflow or a schedule."""
+    detail = {RENAMED.get(name, name): value for name, value in occurrence.detail.items()}
+    subject = {"workflowId": str(occurrence.subject_id)}
+    if not occurrence.event.is_of_workflow:
+        subject = {"scheduleId": str(occurrence.subject_id), "jobType": str(occurrence.job_type)}
+    data = {
+        **subject,
+        "organizationId": occurrence.organization_id,
+        "projectId": occurrence.project_id,
+        "userId": occurrence.user_id,
+        **detail,
+    }
+    return body(str(occurrence.event), occurrence.at, data)
 
 
 def body(name: str, at: datetime, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,4 +110,5 @@ TOLD: Mapping[Event, tuple[str, Telling]] = {
     Event.FAILED: ("job.failed", _failed),
     Event.CANCELLED: ("job.cancelled", _cancelled),
 }
-EVENTS = tuple(name for name, _ in TOLD.values())
+RENAMED = {"duration": "durationMs"}
+EVENTS = (*(name for name, _ in TOLD.values()), *map(str, EventType))

@@ -16,6 +16,18 @@ from tasks.platform import Platform
 log = structlog.get_logger(__name__)
 
 
+def tell_all(ended: Sequence[tuple[Any, Callable[[], None]]], errors: tuple[type[Exception], ...]) -> None:
+    """Tell of requests whose ends are written, and acknowledge them together; in the event loop."""
+    waiting = [request for request, _ in ended if not request.acknowledged]
+    for request, tell in ended:
+        request.acknowledged = True  # together with the others, instead of by itself
+        try:
+            tell()
+        except Exception:  # as Celery's pool has it: this is the event loop of all jobs
+            log.exception("end.untold", job_id=str(request.fence.job_id))
+    acknowledge_all([request.message for request in waiting], errors)
+
+
 def acknowledge_all(messages: Iterable[Any], errors: tuple[type[Exception], ...]) -> None:
     """Acknowledge messages, in the event loop; what a broken connection does not take comes again and is refused."""
     by_channel: dict[int, list[Any]] = defaultdict(list)

@@ -2,30 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from celery.concurrency import prefork, solo, thread
-from celery.concurrency.asynpool import AsynPool
+from celery.concurrency.asynpool import (  # type: ignore[attr-defined]  # missing in the stubs
+    _get_job_writer,
+    gen_not_started,
+)
 from celery.worker import state
 
+from tasks.worker.bundles import Bundles
+from tasks.worker.processes import Processes
+from tracking.models import Attempt
+
 POOLS = (prefork.TaskPool, thread.TaskPool, solo.TaskPool)
-
-
-class Processes(AsynPool):
-    """Celery's processes. What one had been given when it died goes to another one, unless it said that it had begun.
-
-    But it may have begun and died before it could say so. A claim that was made for it is good for one body, so that
-    such an attempt is lost; without one the next process asks the row, which refuses it.
-    """
-
-    def on_partial_read(self, job: Any, proc: Any) -> None:
-        """A process has died of whom nobody knows whether it has begun a job."""
-        request = state.requests.get(job.correlation_id)
-        if not job._accepted and getattr(request, "attempt", None) is not None:  # noqa: SLF001 - Celery's own way to ask
-            job._accepted = True  # noqa: SLF001 - as above
-            self.mark_as_worker_lost(job, proc.exitcode)
-        super().on_partial_read(job, proc)
 
 
 class Bodies:
@@ -48,6 +40,57 @@ class Bodies:
         if self.have_processes:
             return len(self._worker.pool._pool._cache)  # noqa: SLF001 - billiard has no other way to ask
         return self._running
+
+    @property
+    def may_be_bundled(self) -> bool:
+        """Whether the pool takes several at once."""
+        return self.have_processes and self._bundles.are_possible
+
+    def together(
+        self, requests: Sequence[Any], returned: Callable[[Sequence[Any]], None]
+    ) -> AbstractContextManager[None]:
+        """They begin within, in one slot; `returned` hears of those that have not begun after all.
+
+        That is in the event loop, and the pool has forgotten them.
+        """
+        if len(requests) == 1:
+            return nullcontext()
+        known = {request.id: request for request in requests}
+        return self._bundles.together(lambda jobs: returned([known[job.correlation_id] for job in jobs]))
+
+    def break_up(self, job_id: str | None = None) -> None:
+        """Have returned what stands behind another job in its process; None: everywhere, else where the one is."""
+        if self.have_processes and self._worker.pool._pool is not None:  # noqa: SLF001 - it stops before it has begun
+            self._bundles.break_up(job_id)
+
+    @property
+    def _bundles(self) -> Bundles:
+        bundles: Bundles = self._worker.pool._pool.bundles  # noqa: SLF001 - billiard has no other way to ask
+        return bundles
+
+    def take_back(self) -> tuple[list[tuple[Any, Attempt]], list[Any]]:
+        """Before Celery has the pool forget what no process has confirmed: the broker would send it again.
+
+        It would not run again, as its row says that it runs, or is about to: the process may claim it, and what it then
+        hands over would be nobody's. So what is with a process stays, and what is claimed and on its way to none is
+        taken back: these two.
+        """
+        if not self.have_processes:
+            return [], []
+        self.break_up()
+        pool = self._worker.pool._pool  # noqa: SLF001 - Celery has no other way to ask
+        taken_back, staying = [], []
+        for result in tuple(pool._cache.values()):  # noqa: SLF001 - as above
+            request = state.requests.get(result.correlation_id)
+            if request is None or request.fence is None:
+                continue
+            writer = _get_job_writer(result)
+            if result not in pool.outbound_buffer and (writer is None or not gen_not_started(writer)):
+                result._accepted = True  # noqa: SLF001 - what its process is about to confirm
+                staying.append(request)
+            elif request.attempt is not None:
+                taken_back.append((request, request.attempt))
+        return taken_back, staying
 
     def _watched(self, *args: Any, **options: Any) -> Any:
         """What the pool does, with a word at the body's end, however it ends: here and now, or in a thread."""

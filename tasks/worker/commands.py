@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from importlib.metadata import version
 from typing import Any
 
 import structlog
@@ -75,6 +76,18 @@ def revoked(state: Any, **_: Any) -> list[str]:  # noqa: ARG001 - Celery's signa
     return list(_heard)
 
 
+@inspect_command()
+def condition(state: Any, **_: Any) -> dict[str, Any]:
+    """Which version of the platform this worker runs, and how many messages it fetches ahead."""
+    qos = state.consumer.qos
+    return {
+        "version": version("celeriac"),
+        "celery": version("celery"),
+        "prefetch": None if qos is None else qos.value,
+        "queues": sorted(queue.name for queue in state.consumer.task_consumer.queues),
+    }
+
+
 @control_command(visible=False)
 def interrupt(state: Any, task_id: str, dispatch: int | None = None, **_: Any) -> Any:
     """End the body of a job that was cancelled; not that of a later dispatch."""
@@ -92,9 +105,10 @@ def _revoke(state: Any, command: str, arguments: Mapping[str, Any], signal: Any)
         signals.signum(signal or TERM_SIGNAME)
     except (InvalidValue, AttributeError, TypeError) as error:
         return dict(nok(f"cannot revoke: {error}"))
-    since, hostname, platform = time.monotonic(), state.hostname, state.app.platform
+    since, platform = time.monotonic(), state.app.platform
+    actor = revoking.remote_control_of(state.hostname)
     if not arguments.get(revoking.RECORDED):
-        if not platform.recorder.record(lambda: revoking.cancel(platform, asked, by=hostname, since=since)):
+        if not platform.recorder.record(lambda: revoking.cancel(platform, asked, actor=actor, since=since)):
             return dict(nok("too much waits to be written: nothing was revoked"))
         log.info("revocation.heard", task_ids=asked.ids[:10], count=len(asked.ids), stamps=sorted(asked.stamps))
     _heard.update(asked.ids)

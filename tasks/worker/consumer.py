@@ -16,10 +16,14 @@ from celery.exceptions import InvalidTaskError
 from celery.worker import loops, state
 from celery.worker.consumer import Consumer as CeleryConsumer
 
-from tasks.broker.messages import fence_of
-from tasks.broker.transport import UNREADABLE, is_outage
+from tasks.broker.frames import UNREADABLE
+from tasks.broker.messages import decode, fence_of
+from tasks.broker.transport import is_outage
 from tasks.encoding import from_header
-from tasks.worker import commands  # noqa: F401 - a worker's answers to remote control
+from tasks.worker import (
+    commands,  # noqa: F401 - a worker's answers to remote control
+    outage,
+)
 from tasks.worker.adopting import Call, Door, Headers, first_fault, foreign_headers
 from tasks.worker.answering import Answers
 from tasks.worker.lookahead import lookahead_of
@@ -56,12 +60,26 @@ class Consumer(CeleryConsumer):
         if self.lookahead is not None:
             self.lookahead.register(hub)
 
+    def connect(self) -> Any:
+        """Connect to the broker; while that is away, whatever is in the worker goes on."""
+        controller: Any = self.controller  # type: ignore[attr-defined]  # missing in the stubs
+        if controller.hub is not None and not self.first_connection_attempt:
+            outage.go_on_until(self._come_back, controller)
+            # Celery ends those of a connection with it, and takes for them what was not there before it: also the time
+            # limits of what has begun just now.
+            self.timer_entries_before_start = outage.timers(controller.hub)
+        return super().connect()
+
+    def _come_back(self) -> None:
+        """Wait until the broker can be reached, as Celery waits. In a thread."""
+        self.connection_for_read().release()
+
     def on_close(self) -> None:
         """The connection is gone, or the worker stops."""
-        taken_back = self.lookahead.take_back() if self.lookahead is not None else []
+        taken_back, staying = self.lookahead.bodies.take_back() if self.lookahead is not None else ([], [])
         super().on_close()
         if self.lookahead is not None:
-            self.lookahead.reconnect(taken_back)
+            self.lookahead.reconnect(taken_back, staying)
 
     def loop(self, *args: Any) -> None:
         """Read messages until the connection ends.
@@ -93,6 +111,8 @@ class Consumer(CeleryConsumer):
 
         answers = Answers(self)
         door, repeats = Door(self, answers), Repeats(self, answers, run)
+        if self.lookahead is not None:
+            self.lookahead.direct.bind(repeats.take)
 
         def on_message(message: Any) -> None:
             try:
@@ -122,10 +142,14 @@ def read(message: Any) -> Call | None:
     if message.content_type == UNREADABLE:
         raise InvalidTaskError("its envelope cannot be read")
     if isinstance(message.headers, dict):
-        message.headers = {name: from_header(value) for name, value in message.headers.items()}
-    if fence_of(message.headers.get("id"), message.headers) is not None:
+        message.headers |= {
+            name: from_header(value) for name, value in message.headers.items() if isinstance(value, dict | list)
+        }
+    fence = fence_of(message.headers.get("id"), message.headers)
+    if fence is not None:
+        message.fence = fence
         _checked(lambda: OwnHeaders.model_validate(message.headers))
-        _body(message.decode())
+        _body(decode(message))
         return None
     if FORMER_HEADER in message.headers and "task" in message.headers:
         raise InvalidTaskError("it was sent by an earlier version of the platform, and its job has been sent anew")

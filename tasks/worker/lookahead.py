@@ -21,20 +21,24 @@ from celery.worker import state
 
 from tasks import current
 from tasks.attempt.accepting import stop
-from tasks.attempt.handing import Grant, outcome_of
+from tasks.attempt.handing import Grant, Offer, ended
+from tasks.attempt.outcomes import breaker_of
 from tasks.broker.messages import LOSSES_HEADER
 from tasks.persistence import DatabaseAway
 from tasks.platform import Platform
-from tasks.worker.answering import acknowledge_all
-from tasks.worker.batcher import Answer, Batcher
+from tasks.worker.answering import tell_all
+from tasks.worker.batcher import Answer, Batcher, Given
 from tasks.worker.bodies import POOLS, Bodies
-from tasks.worker.pace import CLAIMED_AHEAD, Pace
-from tracking.models import Attempt, Fence
+from tasks.worker.budget import Budget
+from tasks.worker.direct import Direct, attempt_of, is_direct, is_late
+from tasks.worker.pace import CLAIMED_AHEAD
+from tracking.admission.line import NOBODY, Ahead
+from tracking.models import Attempt, Fence, JobRecord
 
 log = structlog.get_logger(__name__)
 
 LOOK = 0.25  # seconds between two looks whether anything moves
-IN_STOCK = 8  # jobs of each process that are claimed when the next turn of the batcher need not begin at once
+IN_STOCK = 0.004  # seconds of each process that are claimed when the next turn of the batcher need not begin at once
 STANDSTILL = 0.5  # seconds without a free slot after which what waits goes back: other workers may be idle
 
 BEFORE_ITS_BODY = "before its body"  # where a cancel has met a job, for its receipt
@@ -52,8 +56,8 @@ class LookAhead:
         self._platform: Platform = worker.app.platform
         self._batcher = batcher
         self._most = most
-        self._pace = Pace()
-        self._bodies = Bodies(worker, self._go_on)
+        self._budget = Budget(worker)
+        self.bodies = Bodies(worker, self._go_on)
         self._arrivals = count()
         self._waiting: list[tuple[int, int, Any]] = []
         self._suspects: deque[Any] = deque()
@@ -62,19 +66,27 @@ class LookAhead:
         self._granted: deque[tuple[Any, Attempt | None]] = deque()
         self._dropped: set[Fence] = set()
         self._ending: dict[Fence, tuple[Any, Callable[[], None]]] = {}
-        self._seconds_ahead = 0.0  # of the bodies that are claimed, or about to be
         self._is_closed = False
         self._asked = 0  # how many times we wait for a slot
         self._moved_at = time.monotonic()
-        self._news: deque[tuple[Sequence[tuple[Any, Answer]], Sequence[Any]]] = deque()
+        self._news: deque[tuple[Sequence[tuple[Any, Answer]], Sequence[Any], Sequence[Given]]] = deque()
+        self.direct = Direct(worker)
         batcher.told = self._hear
-        batcher.may_wait = lambda: len(self._granted) >= IN_STOCK * self._slots
+        batcher.ahead, batcher.begins = self._ahead, self._begins
+        batcher.may_wait = self._has_stock
         worker.lookahead = self
 
     def take(self, request: Any) -> None:
         """Have a message run when its turn comes."""
         request.lookahead = self
-        if request.fence is not None and request.request_dict.get(LOSSES_HEADER):
+        if self._is_closed:  # it was on its way: RabbitMQ delivers until it has confirmed that nothing is wanted
+            if is_direct(request):
+                self._give_back(request)
+        elif (attempt := attempt_of(request)) is not None:
+            self._budget.take(request)
+            self._granted.append((request, attempt))
+            self._advance()
+        elif request.fence is not None and request.request_dict.get(LOSSES_HEADER):
             request.since = time.monotonic()
             self._suspects.append(request)
             self._advance()
@@ -83,22 +95,29 @@ class LookAhead:
 
     def over(self) -> None:
         """A process has said that its body has ended; of a body that had none the pool says so itself."""
-        if self._bodies.have_processes:
+        if self.bodies.have_processes:
             self._go_on()
 
-    def ended(self, request: Any, told: bytes, runtime: float, succeed: Callable[[], None]) -> None:
-        """A body has handed over its success: have it written, and `succeed` called then. In any thread."""
-        attempt = request.attempt
-        self._ending[attempt.fence] = request, succeed
-        self._pace.took(attempt.job_type, runtime)
-        self._batcher.settle(attempt, outcome_of(attempt, told, request.hostname), len(told))
+    def ended(self, request: Any, told: bytes, runtime: float, tell: Callable[[], None]) -> None:
+        """A body has handed over its end: have it written, and `tell` called then. In any thread."""
+        attempt, outcome, how = ended(request.attempt, told, request.hostname)
+        self._ending[attempt.fence] = request, tell
+        if outcome.kind == "succeeded":
+            self._budget.pace.took(attempt.job_type, runtime)
+        self._batcher.settle(attempt, outcome, how, len(told))
 
     def took(self, request: Any, runtime: float) -> None:
-        """Note what a body took that its own process has claimed."""
-        self._pace.took(request.task.name, runtime)
+        """The process of a body has written that it has succeeded, after so many seconds."""
+        self._budget.pace.took(request.task.name, runtime)
+
+    def failed(self, request: Any) -> None:
+        """It has written that it has failed."""
+        if (breaker := breaker_of(request.task)) is not None and request.fence is not None:
+            self._batcher.look(request.fence.job_id, breaker)
 
     def drop(self, request: Any) -> bool:
         """Let a job that was cancelled never begin. False: it is not here, or its body has begun."""
+        self.bodies.break_up(request.id)
         fence = request.fence
         if fence in self._claiming:
             self._dropped.add(fence)
@@ -111,14 +130,20 @@ class LookAhead:
         return False
 
     def held(self) -> set[UUID]:
-        """The jobs that are claimed here and have no process, or whose success is not written yet. In any thread."""
-        granted = [attempt.fence for _, attempt in tuple(self._granted) if attempt is not None]
-        return {fence.job_id for fence in (*self._claiming.copy(), *granted, *self._ending.copy())}
+        """The jobs that are claimed here and have no process, or whose end is not written yet. In any thread.
+
+        Also those that the event loop has not heard of yet: it stands still while a broker does not answer.
+        """
+        granted = [attempt for _, attempt in tuple(self._granted)]
+        given = [attempt for _, _, given in tuple(self._news) for _, attempt in given]
+        claimed = [attempt.fence for attempt in (*granted, *given) if attempt is not None]
+        return {fence.job_id for fence in (*self._claiming.copy(), *claimed, *self._ending.copy())}
 
     @property
     def window(self) -> int:
         """How many messages the worker should have, those that run included."""
-        return self._pace.window(self._slots, self._most)
+        qos = self._worker.consumer.qos
+        return self._budget.pace.window(self._budget.slots, self._most, qos.value if qos is not None else 0)
 
     def register(self, hub: Any) -> None:
         """Begin to look whether anything moves."""
@@ -131,32 +156,13 @@ class LookAhead:
             vars(qos).pop("can_consume", None)  # Celery's
             channel.room = qos.can_consume_max_estimate
 
-    def take_back(self) -> list[tuple[Any, Attempt]]:
-        """Before Celery has the pool forget what no process has confirmed: the broker would send it again.
-
-        It would not run again, as its row says that it runs. So a job that is with a process stays, and one that is on
-        its way to none is taken back.
-        """
-        if not self._bodies.have_processes:
-            return []
-        pool = self._worker.pool._pool  # noqa: SLF001 - Celery has no other way to ask
-        taken_back = []
-        for result in tuple(pool._cache.values()):  # noqa: SLF001 - as above
-            request = state.requests.get(result.correlation_id)
-            if request is None or request.attempt is None:
-                continue
-            if result in pool.outbound_buffer:
-                taken_back.append((request, request.attempt))
-            else:
-                result._accepted = True  # noqa: SLF001 - what its process is about to confirm
-        return taken_back
-
-    def reconnect(self, taken_back: Sequence[tuple[Any, Attempt]]) -> None:
+    def reconnect(self, taken_back: Sequence[tuple[Any, Attempt]], staying: Sequence[Any]) -> None:
         """The broker's connection is gone, and Celery has forgotten what does not run.
 
-        What is claimed runs all the same. The other messages come again.
+        What is claimed runs all the same, like what never was a message. The other messages come again.
         """
-        self._waiting.clear()
+        self._waiting = [each for each in self._waiting if is_direct(each[2])]
+        heapq.heapify(self._waiting)
         self._suspects.clear()
         self._asked = 0
         self._granted.extendleft(reversed(taken_back))
@@ -164,53 +170,82 @@ class LookAhead:
             self._release_granted()
             return
         semaphore = self._worker.semaphore  # Celery takes all slots for free
-        semaphore.value = max(0, semaphore.initial_value - self._bodies.running)
-        for request in (*self._claiming.values(), *(request for request, _ in self._granted)):
+        semaphore.value = max(0, semaphore.initial_value - self.bodies.running)
+        here = [*self._claiming.values(), *(each[0] for each in self._granted), *(each[2] for each in self._waiting)]
+        kept = [*staying, *here]  # Celery knows what runs; of the others it has forgotten all
+        for request in kept:
             state.task_reserved(request)
         self._advance()
 
     def close(self) -> None:
         """The worker begins to stop: nothing begins any more, and what is claimed another one may run."""
         self._is_closed = True
+        self.bodies.break_up()
+        for _, _, request in self._waiting:
+            if is_direct(request):
+                self._give_back(request)
         self._waiting.clear()
         self._suspects.clear()
         self._batcher.hand_back()
         self._release_granted()
+        self.apply()  # the event loop turns no more, and bodies may take long to end
 
     def apply(self) -> None:
         """Do what the batcher has told."""
         while self._news:
-            claims, successes = self._news.popleft()
-            self._succeeded([self._ending.pop(fence) for fence in successes if fence in self._ending])
+            claims, written, given = self._news.popleft()
+            ended = [self._ending.pop(fence) for fence in written if fence in self._ending]
+            tell_all(ended, self._worker.consumer.connection_errors)
             for request, answer in claims:
                 self._answered(request, answer)
+            for record, attempt in given:
+                taken = self.direct.take(record, attempt, has_room=self._has_room(attempt))
+                if attempt is not None and not taken:
+                    self._batcher.release([attempt])
         self._go_on()
-
-    def _succeeded(self, ended: Sequence[tuple[Any, Callable[[], None]]]) -> None:
-        waiting = [request for request, _ in ended if not request.acknowledged]
-        for request, succeed in ended:
-            request.acknowledged = True  # together with the others, instead of by itself
-            _call(succeed, request.fence)
-        acknowledge_all([request.message for request in waiting], self._worker.consumer.connection_errors)
 
     def _go_on(self) -> None:
         if not self._is_closed:
             self._advance()
             self._set_window()
 
-    def _hear(self, claims: Sequence[tuple[Any, Answer]], successes: Sequence[Any]) -> None:
-        """In the batcher's thread."""
-        self._news.append((claims, successes))
+    def _hear(self, claims: Sequence[tuple[Any, Answer]], written: Sequence[Any], given: Sequence[Given]) -> None:
+        """What the batcher tells, in its thread; the event loop reads it soon."""
+        self._news.append((claims, written, given))
         self._worker.hub.call_soon(self.apply)
 
     def _release_granted(self) -> None:
         granted, self._granted = self._granted, deque()
         self._batcher.release([attempt for _, attempt in granted if attempt is not None])
 
-    @property
-    def _slots(self) -> int:
-        """How many bodies may run at once; the pool says so no more when it has ended."""
-        return int(self._worker.semaphore.initial_value)
+    def _has_room(self, attempt: Attempt | None) -> bool:
+        """Whether the broker, too, would send it one more message, or it has claimed the job already."""
+        if self._is_closed or attempt is not None:
+            return not self._is_closed
+        here = self.bodies.running + len(self._granted) + len(self._claiming) + len(self._waiting)
+        return here < self.window
+
+    def _ahead(self) -> Ahead:
+        """How many jobs may begin now, or a moment later, because nothing else is here. In the batcher's thread."""
+        if self._is_closed or self._waiting or self._suspects:
+            return NOBODY
+        return Ahead(self.direct.queues, self._free() + self._budget.jobs)
+
+    def _begins(self, records: Sequence[JobRecord]) -> Sequence[JobRecord]:
+        """Which of those that have just got slots do; what comes meanwhile comes after them. As above."""
+        if self._is_closed or self._waiting or self._suspects:
+            return ()
+        here = (each for each in records if self.direct.is_for(each) and "expires" not in each.delivery)
+        return self._budget.first(here, self._free())
+
+    def _has_stock(self) -> bool:
+        """Whether every process has something to do until a turn that has not begun is over. As above."""
+        pace = self._budget.pace
+        is_short = pace.more(CLAIMED_AHEAD) > 1
+        return is_short and len(self._granted) >= max(1, pace.more(IN_STOCK)) * self._budget.slots
+
+    def _free(self) -> int:
+        return max(0, int(self._worker.semaphore.value) - len(self._granted) - len(self._claiming))
 
     def _is_alone(self) -> bool:
         """Whether a message is the only one, and there is a process for it: then it claims its job the sooner."""
@@ -221,10 +256,10 @@ class LookAhead:
         return self._suspect is not None and state.requests.get(self._suspect.id) is self._suspect
 
     def _admit(self, request: Any) -> None:
-        if request.fence is None or self._is_alone():
+        if request.fence is None or (self._is_alone() and not is_direct(request)):
             self._worker.semaphore.acquire(self._run, request)
             return
-        heapq.heappush(self._waiting, (-_priority(request), next(self._arrivals), request))
+        heapq.heappush(self._waiting, (-request.priority, next(self._arrivals), request))
         self._advance()
 
     def _advance(self) -> None:
@@ -237,11 +272,13 @@ class LookAhead:
             if request.revoked():  # it has expired
                 continue
             self._claiming[request.fence] = request
-            request.expected = self._pace.expected(request.task.name) or CLAIMED_AHEAD
-            self._seconds_ahead += request.expected
+            self._budget.take(request)
             self._batcher.claim(request, request.fence, request.task.name)
         semaphore = self._worker.semaphore
-        while self._asked < len(self._granted) or (self._waiting and not self._asked and semaphore.value <= 0):
+        slots = max(1, self._budget.slots)  # each that comes asks for the next one
+        while self._asked < min(slots, len(self._granted)) or (
+            self._waiting and not self._asked and semaphore.value <= 0
+        ):
             self._asked += 1
             semaphore.acquire(self._begin)
 
@@ -249,29 +286,39 @@ class LookAhead:
         ahead = len(self._claiming) + len(self._granted)
         if ahead < self._worker.semaphore.value:
             return True
-        expected = self._pace.expected(request.task.name)
-        if expected is None or request.request_dict.get(LOSSES_HEADER):
-            return False
-        return bool(self._seconds_ahead + expected <= CLAIMED_AHEAD * self._slots)
+        return not request.request_dict.get(LOSSES_HEADER) and self._budget.allows(request.task.name)
 
     def _begin(self) -> None:
-        """There is a slot."""
+        """A slot is free: the first that is granted takes it."""
         self._asked -= 1
         if self._granted:
-            request, attempt = self._granted.popleft()
-            self._seconds_ahead = max(0.0, self._seconds_ahead - request.expected)
-            if attempt is not None:
-                request.attempt = attempt
-                request.request_dict[current.CLAIMED] = Grant.of(attempt)
-            self._run(request)
+            ones = self._budget.next(self._granted) if self.bodies.may_be_bundled else [self._granted.popleft()]
+            with self.bodies.together([each[0] for each in ones], self._returned):
+                for request, attempt in ones:
+                    self._budget.give_back(request)
+                    if attempt is not None:
+                        request.attempt = attempt
+                        request.request_dict[current.CLAIMED] = Grant.of(attempt)
+                    self._run(request)
         else:
             self._worker.semaphore.release()
         if not self._granted and not self._claiming:
-            self._seconds_ahead = 0.0
+            self._budget.reset()
         self._advance()
+
+    def _returned(self, requests: Sequence[Any]) -> None:
+        """They stood behind another one in a process, and have not begun."""
+        for request in reversed(requests):
+            self._budget.take(request)
+            self._granted.appendleft((request, request.attempt))
+        if self._is_closed:
+            self._release_granted()
+        self._worker.hub.call_soon(self._go_on)
 
     def _run(self, request: Any) -> None:
         """Have a body begin that has a slot. Without processes and threads this returns at its end."""
+        request.request_dict.setdefault(current.CLAIMED, Offer())
+        request.unfold()
         self._worker._process_task(request)  # noqa: SLF001 - what Celery calls with a slot
         self._moved_at = time.monotonic()
 
@@ -296,7 +343,7 @@ class LookAhead:
             log.warning("claim.refused", **ids, reason=str(answer))
             state.task_ready(request)
             request.acknowledge()
-        self._seconds_ahead = max(0.0, self._seconds_ahead - request.expected)
+        self._budget.give_back(request)
 
     def _stop(self, request: Any, attempt: Attempt) -> None:
         """The body of a cancelled job does not begin."""
@@ -313,9 +360,10 @@ class LookAhead:
         """Give back what waits for bodies that take longer than those before them."""
         while self._suspects and self._suspects[0].since < time.monotonic() - STANDSTILL:
             self._give_back(self._suspects.popleft())
+        self._send_late()
         if time.monotonic() - self._moved_at < STANDSTILL or not (self._waiting or self._granted):
             return
-        self._pace.forget()
+        self._budget.pace.forget()
         self._set_window()
         self._worker.consumer.qos.update()  # or the broker would send at once what it gets back
         waiting, self._waiting = self._waiting, []
@@ -328,7 +376,14 @@ class LookAhead:
                 request.acknowledge()  # the job is sent anew
         for _, _, request in waiting:
             self._give_back(request)
-        self._seconds_ahead = 0.0
+        self._budget.reset()
+
+    def _send_late(self) -> None:
+        late = [each for each in self._waiting if is_late(each[2])]
+        for each in late:
+            self._waiting.remove(each)
+            self._give_back(each[2])
+        heapq.heapify(self._waiting)
 
     def _set_window(self) -> None:
         qos, window = self._worker.consumer.qos, self.window
@@ -343,15 +398,3 @@ def lookahead_of(worker: Any) -> LookAhead | None:
     if batcher is None or worker.hub is None or not isinstance(worker.pool, POOLS):
         return None
     return LookAhead(worker, batcher, most)
-
-
-def _call(succeed: Callable[[], None], fence: Fence) -> None:
-    try:
-        succeed()
-    except Exception:  # as Celery's pool has it: this is the event loop of all jobs
-        log.exception("success.untold", job_id=str(fence.job_id))
-
-
-def _priority(request: Any) -> int:
-    level = (request.delivery_info or {}).get("priority")
-    return level if type(level) is int else 0

@@ -15,8 +15,10 @@ from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.exceptions import Reject
 
 from tasks import current, revoking, submission
+from tasks.attempt import telling
 from tasks.attempt.accepting import Accepted, follow, stopped, trip, written
 from tasks.attempt.exceptions import failure_of
+from tasks.attempt.outcomes import breaker_of
 from tasks.attempt.succession import Succession
 from tasks.broker.messages import fence_of
 from tasks.platform import Platform
@@ -40,8 +42,8 @@ def settle(handler: Any, request: Any, exception: BaseException, einfo: Any = No
         outcome = shutdown.released(fence, ACTOR) if shutdown.is_begun() else lost
         _record(platform, outcome, lambda: lose(platform, outcome))
     elif isinstance(exception, TimeLimitExceeded):
-        timed_out = Outcome(fence, "failed", ACTOR, failure=failure)
-        _record(platform, timed_out, lambda: _fail(platform, timed_out, handler))
+        timed_out = Outcome(fence, "failed", ACTOR, failure=failure, breaker=breaker_of(handler))
+        _record(platform, timed_out, lambda: _fail(platform, timed_out))
     elif not isinstance(exception, Reject):
         failed = Outcome(fence, "failed", ACTOR, failure=failure)
         _record(platform, failed, lambda: _fail_unknown(platform, failed))
@@ -56,6 +58,7 @@ def settle_elsewhere(platform: Platform, outcome: Outcome) -> Settled | None:
         submission.dispatch(platform, follower)
     if settled is not None:
         follow(platform, settled)
+        telling.ended_elsewhere(platform, outcome, settled)
     return settled
 
 
@@ -65,7 +68,8 @@ def lose(platform: Platform, outcome: Outcome) -> None:
     with platform.database.autocommit() as connection:
         if not settled and not jobs.stopped(connection, outcome.fence, actor=ACTOR, how="killed"):
             jobs.redispatch(connection, outcome.fence)  # the child died before it could claim
-    log.error("worker.child_lost", job_id=str(outcome.fence.job_id), status=str(settled.status) if settled else None)
+    told = {"status": str(settled.status) if settled else None, "error": telling.type_of(outcome)}
+    log.error("worker.child_lost", job_id=str(outcome.fence.job_id), **told)
 
 
 def expire(platform: Platform, fence: Fence, actor: str) -> None:
@@ -85,7 +89,7 @@ def end_revoked(platform: Platform, fence: Fence, actor: str, signum: Any) -> No
 
     def write() -> None:
         with platform.database.autocommit() as connection:
-            by = f"remote control of {actor}"
+            by = revoking.remote_control_of(actor)
             cancelled = jobs.cancel_dispatch(connection, fence, actor=by, reason="terminated")
         if cancelled is not None:
             revoking.follow(platform, cancelled)
@@ -102,10 +106,12 @@ def _record(platform: Platform, outcome: Outcome, write: Callable[[], Accepted |
     platform.recorder.record(lambda: written(platform, outcome, write))
 
 
-def _fail(platform: Platform, outcome: Outcome, handler: Any) -> None:
+def _fail(platform: Platform, outcome: Outcome) -> None:
     settled = settle_elsewhere(platform, outcome)
     if settled:
-        trip(platform, handler, settled.job_id)
+        told = {"status": str(settled.status), "error": telling.type_of(outcome)}
+        log.error("job.timed_out", job_id=str(settled.job_id), **told)
+        trip(platform, outcome, settled)
     else:
         stopped(platform, outcome.fence, ACTOR, "killed")
 

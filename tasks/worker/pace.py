@@ -9,6 +9,7 @@ FETCHED_AHEAD = 0.05  # seconds of work that is here and not claimed: an idle wo
 LEAST = 0.0005  # seconds of a process for any job, whatever its body does
 MOST_TYPES = 1000  # that are remembered
 WEIGHT = 0.1  # of the newest body
+ABOUT = 1.5  # times as many messages as wanted are not worth telling the broker so
 SUDDEN = 8  # times as long as expected: what was is no more
 
 
@@ -36,10 +37,15 @@ class Pace:
         """The seconds that a body of this type takes; None: nobody knows."""
         return self._by_type.get(job_type)
 
-    def window(self, slots: int, most: int) -> int:
+    def more(self, seconds: float) -> int:
+        """How many bodies are over in so many seconds of a process, whatever their types; 0: nobody knows."""
+        return max(0, int(seconds / self._overall)) if self._overall is not None else 0
+
+    def window(self, slots: int, most: int, current: int) -> int:
         """How many messages a worker with so many slots should have, at most `most` for each of them.
 
-        Only powers of two of the slots, so that the broker is not told of each change in the third digit.
+        Only powers of two of the slots, and the `current` number while that is about right: to tell the broker of
+        another one takes a round trip, for which the event loop stands still.
         """
         if self._overall is None or slots == 0:
             return slots
@@ -47,7 +53,8 @@ class Pace:
         each = 1
         while 2 * each <= most and 2 * each * slots <= wanted:
             each *= 2
-        return each * slots
+        is_about_right = each * slots < current <= min(most * slots, ABOUT * wanted)
+        return current if is_about_right else each * slots
 
 
 def _moved(average: float | None, seconds: float) -> float:

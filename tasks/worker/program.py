@@ -7,6 +7,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +22,14 @@ from celery.utils.nodenames import default_nodename
 from click.core import ParameterSource
 from kombu.exceptions import OperationalError
 
+from tasks.broker.fitting import QUORUM, QUORUM_SAID, require_fitting_broker
 from tasks.broker.publisher import connect
 from tasks.persistence import DatabaseAway
 from tasks.platform import Platform
-from tracking import workers
+from tracking import traces, workers
 from tracking.db import SQLAlchemyError
-from tracking.exits import Exit, Fault, fault_of, one_line
+from tracking.exit_status import Exit
+from tracking.exits import Fault, fault_of, one_line
 from tracking.pooling import require_fitting
 from tracking.versions import require_newest
 
@@ -77,15 +80,17 @@ class Worker(CeleryWorker):
     lookahead: LookAhead | None = None
 
     def __init__(self, app: JobApp | None = None, hostname: str | None = None, **options: Any) -> None:
+        platform = (app or self.app).platform
+        traces.begin(platform.settings, "celeriac-worker")
         chosen = hostname if _is_chosen() else None
-        super().__init__(app=app, hostname=free_name((app or self.app).platform, chosen), **options)
+        super().__init__(app=app, hostname=free_name(platform, chosen), **options)
 
     def start(self) -> None:
         """Run until it is told to stop or cannot go on."""
         try:
             patience = self.app.platform.settings.start_patience
             wait_for("database", patience, lambda: _ask_database(self.app.platform))
-            wait_for("broker", patience, lambda: connect(self.app).close())
+            wait_for("broker", patience, lambda: _ask_broker(self.app))
             self.blueprint.start(self)
         except WorkerTerminate:
             self.terminate()
@@ -134,6 +139,8 @@ def fault_of_worker(error: BaseException) -> Fault | None:
     """What an error that ends a worker means; None when it is a fault of ours."""
     if isinstance(error, DatabaseAway) and error.__cause__ is not None:
         return fault_of(error.__cause__)
+    if isinstance(error, amqp.PreconditionFailed) and QUORUM_SAID in str(error):
+        return Fault(Exit.MISUSED, QUORUM)
     known = next(((status, words) for kinds, status, words in REASONS if isinstance(error, kinds)), None)
     if known is None and isinstance(error, OSError):
         known = _reason_of(error)
@@ -172,6 +179,11 @@ def _names_in_use(platform: Platform) -> set[str]:
     except SQLAlchemyError as error:  # the start will wait for the database, and say so
         log.warning("worker.names_unknown", error=type(error).__name__)
         return set()
+
+
+def _ask_broker(app: JobApp) -> None:
+    with closing(connect(app)) as connection:
+        require_fitting_broker(connection)
 
 
 def _ask_database(platform: Platform) -> None:

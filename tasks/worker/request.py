@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from signal import SIGKILL, SIGUSR1
 from typing import TYPE_CHECKING, Any
@@ -12,12 +12,13 @@ import structlog
 from billiard.common import TERM_SIGNAME
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]  # missing in the stubs
 from billiard.exceptions import TimeLimitExceeded
+from celery.exceptions import Ignore, Reject
 from celery.platforms import signals
 from celery.worker import state
 from celery.worker.request import Request as CeleryRequest
 
 from tasks.attempt.handing import Handed
-from tasks.broker.messages import fence_of
+from tasks.broker.messages import LOSSES_HEADER, fence_of
 from tasks.platform import Platform
 from tasks.worker import shutdown
 from tasks.worker.losses import settle
@@ -56,7 +57,13 @@ class Request(CeleryRequest):
     @cached_property
     def fence(self) -> Fence | None:
         """The dispatch that its message stands for."""
-        return fence_of(self.id, self.request_dict)
+        return getattr(self.message, "fence", None) or fence_of(self.id, self.request_dict)
+
+    def unfold(self) -> None:
+        """Let the process of its body have what is decoded already, if that is nothing."""
+        if getattr(self.message, "is_empty", False):
+            self._body = self._payload  # type: ignore[attr-defined]  # missing in the stubs
+            self._content_type = self._content_encoding = None
 
     @property
     def is_revoked(self) -> bool:
@@ -66,7 +73,7 @@ class Request(CeleryRequest):
     def on_failure(self, exc_info: ExceptionInfo, *args: Any, **options: Any) -> None:
         """The job has failed, in its process or with it."""
         error = exc_info.exception
-        if isinstance(error.exc if isinstance(error, ExceptionWithTraceback) else error, MemoryError):
+        if isinstance(_raised(exc_info), MemoryError):
             exc_info.exception = OutOfMemory(str(error) or "out of memory")  # the traceback stays
         try:
             super().on_failure(exc_info, *args, **options)
@@ -98,12 +105,18 @@ class Request(CeleryRequest):
         """Whether it has expired. Celery asks its memory of revoked ids, too; here the row decides, at the claim."""
         if self.is_revoked:
             return True
-        if self.expires is None or datetime.now(self.expires.tzinfo) <= self.expires:
+        if self.expires is None or datetime.now(self.expires.tzinfo) + self._difference <= self.expires:
             return False
         self._announce_revoked(  # type: ignore[attr-defined]  # missing in the stubs
             "expired", terminated=False, signum=None, expired=True
         )
         return True
+
+    @property
+    def _difference(self) -> timedelta:
+        """To the database's clock, by which the row decides: a host whose clock is ahead would drop what may run."""
+        difference: timedelta = self.task.app.clock_difference  # type: ignore[attr-defined]  # typed as Celery's own
+        return difference
 
     def terminate(self, pool: Any, signal: Any = None) -> None:
         """Send a signal to the process that runs the job, because somebody has revoked it.
@@ -111,7 +124,7 @@ class Request(CeleryRequest):
         Celery forgets the request here. The worker has it until the pool says that its body is over: then Celery
         forgets by the id whatever there is, also the request of the job's next dispatch.
         """
-        if self.lookahead is not None and self.lookahead.drop(self):
+        if self.lookahead is not None and (self.lookahead.drop(self) or self._is_over()):
             return
         super().terminate(pool, signal)
         if self.is_revoked and self._is_with_pool():
@@ -119,6 +132,23 @@ class Request(CeleryRequest):
             state.active_requests.add(self)
         if signals.signum(signal or TERM_SIGNAME) == SIGUSR1 and self.worker_pid is not None:
             _expect_to_live(pool, self.worker_pid)
+
+    def _is_over(self) -> bool:
+        """Whether it was claimed here and its body has ended, of which its process has just told."""
+        has_process = self.lookahead is not None and self.lookahead.bodies.have_processes
+        return has_process and self.attempt is not None and not self._is_with_pool()
+
+    @property
+    def may_be_bundled(self) -> bool:
+        """Whether its type asks for that, and nothing about the job speaks against it: it has its process to itself."""
+        has_own_time = self.expires is not None or any(self.time_limits)
+        return self.task.bundle and not has_own_time and not self.request_dict.get(LOSSES_HEADER)  # type: ignore[attr-defined]  # typed as Celery's own
+
+    @property
+    def priority(self) -> int:
+        """As its message says; 0 when it says none."""
+        level = (self.delivery_info or {}).get("priority")
+        return level if type(level) is int else 0
 
     def _is_with_pool(self) -> bool:
         result = self._apply_result() if self._apply_result is not None else None  # type: ignore[attr-defined]  # missing in the stubs
@@ -130,11 +160,14 @@ def _after_commit(succeed: Callable[..., Any]) -> Callable[..., Any]:
 
     def on_success(self: Request, told: Any, **options: Any) -> Any:
         failed, said, runtime = told
-        if self.lookahead is not None and not failed:
+        if self.lookahead is not None:
             if isinstance(said, Handed):
-                done = (0, said.text, runtime)
+                done = (failed, said.said, runtime)
                 return self.lookahead.ended(self, said.told, runtime, lambda: succeed(self, done, **options))
-            self.lookahead.took(self, runtime)
+            if not failed:
+                self.lookahead.took(self, runtime)
+            elif not isinstance(_raised(said), Ignore | Reject):
+                self.lookahead.failed(self)
         try:
             return succeed(self, told, **options)
         finally:
@@ -142,6 +175,11 @@ def _after_commit(succeed: Callable[..., Any]) -> Callable[..., Any]:
                 self.lookahead.over()
 
     return on_success
+
+
+def _raised(said: ExceptionInfo) -> Any:
+    error = said.exception
+    return error.exc if isinstance(error, ExceptionWithTraceback) else error
 
 
 def _hand_back(platform: Platform, fence: Fence, hostname: str) -> None:

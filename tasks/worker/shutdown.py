@@ -25,6 +25,7 @@ log = structlog.get_logger(__name__)
 
 PATIENCE = 3.0  # seconds to reach the database; without it the jobs run again when the lease has run out
 SHUTDOWN = Failure("WorkerShutdown", "worker shut down")
+GIVEN_BACK = Failure("GivenBack", "given back before its body began: its worker had no slot for it in time")
 
 _begun = threading.Event()
 
@@ -51,7 +52,7 @@ class HandingBack:
             threading.Thread(target=self._watch, name="handing-back", daemon=True).start()
 
     def end(self) -> None:
-        """The pool has stopped."""
+        """The pool has stopped, so that there is nothing to hand back."""
         self._ends.put(item=True)
 
     def _on_signal(self, **_: Any) -> None:
@@ -72,6 +73,14 @@ class HandingBack:
         log.warning("worker.handing_back", worker=self._worker.hostname, processes=[each.pid for each in processes])
         for process in processes:
             kill(process.pid)
+        self.release()
+
+    def release(self) -> None:
+        """Hand back what the rows say that this worker runs, when no body is here any more.
+
+        Mostly that is nothing. But a claim may have been committed whose answer was lost, and nobody asks again while
+        the worker stops.
+        """
         try:
             persist(self._release, patience=PATIENCE, worker=self._worker.hostname)
         except (DatabaseAway, DBAPIError) as error:
@@ -80,6 +89,7 @@ class HandingBack:
     def _release(self) -> None:
         with self._platform.database.autocommit() as connection:
             for fence in jobs.running(connection, self._lease):
+                log.warning("attempt.handed_back", job_id=str(fence.job_id), worker=self._worker.hostname)
                 self._release_one(connection, fence)
 
     def _release_one(self, connection: Connection, fence: Fence) -> None:
@@ -91,9 +101,9 @@ class HandingBack:
             log.error("worker.release_refused", job_id=str(fence.job_id), error=reason_of(error).type)  # noqa: TRY400 - no payloads in the log
 
 
-def released(fence: Fence, actor: str) -> Outcome:
+def released(fence: Fence, actor: str, why: Failure = SHUTDOWN) -> Outcome:
     """What becomes of an attempt that another worker is to repeat."""
-    return Outcome(fence, "released", actor, failure=SHUTDOWN)
+    return Outcome(fence, "released", actor, failure=why)
 
 
 def is_begun() -> bool:

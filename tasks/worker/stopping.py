@@ -17,7 +17,8 @@ from tasks.platform import Platform
 from tasks.worker.shutdown import kill
 from tracking import jobs
 from tracking.identifiers import job_id_of
-from tracking.models import Fence, StoppingBody
+from tracking.jobs.cancel import StoppingBody
+from tracking.models import Fence
 
 log = structlog.get_logger(__name__)
 
@@ -64,6 +65,9 @@ class Stopping:
     def _kill(self, fence: Fence) -> None:
         if threading.current_thread() is threading.main_thread():
             self._worker.pool.maintain_pool()  # sees whom the last look has killed; Celery looks every five seconds
+        request = request_of(fence)
+        if request is not None and self._worker.lookahead is not None and self._worker.lookahead.drop(request):
+            return
         pid = pid_of(self._worker.pool, fence.job_id)
         if pid is None:  # its process is gone, and nobody could say so
             self._platform.recorder.record(lambda: stopped(self._platform, fence, self._worker.hostname, "worker lost"))

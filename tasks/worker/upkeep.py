@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import structlog
 from celery import bootsteps
@@ -19,9 +20,11 @@ from uuid_utils.compat import uuid7
 
 from tasks import external
 from tasks.attempt.succession import SWEEP_INTERVAL, left_behind, of_incomplete_headers
+from tasks.attempt.telling import LOST
 from tasks.broker.publisher import Publisher
 from tasks.current import Lease
 from tasks.failures import alone
+from tasks.leader.counting import Counting
 from tasks.leader.duties import Duties, Duty
 from tasks.leader.lost_messages import Resending
 from tasks.leader.operating import Operating
@@ -37,7 +40,8 @@ from tasks.worker.losses import settle_elsewhere
 from tasks.worker.reconciling import Reconciling
 from tasks.worker.shutdown import HandingBack
 from tasks.worker.stopping import Stopping
-from tracking import jobs, leadership, workers
+from tracking import fingerprints, jobs, leadership, workers
+from tracking.admission import holds
 from tracking.db import Connection, SQLAlchemyError, ping
 from tracking.models import JobRecord, Outcome
 
@@ -66,11 +70,12 @@ class Upkeep(bootsteps.StartStopStep):
 
     label = "Upkeep"
 
-    def __init__(self, worker: Any, **_: Any) -> None:
+    def __init__(self, worker: Any, lease: UUID | None = None, instead_of: Sequence[UUID] = (), **_: Any) -> None:
+        self._instead_of = instead_of
         self._stop = threading.Event()
         self._threads: list[threading.Thread] = []
         self._platform: Platform = worker.app.platform
-        self._lease = uuid7()
+        self._lease = lease or uuid7()
         worker.app.lease = Lease(self._lease, worker.soft_time_limit)
         worker.batcher = Batcher(self._platform, self._lease, worker.hostname)
         self._handing_back = HandingBack(worker, self._lease)
@@ -79,6 +84,7 @@ class Upkeep(bootsteps.StartStopStep):
         """Register the worker, then begin. Raises DatabaseAway without a database for CELERIAC_START_PATIENCE."""
         worker = parent
         persist(lambda: self._beat(worker), patience=self._platform.settings.start_patience, worker=worker.hostname)
+        self._take_back()
         if worker.lookahead is not None:
             worker.batcher.start()
         loops: dict[str, Callable[[], None]] = {
@@ -102,13 +108,16 @@ class Upkeep(bootsteps.StartStopStep):
         self._handing_back.begin()
 
     def stop(self, parent: Any) -> None:
-        """Write what is left to write and take the worker off the list: what it still runs is released at once."""
+        """Write what is left to write, hand back what is left to run, and take the worker off the list."""
         self._handing_back.end()
         self._stop.set()
         if parent.lookahead is not None:
             parent.batcher.close(STOP_TIMEOUT)
             parent.lookahead.apply()
-        self._platform.recorder.flush(STOP_TIMEOUT)
+        if not self._platform.recorder.flush(STOP_TIMEOUT):
+            log.error("recorder.unwritten", worker=parent.hostname, writes=self._platform.recorder.backlog)
+        self._handing_back.release()
+        self._platform.last_words(STOP_TIMEOUT)
         for thread in self._threads:
             thread.join(STOP_TIMEOUT)
         try:
@@ -120,6 +129,18 @@ class Upkeep(bootsteps.StartStopStep):
     def terminate(self, parent: Any) -> None:
         """The same at a cold shutdown."""
         self.stop(parent)
+
+    def _take_back(self) -> None:
+        """Release what the dead ran whose place this worker takes: nobody has to wait until their leases run out."""
+        if not self._instead_of:
+            return
+        try:
+            with self._platform.database.autocommit() as connection:
+                for lease in self._instead_of:
+                    workers.leave(connection, lease)
+            _release(self._platform, FORGET_AFTER)
+        except SQLAlchemyError as error:  # the leader does it as soon as it can
+            log.warning("worker.take_back_failed", lease=str(self._lease), error=type(error).__name__)
 
     def _keep_beating(self, worker: Any) -> None:
         while not self._stop.wait(self._platform.settings.heartbeat):
@@ -137,7 +158,7 @@ class Upkeep(bootsteps.StartStopStep):
 
     def _beat(self, worker: Any) -> None:
         with self._platform.database.autocommit() as connection:
-            workers.beat(
+            at = workers.beat(
                 connection,
                 self._lease,
                 name=worker.hostname,
@@ -145,6 +166,7 @@ class Upkeep(bootsteps.StartStopStep):
                 queues=sorted(worker.app.amqp.queues.consume_from),
                 concurrency=_concurrency(worker),
             )
+        worker.app.clock_difference = at - datetime.now(UTC)
 
 
 class Leader:
@@ -156,10 +178,10 @@ class Leader:
         self._settings = self._platform.settings
         self._sending = Sending(self._platform)
         self._resending = Resending(worker)
+        self._dependent = holds.FIRST  # after it, the jobs that the next look at dependencies is for
         self._duties = Duties(self.duties(), str(worker.hostname))
 
     def duties(self) -> list[Duty]:
-        """All of them."""
         sweep, now_and_then = self._settings.sweep_interval, GATES_INTERVAL
         platform, admission, pruning = self._platform, self._platform.admission, Pruning(self._platform)
         operating, scheduling = Operating(platform), Scheduling(platform)
@@ -169,7 +191,7 @@ class Leader:
             Duty("unsent", sweep, self._sending.unsent),
             Duty("circuits", now_and_then, lambda: self._let(admission.probes)),
             Duty("pauses", now_and_then, lambda: self._let(admission.ungated)),
-            Duty("dependencies", now_and_then, lambda: self._let(admission.undepending)),
+            Duty("dependencies", now_and_then, self._undepend),
             Duty("successors", SWEEP_INTERVAL, lambda: self._let(left_behind, platform)),
             Duty(
                 "headers",
@@ -179,8 +201,10 @@ class Leader:
             Duty("unserved queues", now_and_then, admission.take_back_unserved),
             Duty("crowds", now_and_then, admission.take_back_crowd),
             Duty("limits", now_and_then, admission.take_back_excess),
+            Duty("rates", now_and_then, admission.forget_expired, breath=sweep),
             Duty(LOST_WORKERS, REAP_INTERVAL, lambda: _reap(platform)),
             Duty("abandoned", ABANDONED_INTERVAL, lambda: _abandon(platform)),
+            Duty("fingerprints", FORGET_INTERVAL, lambda: _take_fingerprints(platform), breath=sweep),
             Duty("forgotten workers", FORGET_INTERVAL, lambda: _forget_workers(platform)),
             Duty("lost messages", sweep, self._resending.turn),
             Duty("bulk operations", sweep, operating.turn, rest=1.0),
@@ -188,6 +212,7 @@ class Leader:
             Duty("workflows", Concluding.INTERVAL, Concluding(platform).turn),
             Duty("schedules", scheduling.INTERVAL, scheduling.turn),
             Duty("webhooks", Telling.INTERVAL, Telling(platform).turn),
+            Duty("totals", Counting.INTERVAL, Counting(platform).turn, rest=1.0),
             Duty("time zones", scheduling.ZONES_INTERVAL, scheduling.zones),
             *pruning.duties(breath=sweep),
             *Weeks(platform, pruning).duties(),
@@ -226,6 +251,15 @@ class Leader:
             ping(connection)  # raises when the session, and the lock with it, is gone
             self._duties.turn()
             self._stop.wait(self._settings.sweep_interval)
+
+    def _undepend(self) -> bool:
+        """Let through what one window has; the next look is for the next one, unless there is more in this."""
+        with self._platform.database.autocommit() as connection:
+            end = holds.end_of_window(connection, self._dependent)
+        is_full = self._let(self._platform.admission.undepending, self._dependent)
+        if not is_full and not self._sending.is_held_up:
+            self._dependent = end
+        return is_full
 
     def _let(self, through: Callable[..., list[JobRecord]], *of: Any) -> bool:
         """Send what is let through; whether there may be more. While the broker is away, nothing leaves its line."""
@@ -266,19 +300,22 @@ class Sending:
         return len(records) >= BATCH
 
     def close(self) -> None:
-        """Drop the connection."""
         self._publisher.close()
 
 
 def _reap(platform: Platform) -> None:
-    timeout = timedelta(seconds=platform.settings.lease_timeout)
+    _release(platform, timedelta(seconds=platform.settings.lease_timeout))
+
+
+def _release(platform: Platform, timeout: timedelta) -> None:
+    """End what workers run that were not heard of for `timeout`, or have left."""
     with platform.database.autocommit() as connection:
         running, stopping = jobs.orphans(connection, timeout, BATCH)
     for fence in running:
         with alone("worker.lost_refused", job_id=str(fence.job_id)):
             lost = settle_elsewhere(platform, Outcome(fence, "lost", ACTOR))
             if lost is not None:
-                log.error("worker.lost", job_id=str(lost.job_id), status=str(lost.status))
+                log.error("worker.lost", job_id=str(lost.job_id), status=str(lost.status), error=LOST)
     for fence in stopping:
         with alone("worker.lost_refused", job_id=str(fence.job_id)), platform.database.autocommit() as connection:
             jobs.stopped(connection, fence, actor=ACTOR, how="worker lost")
@@ -311,3 +348,8 @@ def _concurrency(worker: Any) -> int:
 # main process writes the outcome of those that died, the worker must not look dead.
 _required: Any = Pool.requires
 Pool.requires = (*_required, Upkeep)
+
+
+def _take_fingerprints(platform: Platform) -> bool:
+    with platform.database.autocommit() as connection:
+        return fingerprints.take(connection, BATCH) >= BATCH

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import httpx
+import httpx2
 import jwt
 import psutil
 
 from tests.api.handlers import PERMISSION
 from tests.workflowing import begin as begin_workflow
-from tracking import jobs, templates, webhooks
+from tracking import denied_tokens, jobs, templates, uploads, views, webhooks
+from tracking.admission import job_limits
+from tracking.admission.job_limits import JobLimit, Per
 from tracking.admission.rule import UNLIMITED
 from tracking.db import Database
+from tracking.denied_tokens import Denial, NewDenial
 from tracking.models import Claim, Failure, Fence, JobRecord, NewJob, Outcome, Owner, Progress, Scope
 from tracking.operated import Action
 from tracking.operations.begin import begin
@@ -29,6 +34,8 @@ from tracking.schedules import keeping
 from tracking.schedules.keeping import NewSchedule
 from tracking.schedules.values import Plan, Schedule
 from tracking.templates import Content, Template
+from tracking.uploads import File, NewFile
+from tracking.views import View
 from tracking.webhooks import Wanted, Webhook, delivering
 from tracking.workflows.values import Node
 
@@ -37,8 +44,10 @@ MANAGING = (
     *("jobs.manage_jobs", "jobs.manage_schedules", "jobs.manage_templates", "jobs.manage_webhooks"),
     *("jobs.manage_platform", "jobs.view_audit"),
 )
-EVERYTHING = (*ORDINARY, *MANAGING, "reports.export_reports", PERMISSION)
+EVERYTHING = (*ORDINARY, *MANAGING, "reports.export_reports", "data.process_data", PERMISSION)
 LEASE = UUID(int=1)
+# The fingerprint of a job of the type `guarded` that was made as failed here.
+OF_GUARDED = hashlib.md5(b"guarded\x1fValueError\x1fbroken", usedforsecurity=False).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ class Api:
 
     url: str
     secret: str
-    client: httpx.Client
+    client: httpx2.Client
     database: Database
     process: psutil.Process
     log: Path
@@ -88,38 +97,31 @@ class Caller:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What shows who calls."""
         token = self.api.token(sub=self.user, org=self.organization, permissions=list(self.permissions))
         return {"Authorization": f"Bearer {token}"}
 
-    def get(self, path: str, *, headers: dict[str, str] | None = None, **params: Any) -> httpx.Response:
-        """GET."""
+    def get(self, path: str, *, headers: dict[str, str] | None = None, **params: Any) -> httpx2.Response:
         return self.api.client.get(path, params=params or None, headers={**self.headers, **(headers or {})})
 
-    def post(self, path: str, body: Any = None, *, headers: dict[str, str] | None = None) -> httpx.Response:
-        """POST JSON."""
+    def post(self, path: str, body: Any = None, *, headers: dict[str, str] | None = None) -> httpx2.Response:
         return self.api.client.post(path, json=body, headers={**self.headers, **(headers or {})})
 
-    def patch(self, path: str, body: Any, *, headers: dict[str, str] | None = None) -> httpx.Response:
-        """PATCH JSON."""
+    def patch(self, path: str, body: Any, *, headers: dict[str, str] | None = None) -> httpx2.Response:
         return self.api.client.patch(path, json=body, headers={**self.headers, **(headers or {})})
 
-    def delete(self, path: str) -> httpx.Response:
-        """DELETE."""
+    def delete(self, path: str) -> httpx2.Response:
         return self.api.client.delete(path, headers=self.headers)
 
-    def put(self, path: str, body: Any) -> httpx.Response:
-        """PUT JSON."""
+    def put(self, path: str, body: Any) -> httpx2.Response:
         return self.api.client.put(path, json=body, headers=self.headers)
 
-    def send(self, body: bytes | Iterable[bytes], **headers: str) -> httpx.Response:
+    def send(self, body: bytes | Iterable[bytes], **headers: str) -> httpx2.Response:
         """POST these bytes to /v1/jobs as JSON."""
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         sent = {**self.headers, "Content-Type": "application/json", **given}
         return self.api.client.post("/v1/jobs", content=body, headers=sent)
 
-    def create(self, job_type: str = "open", *, key: str | None = None, **fields: Any) -> httpx.Response:
-        """Create a job."""
+    def create(self, job_type: str = "open", *, key: str | None = None, **fields: Any) -> httpx2.Response:
         headers = {"Idempotency-Key": key} if key is not None else {}
         return self.post("/v1/jobs", {"jobType": job_type, **fields}, headers=headers)
 
@@ -186,6 +188,33 @@ class Caller:
                 jobs.cancel(connection, job_id, Scope(self.organization, None), actor=self.user)
         return job_id
 
+    def file(self, file_id: UUID, content: bytes = b"a\n1\n", name: str = "x.csv") -> File:
+        """A file that this caller has uploaded; only its row."""
+        new = NewFile(file_id, name, len(content), hashlib.sha256(content).hexdigest())
+        owner, by = Owner(self.organization, self.user), By(self.user, None)
+        with self.api.database.begin() as connection:
+            return uploads.add(connection, owner, new, most=1000, lifetime=timedelta(days=1), by=by)
+
+    def view(self, view_id: UUID, name: str, search: str = "status:failed") -> View:
+        """A search that this caller has saved."""
+        owner, by = Owner(self.organization, self.user), By(self.user, None)
+        with self.api.database.begin() as connection:
+            return views.save(connection, owner, view_id=view_id, name=name, search=search, by=by)
+
+    def job_limit(self, limit_id: UUID) -> JobLimit:
+        """A limit of the caller's organization."""
+        limit = job_limits.Wanted(
+            self.organization, "open", Per.ORGANIZATION, None, concurrency=9, rate=None, period=None
+        )
+        with self.api.database.begin() as connection:
+            return job_limits.put(connection, limit_id, limit, actor=self.user, origin=None)
+
+    def denial(self, denial_id: UUID) -> Denial:
+        """Tokens of somebody in the caller's organization that are taken no more."""
+        new = NewDenial(self.organization, None, "nobody", None, denial_id, None)
+        with self.api.database.begin() as connection:
+            return denied_tokens.put(connection, new, timedelta(days=1), By(self.user))
+
     def webhook(self, webhook_id: UUID, url: str = "https://hooks.example.com/", **said: Any) -> Webhook:
         """A webhook of the caller's organization."""
         wanted, by = Wanted(url, **{"events": ("job.completed",), **said}), By(self.user, None)
@@ -193,12 +222,12 @@ class Caller:
             return webhooks.create(connection, webhook_id, self.organization, wanted, by)
 
     def delivery(
-        self, webhook_id: UUID, state: str, job_id: UUID | None = None, *, about: UUID | None = None
+        self, webhook_id: UUID, state: str, job_id: UUID | None = None, *, about: UUID | None = None, what: str = "job"
     ) -> JobRecord:
-        """A delivery of that webhook in this state, of that id; `about`: the job that it tells of."""
-        job = str(about or uuid4())
-        told = {"type": "job.completed", "timestamp": "2026-01-01T00:00:00.000Z", "data": {"jobId": job}}
-        return self.but(organization=delivering(self.organization), user=job).job(
+        """A delivery of that webhook in this state, of that id; `about`: the job, or `what` else, that it tells of."""
+        subject = str(about or uuid4())
+        told = {"type": "job.completed", "timestamp": "2026-01-01T00:00:00.000Z", "data": {f"{what}Id": subject}}
+        return self.but(organization=delivering(self.organization), user=subject).job(
             state,
             id=job_id,
             job_type="webhook_delivery",
@@ -226,7 +255,7 @@ class Caller:
             return list(lists.timeline(connection, UUID(str(job_id))))
 
 
-def asked(client: httpx.Client, method: str, path: str, *, until: bytes = b"", **options: Any) -> httpx.Response:
+def asked(client: httpx2.Client, method: str, path: str, *, until: bytes = b"", **options: Any) -> httpx2.Response:
     """The answer to a request; of a stream of events, which does not end, its beginning, in which `until` has come."""
     with client.stream(method, path, **options) as response:
         if not response.headers.get("content-type", "").startswith("text/event-stream"):
@@ -235,7 +264,7 @@ def asked(client: httpx.Client, method: str, path: str, *, until: bytes = b"", *
         content, parts = b"", response.iter_bytes()
         while not content or until not in content:
             content += next(parts)
-        return httpx.Response(response.status_code, headers=response.headers, content=content)
+        return httpx2.Response(response.status_code, headers=response.headers, content=content)
 
 
 def as_bytes(headers: Mapping[str, str | bytes]) -> list[tuple[bytes, bytes]]:
@@ -243,7 +272,7 @@ def as_bytes(headers: Mapping[str, str | bytes]) -> list[tuple[bytes, bytes]]:
     return [(name.encode(), value.encode() if isinstance(value, str) else value) for name, value in headers.items()]
 
 
-def problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
+def problem(response: httpx2.Response, status: int, code: str) -> dict[str, Any]:
     """The body of a response that must be this problem."""
     assert response.headers["content-type"] == "application/problem+json", response.text
     body: dict[str, Any] = response.json()

@@ -7,7 +7,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-import httpx
+import httpx2
 from jsonschema import Draft202012Validator, FormatChecker
 
 DATE_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.ASCII)  # RFC 3339
@@ -42,7 +42,7 @@ class Description:
             for method, operation in methods.items()
         }
 
-    def check(self, response: httpx.Response) -> None:
+    def check(self, response: httpx2.Response) -> None:
         """Fail unless the description allows this answer."""
         media_type = response.headers.get("content-type", "").partition(";")[0]
         if media_type != STREAM_TYPE:  # which does not end
@@ -87,9 +87,9 @@ def _matches(template: str, path: str) -> bool:
 _description: list[Description] = []
 
 
-def hold_to_description(response: httpx.Response) -> None:
+def hold_to_description(response: httpx2.Response) -> None:
     """Check an answer against the description of the first server that answers: all of a session have the same one."""
     if not _description:
-        document = httpx.get(response.request.url.join("/openapi.json"), timeout=30).json()
+        document = httpx2.get(response.request.url.join("/openapi.json"), timeout=30).json()
         _description.append(Description(document))
     _description[0].check(response)

@@ -29,7 +29,6 @@ class Relay:
         self._over = asyncio.Event()
 
     def start(self) -> None:
-        """Begin to listen."""
         self._thread.start()
         assert self._serving.wait(5)
 
@@ -42,7 +41,6 @@ class Relay:
         self._loop.call_soon_threadsafe(self._passing.set)
 
     def stop(self) -> None:
-        """Close everything."""
         self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join(5)
         self._loop.close()

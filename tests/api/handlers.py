@@ -41,5 +41,4 @@ def sum_of(x: int, y: int = 1, *, on: date | None = None) -> int:
 
 @app.task(name="internal")
 def internal(x: int) -> int:
-    """For code alone."""
     return x

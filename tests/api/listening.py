@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import httpx
+import httpx2
 from websockets.sync.client import ClientConnection, connect
 
 from tests.api.calling import Api, Caller
@@ -18,8 +18,6 @@ PATIENCE = 10.0  # seconds for the next event
 
 @dataclass(frozen=True)
 class Told:
-    """One event."""
-
     id: int | None
     name: str
     data: dict[str, Any]
@@ -28,7 +26,7 @@ class Told:
 class Listener:
     """Reads a stream of server-sent events, as the HTML standard has it."""
 
-    def __init__(self, response: httpx.Response) -> None:
+    def __init__(self, response: httpx2.Response) -> None:
         self.response = response
         self.last_id: str | None = None
         self._lines = response.iter_lines()
@@ -52,7 +50,6 @@ class Listener:
         return None
 
     def take(self, count: int) -> list[Told]:
-        """That many events."""
         found = [self.next() for _ in range(count)]
         return [told for told in found if told is not None]
 
@@ -71,7 +68,7 @@ def listening(
     """A stream of what happens from now on, which has begun; with `Last-Event-ID` of what was missed as well."""
     given = {**({} if "ticket" in params else caller.headers), **(headers or {})}
     with (
-        httpx.Client(base_url=(api or caller.api).url, timeout=PATIENCE) as client,
+        httpx2.Client(base_url=(api or caller.api).url, timeout=PATIENCE) as client,
         client.stream("GET", "/v1/events", params=params, headers=given) as response,
     ):
         assert response.status_code == 200, response.read()
@@ -91,6 +88,5 @@ def conversing(caller: Caller, query: str = "", **headers: str) -> Iterator[Clie
 
 
 def received(connection: ClientConnection) -> Told:
-    """The next message."""
     message = json.loads(connection.recv(PATIENCE))
     return Told(message.get("id"), message["event"], message["data"])

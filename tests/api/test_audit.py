@@ -5,13 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
-from uuid import uuid4, uuid5
+from uuid import UUID, uuid4, uuid5
 
 import pytest
 
 from api.origins import ACTIONS
-from tests.api.calling import EVERYTHING, Api, Caller, problem
+from tests.api.calling import EVERYTHING, OF_GUARDED, Api, Caller, problem
+from tracking.audited import Action
 from tracking.models import JobRecord
 
 AUDITING = EVERYTHING
@@ -21,6 +25,10 @@ SCHEDULE = "/v1/schedules/{id}"
 TEMPLATE = "/v1/templates/{id}"
 WORKFLOW = "/v1/workflows/{id}"
 WEBHOOK = "/v1/webhooks/{id}"
+LIMITS = "/v1/limits/{id}"
+DENIED = "/v1/denied-tokens/{id}"
+FILE = "/v1/files/{id}"
+VIEW = "/v1/views/{id}"
 LIMIT = "/v1/organizations/{organization}/limit"
 
 # Each operation that is audited: method, path, body, and the status of the job that it is about.
@@ -36,8 +44,16 @@ DEEDS: dict[str, tuple[str, str, Any, str]] = {
     "resume_job_type": ("POST", "/v1/job-types/open/resume", None, "queued"),
     "pause_organization": ("POST", "/v1/organization/pause", None, "queued"),
     "resume_organization": ("POST", "/v1/organization/resume", None, "queued"),
+    "pause_queue": ("POST", "/v1/queues/aside/pause", None, "queued"),
+    "resume_queue": ("POST", "/v1/queues/aside/resume", None, "queued"),
     "set_organization_limit": ("PUT", LIMIT, {"limit": 3}, "queued"),
     "set_waiting_limit": ("PUT", "/v1/organizations/{organization}/waiting-limit", {"limit": 9}, "queued"),
+    "set_weight": ("PUT", "/v1/organizations/{organization}/weight", {"weight": 9}, "queued"),
+    "mark_error": ("PUT", f"/v1/errors/{OF_GUARDED}", {"state": "ignored"}, "failed"),
+    "put_limit": ("PUT", "/v1/limits", {"per": "organization", "jobType": "open", "concurrency": 3}, "queued"),
+    "remove_limit": ("DELETE", LIMITS, None, "queued"),
+    "deny_tokens": ("PUT", "/v1/denied-tokens", {"user": "nobody"}, "queued"),
+    "allow_tokens": ("DELETE", DENIED, None, "queued"),
     "create_schedule": ("POST", "/v1/schedules", {"name": "n", "jobType": "open", "everySeconds": 60}, "queued"),
     "change_schedule": ("PATCH", SCHEDULE, {"priority": 3}, "queued"),
     "remove_schedule": ("DELETE", SCHEDULE, None, "queued"),
@@ -52,12 +68,39 @@ DEEDS: dict[str, tuple[str, str, Any, str]] = {
     "create_workflow": ("POST", "/v1/workflows", {"name": "n", "jobs": {"a": {"jobType": "open"}}}, "queued"),
     "cancel_workflow": ("POST", f"{WORKFLOW}/cancel", None, "queued"),
     "retry_workflow": ("POST", f"{WORKFLOW}/retry", None, "queued"),
+    "create_view": ("POST", "/v1/views", {"name": "n", "search": "status:failed"}, "queued"),
+    "change_view": ("PATCH", VIEW, {"name": "n"}, "queued"),
+    "remove_view": ("DELETE", VIEW, None, "queued"),
+    "create_file": ("POST", "/v1/files", None, "queued"),
+    "remove_file": ("DELETE", FILE, None, "queued"),
     "create_webhook": ("POST", "/v1/webhooks", {"url": "https://hooks.example.com/"}, "queued"),
     "change_webhook": ("PATCH", WEBHOOK, {"enabled": False}, "queued"),
     "remove_webhook": ("DELETE", WEBHOOK, None, "queued"),
     "rotate_webhook_secret": ("POST", f"{WEBHOOK}/rotate-secret", None, "queued"),
     "test_webhook": ("POST", f"{WEBHOOK}/test", None, "queued"),
     "redeliver": ("POST", f"{WEBHOOK}/deliveries/{{delivery}}/redeliver", None, "queued"),
+}
+
+
+def queue_of(caller: Caller, _: UUID) -> None:
+    """A queue with a job, which no earlier test has left paused."""
+    caller.job(queue="aside")
+    caller.post("/v1/queues/aside/resume")
+
+
+def paused_queue_of(caller: Caller, job_id: UUID) -> None:
+    """The same, and it is paused."""
+    queue_of(caller, job_id)
+    caller.post("/v1/queues/aside/pause")
+
+
+# What these are about, beside a job.
+ALONE: dict[str, Callable[..., object]] = {
+    LIMITS: Caller.job_limit,
+    DENIED: Caller.denial,
+    FILE: Caller.file,
+    "/v1/queues/aside/pause": queue_of,
+    "/v1/queues/aside/resume": paused_queue_of,
 }
 
 
@@ -71,6 +114,7 @@ def audit(caller: Caller, **query: Any) -> list[dict[str, Any]]:
 def ask(caller: Caller, name: str, job: JobRecord, **headers: str) -> Any:
     """The answer to one of the DEEDS."""
     method, path, body, _ = DEEDS[name]
+    body = {**body, "organization": caller.organization} if name in ("put_limit", "deny_tokens") else body
     path = path.format(id=job.id, organization=caller.organization, delivery=uuid5(job.id, "delivery"))
     return caller.api.client.request(method, path, json=body, headers={**caller.headers, **headers})
 
@@ -80,6 +124,14 @@ def prepared(caller: Caller, name: str) -> JobRecord:
     if DEEDS[name][1].startswith(TEMPLATE):
         job = caller.job(job_type="guarded")
         caller.template(uuid4(), str(job.id))
+        return job
+    if DEEDS[name][1] == VIEW:
+        job = caller.job(job_type="guarded")
+        caller.view(job.id, "saved")
+        return job
+    if (make := ALONE.get(DEEDS[name][1])) is not None:
+        job = caller.job(job_type="guarded")
+        make(caller, job.id)
         return job
     if DEEDS[name][1].startswith(WEBHOOK):
         job = caller.job(job_type="guarded")
@@ -122,7 +174,8 @@ def test_what_was_done_says_who_did_it_from_where(caller: Caller, name: str) -> 
     request_id = uuid4().hex
     response = ask(caller, name, job, **{"X-Request-Id": request_id})
     assert response.is_success, response.text
-    entry = audit(caller)[-1]
+    of_all = {"organization": "*", "target": "aside"} if name.endswith("_queue") else {}  # a queue is no tenant's
+    entry = audit(caller, **of_all)[-1]
     assert (entry["action"], entry["actor"], entry["outcome"]) == (ACTIONS[name], caller.user, "done")
     assert (entry["source"], entry["address"], entry["requestId"]) == ("api", "127.0.0.1", request_id)
     made = response.json()["jobs"][0]["jobId"] if name == "create_jobs" else None
@@ -135,8 +188,16 @@ def test_what_was_done_says_who_did_it_from_where(caller: Caller, name: str) -> 
         "create_template_job": response.json().get("jobId"),
         "create_workflow": response.json().get("workflowId"),
         "create_webhook": response.json().get("id"),
+        "deny_tokens": response.json().get("id"),
+        "create_file": response.json().get("id"),
+        "create_view": response.json().get("id"),
         "set_organization_limit": caller.organization,
         "set_waiting_limit": caller.organization,
+        "set_weight": caller.organization,
+        **dict.fromkeys(("pause_queue", "resume_queue"), "aside"),
+        "put_limit": "open",
+        "mark_error": OF_GUARDED,
+        "remove_limit": "open",
     }
     is_of_all = name.endswith("_organization")
     expected = None if is_of_all else "open" if name.endswith("job_type") else about.get(name, str(job.id))
@@ -274,3 +335,10 @@ def test_filters_narrow_the_list(caller: Caller) -> None:
     second = audit(caller)[1]["at"]
     assert len(audit(caller, to=second)) == 1
     assert len(audit(caller, **{"from": second})) >= 2
+
+
+def test_each_action_is_described() -> None:
+    """The page about the audit says of each action what somebody has done, and of no other."""
+    page = (Path(__file__).parents[2] / "docs" / "audit.md").read_text()
+    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert sorted(name for row in rows for name in re.findall(r"`([a-z]+\.[a-z_]+)`", row)) == sorted(Action)

@@ -6,11 +6,12 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 import uvicorn
 from starlette.requests import Request
@@ -18,6 +19,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Receive, Scope, Send
 
 from api import connections
+from api.addresses import Addresses, Proxies
+from api.problems import Code, Problem
 from tests.api.calling import Api, problem
 from tests.api.conftest import serving
 from tests.live import eventually
@@ -29,10 +32,10 @@ PATIENCE = 0.5  # seconds, of each kind, in these tests
 LATE = 5 * PATIENCE
 
 
-async def application(scope: Scope, receive: Receive, send: Send) -> None:
-    """Answers in the way that the path says; lets the server have five connections."""
+async def application(scope: Scope, receive: Receive, send: Send, *, state: Mapping[str, object]) -> None:
+    """Answers in the way that the path says; `state` is what the server has of it."""
     if scope["type"] == "lifespan":
-        scope["state"][connections.MOST] = 5
+        scope["state"].update(state)
         for kind in ("startup", "shutdown"):
             await receive()
             await send({"type": f"lifespan.{kind}.complete"})
@@ -50,8 +53,20 @@ def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A server of such connections, at most five of them, in a thread."""
     monkeypatch.setattr(connections, "HEAD_PATIENCE", PATIENCE)
     monkeypatch.setattr(connections, "READ_PATIENCE", PATIENCE)
+    with running({connections.MOST: 5}) as found:
+        yield found
+
+
+@contextmanager
+def running(state: Mapping[str, object]) -> Iterator[int]:
+    """The port of a server of such connections, in a thread."""
     configuration = uvicorn.Config(
-        application, http=connections.Connection, lifespan="on", log_config=None, timeout_keep_alive=1
+        partial(application, state=state),
+        interface="asgi3",
+        http=connections.Connection,
+        lifespan="on",
+        log_config=None,
+        timeout_keep_alive=1,
     )
     server = uvicorn.Server(configuration)
     with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -185,11 +200,55 @@ def test_connections_at_work_are_not_ended_for_others(port: int) -> None:
         eventually(lambda: not is_full(port), within=2)
 
 
+def test_an_address_keeps_no_more_connections_than_it_may() -> None:
+    """Of an address that opens one connection too many, the one that has kept the server waiting longest is closed."""
+    addresses = Addresses(2, Proxies(()))
+    with running({connections.MOST: 50, connections.ADDRESSES: addresses}) as port, ExitStack() as stack:
+        first, second, third = (stack.enter_context(connected(port, HEAD)) for _ in range(3))
+        assert seconds_until_closed(first) < connections.HEAD_PATIENCE / 2
+        for client in (second, third):
+            client.sendall(b"Connection: close\r\n\r\n")
+            # Its end as well: what the server has closed, it has forgotten before.
+            assert client.makefile("rb").read().startswith(b"HTTP/1.1 200")
+        assert not addresses.opened("127.0.0.1", "another")
+        assert not addresses.opened("127.0.0.1", "and one more")
+        assert addresses.opened("127.0.0.1", "one too many")
+
+
+def test_a_proxy_may_have_any_number_of_connections() -> None:
+    """The connections of a proxy that is named are not counted by its address."""
+    addresses = Addresses(1, Proxies(("127.0.0.0/8",)))
+    with running({connections.MOST: 50, connections.ADDRESSES: addresses}) as port, ExitStack() as stack:
+        clients = [stack.enter_context(connected(port, HEAD)) for _ in range(3)]
+        for client in clients:
+            client.sendall(b"\r\n")
+            assert client.recv(12) == b"HTTP/1.1 200"
+
+
+def test_an_address_is_that_of_a_customer() -> None:
+    """What an address asks is counted by itself, and of IPv6 by the network that its customer has; proxies never."""
+    addresses = Addresses(1, Proxies(("10.0.0.0/8", "2001:db8:1::1")))
+    with addresses.asking("2001:db8::1"), addresses.asking("203.0.113.7"):
+        for same in ("2001:db8::2", "203.0.113.7", "::ffff:203.0.113.7"):
+            with pytest.raises(Problem) as refused, addresses.asking(same):
+                pass
+            assert refused.value.code is Code.TOO_MANY_CONNECTIONS
+        for other in ("2001:db8:0:1::1", "203.0.113.8"):
+            with addresses.asking(other):
+                pass
+        for free in ("10.1.2.3", "2001:db8:1::1", None):
+            with addresses.asking(free), addresses.asking(free):
+                pass
+    with addresses.asking("203.0.113.7"), Addresses(0, Proxies(())).asking("203.0.113.7"):
+        pass
+
+
 @pytest.fixture(scope="module")
 def small(api_database_url: str, api_broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Api]:
     """`celeriac api` for five connections."""
     directory: Path = tmp_path_factory.mktemp("small")
-    with serving(api_database_url, api_broker_url, directory, CELERIAC_API_CONNECTIONS="5") as api:
+    few = {"CELERIAC_API_CONNECTIONS": "5", "CELERIAC_API_ADDRESS_CONNECTIONS": "2"}
+    with serving(api_database_url, api_broker_url, directory, **few) as api:
         yield api
 
 
@@ -197,8 +256,8 @@ def test_the_api_is_served_over_such_connections(small: Api) -> None:
     """Many clients that never finish their heads keep no other caller out."""
     with ExitStack() as stack:
         for _ in range(30):
-            stack.enter_context(connected(httpx.URL(small.url).port or 80, HEAD))
-        assert httpx.get(f"{small.url}/v1/jobs", headers=small.caller().headers).status_code == 200
+            stack.enter_context(connected(httpx2.URL(small.url).port or 80, HEAD))
+        assert httpx2.get(f"{small.url}/v1/jobs", headers=small.caller().headers).status_code == 200
 
 
 def test_the_api_says_when_all_its_connections_are_at_work(small: Api) -> None:
@@ -208,10 +267,33 @@ def test_the_api_says_when_all_its_connections_are_at_work(small: Api) -> None:
     half = f"{head}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{".encode()
     with ExitStack() as stack:
         for _ in range(5):
-            stack.enter_context(connected(httpx.URL(small.url).port or 80, half))
-        with httpx.Client(base_url=small.url) as client:
+            stack.enter_context(connected(httpx2.URL(small.url).port or 80, half))
+        with httpx2.Client(base_url=small.url) as client:
             response = client.get("/v1/jobs", headers=caller.headers)
             problem(response, 503, "overloaded")
             assert (response.headers["connection"], response.headers["retry-after"]) == ("close", "2")
             assert client.get("/livez").status_code == 200
     eventually(lambda: caller.get("/v1/jobs").status_code == 200, within=5)
+
+
+def test_an_address_behind_a_proxy_has_its_share(small: Api) -> None:
+    """What a proxy asks is counted by the address for which it does: 429 for the loud one, and nobody else."""
+    caller = small.caller()
+    head = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: {caller.headers['Authorization']}\r\n"
+    loud = "X-Forwarded-For: 203.0.113.7\r\n"
+    half = f"{head}{loud}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{".encode()
+    with httpx2.Client(base_url=small.url) as client:
+
+        def asked(address: str, path: str = "/v1/jobs") -> httpx2.Response:
+            return client.get(path, headers={**caller.headers, "X-Forwarded-For": address})
+
+        with ExitStack() as stack:
+            for _ in range(2):
+                stack.enter_context(connected(httpx2.URL(small.url).port or 80, half))
+            eventually(lambda: asked("203.0.113.7").status_code == 429, within=5)
+            response = asked("203.0.113.7")
+            problem(response, 429, "too_many_connections")
+            assert (response.headers["connection"], response.headers["retry-after"]) == ("close", "2")
+            assert asked("203.0.113.7", "/livez").status_code == 200
+            assert asked("203.0.113.8").status_code == 200
+        eventually(lambda: asked("203.0.113.7").status_code == 200, within=5)

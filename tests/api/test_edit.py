@@ -27,6 +27,17 @@ def test_a_waiting_job_is_changed(caller: Caller) -> None:
     assert caller.get("/v1/audit").json()["entries"][0]["action"] == "job.change"
 
 
+def test_a_time_that_is_null_is_taken_away(caller: Caller) -> None:
+    """A job that is to begin later begins at once when its time is null, which beside a report says nothing."""
+    later = caller.create("guarded", payload={"kind": "small"}, scheduledAt="2998-01-01T00:00:00Z").json()["jobId"]
+    job = caller.patch(f"/v1/jobs/{later}", {"scheduledAt": None}).json()["job"]
+    assert job["scheduledAt"] is None
+    assert job["hold"] != "schedule"
+    tracked = caller.create("generic").json()["jobId"]
+    assert caller.patch(f"/v1/jobs/{tracked}", {"progress": 5, "scheduledAt": None}).json()["progress"] == 5
+    problem(caller.patch(f"/v1/jobs/{tracked}", {"scheduledAt": None}), 409, "illegal_move")
+
+
 @pytest.mark.parametrize("state", ["running", "succeeded", "failed", "cancelled"])
 def test_no_other_job_is_changed(caller: Caller, state: str) -> None:
     """A change of a job that does not wait is 409, and changes nothing."""

@@ -121,6 +121,68 @@ def test_a_stream_can_be_narrowed(caller: Caller, narrowed: str) -> None:
     assert {event.data["jobId"] for event in told} == {str(wanted.id)}
 
 
+def workflow(caller: Caller) -> str:
+    """A workflow that was cancelled before anything of it began."""
+    made = caller.post(
+        "/v1/workflows", {"name": "nightly", "jobs": {"a": {"jobType": "open", "scheduledAt": "2999-01-01T00:00:00Z"}}}
+    )
+    workflow_id: str = made.json()["workflowId"]
+    assert caller.post(f"/v1/workflows/{workflow_id}/cancel", {"reason": "not today"}).status_code == 200
+    return workflow_id
+
+
+def schedule(caller: Caller) -> tuple[str, str]:
+    """A schedule that somebody has run, and the job that it made."""
+    made = caller.post("/v1/schedules", {"name": str(uuid4()), "jobType": "open", "everySeconds": 3600})
+    schedule_id: str = made.json()["id"]
+    return schedule_id, caller.post(f"/v1/schedules/{schedule_id}/run").json()["jobId"]
+
+
+def test_a_stream_tells_of_workflows_and_schedules(api: Api, caller: Caller) -> None:
+    """Their owner and who may see all hear of them, another user and another organization of nothing."""
+    caller = caller.but(permissions=(*caller.permissions, "jobs.manage_schedules"))
+    everybody = caller.but(user="boss", permissions=(*caller.permissions, "jobs.view_all"))
+    other, stranger = caller.but(user="u2"), api.caller()
+    with (
+        listening(caller) as mine,
+        listening(everybody) as all_of_them,
+        listening(other) as others,
+        listening(stranger) as elsewhere,
+    ):
+        workflow_id = workflow(caller)
+        schedule_id, job_id = schedule(caller)
+        own, strange = other.job(), stranger.job()
+        told = mine.take(5)
+        assert [event.name for event in told] == [
+            "job:created", "job:cancelled", "workflow:cancelled", "job:created", "schedule:fired",
+        ]  # fmt: skip
+        assert told[2].data == {
+            "workflowId": workflow_id, "name": "nightly", "run": 1, "duration": None, "jobs": {"cancelled": 1},
+            "by": "u1", "reason": "not today",
+        }  # fmt: skip
+        fired = told[4].data
+        assert (fired["scheduleId"], fired["jobId"], fired["type"], fired["by"]) == (schedule_id, job_id, "open", "u1")
+        assert told_ids(all_of_them.take(5)) == told_ids(told)
+        assert others.take(1)[0].data["jobId"] == str(own.id)
+        assert elsewhere.take(1)[0].data["jobId"] == str(strange.id)
+    with listening(caller, headers={"Last-Event-ID": str(told[0].id)}) as resumed:
+        assert told_ids(resumed.take(4)) == told_ids(told)[1:], "it resumes without a gap"
+    with conversing(caller, f"?lastEventId={told[2].id}") as socket:
+        assert [received(socket).name for _ in range(2)] == ["job:created", "schedule:fired"]
+
+
+def test_a_stream_of_a_type_tells_of_its_schedules(caller: Caller) -> None:
+    """Narrowed to a type a stream tells of schedules that make such jobs, and of no workflow."""
+    caller = caller.but(permissions=(*caller.permissions, "jobs.manage_schedules"))
+    with listening(caller, type="open") as open_jobs, listening(caller, type="guarded") as others:
+        workflow(caller)
+        schedule(caller)
+        caller.job(job_type="guarded")
+        names = [event.name for event in open_jobs.take(4)]
+        assert names == ["job:created", "job:cancelled", "job:created", "schedule:fired"]
+        assert others.take(1)[0].name == "job:created"
+
+
 def test_a_stream_of_somebody_elses_job_is_refused(api: Api, caller: Caller) -> None:
     """A stream of a job that the caller does not see is answered as that of a job that does not exist."""
     job = api.caller().job()
@@ -129,7 +191,6 @@ def test_a_stream_of_somebody_elses_job_is_refused(api: Api, caller: Caller) -> 
 
 
 def told_ids(told: list[Told]) -> list[int | None]:
-    """Of events."""
     return [event.id for event in told]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from api.live.messages import RESYNC, TOLD
+from api.live.messages import NAMES, RESYNC, TOLD
 from tests.api.calling import Api
 
 PAGE = (Path(__file__).parents[2] / "docs" / "events.md").read_text()
@@ -36,4 +36,4 @@ def test_the_command_of_the_page_follows_the_events(api: Api) -> None:
 def test_the_table_has_the_events_that_there_are() -> None:
     """docs/events.md has a row for each event that a stream tells, and no other."""
     rows = re.findall(r"^\| `([\w:]+)` \|", PAGE, re.MULTILINE)
-    assert sorted(rows) == sorted({name for name, _ in TOLD.values()} | {RESYNC})
+    assert sorted(rows) == sorted({name for name, _ in TOLD.values()} | {*NAMES.values(), RESYNC})

@@ -12,7 +12,6 @@ from tests.api.calling import Caller, problem
 
 
 def length_of(request: Request) -> int:
-    """Something of a request."""
     return len(request.url.path)
 
 
@@ -20,7 +19,6 @@ Length = Annotated[int, OfRequest(length_of)]
 
 
 def endpoint(length: Length, name: str, *, other: Annotated[str, "a note"] = "") -> Any:
-    """What a route does."""
     return length, name, other
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
-import httpx
+import httpx2
 import psutil
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -265,7 +265,7 @@ def test_no_path_makes_the_server_fail(api: Api, path: str) -> None:
 
 
 def _connection(api: Api) -> socket.socket:
-    url = httpx.URL(api.url)
+    url = httpx2.URL(api.url)
     return socket.create_connection((url.host, url.port or 80), timeout=5)
 
 

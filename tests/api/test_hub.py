@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 from starlette.types import Message as AsgiMessage
 
+from api.auth import Principal
 from api.live import hub as hubs
 from api.live import sse
 from api.live.hub import Hub, Interest, Stream
@@ -26,7 +27,6 @@ JOB = uuid4()
 
 
 def told(*ids: int, **changes: object) -> list[Message]:
-    """Messages with these ids."""
     one = Happening(1, JOB, "acme", "u1", None, "t", Event.CREATED, Status.QUEUED, 0, "u1", {"priority": 1})
     return messages([replace(one, id=number, **changes) for number in ids])  # type: ignore[arg-type]
 
@@ -38,8 +38,7 @@ def taken(stream: Stream) -> tuple[bool, list[int]]:
 
 
 def joined(hub: Hub, interest: Interest = EVERYTHING, user: str = "u1") -> Stream:
-    """A stream."""
-    return hub.join(interest, user)
+    return hub.join(interest, Principal("acme", user, frozenset()))
 
 
 def test_a_slow_client_is_told_once_that_some_was_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

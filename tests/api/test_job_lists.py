@@ -21,11 +21,14 @@ def test_a_list_is_newest_first_with_its_total(caller: Caller) -> None:
 
 
 def test_known_jobs_are_listed_at_once(caller: Caller) -> None:
-    """`ids` takes up to 100 ids, with commas or one by one."""
+    """`ids` takes up to 100 ids, with commas or one by one, and all of these jobs are on the first page."""
     wanted = [str(caller.job().id) for _ in range(3)]
     caller.job()
     for given in (",".join(wanted), wanted):
         assert sorted(ids(caller.get("/v1/jobs", ids=given).json()["jobs"])) == sorted(wanted)
+    many = [str(caller.job().id) for _ in range(100 - len(wanted))] + wanted
+    assert sorted(ids(caller.get("/v1/jobs", ids=",".join(many)).json()["jobs"])) == sorted(many)
+    assert caller.get("/v1/jobs", ids=",".join(many), pageSize=2).json()["totalPages"] == 50
     problem(caller.get("/v1/jobs", ids=",".join([wanted[0]] * 101)), 422, "invalid_request")
     problem(caller.get("/v1/jobs", ids="nonsense"), 422, "invalid_request")
 
@@ -45,13 +48,16 @@ def test_known_jobs_are_listed_at_once(caller: Caller) -> None:
         ({"q": "type:type-failed error:broken"}, {"failed"}),
         ({"createdFrom": "2999-01-01T00:00:00Z"}, set()),
         ({"createdTo": "2999-01-01T00:00:00Z"}, set(STATES)),
+        ({"completedFrom": "2020-01-01T00:00:00Z"}, {"succeeded", "failed", "cancelled"}),
+        ({"completedTo": "2020-01-01T00:00:00Z"}, set()),
+        ({"q": "payload.state:failed queue:default priority:0"}, {"failed"}),
     ],
     ids=lambda value: str(sorted(value)) if isinstance(value, set) else str(value),  # a set has no order to rely on
 )
 def test_a_list_can_be_narrowed(caller: Caller, params: dict[str, Any], expected: set[str]) -> None:
     """A list can be narrowed by status, type, project, user, time and words."""
     for state in STATES:
-        caller.job(state, job_type=f"type-{state}", project_id=f"project-{state}")
+        caller.job(state, job_type=f"type-{state}", project_id=f"project-{state}", payload={"state": state})
     body = caller.get("/v1/jobs", **params).json()
     assert {job["status"] for job in body["jobs"]} == expected
     assert body["total"] == len(expected)

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import httpx
+import httpx2
 import jwt
 import pytest
 
@@ -40,7 +40,6 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Its address."""
         return f"http://127.0.0.1:{self.port}/keys"
 
 
@@ -53,7 +52,6 @@ def sent(data: bytes) -> Answer:
 
 
 def body(data: bytes, head: bytes = HEAD) -> Answer:
-    """Answer with this body."""
     return sent(head + b"Content-Length: %d\r\n\r\n" % len(data) + data)
 
 
@@ -240,7 +238,7 @@ def test_everything_that_needs_no_new_key_goes_on(api_database_url: str, api_bro
         with (
             serving(api_database_url, api_broker_url, tmp_path, **environment) as api,
             ThreadPoolExecutor(60) as threads,
-            httpx.Client(base_url=api.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10) as client,
+            httpx2.Client(base_url=api.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10) as client,
         ):
             eventually(lambda: api.client.get("/readyz").status_code == 200, what="readiness")
             waiting = [threads.submit(client.get, "/v1/jobs") for _ in range(60)]

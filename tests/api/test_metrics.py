@@ -8,17 +8,32 @@ from pathlib import Path
 from uuid import uuid4
 
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
 
 from tests.api.calling import Api, problem
 from tests.api.conftest import serving
 from tests.live import eventually
-from tracking import workers
+from tests.tracked import Tracked
+from tracking import totals, workers
 from tracking.db import Database
+from tracking.leadership import resign, try_to_lead
+from tracking.reads import measured
 from tracking.reads.overview import By, overview
+from tracking.reads.tail import last_number
 
+OPEN = text(
+    """INSERT INTO circuits (job_type, organization_id, key, failures, pause, probe_at)
+       VALUES ('count_words', 'acme', '', 5, '1 minute', now() + interval '1 hour')"""
+)
 ROOT = Path(__file__).parents[2]
 ENDS = ("_bucket", "_count", "_sum", "_created")  # of the samples of a histogram
 NO_DATABASE = "postgresql://postgres@127.0.0.1:1/none"
+
+
+def counted(database: Database) -> None:
+    """Have what has happened counted, as the leader does."""
+    with database.begin() as connection:
+        totals.count(connection, last_number(connection), most=10_000)
 
 
 def scraped(api: Api, **headers: str) -> dict[tuple[str, ...], float]:
@@ -50,7 +65,6 @@ def test_they_are_what_the_rows_say(database_url: str, database: Database, api_b
         assert samples["celeriac_up",] == 1
         assert samples["celeriac_type_jobs", "waiting", of_type.name] == of_type.waiting == 1
         assert samples["celeriac_type_jobs", "held", of_type.name] == samples["celeriac_held_jobs", "schedule"] == 2
-        assert samples["celeriac_type_ended_last_hour", "cancelled", of_type.name] == 1
         assert samples["celeriac_jobs", "default", "waiting"] == samples["celeriac_queue_workers", "idle"] == 1
         assert samples["celeriac_queue_slots", "default"] == 3
         assert 0 < samples["celeriac_oldest_waiting_seconds", "default"] < 60
@@ -89,12 +103,14 @@ def test_a_token_shows_organizations_and_keeps_others_out(
             problem(api.client.get("/metrics", headers={"Authorization": wrong}), 401, "token_invalid")
         samples = scraped(api, Authorization="Bearer s3cret")
         assert samples["celeriac_organization_jobs", "acme", "waiting"] == 1
-        told = {name.removesuffix(end) for name, *_ in samples for end in (*ENDS, "")}
+        shown = api.client.get("/metrics", headers={"Authorization": "Bearer s3cret"}).text
+        told = set(re.findall(r"^# TYPE (celeriac_\w+)", shown, re.MULTILINE))
         documented = set(re.findall(r"`(celeriac_\w+)`", (ROOT / "docs" / "metrics.md").read_text()))
         assert documented <= told
         assert {name for name, *_ in samples} <= {
             each for name in documented for each in (name, *map(name.__add__, ENDS))
         }
+        assert {name.removesuffix("_created") for name in told} <= documented
 
 
 def test_without_a_database_they_say_so(api_broker_url: str, tmp_path: Path) -> None:
@@ -103,3 +119,55 @@ def test_without_a_database_they_say_so(api_broker_url: str, tmp_path: Path) -> 
         samples = scraped(api)
         assert samples["celeriac_up",] == 0
         assert not [name for name in samples if name[0] == "celeriac_jobs"]
+
+
+def test_what_has_happened_is_counted(
+    database_url: str, database: Database, api_broker_url: str, tmp_path: Path
+) -> None:
+    """Jobs, attempts, refused messages and times are counters and histograms by type and queue, which only grow."""
+    with serving(database_url, api_broker_url, tmp_path) as api:
+        caller = api.caller()
+        counted(database)
+        assert scraped(api)["celeriac_uncounted_events",] == 0
+        for state in ("succeeded", "failed", "failed", "cancelled", "running"):
+            caller.job(state)
+        counted(database)
+        of_it = ("default", "open")
+        samples = eventually(
+            lambda: (found := scraped(api)).get(("celeriac_jobs_created_total", *of_it)) and found,
+            within=15,
+            what="the new numbers",
+        )
+        assert samples["celeriac_jobs_created_total", *of_it] == 5
+        assert samples["celeriac_jobs_ended_total", "failed", *of_it] == 2
+        assert samples["celeriac_attempts_total", "failed", *of_it] == 2
+        assert samples["celeriac_job_wait_seconds_count", *of_it] == 4
+        assert samples["celeriac_job_run_seconds_count", *of_it] == 3
+        assert samples["celeriac_job_run_seconds_bucket", "+Inf", *of_it] == 3
+        assert samples["celeriac_job_run_seconds_bucket", "5.0", *of_it] == 3
+
+
+def test_a_leader_and_what_the_broker_lacks_are_shown(pool: Database, tracked: Tracked) -> None:
+    """Whether somebody leads, how many jobs were not confirmed by the broker, and which circuits are open."""
+    lease = timedelta(seconds=20)
+    tracked.submit()
+    before = measured.measured(tracked.connection, lease)
+    assert (before.is_led, before.unsent, before.circuits) == (False, 1, [])
+    assert before.oldest_unsent is not None
+    with pool.autocommit() as leading:
+        assert try_to_lead(leading)
+        tracked.connection.execute(OPEN)
+        after = measured.measured(tracked.connection, lease)
+        resign(leading)
+    assert after.is_led
+    assert [(each.job_type, each.is_half_open, each.number) for each in after.circuits] == [("count_words", False, 1)]
+
+
+def test_no_more_jobs_are_read_than_a_number(tracked: Tracked) -> None:
+    """Of more active jobs than are read the numbers are those of some, and say so."""
+    for _ in range(3):
+        tracked.submit()
+    few, all_of_them = (measured.measured(tracked.connection, timedelta(seconds=20), most=most) for most in (2, 10))
+    assert (few.is_capped, all_of_them.is_capped) == (True, False)
+    assert [load.waiting for load in few.active[measured.By.QUEUE]] == [2]
+    assert [load.waiting for load in all_of_them.active[measured.By.ORGANIZATION]] == [3]

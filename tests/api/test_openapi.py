@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import pytest
+from jsonschema import Draft202012Validator
 
 from tests.api.calling import Api, Caller
 
 
 @pytest.fixture(scope="session")
 def description(api: Api) -> dict[str, Any]:
-    """The description."""
     body: dict[str, Any] = api.client.get("/openapi.json").json()
     return body
 
@@ -61,3 +63,26 @@ def test_the_example_of_a_new_job_is_accepted(description: dict[str, Any], calle
     """The description's example of a new job is accepted as it stands."""
     for example in description["components"]["schemas"]["NewJob"]["examples"]:
         assert caller.post("/v1/jobs", example).status_code == 202
+
+
+def test_every_body_has_an_example_that_fits(description: dict[str, Any]) -> None:
+    """Each operation that takes JSON shows a body, and all that it shows is within the schema of that body."""
+    schemas = description["components"]["schemas"]
+    for name, operation in operations(description).items():
+        body = operation.get("requestBody", {}).get("content", {}).get("application/json")
+        if body is not None:
+            schema = schemas[body["schema"]["$ref"].rpartition("/")[2]]
+            validator = Draft202012Validator({**schema, "components": description["components"]})
+            for example in schema["examples"]:
+                assert list(validator.iter_errors(example)) == [], name
+
+
+def test_every_operation_says_which_permission_it_takes(description: dict[str, Any]) -> None:
+    """Who is denied for want of a permission was told of it, and so was who lacks that of the job's handler."""
+    with Path(__file__).with_name("authorization.csv").open() as file:
+        matrix = {f"{row['method']} {row['path']}": row for row in csv.DictReader(file)}
+    for name, operation in operations(description).items():
+        row = matrix[name]
+        says = bool(operation.get("x-permissions") or operation.get("x-handler-permission"))
+        assert says is row["no permission"].startswith("403"), name
+        assert operation.get("x-handler-permission", False) is row["not the handler's"].startswith("403"), name

@@ -151,13 +151,22 @@ def test_each_action_takes_its_permission(caller: Caller, action: str, permissio
     """An action without its permission is 403 and in the audit, and so is the abort of one."""
     body: dict[str, Any] = {"action": action, "filter": {}, **({"priority": 1} if action == "reprioritize" else {})}
     limited = caller.but(permissions=tuple(name for name in ALL if name != permission))
-    problem(limited.post("/v1/bulk", body), 403, "permission_missing")
+    told_alone = problem(limited.post("/v1/bulk", body), 403, "permission_missing")
+    assert told_alone["detail"] == f"The permission {permission} is needed."
     operation = begun(caller, **body)
     problem(limited.post(f"/v1/bulk/{operation['id']}/abort"), 403, "permission_missing")
     entries = caller.get("/v1/audit").json()["entries"]
     told = [(entry["action"], entry["outcome"], entry["target"]) for entry in entries]
     made = operation["id"]
     assert told == [("bulk.abort", "denied", made), ("bulk.create", "done", made), ("bulk.create", "denied", None)]
+
+
+def test_whoever_may_do_nothing_of_it_is_told_all_that_would_do(caller: Caller) -> None:
+    """Where one of several permissions is enough, the refusal of a caller without any of them names them all."""
+    answer = problem(
+        caller.but(permissions=()).post("/v1/bulk", {"action": "retry", "filter": {}}), 403, "permission_missing"
+    )
+    assert all(name in answer["detail"] for name in ("jobs.cancel_jobs", "jobs.retry_jobs", "jobs.delete_jobs"))
 
 
 def test_a_retry_takes_the_handlers_permission(caller: Caller) -> None:

@@ -14,11 +14,24 @@ from tests.api.conftest import serving
 from tests.servers import Servers, new_database
 from tests.tracked import Tracked
 from tracking.admission.rule import UNLIMITED
+from tracking.models import Owner
 from tracking.operations import work
 from tracking.operations.work import next_one
 
 NO_OPERATOR = tuple(name for name in EVERYTHING if name != "jobs.manage_platform")
+SMALL = {"jobType": "guarded", "payload": {"kind": "small"}}
 LISTS = ("/v1/jobs", "/v1/jobs/recent", "/v1/jobs/history")
+# What is read without an organization, and why it is no list of what organizations have.
+NO_LISTS = {
+    **dict.fromkeys(("/healthz", "/livez", "/readyz", "/metrics", "/v1/doctor"), "the state of the platform"),
+    **dict.fromkeys(("/v1/overview", "/v1/queues", "/v1/workers", "/v1/limits"), "all organizations, for operators"),
+    "/v1/denied-tokens": "all organizations, for operators",
+    "/v1/schedules/clean-ups": "what the platform does by itself",
+    "/v1/job-types": "what this installation can do; circuits and pauses are those of one organization",
+    "/v1/organization": "one organization; the overview has all",
+    "/v1/views": "a person's own menu",
+    "/v1/events": "a stream",
+}
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +65,69 @@ def ids(caller: Caller, path: str, **query: Any) -> list[str]:
     assert answer.status_code == 200, answer.text
     body = answer.json()
     return [job["id"] for job in body.get("jobs", body.get("history"))]
+
+
+@pytest.mark.parametrize(
+    ("what", "made"),
+    [
+        ("schedules", {**SMALL, "everySeconds": 3600, "paused": True}),
+        ("templates", SMALL),
+        ("workflows", {"jobs": {"a": SMALL}}),
+        ("webhooks", None),
+        ("files", None),
+    ],
+)
+def test_what_is_kept_by_all_organizations_is_listed_page_by_page(
+    what: str, made: dict[str, Any] | None, operator: Caller, tenants: tuple[Caller, Caller]
+) -> None:
+    """What organizations keep is listed in pages for all of them, each thing once, and only to operators."""
+    path, first, second = f"/v1/{what}", *sorted(tenants, key=lambda each: each.organization)
+    for tenant, name in ((second, "b"), (first, "a"), (second, "a"), (first, "c")):
+        keep(tenant, what, name, made)
+    wanted = [(first, "a"), (first, "c"), (second, "a"), (second, "b")]
+    if what == "workflows":
+        wanted = [(first, "c"), (second, "a"), (first, "a"), (second, "b")]
+    if made is None:
+        wanted = [(second, "b"), (first, "a"), (second, "a"), (first, "c")]
+        wanted = wanted[::-1] if what == "files" else wanted
+    seen, cursor = list[tuple[str, str]](), dict[str, Any]()
+    while True:
+        body = operator.get(path, organization="*", limit=3, **cursor).json()
+        assert len(body[what]) <= 3, body
+        seen += [(each["organizationId"], each.get("name", each.get("description"))) for each in body[what]]
+        if body["nextCursor"] is None:
+            break
+        cursor = {"cursor": body["nextCursor"]}
+    ours = {each.organization for each in tenants}
+    assert [each for each in seen if each[0] in ours] == [(each.organization, name) for each, name in wanted]
+    assert len(set(seen)) == len(seen)
+    problem(operator.get(path, organization="*", cursor="9:no"), 422, "invalid_request")
+    problem(first.but(permissions=NO_OPERATOR).get(path, organization="*"), 403, "permission_missing")
+
+
+def keep(tenant: Caller, what: str, name: str, made: dict[str, Any] | None) -> None:
+    """Have an organization keep something under a name; `made` None: what has none otherwise."""
+    if what == "files":
+        answer = tenant.api.client.post("/v1/files", params={"name": name}, content=b"a\n1\n", headers=tenant.headers)
+    elif what == "webhooks":
+        answer = tenant.post("/v1/webhooks", {"url": "https://hooks.example.com/", "description": name})
+    else:
+        answer = tenant.post(f"/v1/{what}", {"name": name, **(made or {})})
+    assert answer.status_code in (201, 202), answer.text
+
+
+def test_every_list_is_asked_of_one_organization_or_of_all(alone: Api, operator: Caller) -> None:
+    """Every list of what organizations have takes `organization`, a name or `*`, and no list is forgotten."""
+    document = alone.client.get("/openapi.json").json()
+    lists = [path for path, methods in document["paths"].items() if "get" in methods and "{" not in path]
+    asked = {path: operator.get(path, organization="*") for path in lists if path not in NO_LISTS}
+    assert {path: answer.text for path, answer in asked.items() if answer.status_code != 200} == {}
+    for path in asked:
+        taken = {each["name"]: each["schema"] for each in document["paths"][path]["get"]["parameters"]}
+        assert "(?!\\*$)" not in str(taken["organization"]), f"{path} says that it takes no *"
+        assert operator.get(path, organization="somebody").status_code == 200
+        problem(operator.but(permissions=NO_OPERATOR).get(path, organization="*"), 403, "permission_missing")
+    assert set(NO_LISTS) <= set(lists), "a route that is no more"
 
 
 def test_lists_of_all_organizations_are_in_the_order_of_any_list(
@@ -177,9 +253,14 @@ def test_what_an_operator_does_elsewhere_is_in_that_organizations_audit(
 def test_a_bulk_operation_reaches_where_it_is_asked_for(
     operator: Caller, tenants: tuple[Caller, Caller], wanted: str
 ) -> None:
-    """A bulk operation of an operator touches the jobs of all organizations, or of the one that is named."""
+    """A bulk operation of an operator touches the jobs of all organizations, or of the one that is named.
+
+    What their webhooks deliver it touches only if it asks for that type.
+    """
     jobs = [tenant.job() for tenant in tenants]
     everywhere = wanted == "*"
+    with operator.api.database.autocommit() as connection:
+        delivery = Tracked(connection).submit(owner=Owner("webhooks:acme", "webhooks"), job_type="webhook_delivery")
     wanted = wanted if everywhere else tenants[0].organization
     asked = {"action": "cancel", "filter": {"status": ["queued"]}}
     preview = operator.post(f"/v1/bulk?organization={wanted}", {**asked, "dryRun": True}).json()
@@ -194,6 +275,9 @@ def test_a_bulk_operation_reaches_where_it_is_asked_for(
         "cancelled",
         "cancelled" if everywhere else "queued",
     ]
+    told = {"action": "cancel", "filter": {"jobType": "webhook_delivery"}, "dryRun": True}
+    preview = operator.post(f"/v1/bulk?organization={wanted}", told).json()
+    assert [each["id"] for each in preview["sample"]] == ([str(delivery.id)] if everywhere else [])
     path = f"/v1/bulk/{begun.json()['id']}"
     done = operator.get(path, organization=wanted).json()
     assert (done["state"], done["counts"]["succeeded"]) == ("completed", 2 if everywhere else 1)
@@ -206,7 +290,7 @@ def test_a_bulk_operation_reaches_where_it_is_asked_for(
 def test_schedules_templates_and_webhooks_are_one_organizations(
     operator: Caller, tenants: tuple[Caller, Caller]
 ) -> None:
-    """Schedules, templates and webhooks of a named organization are read and stopped; not those of all at once."""
+    """Schedules, templates and webhooks of a named organization are read and stopped."""
     name = tenants[0].organization
     schedule = tenants[0].schedule(uuid4(), "nightly")
     tenants[0].template(uuid4(), "small")
@@ -214,7 +298,6 @@ def test_schedules_templates_and_webhooks_are_one_organizations(
     for path, key in (("/v1/schedules", "schedules"), ("/v1/templates", "templates"), ("/v1/webhooks", "webhooks")):
         assert len(operator.get(path, organization=name).json()[key]) == 1
         assert operator.get(path).json()[key] == []
-        problem(operator.get(path, organization="*"), 422, "invalid_request")
     paused = operator.post(f"/v1/schedules/{schedule.id}/pause?organization={name}")
     assert (paused.status_code, paused.json()["pausedAt"] is not None) == (200, True)
     entry = operator.get("/v1/audit", organization=name, action="schedule.pause").json()["entries"][0]

@@ -49,6 +49,7 @@ def test_an_organization_has_the_platforms_limit(caller: Caller) -> None:
         "isDefaultLimit": True,
         "executing": 0,
         "inLine": 0,
+        "weight": 1,
         "waitingLimit": 0,
         "pauses": [],
     }

@@ -13,16 +13,21 @@ import pytest
 from sqlalchemy import Connection, event, text
 
 from tests.weeks import vacuum
-from tracking import groups, jobs, retention
+from tracking import fingerprints, groups, jobs, retention
 from tracking.admission import holds, organizations
 from tracking.admission.rule import Limits
 from tracking.db import Database
 from tracking.jobs.settle import ABANDONED_STOPS, ORPHANS
 from tracking.models import EVERYWHERE, Scope
-from tracking.reads import explain, lists
+from tracking.operations.begin import MOST_JOBS, preview
+from tracking.reads import explain, failures, lists, past
 from tracking.reads.answers import Filters
+from tracking.reads.failures import Standing
+from tracking.reads.matching import chosen
+from tracking.reads.measured import measured
 from tracking.reads.overview import overview
 from tracking.retention import Policy
+from tracking.schema import jobs as table
 from tracking.settings import settings
 from tracking.states import Status
 
@@ -50,6 +55,11 @@ FILL_WORKERS = """
     INSERT INTO workers (lease, name, pid, queues, concurrency)
     VALUES (gen_random_uuid(), 'worker-1', 1, ARRAY['default'], 4)"""
 
+PRINT = """
+    UPDATE jobs SET error_message = 'fault ' || chr(97 + abs(hashtext(id::text)) % 20),
+                    fingerprint = error_fingerprint(job_type, NULL, 'fault ' || chr(97 + abs(hashtext(id::text)) % 20))
+    WHERE status = 'failed'"""
+
 # Of two of these organizations all waiting jobs are held.
 HOLD = """
     UPDATE jobs SET hold = CASE organization_id WHEN 'org-5' THEN 'organization_limit' ELSE 'dependency' END,
@@ -76,7 +86,21 @@ FILTERS = {
     "search": Filters(search="x%_"),
     "search for a type": Filters(search="e-1"),
     "search for an id": Filters(search="019aa0f3-7c1e"),
+    "error": Filters(error="0123456789abcdef"),
+    "error of a type": Filters(error="0123456789abcdef", job_type="type-1"),
+    "then": Filters(as_of=NOW - timedelta(hours=1)),
+    "failed then": Filters(as_of=NOW - timedelta(hours=1), statuses=(Status.FAILED,)),
+    "active then": Filters(as_of=NOW - timedelta(hours=1), statuses=(Status.QUEUED, Status.RUNNING)),
+    "of a type then": Filters(as_of=NOW - timedelta(hours=1), statuses=(Status.QUEUED,), job_type="type-1"),
     "qualified search": Filters(search="status:failed error:word type:type-1"),
+    "queue": Filters(search="queue:default"),
+    "worker": Filters(search="worker:worker-1"),
+    "priority": Filters(search="priority:>=1"),
+    "payload": Filters(search="payload.account:42"),
+    "payload of a type": Filters(search="type:type-1 payload.account:42"),
+    "payload of an error": Filters(search="payload.account:42 some words"),
+    "payload then": Filters(search="payload.account:42", as_of=NOW - timedelta(hours=1)),
+    "searched group of errors": Filters(search="error:0123456789abcdef"),
 }
 SCOPES = {"of a user": USER, "of an organization": ORGANIZATION, "everywhere": EVERYWHERE}
 
@@ -87,18 +111,29 @@ def reads(cursor: str, job_id: UUID) -> Iterator[tuple[str, Callable[[Connection
         yield f"get {whose}", partial(lists.get, job_id=job_id, scope=scope)
         yield f"recent {whose}", partial(lists.recent, scope=scope, limit=100)
         yield f"recent of a type {whose}", partial(lists.recent, scope=scope, limit=100, job_type="type-1")
-        yield f"recent of a project {whose}", partial(lists.recent, scope=scope, limit=100, project_id="project-1")
         yield f"stats {whose}", partial(lists.stats, scope=scope)
         yield f"stats of a project {whose}", partial(lists.stats, scope=scope, project_id="project-1")
+        if not scope.is_everywhere:
+            yield f"stats then {whose}", partial(past.stats, scope=scope, at=NOW, window=timedelta(hours=1))
         for name, filters in FILTERS.items():
             given: dict[str, Any] = {"scope": scope, "filters": filters}
             yield f"page {whose} by {name}", partial(lists.page, **given, number=2, size=50)
             yield f"after {whose} by {name}", partial(lists.after, **given, cursor=cursor, size=50)
+            yield f"preview {whose} by {name}", partial(preview, **given)
+            yield f"begin {whose} by {name}", partial(_taken, **given)
             yield f"finished {whose} by {name}", partial(lists.finished, **given, cursor=cursor, size=50)
+        given = {"scope": scope, "window": timedelta(days=30), "standing": Standing.OPEN, "size": 100}
+        yield f"errors {whose}", partial(failures.groups, **given)
+        yield f"errors of a type {whose}", partial(failures.groups, **given, job_type="type-1")
     yield "overview", partial(overview, window=timedelta(hours=1))
     yield "find", partial(lists.find, job_id=job_id)
     yield "timeline", partial(lists.timeline, job_id=job_id)
     yield "group results", partial(groups.results, group_id="group-100")
+
+
+def _taken(connection: Connection, scope: Scope, filters: Filters) -> None:
+    columns = [table.c.id, table.c.job_type, table.c.external]
+    connection.execute(chosen(connection, scope, filters, columns, MOST_JOBS + 1)).all()
 
 
 def explanations(connection: Connection) -> Iterator[tuple[str, Callable[[Connection], Any]]]:
@@ -111,12 +146,14 @@ def explanations(connection: Connection) -> Iterator[tuple[str, Callable[[Connec
 
 def upkeep() -> Iterator[tuple[str, Callable[[Connection], Any]]]:
     """What the platform itself looks for, again and again."""
+    yield "fingerprints", partial(fingerprints.take, limit=100)
     yield "due", partial(holds.lift_due, limits=Limits(5), batch=100)
     yield "undispatched", partial(jobs.undispatched, older_than=timedelta(seconds=5), limit=100)
     limits = {"timeout": timedelta(seconds=20), "limit": 100}
     yield "orphans", lambda connection: connection.execute(ORPHANS, limits).all()
     kept = Policy(dict.fromkeys(Status, timedelta(days=5)))
     yield "prune", partial(retention.prune, policy=kept, limit=200, dry_run=True)
+    yield "metrics", partial(measured, lease_timeout=timedelta(seconds=20))
     yield "abandoned stops", lambda connection: connection.execute(ABANDONED_STOPS, limits).all()
 
 
@@ -125,7 +162,7 @@ def filled(database_url: str) -> Iterator[Database]:
     """20,000 jobs and 40,000 rows of history; filling may take longer than a statement of the platform."""
     database = Database(database_url, settings().model_copy(update={"statement_timeout": 120}))
     with database.autocommit() as connection:
-        for statement in (FILL, FILL_HISTORY, FILL_WORKERS, HOLD):
+        for statement in (FILL, FILL_HISTORY, FILL_WORKERS, HOLD, PRINT):
             connection.execute(text(statement))
         vacuum(connection, "jobs", "history")
     yield database

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
+import httpx2
 import pytest
 from sqlalchemy import text
 
 from api.problems import Code
 from tests.api.calling import Caller, as_bytes, problem
 from tests.api.conftest import serving
+from tests.api.dashboard.conftest import link
 from tests.live import eventually
 from tracking.db import Database
 
@@ -90,17 +93,21 @@ def test_a_path_cannot_forge_a_line_of_the_log(caller: Caller) -> None:
 
 
 def test_connections_that_the_database_has_dropped_are_replaced_unnoticed(caller: Caller) -> None:
-    """After a restart of the database the next read is answered."""
+    """After a restart of the database the next requests are answered, however many connections it had."""
     job = caller.job()
-    caller.get(f"/v1/jobs/{job.id}")
+    with ThreadPoolExecutor(20) as threads:
+        list(threads.map(lambda _: caller.create(), range(40)))  # each connection of the pool is open
     with caller.api.database.autocommit() as connection:
         connection.execute(
             text(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
                 " WHERE datname = current_database() AND pid <> pg_backend_pid() AND application_name = 'celeriac'"
             )
         )
     caller.api.database.close()  # the idle ones of this process are gone as well, and nothing here replaces them
+    with ThreadPoolExecutor(20) as threads:
+        answers = list(threads.map(lambda _: caller.create(), range(20)))
+    assert {answer.status_code for answer in answers} == {202}, [answer.text for answer in answers]
     assert caller.get(f"/v1/jobs/{job.id}").status_code == 200
 
 
@@ -137,3 +144,9 @@ def test_a_defect_is_a_problem_that_tells_nothing_but_where_to_look(
             assert secret not in response.text
         assert "ProgrammingError" in broken.log.read_text()
         assert "SELECT" not in broken.log.read_text()
+        ticket = {"ticket": link(broken.caller()).partition("ticket=")[2]}
+        with httpx2.Client(base_url=broken.url, headers={"Accept": "text/html"}) as client:
+            client.post("/sign-in", data=ticket, headers={"Sec-Fetch-Site": "same-origin"})
+            page = client.get("/")
+        assert (page.status_code, page.headers["content-type"]) == (500, "text/html; charset=utf-8")
+        assert page.headers["x-request-id"] in page.text

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-import httpx
+import httpx2
 import pytest
 
 from tests.api.calling import EVERYTHING, Caller, problem
@@ -153,6 +153,17 @@ def test_it_is_paused_resumed_skipped_run_and_removed(caller: Caller) -> None:
     assert caller.get(f"/v1/jobs/{job}").status_code == 200
 
 
+def test_the_same_key_runs_a_schedule_once(caller: Caller) -> None:
+    """A run that is asked for again with its key is the same job, with one outcome; the key of another is refused."""
+    schedule = created(caller, DAILY)
+    first, again = (caller.post(address(schedule, "/run"), headers={"Idempotency-Key": "k"}) for _ in range(2))
+    assert first.json()["jobId"] == again.json()["jobId"]
+    assert (first.headers.get("Idempotency-Replayed"), again.headers["Idempotency-Replayed"]) == (None, "true")
+    assert len(caller.get(address(schedule, "/outcomes")).json()["outcomes"]) == 1
+    caller.create("guarded", payload={"kind": "small"}, key="other")
+    problem(caller.post(address(schedule, "/run"), headers={"Idempotency-Key": "other"}), 422, "idempotency_conflict")
+
+
 def test_a_schedule_that_fits_no_more_cannot_be_run(caller: Caller) -> None:
     """A run of a schedule whose payload does not fit its handler any more answers 409 with the reason."""
     schedule = caller.schedule(uuid4(), "old", payload={"kind": "huge"})
@@ -208,7 +219,7 @@ def test_who_may_not_manage_schedules_sees_their_own(caller: Caller) -> None:
     viewer = caller.but(user="u2", permissions=("jobs.view_jobs",))
 
     def seen(by: Caller) -> tuple[int, int]:
-        listed: httpx.Response = by.get("/v1/schedules")
+        listed: httpx2.Response = by.get("/v1/schedules")
         return by.get(address(schedule)).status_code, len(listed.json()["schedules"])
 
     assert seen(viewer) == (404, 0)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tasks.templating import merged
-from tests.api.calling import EVERYTHING, Caller, problem
+from tests.api.calling import EVERYTHING, Api, Caller, problem
 from tests.properties import JSON, TEXTS, UNHURRIED
 
 SMALL = {"name": "small", "jobType": "guarded", "payload": {"kind": "small"}, "priority": 3}
@@ -41,6 +41,7 @@ def test_a_job_is_what_the_template_and_its_caller_say(caller: Caller) -> None:
     assert (job["priority"], job["maxRetries"], job["userId"]) == (9, 2, "u1")
     assert job["metadata"] == {"team": "a", "more": {"x": 1, "y": 2}, "template": "small", "templateVersion": 1}
     assert used(caller)["priority"] == 3
+    assert caller.post("/v1/templates/small/jobs").status_code == 202  # without a body, and or with an empty one
 
 
 def test_each_change_is_a_version_and_old_ones_stay(caller: Caller) -> None:
@@ -179,3 +180,34 @@ def test_a_merge_has_all_of_the_upper_one_and_the_rest_of_the_lower(
             assert value == merged(below[name], above[name])
         else:
             assert value == above[name]
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"cron": "0 6 * * *", "everySeconds": 60},
+        {"timezone": "Europe/Berlin", "everySeconds": 60},
+        {"cron": "0 6 * * *", "timezone": "Europe/Berlin", "everySeconds": 60},
+    ],
+    ids=str,
+)
+def test_a_template_is_due_in_one_way(caller: Caller, schedule: dict[str, Any]) -> None:
+    """A template whose schedules would be due by cron and at an interval is refused, when it is made or changed."""
+    for answer in (
+        caller.post("/v1/templates", {**SMALL, "name": "other", "schedule": schedule}),
+        caller.patch(f"/v1/templates/{created(caller)['name']}", {"schedule": schedule}),
+    ):
+        assert "cron" in problem(answer, 422, "invalid_request")["detail"]
+    own = {"name": "own", "template": "small", "everySeconds": 60}
+    assert caller.patch("/v1/templates/small", {"schedule": {"cron": "0 6 * * *"}}).status_code == 200
+    assert caller.post("/v1/schedules", own).json()["everySeconds"] == 60
+
+
+def test_a_template_that_was_kept_with_two_ways_makes_no_schedule(api: Api, caller: Caller) -> None:
+    """A schedule of a template that says both, as was once possible, is refused with the reason."""
+    created(caller, schedule={"everySeconds": 60})
+    both = """UPDATE template_versions SET schedule = '{"cron": "0 6 * * *", "everySeconds": 60}'"""
+    with api.database.autocommit() as connection:
+        connection.exec_driver_sql(both)
+    refused = problem(caller.post("/v1/schedules", {"name": "s", "template": "small"}), 422, "invalid_request")
+    assert "the template 'small'" in refused["detail"]

@@ -42,9 +42,9 @@ def test_the_secret_is_shown_once(caller: Caller) -> None:
         {"url": "ftp://hooks.example.com/"},
         {"url": "https://user:secret@hooks.example.com/"},
         {"url": "not an address"},
-        {"url": "http://127.0.0.1:9/"},
-        {"url": "http://[::1]/"},
-        {"url": "http://169.254.169.254/latest"},
+        {"url": "https://127.0.0.1/"},
+        {"url": "https://[::1]/"},
+        {"url": "https://169.254.169.254/latest"},
         {"events": []},
         {"events": ["job.exploded"]},
         {"jobTypes": []},
@@ -55,7 +55,7 @@ def test_the_secret_is_shown_once(caller: Caller) -> None:
 def test_what_no_webhook_can_be_is_refused(caller: Caller, said: dict[str, Any]) -> None:
     """Addresses that are none, that hold a password or are in a private network, and unknown events are 422."""
     problem(caller.post("/v1/webhooks", {"url": URL, **said}), 422, "invalid_request")
-    assert caller.get("/v1/webhooks").json() == {"webhooks": []}
+    assert caller.get("/v1/webhooks").json() == {"webhooks": [], "nextCursor": None}
 
 
 def test_a_change_leaves_what_it_does_not_name(caller: Caller) -> None:
@@ -64,7 +64,7 @@ def test_a_change_leaves_what_it_does_not_name(caller: Caller) -> None:
     assert caller.get(path).json()["jobTypes"] == ["a", "b"]
     changed = caller.patch(path, {"jobTypes": None, "enabled": False}).json()
     assert (changed["jobTypes"], changed["projectId"], changed["url"], changed["enabled"]) == (None, "p1", URL, False)
-    for said in ({}, {"url": None}, {"events": None}, {"enabled": None}, {"url": "http://10.0.0.1/"}):
+    for said in ({}, {"url": None}, {"events": None}, {"enabled": None}, {"url": "https://10.0.0.1/"}):
         problem(caller.patch(path, said), 422, "invalid_request")
     assert caller.delete(path).status_code == 200
     problem(caller.get(path), 404, "webhook_not_found")
@@ -115,3 +115,21 @@ def test_a_job_shows_what_was_told_of_it(caller: Caller) -> None:
     assert [each["id"] for each in viewer.get("/v1/jobs").json()["jobs"]] == [str(job.id)]
     problem(viewer.get(f"/v1/jobs/{delivery.id}"), 404, "job_not_found")
     problem(viewer.but(user="u2").get(f"/v1/jobs/{job.id}/deliveries"), 404, "job_not_found")
+
+
+@pytest.mark.parametrize("what", ["workflow", "schedule"])
+def test_a_workflow_and_a_schedule_show_what_was_told_of_them(what: str, caller: Caller) -> None:
+    """Whoever sees a workflow or a schedule sees its deliveries, page by page and by status; nobody else does."""
+    subject, webhook_id = uuid4(), uuid4()
+    caller.workflow(subject) if what == "workflow" else caller.schedule(subject, "nightly")
+    caller.webhook(webhook_id)
+    caller.delivery(webhook_id, "succeeded")  # of something else
+    told = [caller.delivery(webhook_id, state, about=subject, what=what) for state in ("failed", "succeeded")]
+    viewer, path = caller.but(permissions=("jobs.view_jobs",)), f"/v1/{what}s/{subject}/deliveries"
+    shown = viewer.get(path).json()["deliveries"]
+    assert [(each["id"], each[f"{what}Id"]) for each in shown] == [(str(job.id), str(subject)) for job in told[::-1]]
+    assert [each["id"] for each in viewer.get(path, status="failed").json()["deliveries"]] == [str(told[0].id)]
+    first = viewer.get(path, limit=1).json()
+    assert viewer.get(path, limit=1, cursor=first["nextCursor"]).json()["deliveries"] == [shown[1]]
+    for other in (viewer.but(user="u2"), viewer.but(organization="globex")):
+        problem(other.get(path), 404, f"{what}_not_found")

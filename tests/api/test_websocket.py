@@ -45,6 +45,20 @@ def test_a_websocket_resumes_and_is_narrowed(caller: Caller) -> None:
         assert received(socket) == Told(None, "resync", {})
 
 
+def test_a_websocket_takes_the_header_of_a_stream(caller: Caller) -> None:
+    """A client that is no browser resumes by Last-Event-ID as well, which counts before the address."""
+    with conversing(caller) as socket:
+        last = received(socket).id
+    job = caller.job()
+    for header in ({"Last-Event-ID": str(last)}, {"Last-Event-ID": "not one of ours"}):
+        with conversing(caller, f"?lastEventId={2**40}", **header, **caller.headers) as socket:
+            told = [received(socket) for _ in range(2)]
+        if header["Last-Event-ID"] == str(last):
+            assert str(job.id) in [message.data.get("jobId") for message in told]
+        else:
+            assert told[0] == Told(None, "resync", {})
+
+
 def test_a_websocket_of_a_foreign_page_is_refused(caller: Caller) -> None:
     """A WebSocket from a page of another site is refused, whoever it is; one from a page of this server is not."""
     status, body = refused(caller, Origin="https://evil.example", **caller.headers)
@@ -74,7 +88,6 @@ def test_a_websocket_ends_when_its_token_does(api: Api, caller: Caller) -> None:
 
 
 def ticket(caller: Caller) -> str:
-    """A new one."""
     response = caller.post("/v1/events/ticket")
     assert response.status_code == 201
     return str(response.json()["ticket"])

@@ -30,6 +30,8 @@ TINY = (
     "3",
     "--creates",
     "50",
+    "--posts",
+    "16",
     "--log-level",
     "WARNING",
 )
@@ -49,14 +51,16 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, Any], 
 
 
 def test_a_run_prints_its_tables_and_targets(run: tuple[str, dict[str, Any], str]) -> None:
-    """A bench run prints its three sides, the latency, and each target with its verdict."""
+    """A bench run prints its four sides, the latency, and each target with its verdict."""
     printed, _, _ = run
     for words in (
         "Celery, bare",
         "db+postgresql",
         "Celeriac, tracked",
+        "bundle=True",
         "Latency",
         "Bulk creates",
+        "of 20 organizations",
         "≥ 15000",
         "≥ 1.2",
         "≤ 6",
@@ -69,10 +73,12 @@ def test_a_run_measures_each_side_in_turn(run: tuple[str, dict[str, Any], str]) 
     """A round measures each side once, with positive figures, and counts the database where there is one."""
     _, found, _ = run
     rounds = found["rounds"]["Valkey"]
-    assert [(each["side"], each["jobs"]) for each in rounds] == [("bare", 20), ("results", 20), ("tracked", 20)]
+    assert [each["side"] for each in rounds] == ["bare", "results", "tracked", "bundled"]
+    assert {each["jobs"] for each in rounds} == {20}
     assert all(each["rate"] > 0 and sum(each["cpu"].values()) > 0 for each in rounds)
     assert [sorted(each["cpu"]) for each in rounds] == [
         ["broker", "worker"],
+        ["broker", "database", "worker"],
         ["broker", "database", "worker"],
         ["broker", "database", "worker"],
     ]
@@ -92,6 +98,14 @@ def test_jobs_are_created_many_at_once(run: tuple[str, dict[str, Any], str]) -> 
     (creates,) = found["creates"]
     assert creates["broker"] == "Valkey"
     assert creates["stored"] > 0 < creates["sent"]
+
+
+def test_jobs_by_post_run_with_and_without_a_limit(run: tuple[str, dict[str, Any], str]) -> None:
+    """The bench measures POSTed jobs without a limit, and under the default one of one and of twenty organizations."""
+    _, found, _ = run
+    (limits,) = found["limits"]
+    assert sorted(limits["rates"]) == ["1 organization", "20 organizations", "no limit"]
+    assert all(rate > 0 for rates in limits["rates"].values() for rate in rates)
 
 
 def test_results_replace_the_old_ones_in_a_document(run: tuple[str, dict[str, Any], str]) -> None:

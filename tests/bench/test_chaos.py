@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import socket
 import subprocess
@@ -224,6 +225,17 @@ def test_recovery_from_anything_else_is_the_next_outcome() -> None:
     """Recovery from any other fault is measured from its end to the next outcome of a job."""
     ends = [SimpleNamespace(event="completed", at=datetime.fromtimestamp(at, UTC)) for at in (9.0, 12.5, 14.0)]
     assert recovery(Blow(FAULTS[0], 8.0, 10.0), State([], ends, [])) == 2.5
+
+
+def test_a_proxy_that_closes_while_connections_come_leaves_none_open() -> None:
+    """A proxy left in the midst of new connections closes each of them; one left open fails as a warning."""
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as upstream:
+        for _ in range(50):
+            with Proxy(to_port(upstream.getsockname()[1])) as proxy:
+                clients = [socket.create_connection(("127.0.0.1", proxy.port)) for _ in range(8)]
+            for client in clients:
+                client.close()
+    gc.collect()
 
 
 def test_an_organization_over_its_limit_is_found() -> None:

@@ -6,7 +6,7 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from tests.canvases import errbacks, failures, payloads, replacements, returned, shapes, values
+from tests.canvases import errbacks, failures, options, payloads, replacements, returned, shapes, stamps, values
 from tests.canvases.table import CANVASES, TYPED
 
 __all__ = [
@@ -15,10 +15,12 @@ __all__ = [
     "answers",
     "errbacks",
     "failures",
+    "options",
     "payloads",
     "replacements",
     "returned",
     "shapes",
+    "stamps",
     "values",
 ]
 

@@ -1,6 +1,6 @@
 """What is called when a canvas fails, and how often."""
 
-# ruff: noqa: D103 - the name of a canvas says what it is
+
 # The stubs know one kind of result.
 # mypy: disable-error-code="attr-defined,union-attr,call-overload,untyped-decorator"
 
@@ -145,6 +145,16 @@ def an_errback_of_a_header_whose_chord_fails_in_the_chain_of_its_body() -> Any:
 @canvas
 def an_errback_of_a_header_whose_member_is_replaced_and_fails() -> Any:
     return noted_by_body(echo.s(1), replace.s(chain(echo.s(2), refuse.s(), echo.s())))
+
+
+@typed(["chord ChordError 36"])  # for which plain Celery waits for ever
+def an_errback_of_a_chord_with_a_chord_in_its_header() -> Any:
+    def ask(call: Any) -> Any:
+        sent = chord(group(echo.s(1), chord([echo.s(2), refuse.s()], total.s())), total.s())
+        sent.link_error(call(note_error, "chord"))
+        return sent.delay()
+
+    return noted(ask, 1)
 
 
 # a body that fails in its depths

@@ -1,6 +1,6 @@
 """What get() raises."""
 
-# ruff: noqa: D103 - the name of a canvas says what it is
+
 # The stubs know one kind of result.
 # mypy: disable-error-code="attr-defined,union-attr,call-overload,untyped-decorator"
 
@@ -47,7 +47,24 @@ def a_failing_header() -> Any:
 
 @canvas
 def a_failing_header_whose_result_has_parents() -> Any:
-    return raised(chord([echo.s(1), refuse.s()], total.s()).delay())[:3]
+    return raised(failed_body())[:3]
+
+
+@typed(["tests.canvases.tasks", "OrderError"])  # plain Celery does not look at the parents of what has ended by then
+def a_failing_header_that_ends_while_get_begins() -> Any:
+    body = failed_body()
+    after_its_look_at_the_parents = {"on_interval": body._maybe_reraise_parent_error}
+    try:
+        return body.backend.wait_for_pending(body, timeout=WITHIN, **after_its_look_at_the_parents)
+    except Exception as error:  # noqa: BLE001 - it is the answer
+        return [type(error).__module__, type(error).__qualname__]
+
+
+def failed_body() -> Any:
+    """The body of a chord whose header has failed: `get` finds both ended, on plain Celery as well."""
+    body = chord([echo.s(1), refuse.s()], total.s()).delay()
+    raised(echo.AsyncResult(body.id))
+    return body
 
 
 @canvas

@@ -1,6 +1,6 @@
 """Typed payloads in every position of a canvas, with the answers: plain Celery cannot send them."""
 
-# ruff: noqa: D103 - the name of a canvas says what it is
+
 # The stubs know one kind of result.
 # mypy: disable-error-code="attr-defined,union-attr,call-overload,untyped-decorator"
 

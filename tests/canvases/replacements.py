@@ -1,6 +1,6 @@
 """Jobs that other canvases take the place of, and members that join a chord."""
 
-# ruff: noqa: D103 - the name of a canvas says what it is
+
 # The stubs know one kind of result.
 # mypy: disable-error-code="attr-defined,union-attr,call-overload,untyped-decorator"
 

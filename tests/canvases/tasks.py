@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pydantic
@@ -23,27 +24,22 @@ class OrderError(Exception):
 
 
 class Order(pydantic.BaseModel):
-    """A typed payload."""
-
     number: int
     words: list[str] = []
 
 
 @shared_task(name="canvas.echo")
 def echo(value: Any = None) -> Any:
-    """Return it."""
     return value
 
 
 @shared_task(name="canvas.add")
 def add(x: Any, y: Any) -> Any:
-    """Add."""
     return x + y
 
 
 @shared_task(name="canvas.total")
 def total(numbers: list[Any]) -> Any:
-    """Add them all."""
     return sum(numbers)
 
 
@@ -55,7 +51,6 @@ def refuse(*_: Any, number: int = 7) -> None:
 
 @shared_task(name="canvas.order", pydantic=True)
 def order(payload: Order) -> dict[str, Any]:
-    """Take a typed payload."""
     return {"number": payload.number, "words": payload.words}
 
 
@@ -76,6 +71,19 @@ def start(self: Task[..., Any], value: Any) -> Any:
     """Start another task and return its result object."""
     with allow_join_result():
         return echo.delay(value)
+
+
+@shared_task(name="canvas.start_and_refuse", bind=True, circuit_failures=0)
+def start_and_refuse(self: Task[..., Any], value: Any) -> Any:
+    """Start another task and fail."""
+    echo.delay(value)
+    raise OrderError(value, "no")
+
+
+@shared_task(name="canvas.name", bind=True)
+def name(self: Task[..., Any], task_id: str) -> str:
+    """An errback of the old style, which returns what it was called with."""
+    return task_id
 
 
 @shared_task(name="canvas.replace", bind=True)
@@ -151,17 +159,57 @@ def again(self: Task[..., Any], value: Any, other: Any = None) -> Any:
 
 @shared_task(name="canvas.long", ignore_result=False)
 def long(size: int) -> str:
-    """Return so many letters."""
     return "x" * size
 
 
 @shared_task(name="canvas.length")
 def length(texts: list[str]) -> int:
-    """Count letters."""
     return sum(map(len, texts))
 
 
 @shared_task(name="canvas.ignore")
 def ignore() -> None:
-    """End without a result."""
     raise Ignore
+
+
+@shared_task(name="canvas.note_value")
+def note_value(value: Any, path: str = "", role: str = "") -> None:
+    """A link: it is called with the result of what it follows."""
+    with Path(path).open("a") as file:
+        file.write(f"{role} {value}\n")
+
+
+@shared_task(name="canvas.doze", circuit_failures=0)
+def doze(seconds: float) -> None:
+    """Sleep."""
+    sleep(seconds)
+
+
+@shared_task(name="canvas.told", bind=True)
+def told(self: Task[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """What Celery tells the body of its call."""
+    request = self.request
+    mark = (request.headers or {}).get("mark") or getattr(request, "mark", None)
+    named = [request.shadow, request.retries, request.called_directly, request.is_eager]
+    return [list(request.args or ()), request.kwargs, list(args), kwargs, mark, *named, request.id == request.root_id]
+
+
+@shared_task(name="canvas.stamps", bind=True)
+def stamps(self: Task[..., Any]) -> Any:
+    """Say which stamps the call bears."""
+    return [sorted(self.request.stamped_headers or ()), self.request.stamps]
+
+
+@shared_task(name="canvas.note_stamps", bind=True)
+def note_stamps(self: Task[..., Any], *_: Any, path: str = "", role: str = "") -> None:
+    """A link or an errback that writes which stamps it bears."""
+    with Path(path).open("a") as file:
+        file.write(f"{role} {sorted(self.request.stamped_headers or ())} {self.request.stamps}\n")
+
+
+@shared_task(name="canvas.retry_for_stamps", bind=True, circuit_failures=0)
+def retry_for_stamps(self: Task[..., Any]) -> Any:
+    """Ask for another attempt, which says which stamps it bears."""
+    if self.request.retries == 0:
+        raise self.retry(countdown=0.01)
+    return [sorted(self.request.stamped_headers or ()), self.request.stamps]

@@ -1,6 +1,6 @@
 """Values that JSON lacks, and values that are longer than what a caller may send."""
 
-# ruff: noqa: D103 - the name of a canvas says what it is
+
 # The stubs know one kind of result.
 # mypy: disable-error-code="attr-defined,union-attr,call-overload,untyped-decorator"
 

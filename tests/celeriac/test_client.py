@@ -5,19 +5,23 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from uuid import UUID, uuid4
 
-import httpx
+import httpx2
 import pytest
 
 from api.schemas import answers as contract
 from api.schemas import explanation, job_types, organization
 from celeriac.client import ApiError, Client, answers
+from celeriac.client.calling import Ask
 from tests.api.calling import Api, Caller
+from tests.live import eventually
 from tests.tracked import accepted
 from tracking.models import Fence, Outcome
 from tracking.states import Status
@@ -34,6 +38,11 @@ def client_of(caller: Caller, **options: Any) -> Client:
     """A client with this caller's token."""
     token = caller.headers["Authorization"].removeprefix("Bearer ")
     return Client(caller.api.url, token, **options)
+
+
+def is_stream(answer: httpx2.Response) -> bool:
+    """Whether it is one of events."""
+    return bool(answer.headers.get("content-type", "").startswith("text/event-stream"))
 
 
 def settle(caller: Caller, job_id: UUID) -> None:
@@ -101,7 +110,7 @@ def test_jobs_are_read_page_by_page(caller: Caller, calling: Client) -> None:
     """The client asks for the second page only when the first one was read."""
     for _ in range(3):
         caller.job()
-    asked: list[httpx.Request] = []
+    asked: list[httpx2.Request] = []
     calling._http.event_hooks = {"request": [asked.append]}
     found = calling.jobs(page_size=1)
     assert (next(found).status, len(asked)) == ("queued", 1)
@@ -123,6 +132,20 @@ def test_jobs_are_filtered(caller: Caller, calling: Client) -> None:
         search=str(wanted.id),
     )
     assert [job.id for job in found] == [wanted.id]
+
+
+def test_jobs_are_found_by_their_end_and_their_payload(caller: Caller, calling: Client) -> None:
+    """The client's jobs() takes the time of the end, and qualifiers such as a value in the payload."""
+    jobs = [caller.job("succeeded", payload={"account": {"id": number}}) for number in (1, 2)]
+    caller.job(payload={"account": {"id": 2}})
+    ended = jobs[0].completed_at
+    assert ended is not None
+    before, after = ended - timedelta(minutes=1), ended + timedelta(minutes=1)
+    found = calling.jobs(completed_from=before, completed_to=after, search="payload.account.id:2")
+    assert [job.id for job in found] == [jobs[1].id]
+    assert list(calling.jobs(completed_to=before)) == []
+    with pytest.raises(ApiError, match="a priority is 0 to 9"):
+        list(calling.jobs(search="priority:high"))
 
 
 def test_stats_count(caller: Caller, calling: Client) -> None:
@@ -209,11 +232,43 @@ def test_wait_returns_the_job_at_its_end(caller: Caller, calling: Client) -> Non
         assert calling.wait(job.id, within=20, every=0.05).status is Status.SUCCEEDED
 
 
-def test_wait_follows_the_servers_pace(caller: Caller, calling: Client) -> None:
-    """The client's wait() looks again after the server's Retry-After."""
+def test_wait_is_woken_by_an_event(caller: Caller, calling: Client) -> None:
+    """The client's wait() ends when an event tells the end, long before the server's Retry-After."""
     job = caller.job("running")
     began = time.monotonic()
     with meanwhile(lambda: settle(caller, job.id)):
+        calling.wait(job.id, within=20)
+    assert time.monotonic() - began < 1.8
+
+
+def test_those_who_wait_share_a_stream_that_ends_with_them(caller: Caller, calling: Client) -> None:
+    """Ten threads that wait with a client have one stream of events, and none is open when they are done."""
+    jobs = [caller.job("running") for _ in range(10)]
+    opened: list[httpx2.Response] = []
+    ears = calling.ears
+    calling._http.event_hooks = {"response": [lambda answer: opened.append(answer) if is_stream(answer) else None]}
+    with ThreadPoolExecutor(10) as pool:
+        waiting = [pool.submit(calling.wait, job.id, within=30) for job in jobs]
+        eventually(lambda: ears.hearing and len(ears.hearing.watchers) == 10, within=20, what="all of them")
+        for job in jobs:
+            settle(caller, job.id)
+        assert {each.result().status for each in waiting} == {Status.SUCCEEDED}
+    assert (len(opened), ears.hearing) == (1, None)
+    eventually(lambda: opened[0].is_closed, within=10, what="the end of the stream")
+
+
+def test_wait_follows_the_servers_pace_without_a_stream(caller: Caller, calling: Client) -> None:
+    """Where no stream can be had, the client's wait() looks again after the server's Retry-After."""
+
+    def refuse(ask: Ask) -> httpx2.Response:
+        if ask.is_stream:
+            raise ApiError("too_many_streams", "Too many", status=429)
+        return send(ask)
+
+    send = calling.ask
+    job = caller.job("running")
+    began = time.monotonic()
+    with patch.object(calling, "ask", refuse), meanwhile(lambda: settle(caller, job.id)):
         calling.wait(job.id, within=20)
     assert 1.9 < time.monotonic() - began < 6
 
@@ -267,3 +322,10 @@ def exported(caller: Caller) -> tuple[str, bytes]:
     caller.api.exports.mkdir(parents=True, exist_ok=True)
     (caller.api.exports / name).write_bytes(content)
     return name, content
+
+
+def test_a_token_from_a_file_may_end_with_a_line(caller: Caller) -> None:
+    """The newline that a file or a command has behind a token is not sent: no header may have one."""
+    token = caller.headers["Authorization"].removeprefix("Bearer ")
+    with Client(caller.api.url, f"{token}\n") as client:
+        assert client.stats().failed == 0

@@ -82,10 +82,10 @@ def test_an_operation_is_aborted(caller: Caller) -> None:
 
 
 def test_a_retry_with_a_payload_names_the_new_job(caller: Caller) -> None:
-    """The client's retry() with a payload returns the id of the job that repeats the old one."""
+    """The client's retry_with() a payload returns the id of the job that repeats the old one."""
     job = caller.job("failed", job_type="guarded", payload={"kind": "small"})
     with client_of(caller) as calling:
-        anew = calling.retry(job.id, payload={"kind": "large"}, priority=2)
+        anew = calling.retry_with(job.id, {"kind": "large"}, priority=2)
         assert (calling.get(anew).retry_of, calling.get(anew).payload["kind"]) == (job.id, "large")
 
 

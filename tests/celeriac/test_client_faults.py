@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from celeriac.client import ApiError, Client
+from celeriac.client import ApiError, AsyncClient, Client
 
 BROKEN = (503, {"Retry-After": "0"}, b'{"code": "overloaded", "title": "Too many", "detail": "", "status": 503}')
 
@@ -84,6 +84,32 @@ def test_create_is_repeated_under_one_key() -> None:
         assert asking.create("open").job_id == job_id
     keys = {headers["Idempotency-Key"] for _, headers in server.asked}
     assert (len(server.asked), len(keys)) == (3, 1)
+
+
+def test_who_asked_too_often_asks_again_when_told_to() -> None:
+    """A 429 is repeated after its Retry-After when that ends in time; else it is an error at once."""
+    busy = b'{"code": "too_many_requests", "title": "Too many requests", "detail": "", "status": 429}'
+    job_id = uuid4()
+    with scripted((429, {"Retry-After": "1"}, busy), created(job_id)) as server, Client(server.url, "t") as asking:
+        began = time.monotonic()
+        assert asking.create("open").job_id == job_id
+        assert time.monotonic() - began >= 1
+    for headers in ({}, {"Retry-After": "60"}):
+        with scripted((429, headers, busy)) as server, Client(server.url, "t", patience=5) as asking:
+            with pytest.raises(ApiError, match="too_many_requests"):
+                asking.create("open")
+            assert len(server.asked) == 1
+
+
+def test_what_cannot_be_sent_is_refused_at_once_and_not_shown() -> None:
+    """A client is not made with what is no address, nor with a token of two lines, which no message holds."""
+    for url in ("nowhere", "ftp://h", "http://[", ""):
+        with pytest.raises(ValueError, match="is no address such as"):
+            Client(url, "t")
+    for token in ("hun\nter2", "hun ter2", "hün"):
+        with pytest.raises(ValueError, match="is no token") as refused:
+            AsyncClient("http://127.0.0.1:9", token)
+        assert token not in str(refused.value)
 
 
 def test_retry_after_of_a_503_is_waited() -> None:

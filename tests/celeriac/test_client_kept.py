@@ -1,4 +1,4 @@
-"""The HTTP client with schedules, templates and webhooks."""
+"""The HTTP client with schedules, templates, webhooks and saved views."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import pytest
 
 from api.schemas import answers as contract
 from api.schemas import schedules, templates, webhooks
-from celeriac.client import ApiError, answers, kept
+from api.schemas import views as view_contract
+from celeriac.client import ApiError, answers, kept, views
 from tests.api.calling import Caller
 from tests.celeriac.test_client import client_of
 from tests.project.test_handler_docs import blocks
@@ -28,12 +29,13 @@ HOOK = "https://hooks.example.com/jobs"
         (kept.Delivery, webhooks.Delivery),
         (kept.DeliveryWithTries, webhooks.DeliveryWithTries),
         (kept.Try, contract.Attempt),
+        (views.View, view_contract.View),
     ],
 )
 def test_these_answers_have_the_fields_of_the_contract(
     ours: type[answers.Answer], theirs: type[contract.Answered]
 ) -> None:
-    """The client's answers about schedules, templates and webhooks have the fields that the API answers."""
+    """The client's answers about what is kept have the fields that the API answers."""
     assert set(ours.model_fields) == set(theirs.model_fields)
 
 
@@ -126,6 +128,27 @@ def test_the_ledger_of_a_webhook_is_read_and_a_message_sent_again(caller: Caller
         again = calling.redeliver(webhook.id, failed.id)
         assert calling.delivery(webhook.id, again).message_id == one.message_id
         assert calling.delivery(webhook.id, calling.test_webhook(webhook.id)).event == "webhook.test"
+
+
+def test_a_view_is_saved_changed_opened_and_removed(caller: Caller) -> None:
+    """The client saves a search under a name, changes and lists it, a colleague opens it, and it is removed."""
+    with client_of(caller) as calling:
+        failed = caller.job("failed")
+        caller.job("succeeded")
+        made = calling.save_view("broken", "status:failed")
+        with pytest.raises(ApiError, match="view_exists"):
+            calling.save_view("broken", "")
+        renamed = calling.change_view(made.id, name="Broken ones")
+        assert (renamed.name, renamed.search, renamed.user_id) == ("Broken ones", "status:failed", caller.user)
+        assert calling.views() == (renamed,)
+        with client_of(caller.but(user="u2")) as colleague:
+            assert colleague.view(made.id) == renamed
+            assert colleague.views() == ()
+        assert [job.id for job in calling.jobs(search=renamed.search)] == [failed.id]
+        assert calling.change_view(made.id, search="").search == ""
+        calling.remove_view(made.id)
+        with pytest.raises(ApiError, match="view_not_found"):
+            calling.view(made.id)
 
 
 @pytest.mark.parametrize("page", ["schedules.md", "templates.md", "webhooks.md"])

@@ -8,14 +8,13 @@ import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 import psutil
 import pytest
+from sqlalchemy import text
 
 from tests.live import LivePlatform, eventually
 from tracking.crashpoints import HANDED_OVER, SETTLED, VARIABLE
-from tracking.models import JobRecord
 
 BURST = 200
 SIGNALS = 10  # to each process of bodies: of those that hit a body, each costs it two seconds
@@ -33,11 +32,6 @@ def noops(count: int, **options: Any) -> list[Call]:
     return [("noop", [], {}, options)] * count
 
 
-def ended(platform: LivePlatform, ids: list[UUID], *, within: float = 60) -> list[JobRecord]:
-    """The jobs, once each has come to an end."""
-    return [platform.wait_for(job_id, within=within) for job_id in ids]
-
-
 def in_batches(platform: LivePlatform) -> int:
     """How many of the first worker's jobs have ended by a batch."""
     return platform.log().count("job.ended [tasks.worker.batcher]")
@@ -45,7 +39,7 @@ def in_batches(platform: LivePlatform) -> int:
 
 def warm_up(platform: LivePlatform) -> None:
     """Let the worker know how short its bodies are."""
-    ended(platform, platform.submit_all(noops(20)))
+    platform.all_ended(platform.submit_all(noops(20)))
 
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
@@ -60,17 +54,38 @@ def test_a_burst_of_short_jobs_runs_once_each_and_most_of_it_in_batches(platform
             ["created", "started", "completed"],
             {"wordCount": 2},
         ),
-        (("add", ["a", 1], {}, {}), "failed", ["created", "started", "failed"], None),
     ]
+    failing: tuple[Call, str, list[str], Any] = (
+        ("add", ["a", 1], {}, {}),
+        "failed",
+        ["created", "started", "failed"],
+        None,
+    )
+    # Fewer than open a circuit.
+    wanted = [failing if number % 50 == 0 else kinds[number % 3] for number in range(BURST)]
     platform.start_worker("-P", pool)
-    ids = platform.submit_all([kinds[number % 4][0] for number in range(BURST)])
-    for number, job in enumerate(ended(platform, ids)):
-        _, status, events, result = kinds[number % 4]
+    ids = platform.submit_all([call for call, *_ in wanted])
+    jobs, told = platform.all_ended(ids), platform.all_events()
+    for job, (_, status, events, result) in zip(jobs, wanted, strict=True):
         assert (job.status, job.attempt, job.losses, job.result) == (status, 1, 0, result)
-        assert platform.events(job.id) == events
+        assert told[job.id] == events
         assert job.progress == (100 if status == "succeeded" else 0)
     assert in_batches(platform) > BURST / 4
     assert "batch.failed" not in platform.log()
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
+def test_failures_between_successes_are_no_row_of_failures(platform: LivePlatform, pool: str) -> None:
+    """Of a burst every third job fails: its circuit stays closed, though failures are written before successes."""
+    platform.start_worker("-P", pool)
+    calls: list[Call] = [("add", ["a" if number % 3 == 0 else 1, 1], {}, {}) for number in range(BURST)]
+    statuses = Counter(job.status for job in platform.all_ended(platform.submit_all(calls)))
+    assert statuses == {"failed": -(-BURST // 3), "succeeded": BURST - -(-BURST // 3)}
+    with platform.database.autocommit() as connection:
+        assert (
+            connection.execute(text("SELECT count(*) FROM history WHERE detail ->> 'hold' = 'circuit'")).scalar() == 0
+        )
+        assert connection.execute(text("SELECT count(*) FROM circuits")).scalar() == 0
 
 
 def test_short_jobs_do_not_wait_for_the_long_one_before_them(platform: LivePlatform, tmp_path: Path) -> None:
@@ -79,7 +94,7 @@ def test_short_jobs_do_not_wait_for_the_long_one_before_them(platform: LivePlatf
     platform.start_worker()
     warm_up(platform)
     long, *short = platform.submit_all([("until", [str(gate)], {}, {}), *noops(BURST)])
-    assert {job.status for job in ended(platform, short)} == {"succeeded"}
+    assert {job.status for job in platform.all_ended(short)} == {"succeeded"}
     assert platform.job(long).status == "running"
     gate.touch()
     assert platform.wait_for(long).status == "succeeded"
@@ -94,7 +109,7 @@ def test_an_urgent_job_overtakes_those_that_a_worker_has_already(platform: LiveP
     urgent = platform.submit("noop", priority=9)
     started = platform.wait_for(urgent).started_at
     assert started is not None
-    times = [job.started_at for job in ended(platform, ids) if job.started_at is not None]
+    times = [job.started_at for job in platform.all_ended(ids) if job.started_at is not None]
     assert sum(time > started for time in times) > BURST / 4
 
 
@@ -109,7 +124,7 @@ def test_a_long_body_gives_what_waits_behind_it_to_an_idle_worker(
     long, *short = platform.submit_all([("until", [str(gate)], {}, {}), *noops(50)])
     eventually(lambda: platform.job(long).status == "running", what="the long body")
     platform.start_worker("-P", pool, concurrency=1)
-    jobs = ended(platform, short, within=20)
+    jobs = platform.all_ended(short, within=20)
     assert {(job.status, job.losses) for job in jobs} == {("succeeded", 0)}
     gate.touch()
     platform.wait_for(long)
@@ -120,16 +135,17 @@ def test_a_worker_that_dies_with_many_jobs_in_its_hands_loses_none(platform: Liv
     """The main process dies between a commit and what follows it: each job ends once, none as poison."""
     platform.environment["CELERIAC_LEASE_TIMEOUT"] = "2"
     platform.environment["CELERIAC_HEARTBEAT"] = "0.5"
-    ids = platform.submit_all(noops(BURST))
-    platform.environment[VARIABLE] = f"{point}:0.2"
+    ids = platform.submit_all(noops(2 * BURST))
+    platform.environment[VARIABLE] = f"{point}:0.5"  # in every second batch
     dying = platform.start_worker()
     assert dying.wait(60) == -signal.SIGKILL
     assert f"crash point {point}" in platform.log()
     del platform.environment[VARIABLE]
     platform.start_worker()
-    jobs = ended(platform, ids)
+    jobs = platform.all_ended(ids)
     assert {(job.status, job.attempt <= 2, job.losses <= 1) for job in jobs} == {("succeeded", True, True)}
-    assert {platform.events(job.id).count("completed") for job in jobs} == {1}
+    told = platform.all_events()
+    assert {told[job.id].count("completed") for job in jobs} == {1}
 
 
 def test_only_the_job_that_takes_workers_down_is_poison(platform: LivePlatform) -> None:
@@ -140,7 +156,7 @@ def test_only_the_job_that_takes_workers_down_is_poison(platform: LivePlatform) 
     for _ in range(3):
         platform.start_worker().wait(30)
     platform.start_worker()
-    jobs = {job.id: job for job in ended(platform, ids)}
+    jobs = {job.id: job for job in platform.all_ended(ids)}
     poison = jobs.pop(ids[60])
     assert (poison.status, poison.error_type) == ("failed", "WorkerLost")
     assert Counter(job.status for job in jobs.values()) == {"succeeded": 60 + BURST}
@@ -155,9 +171,10 @@ def test_a_worker_that_is_told_to_stop_leaves_nothing_running(platform: LivePlat
     eventually(lambda: in_batches(platform) > 20, what="some batches")
     stopping.terminate()
     assert stopping.wait(30) == 0
-    assert "running" not in {job.status for job in platform.jobs()}
+    running = [job.id for job in platform.jobs() if job.status == "running"]
+    assert [platform.history(job_id) for job_id in running] == []
     platform.start_worker()
-    jobs = ended(platform, ids)
+    jobs = platform.all_ended(ids)
     assert {(job.status, job.losses) for job in jobs} == {("succeeded", 0)}
 
 
@@ -171,6 +188,6 @@ def test_interruptions_between_two_jobs_harm_neither(platform: LivePlatform) -> 
         for child in children:
             child.send_signal(signal.SIGUSR1)
         time.sleep(random.uniform(0, 0.05))
-    jobs = ended(platform, ids)
+    jobs = platform.all_ended(ids)
     assert {(job.status, job.losses <= 2) for job in jobs} == {("succeeded", True)}
     assert {child.pid for child in psutil.Process(platform.worker_pid).children()} == {child.pid for child in children}

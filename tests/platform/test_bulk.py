@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -46,3 +47,28 @@ def test_what_is_cancelled_stops_and_what_is_retried_runs(running: LivePlatform)
     first = [running.history(job_id)[-1].id for job_id in sorted(later)[:2]]
     others = [entry for job_id in sorted(later)[2:] for entry in running.history(job_id) if entry.event == "retried"]
     assert max(first) < min(entry.id for entry in others)
+
+
+def test_a_canary_that_fails_stops_the_rest(running: LivePlatform, tmp_path: Path) -> None:
+    """Of eight failed jobs five are retried first; when one of these fails again, the other three are not touched."""
+    faults = [tmp_path / f"fault {number}" for number in range(8)]
+    for fault in faults:
+        fault.touch()
+    jobs = [running.submit("stumble", payload={"fault": str(fault)}) for fault in faults]
+    for job_id in jobs:
+        running.wait_for(job_id, "failed")
+    tried, others = sorted(jobs)[:5], sorted(jobs)[5:]
+    bad = tried[2]
+    for job_id, fault in zip(jobs, faults, strict=True):
+        if job_id != bad:
+            fault.unlink()
+    before = [(running.job(job_id), running.history(job_id)) for job_id in others]
+    retry = begun(running, Action.RETRY, jobs, canary=5)
+    eventually(lambda: found(running, retry).state is State.STOPPED, within=30, what="the stop of the retry")
+    stopped = found(running, retry)
+    assert stopped.reason == f"the job {bad} is failed: broken"
+    assert (stopped.matched, stopped.done, stopped.succeeded) == (8, 5, 5)
+    assert {job_id: running.job(job_id).status for job_id in tried} == {
+        job_id: "failed" if job_id == bad else "succeeded" for job_id in tried
+    }
+    assert [(running.job(job_id), running.history(job_id)) for job_id in others] == before

@@ -12,9 +12,9 @@ from tasks import Job, app
 from tasks.attempt.exceptions import PayloadError
 from tasks.exports.cells import CellTooLong
 from tasks.exports.files import ExportNotFound
-from tasks.exports.formats import FileTooLarge
 from tasks.exports.records import DamagedExport
 from tasks.exports.reporting import ReportFailed
+from tasks.exports.writing import FileTooLarge
 from tasks.handlers.data_processing import UnknownColumn
 from tasks.webhooks.delivery import DeliveryDelayed, DeliveryRefused
 from tests.live import LivePlatform, eventually
@@ -51,7 +51,6 @@ def plain(number: int) -> int:
 
 @app.task(name="test_circuits.named", circuit_key=lambda payload: payload["key"])
 def named_by_payload(key: str) -> str:
-    """Return it."""
     return key
 
 

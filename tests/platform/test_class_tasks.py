@@ -96,8 +96,8 @@ class Between(Job):
     ("register", "reason"),
     [
         (lambda: app.register_task(Task()), "its class is no Job"),
-        (lambda: app.task(base=object, name="classes.nothing")(len), "no task class"),
-        (lambda: app.task(base=Between, name="classes.between")(_nothing), "its Request"),
+        (lambda: app.task(base=object, shared=False, name="classes.nothing")(len), "no task class"),
+        (lambda: app.task(base=Between, shared=False, name="classes.between")(_nothing), "its Request"),
         (lambda: app.tasks.register(_between()), "its Request"),
     ],
     ids=["Task itself", "no task", "another request", "another request in the registry"],

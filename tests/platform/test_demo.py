@@ -112,7 +112,6 @@ class Run:
 
 
 def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Those that still run."""
     found = []
     for process in processes:
         with suppress(psutil.NoSuchProcess):
@@ -310,7 +309,6 @@ def test_requests_are_mixed() -> None:
 
 
 def job(**fields: object) -> Job:
-    """A finished job."""
     moment = datetime(2026, 1, 31, 12, 0, 0, 123999, UTC)
     values = {
         "id": uuid4(), "dispatch": 1, "organization_id": "acme", "project_id": None, "user_id": "u",

@@ -11,7 +11,7 @@ import pytest
 from tests.exiting import COMMANDS, LASTING
 from tests.live import LivePlatform, eventually
 from tests.servers import Servers
-from tracking.exits import Exit
+from tracking.exit_status import Exit
 
 
 def test_two_workers_of_one_name_live_side_by_side(platform: LivePlatform) -> None:

@@ -16,14 +16,14 @@ from uuid import UUID, uuid4
 import psutil
 import pytest
 from kombu import Connection
-from sqlalchemy import make_url
 
 from bench.chaos import rabbitmq
-from bench.chaos.proxy import Mode, Proxy, to_port, to_socket
+from bench.chaos.proxy import Mode, Proxy
 from celeriac.embedded.processes import kill_session, own_directory
 from tests.api.calling import Api
 from tests.api.conftest import serving
 from tests.bare import BARE, adopted, letter_of
+from tests.behind import broker_behind, database_behind
 from tests.live import LivePlatform, empty_queues, eventually
 
 # Sends ten messages of the dispatch whose job's id is given.
@@ -40,24 +40,6 @@ with connect(app) as broker:
     for _ in range(10):
         publish(app, producer, job)
 """
-
-
-@contextmanager
-def broker_behind(proxied_url: str) -> Iterator[tuple[str, Proxy]]:
-    """The URL of the same broker behind a proxy."""
-    url = make_url(proxied_url)
-    with Proxy(to_port(url.port or 5672)) as proxy:
-        yield url.set(host="127.0.0.1", port=proxy.port).render_as_string(hide_password=False), proxy
-
-
-@contextmanager
-def database_behind(proxied_url: str) -> Iterator[tuple[str, Proxy]]:
-    """The URL of the same database behind a proxy."""
-    url = make_url(proxied_url)
-    directory = str(url.query["host"])
-    with Proxy(to_socket(f"{directory}/.s.PGSQL.5432")) as proxy:
-        behind = url.set(host="127.0.0.1", port=proxy.port, query={})
-        yield behind.render_as_string(hide_password=False), proxy
 
 
 @pytest.fixture
@@ -111,7 +93,11 @@ def test_jobs_are_accepted_in_the_usual_time_without_a_broker(
     assert platform.job(sent).status == "queued"
     proxy.switch(Mode.OPEN)
     eventually(lambda: all(job.completed_at for job in platform.jobs()), within=60, what="end of all jobs")
-    assert {(str(job.status), job.attempt) for job in platform.jobs()} == {("succeeded", 1)}
+    for job in platform.jobs():
+        # A worker whose bodies stand still gives back what it has claimed ahead: no body was lost by that.
+        given_back = [entry for entry in platform.history(job.id) if entry.event == "released"]
+        assert (str(job.status), job.attempt) == ("succeeded", 1 + len(given_back))
+        assert {entry.detail["errorType"] for entry in given_back} <= {"GivenBack"}
 
 
 def _seconds_of_a_create(caller: Any) -> float:
@@ -142,13 +128,16 @@ def test_a_message_that_becomes_visible_again_runs_no_second_body(
     with LivePlatform(database_url, servers.valkey_url, tmp_path) as platform:
         platform.start_worker()
         witness = tmp_path / "starts"
-        job_id = nap(platform, witness, 4)
+        job_id = nap(platform, witness, 8)
         eventually(lambda: starts(witness), what="start")
         with Connection(servers.valkey_url, transport_options={"visibility_timeout": 1}) as connection:
-            time.sleep(1.1)  # what must pass is the time-out itself
             qos: Any = connection.default_channel.qos  # type: ignore[attr-defined]
-            qos.restore_visible(num=100)
-        eventually(lambda: "duplicate_refused" in platform.events(job_id), what="refusal")
+
+            def is_refused() -> bool:
+                qos.restore_visible(num=100)  # nothing before the time-out, or while the worker looks by itself
+                return "duplicate_refused" in platform.events(job_id)
+
+            eventually(is_refused, what="refusal")
         assert platform.wait_for(job_id).attempt == 1
         assert len(starts(witness)) == 1
 
@@ -277,8 +266,6 @@ def node(tmp_path: Path) -> rabbitmq.Node:
 
 
 class Rabbit:
-    """That node's process."""
-
     def __init__(self, node: rabbitmq.Node) -> None:
         self._part = rabbitmq.part(node)
         self._process: subprocess.Popen[bytes] | None = None
@@ -298,7 +285,6 @@ class Rabbit:
 
 @contextmanager
 def rabbit(node: rabbitmq.Node) -> Iterator[Rabbit]:
-    """It is gone afterwards."""
     server = Rabbit(node)
     try:
         yield server
@@ -379,3 +365,17 @@ def _ready(broker_url: str) -> int:
     with Connection(broker_url) as connection:
         channel: Any = connection.default_channel
         return int(channel.queue_declare("default", passive=True).message_count)
+
+
+@pytest.mark.parametrize("mode", [Mode.BLACK_HOLE, Mode.REFUSE])
+def test_a_job_that_ends_without_a_broker_is_over(
+    behind_broker_proxy: tuple[LivePlatform, Api, Proxy], mode: Mode, tmp_path: Path
+) -> None:
+    """The end of a body is written while the broker is away, not when it is back."""
+    platform, _, proxy = behind_broker_proxy
+    platform.start_worker()
+    job_ids = [nap(platform, tmp_path / "starts", 2) for _ in range(2)]
+    eventually(lambda: len(starts(tmp_path / "starts")) == 2, what="start of both")
+    proxy.switch(mode)
+    for job_id in job_ids:
+        platform.wait_for(job_id, "succeeded")

@@ -15,7 +15,7 @@ from sqlalchemy import func, select, text
 from tests.holding import fill, most_executing
 from tests.live import LivePlatform, eventually
 from tests.tracked import Tracked, check_rows
-from tracking.admission import pauses
+from tracking.admission import pauses, queue_pauses
 from tracking.schema import jobs
 
 SLOW_SWEEP = {"CELERIAC_SWEEP_INTERVAL": "30"}
@@ -53,7 +53,6 @@ def count(platform: LivePlatform, condition: str) -> int:
 
 
 def call(name: str, payload: dict[str, Any] | None = None, **options: Any) -> Any:
-    """One call for `submit_all`."""
     return (name, [], {"payload": payload} if payload is not None else {}, options)
 
 
@@ -182,6 +181,26 @@ def test_a_pause_holds_what_waits_and_its_end_lets_it_go(limited: LivePlatform) 
         assert pauses.resume(connection, organization_id="default", job_type=None, actor="admin")
     limited.run(RESUME)
     assert {limited.wait_for(job_id).status for job_id in (sent, new)} == {"succeeded"}
+
+
+def test_a_paused_queue_holds_what_a_worker_has_of_it_already(limited: LivePlatform) -> None:
+    """What a worker holds of a queue when this is paused does not start, nor what comes; the resume runs all of it."""
+    limit(limited, 0)
+    limited.start_worker(concurrency=1)
+    running = limited.submit("nap", payload={"seconds": 2})
+    limited.wait_for(running, "running")
+    sent = [limited.submit("noop") for _ in range(6)]
+    eventually(lambda: count(limited, "dispatched_at IS NOT NULL") == 7, what="the messages")
+    queue = limited.job(running).queue
+    with limited.database.autocommit() as connection:
+        assert queue_pauses.pause(connection, queue=queue, actor="admin", reason=None)
+    new = limited.submit("noop")
+    assert limited.wait_for(running).status == "succeeded"
+    eventually(lambda: count(limited, "hold = 'paused'") == 7, what="the refusals")
+    with limited.database.autocommit() as connection:
+        assert queue_pauses.resume(connection, queue=queue, actor="admin")
+    limited.run(RESUME)
+    assert {limited.wait_for(job_id).status for job_id in (*sent, new)} == {"succeeded"}
 
 
 def test_a_slot_is_not_lost_with_the_process_that_used_it(limited: LivePlatform, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ class Forgetful:
     def start(self) -> None:
         """Start it, empty, and wait until it answers."""
         options = ["--bind", "127.0.0.1", "--port", str(self._broker.port), "--save", "", "--appendonly", "no"]
-        self._process = subprocess.Popen([str(self._broker.program), *options], stdout=subprocess.DEVNULL)
+        self._process = subprocess.Popen([str(self._broker.program.path), *options], stdout=subprocess.DEVNULL)
         eventually(self._answers, what="its start")
 
     def kill(self) -> None:
@@ -148,7 +148,6 @@ class Forgetful:
 
 @pytest.fixture
 def forgetful(tmp_path: Path) -> Iterator[Forgetful]:
-    """A running one."""
     server = Forgetful(tmp_path / "broker")
     server.start()
     yield server

@@ -25,7 +25,6 @@ from tracking.schema import jobs
 
 
 def mark(kind: Any, value: Any) -> dict[str, Any]:
-    """What kombu would decode."""
     return {"__type__": kind, "__value__": value}
 
 
@@ -127,7 +126,6 @@ class Sent:
 
 @pytest.fixture(scope="module")
 def sent(servers: Servers, broker_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sent]:
-    """On each broker."""
     directory = tmp_path_factory.mktemp("marks")
     with ExitStack() as stack:
         url = stack.enter_context(new_database(servers))

@@ -12,8 +12,8 @@ import psutil
 import pytest
 from redis import Redis
 
+from tasks.broker.frames import UNREADABLE
 from tasks.broker.messages import DISPATCH_HEADER
-from tasks.broker.transport import UNREADABLE
 from tests.live import LivePlatform, eventually
 from tests.messages import Envelope, Forged, push, send, send_at, task_headers
 from tracking import dead_letters, jobs
@@ -129,13 +129,17 @@ def _letters(platform: LivePlatform) -> list[DeadLetter]:
         return list(dead_letters.newest(connection, 1000))
 
 
-def _set_aside(platform: LivePlatform, put: Callable[[], None]) -> DeadLetter:
-    """The one dead letter that `put` leads to."""
+def _set_aside(platform: LivePlatform, put: Callable[[], None], task_id: str | None = None) -> DeadLetter:
+    """The one dead letter that `put` leads to; others are of messages that were on the broker before."""
     known = {letter.id for letter in _letters(platform)}
+
+    def new() -> list[DeadLetter]:
+        return [letter for letter in _letters(platform) if letter.id not in known and letter.task_id == task_id]
+
     put()
-    eventually(lambda: len(_letters(platform)) > len(known), what="setting the message aside")
-    [letter] = [letter for letter in _letters(platform) if letter.id not in known]
-    return letter
+    letters: list[DeadLetter] = eventually(new, what="setting the message aside")
+    assert len(letters) == 1, [(letter.task_id, letter.reason, letter.at) for letter in letters]
+    return letters[0]
 
 
 def _goes_on(platform: LivePlatform) -> bool:
@@ -170,7 +174,7 @@ def test_a_malformed_message_is_set_aside_and_fails_its_job(running: LivePlatfor
     make, reason = MESSAGES[what]
     job_id = _waiting_job(running, "nobody" if "unknown task" in what else "noop")
     message = make(str(job_id))
-    letter = _set_aside(running, lambda: send(running.broker_url, message))
+    letter = _set_aside(running, lambda: send(running.broker_url, message), str(job_id))
     assert (letter.task_id, letter.queue, letter.size) == (str(job_id), "default", len(message.body))
     assert letter.body == message.body[: dead_letters.BODY_BYTES]
     assert reason in letter.reason
@@ -193,7 +197,7 @@ def test_a_broken_envelope_is_set_aside_and_fails_its_job(redis_platform: LivePl
     """A broken envelope in Redis is kept as a dead letter and fails its job."""
     job_id = _waiting_job(redis_platform)
     item = ENVELOPES[what](str(job_id))
-    letter = _set_aside(redis_platform, lambda: push(redis_platform.broker_url, item))
+    letter = _set_aside(redis_platform, lambda: push(redis_platform.broker_url, item), str(job_id))
     assert (letter.task_id, letter.body, letter.queue) == (str(job_id), item, "default")
     job = redis_platform.job(job_id)
     assert (job.status, job.error_message) == ("failed", letter.reason)
@@ -235,14 +239,15 @@ def test_a_malformed_message_does_not_harm_a_job_that_runs(running: LivePlatform
     """A malformed message that names a running job does not end it."""
     job_id = running.submit("nap", payload={"seconds": 1})
     running.wait_for(job_id, "running")
-    _set_aside(running, lambda: send(running.broker_url, Forged(_task(str(job_id)), b"42")))
+    _set_aside(running, lambda: send(running.broker_url, Forged(_task(str(job_id)), b"42")), str(job_id))
     assert running.wait_for(job_id).status == "succeeded"
 
 
 def test_no_header_that_quotes_the_arguments_is_kept(running: LivePlatform) -> None:
     """A dead letter keeps no header that quotes the arguments."""
-    headers = task_headers("nobody", str(uuid4()), argsrepr=CANARY, kwargsrepr=CANARY, stamps={"a": CANARY})
-    letter = _set_aside(running, lambda: send(running.broker_url, Forged(headers, GOOD)))
+    task_id = str(uuid4())
+    headers = task_headers("nobody", task_id, argsrepr=CANARY, kwargsrepr=CANARY, stamps={"a": CANARY})
+    letter = _set_aside(running, lambda: send(running.broker_url, Forged(headers, GOOD)), task_id)
     assert CANARY not in json.dumps(letter.headers)
     assert letter.headers["stamps"] == "(dict)"
 

@@ -23,7 +23,8 @@ from tracking.settings import Settings
 
 SLEEP = "import time; print('awake'); time.sleep(60)"
 DEAF = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {SLEEP}"
-PARENT = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {SLEEP!r}]).pid); {SLEEP}"
+QUIET = "import time; time.sleep(60)"  # what two processes print at once can come as one line
+PARENT = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {QUIET!r}]).pid); {SLEEP}"
 
 
 class Lines(list[tuple[str, str]]):

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-import httpx
+import httpx2
 import jwt
 import psutil
 import pytest
@@ -53,7 +53,6 @@ class Up:
 
     @property
     def data_dir(self) -> Path:
-        """Its data directory."""
         return self.directory / ".celeriac"
 
     def wait(self) -> str:
@@ -127,17 +126,16 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def up(home: Path) -> Iterator[Up]:
     """One platform for the tests that do not end it."""
-    running = Up(home)
+    running = Up(home, "--verbose")
     running.wait()
     yield running
     running.end(signal.SIGTERM)
 
 
 def is_ready(address: str) -> bool:
-    """Whether /readyz answers 200."""
     try:
-        return httpx.get(f"{address}/readyz", trust_env=False, timeout=5).status_code == 200
-    except httpx.TransportError:
+        return httpx2.get(f"{address}/readyz", trust_env=False, timeout=5).status_code == 200
+    except httpx2.TransportError:
         return False
 
 
@@ -156,7 +154,7 @@ def test_the_link_that_it_prints_opens_the_dashboard_once(up: Up) -> None:
     link = eventually(lambda: next((line.split()[-1] for line in up.printed if "/sign-in?ticket=" in line), None))
     address, _, ticket = link.partition("/sign-in?ticket=")
     same = {"Sec-Fetch-Site": "same-origin", "Accept": "text/html"}
-    with httpx.Client(base_url=address, headers=same, trust_env=False) as client:
+    with httpx2.Client(base_url=address, headers=same, trust_env=False) as client:
         assert client.post("/sign-in", data={"ticket": ticket}).headers["location"] == "/"
         assert "There are no jobs yet." in client.get("/").text
         assert client.post("/sign-in", data={"ticket": ticket}).status_code == 401
@@ -191,7 +189,7 @@ def test_token_opens_the_api(up: Up) -> None:
     """`celeriac token` prints a token and nothing else, and the running API accepts it."""
     printed = up.run("token", "--organization", "acme", "--user", "u1", "--permission", "jobs.view_jobs")
     assert (printed.err, len(printed.out.splitlines())) == ("", 1)
-    answer = httpx.get(f"{address_of(up)}/v1/jobs", headers={"Authorization": f"Bearer {printed.out.strip()}"})
+    answer = httpx2.get(f"{address_of(up)}/v1/jobs", headers={"Authorization": f"Bearer {printed.out.strip()}"})
     assert answer.status_code == 200
 
 
@@ -234,6 +232,46 @@ def test_kill_leaves_nothing_and_the_next_up_has_the_data(tmp_path: Path) -> Non
         assert (second.data_dir / "jwt_secret").read_text() == secret
         with hold(second.data_dir):
             pass
+    finally:
+        postgres.discard(tmp_path / ".celeriac")
+
+
+HANDLERS = """
+import os, time
+from celeriac import BaseModel, Job, app
+
+class Witness(BaseModel):
+    path: str
+
+@app.task(bind=True, pydantic=True, name="long_at_first", public=True)
+def long_at_first(self: Job, payload: Witness) -> None:
+    try:
+        with open(payload.path, "x") as witness:
+            witness.write(str(os.getpid()))
+    except FileExistsError:
+        return
+    time.sleep(600)
+"""
+
+
+def test_up_takes_back_at_once_what_a_killed_one_ran(tmp_path: Path) -> None:
+    """After kill -9 of `up` in the middle of a job the next one runs it again at once, however long its lease."""
+    (tmp_path / "long_handlers.py").write_text(HANDLERS)
+    witness, within = tmp_path / "body", ("--organization", "acme", "--json")
+    settings = {"CELERIAC_IMPORTS": "long_handlers", "CELERIAC_LEASE_TIMEOUT": "3600"}
+    first = Up(tmp_path, **settings)
+    try:
+        first.wait()
+        told = first.run("submit", "long_at_first", "--payload", json.dumps({"path": str(witness)}), *within)
+        assert told.status == 0, told.err
+        body = int(eventually(lambda: witness.exists() and witness.read_text(), within=START, what="the body"))
+        first.end(signal.SIGKILL)
+        second = Up(tmp_path, **settings)
+        second.wait()
+        waited = second.run("watch", json.loads(told.out)["jobId"], "--within", "60s", *within)
+        assert not is_alive(body), "the first body ended before another one began"
+        assert second.end(signal.SIGTERM) == 0
+        assert waited.status == 0, (waited, second.printed)
     finally:
         postgres.discard(tmp_path / ".celeriac")
 

@@ -53,7 +53,7 @@ class Installed:
             capture_output=True,
             check=False,
             text=True,
-            timeout=120,
+            timeout=300,
         )
 
 
@@ -177,3 +177,15 @@ def test_a_worker_runs_jobs_beside_modules_of_our_names(
     finally:
         worker.terminate()
         worker.wait(60)
+
+
+def test_a_new_project_runs(installed: Installed, tmp_path: Path) -> None:
+    """With the wheel alone, `celeriac init` writes a project whose tests pass, one of them on a platform of its own."""
+    made = installed.run("celeriac", "init", "jobs", within=tmp_path)
+    assert made.returncode == 0, made.stderr
+    again = installed.run("celeriac", "init", "jobs", within=tmp_path)
+    assert (again.returncode, "is there already" in again.stderr) == (2, True)
+    tests = ("python", "-m", "pytest", "-q", "-p", "no:cacheprovider")
+    ended = installed.run(*tests, within=tmp_path / "jobs", HOME=str(tmp_path))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "4 passed" in ended.stdout

@@ -2,31 +2,50 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from sqlalchemy import make_url
 
 from celeriac.commands.cli import command
+from tests import composed
+from tests.composed import COMPOSE, TEXT
 from tests.live import LivePlatform
 from tracking.settings import QUEUES, Settings
 
 ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "compose.yaml").read_text()
-COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
-ONE_SHOT = {"migrate"}
+ONE_SHOT = {"roles", "migrate"}
 LONG_RUNNING = sorted(SERVICES.keys() - ONE_SHOT)
 OURS = sorted(name for name, service in SERVICES.items() if "build" in service)
 WORKERS = ("worker-default", "worker-maintenance", "worker-webhooks")
-SECRETS = ("POSTGRES_PASSWORD", "RABBITMQ_PASSWORD", "CELERIAC_JWT_SECRET", "FLOWER_BASIC_AUTH")
+SECRETS = (
+    *("POSTGRES_PASSWORD", "DATABASE_WORKER_PASSWORD", "DATABASE_API_PASSWORD"),
+    *("RABBITMQ_PASSWORD", "RABBITMQ_API_PASSWORD", "RABBITMQ_WORKER_PASSWORD", "RABBITMQ_FLOWER_PASSWORD"),
+    *("CELERIAC_JWT_SECRET", "FLOWER_BASIC_AUTH"),
+)
+ACCOUNTS: dict[str, Any] = json.loads(composed.content("accounts", composed.values()))
 
 
 def environment(name: str) -> dict[str, str]:
     """What compose.yaml sets for the service `name`."""
     return dict(SERVICES[name].get("environment", {}))
+
+
+def secrets_of(name: str) -> set[str]:
+    """The secrets of the service `name`."""
+    return set(SERVICES[name].get("secrets", ()))
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of the secrets that secrets.sh has made."""
+    return composed.written(tmp_path_factory.mktemp("secrets"), composed.values())
 
 
 def mounts(name: str) -> dict[str, str]:
@@ -41,8 +60,8 @@ def docker_instructions(name: str) -> list[str]:
 
 
 def test_the_services_are_the_production_shape() -> None:
-    """compose.yaml has PostgreSQL, RabbitMQ, one migration, the API, three workers and Flower, and no other service."""
-    assert set(SERVICES) == {"database", "broker", "migrate", "api", *WORKERS, "flower"}
+    """compose.yaml has PostgreSQL, RabbitMQ, roles, migration, API, three workers and Flower, and no other service."""
+    assert set(SERVICES) == {"database", "broker", "roles", "migrate", "api", *WORKERS, "flower"}
 
 
 @pytest.mark.parametrize("name", LONG_RUNNING)
@@ -59,12 +78,13 @@ def test_every_long_running_service_comes_back_after_a_crash(name: str) -> None:
     assert SERVICES[name]["restart"] == "unless-stopped"
 
 
-def test_the_migration_runs_once() -> None:
-    """The migration's service has the restart policy `no`, quoted for YAML."""
-    assert SERVICES["migrate"]["restart"] == "no"
+def test_roles_and_migration_run_once_in_this_order() -> None:
+    """What runs once has the restart policy `no`, quoted for YAML, and the migration finds the roles."""
+    assert {SERVICES[name]["restart"] for name in ONE_SHOT} == {"no"}
+    assert SERVICES["migrate"]["depends_on"]["roles"] == {"condition": "service_completed_successfully"}
 
 
-@pytest.mark.parametrize("name", ["api", *WORKERS, "flower"])
+@pytest.mark.parametrize("name", ["api", *WORKERS])
 def test_what_uses_the_tables_waits_for_the_migration_and_the_servers(name: str) -> None:
     """Services that use the tables wait for the migration and for their servers."""
     assert SERVICES[name]["depends_on"] == {
@@ -90,7 +110,7 @@ def test_a_worker_may_finish_its_jobs_before_it_is_killed(name: str) -> None:
 def test_every_command_is_one_that_celeriac_has(name: str) -> None:
     """Every command of compose.yaml exists and takes its options."""
     subcommand, *arguments = SERVICES[name]["command"][1:]
-    with command.commands[subcommand].make_context(subcommand, arguments):
+    with command.found(subcommand).make_context(subcommand, arguments):
         pass
 
 
@@ -104,9 +124,11 @@ def test_the_health_check_asks_the_worker_of_its_own_host(name: str) -> None:
 def test_a_worker_answers_what_the_health_check_asks(running: LivePlatform) -> None:
     """A worker answers the health check's pattern on both brokers."""
     code = SERVICES[WORKERS[0]]["healthcheck"]["test"][-1].replace("timeout=5", "timeout=2")
+    (running.directory / "broker_url").write_text(running.broker_url)
     ask = "try: exec(code)\nexcept SystemExit as end: print(bool(end.code))"
     for host, fails in ((running.directory.name, "False"), ("elsewhere", "True")):
-        asked = f"code = {code.replace('socket.gethostname()', repr(host))!r}\n{ask}"
+        place = f"import os\nos.environ['BROKER_URL_FILE'] = {str(running.directory / 'broker_url')!r}\n"
+        asked = f"{place}code = {code.replace('socket.gethostname()', repr(host))!r}\n{ask}"
         assert running.run(asked).strip() == fails
 
 
@@ -119,21 +141,53 @@ def test_health_checks_in_python_are_python(name: str) -> None:
 
 
 def test_secrets_are_required_from_outside() -> None:
-    """Each secret of compose.yaml is a variable without a default."""
+    """Each secret of compose.yaml and secrets.sh is a variable without a default."""
+    assert composed.required() == set(SECRETS)
     for secret in SECRETS:
-        uses = re.findall(rf"\$\{{{secret}([^}}]*)\}}", TEXT)
+        uses = re.findall(rf"\$\{{{secret}([^}}]*)\}}", TEXT + composed.SCRIPT.read_text())
         assert uses
         assert all(use.startswith(":?") for use in uses)
 
 
-def test_no_secret_stands_in_the_file() -> None:
-    """No secret and no password of a URL stands in compose.yaml."""
+def test_no_secret_stands_in_an_environment() -> None:
+    """No environment of a service has a secret or a URL with a password; what it names are files of its own secrets."""
     for name in SERVICES:
         for key, value in environment(name).items():
-            if re.search(r"PASS|SECRET|AUTH|TOKEN", key):
-                assert value.startswith("${"), key
-            for password in re.findall(r"://[^:/]+:([^@]*)@", value):
-                assert password.startswith("${"), key
+            assert "://" not in value, key
+            if re.search(r"PASS|SECRET|AUTH|TOKEN|_URL", key):
+                assert key.endswith("_FILE"), key
+                place, _, secret = value.rpartition("/")
+                assert (place, secret in secrets_of(name)) == (composed.PLACE, True)
+    assert set(re.findall(r"\$\{(\w+)[^}]*\}", TEXT)) - {"CELERIAC_IMPORTS"} == {
+        secret for secret in SECRETS if secret.startswith("RABBITMQ_")
+    }, "those that are in the definitions of RabbitMQ, a file as well"
+
+
+def test_each_service_gets_the_secrets_that_it_reads(written: Path) -> None:
+    """secrets.sh makes each secret of compose.yaml for its owner's eyes; each service gets those that it reads."""
+    files = {name: each["file"] for name, each in COMPOSE["secrets"].items()}
+    assert files == {name: f"secrets/{name}" for name in files}
+    assert {path.name for path in written.iterdir()} == files.keys()
+    assert written.stat().st_mode & 0o077 == 0
+    assert {path.stat().st_mode & 0o777 for path in written.iterdir()} == {0o444}
+    for name, service in SERVICES.items():
+        said = [*environment(name).values(), *map(str, service.get("command", ()))]
+        if name == "database":
+            said.append(composed.content("logins", {}))
+        read = set(re.findall(rf"{composed.PLACE}/(\w+)", " ".join(said)))
+        assert secrets_of(name) == read, name
+
+
+def test_secrets_can_be_written_again(tmp_path: Path) -> None:
+    """After a change of .env secrets.sh replaces the files; without a secret it says which is missing."""
+    values = composed.values()
+    composed.written(tmp_path, values)
+    changed = composed.written(tmp_path, {**values, "DATABASE_API_PASSWORD": "another"})
+    assert ":another@" in (changed / "api_database_url").read_text()
+    (tmp_path / ".env").write_text("")
+    ended = subprocess.run(["sh", tmp_path / "secrets.sh"], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode != 0
+    assert "POSTGRES_PASSWORD" in ended.stderr
 
 
 def test_the_example_of_the_secrets_holds_none() -> None:
@@ -143,13 +197,13 @@ def test_the_example_of_the_secrets_holds_none() -> None:
         for line in (ROOT / ".env.example").read_text().splitlines()
         if line and not line.startswith("#")
     )
-    assert set(example) == set(re.findall(r"(?<!\$)\$\{(\w+)", TEXT))
+    assert set(example) == composed.required() | {"CELERIAC_IMPORTS"}
     assert not any(example.values())
 
 
 def test_the_secrets_stay_out_of_git_and_of_the_image() -> None:
-    """Git ignores .env, and the image takes in nothing but what .dockerignore names."""
-    assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
+    """Git ignores .env and secrets/, and the image takes in nothing but what .dockerignore names."""
+    assert {".env", "/secrets/"} <= set((ROOT / ".gitignore").read_text().splitlines())
     rules = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and line[0] != "#"]
     assert rules[0] == "*"
     assert "!.env" not in rules
@@ -157,18 +211,66 @@ def test_the_secrets_stay_out_of_git_and_of_the_image() -> None:
 
 def test_only_the_api_knows_the_key_of_its_tokens() -> None:
     """Of all services only the API has the key of the tokens."""
-    assert [name for name in SERVICES if "CELERIAC_JWT_SECRET" in environment(name)] == ["api"]
+    assert [name for name in SERVICES if "api_jwt_secret" in secrets_of(name)] == ["api"]
+    assert environment("api")["CELERIAC_JWT_SECRET_FILE"] == f"{composed.PLACE}/api_jwt_secret"
 
 
 def test_flower_asks_for_a_password() -> None:
     """Flower runs with a password."""
-    assert environment("flower")["FLOWER_BASIC_AUTH"] == "${FLOWER_BASIC_AUTH:?see .env.example}"
+    assert 'export FLOWER_BASIC_AUTH="$$(cat /run/secrets/flower_basic_auth)"' in SERVICES["flower"]["command"][-1]
+
+
+def test_flower_only_looks_and_has_no_way_to_the_database() -> None:
+    """Flower is read-only, and knows neither the database's network nor its address."""
+    assert environment("flower")["FLOWER_READ_ONLY"] == "true"
+    assert "database" not in SERVICES["flower"]["networks"]
+    assert not any("database" in value for value in (*environment("flower").values(), *secrets_of("flower")))
+    assert SERVICES["flower"]["depends_on"] == {"broker": {"condition": "service_healthy"}}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_each_part_connects_as_itself(name: str, written: Path) -> None:
+    """Each part has an account of its own with each server; the superuser is for making roles alone."""
+    texts = [(written / secret).read_text() for secret in secrets_of(name)]
+    found = dict(re.findall(r"(postgresql|amqp|http)://(\w+):", " ".join(texts)))
+    part = "celeriac_" + name.partition("-")[0]
+    database = {"roles": "celeriac", "migrate": "celeriac_worker"}.get(name, part)
+    wanted = {"postgresql": database, "amqp": part, "http": part}
+    assert found == {scheme: wanted[scheme] for scheme in found}
+    assert ("postgresql" in found) is (name != "flower")
+
+
+def test_the_roles_are_for_those_who_connect(written: Path) -> None:
+    """The service that makes the roles names every login of the others, and each of them is made."""
+    files = {environment(name)["DATABASE_URL_FILE"] for name in OURS if name != "flower"}
+    logins = {make_url((written / Path(file).name).read_text()).username for file in files}
+    command = SERVICES["roles"]["command"]
+    named = {value for option, value in pairwise(command) if option == "--login"}
+    assert (
+        named == logins - {"celeriac"} == set(re.findall(r"ALTER ROLE (\w+) PASSWORD", composed.content("logins", {})))
+    )
+
+
+def test_the_broker_knows_each_part_and_lets_none_do_all() -> None:
+    """Each part is a user of the broker with rights that are not everybody's; an administrator is for people."""
+    parts = {"celeriac_api", "celeriac_worker", "celeriac_flower"}
+    tags = {user["name"]: user["tags"] for user in ACCOUNTS["users"]}
+    assert tags == {part: [] for part in parts} | {"celeriac": ["administrator"], "celeriac_flower": ["management"]}
+    assert len({user["password"] for user in ACCOUNTS["users"]}) == len(tags)
+    rights = {each.pop("user"): each for each in ACCOUNTS["permissions"]}
+    assert rights.keys() == tags.keys()
+    for part in parts:
+        for right in ("configure", "write", "read"):
+            assert not re.search(rights[part][right], "of_others"), (part, right)
+    worker = rights["celeriac_worker"]
+    assert all(re.search(worker[right], queue) for right in ("configure", "write", "read") for queue in QUEUES)
 
 
 @pytest.mark.parametrize("name", OURS)
 def test_every_setting_in_the_environment_is_one_that_exists(name: str) -> None:
     """Every CELERIAC_ variable of compose.yaml is a setting."""
-    ours = {key.removeprefix("CELERIAC_").lower() for key in environment(name) if key.startswith("CELERIAC_")}
+    keys = [key.removesuffix("_FILE") for key in environment(name) if key.startswith("CELERIAC_")]
+    ours = {key.removeprefix("CELERIAC_").lower() for key in keys}
     assert ours <= Settings.model_fields.keys()
 
 
@@ -193,9 +295,11 @@ def test_workers_write_exports_where_the_api_reads_them(name: str) -> None:
 
 def test_the_broker_bears_jobs_that_run_for_hours() -> None:
     """RabbitMQ of compose.yaml waits a day for an acknowledgement."""
-    (config,) = SERVICES["broker"]["configs"]
-    assert config["target"].startswith("/etc/rabbitmq/conf.d/")
-    timeout = re.search(r"^consumer_timeout = (\d+)$", COMPOSE["configs"][config["source"]]["content"], re.MULTILINE)
+    files = {config["source"]: config["target"] for config in SERVICES["broker"]["configs"]}
+    assert files["broker"].startswith("/etc/rabbitmq/conf.d/")
+    said = COMPOSE["configs"]["broker"]["content"]
+    assert f"load_definitions = {files['accounts']}" in said.splitlines()
+    timeout = re.search(r"^consumer_timeout = (\d+)$", said, re.MULTILINE)
     assert timeout is not None
     assert int(timeout[1]) == 24 * 60 * 60 * 1000
 
@@ -206,10 +310,30 @@ def test_ports_are_published_on_loopback_only(name: str) -> None:
     assert all(port.startswith("127.0.0.1:") for port in SERVICES[name].get("ports", []))
 
 
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_no_service_can_take_the_host_from_the_others(name: str) -> None:
+    """Every service has a limit of its memory and its processes, and logs that are rotated."""
+    service = SERVICES[name]
+    assert re.fullmatch(r"[1-4]g", service["mem_limit"])
+    assert 100 <= service["pids_limit"] <= 2000
+    assert service["logging"] == {"driver": "local", "options": {"max-size": "20m", "max-file": "5"}}
+
+
+def test_the_servers_are_apart_from_the_outside() -> None:
+    """Nothing leads from the database outside, each service reaches its servers, and what publishes a port can."""
+    networks = {name: set(service["networks"]) for name, service in SERVICES.items()}
+    assert COMPOSE["networks"] == {"database": {"internal": True}, "broker": {"internal": True}, "outside": {}}
+    assert networks["database"] == networks["migrate"] == networks["roles"] == {"database"}
+    for name, service in SERVICES.items():
+        assert {"database", "broker"} & set(service.get("depends_on", ())) <= networks[name], name
+        if "ports" in service:
+            assert "outside" in networks[name], name
+
+
 @pytest.mark.parametrize("name", ["database", "broker"])
 def test_servers_are_pinned_to_a_version(name: str) -> None:
-    """The images of servers are pinned to a version."""
-    assert re.fullmatch(r"\w+:\d[\w.-]*", SERVICES[name]["image"])
+    """The images of servers are pinned to a version, and may be to a digest."""
+    assert re.fullmatch(r"\w+:\d[\w.-]*(@sha256:[0-9a-f]{64})?", SERVICES[name]["image"])
 
 
 @pytest.mark.parametrize("name", OURS)

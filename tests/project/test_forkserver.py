@@ -43,7 +43,6 @@ def fork(code: str, output: Path, **environment: str) -> Forked:
 
 
 def ended(process: Process) -> int:
-    """Its exit code, soon."""
     return process.wait(20)
 
 
@@ -89,3 +88,17 @@ def test_a_fork_gets_its_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "shown.py").write_text("import sys; print(sys.argv[1:])")
     monkeypatch.chdir(tmp_path)
     assert python(*command, "one", "two").out == "['one', 'two']\n"
+
+
+def test_an_answer_that_came_too_late_is_nobody_else_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a request that was given up, the next ones get their own answers."""
+    process = fork("import time; time.sleep(60)", tmp_path / "output")
+    with monkeypatch.context() as impatient:
+        impatient.setattr("tests.forkserver.PATIENCE", 1e-6)
+        with pytest.raises(TimeoutError):
+            fork("pass", tmp_path / "output")
+    other = fork("raise SystemExit(3)", tmp_path / "output")
+    assert other.pid != process.pid
+    assert ended(other) == 3
+    process.kill()
+    assert ended(process) == -signal.SIGKILL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import re
 import shutil
@@ -14,10 +15,11 @@ import pytest
 
 from tasks import app
 from tasks.catalog import handler
-from tasks.exports.files import open_export
 from tasks.exports.reporting import catalogue, rows_of
 from tasks.handlers.export_report import ExportReport, export_report
 from tasks.money import MONETARY_WORDS
+from tasks.webhooks.fetching import Page
+from tests.exporting import file_of
 from tests.handling import add_job, workplace
 from tests.live import LivePlatform
 from tests.mailing import Mailbox, mail_server
@@ -55,11 +57,14 @@ def mailbox() -> Iterator[Mailbox]:
 @pytest.fixture
 def place(database_url: str, database: Database, mailbox: Mailbox, tmp_path: Path) -> Iterator[Path]:
     """What the examples speak of: the report `failures`, the export of the pages, a destination."""
-    for name in ("reports", "mirror", "messages"):
-        (tmp_path / name).mkdir()
+    for name in ("reports", "mirror", "messages", "files/acme/2026"):
+        (tmp_path / name).mkdir(parents=True)
+    orders = gzip.compress("id,customer,zip\n1,7,01067\n2,7,K\xf6ln\n".encode("latin-1"))
+    (tmp_path / "files/acme/2026/orders.csv.gz").write_bytes(orders)
+    (tmp_path / "files/acme/customers.jsonl").write_text('{"id": 7, "name": "Ann"}\n')
     (tmp_path / "messages" / "export-finished.txt").write_text(blocks("handlers.md", "text")[0])
     (tmp_path / "reports" / "failures.sql").write_text(blocks("exports.md", "sql")[0])
-    directories = {"REPORTS_DIR": "reports", "SYNC_DIR": "mirror", "MESSAGES_DIR": "messages"}
+    directories = {"REPORTS_DIR": "reports", "SYNC_DIR": "mirror", "MESSAGES_DIR": "messages", "QUERY_DIR": "files"}
     settings = {f"CELERIAC_{name}": str(tmp_path / directory) for name, directory in directories.items()}
     mail = {"CELERIAC_SMTP_URL": f"smtp://127.0.0.1:{mailbox.port}", "CELERIAC_SMTP_FROM": "jobs@example.org"}
     with workplace(database_url, tmp_path, **settings, **mail) as exports:
@@ -68,9 +73,7 @@ def place(database_url: str, database: Database, mailbox: Mailbox, tmp_path: Pat
         add_job(database, "acme", job_id=DOCUMENTED)
         with acting_as("acme", "u1"):
             result = dict(export_report(ExportReport(report_type="jobs")))
-        made = open_export(exports, result["downloadUrl"].rpartition("/")[2])
-        assert made is not None
-        shutil.move(made[1], exports / f"{DOCUMENTED}-1.csv")
+        shutil.move(file_of(result), exports / f"{DOCUMENTED}-1.csv")
         yield exports
 
 
@@ -80,6 +83,8 @@ def test_an_example_runs_and_gives_what_the_page_shows(
 ) -> None:
     """The examples of docs/handlers.md run and give results of the shown members and types."""
     monkeypatch.setattr("tasks.handlers.notification.deliver", lambda *_, **__: 204)
+    page = Page(200, {"content-type": "application/json"}, b'{"data": [{"id": 1}], "meta": {"next": null}}', None)
+    monkeypatch.setattr("tasks.handlers.pulling.fetch", lambda *_, **__: page)
     task = handler(app, job_type)
     assert task.payload_model is not None
     with acting_as("acme", "u1"):
@@ -115,6 +120,17 @@ def test_the_page_lists_every_report_with_its_filters_and_columns(place: Path) -
         assert re.findall(r"`(\w+)`", filters) == [field.alias for field in report.filters.model_fields.values()]
         with rows_of(app.platform.settings, report, "acme", report.filters()) as rows:
             assert re.findall(r"`(\w+)`", columns) == rows.columns
+
+
+def test_the_report_of_the_handlers_page_exports_a_collection(place: Path, tmp_path: Path) -> None:
+    """The report of docs/handlers.md exports what the example of a pull has pulled."""
+    (tmp_path / "reports" / "collection.sql").write_text(blocks("handlers.md", "sql")[0])
+    catalogue.cache_clear()
+    report = catalogue()["collection"]
+    with rows_of(
+        app.platform.settings, report, "acme", report.filters.model_validate({"collection": "people"})
+    ) as rows:
+        assert rows.columns == ["key", "record", "changedAt"]
 
 
 def test_the_page_lists_every_permission_and_number_of_retries() -> None:

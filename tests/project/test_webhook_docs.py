@@ -55,7 +55,7 @@ def test_the_worker_for_deliveries_is_one() -> None:
     """The command for a worker of its own has options that there are."""
     line = next(line for line in TEXT.splitlines() if line.startswith("celeriac worker"))
     _, subcommand, *arguments = line.split()
-    with command.commands[subcommand].make_context(subcommand, arguments) as context:
+    with command.found(subcommand).make_context(subcommand, arguments) as context:
         assert context.params["queues"] == ("webhooks",)
 
 

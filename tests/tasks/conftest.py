@@ -43,5 +43,4 @@ def database(pool: Database) -> Database:
 
 @pytest.fixture
 def database_url(database: Database) -> str:
-    """Its URL."""
     return database.engine.url.render_as_string(hide_password=False)

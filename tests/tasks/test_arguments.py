@@ -38,8 +38,6 @@ app = Celery("arguments", task_cls=Job, set_as_current=False)
 
 
 class Words(BaseModel):
-    """A payload."""
-
     word_count: int
     first_word: str = ""
 

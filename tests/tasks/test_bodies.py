@@ -15,7 +15,8 @@ from celery.concurrency import solo, thread
 from celery.worker import state
 from kombu.asynchronous.semaphore import LaxBoundedSemaphore
 
-from tasks.worker.bodies import Bodies, Processes
+from tasks.worker.bodies import Bodies
+from tasks.worker.processes import Processes
 from tests.live import eventually
 
 SLOTS = 2
@@ -48,7 +49,6 @@ class World:
 
 @pytest.fixture
 def threads() -> Iterator[World]:
-    """A pool of threads."""
     pool = thread.TaskPool(SLOTS)
     yield World(pool, SLOTS)
     pool.stop()

@@ -34,7 +34,6 @@ class Doubled(BaseModel):
     @pydantic.field_validator("number", "more")
     @classmethod
     def doubled(cls, value: int) -> int:
-        """Twice as much."""
         return 2 * value
 
 
@@ -51,7 +50,6 @@ class Counted(BaseModel):
     @pydantic.field_validator("number")
     @classmethod
     def counted(cls, value: int) -> int:
-        """The same."""
         calls_of_validator.append(value)
         return value
 
@@ -93,7 +91,6 @@ class Serialized(BaseModel):
 
     @pydantic.field_serializer("more")
     def serialized(self, value: int) -> str:
-        """One more."""
         return str(value + 1)
 
 
@@ -105,8 +102,6 @@ class Inner(BaseModel):
 
 
 class Whole(BaseModel):
-    """A payload of parts."""
-
     parts: tuple[Inner, ...] = ()
     one: Inner | None = None
     args: tuple[int, ...] = ()
@@ -267,6 +262,8 @@ def test_another_annotation_that_is_not_known_changes_nothing(app: JobApp) -> No
     tasks: Any = app.tasks
     tasks["handle"]({"secondWord": "b"})
     assert tasks["plain"].payload_schema()["properties"].keys() == {"x", "y"}
+    tasks["plain"].payload_schema()["properties"].clear()
+    assert tasks["plain"].payload_schema()["properties"].keys() == {"x", "y"}, "a schema is its caller's own"
     assert tasks["handle"].payload_model is Inner
 
 
@@ -351,6 +348,13 @@ def test_a_message_holds_neither_arguments_nor_what_follows(app: JobApp, tracked
     sent = message(app, job)
     assert sent.payload == [[], {}, {"callbacks": None, "errbacks": None, "chain": None, "chord": None}]
     assert (sent.headers["id"], sent.headers["dispatch"], sent.headers["argsrepr"]) == (str(job.id), 1, str(job.id))
+
+
+@pytest.mark.parametrize("nesting", [0, 2])
+def test_a_message_says_how_often_the_task_was_replaced(app: JobApp, tracked: Tracked, nesting: int) -> None:
+    """Listeners to `task_received` hear how deep a replaced task is, as on plain Celery."""
+    job = accepted(tracked, row(app, "a", replaced_task_nesting=nesting))
+    assert message(app, job).headers["replaced_task_nesting"] == nesting
 
 
 @pytest.mark.parametrize("expires", [0, -5, 0.0, timedelta(0).total_seconds(), datetime(2020, 1, 1, tzinfo=UTC)])

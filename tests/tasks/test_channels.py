@@ -28,13 +28,11 @@ class Recorded(AmqpChannel):
         self.frames = 0
 
     def deliver(self, tag: int, consumer: str = "tasks") -> None:
-        """A message arrives."""
         if consumer == "tasks":
             self.unacknowledged.add(tag)
         self._on_basic_deliver(consumer, tag, *(False, "", ""), amqp.Message())
 
     def send_method(self, sig: Any, *arguments: Any, **_: Any) -> None:
-        """A frame is sent."""
         self.frames += 1
         tag, flag = arguments[1]
         assert tag in self.unacknowledged, "PRECONDITION_FAILED - unknown delivery tag"

@@ -27,6 +27,7 @@ class BrokerGone(OSError):
 def consumer(monkeypatch: pytest.MonkeyPatch) -> Any:
     """A consumer without a worker, for the tasks `odd` and `cut off`, whose strategies raise."""
     consumer: Any = Consumer.__new__(Consumer)
+    consumer.lookahead = None
     consumer.app = app
     consumer.strategies = {"odd": Mock(side_effect=TypeError("odd")), "cut off": Mock(side_effect=BrokerGone)}
     consumer.connection_errors = (BrokerGone,)

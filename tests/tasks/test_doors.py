@@ -49,8 +49,6 @@ CIRCULAR.extend([CIRCULAR, CIRCULAR])
 
 
 class Strange:
-    """Raises at every question."""
-
     def __str__(self) -> str:
         raise RuntimeError
 

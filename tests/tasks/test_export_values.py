@@ -14,13 +14,12 @@ import openpyxl
 import pytest
 from openpyxl.utils.escape import unescape
 
-from tasks import app
 from tasks.exports.cells import CellTooLong
-from tasks.exports.files import open_export
 from tasks.exports.formulas import original
 from tasks.handlers.data_processing import ProcessData, data_processing
 from tasks.handlers.export_report import ExportReport, export_report
 from tests.commands import python
+from tests.exporting import file_of
 from tests.handling import add_job, workplace
 from tracking import acting_as
 from tracking.db import Database
@@ -105,13 +104,6 @@ def export(name: str, form: str, **filters: Any) -> Path:
     with acting_as("acme", "u1"):
         payload = ExportReport.model_validate({"reportType": name, "format": form, "filters": filters})
         return file_of(export_report(payload))
-
-
-def file_of(result: Any) -> Path:
-    """The file that a result speaks of."""
-    found = open_export(app.platform.settings.exports, result["downloadUrl"].removeprefix("/v1/exports/"))
-    assert found is not None
-    return found[1]
 
 
 def cells(path: Path) -> list[Any]:

@@ -48,7 +48,6 @@ def own(app: JobApp, database_url: str) -> Iterator[JobApp]:
 
 
 def row(tracked: Tracked, job: Elsewhere) -> JobRecord:
-    """The job's row."""
     return tracked.get(job.id)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import openpyxl
+import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it has no types
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -304,6 +305,8 @@ def test_column_names_are_neutralised_where_cells_are(form: str, tmp_path: Path)
         assert path.read_text().splitlines()[0] == "'=1"
     elif form == "xlsx":
         assert read_xlsx(path)[0] == ["=1"]
+    elif form == "parquet":
+        assert pq.read_table(path).to_pylist() == [{"=1": "1"}]
     else:
         assert json.loads(path.read_text()) == [{"=1": 1}]
 

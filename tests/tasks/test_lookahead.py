@@ -3,135 +3,28 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
-from uuid import uuid4
 
 import pytest
-from celery.concurrency.prefork import TaskPool
 from celery.worker import state
-from kombu.asynchronous.semaphore import LaxBoundedSemaphore
-from kombu.common import QoS
-from pydantic import SecretStr
 from sqlalchemy import text
 
 from tasks.app import JobApp
-from tasks.attempt.handing import Grant
+from tasks.attempt.handing import Grant, Offer
 from tasks.attempt.outcomes import FINISHED_FIRST
 from tasks.current import CLAIMED
-from tasks.platform import Platform
-from tasks.worker.batcher import Batcher
-from tasks.worker.lookahead import BEFORE_ITS_BODY, STANDSTILL, LookAhead
+from tasks.worker.lookahead import BEFORE_ITS_BODY, STANDSTILL
+from tests.ahead import HOSTNAME, SHORT, Asked, World, a_world, events, queued, status
+from tests.behind import database_behind
 from tests.live import eventually
 from tests.tracked import Tracked, wish
-from tracking import jobs, workers
+from tracking import jobs
 from tracking.admission import line
 from tracking.db import Database
 from tracking.models import Attempt, Fence, JobRecord, Outcome
-from tracking.settings import Settings
 from tracking.states import Event, Hold
-
-HOSTNAME = "worker-1"
-SHORT = 0.001
-
-
-class Pool(TaskPool):
-    """A pool of one process, which never ends what it is given."""
-
-    def __init__(self) -> None:
-        self._pool = SimpleNamespace(_cache={})
-
-
-class Message:
-    """What a broker delivered, and how it was answered."""
-
-    def __init__(self) -> None:
-        self.answer: str | None = None
-        self.acknowledged = False
-        self.channel = None
-
-    def ack_log_error(self, *_: Any) -> None:
-        """It is acknowledged."""
-        self.answer = "acknowledged"
-
-
-class Asked:
-    """What Celery makes of a message of ours, as far as the look-ahead knows it."""
-
-    def __init__(self, record: JobRecord, *, losses: int = 0) -> None:
-        self.id = str(record.id)
-        self.fence = record.fence
-        self.task = SimpleNamespace(name=record.job_type)
-        self.request_dict: dict[str, Any] = {"losses": losses} if losses else {}
-        self.delivery_info = {"priority": record.priority}
-        self.hostname = HOSTNAME
-        self.message = Message()
-        self.lookahead: Any = None
-        self.attempt: Any = None
-        self.expected = self.since = 0.0
-
-    def revoked(self) -> bool:
-        """Never expired."""
-        return False
-
-    @property
-    def acknowledged(self) -> bool:
-        """Whether it has an answer."""
-        return self.message.answer is not None
-
-    @acknowledged.setter
-    def acknowledged(self, _: bool) -> None:
-        """Celery's mark."""
-
-    def acknowledge(self) -> None:
-        """The broker may forget it."""
-        self.message.answer = "acknowledged"
-
-    def reject(self, *, requeue: bool) -> None:
-        """The broker may give it to somebody else."""
-        self.message.answer = "requeued" if requeue else "rejected"
-
-
-class World:
-    """A look-ahead over a real database, whose event loop is this thread. `begun` are the requests that got a slot."""
-
-    def __init__(self, app: JobApp, url: str, slots: int) -> None:
-        settings = Settings(database_url=SecretStr(url), claim_patience=0.5)
-        self.platform = app.__dict__["platform"] = Platform(app, settings)
-        self.lease = uuid4()
-        self.begun: list[Any] = []
-        self.semaphore = LaxBoundedSemaphore(slots)
-        self.batcher = Batcher(self.platform, self.lease, HOSTNAME)
-        worker = SimpleNamespace(
-            app=app,
-            hostname=HOSTNAME,
-            semaphore=self.semaphore,
-            pool=Pool(),
-            hub=SimpleNamespace(call_soon=lambda _: None),  # what was told waits until `turn`
-            consumer=SimpleNamespace(qos=QoS(lambda **_: None, slots), connection_errors=()),
-            _process_task=self.begun.append,
-        )
-        self.ahead = LookAhead(worker, self.batcher, 64)
-        self.batcher.start()
-
-    def turn(self, until: Callable[[], Any], what: str = "it") -> None:
-        """Let the event loop turn until something is so."""
-
-        def look() -> Any:
-            self.ahead.apply()
-            return until()
-
-        eventually(look, within=10, what=what)
-
-    def take(self, *records: JobRecord, losses: int = 0) -> list[Any]:
-        """Messages of these jobs arrive."""
-        requests = [Asked(record, losses=losses) for record in records]
-        for request in requests:
-            state.task_reserved(request)
-            self.ahead.take(request)
-        return requests
 
 
 @pytest.fixture
@@ -141,44 +34,12 @@ def world(app: JobApp, database: Database) -> Iterator[World]:
         yield made
 
 
-@contextmanager
-def a_world(app: JobApp, database: Database, slots: int, url: str = "") -> Iterator[World]:
-    """A worker with so many slots, on that database or on another one."""
-    made = World(app, url or database.engine.url.render_as_string(hide_password=False), slots)
-    with database.autocommit() as connection:
-        workers.beat(connection, made.lease, name=HOSTNAME, pid=1, queues=["default"], concurrency=slots)
-    yield made
-    made.batcher.close(5)
-    made.platform.recorder.flush(5)
-    made.platform.close(5)
-    state.reset_state()
-
-
-def queued(database: Database, count: int, **changes: Any) -> list[JobRecord]:
-    """Jobs that wait for a worker."""
-    with database.autocommit() as connection:
-        return [Tracked(connection).submit(**changes) for _ in range(count)]
-
-
-def status(database: Database, record: JobRecord) -> tuple[str, int, int, bool]:
-    """The job's status, dispatch and attempt, and whether a body of it is still to end."""
-    with database.autocommit() as connection:
-        now = Tracked(connection).get(record.id)
-    return str(now.status), now.dispatch, now.attempt, now.stopping
-
-
-def events(database: Database, record: JobRecord) -> list[str]:
-    """What its history says."""
-    with database.autocommit() as connection:
-        return Tracked(connection).events(record)
-
-
 def test_a_message_alone_is_claimed_by_its_own_process(world: World, database: Database) -> None:
     """With a free slot and nothing else here a message goes to a process at once, and its row is left alone."""
     [record] = queued(database, 1)
     [request] = world.take(record)
     assert world.begun == [request]
-    assert CLAIMED not in request.request_dict
+    assert request.request_dict[CLAIMED] == Offer()
     assert status(database, record)[0] == "queued"
 
 
@@ -210,6 +71,23 @@ def test_short_jobs_are_claimed_ahead_the_most_urgent_first(world: World, databa
     grant = request.request_dict[CLAIMED]
     assert isinstance(grant, Grant)
     assert grant.opened() == request.attempt
+
+
+def test_a_turn_waits_for_more_while_what_is_in_stock_lasts(world: World, database: Database) -> None:
+    """While what is claimed lasts some milliseconds the next claims may wait, if anybody knows how long bodies take."""
+    assert not world.batcher.may_wait()
+    [first] = queued(database, 1)
+    world.take(first)
+    world.ahead.took(SimpleNamespace(task=SimpleNamespace(name="count_words")), 0.002)
+    assert not world.batcher.may_wait()
+    world.take(*queued(database, 2))
+    world.turn(lambda: not world.ahead._claiming, "answers")
+    assert world.batcher.may_wait()
+    world.semaphore.release()  # one of the two has begun
+    assert not world.batcher.may_wait()
+    for _ in range(100):
+        world.ahead.took(SimpleNamespace(task=SimpleNamespace(name="count_words")), 0.008)
+    assert world.batcher.may_wait(), "the one that is left lasts as long as two did"
 
 
 def test_a_job_that_has_taken_a_worker_down_is_never_claimed_ahead(world: World, database: Database) -> None:
@@ -282,7 +160,7 @@ def test_what_is_claimed_survives_the_brokers_connection_and_the_rest_comes_agai
     world.semaphore.clear()  # as Celery does
     state.reserved_requests.clear()
     state.requests.clear()
-    world.ahead.reconnect([])
+    world.ahead.reconnect([], [])
     assert {state.requests[request.id] for request in requests} == set(requests)
     claimed = {each.fence for each in waiting if each.fence.job_id in world.ahead.held()}
     for _ in range(10):
@@ -303,6 +181,62 @@ def test_a_worker_that_stops_hands_back_what_has_not_begun(world: World, databas
     assert status(database, waiting[0])[:3] == ("queued", 1, 0)
     with database.autocommit() as connection:
         assert [Tracked(connection).get(record.id).losses for record in records] == [0, 0, 0]
+
+
+def test_all_that_a_worker_hands_back_is_written_in_one_commit(world: World, database: Database) -> None:
+    """A worker waits ten seconds for it at its end: a commit for each job would not be over where each takes long."""
+    records, _ = claimed_ahead(world, database, 15)
+    world.ahead.close()
+    eventually(lambda: {status(database, each)[:3] for each in records} == {("queued", 2, 1)}, what="the release")
+    with database.autocommit() as connection:
+        commits = connection.execute(text("SELECT count(DISTINCT xmin::text) FROM jobs WHERE attempt = 1")).scalar()
+    assert commits == 1
+
+
+def test_what_is_granted_while_a_worker_begins_to_stop_is_handed_back_at_once(world: World, database: Database) -> None:
+    """A claim whose answer nobody has read yet is released then, and not when the bodies that run have ended."""
+    [first] = queued(database, 1)
+    world.take(first)
+    world.ahead.took(SimpleNamespace(task=SimpleNamespace(name="count_words")), SHORT)
+    [record] = queued(database, 1)
+    world.take(record)
+    eventually(lambda: world.ahead._news, what="the answer")
+    assert status(database, record)[:3] == ("running", 1, 1)
+    world.ahead.close()
+    eventually(lambda: status(database, record)[:3] == ("queued", 2, 1), what="the release")
+
+
+def test_a_claim_whose_answer_is_lost_while_a_worker_stops_leaves_nothing_running(
+    app: JobApp, database: Database
+) -> None:
+    """The commit happens, the connection breaks instead of saying so, and nobody asks again: the job is handed back."""
+    [record] = queued(database, 1)
+    direct = database.engine.url.render_as_string(hide_password=False)
+    with database_behind(direct) as (url, proxy), a_world(app, database, 1, url) as world:
+        claimed_ahead(world, database, 1)  # so that there is a connection already
+        proxy.drop_replies(1000)
+        [request] = world.take(record)
+        eventually(lambda: status(database, record)[0] == "running", what="the claim")
+        world.upkeep.close(world.worker)
+        world.turn(lambda: request.message.answer == "requeued", "its way back")
+        assert status(database, record)[:3] == ("running", 1, 1)
+        proxy.drop_replies(0)
+        world.upkeep.stop(world.worker)
+        assert status(database, record)[:3] == ("queued", 2, 1)
+    with database.autocommit() as connection:
+        assert Tracked(connection).get(record.id).losses == 0
+
+
+def test_a_message_that_comes_while_a_worker_stops_begins_no_body(world: World, database: Database) -> None:
+    """RabbitMQ delivers until it has confirmed that no more is wanted: such a message stays the broker's, unclaimed."""
+    world.ahead.close()
+    records = queued(database, 2)
+    requests = world.take(*records)
+    world.batcher.close(5)
+    world.ahead.apply()
+    assert world.begun == []
+    assert [request.message.answer for request in requests] == [None, None]
+    assert [status(database, record)[:3] for record in records] == [("queued", 1, 0)] * 2
 
 
 def test_nothing_waits_behind_bodies_that_take_longer_than_those_before_them(world: World, database: Database) -> None:
@@ -375,8 +309,28 @@ def test_a_success_that_a_cancel_overtook_frees_its_slot_at_once(world: World, d
         assert isinstance(attempt, Attempt)
         assert acme.get(second.id).hold is Hold.ORGANIZATION_LIMIT
         acme.cancel(first)
-    world.batcher.settle(attempt, Outcome(attempt.fence, "succeeded", HOSTNAME, attempt.attempt), 0)
+    world.batcher.settle(attempt, Outcome(attempt.fence, "succeeded", HOSTNAME, attempt.attempt), FINISHED_FIRST, 0)
     eventually(lambda: not status(database, first)[3], what="the receipt")
     with database.autocommit() as connection:
         assert Tracked(connection).last_detail(first)["how"] == FINISHED_FIRST
         eventually(lambda: Tracked(connection).get(second.id).hold is None, what="the slot")
+
+
+def test_what_is_with_a_process_stays_when_the_broker_is_gone(world: World, database: Database) -> None:
+    """A job that its process has, and has not confirmed, is not forgotten: that may have claimed it, and ends it."""
+    with_process, on_its_way, claimed = world.take(*queued(database, 3))
+    claimed.attempt = object()
+    results = [SimpleNamespace(correlation_id=each.id, _accepted=False) for each in (with_process, on_its_way, claimed)]
+    vars(world.ahead._worker.pool._pool).update(_cache=dict(enumerate(results)), outbound_buffer=results[1:])
+    assert world.ahead.bodies.take_back() == ([(claimed, claimed.attempt)], [with_process])
+    assert [result._accepted for result in results] == [True, False, False]
+
+
+def test_what_the_event_loop_has_not_heard_of_is_held(world: World, database: Database) -> None:
+    """A job that was handed to the worker counts as here at once: its event loop may stand still for a while."""
+    [record] = queued(database, 1)
+    with database.autocommit() as connection:
+        [attempt] = jobs.claim(connection, [wish(record.fence, lease=world.lease)])
+    assert isinstance(attempt, Attempt)
+    world.ahead._hear([], [], [(record, attempt)])
+    assert world.ahead.held() == {record.id}

@@ -16,11 +16,14 @@ from tasks.attempt.outcomes import UnkeepableResult
 from tasks.current import Asked, Running
 from tasks.progress import JobCancelled, Reporter
 from tests.tracked import new_job
-from tracking.models import Attempt, Failure, Fence, Owner, Progress
+from tracking.models import Attempt, Breaker, Failure, Fence, Owner, Progress
 
 ATTEMPT = Attempt(Fence(uuid4(), 2), 3, Owner("acme", "u1"), None, "count", 1, 3, None, None)
 NEWS = Progress(ATTEMPT.fence, ATTEMPT.attempt)
-HANDLER = SimpleNamespace(blames_payload=lambda error: isinstance(error, KeyError))
+HANDLER = SimpleNamespace(
+    blames_payload=lambda error: isinstance(error, KeyError), circuit_failures=5, circuit_pause=60.0
+)
+UNABLE = SimpleNamespace(circuit_failures=0)
 
 
 def running(**known: Any) -> Running:
@@ -94,12 +97,20 @@ def test_an_error_fails_the_attempt_and_its_handler_says_whose_fault_it_was(erro
     end = outcomes.of_error(request(), running(), error, HANDLER)
     assert end.outcome.failure is not None
     assert (end.outcome.kind, end.how, end.outcome.failure.blames_payload) == ("failed", "interrupted", blamed)
-    assert not end.is_plain
+    assert end.outcome.breaker == (None if blamed else Breaker(5, timedelta(minutes=1)))
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), retry_in(5), Reject("no", requeue=False)], ids=repr)
+def test_a_failure_that_nothing_follows_is_plain(error: Exception) -> None:
+    """A failure, or a retry, is plain unless somebody waits to be called with its result or its error."""
+    assert outcomes.of_error(request(), running(), error, HANDLER).is_plain
+    for links in ({"errbacks": [{"task": "x"}]}, {"chord": {"task": "x"}}, {"chain": [{"task": "x"}]}):
+        assert not outcomes.of_error(request(**links), running(), error, HANDLER).is_plain
 
 
 def test_a_handler_that_cannot_judge_blames_no_payload() -> None:
     """A handler that raises when it is asked whose fault an error was blames no payload."""
-    failure = outcomes.of_error(request(), running(), ValueError("x"), SimpleNamespace()).outcome.failure
+    failure = outcomes.of_error(request(), running(), ValueError("x"), UNABLE).outcome.failure
     assert failure is not None
     assert not failure.blames_payload
 

@@ -33,7 +33,7 @@ from tracking.states import Hold
 
 NUMBER = 20
 IDS = [uuid4() for _ in range(NUMBER)]  # the same on both sides
-BROKERS = {"acme": "12", "globex": "13"}  # databases of Valkey that no other test uses
+BROKERS = {"acme": "14", "globex": "15"}  # databases of Valkey that no other test uses
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,6 @@ class Side:
                 self.app.tasks["count"].apply_async(kwargs={"of": self.name}, task_id=str(job_id))
 
     def cancel(self) -> None:
-        """Cancel every second one."""
         for job_id in IDS[::2]:
             verbs.cancel(self.app.platform, job_id, self.scope, actor="u1")
 
@@ -65,7 +64,6 @@ class Side:
             return Tracked(connection).all()
 
     def listed(self) -> set[UUID]:
-        """What the owner sees."""
         with self.app.platform.database.autocommit() as connection:
             page = lists.page(connection, self.scope, number=1, size=2 * NUMBER)
         return {job.id for job in page.jobs}

@@ -28,11 +28,9 @@ class Time:
         self.timers: list[_Timer] = []
 
     def __call__(self) -> float:
-        """Seconds."""
         return self.now
 
     def timer(self, interval: float, function: Callable[[], None]) -> _Timer:
-        """What stands for threading.Timer."""
         self.timers.append(_Timer(self.now + interval, function))
         return self.timers[-1]
 
@@ -48,8 +46,6 @@ class Time:
 
 
 class _Timer:
-    """One of them."""
-
     daemon = False
 
     def __init__(self, at: float, function: Callable[[], None]) -> None:
@@ -58,7 +54,6 @@ class _Timer:
         self.runs = False
 
     def start(self) -> None:
-        """Let it run."""
         self.runs = True
 
     def cancel(self) -> None:
@@ -75,7 +70,6 @@ class Row:
         self.expected = True
 
     def write(self, news: Progress) -> bool:
-        """Keep it."""
         self.writes.append((self.time.now, news))
         return self.expected
 
@@ -95,7 +89,6 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
 
 @pytest.fixture
 def row(time: Time) -> Row:
-    """Where the reporter writes."""
     return Row(time)
 
 

@@ -25,10 +25,9 @@ from openpyxl.utils.escape import unescape
 from psycopg import sql
 from sqlalchemy import make_url
 
-from tasks import app
-from tasks.exports.files import open_export
 from tasks.exports.formulas import original
 from tasks.handlers.export_report import ExportReport, export_report
+from tests.exporting import file_of
 from tests.handling import workplace
 from tests.servers import Servers, new_database
 from tracking import acting_as
@@ -121,10 +120,7 @@ def _type(texts: Sequence[str | None]) -> str:
 
 def _export(name: str, form: str) -> Path:
     with acting_as("acme", "u1"):
-        result = export_report(ExportReport.model_validate({"reportType": name, "format": form}))
-    found = open_export(app.platform.settings.exports, result["downloadUrl"].removeprefix("/v1/exports/"))  # type: ignore[index]
-    assert found is not None
-    return found[1]
+        return file_of(export_report(ExportReport.model_validate({"reportType": name, "format": form})))
 
 
 def _differences(table: Table, found: Sequence[Sequence[Any]], same: Same) -> list[Any]:

@@ -68,11 +68,9 @@ class Clock:
         self.pauses: list[float] = []
 
     def monotonic(self) -> float:
-        """Seconds."""
         return self.now
 
     def sleep(self, seconds: float) -> None:
-        """Pass the time."""
         self.pauses.append(seconds)
         self.now += seconds
 
@@ -86,7 +84,6 @@ def database(servers: Servers) -> Iterator[Database]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """The clock of `persist`."""
     clock = Clock()
     monkeypatch.setattr(persistence, "time", clock)
     return clock

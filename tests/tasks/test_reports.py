@@ -298,7 +298,10 @@ def test_the_jobs_report_is_narrowed_by_its_filters(place: Path, database: Datab
     created = columns_and_rows("jobs", "acme", job_type="sync")[0]["createdAt"]
     assert [row["id"] for row in columns_and_rows("jobs", "acme", createdTo=created)] == []
     assert columns_and_rows("jobs", "acme", createdFrom=created)[0]["id"] == str(wanted)
-    assert [row["jobType"] for row in columns_and_rows("jobs", "acme", status="failed")] == ["cleanup"]
+    for word in ("failed", "error"):
+        assert [row["jobType"] for row in columns_and_rows("jobs", "acme", status=word)] == ["cleanup"]
+    with pytest.raises(ValidationError, match="'queued', 'running'"):
+        columns_and_rows("jobs", "acme", status="finished")
     assert columns_and_rows("jobs", "acme", projectId="none") == []
 
 

@@ -10,7 +10,7 @@ import pytest
 from kombu import Connection
 
 from tasks.worker.program import fault_of_worker
-from tracking.exits import Exit
+from tracking.exit_status import Exit
 
 
 def _cut(server: socket.socket, length: int) -> None:

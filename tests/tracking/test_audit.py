@@ -33,7 +33,6 @@ def told(tracked: Tracked, **sought: Any) -> list[Entry]:
 
 
 def actions(tracked: Tracked, **sought: Any) -> list[str]:
-    """What they tell of."""
     return [entry.action for entry in told(tracked, **sought)]
 
 

@@ -19,7 +19,7 @@ from tests.tracked import HOUR, KINDS, SITUATIONS, Tracked, check_rows, empty, w
 from tracking import jobs
 from tracking.admission import pauses
 from tracking.db import Database
-from tracking.models import Claim, Failure, Fence, JobRecord, Outcome, Progress
+from tracking.models import Breaker, Claim, Failure, Fence, JobRecord, Outcome, Progress
 
 PLACES = (*SITUATIONS, "paused", "broken", "awaited", "released", "unknown")
 CIRCUIT = """INSERT INTO circuits (job_type, organization_id, key, failures, pause, probe_at)
@@ -135,6 +135,7 @@ class World:
             failure=None if word.kind == "succeeded" else Failure("ValueError", "wrong", "Traceback"),
             last_news=None if word.plain else Progress(fence, attempt, 70, "Writing", {"rows": 1}, 2, 3),
             delay=HOUR,
+            breaker=Breaker(2, HOUR) if word.kind in ("failed", "retry") and word.by != "open" else None,
         )
 
     def _current(self, word: Word) -> tuple[Fence, int]:
@@ -145,9 +146,10 @@ class World:
         return Fence(job_id, dispatch - (word.by == "older")), attempt
 
     def seen(self) -> list[Any]:
-        """All that is written of the jobs, without ids and times."""
+        """All that is written of the jobs and their circuits, without ids and times."""
+        circuits = self._tracked.connection.execute(text("SELECT job_type, key, failures FROM circuits ORDER BY 1, 2"))
         rows = sorted((job for job in self._tracked.all() if job.id in self._ids), key=lambda job: self._ids[job.id])
-        return [
+        return [circuits.all()] + [
             (self._anonymous(row), [self._anonymous(replace(each, id=0)) for each in self._tracked.history(row)])
             for row in rows
         ]

@@ -157,9 +157,11 @@ LIES = {
     "a body of a worker that is gone": Lie(
         "running",
         f"""WITH worker AS ({OLD_WORKER})
-            UPDATE jobs SET lease = :other, created_at = created_at - interval '1 hour',
-                            started_at = started_at - interval '30 minutes'
-            WHERE id = :id""",  # noqa: S608 - our own constant
+            UPDATE jobs SET lease = CASE WHEN id = :id THEN CAST(:other AS uuid) ELSE lease END,
+                            created_at = created_at - interval '1 hour',
+                            started_at = CASE WHEN id = :id THEN started_at - interval '30 minutes'
+                                              ELSE clock_timestamp() END
+            WHERE status = 'running'""",  # noqa: S608 - our own constant
         {"bodies": 1},
     ),
     "completeness without success": Lie(

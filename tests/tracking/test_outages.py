@@ -8,7 +8,7 @@ from psycopg import errors
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from tracking.db import Outage, is_away, is_read_only, is_too_slow, outage
+from tracking.db import Outage, is_away, is_too_slow, outage
 
 PASSING: dict[Outage, list[psycopg.Error]] = {
     Outage.AWAY: [
@@ -24,13 +24,14 @@ PASSING: dict[Outage, list[psycopg.Error]] = {
     ],
     Outage.BUSY: [
         errors.TooManyConnections(),
-        errors.DiskFull(),
         errors.OutOfMemory(),
         errors.DeadlockDetected(),
         errors.SerializationFailure(),
         errors.LockNotAvailable(),
     ],
-    Outage.READ_ONLY: [errors.ReadOnlySqlTransaction(), errors.InsufficientPrivilege()],
+    Outage.FULL: [errors.DiskFull()],
+    Outage.READ_ONLY: [errors.ReadOnlySqlTransaction()],
+    Outage.UNGRANTED: [errors.InsufficientPrivilege()],
     Outage.TOO_SLOW: [errors.QueryCanceled()],
 }
 REFUSED = [
@@ -55,7 +56,6 @@ def test_what_passes_by_itself_is_an_outage_of_its_kind(kind: Outage, error: psy
         assert outage(shown) is kind
         assert is_away(shown) is (kind is not Outage.TOO_SLOW)
         assert is_too_slow(shown) is (kind is Outage.TOO_SLOW)
-        assert is_read_only(shown) is (kind is Outage.READ_ONLY)
 
 
 @pytest.mark.parametrize("error", REFUSED, ids=repr)

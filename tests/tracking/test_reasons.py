@@ -8,6 +8,7 @@ from uuid import UUID
 
 import pytest
 
+from tracking.admission.job_limits import Per
 from tracking.reads.reasons import (
     Awaited,
     BackOff,
@@ -18,6 +19,7 @@ from tracking.reads.reasons import (
     Failed,
     InLine,
     Lifting,
+    Limited,
     Paused,
     Reason,
     Running,
@@ -74,6 +76,25 @@ SENTENCES: list[tuple[Reason, str]] = [
             "The circuit of notification for hooks.example has opened for all organizations after 1 failure in a row:"
             " one job tries, the others wait for its success."
         ),
+    ),
+    (
+        Limited(Per.ORGANIZATION, "sync", None, concurrency=2, executing=2, rate=None, period=None, sent=None),
+        "Waiting for the limit of sync jobs of the organization: 2 may execute at once, and 2 do.",
+    ),
+    (
+        Limited(Per.KEY, "sync", "42", concurrency=1, executing=0, rate=30, period=60.0, sent=30),
+        (
+            "Waiting for the limit of sync jobs with the key 42:"
+            " 1 may execute at once, and 0 do; 30 may be sent in 60 seconds, and 30 were."
+        ),
+    ),
+    (
+        Limited(Per.PLATFORM, "sync", None, concurrency=9, executing=None, rate=None, period=None, sent=None),
+        "Waiting for the limit of sync jobs of all organizations: 9 may execute at once.",
+    ),
+    (
+        Limited(Per.ORGANIZATION, None, None, concurrency=None, executing=None, rate=1, period=1.0, sent=1),
+        "Waiting for the limit of jobs of the organization: 1 may be sent in 1 second, and 1 were.",
     ),
     (
         InLine(5, 5, 3, [JOB]),

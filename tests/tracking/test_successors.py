@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import event
 
 from tests.tracked import ACME, Tracked, check_rows, new_job
-from tracking import groups, successors
+from tracking import groups, jobs, successors
 from tracking.admission import holds
 from tracking.admission.rule import UNLIMITED
-from tracking.db import Database
 from tracking.errors import IllegalMove
 from tracking.models import Failure, JobRecord, NewJob
 from tracking.reads import explain, lists, waiting
@@ -50,7 +47,6 @@ def fail(tracked: Tracked, job: JobRecord) -> list[UUID]:
 
 
 def exception(tracked: Tracked, job: JobRecord) -> Any:
-    """What `get()` would raise."""
     found = tracked.get(job.id)
     end = lists.last_move(tracked.connection, job.id, found.status)
     assert end is not None
@@ -132,6 +128,19 @@ def test_a_cancel_cancels_what_follows(tracked: Tracked) -> None:
     tracked.cancel(head)
     assert [each.job.status for each in successors.end(tracked.connection, head.id)] == [Status.CANCELLED]
     assert exception(tracked, second)["exc_type"] == "TaskRevokedError"
+    check_rows(tracked)
+
+
+def test_what_follows_a_job_that_has_expired_says_so(tracked: Tracked) -> None:
+    """The successor of a job that was not started in time says that this one has expired."""
+    over = (datetime.now(UTC) - timedelta(minutes=1)).isoformat()
+    first = uuid4()
+    link = new_job(follows=first)
+    head, second = plan(tracked, link, id=first, delivery={"expires": over}), tracked.get(link.id)
+    assert jobs.expire(tracked.connection, head.fence, actor="worker-1") is not None
+    assert [each.job.id for each in successors.end(tracked.connection, head.id)] == [second.id]
+    assert tracked.get(second.id).error_message == f"it follows the job {head.id}, which is cancelled: expired"
+    assert exception(tracked, second)["exc_message"] == ["expired"]
     check_rows(tracked)
 
 
@@ -309,89 +318,3 @@ def test_explain_names_what_a_successor_waits_for(tracked: Tracked) -> None:
         reason: Any = explain.explain(tracked.connection, job_id, ACME, UNLIMITED).reasons[0]
         assert (reason.kind, reason.total, reason.unfinished) == ("dependency", total, 1)
         assert [each.job_id for each in reason.jobs] == [awaited]
-
-
-# costs
-
-
-@pytest.fixture
-def statements(pool: Database) -> Callable[[], Sequence[str]]:
-    """The statements that SQLAlchemy has sent, since the last call."""
-    sent: list[str] = []
-    event.listen(pool.engine, "before_cursor_execute", lambda *args: sent.append(args[2]))
-
-    def taken() -> Sequence[str]:
-        found = list(sent)
-        sent.clear()
-        return found
-
-    return taken
-
-
-def test_a_long_chain_takes_few_statements(tracked: Tracked, statements: Callable[[], Sequence[str]]) -> None:
-    """A chain of any length is planned and ended in few statements."""
-    length = 2 * successors.BATCH + 1
-    first = uuid4()
-    links: list[NewJob] = []
-    for _ in range(length):
-        links.append(new_job(follows=links[-1].id if links else first))
-    statements()
-    head = plan(tracked, *links, id=first)
-    assert len(statements()) == 3
-    tracked.fail(tracked.start(head))
-    statements()
-    assert len(successors.end(tracked.connection, head.id)) == length
-    assert len(statements()) == 4
-
-
-def test_a_wide_header_ends_in_few_statements(tracked: Tracked, statements: Callable[[], Sequence[str]]) -> None:
-    """The members and the body that wait for a failed job end in few statements."""
-    first, width = uuid4(), successors.BATCH + 1
-    members = [new_job(follows=first, group_id="g") for _ in range(width)]
-    head = plan(tracked, *members, new_job(follows_group="g"), id=first)
-    tracked.fail(tracked.start(head))
-    statements()
-    assert len(successors.end(tracked.connection, head.id)) == width + 1
-    assert len(statements()) <= 8
-
-
-@pytest.fixture
-def answered(pool: Database) -> list[tuple[set[str], int]]:
-    """The columns and the number of rows of each answer of the database."""
-    answers: list[tuple[set[str], int]] = []
-
-    def note(_connection: Any, cursor: Any, *_: Any) -> None:
-        answers.append(({each.name for each in cursor.description or ()}, cursor.rowcount))
-
-    event.listen(pool.engine, "after_cursor_execute", note)
-    return answers
-
-
-def test_a_call_reads_back_nothing_of_what_it_sends(tracked: Tracked, answered: list[tuple[set[str], int]]) -> None:
-    """A call does not read back the payload and options that it writes."""
-    head, second = chain(tracked, 2)
-    tracked.end(tracked.start(head))
-    rest = {"chain": [{"task": "noop", "args": ["x" * 100]}] * 500}
-    answered.clear()
-    called = successors.call(
-        tracked.connection, new_job(id=second.id, payload={"x": 1}, delivery=rest), UNLIMITED, [head.id]
-    )
-    assert answered
-    assert not any(columns & {"payload", "delivery"} for columns, _ in answered)
-    assert called == tracked.get(second.id)
-
-
-def test_a_member_of_a_large_chord_reads_no_results_but_the_last_one(
-    tracked: Tracked, answered: list[tuple[set[str], int]]
-) -> None:
-    """Only the last member of a chord reads the results of the others."""
-    size = 300
-    groups.set_size(tracked.connection, "g", size)
-    members = [tracked.submit(group_id="g", group_index=place) for place in range(size)]
-    for member in members[:-1]:
-        tracked.end(tracked.start(member))
-    answered.clear()
-    assert groups.results(tracked.connection, "g") is None
-    assert sum(rows for _, rows in answered) <= 2
-    tracked.end(tracked.start(members[-1]))
-    assert len(groups.results(tracked.connection, "g") or ()) == size

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from tests.tracked import ACME, Tracked
+from tracking import jobs
 from tracking.db import Database
+from tracking.event_tables import EventType
 from tracking.models import Owner, Scope
 from tracking.reads import tail
 from tracking.reads.tail import MOST_MARKS, Narrowed, SequenceReset, Tail
 from tracking.states import Event
 
 EVERYTHING = Narrowed()
-DAY = timedelta(days=1).total_seconds()
+OCCUR = text(
+    """
+    INSERT INTO events (id, organization_id, user_id, job_type, event, subject_id)
+    VALUES (nextval('history_id_seq'), :organization, :user, 'count_words', 'schedule.fired', :subject)"""
+)
 
 
 @pytest.fixture
@@ -29,7 +34,7 @@ def follower(tracked: Tracked) -> Tail:
     return follower
 
 
-def ids(follower: Tail, tracked: Tracked) -> list[UUID]:
+def ids(follower: Tail, tracked: Tracked) -> list[UUID | None]:
     """The jobs that it tells of now."""
     return [happening.job_id for happening in follower.poll(tracked.connection)]
 
@@ -132,10 +137,12 @@ def test_a_restored_database_is_noticed(database: Database) -> None:
             follower.poll(connection)
 
 
-def missed(tracked: Tracked, after: int, scope: Scope = ACME, narrowed: Narrowed = EVERYTHING) -> list[UUID] | None:
+def missed(
+    tracked: Tracked, after: int, scope: Scope = ACME, narrowed: Narrowed = EVERYTHING
+) -> list[UUID | None] | None:
     """The jobs that a resumed stream hears of."""
     until = tail.last_number(tracked.connection)
-    found = tail.missed(tracked.connection, scope, narrowed, after=after, until=until, shortest_kept=DAY)
+    found = tail.missed(tracked.connection, scope, narrowed, after=after, until=until)
     return None if found is None else [happening.job_id for happening in found]
 
 
@@ -155,6 +162,55 @@ def test_what_was_missed_is_what_the_caller_sees(tracked: Tracked) -> None:
     assert missed(tracked, tail.last_number(tracked.connection)) == []
 
 
+def occur(connection: Connection, user: str = "u1", organization: str = "acme") -> None:
+    """A schedule has made a job."""
+    said = {"organization": organization, "user": user, "subject": uuid4()}
+    connection.execute(OCCUR, said)
+
+
+def test_what_happens_to_workflows_and_schedules_is_told_between(
+    follower: Tail, tracked: Tracked, pool: Database
+) -> None:
+    """An event that commits late is waited for as a row of history is, and comes in the order of the ids."""
+    with pool.begin() as connection:
+        occur(connection)
+        job = tracked.submit()
+        assert ids(follower, tracked) == []
+        assert follower.is_held
+        pid = connection.execute(text("SELECT pg_backend_pid()")).scalar_one()
+        assert pid in tail.holders(tracked.connection)
+    first, second = follower.poll(tracked.connection)
+    assert (first.event, second.job_id) == (EventType.SCHEDULE_FIRED, job.id)
+    assert first.id < second.id
+    assert follower.poll(tracked.connection) == ()
+
+
+def test_a_full_batch_of_both_leaves_nothing_out(
+    follower: Tail, tracked: Tracked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When there are more of both than one read returns, the next reads return the rest, in order and once."""
+    monkeypatch.setattr(tail, "BATCH", 4)
+    for _ in range(7):
+        occur(tracked.connection)
+        tracked.submit()
+    reads = [[each.id for each in follower.poll(tracked.connection)] for _ in range(5)]
+    found = [each for read in reads for each in read]
+    assert [len(read) for read in reads] == [4, 4, 4, 2, 0]
+    assert found == sorted(set(found))
+
+
+def test_what_was_missed_of_workflows_and_schedules_is_what_the_caller_sees(tracked: Tracked) -> None:
+    """A resumed stream hears of its own organization and user alone, of a type if asked, and beside one job of none."""
+    start = tail.last_number(tracked.connection)
+    for user, organization in (("u1", "acme"), ("u2", "acme"), ("u1", "globex")):
+        occur(tracked.connection, user, organization)
+    assert missed(tracked, start) == [None, None]
+    assert missed(tracked, start, Scope("acme", "u1")) == [None]
+    assert missed(tracked, start, narrowed=Narrowed(job_type="other")) == []
+    assert missed(tracked, start, narrowed=Narrowed(job_type="count_words")) == [None, None]
+    assert missed(tracked, start, narrowed=Narrowed(job_id=tracked.submit().id)) is not None
+
+
 def test_too_much_is_not_told(tracked: Tracked, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream that has missed more than is looked through is told that it cannot be told."""
     start = tail.last_number(tracked.connection)
@@ -166,14 +222,37 @@ def test_too_much_is_not_told(tracked: Tracked, monkeypatch: pytest.MonkeyPatch)
     assert missed(tracked, start) is None
 
 
-def test_what_may_have_been_removed_is_not_told(tracked: Tracked) -> None:
-    """A stream that was away for so long that retention may have removed jobs is told that it cannot be told."""
+def test_what_was_removed_is_not_told(tracked: Tracked) -> None:
+    """A stream that was away while a job was removed is told so, however young all is that is left behind it."""
+    start = tail.last_number(tracked.connection)
+    tracked.submit(owner=Owner("globex", "u1"))
+    gone = tracked.run()
+    end = tail.last_number(tracked.connection)
+    left = tracked.submit()
+    jobs.delete_each(tracked.connection, [gone.id], ACME)
+    assert missed(tracked, start) is None
+    assert missed(tracked, end - 1) is None
+    assert missed(tracked, end) == [left.id]
+    assert len(missed(tracked, start, Scope("globex", None)) or ()) == 1
+
+
+def test_of_what_is_old_all_is_told_that_is_left(tracked: Tracked) -> None:
+    """A stream that was away for long, while nothing was removed, is told all of it."""
     start = tail.last_number(tracked.connection)
     job = tracked.submit()
-    tracked.connection.execute(text("UPDATE history SET at = at - interval '2 days'"))
-    assert missed(tracked, start) is None
-    tracked.connection.execute(text("DELETE FROM history WHERE job_id = :id"), {"id": job.id})
-    assert missed(tracked, start) is None
+    tracked.connection.execute(text("UPDATE history SET at = at - interval '2 years'"))
+    assert missed(tracked, start) == [job.id]
+
+
+def test_of_a_project_is_told_what_is_known(tracked: Tracked) -> None:
+    """Narrowed to a project, a stream is told of no gap only while the projects of all that it missed are known."""
+    start = tail.last_number(tracked.connection)
+    tracked.submit(project_id="p1")
+    gone = tracked.submit(project_id="p1")
+    assert len(missed(tracked, start, narrowed=Narrowed(project_id="p1")) or ()) == 2
+    tracked.connection.execute(text("DELETE FROM jobs WHERE id = :id"), {"id": gone.id})  # its history goes later
+    assert missed(tracked, start, narrowed=Narrowed(project_id="p1")) is None
+    assert len(missed(tracked, start) or ()) == 2
 
 
 def test_what_is_narrowed_to_another_job_is_not_wanted(follower: Tail, tracked: Tracked) -> None:

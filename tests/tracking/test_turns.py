@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 
 from tests.holding import GLOBEX, Limited, fill, limited
 from tests.properties import ON_ONE_DATABASE
-from tests.tracked import HOUR, Tracked, check_rows, empty, wish
+from tests.tracked import HOUR, Tracked, check_rows, empty, outcome, wish
 from tracking import jobs, workers
+from tracking.admission import line
+from tracking.admission.line import Filled
 from tracking.db import Database
 from tracking.models import Attempt, Fence, JobRecord, Owner
 
@@ -59,7 +62,6 @@ class World:
             jobs.mark_dispatched(self.tracked.connection, [job.fence])
 
     def take(self) -> None:
-        """Free processes take messages."""
         while self.messages and len(self.running) < self.slots:
             self.messages.sort()
             fence = self.messages.pop(0)[2]
@@ -72,7 +74,6 @@ class World:
                     self.publish(self.platform.refilled(job))
 
     def end(self, number: int = 0) -> None:
-        """A body ends."""
         job = self.running.pop(number % len(self.running))
         [settled] = self.tracked.settle(job, "succeeded")
         if settled.is_awaited:
@@ -81,7 +82,6 @@ class World:
             self.publish(self.platform.refilled(job))
 
     def look(self) -> None:
-        """The leader's turn."""
         self.publish(self.platform.turn())
 
     def starts_before(self, job: JobRecord, within: int) -> list[str]:
@@ -232,3 +232,53 @@ def test_jobs_that_are_due_take_turns_with_the_line_of_others(pool: Database, tr
         tracked.make_due(job)
     platform.turn()
     assert (len(platform.in_flight("acme")), len(platform.in_flight("globex"))) == (2, 1)
+
+
+@dataclass
+class Batched(World):
+    """Claims and ends that come many at a time, and fill the slots that they free in the same transaction."""
+
+    def take(self) -> None:
+        """As many free processes as there are take messages at once."""
+        self.messages.sort()
+        room = self.slots - len(self.running)
+        taken, self.messages = self.messages[:room], self.messages[room:]
+        with self.platform.pool.begin() as connection:
+            answers = jobs.claim(connection, [wish(fence) for *_, fence in taken])
+            begun = [answer for answer in answers if isinstance(answer, Attempt)]
+            freed = Counter(answer.owner.organization_id for answer in begun if answer.leaves_place)
+            filled = line.fill(connection, freed, self.platform.limits, 100)
+        self._began([answer.job_id for answer in begun])
+        self._send(filled)
+
+    def end(self, number: int = 0) -> None:  # noqa: ARG002 - which one makes no difference here
+        """All bodies end at once."""
+        ended, self.running = self.running, []
+        with self.platform.pool.begin() as connection:
+            settled = jobs.settle(connection, [outcome(job, "succeeded") for job in ended])
+            freed = Counter(each.organization_id for each in settled if each is not None and each.has_line)
+            filled = line.fill(connection, freed, self.platform.limits, 100)
+        self._send(filled)
+
+    def _began(self, ids: list[UUID]) -> None:
+        began = [self.tracked.get(job_id) for job_id in ids]
+        self.running += began
+        self.started += began
+
+    def _send(self, filled: Filled) -> None:
+        self.publish([job.id for job in (*filled.alone, *line.in_turns(filled.others))])
+
+
+@pytest.mark.parametrize("world", [World, Batched])
+def test_weights_hold_when_slots_become_free(hundred: Limited, world: type[World]) -> None:
+    """One of weight 3 has three starts for each one of another that was there before, with no look of the leader."""
+    hundred.weigh("acme", 3)
+    place = world(hundred, 2)
+    for owner in (GLOBEX, ACME):
+        for _ in range(30):
+            place.submit(owner)
+        place.take()
+    while len(place.started) < 32:
+        place.end()
+        place.take()
+    assert [job.organization_id for job in place.started[8:32]].count("acme") == 18

@@ -51,7 +51,6 @@ class Expected:
 
     @property
     def fence(self) -> Fence:
-        """Its current dispatch."""
         return Fence(self.id, self.dispatch)
 
     @property
@@ -60,7 +59,6 @@ class Expected:
         return Fence(self.id, self.dispatch - 1)
 
     def end(self, kind: OutcomeKind) -> None:
-        """Its attempt ended so."""
         lost_once_more = self.losses + (kind in ("lost", "returned"))
         match kind:
             case "succeeded" | "failed" | "cancelled":
@@ -79,7 +77,6 @@ class Expected:
         self.progress = 100 if kind == "succeeded" else self.progress
 
     def start_over(self) -> None:
-        """A person retried it."""
         self.status, self.progress, self.losses = Status.QUEUED, 0, 0
         self.retry_count += 1
         self.renewed = True

@@ -17,6 +17,7 @@ from uuid import UUID
 from sqlalchemy import Connection, func, or_, select, text
 
 from tracking.admission.rule import EVERYBODY, Limits, has_room, is_broken, is_paused
+from tracking.columns import columns_of
 from tracking.schema import circuits
 from tracking.sql import in_life
 
@@ -52,15 +53,23 @@ class Circuit:
 def trip(connection: Connection, job_id: UUID, *, failures: int, pause: timedelta) -> Circuit | None:
     """Open the circuit of a job when the last `failures` attempts in it have all failed; None when not, or open.
 
-    When that of another organization is open as well, one for all of them opens with it. Each of the two statements
-    is a transaction of its own: of two processes that open the first circuits of their organizations at once, the later
-    one sees both.
+    A failure opens it in its own transaction (`open_circuit`), which does not see those that are written at the same
+    moment: this does, after its commit.
     """
     row = connection.execute(TRIP, {"job_id": job_id, "failures": failures, "pause": pause}).first()
     if row is None:
         return None
-    connection.execute(SPREAD, {"job_type": row.job_type, "key": row.key})
+    spread(connection, row.job_type, row.key)
     return Circuit(**row._mapping)  # noqa: SLF001 - a public name
+
+
+def spread(connection: Connection, job_type: str, key: str) -> None:
+    """Open the circuit for all when those of several organizations are open: after one of them has opened.
+
+    In a later transaction: of two processes that open the first circuits of their organizations at once, the later one
+    sees both.
+    """
+    connection.execute(SPREAD, {"job_type": job_type, "key": key})
 
 
 def judge(connection: Connection) -> list[str]:
@@ -91,20 +100,38 @@ def opened(
     return [Circuit(**row._mapping) for row in connection.execute(found)]  # noqa: SLF001 - a public name
 
 
-TRIP = text(
+_FAILURES = "CAST(:failures AS int)"
+
+
+def open_circuit(failed: str) -> str:
+    """SQL: the INSERT of the circuit of `failed`, a job whose failure is about to be in the history as `counts_in`.
+
+    It is for a breaker of `:failures` and `:pause`, and does nothing when they are null.
     """
-    INSERT INTO circuits (job_type, organization_id, key, failures, pause, probe_at)
-    SELECT tried.job_type, tried.organization_id, tried.circuit_key, CAST(:failures AS int), :pause,
-           clock_timestamp() + CAST(:pause AS interval)
-    FROM jobs AS tried
-    WHERE tried.id = :job_id
-      AND (SELECT count(*) FILTER (WHERE event = 'failed')
-           FROM (SELECT event FROM history
-                 WHERE history.job_type = tried.job_type AND history.organization_id = tried.organization_id
-                   AND history.circuit_key = tried.circuit_key
-                 ORDER BY history.id DESC LIMIT :failures) AS latest) = :failures
-    ON CONFLICT DO NOTHING
-    RETURNING circuits.*, false AS is_half_open"""
+    return _opening(failed, "counts_in", f"{_FAILURES} - 1")
+
+
+def _opening(failed: str, key: str, number: str) -> str:
+    """When the newest entries of the history, so many, are failures."""
+    return f"""
+        INSERT INTO circuits (job_type, organization_id, key, failures, pause, probe_at)
+        SELECT {failed}.job_type, {failed}.organization_id, {failed}.{key}, {_FAILURES}, CAST(:pause AS interval),
+               clock_timestamp() + CAST(:pause AS interval)
+        FROM {failed}
+        WHERE {_FAILURES} > 0 AND {failed}.{key} IS NOT NULL
+          AND (SELECT count(*) FILTER (WHERE event = 'failed')
+               FROM (SELECT event FROM history
+                     WHERE history.job_type = {failed}.job_type AND history.organization_id = {failed}.organization_id
+                       AND history.circuit_key = {failed}.{key}
+                     ORDER BY history.id DESC LIMIT {number}) AS latest) = {number}
+        ON CONFLICT DO NOTHING
+        RETURNING {columns_of(circuits)}, false AS is_half_open"""
+
+
+TRIP = text(
+    f"""
+    WITH tried AS (SELECT * FROM jobs WHERE id = :job_id)
+    {_opening("tried", "circuit_key", _FAILURES)}"""
 )
 
 # Only when a circuit opens: after the first success of any job, circuits that are still open do not open the one for

@@ -13,32 +13,49 @@ from tracking.states import Event
 
 _ALIVE = "workers.seen_at > clock_timestamp() - silence"
 
+# Each of their statements needs a few rows, which an index has in the order that is asked for. The planner does not see
+# that in the minute after many jobs have come: a plan that was made while there were few collects all that an index
+# has, or reads the whole table, and everybody's submit waits for it.
+BY_INDEX = """LANGUAGE plpgsql {volatility}
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET enable_incremental_sort = off AS $$"""
+STABLE, VOLATILE = (BY_INDEX.format(volatility=each) for each in ("STABLE", "VOLATILE"))
+
+
+def _is_any(condition: str, order: str) -> str:
+    """SQL: whether there is such a job; the order is that of the index which has none but those that may be."""
+    return f"EXISTS (SELECT FROM (SELECT FROM jobs WHERE {condition} ORDER BY {order} LIMIT 1) AS found)"
+
+
+_IN_LINE = "hold = 'organization_limit'"
+_OF_LINE, _OF_FLIGHT = "organization_id, queue, priority DESC, created_at, id", "organization_id, queue"
+
 # Two index probes for each question, for the names before the organization's and after it: its own rows are not read.
 IS_CONTENDED = f"""
-CREATE OR REPLACE FUNCTION is_contended(of_organization text) RETURNS boolean
-LANGUAGE plpgsql STABLE AS $$
+CREATE OR REPLACE FUNCTION is_contended(of_organization text) RETURNS boolean {STABLE}
 BEGIN
-    RETURN EXISTS (SELECT FROM jobs WHERE hold = 'organization_limit' AND organization_id < of_organization)
-        OR EXISTS (SELECT FROM jobs WHERE hold = 'organization_limit' AND organization_id > of_organization)
-        OR EXISTS (SELECT FROM jobs WHERE {SENT} AND organization_id < of_organization)
-        OR EXISTS (SELECT FROM jobs WHERE {SENT} AND organization_id > of_organization);
+    RETURN {_is_any(f"{_IN_LINE} AND organization_id < of_organization", _OF_LINE)}
+        OR {_is_any(f"{_IN_LINE} AND organization_id > of_organization", _OF_LINE)}
+        OR {_is_any(f"{SENT} AND organization_id < of_organization", _OF_FLIGHT)}
+        OR {_is_any(f"{SENT} AND organization_id > of_organization", _OF_FLIGHT)};
 END $$"""
 
 # The smaller of two numbers: what is left of the organization's limit, and the slots of the queue's workers that no job
-# was sent for. One job of each organization may always wait there. Before the first worker lives, the limit alone
-# counts. The workers are read once: a row that is updated every few seconds has many versions.
+# was sent for. As many jobs of each organization as its weight says may always wait there. Before the first worker
+# lives, the limit alone counts. The workers are read once: a row that is updated every few seconds has many versions.
 ROOM_IN = f"""
 CREATE OR REPLACE FUNCTION room_in(of_organization text, of_queue text, platform_limit int, silence interval)
-RETURNS int LANGUAGE plpgsql STABLE AS $$
+RETURNS int {STABLE}
 DECLARE
     most int := coalesce((SELECT concurrency FROM organizations WHERE id = of_organization), platform_limit);
     own int := 2147483647;
     slots int;
     shared text[];
     room int;
+    share int;
 BEGIN
     IF most > 0 THEN
-        own := most - (SELECT count(*) FROM jobs WHERE organization_id = of_organization AND {IN_FLIGHT});
+        own := most - (SELECT count(*) FROM (
+            SELECT FROM jobs WHERE organization_id = of_organization AND {IN_FLIGHT} LIMIT most) AS taken);
     ELSIF NOT is_contended(of_organization) THEN
         RETURN own;
     END IF;
@@ -53,9 +70,11 @@ BEGIN
     END IF;
     room := slots - (SELECT count(*) FROM (SELECT FROM jobs WHERE {IN_FLIGHT} AND queue = ANY(shared) LIMIT slots)
                      AS taken);
-    IF room < 1 AND NOT EXISTS (SELECT FROM jobs
-                                WHERE organization_id = of_organization AND {SENT} AND queue = ANY(shared)) THEN
-        room := 1;
+    share := coalesce((SELECT weight FROM organization_weights WHERE organization_id = of_organization), 1);
+    IF room < share THEN
+        room := greatest(room, share - (SELECT count(*) FROM (
+            SELECT FROM jobs WHERE organization_id = of_organization AND {SENT} AND queue = ANY(shared) LIMIT share)
+            AS sent));
     END IF;
     RETURN least(own, room);
 END $$"""
@@ -74,7 +93,7 @@ BEGIN
         FOR UPDATE SKIP LOCKED
     ), moved AS (
         UPDATE jobs
-        SET hold = 'organization_limit', dispatch = dispatch + 1, dispatched_at = NULL,
+        SET hold = 'organization_limit', dispatch = dispatch + 1, dispatched_at = NULL, limit_key = NULL,
             updated_at = clock_timestamp()
         FROM locked
         WHERE jobs.id = locked.id
@@ -88,6 +107,20 @@ BEGIN
     RETURN FOUND;
 END $$"""
 
+# How many slots of a queue's workers no job was sent for; null while there is no worker.
+FREE_IN = f"""
+CREATE OR REPLACE FUNCTION free_in(of_queue text, silence interval) RETURNS int {STABLE}
+DECLARE
+    slots int;
+    shared text[];
+BEGIN
+    SELECT sum(concurrency) FILTER (WHERE number = 1), array_agg(DISTINCT each) INTO slots, shared
+    FROM workers CROSS JOIN unnest(queues) WITH ORDINALITY AS consumed (each, number)
+    WHERE {_ALIVE} AND of_queue = ANY(queues);
+    RETURN slots - (SELECT count(*) FROM (SELECT FROM jobs WHERE {IN_FLIGHT} AND queue = ANY(shared) LIMIT slots)
+                    AS taken);
+END $$"""
+
 _IS_BEHIND = """EXISTS (SELECT FROM jobs
                WHERE organization_id = of_organization AND hold = 'organization_limit' AND queue = of_queue
                  AND priority >= of_priority)"""
@@ -98,7 +131,7 @@ _IS_BEHIND = """EXISTS (SELECT FROM jobs
 SENT_LEVEL = f"""
 CREATE OR REPLACE FUNCTION sent_level(of_organization text, of_queue text, of_priority int, platform_limit int,
                                       silence interval)
-RETURNS int LANGUAGE plpgsql VOLATILE AS $$
+RETURNS int {VOLATILE}
 BEGIN
     IF {_IS_BEHIND} THEN
         RETURN NULL;
@@ -114,4 +147,13 @@ BEGIN
     RETURN CASE WHEN is_contended(of_organization) THEN 0 ELSE of_priority END;
 END $$"""
 
-FUNCTIONS = (IS_CONTENDED, ROOM_IN, GIVE_WAY, SENT_LEVEL)
+# Of many jobs that wait for others the planner expects that one which waits for this is soon found, and would read all
+# of them for each job that ends; only what first collects from the index of dependencies is not taken in by that.
+HAS_DEPENDENTS = """
+CREATE OR REPLACE FUNCTION has_dependents(of_job uuid) RETURNS boolean LANGUAGE plpgsql STABLE
+SET enable_seqscan = off SET enable_indexscan = off SET enable_indexonlyscan = off AS $$
+BEGIN
+    RETURN EXISTS (SELECT FROM jobs WHERE hold = 'dependency' AND depends_on @> ARRAY[of_job]);
+END $$"""
+
+FUNCTIONS = (HAS_DEPENDENTS, IS_CONTENDED, ROOM_IN, FREE_IN, GIVE_WAY, SENT_LEVEL)

@@ -6,13 +6,16 @@ a transaction of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain, zip_longest
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, delete, text
 
 from tracking import audit
+from tracking.admission import within
 from tracking.admission.holds import _records
 from tracking.admission.rule import (
     ALIVE,
@@ -21,6 +24,7 @@ from tracking.admission.rule import (
     SENT,
     UNLIMITED,
     Limits,
+    distinct,
     first_in_line,
     has_room,
     in_flight,
@@ -30,6 +34,7 @@ from tracking.admission.rule import (
     limit_of,
     lines_of,
     next_hold,
+    weight_of,
 )
 from tracking.audit import Deed
 from tracking.audited import Action
@@ -38,8 +43,10 @@ from tracking.limit_tables import organizations
 from tracking.models import JobRecord
 from tracking.origins import Origin
 from tracking.schema import IN_FLIGHT
-from tracking.sql import for_driver, listed, move, record
+from tracking.sql import JOB, array, for_driver, listed, move, record
 from tracking.states import WAITING, Event
+
+MOST_COUNTED = 2000  # jobs of an organization in a queue, to tell who has most there
 
 
 def lock_line(connection: Connection, organization_id: str) -> None:
@@ -48,26 +55,106 @@ def lock_line(connection: Connection, organization_id: str) -> None:
 
 
 def admit(
-    connection: Connection, organization_id: str, limits: Limits, batch: int, most: int | None = None
+    connection: Connection,
+    organization_id: str,
+    limits: Limits,
+    batch: int,
+    most: int | None = None,
+    *,
+    is_limited: bool = True,
+    has_turn: bool = True,
 ) -> list[JobRecord]:
     """Give the free slots of an organization to the first in its line; returns those jobs, ready to be dispatched.
 
     Looks at `batch` jobs at most, because others wait for the lock, and lets `most` through at most. Without a free
-    slot, a job that was sent and has not started gives way to a more urgent one.
+    slot, a job that was sent and has not started gives way to a more urgent one. `is_limited`: whether there may be
+    limits of types; those of its jobs that have room there stand in the line with the others; `has_turn`: also under
+    limits that organizations share.
     """
     admitted: list[JobRecord] = []
     looked_at, most = 0, batch if most is None else most
-    parameters = {"organization_id": organization_id, **limits.parameters}
     lock = (LOCK, {"lines": LINES, "organization_id": organization_id})
     while looked_at < batch and len(admitted) < most:
-        _, rows = run(connection, lock, (ADMIT, {**parameters, "batch": min(batch, most - len(admitted))}))
+        wanted = min(batch, most - len(admitted))
+        chosen: list[UUID] = []
+        if is_limited:
+            run(connection, lock)
+            chosen = within.choose(connection, organization_id, limits.parameters, wanted, has_turn=has_turn)
+        _, rows = run(connection, lock, (ADMIT, {**_of(organization_id, wanted, limits), "within": chosen}))
         admitted += [record(row) for row in rows if row.hold is None]
+        within.count(connection, [row.id for row in rows if row.hold is None and row.id in chosen])
         looked_at += len(rows)
-        if not rows and (admitted or not connection.execute(GIVE_WAY, {**parameters, "batch": 1}).scalar()):
+        if not rows and (admitted or not connection.execute(GIVE_WAY, _of(organization_id, 1, limits)).scalar()):
             break
         if rows and all(row.hold is None for row in rows):
             break  # otherwise some of them met a gate and their slots are still free
     return admitted
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """How many `jobs` of these queues a worker is about to begin, also beyond its free slots, if they are short."""
+
+    queues: Sequence[str] = ()
+    jobs: int = 0
+
+
+NOBODY = Ahead()
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What has become of free slots: `alone` are jobs of organizations that share no worker with others at present.
+
+    The messages of the `others` have to take their places in the order of arrival. `left`: organizations whose lines
+    are still to be looked at.
+    """
+
+    alone: list[JobRecord] = field(default_factory=list)
+    others: list[JobRecord] = field(default_factory=list)
+    left: set[str] = field(default_factory=set)
+
+
+def fill(connection: Connection, freed: Mapping[str, int], limits: Limits, batch: int, ahead: Ahead = NOBODY) -> Filled:
+    """Give the slots that this transaction has freed to the first in line; `freed`: how many of each organization.
+
+    An organization that is alone gets as many more as a worker is about to begin, `ahead`, within its limit.
+
+    Waits for no lock, so that the transaction may hold others: an organization whose slots somebody else gives away is
+    left to a later look, like one whose next job cannot have its slot.
+    """
+    given = {"lines": LINES, "organizations": array(sorted(freed))}
+    [rows] = run(connection, (TRY_LOCK, given))
+    locked = [row.organization_id for row in rows if row.is_locked]
+    filled = Filled(left={*freed} - {*locked})
+    looks = [(each, batch) for each in locked] if len(freed) == 1 else _rounds(locked, freed)
+    found = (
+        run(connection, *((ADMIT, _of(organization, most, limits, ahead)) for organization, most in looks))
+        if looks
+        else []
+    )
+    for (organization, _), jobs in zip(looks, found, strict=True):
+        for row in jobs:
+            if row.hold is not None:  # it has met a gate, and its slot is still free
+                filled.left.add(organization)
+            else:
+                (filled.others if row.is_contended else filled.alone).append(record(row))
+    return filled
+
+
+def _rounds(organizations: Sequence[str], freed: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Who gets how many in turns: each one, then two more, and so on, as far as its own slots have become free."""
+    looks, most = [], 1
+    while organizations:
+        looks += [(each, most) for each in organizations]
+        most *= 2
+        organizations = [each for each in organizations if freed[each] >= most]
+    return looks
+
+
+def _of(organization_id: str, batch: int, limits: Limits, ahead: Ahead = NOBODY) -> dict[str, Any]:
+    looks_ahead = {"ahead": ahead.jobs, "queues": array(ahead.queues)}
+    return {"organization_id": organization_id, **limits.parameters, "batch": batch, "within": [], **looks_ahead}
 
 
 def with_room(connection: Connection, limits: Limits) -> list[str]:
@@ -76,11 +163,12 @@ def with_room(connection: Connection, limits: Limits) -> list[str]:
 
 
 def take_back_crowd(connection: Connection, limits: Limits, batch: int) -> list[JobRecord]:
-    """Put what was sent to a queue beyond its workers' free slots back into the line, but one job of each organization.
+    """Put what was sent to a queue beyond its workers' free slots back into the line.
 
-    That happens after workers have gone, and when other organizations come beside one that was alone and has no limit.
+    Of each organization as many stay as its weight says. It happens after workers have gone, and when other
+    organizations come beside one that was alone and has no limit.
     """
-    return _records(connection, TAKE_BACK_CROWD, limits, batch=batch)
+    return _records(connection, TAKE_BACK_CROWD, limits, batch=batch, most_counted=MOST_COUNTED)
 
 
 def take_back_unserved(connection: Connection, limits: Limits, batch: int) -> list[JobRecord]:
@@ -142,18 +230,34 @@ def in_turns(jobs: Sequence[JobRecord]) -> list[JobRecord]:
 
 LOCK = for_driver("SELECT pg_advisory_xact_lock(:lines, hashtext(:organization_id))")
 
+TRY_LOCK = for_driver(
+    """
+    SELECT organization_id, pg_try_advisory_xact_lock(:lines, hashtext(organization_id)) AS is_locked
+    FROM unnest(CAST(:organizations AS text[])) AS organization_id"""
+)
+
+_IS_WITHIN = "jobs.id = ANY(CAST(:within AS uuid[]))"
+_LIMITED = f"SELECT id, queue, priority, created_at FROM jobs WHERE hold = 'limit' AND {_IS_WITHIN}"
+_AHEAD = """CASE WHEN queues.queue = ANY(CAST(:queues AS text[])) AND NOT (SELECT contended.it_is FROM contended)
+             THEN CAST(:ahead AS int) ELSE 0 END"""
+
 ADMIT = for_driver(
     move(
         f"CASE WHEN hold IS NULL THEN '{Event.DUE}' ELSE '{Event.HELD}' END",
-        f"""hold = nullif({next_hold("jobs", joins="true")}, 'organization_limit'), dispatched_at = NULL,
-            sent_priority = CASE WHEN (SELECT {is_contended(":organization_id")}) THEN 0 ELSE priority END""",
-        "jsonb_build_object('hold', coalesce(hold, 'organization_limit'))",
-        given=first_in_line(),
-        locked="""SELECT id, status AS from_status FROM jobs
-        WHERE id IN (SELECT id FROM first) AND hold = 'organization_limit'
+        f"""hold = (SELECT CASE WHEN next.hold = 'organization_limit' OR next.hold = 'limit' AND {_IS_WITHIN} THEN NULL
+                    ELSE next.hold END FROM (SELECT {next_hold("jobs", joins="true")} AS hold) AS next),
+            limit_key = CASE WHEN {_IS_WITHIN} THEN limit_key END, dispatched_at = NULL,
+            sent_priority = CASE WHEN (SELECT contended.it_is FROM contended) THEN 0 ELSE priority END""",
+        "jsonb_build_object('hold', coalesce(hold, held))",
+        given=f"""contended AS MATERIALIZED (SELECT {is_contended(":organization_id")} AS it_is),
+    {first_in_line(besides=_LIMITED, ahead=_AHEAD)}""",
+        locked="""SELECT id, status AS from_status, hold AS held FROM jobs
+        WHERE id IN (SELECT id FROM first) AND hold IN ('organization_limit', 'limit')
         FOR UPDATE SKIP LOCKED""",
+        returning=f"{JOB}, locked.from_status, locked.held",
         by=BY_ADMISSION,
-        answer="SELECT * FROM moved ORDER BY priority DESC, created_at, id",
+        answer="""SELECT moved.*, contended.it_is AS is_contended FROM moved CROSS JOIN contended
+    ORDER BY priority DESC, created_at, id""",
     )
 )
 
@@ -171,18 +275,11 @@ GIVE_WAY = text(
 )
 
 
+_PLACE = ("organization_id", "queue")
+
 WITH_ROOM = text(
     f"""
-    WITH RECURSIVE lines AS (
-        (SELECT organization_id, queue FROM jobs WHERE hold = 'organization_limit'
-         ORDER BY organization_id, queue LIMIT 1)
-        UNION ALL
-        SELECT next.* FROM lines CROSS JOIN LATERAL (
-            SELECT organization_id, queue FROM jobs
-            WHERE hold = 'organization_limit'
-              AND (jobs.organization_id, jobs.queue) > (lines.organization_id, lines.queue)
-            ORDER BY organization_id, queue LIMIT 1) AS next
-    )
+    WITH RECURSIVE {distinct("lines", _PLACE, "hold = 'organization_limit'")}
     SELECT DISTINCT organization_id FROM lines WHERE {has_room("lines")}"""
 )
 
@@ -212,7 +309,7 @@ def _back_in_line(locked: str, *, given: str = "", reason: str = "NULL", dispatc
     return text(
         move(
             Event.HELD,
-            f"hold = 'organization_limit', dispatch = {dispatch}, dispatched_at = NULL",
+            f"hold = 'organization_limit', dispatch = {dispatch}, dispatched_at = NULL, limit_key = NULL",
             f"jsonb_build_object('hold', hold, 'reason', {reason})",
             given=given,
             locked=locked,
@@ -222,38 +319,55 @@ def _back_in_line(locked: str, *, given: str = "", reason: str = "NULL", dispatc
     )
 
 
+# Of each organization by itself: together, what was sent would be read whole.
 TAKE_BACK_UNSERVED = _back_in_line(
-    f"""SELECT jobs.id, jobs.status AS from_status
-        FROM lines JOIN jobs USING (organization_id)
-        WHERE {limit_of("lines.organization_id")} > 0 AND {IN_FLIGHT}
-          AND jobs.status IN ({listed(WAITING)}) AND NOT {is_served("jobs")}
-        LIMIT :batch
-        FOR UPDATE OF jobs SKIP LOCKED""",
+    f"""SELECT id, status AS from_status FROM jobs
+        WHERE {SENT} AND id = ANY(ARRAY(
+            SELECT unserved.id FROM lines CROSS JOIN LATERAL (
+                SELECT jobs.id FROM jobs
+                WHERE jobs.organization_id = lines.organization_id AND {SENT} AND NOT {is_served("jobs")}
+                LIMIT :batch) AS unserved
+            WHERE {limit_of("lines.organization_id")} > 0
+            LIMIT :batch))
+        FOR UPDATE SKIP LOCKED""",
     given=lines_of("hold = 'organization_limit'"),
     reason="'no living worker consumes the queue ' || queue",
 )
 
+_SLOTS = f"(SELECT sum(concurrency) FROM workers WHERE {ALIVE} AND sent.queue = ANY(workers.queues))"
 _EXCESS = f"""
-    (SELECT count(*) FROM jobs
-     WHERE {IN_FLIGHT} AND queue = ANY(ARRAY(SELECT unnest(queues) FROM workers
-                                             WHERE {ALIVE} AND surplus.queue = ANY(workers.queues))))
-    - (SELECT sum(concurrency) FROM workers WHERE {ALIVE} AND surplus.queue = ANY(workers.queues))"""
+    (SELECT count(*) FROM (
+        SELECT FROM jobs
+        WHERE {IN_FLIGHT} AND queue = ANY(ARRAY(SELECT unnest(queues) FROM workers
+                                                WHERE {ALIVE} AND sent.queue = ANY(workers.queues)))
+        LIMIT coalesce({_SLOTS}, 0) + :batch) AS taken)
+    - {_SLOTS}"""
+_OF_SENT = f"jobs.organization_id = crowded.organization_id AND jobs.queue = crowded.queue AND {SENT}"
 
-# From the organization that has most there, and of its jobs the least urgent and newest first.
+# From the organization that has most there, of its jobs the least urgent and newest first. Those that have more than
+# MOST_COUNTED count alike. Neither what is sent to other queues is read, nor more of a crowd than is taken back.
 TAKE_BACK_CROWD = _back_in_line(
     f"""SELECT id, status AS from_status FROM jobs
-        WHERE {SENT} AND id IN (SELECT id FROM crowd JOIN excess USING (queue) WHERE turn <= number LIMIT :batch)
+        WHERE {SENT} AND id = ANY(ARRAY(SELECT id FROM crowd WHERE turn <= excess LIMIT :batch))
         FOR UPDATE SKIP LOCKED""",
-    given=f"""{lines_of(SENT)}, surplus AS (
-        SELECT sent.* FROM lines CROSS JOIN LATERAL (
-            SELECT id, queue, row_number() OVER (PARTITION BY queue ORDER BY priority DESC, created_at, id) AS place
-            FROM jobs WHERE jobs.organization_id = lines.organization_id AND {SENT}) AS sent
-        WHERE lines.organization_id IS NOT NULL AND place > 1
-          AND {joins_line("lines.organization_id")}
+    given=f"""{distinct("sent", _PLACE, SENT)}, queues AS MATERIALIZED (
+        SELECT queue, {_EXCESS} AS excess FROM (SELECT DISTINCT queue FROM sent) AS sent
+    ), crowded AS MATERIALIZED (
+        SELECT sent.organization_id, queue, excess, {weight_of("sent.organization_id")} AS weight
+        FROM sent JOIN queues USING (queue)
+        WHERE excess > 0 AND {joins_line("sent.organization_id")}
+    ), surplus AS (
+        SELECT newest.id, crowded.queue, crowded.excess, counted.number - newest.behind AS place
+        FROM crowded CROSS JOIN LATERAL (
+            SELECT count(*) AS number FROM (SELECT FROM jobs WHERE {_OF_SENT} LIMIT :most_counted) AS these
+        ) AS counted CROSS JOIN LATERAL (
+            SELECT id, row_number() OVER (ORDER BY priority, created_at DESC, id DESC) - 1 AS behind
+            FROM (SELECT id, priority, created_at FROM jobs WHERE {_OF_SENT}
+                  ORDER BY priority, created_at DESC, id DESC LIMIT :batch) AS last
+        ) AS newest
+        WHERE counted.number - newest.behind > crowded.weight
     ), crowd AS (
-        SELECT id, queue, row_number() OVER (PARTITION BY queue ORDER BY place DESC) AS turn FROM surplus
-    ), excess AS (
-        SELECT queue, {_EXCESS} AS number FROM (SELECT DISTINCT queue FROM surplus) AS surplus
+        SELECT id, excess, row_number() OVER (PARTITION BY queue ORDER BY place DESC) AS turn FROM surplus
     )""",
     reason="'the workers have no free slot for it'",
     dispatch="dispatch + 1",

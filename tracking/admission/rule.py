@@ -1,16 +1,18 @@
 """The one rule, as SQL: what a waiting job waits for, and what lets it through.
 
 A job is let through by its dependencies, its due time, the pauses and the circuits of its type, in this order; then
-it stands in line for one of its organization's slots. One whose work is done elsewhere is never let through. Slots are
-counted from the rows. Inside an organization the line
-goes by priority. Between organizations there are turns: each may always have one job that waits at the broker, and more
-only while workers have free slots; the broker hands out in the order of arrival what several of them have sent.
+by the limits of its type, and it stands in line for one of its organization's slots: these two are given together
+(line.py). One whose work is done elsewhere is never let through. Slots are counted from the rows. Inside an
+organization the line goes by priority. Between organizations there are turns: each may always have as many jobs that
+wait at the broker as its weight says, one by default, and more only while workers have free slots; the broker hands out
+in the order of arrival what several of them have sent.
 
 Each function spells one question about the row of `jobs` that goes by the name `job`, with the parameters of Limits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self
@@ -50,7 +52,6 @@ class Limits:
 
     @classmethod
     def configured(cls, settings: Settings) -> Self:
-        """What the settings say."""
         return cls(settings.organization_limit, timedelta(seconds=settings.lease_timeout))
 
     @property
@@ -62,10 +63,11 @@ UNLIMITED = Limits(0)
 
 
 def is_paused(job: str) -> str:
-    """SQL: whether somebody has paused this job's type or organization."""
-    return f"""EXISTS (SELECT FROM pauses
+    """SQL: whether somebody has paused this job's type, organization or queue."""
+    return f"""(EXISTS (SELECT FROM pauses
                        WHERE coalesce(pauses.organization_id, {job}.organization_id) = {job}.organization_id
-                         AND coalesce(pauses.job_type, {job}.job_type) = {job}.job_type)"""
+                         AND coalesce(pauses.job_type, {job}.job_type) = {job}.job_type)
+                OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = {job}.queue))"""
 
 
 def is_broken(job: str) -> str:
@@ -76,16 +78,43 @@ def is_broken(job: str) -> str:
                          AND broken.probe_id IS DISTINCT FROM {job}.id)"""
 
 
+def is_limited(job: str) -> str:
+    """SQL: whether there is a limit for jobs of this one's type, organization or key; see job_limits.py.
+
+    Whether there is any at all is asked once for a statement, however many jobs it has.
+    """
+    found = f"""EXISTS (SELECT FROM job_limits AS bound
+                        WHERE bound.job_type {{}}
+                          AND coalesce(bound.organization_id, {job}.organization_id) = {job}.organization_id
+                          AND (bound.per <> 'key'
+                               OR nullif({job}.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL))"""
+    of_type, of_all = found.format(f"= {job}.job_type"), found.format("IS NULL")
+    return f"(EXISTS (SELECT FROM job_limits) AND ({of_type} OR {of_all}))"
+
+
+def is_unlooked(job: str) -> str:
+    """SQL: whether this job was sent before there was a limit for it."""
+    return f"({job}.limit_key IS NULL AND {is_limited(job)})"
+
+
+def weight_of(organization: str) -> str:
+    """SQL: how many jobs of this organization are served while one is of another; 1 unless somebody has said."""
+    return f"coalesce((SELECT weight FROM organization_weights WHERE organization_id = {organization}), 1)"
+
+
 def is_uncalled(job: str) -> str:
     """SQL: whether this job lacks arguments, the result of a job or of a canvas group; see successors.py."""
     return f"({job}.follows IS NOT NULL OR {job}.follows_group IS NOT NULL)"
 
 
 def is_followed(job: str) -> str:
-    """SQL: whether another job waits to be called with this one's result, or with those of its group."""
-    return f"""(EXISTS (SELECT FROM jobs AS waiting WHERE waiting.follows = {job}.id AND waiting.hold = 'dependency')
-                OR EXISTS (SELECT FROM jobs AS waiting
-                           WHERE waiting.follows_group = {job}.group_id AND waiting.hold = 'dependency'))"""
+    """SQL: whether another job waits to be called with this one's result, or with those of its group.
+
+    The hold is asked so that no index has it: the planner would rather read all that wait for something than find one.
+    """
+    is_held = "coalesce(waiting.hold, '') = 'dependency'"
+    return f"""(EXISTS (SELECT FROM jobs AS waiting WHERE waiting.follows = {job}.id AND {is_held})
+                OR EXISTS (SELECT FROM jobs AS waiting WHERE waiting.follows_group = {job}.group_id AND {is_held}))"""
 
 
 def is_dependent(job: str) -> str:
@@ -131,7 +160,8 @@ def next_hold(job: str, due_at: str | None = None, joins: str | None = None, gat
     `gates`, a row with the columns of `gates_of`, of their organization. A job that has run before had dependencies
     that were met; they may have been removed since.
     """
-    paused, broken = (f"{gates}.{name} AND " if gates else "" for name in ("has_pauses", "has_circuits"))
+    names = ("has_pauses", "has_circuits", "has_limits")
+    paused, broken, limited = (f"{gates}.{name} AND " if gates else "" for name in names)
     return f"""CASE
         WHEN {job}.external THEN 'external'
         WHEN {is_uncalled(job)} OR {job}.unresolved
@@ -141,16 +171,19 @@ def next_hold(job: str, due_at: str | None = None, joins: str | None = None, gat
             THEN CASE {job}.status WHEN 'retrying' THEN 'backoff' ELSE 'schedule' END
         WHEN {paused}{is_paused(job)} THEN 'paused'
         WHEN {broken}{is_broken(job)} THEN 'circuit'
+        WHEN {limited}{is_limited(job)} THEN 'limit'
         WHEN {joins or joins_line(f"{job}.organization_id")} THEN 'organization_limit'
     END"""
 
 
 def gates_of(organization: str) -> str:
-    """SQL, two columns: whether anything at all is paused, or a circuit known, that an organization's jobs may meet."""
+    """SQL, columns: whether anything at all is paused, broken or limited that an organization's jobs may meet."""
     return f"""EXISTS (SELECT FROM pauses WHERE coalesce(pauses.organization_id, {organization}) = {organization})
-                   AS has_pauses,
+                   OR EXISTS (SELECT FROM paused_queues) AS has_pauses,
                EXISTS (SELECT FROM circuits WHERE circuits.organization_id IN ({organization}, '{EVERYBODY}'))
-                   AS has_circuits"""
+                   AS has_circuits,
+               EXISTS (SELECT FROM job_limits AS bound
+                       WHERE coalesce(bound.organization_id, {organization}) = {organization}) AS has_limits"""
 
 
 def room_in(organization: str, queue: str) -> str:
@@ -186,11 +219,12 @@ def is_before(earlier: str, job: str) -> str:
                    AND ({earlier}.created_at, {earlier}.id) < ({job}.created_at, {job}.id))"""
 
 
-def first_in_line(which: str = "true", besides: str = "") -> str:
+def first_in_line(which: str = "true", besides: str = "", ahead: str = "0") -> str:
     """SQL, common table expressions: `first`, the jobs that get the free slots of :organization_id, at most :batch.
 
     Of its line they are those that are so: `waiting`. `besides`: a query of more candidates, as if they stood in it.
-    The rooms of queues that share a worker are one and the same.
+    The rooms of queues that share a worker are one and the same. `ahead`: SQL for how many jobs of queues.queue may be
+    sent whatever slots its workers have.
     """
     columns = "id, queue, priority, created_at"
     return f"""
@@ -203,7 +237,7 @@ def first_in_line(which: str = "true", besides: str = "") -> str:
             WHERE organization_id = :organization_id AND hold = 'organization_limit' AND jobs.queue > queues.queue
             ORDER BY queue LIMIT 1) AS next
     ), rooms AS (
-        SELECT queue, {room_in(":organization_id", "queues.queue")} AS room,
+        SELECT queue, greatest({ahead}, {room_in(":organization_id", "queues.queue")}) AS room,
                ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
                      WHERE {ALIVE} AND queues.queue = ANY(workers.queues) ORDER BY each) AS shared
         FROM (SELECT queue FROM queues {besides and f"UNION SELECT queue FROM ({besides}) AS more"}) AS queues
@@ -239,6 +273,19 @@ def free_slots(queue: str, shared: str) -> str:
                 - (SELECT count(*) FROM jobs WHERE {IN_FLIGHT} AND queue = ANY({shared})))"""
 
 
+def distinct(name: str, columns: Sequence[str], condition: str) -> str:
+    """SQL, a recursive CTE: what such jobs have in these columns, each once; a probe of an index for each of them."""
+    all_of, jobs, known = (", ".join(f"{of}{column}" for column in columns) for of in ("", "jobs.", f"{name}."))
+    return f"""{name} AS (
+        (SELECT {all_of} FROM jobs WHERE {condition} ORDER BY {all_of} LIMIT 1)
+        UNION ALL
+        SELECT next.* FROM {name} CROSS JOIN LATERAL (
+            SELECT {all_of} FROM jobs
+            WHERE {condition} AND ({jobs}) > ({known})
+            ORDER BY {all_of} LIMIT 1) AS next
+    )"""
+
+
 def lines_of(condition: str) -> str:
     """SQL, a recursive CTE, `lines`: the organizations with such jobs; one probe of the index for each of them.
 
@@ -255,11 +302,15 @@ def lines_of(condition: str) -> str:
 
 
 def still_holds(job: str) -> str:
-    """SQL: whether what this job is held for is still so; null when it is not held. :gets_slot if it is in line."""
+    """SQL: whether what this job is held for is still so; null when it is not held.
+
+    :gets_slot if it is in line; :is_within if the limits have room for it.
+    """
     return f"""CASE {job}.hold
         WHEN 'dependency' THEN {is_uncalled(job)} OR {job}.unresolved OR {is_dependent(job)}
         WHEN 'paused' THEN {is_paused(job)}
         WHEN 'circuit' THEN {is_broken(job)}
+        WHEN 'limit' THEN {is_limited(job)} AND NOT :is_within
         WHEN 'organization_limit' THEN NOT :gets_slot
         WHEN 'external' THEN true
         ELSE {job}.due_at > clock_timestamp()
@@ -269,15 +320,21 @@ def still_holds(job: str) -> str:
 def blocked_by(job: str) -> str:
     """SQL: the hold that keeps this waiting job from its start now; null = nothing, whatever its row still says.
 
-    :gets_slot: whether it would be among the first in line now. A job that was sent meets the pauses and the circuit
-    again when it is claimed.
+    :gets_slot: whether it would be among the first in line now; :is_within: whether the limits have room for it. A job
+    that was sent meets the pauses, the circuit and limits that are new again when it is claimed.
     """
     return f"""(SELECT CASE
-        WHEN {job}.hold IS NULL THEN CASE WHEN {is_paused(job)} THEN 'paused' WHEN {is_broken(job)} THEN 'circuit' END
+        WHEN {job}.hold IS NULL THEN {met_again(job)}
         WHEN {still_holds(job)} THEN {job}.hold
-        WHEN next.hold <> 'organization_limit' THEN next.hold
+        WHEN next.hold <> 'organization_limit' AND NOT (next.hold = 'limit' AND :is_within) THEN next.hold
         WHEN NOT :gets_slot THEN 'organization_limit'
     END FROM (SELECT {next_hold(job)} AS hold) AS next)"""
+
+
+def met_again(job: str) -> str:
+    """SQL: the hold that a job that was sent meets when it is claimed; null = none."""
+    return f"""CASE WHEN {is_paused(job)} THEN 'paused' WHEN {is_broken(job)} THEN 'circuit'
+             WHEN {is_unlooked(job)} THEN 'limit' END"""
 
 
 def let_through(job: str) -> str:
@@ -297,15 +354,18 @@ FIRST_HOLD = """CASE WHEN next.hold = 'organization_limit' AND sent.level IS NOT
 
 def is_awaited(job: str) -> str:
     """SQL: whether others wait for the end of this very job: its dependents, or those that its circuit holds."""
-    return f"""(EXISTS (SELECT FROM jobs AS dependent
-                        WHERE dependent.depends_on @> ARRAY[{job}.id] AND dependent.hold = 'dependency')
+    return f"""(EXISTS (SELECT FROM jobs AS dependent WHERE dependent.hold = 'dependency') AND has_dependents({job}.id)
                 OR EXISTS (SELECT FROM circuits WHERE circuits.probe_id = {job}.id))"""
 
 
 def has_line(job: str) -> str:
-    """SQL: whether jobs of this one's organization wait for a slot."""
-    return f"""EXISTS (SELECT FROM jobs AS waiting
-                       WHERE waiting.organization_id = {job}.organization_id AND waiting.hold = 'organization_limit')"""
+    """SQL: whether others wait for the slot of this job, or for its place under a limit."""
+    return f"""(EXISTS (SELECT FROM jobs AS waiting
+                        WHERE waiting.organization_id = {job}.organization_id AND waiting.hold = 'organization_limit')
+                OR EXISTS (SELECT FROM jobs AS waiting WHERE waiting.hold = 'limit')
+                   AND ({job}.limit_key IS NOT NULL
+                        OR EXISTS (SELECT FROM jobs AS waiting WHERE waiting.organization_id = {job}.organization_id
+                                                                 AND waiting.hold = 'limit')))"""
 
 
 def leaves_place(job: str) -> str:

@@ -1,6 +1,7 @@
 """Turns between organizations whose lines want the same free slots: who is served before whom.
 
-Each look gives every organization in turn one slot, then two, then four more, in the order of their names.
+Each look gives every organization in turn one slot, then two, then four more, in the order of their names; one with a
+greater weight as many times as much.
 """
 
 from __future__ import annotations
@@ -18,13 +19,19 @@ from tracking.admission.rule import (
     limit_of,
     lines_of,
     next_hold,
+    weight_of,
 )
 from tracking.models import JobRecord
+from tracking.sql import listed
+from tracking.states import IN_LINE
 
 
-def served_before(place: int) -> tuple[int, int]:
-    """How many jobs an earlier, and a later, organization may have had when it is the turn of another's `place`-th."""
-    with_this_round = (1 << place.bit_length()) - 1
+def served_before(place: int, weight: int) -> tuple[int, int]:
+    """How many jobs for its weight an earlier, and a later, organization may have had when another's `place`-th comes.
+
+    `weight`: of that other one.
+    """
+    with_this_round = (1 << (-(-place // weight)).bit_length()) - 1
     return with_this_round, with_this_round >> 1
 
 
@@ -39,7 +46,7 @@ def gets_slot(connection: Connection, job: JobRecord, parameters: dict[str, obje
         return bool(connection.execute(IS_GIVEN_WAY, about).scalar_one())
     if place.is_entitled or place.free is None:
         return True
-    by_earlier, by_later = served_before(place.number)
+    by_earlier, by_later = served_before(place.number, place.weight)
     others = {**about, "shared": place.shared, "by_earlier": by_earlier, "by_later": by_later}
     return bool(place.number + connection.execute(TAKEN_BEFORE, others).scalar_one() <= place.free)
 
@@ -47,22 +54,25 @@ def gets_slot(connection: Connection, job: JobRecord, parameters: dict[str, obje
 # As the look would find it that lets jobs through: who meets something else meanwhile steps aside for the others, but
 # not for one that is stopped itself: what stops both would be over for both.
 _IS_STOPPED = (
-    f"(SELECT {next_hold('this', joins='true')} <> 'organization_limit' FROM jobs AS this WHERE this.id = :id)"
+    f"(SELECT {next_hold('this', joins='true')} NOT IN ({listed(IN_LINE)}) FROM jobs AS this WHERE this.id = :id)"
 )
 _IS_NEXT = f"({next_hold('waiting', joins='true')} = 'organization_limit' OR {_IS_STOPPED})"
 _OTHERS = f"(waiting.id <> :id AND {_IS_NEXT})"
 _ITSELF = "SELECT id, queue, priority, created_at FROM jobs WHERE id = :id"
 
-# Its place among those that get what is free for its organization. The first of one that has nothing with the broker
-# needs no free slot; without a worker there are none to share, and without a limit and others it shares with nobody.
+# Its place among those that get what is free for its organization. The first of one that has less with the
+# broker than its weight need no free slot; without a worker there are none to share, and without a limit and others it
+# shares with nobody.
 PLACE = text(
     f"""
     WITH RECURSIVE {first_in_line(_OTHERS, _ITSELF)}
     SELECT first.place AS number, first.shared,
            CASE WHEN {joins_line(":organization_id")}
                 THEN {free_slots("first.queue", "first.shared")} END AS free,
-           first.place = 1 AND NOT EXISTS (SELECT FROM jobs WHERE organization_id = :organization_id AND {SENT}
-                                                              AND queue = ANY(first.shared)) AS is_entitled
+           first.place <= {weight_of(":organization_id")} - (
+               SELECT count(*) FROM jobs WHERE organization_id = :organization_id AND {SENT}
+                                           AND queue = ANY(first.shared)) AS is_entitled,
+           {weight_of(":organization_id")} AS weight
     FROM first WHERE first.id = :id"""
 )
 
@@ -86,7 +96,7 @@ TAKEN_BEFORE = text(
     WITH RECURSIVE {lines_of("hold = 'organization_limit'")}, others AS (
         SELECT organization_id, {limit_of("organization_id")} AS own_limit,
                CASE WHEN organization_id COLLATE "C" < :organization_id THEN CAST(:by_earlier AS int)
-                    ELSE CAST(:by_later AS int) END AS most
+                    ELSE CAST(:by_later AS int) END * {weight_of("organization_id")} AS most
         FROM lines WHERE organization_id <> :organization_id
     )
     SELECT coalesce(sum(least(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from sqlalchemy import Connection, delete, select, text
 from sqlalchemy.dialects.postgresql import insert
@@ -12,7 +13,7 @@ from tracking import audit
 from tracking.audit import Deed
 from tracking.audited import Action
 from tracking.limit_tables import waiting_limits
-from tracking.models import Owner
+from tracking.models import NewJob
 from tracking.origins import Origin
 from tracking.sql import listed
 from tracking.states import WAITING, Hold
@@ -20,10 +21,13 @@ from tracking.states import WAITING, Hold
 
 @dataclass(frozen=True, slots=True)
 class Crowd:
-    """How many jobs of an organization wait, counted up to its limit, and which of some keys are of known jobs."""
+    """How many jobs of an organization wait, counted up to its limit, and how many of those that are asked for are new.
+
+    What follows a job counts with it.
+    """
 
     waiting: int
-    known: int
+    new: int
 
 
 def own_limits(connection: Connection) -> Mapping[str, int]:
@@ -38,10 +42,29 @@ def own_limit(connection: Connection, organization_id: str) -> int | None:
     return connection.execute(found).scalar()
 
 
-def crowd(connection: Connection, owner: Owner, most: int, keys: Sequence[str]) -> Crowd:
-    """How many jobs wait for a worker, of which `most` are counted, and how many of the keys the user has used."""
-    parameters = {"organization_id": owner.organization_id, "user_id": owner.user_id, "most": most, "keys": list(keys)}
-    return Crowd(**connection.execute(CROWD, parameters).one()._mapping)  # noqa: SLF001 - a public name
+def crowd(connection: Connection, organization_id: str, asked: Sequence[NewJob], most: int) -> Crowd:
+    """How many jobs wait for a worker, of which `most` are counted, and how many of these would be new.
+
+    Until the end of the transaction nobody else gets an answer for the organization.
+    """
+    connection.execute(LOCK, {"organization_id": organization_id})
+    sizes = {_identity(job): 1 + len(job.successors) for job in asked}
+    parameters = {
+        "organization_id": organization_id,
+        "most": most,
+        "ids": [job.id for job in asked],
+        "users": [job.owner.user_id for job in asked if job.idempotency_key is not None],
+        "keys": [job.idempotency_key for job in asked if job.idempotency_key is not None],
+    }
+    for row in connection.execute(KNOWN, parameters):
+        sizes.pop((row.user_id, row.idempotency_key), None)
+        sizes.pop(row.id, None)
+    waiting = connection.execute(WAIT, parameters).scalar_one()
+    return Crowd(waiting, sum(sizes.values()))
+
+
+def _identity(job: NewJob) -> UUID | tuple[str, str]:
+    return job.id if job.idempotency_key is None else (job.owner.user_id, job.idempotency_key)
 
 
 def set_limit(
@@ -62,14 +85,24 @@ def set_limit(
     audit.write(connection, origin, deed)
 
 
-CROWD = text(
+LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('waiting jobs of ' || :organization_id, 0))")
+
+WAIT = text(
     f"""
-    SELECT (SELECT count(*)
-            FROM (SELECT FROM jobs
-                  WHERE organization_id = :organization_id AND status IN ({listed(WAITING)})
-                    AND hold IS DISTINCT FROM '{Hold.EXTERNAL}'
-                  LIMIT :most) AS counted) AS waiting,
-           (SELECT count(*) FROM jobs
-            WHERE organization_id = :organization_id AND user_id = :user_id
-              AND idempotency_key = ANY(CAST(:keys AS text[])) AND idempotency_key IS NOT NULL) AS known"""
+    SELECT count(*)
+    FROM (SELECT FROM jobs
+          WHERE organization_id = :organization_id AND status IN ({listed(WAITING)})
+            AND hold IS DISTINCT FROM '{Hold.EXTERNAL}'
+          LIMIT :most) AS counted"""
+)
+
+KNOWN = text(
+    """
+    SELECT id, user_id, idempotency_key FROM jobs
+    WHERE organization_id = :organization_id AND id = ANY(CAST(:ids AS uuid[]))
+    UNION ALL
+    SELECT jobs.id, jobs.user_id, jobs.idempotency_key
+    FROM unnest(CAST(:users AS text[]), CAST(:keys AS text[])) AS asked (user_id, key)
+    JOIN jobs ON organization_id = :organization_id AND jobs.user_id = asked.user_id
+             AND idempotency_key = asked.key AND idempotency_key IS NOT NULL"""
 )

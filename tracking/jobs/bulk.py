@@ -24,7 +24,7 @@ from tracking.jobs.submit import (
     unless_revoked,
 )
 from tracking.models import JobRecord, NewJob, Scope, Submitted
-from tracking.sql import ACTOR, array, element, for_driver, logged
+from tracking.sql import ACTOR, JOB, array, element, for_driver, logged
 from tracking.states import Event, Hold, Status
 
 BATCH = 1000  # rows in one statement: none may take long
@@ -244,7 +244,7 @@ def _accepting(which: str) -> str:
         WHERE {which}
         ORDER BY place
         ON CONFLICT DO NOTHING
-        RETURNING jobs.*, CAST(NULL AS text) AS from_status
+        RETURNING {JOB}, CAST(NULL AS text) AS from_status
     ), logged AS ({logged(_TOLD, Event.CREATED, CREATED, by=f"coalesce({ACTOR}, user_id)", origin="came")}
     )
     SELECT id, hold, external, scheduled_at, due_at, created_at, updated_at, {revoked_by("created")} AS revoked_by

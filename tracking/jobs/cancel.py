@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -10,10 +12,19 @@ from sqlalchemy import Connection, TextClause, text
 
 from tracking.errors import IllegalMove, JobNotFound
 from tracking.jobs.each import Applied, apply, applying
-from tracking.models import Cancelled, Fence, Scope, StoppingBody
+from tracking.models import Cancelled, Fence, Scope
 from tracking.origins import Origin, origin_parameter
-from tracking.sql import ACTOR, ORIGIN, WITHIN_SCOPE, logged, move, record
+from tracking.sql import ACTOR, JOB, ORIGIN, WITHIN_SCOPE, logged, move, record
 from tracking.states import Event, Status
+
+
+@dataclass(frozen=True, slots=True)
+class StoppingBody:
+    """A job that was cancelled so long ago and whose body is not over; `seen_for` None: its worker may not know."""
+
+    fence: Fence
+    requested_for: timedelta
+    seen_for: timedelta | None
 
 
 def cancel(
@@ -137,7 +148,7 @@ SEEN = text(
     WITH moved AS (
         UPDATE jobs SET cancel_seen_at = clock_timestamp(), updated_at = clock_timestamp()
         WHERE id = :id AND dispatch = :dispatch AND stopping AND cancel_seen_at IS NULL
-        RETURNING jobs.*, status AS from_status
+        RETURNING {JOB}, status AS from_status
     ), logged AS ({logged("moved", Event.SEEN, f"jsonb_build_object('after', {_AFTER})")})
     SELECT id FROM moved"""
 )
@@ -150,7 +161,7 @@ STOPPED = text(
         f"jsonb_build_object('after', {_AFTER}, 'how', CASE what WHEN '{Event.STOPPED}' THEN CAST(:how AS text) END)",
         find="id = :id AND dispatch = :dispatch AND stopping",
         read="cancel_seen_at IS NULL AND CAST(:how AS text) <> 'worker lost' AS unseen",
-        returning="jobs.*, from_status, unseen",
+        returning=f"{JOB}, from_status, unseen",
         logs=f"""moved JOIN (VALUES (1, '{Event.SEEN}'), (2, '{Event.STOPPED}')) AS happened (place, what)
              ON what = '{Event.STOPPED}' OR unseen ORDER BY place""",
         answer="SELECT id FROM moved",

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from tracking.admission.rule import BY_ADMISSION, is_broken, is_paused, leaves_place
+from tracking.admission.rule import BY_ADMISSION, is_broken, is_paused, is_unlooked, leaves_place, met_again
 from tracking.batches import ask, in_turns
 from tracking.db import Statement
 from tracking.models import Attempt, Claim, Fence, Owner, Refusal
@@ -152,7 +152,7 @@ CLAIM = for_driver(
         ),
         to=Status.RUNNING,
         guard=f"""from_dispatch = given_dispatch AND job_type = coalesce(given_job_type, job_type)
-          AND held IS NULL AND NOT {is_paused("jobs")} AND NOT {is_broken("jobs")}""",
+          AND held IS NULL AND NOT {is_paused("jobs")} AND NOT {is_broken("jobs")} AND NOT {is_unlooked("jobs")}""",
         by="worker",
         returning=f"jobs.id, given_place, dispatch, {_ATTEMPT}, status, priority, worker, from_status, queue",
         answer=f"""SELECT given_place AS place, locked.from_status, from_dispatch, held, had_claim, of_type,
@@ -163,13 +163,12 @@ CLAIM = for_driver(
 
 KNOWN = text(f"SELECT {_ATTEMPT} FROM jobs WHERE id = :id AND claim_id = :claim_id AND status = '{Status.RUNNING}'")
 
-# What was already sent when its type or organization was paused or its circuit opened. If that is over by now, the job
-# is to be sent again.
+# What was already sent when its type or organization was paused or limited, or its circuit opened. If that is over by
+# now, the job is to be sent again.
 HOLD_BACK = for_driver(
     move(
         Event.HELD,
-        f"""hold = CASE WHEN {is_paused("jobs")} THEN 'paused' WHEN {is_broken("jobs")} THEN 'circuit' END,
-            dispatched_at = NULL""",
+        f"hold = {met_again('jobs')}, limit_key = NULL, dispatched_at = NULL",
         "jsonb_build_object('hold', hold)",
         locked=each_locked({"place": "int", "dispatch": "int"}, "dispatch AS from_dispatch, hold AS held"),
         guard=f"from_dispatch = given_dispatch AND held IS NULL AND from_status IN ({listed(WAITING)})",

@@ -13,7 +13,7 @@ from tracking.jobs.cancel import refused_row
 from tracking.jobs.each import Applied
 from tracking.models import Scope
 from tracking.retention import remove
-from tracking.sql import WITHIN_SCOPE, array, each_locked, listed, record
+from tracking.sql import JOB, WITHIN_SCOPE, array, each_locked, listed, record
 from tracking.states import ACTIVE, FINISHED, Status
 from tracking.values import LATEST
 
@@ -73,7 +73,7 @@ LOCK_EACH = text(
     each_locked(
         {},
         f"({WITHIN_SCOPE}) AS is_mine, {_IS_AWAITED} AS is_awaited, {_IS_NEEDED} AS is_needed,"
-        f" {_IS_OF_WORKFLOW} AS is_of_workflow, jobs.*",
+        f" {_IS_OF_WORKFLOW} AS is_of_workflow, {JOB}",
     ).replace("SELECT given.*, found.*", "SELECT found.*")
 )
 

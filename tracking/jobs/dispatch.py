@@ -9,8 +9,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from tracking.fingerprints import printed
 from tracking.models import Fence, JobRecord
-from tracking.sql import listed, move, record
+from tracking.sql import JOB, listed, move, record
 from tracking.states import WAITING, Event, Status
 
 
@@ -68,7 +69,7 @@ _IS_SENT = f"status IN ({listed(WAITING)}) AND hold IS NULL AND dispatched_at IS
 # What a producer has just accepted it sends itself; what was released, nobody else will.
 UNDISPATCHED = text(
     f"""
-    SELECT * FROM jobs
+    SELECT {JOB} FROM jobs
     WHERE status IN ({listed(WAITING)}) AND hold IS NULL AND dispatched_at IS NULL
       AND (status = '{Status.QUEUED}' AND started_at IS NOT NULL
            OR updated_at <= clock_timestamp() - CAST(:age AS interval))
@@ -131,8 +132,8 @@ SEND_AGAIN = text(
 FAIL_WAITING = text(
     move(
         Event.FAILED,
-        """hold = NULL, due_at = NULL, error_type = :error_type, error_message = :error_message,
-            completed_at = clock_timestamp()""",
+        f"""hold = NULL, due_at = NULL, error_type = :error_type, error_message = :error_message,
+            {printed(":error_type", ":error_message")}, completed_at = clock_timestamp()""",
         "jsonb_build_object('errorType', error_type, 'error', error_message, 'willRetry', false)",
         find="""id = :id AND dispatch = :dispatch AND NOT external
           AND job_type = coalesce(CAST(:job_type AS text), job_type)""",

@@ -27,14 +27,16 @@ def edit(
     actor: str,
     limits: Limits,
     scheduled_at: datetime | None = None,
+    at_once: bool = False,
     unchanged_since: datetime | None = None,
     origin: Origin | None = None,
 ) -> JobRecord:
     """Change a waiting job; the job as it is now. What `changes` leaves out, and a time that is None, stay.
 
-    With another priority or time it goes through the rule again, and a message that was sent already counts no more.
-    Raises JobNotFound, JobChanged when its last change was not at `unchanged_since`, and IllegalMove when it does not
-    wait, waits to be called with another one's result, or is done elsewhere.
+    `at_once` takes its time away: it is due. With another priority or time it goes through the rule again, and a
+    message that was sent already counts no more. Raises JobNotFound, JobChanged when its last change was not at
+    `unchanged_since`, and IllegalMove when it does not wait, waits to be called with another one's result, or is done
+    elsewhere.
     """
     parameters = {
         "id": job_id,
@@ -45,6 +47,7 @@ def edit(
         "circuit_key": changes.circuit_key,
         "priority": changes.priority,
         "scheduled_at": scheduled_at,
+        "at_once": at_once,
         **scope.parameters,
         **limits.parameters,
         **origin_parameter(origin),
@@ -67,7 +70,7 @@ def reprioritize_each(
     operation: UUID,
 ) -> Applied:
     """Give those of the jobs that wait for a worker another priority, for a bulk operation."""
-    parameters = {"actor": actor, "priority": priority, "operation": operation, **limits.parameters}
+    parameters = {"actor": actor, "priority": priority, "at_once": False, "operation": operation, **limits.parameters}
     parameters |= dict.fromkeys(("payload", "delivery", "circuit_key", "scheduled_at"))
     return apply(connection, REPRIORITIZE_EACH, job_ids, parameters, facts=IN_SCOPE, why_not=_refusal, scope=scope)
 
@@ -90,24 +93,32 @@ def _refusal(job_id: UUID, known: Any) -> TrackingError:
 
 
 # Of the payload alone no message knows: the row says what runs.
-_REQUEUES = "(CAST(:priority AS int) IS NOT NULL OR CAST(:scheduled_at AS timestamptz) IS NOT NULL)"
+_AT_ONCE = "CAST(:at_once AS boolean)"
+_REQUEUES = f"(CAST(:priority AS int) IS NOT NULL OR CAST(:scheduled_at AS timestamptz) IS NOT NULL OR {_AT_ONCE})"
+
+
+def _time(column: str) -> str:
+    """SQL: the time of this column after the change."""
+    return f"CASE WHEN NOT {_AT_ONCE} THEN coalesce(CAST(:scheduled_at AS timestamptz), jobs.{column}) END"
+
 
 _CHANGE = f"""payload = coalesce(CAST(:payload AS jsonb), payload),
             unresolved = unresolved AND CAST(:payload AS jsonb) IS NULL,
             delivery = coalesce(delivery || CAST(:delivery AS jsonb), delivery),
             circuit_key = coalesce(CAST(:circuit_key AS text), circuit_key),
+            limit_key = CASE WHEN CAST(:payload AS jsonb) IS NULL AND NOT {_REQUEUES} THEN limit_key END,
             priority = coalesce(CAST(:priority AS int), priority),
-            scheduled_at = coalesce(CAST(:scheduled_at AS timestamptz), scheduled_at),
-            due_at = coalesce(CAST(:scheduled_at AS timestamptz), due_at),
+            scheduled_at = {_time("scheduled_at")},
+            due_at = {_time("due_at")},
             dispatch = dispatch + CASE WHEN hold IS NULL AND {_REQUEUES} THEN 1 ELSE 0 END,
             hold = CASE WHEN {_REQUEUES}
-                   THEN {next_hold("jobs", due_at="coalesce(CAST(:scheduled_at AS timestamptz), jobs.due_at)")}
+                   THEN {next_hold("jobs", due_at=_time("due_at"))}
                    ELSE hold END,
             dispatched_at = CASE WHEN {_REQUEUES} THEN NULL ELSE dispatched_at END,
             sent_priority = CASE WHEN {_REQUEUES} THEN NULL ELSE sent_priority END"""
-_DETAIL = """jsonb_build_object('payload', CASE WHEN CAST(:payload AS jsonb) IS NOT NULL THEN true END,
+_DETAIL = f"""jsonb_build_object('payload', CASE WHEN CAST(:payload AS jsonb) IS NOT NULL THEN true END,
                               'priority', CAST(:priority AS int), 'dueAt', CAST(:scheduled_at AS timestamptz),
-                              'hold', hold)"""
+                              'atOnce', CASE WHEN {_AT_ONCE} THEN true END, 'hold', hold)"""
 _IS_EDITABLE = f"{WITHIN_SCOPE} AND status IN ({listed(WAITING)}) AND NOT external AND NOT {is_uncalled('jobs')}"
 
 EDIT = text(

@@ -6,7 +6,7 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, text
 
 from tracking.models import Progress
-from tracking.sql import in_life, jsonb, logged
+from tracking.sql import JOB, in_life, jsonb, logged
 from tracking.states import Event, Status
 
 
@@ -52,7 +52,7 @@ REPORT = text(
             total_steps = greatest(total_steps, CAST(:total_steps AS int)),
             updated_at = clock_timestamp()
         WHERE id = :id AND dispatch = :dispatch AND attempt = :attempt AND status = '{Status.RUNNING}'
-        RETURNING jobs.*, status AS from_status
+        RETURNING {JOB}, status AS from_status
     ), told AS (
         SELECT place, milestone - 'ago' AS point, make_interval(secs => CAST(milestone ->> 'ago' AS float)) AS ago
         FROM jsonb_array_elements(CAST(:milestones AS jsonb)) WITH ORDINALITY AS told (milestone, place)

@@ -16,7 +16,7 @@ from tracking.jobs.each import Applied, apply, applying
 from tracking.jobs.submit import CREATED, INSERTED
 from tracking.models import Changes, JobRecord, Scope, Submitted
 from tracking.origins import Origin, origin_parameter
-from tracking.sql import ACTOR, ORIGIN, WITHIN_SCOPE, jsonb, listed, logged, move, record
+from tracking.sql import ACTOR, JOB, ORIGIN, WITHIN_SCOPE, jsonb, listed, logged, move, own, record
 from tracking.states import ACTIVE, Event, Status, sources
 
 
@@ -132,13 +132,13 @@ _IS_LEFT = "NOT stopping AND (retry_count < max_retries OR :force)"
 
 _IS_RETRYABLE = f"{_IS_LEFT} AND (NOT {is_uncalled('jobs')} OR ({_MAY_BE_CALLED}))"
 
-_CHANGE = f"""dispatch = dispatch + 1, retry_count = retry_count + 1, losses = 0,
+_CHANGE = f"""dispatch = dispatch + 1, retry_count = retry_count + 1, losses = 0, limit_key = NULL,
             hold = {next_hold("jobs", due_at="CAST(NULL AS timestamptz)")}, delivery = delivery - 'expires',
             priority = coalesce(CAST(:priority AS int), priority),
             due_at = NULL, dispatched_at = NULL, sent_priority = NULL, result = NULL, typed_result = NULL,
-            error_type = NULL, error_message = NULL, message = NULL, progress = 0, progress_detail = NULL,
-            current_step = 0, cancel_requested_at = NULL, cancel_seen_at = NULL, started_at = NULL,
-            completed_at = NULL"""
+            error_type = NULL, error_message = NULL, fingerprint = NULL, message = NULL,
+            progress = 0, progress_detail = NULL, current_step = 0, cancel_requested_at = NULL,
+            cancel_seen_at = NULL, started_at = NULL, completed_at = NULL"""
 _DETAIL = f"""jsonb_build_object('by', {ACTOR}, 'force', CAST(:force AS boolean), 'priority', CAST(:priority AS int))"""
 
 # Whoever has seen that its workflow was over waits for this, and looks again.
@@ -198,7 +198,7 @@ RETRY_ANEW = text(
         INSERT INTO jobs ({INSERTED}, retry_of, hold)
         SELECT {INSERTED}, retry_of, {next_hold("asked")} FROM asked
         ON CONFLICT DO NOTHING
-        RETURNING jobs.*, CAST(NULL AS text) AS from_status
+        RETURNING {JOB}, CAST(NULL AS text) AS from_status
     ), logged AS ({logged("created", Event.CREATED, _REPEATS, origin=ORIGIN)}
     ), told AS ({logged(_REPEATED, Event.RETRIED_ANEW, _REPEATED_BY, origin=ORIGIN)}
     )
@@ -207,8 +207,8 @@ RETRY_ANEW = text(
 
 EXISTING = text(
     f"""
-    SELECT * FROM jobs
-    WHERE organization_id = :organization_id AND idempotency_key = CAST(:idempotency_key AS text)
+    SELECT {JOB} FROM jobs
+    WHERE {own()} AND idempotency_key = CAST(:idempotency_key AS text)
       AND user_id = (SELECT user_id FROM jobs WHERE id = :id AND {WITHIN_SCOPE})"""
 )
 

@@ -10,9 +10,11 @@ from uuid import UUID
 
 from sqlalchemy import Connection, Row, text
 
+from tracking.admission.circuits import open_circuit
 from tracking.admission.rule import has_line, is_awaited, is_followed
 from tracking.batches import ask, in_turns
 from tracking.db import Statement
+from tracking.fingerprints import printed
 from tracking.models import Fence, Outcome, Refusal, Settled
 from tracking.sql import UNLESS_LOCKED, array, chosen, each_locked, for_driver, jsonb, listed, move
 from tracking.states import ENDS, FINISHED, LOSSES, MOVES, Event, Status
@@ -69,16 +71,36 @@ def _answer(fence: Fence, row: Any) -> Settled | Refusal | None:
         return row
     if row.status is None:
         return None
-    return Settled(fence, row.organization_id, Status(row.status), row.has_line, row.is_awaited, row.is_followed)
+    return Settled(
+        fence,
+        row.organization_id,
+        Status(row.status),
+        row.has_line,
+        row.is_awaited,
+        row.is_followed,
+        (row.job_type, row.failed_in) if row.failed_in is not None else None,
+        row.has_opened,
+    )
 
 
 def _settlements(outcomes: Sequence[Outcome], places: Sequence[int], max_losses: int) -> Iterator[Statement]:
-    plain = [place for place in places if _is_plain_success(outcomes[place])]
-    if plain:
-        yield SUCCEED, _successes([outcomes[place] for place in plain], plain)
+    """What comes before a failure is written before it: a success between failures is between them in the history."""
+    plain: list[int] = []
     for place in places:
-        if not _is_plain_success(outcomes[place]):
-            yield SETTLE, {"place": place, **_outcome(outcomes[place], max_losses)}
+        outcome = outcomes[place]
+        if _is_plain_success(outcome):
+            plain.append(place)
+            continue
+        if outcome.breaker is not None:
+            yield from _plain(outcomes, plain)
+            plain = []
+        yield SETTLE, {"place": place, **_outcome(outcome, max_losses)}
+    yield from _plain(outcomes, plain)
+
+
+def _plain(outcomes: Sequence[Outcome], places: Sequence[int]) -> Iterator[Statement]:
+    if places:
+        yield SUCCEED, _successes([outcomes[place] for place in places], places)
 
 
 def _is_plain_success(outcome: Outcome) -> bool:
@@ -127,6 +149,8 @@ def _outcome(outcome: Outcome, max_losses: int) -> dict[str, Any]:
         "detail": jsonb(news.detail) if news else None,
         "current_step": news.current_step if news else None,
         "total_steps": news.total_steps if news else None,
+        "failures": outcome.breaker.failures if outcome.breaker else None,
+        "pause": outcome.breaker.pause if outcome.breaker else None,
     }
 
 
@@ -140,6 +164,9 @@ def _kept(outcome: Outcome) -> dict[str, Any]:
 _FROM_RUNNING = {move.target: move.event for move in MOVES if move.source is Status.RUNNING}
 _LOST = f":kind IN ({listed(LOSSES)})"
 _DURATION = "round(1000 * extract(EPOCH FROM coalesce(completed_at, updated_at) - started_at))"
+
+_ERROR_TYPE = "CASE WHEN is_poison THEN 'WorkerLost' ELSE :error_type END"
+_ERROR_MESSAGE = "CASE WHEN is_poison THEN 'the job took down ' || (losses + 1) || ' workers' ELSE :error_message END"
 
 # The last entry of those who watch a job's progress: one that never reported any has none.
 _LAST_PERCENT = f"CASE WHEN status = '{Status.SUCCEEDED}' AND reached > 0 THEN 100 END"
@@ -162,11 +189,12 @@ SETTLE = for_driver(
             priority = coalesce(:priority, priority),
             max_retries = greatest(max_retries, :max_retries),
             circuit_key = coalesce(:circuit_key, circuit_key),
+            limit_key = CASE WHEN target IN ('queued', 'retrying') THEN NULL ELSE limit_key END,
             result = :result,
             typed_result = :typed_result,
-            error_type = CASE WHEN is_poison THEN 'WorkerLost' ELSE :error_type END,
-            error_message = CASE WHEN is_poison THEN 'the job took down ' || (losses + 1) || ' workers'
-                            ELSE :error_message END,
+            error_type = {_ERROR_TYPE},
+            error_message = {_ERROR_MESSAGE},
+            {printed(_ERROR_TYPE, _ERROR_MESSAGE, when=f"target = '{Status.FAILED}'")},
             progress = CASE target WHEN 'succeeded' THEN 100
                        ELSE greatest(progress, least(99, coalesce(:percent, 0))) END,
             message = coalesce(:message, message),
@@ -178,6 +206,7 @@ SETTLE = for_driver(
         f"""jsonb_build_object(
                    'reason', CASE WHEN status IN ('queued', 'cancelled') THEN coalesce(error_message, :kind) END,
                    'errorType', error_type, 'error', error_message, 'traceback', CAST(:traceback AS text),
+                   'lost', CASE WHEN {_LOST} THEN true END,
                    'dueAt', due_at,
                    'willRetry', CASE status WHEN 'retrying' THEN true WHEN 'failed' THEN false END,
                    'duration', CASE WHEN status IN ({listed((*FINISHED, Status.RETRYING))}) THEN {_DURATION} END,
@@ -192,13 +221,18 @@ SETTLE = for_driver(
         guard=f"""from_dispatch = :dispatch AND from_status = '{Status.RUNNING}' AND NOT external
           AND from_attempt = coalesce(:attempt, from_attempt)""",
         returning="""jobs.id, organization_id, user_id, job_type, status, attempt, error_type, error_message, due_at,
-                  started_at, completed_at, updated_at, group_id, from_status, from_dispatch, counts_in, reached""",
+                  started_at, completed_at, updated_at, group_id, limit_key, from_status, from_dispatch, counts_in,
+                  reached""",
         dispatch="from_dispatch",
         circuit_key="counts_in",
         kept="coalesce(CAST(:kept AS jsonb), '{}')",
-        answer=f"""SELECT CAST(:place AS int) AS place, organization_id, status,
+        answer=f""", opened AS ({open_circuit("moved")}
+    )
+    SELECT CAST(:place AS int) AS place, organization_id, status,
            {has_line("moved")} AS has_line, {is_awaited("moved")} AS is_awaited,
-           {is_followed("moved")} AS is_followed
+           {is_followed("moved")} AS is_followed, job_type,
+           CASE WHEN CAST(:failures AS int) > 0 THEN moved.counts_in END AS failed_in,
+           EXISTS (SELECT FROM opened) AS has_opened
     FROM locked LEFT JOIN moved USING (id)""",
     )
 )
@@ -219,10 +253,11 @@ SUCCEED = for_driver(
         guard="from_dispatch = given_dispatch AND from_attempt = given_attempt",
         by="given_actor",
         returning="""jobs.id, given_place, given_actor, dispatch, organization_id, user_id, job_type, status, attempt,
-                  started_at, completed_at, updated_at, from_status, circuit_key, reached""",
+                  started_at, completed_at, updated_at, limit_key, from_status, circuit_key, reached""",
         circuit_key="circuit_key",
         answer=f"""SELECT given_place AS place, organization_id, status,
-           {has_line("moved")} AS has_line, {is_awaited("moved")} AS is_awaited, false AS is_followed
+           {has_line("moved")} AS has_line, {is_awaited("moved")} AS is_awaited, false AS is_followed,
+           NULL AS failed_in, false AS has_opened
     FROM locked FULL JOIN moved USING (given_place)""",
     )
 )

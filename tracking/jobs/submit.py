@@ -14,8 +14,9 @@ from tracking.db import run
 from tracking.errors import IdempotencyConflict, InvalidValue, UnknownDependency
 from tracking.jobs.cancel import cancel_dispatch
 from tracking.models import JobRecord, NewJob, Scope, Submitted
-from tracking.sql import ORIGIN, array, for_driver, logged, record
+from tracking.sql import JOB, ORIGIN, array, for_driver, logged, own, record
 from tracking.states import Event, Status
+from tracking.traces import carried
 
 
 def submit(connection: Connection, job: NewJob, limits: Limits, *, scope: Scope | None = None) -> Submitted:
@@ -70,7 +71,7 @@ def columns(job: NewJob) -> dict[str, Any]:
         "max_retries": job.max_retries,
         "payload": dict(job.payload),
         "metadata": dict(job.metadata),
-        "delivery": dict(job.delivery),
+        "delivery": {**job.delivery, **carried()},
         "message": job.message,
         "parent_id": job.parent_id,
         "root_id": job.root_id or job.id,
@@ -157,7 +158,7 @@ SUBMIT = for_driver(
     WITH created AS (
         INSERT INTO jobs ({INSERTED}, hold, sent_priority)
         SELECT id, organization_id, :user_id, :project_id, job_type, status, priority, queue,
-               :max_retries, :payload, :metadata, :delivery, :message, CAST(:parent_id AS uuid), CAST(:root_id AS uuid),
+               :max_retries, payload, :metadata, :delivery, :message, CAST(:parent_id AS uuid), CAST(:root_id AS uuid),
                :group_id, CAST(:group_index AS int), :idempotency_key, :request_hash, depends_on,
                depends_when, unresolved, due_at, due_at,
                circuit_key, external, {FIRST_HOLD}, sent.level
@@ -168,33 +169,33 @@ SUBMIT = for_driver(
                      CAST(:job_type AS text) AS job_type, CAST(:queue AS text) AS queue,
                      CAST(:circuit_key AS text) AS circuit_key,
                      {is_external("CAST(:external AS boolean)", ":job_type")},
-                     CAST(:depends_on AS uuid[]) AS depends_on,
+                     CAST(:payload AS jsonb) AS payload, CAST(:depends_on AS uuid[]) AS depends_on,
                      CAST(:depends_when AS text[]) AS depends_when, CAST(:unresolved AS boolean) AS unresolved,
                      coalesce(CAST(:scheduled_at AS timestamptz),
                               clock_timestamp() + CAST(:delay AS interval)) AS due_at) AS asked
         CROSS JOIN LATERAL {let_through("asked")}
         ON CONFLICT DO NOTHING
-        RETURNING jobs.*, CAST(NULL AS text) AS from_status
+        RETURNING {JOB}, CAST(NULL AS text) AS from_status
     ), logged AS ({logged("created", Event.CREATED, CREATED, origin=ORIGIN)})
     SELECT *, {revoked_by("created")} AS revoked_by FROM created"""
 )
 
 UNKNOWN = for_driver(
-    """
+    f"""
     SELECT place, id FROM unnest(CAST(:place AS int[]), CAST(:id AS uuid[]), CAST(:organization_id AS text[]),
                                  CAST(:user_id AS text[])) AS wanted (place, id, organization_id, user_id)
     WHERE NOT EXISTS (SELECT FROM jobs
-                      WHERE jobs.id = wanted.id AND jobs.organization_id = wanted.organization_id
+                      WHERE jobs.id = wanted.id AND {own("jobs.organization_id", "wanted.organization_id")}
                         AND (wanted.user_id IS NULL OR jobs.user_id = wanted.user_id))"""
 )
 
 EXISTING = text(
-    """
-    SELECT *, job_type = CAST(:job_type AS text) AND payload = :payload
+    f"""
+    SELECT {JOB}, job_type = CAST(:job_type AS text) AND payload = :payload
               AND coalesce(delivery -> 'passing', 'null')
                   = coalesce(CAST(:delivery AS jsonb) -> 'passing', 'null') AS is_same
     FROM jobs
-    WHERE organization_id = :organization_id
+    WHERE {own()}
       AND (user_id = :user_id AND idempotency_key = CAST(:idempotency_key AS text)
            OR CAST(:idempotency_key AS text) IS NULL AND id = :id)"""
 )

@@ -9,9 +9,10 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from tracking.errors import IllegalMove, JobChanged, JobNotFound, NotExternal, TrackingError
+from tracking.fingerprints import printed
 from tracking.models import JobRecord, Report, Scope
 from tracking.origins import Origin, origin_parameter
-from tracking.sql import ACTOR, ORIGIN, WITHIN_SCOPE, jsonb, listed, logged, move, record
+from tracking.sql import ACTOR, JOB, ORIGIN, WITHIN_SCOPE, jsonb, listed, logged, move, record
 from tracking.states import ACTIVE, FINISHED, WAITING, Event, Hold, Status, event_of, is_legal
 
 ABANDONED = "Abandoned"  # the error type of a job on which nobody has reported for too long
@@ -157,23 +158,26 @@ TRACK = text(
             progress_detail = coalesce(CAST(:detail AS jsonb), progress_detail),
             result = CAST(:result AS jsonb),
             error_message = CASE WHEN target <> '{Status.CANCELLED}' THEN CAST(:error_message AS text) END,
+            {printed("jobs.error_type", "CAST(:error_message AS text)", when=f"target = '{Status.FAILED}'")},
             cancel_requested_at = CASE target WHEN '{Status.CANCELLED}' THEN clock_timestamp() END,
             completed_at = CASE WHEN {_ENDS} THEN clock_timestamp() END,
             updated_at = clock_timestamp()
         FROM locked
         WHERE jobs.id = locked.id
-        RETURNING jobs.*, was, starts, event, reached, coalesce(CAST(:percent AS int), 0) > 0
+        RETURNING {JOB}, was, starts, event, reached, coalesce(CAST(:percent AS int), 0) > 0
                   OR CAST(:message AS text) IS NOT NULL OR CAST(:detail AS jsonb) IS NOT NULL AS tells
     ), logged AS ({logged(_STEPS, "what", "detail", kept="kept", origin="came")}
     )
     SELECT * FROM moved"""
 )
 
+_SILENT = """'nobody has reported on it for ' || to_char(after, 'FMHH24 "h" FMMI "min" FMSS "s"')"""
+
 ABANDON = text(
     move(
         Event.FAILED,
         f"""hold = NULL, error_type = '{ABANDONED}',
-            error_message = 'nobody has reported on it for ' || to_char(after, 'FMHH24 "h" FMMI "min" FMSS "s"'),
+            error_message = {_SILENT}, {printed(f"'{ABANDONED}'", _SILENT)},
             completed_at = clock_timestamp()""",
         f"""jsonb_build_object('errorType', error_type, 'error', error_message, 'willRetry', false,
                                'duration', {_DURATION})""",
@@ -186,7 +190,7 @@ ABANDON = text(
         LIMIT :limit
         FOR UPDATE OF jobs SKIP LOCKED""",
         to=Status.FAILED,
-        returning="jobs.*, locked.from_status",
+        returning=f"{JOB}, locked.from_status",
     )
 )
 

@@ -10,17 +10,18 @@ from tracking import audit
 from tracking.audit import Deed
 from tracking.audited import Action as Audited
 from tracking.audited import Outcome as Audit
+from tracking.columns import columns_of
 from tracking.errors import IdempotencyConflict, InvalidValue, OperationsTaken
 from tracking.models import JobRecord, Scope
 from tracking.operated import WORKED_ON, State
-from tracking.operation_tables import outcomes
+from tracking.operation_tables import operations, outcomes
 from tracking.operations.values import Begun, NewOperation, Operation
 from tracking.origins import Origin
 from tracking.reads import lists
 from tracking.reads.answers import Filters
 from tracking.reads.matching import chosen
 from tracking.schema import jobs
-from tracking.sql import jsonb, listed
+from tracking.sql import jsonb, listed, own
 
 MOST_JOBS = 250_000  # of an operation: their rows are written in one statement, within its time limit
 SAMPLE = 10
@@ -94,9 +95,11 @@ def _existing(connection: Connection, new: NewOperation) -> Operation | None:
 def _take(connection: Connection, new: NewOperation, filters: Filters) -> dict[tuple[str, bool], int]:
     """Write a row for each job that matches; how many of each type, with whether its work is done elsewhere."""
     columns = [jobs.c.id, jobs.c.job_type, jobs.c.external]
-    found = chosen(connection, new.scope, filters, columns, MOST_JOBS + 1).cte("found")
+    # Materialized: of jobs that are in several of the parts, and of more than there may be, both ask for the same.
+    found = chosen(connection, new.scope, filters, columns, MOST_JOBS + 1).cte("found").prefix_with("MATERIALIZED")
     rows = select(literal(new.id), found.c.id)
-    taken = insert(outcomes).from_select(["operation_id", "job_id"], rows).returning(outcomes.c.job_id).cte("taken")
+    # Nothing is returned of them: to be seen by who asks, a row must be of an operation, which comes later.
+    taken = insert(outcomes).from_select(["operation_id", "job_id"], rows).cte("taken")
     kinds = select(found.c.job_type, found.c.external, func.count().label("jobs"))
     counted = kinds.add_cte(taken).group_by(found.c.job_type, found.c.external)
     types = {(row.job_type, row.external): row.jobs for row in connection.execute(counted)}
@@ -135,16 +138,16 @@ WORKED = text(
 )
 
 EXISTING = text(
-    """
-    SELECT * FROM operations
-    WHERE organization_id = :organization_id AND user_id = :user_id AND idempotency_key = CAST(:key AS text)"""
+    f"""
+    SELECT {columns_of(operations)} FROM operations
+    WHERE {own()} AND user_id = :user_id AND idempotency_key = CAST(:key AS text)"""
 )
 
 BEGIN = text(
-    """
+    f"""
     INSERT INTO operations (id, organization_id, user_id, whose, action, asked, priority, force, denied, canary, state,
                             matched, idempotency_key, request_hash)
     VALUES (:id, :organization_id, :user_id, :whose, :action, :asked, :priority, :force, :denied, :canary, :state,
             :matched, :idempotency_key, :request_hash)
-    RETURNING *"""
+    RETURNING {columns_of(operations)}"""
 )

@@ -8,7 +8,9 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from tracking.columns import columns_of
 from tracking.operated import State
+from tracking.operation_tables import operations
 from tracking.operations.values import Operation
 from tracking.states import FINISHED, Status
 
@@ -64,9 +66,9 @@ GO_ON = text(
 
 # Of one that is worked on, so that an end is not written twice.
 STOP = text(
-    """
+    f"""
     UPDATE operations
     SET state = :state, reason = :reason, completed_at = clock_timestamp(), updated_at = clock_timestamp()
     WHERE id = :id AND completed_at IS NULL
-    RETURNING *"""
+    RETURNING {columns_of(operations)}"""
 )

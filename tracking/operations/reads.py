@@ -19,6 +19,7 @@ from tracking.operation_tables import operations, outcomes
 from tracking.operations.canary import STOP
 from tracking.operations.values import Operation, Operations, Result, Results
 from tracking.origins import Origin
+from tracking.sql import owned
 
 NEWEST_FIRST = (operations.c.created_at.desc(), operations.c.id.desc())
 
@@ -100,7 +101,7 @@ def forget(connection: Connection, older_than: timedelta, limit: int) -> int:
 def _mine(scope: Scope) -> Select[Any]:
     found = select(operations)
     if not scope.is_everywhere:
-        found = found.where(operations.c.organization_id == scope.organization_id)
+        found = found.where(owned(operations.c.organization_id, scope.organization_id))
     return found if scope.user_id is None else found.where(operations.c.user_id == scope.user_id)
 
 

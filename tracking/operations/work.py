@@ -12,10 +12,12 @@ from sqlalchemy.exc import DBAPIError
 
 from tracking import jobs
 from tracking.admission.rule import Limits
+from tracking.columns import columns_of
 from tracking.db import cause_of, is_away, said_by
 from tracking.errors import IllegalMove, JobNotFound, TrackingError
 from tracking.jobs import Applied
 from tracking.operated import WORKED_ON, Action, Outcome, State
+from tracking.operation_tables import operations
 from tracking.operations.canary import judge
 from tracking.operations.values import Operation, Result
 from tracking.sql import array, listed
@@ -153,7 +155,7 @@ def _move_on(
 # Organizations take turns, those that were waiting longest first.
 NEXT = text(
     f"""
-    SELECT * FROM operations AS operation
+    SELECT {columns_of(operations, "operation")} FROM operations AS operation
     WHERE state IN ({listed(WORKED_ON)}) AND due_at <= clock_timestamp()
     ORDER BY (SELECT max(worked_at) FROM operations AS others
               WHERE others.organization_id = operation.organization_id AND others.state IN ({listed(WORKED_ON)}))

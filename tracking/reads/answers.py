@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from tracking.models import JobRecord
@@ -27,6 +27,14 @@ class HistoryEntry:
     detail: dict[str, Any]
     at: datetime
 
+    @classmethod
+    def of(cls, row: Any) -> Self:
+        """The entry of a row with these columns."""
+        known = {name: getattr(row, name) for name in cls.__dataclass_fields__}
+        from_status = Status(row.from_status) if row.from_status else None
+        named = {"event": Event(row.event), "from_status": from_status, "to_status": Status(row.to_status)}
+        return cls(**{**known, **named})
+
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
@@ -47,13 +55,15 @@ class AttemptRecord:
 class Page:
     """A page of a list. `next_cursor` None means that nothing follows; `total` None with a cursor.
 
-    `total_is_capped`: there are more jobs than `total`, at which numbered pages end; the cursor goes on.
+    `total_is_capped`: there may be more jobs than `total`, at which numbered pages end; the cursor goes on.
+    `looked_until`: the job, by its time and id, at which the look for what no index has ended; None: it saw all.
     """
 
     jobs: Sequence[JobRecord]
     total: int | None
     next_cursor: str | None
     total_is_capped: bool = False
+    looked_until: tuple[datetime, UUID] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +71,7 @@ class Stats:
     """Counts of jobs; the finished ones are of the window. Ages and durations in the database's time.
 
     `pending`: sent, or in line for a slot; `scheduled`: due later. What waits for another job, a pause or a circuit
-    is neither: it counts in `held`, `total_active` and `total`.
+    is neither: it counts in `total_active`, `total` and `held`; work that nobody has begun elsewhere not in `held`.
     """
 
     total: int
@@ -80,7 +90,11 @@ class Stats:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What a list is narrowed to; None and () narrow nothing. `search`: what reads/search.py takes."""
+    """What a list is narrowed to; None and () narrow nothing. `search`: what reads/search.py takes.
+
+    `error`: the fingerprint of those that failed alike. `as_of`: the jobs as they were then, by their statuses of then.
+    `deliveries`: in a list of all organizations, those of their webhooks as well, which are nobody's work.
+    """
 
     statuses: Sequence[Status] = ()
     job_type: str | None = None
@@ -93,3 +107,6 @@ class Filters:
     search: str | None = None
     ids: Sequence[UUID] = ()
     schedule_id: UUID | None = None
+    error: str | None = None
+    as_of: datetime | None = None
+    deliveries: bool = True

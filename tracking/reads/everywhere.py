@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, func, select, true
 
 from tracking.schema import jobs
+from tracking.webhooks import DELIVERING
 
 Order = Sequence[ColumnElement[Any]]
 
@@ -24,6 +25,7 @@ def _organizations() -> Any:
 
 WHOSE = _organizations()
 IS_THEIRS = jobs.c.organization_id == WHOSE.c.id  # a job of the organization whose turn it is
+IS_WORK = ~WHOSE.c.id.startswith(DELIVERING, autoescape=True)  # and no delivery of its webhooks: these have their own
 
 
 def of_each(found: Select[Any]) -> Select[Any]:

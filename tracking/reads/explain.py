@@ -9,15 +9,18 @@ from uuid import UUID
 from sqlalchemy import Connection, func, literal, select, text
 
 from tracking import workers
-from tracking.admission import circuits, organizations, pauses, turns
+from tracking.admission import circuits, organizations, pauses, queue_pauses, turns, within
+from tracking.admission.job_limits import Per
 from tracking.admission.rule import Limits, blocked_by, gates_of, is_before, is_met, is_served, joins_line, next_hold
+from tracking.admission.within import Bound
 from tracking.errors import JobNotFound
 from tracking.models import JobRecord, Scope
 from tracking.reads import lists, reasons, waiting
 from tracking.reads.reasons import Awaited, Reason
 from tracking.schema import IN_FLIGHT
 from tracking.sql import SCOPE, listed
-from tracking.states import FINISHED, WAITING, Hold, Status, When
+from tracking.states import FINISHED, IN_LINE, WAITING, Hold, Status, When
+from tracking.tenancy import unconfined
 from tracking.workers import Serving
 
 MOST_SLOTS = 10_000  # of one organization that are looked at
@@ -50,10 +53,15 @@ def explain(connection: Connection, job_id: UUID, scope: Scope, limits: Limits) 
 
 
 def _waiting(connection: Connection, job: JobRecord, scope: Scope, limits: Limits, alive: Serving) -> Sequence[Reason]:
-    gets_slot = turns.gets_slot(connection, job, limits.parameters, MOST_SLOTS)
-    blocked = connection.execute(BLOCKED, {"id": job.id, "gets_slot": gets_slot, **limits.parameters}).scalar()
+    with unconfined(connection):  # others may have what it waits for
+        gets_slot = turns.gets_slot(connection, job, limits.parameters, MOST_SLOTS)
+        bounds = within.bounds(connection, job.id)
+        is_within = within.is_within(connection, job.id, bounds, limits.parameters)
+        about = {"id": job.id, "gets_slot": gets_slot, "is_within": is_within, **limits.parameters}
+        blocked = connection.execute(BLOCKED, about).scalar()
     found: list[Reason] = [
         *_unserved(job, alive),
+        *_limits(bounds, blocked),
         *_line(connection, job, scope, limits, blocked),
         *_dependency(connection, job, scope),
         *_due(connection, job),
@@ -69,7 +77,7 @@ def _waiting(connection: Connection, job: JobRecord, scope: Scope, limits: Limit
 
 def _first(hold: Hold | None, blocked: str | None) -> Sequence[str]:
     """The kinds of reasons that come before all others: without a worker neither a slot nor a message helps."""
-    if blocked == Hold.ORGANIZATION_LIMIT:
+    if blocked in IN_LINE:
         return ("no_worker", blocked)
     if blocked is not None:
         return (blocked,)
@@ -79,6 +87,24 @@ def _first(hold: Hold | None, blocked: str | None) -> Sequence[str]:
 def _unserved(job: JobRecord, alive: Serving) -> Iterator[Reason]:
     if not alive.consumers:
         yield reasons.Unserved(job.queue)
+
+
+def _limits(bounds: Sequence[Bound], blocked: str | None) -> Iterator[Reason]:
+    if blocked != Hold.LIMIT:
+        return
+    full = [bound for bound in bounds if bound.room is not None and bound.room <= 0]
+    for bound in full or bounds:
+        limit, is_own = bound.limit, bound.limit.per is not Per.PLATFORM
+        yield reasons.Limited(
+            per=limit.per,
+            job_type=limit.job_type,
+            key=bound.key,
+            concurrency=limit.concurrency,
+            executing=bound.executing if is_own and limit.concurrency is not None else None,
+            rate=limit.rate,
+            period=None if limit.period is None else limit.period.total_seconds(),
+            sent=bound.sent if is_own and limit.rate is not None else None,
+        )
 
 
 def _line(
@@ -123,6 +149,9 @@ def _due(connection: Connection, job: JobRecord) -> Iterator[Reason]:
 def _pauses(connection: Connection, job: JobRecord) -> Iterator[Reason]:
     for pause in pauses.of(connection, job.organization_id, job.job_type):
         yield reasons.Paused(pause.job_type, pause.everywhere, pause.shown_by, pause.reason, pause.paused_at)
+    held = queue_pauses.of(connection, job.queue)
+    if held is not None:
+        yield reasons.Paused(None, True, None, held.reason, held.paused_at, held.queue)  # noqa: FBT003 - everywhere
 
 
 def _circuit(connection: Connection, job: JobRecord) -> Iterator[Reason]:
@@ -176,7 +205,7 @@ _EARLIER = f"""
 BEFORE_IN_LINE = text(
     f"""
     WITH this AS MATERIALIZED (
-        SELECT *, {next_hold("jobs", joins="true")} <> 'organization_limit' AS is_stopped,
+        SELECT *, {next_hold("jobs", joins="true")} NOT IN ({listed(IN_LINE)}) AS is_stopped,
                {joins_line("jobs.organization_id")} AS joins, {gates_of("jobs.organization_id")}
         FROM jobs WHERE id = :id
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -34,7 +34,8 @@ class QueueState:
     """A queue: the living `workers` that consume it and their `slots`, and its jobs.
 
     `waiting`: those that were sent to it, or stand in line for a slot; `oldest`: how long the first of them has waited.
-    `held`: those that wait for something else.
+    `held`: those that wait for something else. `losses`: attempts of all these that ended with their worker.
+    `paused_by`, `reason`, `paused_at`: of its pause; None: it has none.
     """
 
     name: str
@@ -44,6 +45,10 @@ class QueueState:
     waiting: int
     held: int
     oldest: timedelta | None
+    losses: int = 0
+    paused_by: str | None = None
+    reason: str | None = None
+    paused_at: datetime | None = None
 
     @property
     def is_unserved(self) -> bool:
@@ -58,22 +63,15 @@ def all_workers(connection: Connection, lease_timeout: timedelta) -> Sequence[Wo
 
 
 def all_queues(connection: Connection, lease_timeout: timedelta) -> Sequence[QueueState]:
-    """Every queue that a living worker consumes or that has a job which is not finished."""
+    """Every queue that a living worker consumes, that has a job which is not finished, or that is paused."""
     rows = connection.execute(QUEUES, {"lease_timeout": lease_timeout})
     return [QueueState(**row._mapping) for row in rows]  # noqa: SLF001 - a public name
 
 
-def held(connection: Connection) -> Mapping[str, int]:
-    """How many jobs of all organizations wait, by what they wait for."""
-    return {row.hold: row.jobs for row in connection.execute(HELD)}
+def is_known(connection: Connection, queue: str, lease_timeout: timedelta) -> bool:
+    """Whether a living worker consumes this queue, a job which is not finished is in it, or it is paused."""
+    return queue in {each.name for each in all_queues(connection, lease_timeout)}
 
-
-HELD = text(
-    f"""
-    SELECT hold, count(*) AS jobs FROM jobs
-    WHERE status IN ({listed(WAITING)}) AND hold IS NOT NULL
-    GROUP BY hold"""
-)
 
 WORKERS = text(
     f"""
@@ -98,13 +96,15 @@ QUEUES = text(
         SELECT queue, count(*) FILTER (WHERE status = '{Status.RUNNING}') AS running,
                count(*) FILTER (WHERE {IS_READY}) AS waiting,
                count(*) FILTER (WHERE NOT {IS_READY} AND status IN ({listed(WAITING)})) AS held,
-               clock_timestamp() - min(coalesce(dispatched_at, created_at)) FILTER (WHERE {IS_READY}) AS oldest
+               clock_timestamp() - min(coalesce(dispatched_at, created_at)) FILTER (WHERE {IS_READY}) AS oldest,
+               sum(losses)::int AS losses
         FROM jobs WHERE status IN ({listed(ACTIVE)}) AND hold IS DISTINCT FROM '{Hold.EXTERNAL}'
         GROUP BY queue
     )
-    SELECT coalesce(served.queue, filled.queue) AS name, coalesce(workers, 0) AS workers,
+    SELECT coalesce(served.queue, filled.queue, paused_queues.queue) AS name, coalesce(workers, 0) AS workers,
            coalesce(slots, 0)::int AS slots, coalesce(running, 0) AS running, coalesce(waiting, 0) AS waiting,
-           coalesce(held, 0) AS held, oldest
+           coalesce(held, 0) AS held, oldest, coalesce(losses, 0) AS losses, paused_by, reason, paused_at
     FROM served FULL JOIN filled ON served.queue = filled.queue
+         FULL JOIN paused_queues ON paused_queues.queue = coalesce(served.queue, filled.queue)
     ORDER BY 1"""
 )

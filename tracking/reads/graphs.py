@@ -10,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from tracking.models import JobRecord, Scope
-from tracking.sql import SCOPE, in_life
+from tracking.sql import JOB, SCOPE, in_life
 from tracking.states import Event, Hold, Status, When
 
 MOST = 1000  # jobs of a graph, the oldest
@@ -49,19 +49,19 @@ class JobGraph:
     is_cut: bool
 
 
-def graph_of(connection: Connection, job: JobRecord, scope: Scope) -> JobGraph:
-    """The graph to which a job belongs; of more than MOST jobs it is cut."""
+def graph_of(connection: Connection, job: JobRecord, scope: Scope, *, most: int = MOST) -> JobGraph:
+    """The graph to which a job belongs; of more than so many jobs it is cut."""
     root_id = job.root_id or job.id
     scope = Scope(job.organization_id, scope.user_id)
-    found = connection.execute(JOBS, {"root_id": root_id, "most": MOST + 1, **scope.parameters}).all()
-    rows = found[:MOST]
+    found = connection.execute(JOBS, {"root_id": root_id, "most": most + 1, **scope.parameters}).all()
+    rows = found[:most]
     known = {row.id for row in rows}
     edges = [edge for row in rows for edge in _edges(row, rows) if edge.before in known]
     nodes = [
         GraphNode(row.id, row.job_type, Status(row.status), Hold(row.hold) if row.hold else None, row.group_id)
         for row in rows
     ]
-    return JobGraph(root_id, nodes, edges, is_cut=len(found) > MOST)
+    return JobGraph(root_id, nodes, edges, is_cut=len(found) > most)
 
 
 def _edges(row: Any, rows: Sequence[Any]) -> Iterator[GraphEdge]:
@@ -81,7 +81,7 @@ def _edges(row: Any, rows: Sequence[Any]) -> Iterator[GraphEdge]:
 # What a job followed is in its first row of history: its own row forgets that with its call.
 JOBS = text(
     f"""
-    SELECT jobs.*, coalesce(follows, CAST(born.detail ->> 'follows' AS uuid)) AS followed,
+    SELECT {JOB}, coalesce(follows, CAST(born.detail ->> 'follows' AS uuid)) AS followed,
            coalesce(follows_group, born.detail ->> 'followsGroup') AS followed_group
     FROM jobs LEFT JOIN LATERAL (
         SELECT detail FROM history

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -18,22 +18,33 @@ from sqlalchemy import (
     Select,
     Text,
     and_,
+    case,
     cast,
     func,
     literal,
     null,
     select,
     tuple_,
-    union,
     union_all,
 )
 
 from tracking.errors import InvalidValue, JobNotFound
 from tracking.models import Fence, JobRecord, Scope
-from tracking.reads import everywhere
+from tracking.reads import everywhere, past
 from tracking.reads.answers import AttemptRecord, Filters, HistoryEntry, Page, Stats
 from tracking.reads.everywhere import of_each
-from tracking.reads.matching import IS_OVER, Way, is_spread, matches, status_in, visible_to, ways_to
+from tracking.reads.matching import (
+    IS_OVER,
+    Place,
+    Way,
+    bounded,
+    is_spread,
+    matches,
+    of_all,
+    status_in,
+    visible_to,
+    ways_to,
+)
 from tracking.schema import history, jobs
 from tracking.sql import record
 from tracking.states import ACTIVE, Event, Hold, Status
@@ -63,6 +74,14 @@ def get(connection: Connection, job_id: UUID, scope: Scope) -> JobRecord:
     return record(row)
 
 
+def get_as_of(connection: Connection, job_id: UUID, scope: Scope, at: datetime) -> JobRecord:
+    """One job as it was then. Raises JobNotFound, also for one that was not there yet."""
+    job = get(connection, job_id, scope)
+    if job.created_at > at:
+        raise JobNotFound
+    return past.as_they_were(connection, [job], at)[0]
+
+
 def find(connection: Connection, job_id: UUID) -> JobRecord | None:
     """One job whatever its owner: for the platform's own code. None when there is none."""
     row = connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
@@ -81,17 +100,21 @@ def is_current(connection: Connection, fence: Fence, attempt: int) -> bool:
 
 
 def page(connection: Connection, scope: Scope, filters: Filters = NO_FILTERS, *, number: int, size: int) -> Page:
-    """Page `number` (from 1) of the matching jobs, newest first, with the total: both end at `most_counted` jobs."""
-    ways, most, spread = ways_to(connection, scope, filters), most_counted(filters), is_spread(scope, filters)
+    """Page `number` (from 1) of the matching jobs, newest first, with the total: both end at `most_counted` jobs.
+
+    Where no index has what is searched for, both end where the look ends as well, see `bounded`; the cursor goes on.
+    """
+    (ways, end), most, spread = bounded(connection, scope, filters), most_counted(filters), is_spread(scope, filters)
     most = min(most, MOST_FOUND) if spread else most
-    some = _of_all(ways, lambda way: select(jobs.c.id).where(*way).limit(most + 1), spread=spread)
+    some = of_all(ways, lambda way: select(jobs.c.id).where(*way).limit(most + 1), spread=spread)
     counted = some.limit(most + 1).subquery()
     total = connection.execute(select(func.count()).select_from(counted)).scalar_one()
     start = (number - 1) * size
     shown = max(0, min(size, most - start))  # none on a page behind the last one, which has its cursor
     first, kept = min(start, most - 1), max(shown, 1)
     found = _first(connection, ways, jobs.c.created_at, first, kept + 1, spread=spread)
-    return Page(found[:shown], min(total, most), _cursor(found, kept), total > most)
+    jobs_of_page = _then(connection, found[:shown], filters)
+    return Page(jobs_of_page, min(total, most), _cursor(found, kept, end), total > most or end is not None, end)
 
 
 def most_counted(filters: Filters) -> int:
@@ -102,13 +125,16 @@ def most_counted(filters: Filters) -> int:
 def after(
     connection: Connection, scope: Scope, filters: Filters = NO_FILTERS, *, cursor: str | None, size: int
 ) -> Page:
-    """The matching jobs that follow `cursor` (None: the first ones), newest first: deep reading at constant cost."""
-    ways = ways_to(connection, scope, filters)
+    """The matching jobs that follow `cursor` (None: the first ones), newest first: deep reading at constant cost.
+
+    Where no index has what is searched for, there may be fewer than `size`, or none, and a cursor that goes on.
+    """
+    follows = []
     if cursor is not None:
-        follows = tuple_(jobs.c.created_at, jobs.c.id) < tuple_(*map(literal, _position(cursor)))
-        ways = [[*way, follows] for way in ways]
+        follows = [tuple_(jobs.c.created_at, jobs.c.id) < tuple_(*map(literal, _position(cursor)))]
+    ways, end = bounded(connection, scope, filters, *follows)
     found = _first(connection, ways, jobs.c.created_at, 0, size + 1, spread=is_spread(scope, filters))
-    return Page(found[:size], None, _cursor(found, size))
+    return Page(_then(connection, found[:size], filters), None, _cursor(found, size, end), looked_until=end)
 
 
 def retries(connection: Connection, job_id: UUID, scope: Scope) -> Sequence[JobRecord]:
@@ -124,14 +150,13 @@ def recent(
     limit: int,
     job_type: str | None = None,
     status: Status | None = None,
-    project_id: str | None = None,
 ) -> Sequence[JobRecord]:
     """Active jobs, then those finished in the last hour.
 
     Active first, then more urgent first, then oldest first (active) or newest first (finished). Of those that have
     finished everywhere, the newest ones are taken.
     """
-    wanted = Filters(job_type=job_type, project_id=project_id, statuses=(status,) if status else ())
+    wanted = Filters(job_type=job_type, statuses=(status,) if status else ())
     filters = matches(connection, scope, wanted)
     found = _in_order(connection, scope, [*filters, status_in(ACTIVE)], ACTIVE_FIRST, limit)
     if len(found) < limit:
@@ -182,16 +207,16 @@ def stats(
     # A job that has run before waits since it was put back, not since it was created: the rows of these few are read.
     again = jobs.alias("again")
     put_back = select(again.c.updated_at).where(again.c.id == active.c.id).scalar_subquery()
+    waiting_since = case((active.c.has_run, put_back), else_=active.c.since)
     within = jobs.c.completed_at.is_not(None) if window is None else jobs.c.completed_at > func.now() - window
     ran = (jobs.c.completed_at - jobs.c.started_at).label("ran")
     ended = _all(scope, select(jobs.c.status, ran).where(*visible, within)).subquery()
     groups = union_all(
         select(
             *(*kind, func.count().label("number")),
-            (func.now() - func.min(active.c.since).filter(~active.c.has_run)).label("age"),
+            (func.now() - func.min(waiting_since)).label("age"),
             none.label("ran"),
         ).group_by(*kind),
-        select(*kind, literal(0), func.now() - func.min(put_back), none).where(active.c.has_run).group_by(*kind),
         select(
             *(ended.c.status, cast(null(), Text), cast(null(), Boolean), func.count(), none),
             func.avg(ended.c.ran),
@@ -237,7 +262,7 @@ def timeline(connection: Connection, job_id: UUID) -> Sequence[HistoryEntry]:
     last = _history_of(job_id).order_by(history.c.id.desc()).limit(TIMELINE_LIMIT)
     reports, others = last.where(history.c.event == Event.PROGRESS), last.where(history.c.event != Event.PROGRESS)
     rows = [*connection.execute(reports), *connection.execute(others)]
-    return [_entry(row) for row in sorted(rows, key=lambda row: row.id)]
+    return [HistoryEntry.of(row) for row in sorted(rows, key=lambda row: row.id)]
 
 
 def last_move(connection: Connection, job_id: UUID, to_status: Status) -> HistoryEntry | None:
@@ -249,7 +274,7 @@ def last_move(connection: Connection, job_id: UUID, to_status: Status) -> Histor
         .limit(1)
     )
     row = connection.execute(statement).first()
-    return _entry(row) if row is not None else None
+    return HistoryEntry.of(row) if row is not None else None
 
 
 def _history_of(job_id: UUID) -> Select[Any]:
@@ -283,24 +308,9 @@ def _ended(attempt: AttemptRecord, entry: HistoryEntry) -> AttemptRecord:
     )
 
 
-def _entry(row: Row[Any]) -> HistoryEntry:
-    return HistoryEntry(
-        id=row.id,
-        job_id=row.job_id,
-        event=Event(row.event),
-        from_status=Status(row.from_status) if row.from_status else None,
-        to_status=Status(row.to_status),
-        attempt=row.attempt,
-        dispatch=row.dispatch,
-        actor=row.actor,
-        detail=row.detail,
-        at=row.at,
-    )
-
-
 def _is_let_through(hold: str | None) -> bool:
-    """Whether a due job waits for nothing but a slot, a worker or the leader, or for those who work elsewhere."""
-    return hold in (None, Hold.ORGANIZATION_LIMIT, Hold.SCHEDULE, Hold.EXTERNAL)
+    """Whether a due job waits for nothing but a slot, a worker or the leader."""
+    return hold in (None, Hold.ORGANIZATION_LIMIT, Hold.SCHEDULE)
 
 
 def _first(
@@ -316,7 +326,7 @@ def _first(
         found = select(jobs.c.id, by.label("at")).where(*way).order_by(by.desc(), jobs.c.id.desc())
         return found.limit(offset + limit) if are_several else found.offset(offset).limit(limit)
 
-    found = _of_all(ways, latest, spread=spread)
+    found = of_all(ways, latest, spread=spread)
     if are_several:
         found = found.order_by(found.selected_columns.at.desc(), found.selected_columns.id.desc())
         found = found.offset(offset).limit(limit)
@@ -325,14 +335,15 @@ def _first(
     return [record(row) for row in rows]
 
 
-def _of_all(ways: Sequence[Way], query: Callable[[Way], Select[Any]], *, spread: bool) -> Any:
-    """What a query finds in any of the ways, each job once."""
-    found = [of_each(query(way)) if spread else query(way) for way in ways]
-    return found[0] if len(found) == 1 else union(*(select(each.subquery()) for each in found))
+def _then(connection: Connection, found: Sequence[JobRecord], filters: Filters) -> Sequence[JobRecord]:
+    return found if filters.as_of is None else past.as_they_were(connection, found, filters.as_of)
 
 
-def _cursor(found: Sequence[JobRecord], size: int) -> str | None:
-    return _encode(found[size - 1].created_at, found[size - 1].id) if len(found) > size else None
+def _cursor(found: Sequence[JobRecord], size: int, end: Place | None) -> str | None:
+    """Behind the page, or where there is no more of it, behind what was looked at."""
+    if len(found) > size:
+        return _encode(found[size - 1].created_at, found[size - 1].id)
+    return None if end is None else _encode(*end)
 
 
 def _encode(at: datetime, job_id: UUID) -> str:

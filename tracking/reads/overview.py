@@ -58,9 +58,9 @@ class Overview:
     is_capped: bool
 
 
-def overview(connection: Connection, *, window: timedelta, most: int = MOST_READ) -> Overview:
+def overview(connection: Connection, *, window: timedelta) -> Overview:
     """The jobs that are active, and those that ended within the window; those with most waiting first."""
-    rows = connection.execute(OVERVIEW, {"window": window, "most": most}).all()
+    rows = connection.execute(OVERVIEW, {"window": window, "most": MOST_READ}).all()
     loads = [
         Load(
             by=By(row.by) if row.by else None,
@@ -77,7 +77,7 @@ def overview(connection: Connection, *, window: timedelta, most: int = MOST_READ
     ]
     total = next(load for load in loads if load.by is None)
     active, ended = total.waiting + total.held + total.running, total.succeeded + total.failed + total.cancelled
-    return Overview(loads, is_capped=max(active, ended) >= most)
+    return Overview(loads, is_capped=max(active, ended) >= MOST_READ)
 
 
 _COLUMNS = (*By, "status", "hold", "created_at", "dispatched_at")

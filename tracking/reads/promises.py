@@ -107,8 +107,8 @@ TIMES = """
 
 # From here on the rules of admission are written a second time, from the tables and without tracking.admission, so that
 # a mistake there shows here.
-_ALIVE = "workers.seen_at > clock_timestamp() - CAST(:lease_timeout AS interval)"
-_LONG_AGO = "now() - interval '1 minute'"
+ALIVE = "workers.seen_at > clock_timestamp() - CAST(:lease_timeout AS interval)"
+LONG_AGO = "now() - interval '1 minute'"
 
 # What was started before the limit was last changed may go on.
 LIMIT = """
@@ -127,14 +127,14 @@ LIMIT = """
 # there that waits; or it has no limit, and no other organization has something that waits.
 HELD = f"""
     WITH living AS MATERIALIZED (
-        SELECT queues, concurrency, started_at FROM workers WHERE {_ALIVE}
+        SELECT queues, concurrency, started_at FROM workers WHERE {ALIVE}
     ), taken AS MATERIALIZED (
         SELECT organization_id, queue, hold IS NULL AND status IN ('queued', 'retrying') AS waits
         FROM jobs
         WHERE (hold IS NULL AND status IN ('queued', 'retrying') OR status = 'running' OR stopping) AND NOT external
     ), lines AS MATERIALIZED (
         SELECT waiting.*, coalesce(organizations.concurrency, CAST(:limit AS int)) AS most, slots, shared
-        FROM (SELECT DISTINCT organization_id, queue FROM jobs WHERE hold = 'organization_limit') AS waiting
+        FROM (SELECT DISTINCT organization_id, queue FROM jobs WHERE hold IN ('organization_limit', 'limit')) AS waiting
         LEFT JOIN organizations ON organizations.id = waiting.organization_id
         CROSS JOIN LATERAL (
             SELECT (SELECT sum(concurrency) FROM living WHERE waiting.queue = ANY(queues)) AS slots,
@@ -151,52 +151,58 @@ HELD = f"""
                   AND NOT EXISTS (SELECT FROM lines AS other WHERE other.organization_id <> lines.organization_id))
     )
     SELECT id AS job_id FROM jobs AS held
-    WHERE hold IS NOT NULL AND NOT external AND updated_at < {_LONG_AGO}
-      AND EXISTS (SELECT FROM living WHERE started_at < {_LONG_AGO})
+    WHERE hold IS NOT NULL AND NOT external AND updated_at < {LONG_AGO}
+      AND EXISTS (SELECT FROM living WHERE started_at < {LONG_AGO})
       AND CASE hold
           WHEN 'dependency' THEN (
               SELECT bool_and(is_over AND (status = ending OR ending = 'finished') AND NOT stopping)
                      OR bool_or(status IS NULL OR is_over AND ending NOT IN (status, 'finished'))
               FROM (SELECT status, coalesce(stopping, false) AS stopping, coalesce(ending, 'succeeded') AS ending,
-                           coalesce(completed_at < {_LONG_AGO}, false) AS is_over
+                           coalesce(completed_at < {LONG_AGO}, false) AS is_over
                     FROM unnest(held.depends_on, held.depends_when) AS wanted (id, ending)
                     LEFT JOIN jobs AS dependency ON dependency.id = wanted.id) AS found)
               OR EXISTS (SELECT FROM jobs AS followed
-                         WHERE followed.id = held.follows AND followed.completed_at < {_LONG_AGO})
+                         WHERE followed.id = held.follows AND followed.completed_at < {LONG_AGO})
               OR EXISTS (SELECT FROM jobs AS member
                          WHERE member.group_id = held.follows_group AND member.status IN ('failed', 'cancelled')
-                           AND member.completed_at < {_LONG_AGO}
+                           AND member.completed_at < {LONG_AGO}
                            AND member.follows_group IS DISTINCT FROM held.follows_group)
           WHEN 'paused' THEN NOT EXISTS (
               SELECT FROM pauses
               WHERE (pauses.organization_id IS NULL OR pauses.organization_id = held.organization_id)
                 AND (pauses.job_type IS NULL OR pauses.job_type = held.job_type))
+              AND NOT EXISTS (SELECT FROM paused_queues WHERE queue = held.queue)
           WHEN 'circuit' THEN NOT EXISTS (
               SELECT FROM circuits
               WHERE circuits.job_type = held.job_type AND circuits.key = held.circuit_key
                 AND circuits.organization_id IN ('', held.organization_id)
                 AND (circuits.probe_id IS NULL OR circuits.probe_id <> held.id))
+          WHEN 'limit' THEN NOT EXISTS (
+              SELECT FROM job_limits AS bound
+              WHERE (bound.organization_id IS NULL OR bound.organization_id = held.organization_id)
+                AND (bound.job_type IS NULL OR bound.job_type = held.job_type))
+              AND EXISTS (SELECT FROM open WHERE open.organization_id = held.organization_id)
           WHEN 'organization_limit' THEN
               (held.organization_id, held.queue) IN (SELECT organization_id, queue FROM open)
-              AND NOT EXISTS (SELECT FROM organizations WHERE id = held.organization_id AND changed_at > {_LONG_AGO})
-              AND NOT EXISTS (SELECT FROM workers WHERE started_at > {_LONG_AGO})
-          ELSE due_at < {_LONG_AGO}
+              AND NOT EXISTS (SELECT FROM organizations WHERE id = held.organization_id AND changed_at > {LONG_AGO})
+              AND NOT EXISTS (SELECT FROM workers WHERE started_at > {LONG_AGO})
+          ELSE due_at < {LONG_AGO}
       END
-      AND (hold NOT IN ('paused', 'circuit', 'organization_limit')
+      AND (hold NOT IN ('paused', 'circuit', 'limit', 'organization_limit')
            OR coalesce((SELECT at FROM history
                         WHERE history.organization_id = held.organization_id AND event <> 'progress'
-                        ORDER BY history.id DESC LIMIT 1), '-infinity') < {_LONG_AGO})"""
+                        ORDER BY history.id DESC LIMIT 1), '-infinity') < {LONG_AGO})"""
 
 # A worker compares its rows with its bodies every few seconds, and the leading worker releases the rows of dead ones.
 # Nobody does where no worker has lived for a minute.
 BODIES = f"""
     SELECT id AS job_id
     FROM (SELECT id, lease, count(*) OVER (PARTITION BY lease) AS bodies
-          FROM jobs WHERE status = 'running' AND NOT external AND started_at < {_LONG_AGO}) AS claimed
+          FROM jobs WHERE status = 'running' AND NOT external AND started_at < {LONG_AGO}) AS claimed
     LEFT JOIN workers USING (lease)
     WHERE bodies > concurrency
-       OR (workers.lease IS NULL OR NOT {_ALIVE})
-          AND EXISTS (SELECT FROM workers WHERE {_ALIVE} AND started_at < {_LONG_AGO})"""
+       OR (workers.lease IS NULL OR NOT {ALIVE})
+          AND EXISTS (SELECT FROM workers WHERE {ALIVE} AND started_at < {LONG_AGO})"""
 
 # A whole week ahead is there, the default is empty but for rows that are older than all partitions, and what most jobs
 # have been removed of is made anew a day later at the latest.

@@ -13,6 +13,7 @@ from pydantic import AliasGenerator, ConfigDict, Field, computed_field
 from pydantic.alias_generators import to_camel
 from pydantic.dataclasses import dataclass
 
+from tracking.admission.job_limits import Per
 from tracking.states import Hold, Status, When
 from tracking.values import Instant
 
@@ -93,7 +94,7 @@ class BackOff(Told):
 
 @dataclass(frozen=True, slots=True, config=JSON)
 class Paused(Told):
-    """Its type, its organization, or its type in its organization is paused."""
+    """Its type, its organization, its type in its organization, or its queue is paused."""
 
     kind: Literal["paused"] = field(default="paused", init=False, kw_only=True)
     job_type: Annotated[str | None, Field(description="null: jobs of every type.")]
@@ -101,10 +102,12 @@ class Paused(Told):
     paused_by: Annotated[str | None, Field(description="null: an operator of the platform.")]
     reason: str | None
     paused_at: Instant
+    queue: Annotated[str | None, Field(description="null: whatever the queue is.")] = None
 
     def _sentence(self) -> str:
         whose = "of all organizations" if self.everywhere else "of the organization"
         what = f"Jobs of type {self.job_type}" if self.job_type else "The jobs"
+        what, whose = ("The jobs of the queue", self.queue) if self.queue else (what, whose)
         why = f" ({self.reason})" if self.reason else ""
         by = self.paused_by or "an operator of the platform"
         return f"{what} {whose} are paused by {by}{why} since {_time(self.paused_at)}."
@@ -131,6 +134,37 @@ class CircuitOpen(Told):
         if self.state == "open":
             return f"{circuit}: until {_time(self.open_until)} none is started, then one tries."
         return f"{circuit}: one job tries, the others wait for its success."
+
+
+@dataclass(frozen=True, slots=True, config=JSON)
+class Limited(Told):
+    """A limit has no room for it, or others of its kind come before it. What other organizations do is not counted."""
+
+    kind: Literal["limit"] = field(default="limit", init=False, kw_only=True)
+    per: Annotated[Per, Field(description="What has a count of its own.")]
+    job_type: Annotated[str | None, Field(description="null: jobs of every type.")]
+    key: Annotated[str | None, Field(description="The key of its payload, when each key has a count of its own.")]
+    concurrency: Annotated[int | None, Field(description="How many may execute at once; null: any number.")]
+    executing: Annotated[int | None, Field(description="null: not counted, or jobs of other organizations count too.")]
+    rate: Annotated[int | None, Field(description="How many may be sent in each period; null: any number.")]
+    period: Annotated[float | None, Field(description="Seconds.")]
+    sent: Annotated[int | None, Field(description="In the last period; null: as with `executing`.")]
+
+    def _sentence(self) -> str:
+        what = f"{self.job_type} jobs" if self.job_type else "jobs"
+        whose = {
+            Per.PLATFORM: "of all organizations",
+            Per.ORGANIZATION: "of the organization",
+            Per.KEY: f"with the key {self.key}",
+        }
+        parts = []
+        if self.concurrency is not None:
+            taken = "" if self.executing is None else f", and {self.executing} do"
+            parts.append(f"{self.concurrency} may execute at once{taken}")
+        if self.rate is not None and self.period is not None:
+            sent = "" if self.sent is None else f", and {self.sent} were"
+            parts.append(f"{self.rate} may be sent in {_counted(round(self.period), 'second')}{sent}")
+        return f"Waiting for the limit of {what} {whose[self.per]}: {'; '.join(parts) or 'others come first'}."
 
 
 @dataclass(frozen=True, slots=True, config=JSON)
@@ -308,6 +342,7 @@ Reason = (
     | BackOff
     | Paused
     | CircuitOpen
+    | Limited
     | InLine
     | Unserved
     | Lifting

@@ -11,8 +11,9 @@ from sqlalchemy import Connection, text
 
 from tracking.errors import ScheduleNotFound
 from tracking.models import Scope
+from tracking.reads.places import place_of
 from tracking.schedules import outcomes
-from tracking.schedules.rows import schedule_of
+from tracking.schedules.rows import SCHEDULE, schedule_of
 from tracking.schedules.values import Outcome, Schedule
 from tracking.sql import SCOPE, WITHIN_SCOPE
 
@@ -30,6 +31,13 @@ def get(connection: Connection, schedule_id: UUID, scope: Scope) -> Schedule:
 def page(connection: Connection, scope: Scope, *, after: str | None, size: int) -> Sequence[Schedule]:
     """Schedules by name, that come after this name (None: the first ones)."""
     rows = connection.execute(PAGE, {"after": after, "size": size, **scope.parameters})
+    return _with_outcomes(connection, [schedule_of(row) for row in rows])
+
+
+def everywhere(connection: Connection, *, after: str | None, size: int) -> Sequence[Schedule]:
+    """Schedules of all organizations, by these and by name, behind a cursor of places.py. Raises InvalidValue."""
+    organization_id, name = place_of(after)
+    rows = connection.execute(EVERYWHERE, {"organization_id": organization_id, "after": name, "size": size})
     return _with_outcomes(connection, [schedule_of(row) for row in rows])
 
 
@@ -53,18 +61,25 @@ def _with_outcomes(connection: Connection, found: Sequence[Schedule]) -> Sequenc
     return [replace(each, last=last.get(each.id, ())) for each in found]
 
 
-GET = text(f"SELECT * FROM schedules WHERE id = :id AND {WITHIN_SCOPE}")
+GET = text(f"SELECT {SCHEDULE} FROM schedules WHERE id = :id AND {WITHIN_SCOPE}")
 
 PAGE = text(
     f"""
-    SELECT * FROM schedules
+    SELECT {SCHEDULE} FROM schedules
     WHERE {SCOPE} AND (CAST(:after AS text) IS NULL OR name > CAST(:after AS text))
     ORDER BY name LIMIT :size"""
 )
 
+EVERYWHERE = text(
+    f"""
+    SELECT {SCHEDULE} FROM schedules
+    WHERE (organization_id, name) > (CAST(:organization_id AS text), CAST(:after AS text))
+    ORDER BY organization_id, name LIMIT :size"""
+)
+
 ALL = text(
-    """
-    SELECT * FROM schedules
+    f"""
+    SELECT {SCHEDULE} FROM schedules
     WHERE CAST(:organization_id AS text) IS NULL OR organization_id = :organization_id
     ORDER BY organization_id, name"""
 )

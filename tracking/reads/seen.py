@@ -1,12 +1,15 @@
-"""Which job types and organizations have rows: any other name is probably misspelt."""
+"""Which job types and organizations have rows, any other name being probably misspelt; and which jobs have ended."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
 
 from sqlalchemy import Connection, text
 
 from tracking.admission.rule import lines_of
-from tracking.sql import listed
-from tracking.states import ACTIVE
+from tracking.sql import listed, own
+from tracking.states import ACTIVE, FINISHED
 
 
 def job_types(connection: Connection) -> set[str]:
@@ -27,6 +30,13 @@ def organizations(connection: Connection) -> set[str]:
     return set(connection.execute(ORGANIZATIONS).scalars())
 
 
+def ended(connection: Connection, job_ids: Sequence[UUID]) -> set[UUID]:
+    """Those of these jobs that have ended."""
+    return set(connection.execute(ENDED, {"ids": list(job_ids)}).scalars())
+
+
+ENDED = text(f"SELECT id FROM jobs WHERE id = ANY(:ids) AND status IN ({listed(FINISHED)})")
+
 # One step of an index for each name, however many jobs bear it.
 JOB_TYPES = text(
     f"""
@@ -41,7 +51,7 @@ JOB_TYPES = text(
     UNION SELECT job_type FROM jobs WHERE status IN ({listed(ACTIVE)})
     UNION SELECT job_type FROM pauses WHERE job_type IS NOT NULL"""
 )
-_IS_ONE = "organization_id = :organization_id AND job_type = :job_type"
+_IS_ONE = f"{own()} AND job_type = :job_type"
 HAS_JOB_TYPE = text(
     f"""
     SELECT EXISTS (SELECT FROM jobs WHERE {_IS_ONE} AND completed_at IS NOT NULL)

@@ -4,6 +4,9 @@ An id is drawn before its row is committed, so that `id > last` leaves out what 
 the table before it draws an id, and lets it go when its rows can be seen: rows up to a number that the sequence had are
 all there once everybody has let go who held that lock then. It is how CREATE INDEX CONCURRENTLY waits. Transactions
 elsewhere, in other tables or databases, hold nothing up.
+
+What happens to workflows and schedules is in a table of its own, `events`, whose ids are of the same sequence: who
+writes it is waited for as well, and its rows come in between.
 """
 
 from __future__ import annotations
@@ -11,12 +14,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from tracking import removals
+from tracking.columns import columns_of
+from tracking.event_tables import EventType, events
 from tracking.models import Scope
+from tracking.sql import own
 from tracking.states import Event, Status
 
 BATCH = 1000  # rows of one read
@@ -46,6 +55,25 @@ class Happening:
 
 
 @dataclass(frozen=True, slots=True)
+class Occurrence:
+    """A row of `events`: what happened to a workflow, or to a due time of a schedule.
+
+    `subject_id`: which of them. `job_type`: that the schedule makes; None for a workflow, which is of no one type.
+    """
+
+    id: int
+    at: datetime
+    organization_id: str
+    user_id: str
+    project_id: str | None
+    job_type: str | None
+    event: EventType
+    subject_id: UUID
+    detail: dict[str, Any]
+    job_id: None = None  # it is of no one job
+
+
+@dataclass(frozen=True, slots=True)
 class Narrowed:
     """Which happenings a caller wants to hear of; None narrows nothing."""
 
@@ -53,7 +81,7 @@ class Narrowed:
     project_id: str | None = None
     job_id: UUID | None = None
 
-    def wants(self, happening: Happening) -> bool:
+    def wants(self, happening: Happening | Occurrence) -> bool:
         """Whether it is one of those."""
         return (
             self.job_id in (None, happening.job_id)
@@ -83,7 +111,7 @@ class Tail:
         """Whether rows may be there that cannot be returned yet, because an older transaction is not over."""
         return bool(self._marks)
 
-    def poll(self, connection: Connection, *, is_wanted: bool = True) -> Sequence[Happening]:
+    def poll(self, connection: Connection, *, is_wanted: bool = True) -> Sequence[Happening | Occurrence]:
         """The next rows, at most BATCH: fewer means that there are no more now. Wants autocommit: no snapshot may last.
 
         The first call begins behind what is committed, and returns nothing. Not `is_wanted`: they are passed by without
@@ -99,9 +127,13 @@ class Tail:
         if not is_wanted:
             self.position = self._safe
             return ()
-        rows = connection.execute(ROWS, {"after": self.position, "until": self._safe, "most": BATCH}).all()
-        self.position = rows[-1].id if len(rows) == BATCH else self._safe
-        return [_happening(row) for row in rows]
+        asked = {"after": self.position, "until": self._safe, "most": BATCH}
+        found = _merged(
+            [_happening(row) for row in connection.execute(ROWS, asked)],
+            [_occurrence(row) for row in connection.execute(EVENTS, asked)],
+        )[:BATCH]
+        self.position = found[-1].id if len(found) == BATCH else self._safe
+        return found
 
     def _mark(self, connection: Connection) -> None:
         """Three statements, in this order: who writes is asked after the number, what is read after both."""
@@ -119,17 +151,14 @@ class Tail:
 
 
 def missed(
-    connection: Connection, scope: Scope, narrowed: Narrowed, *, after: int, until: int, shortest_kept: float
-) -> Sequence[Happening] | None:
-    """What happened to the jobs in scope after one id and up to another, in their order.
+    connection: Connection, scope: Scope, narrowed: Narrowed, *, after: int, until: int
+) -> Sequence[Happening | Occurrence] | None:
+    """What happened in scope after one id and up to another, in their order.
 
-    None: that cannot be told without a gap. It is too much, or it is so long ago that some of it may have been removed,
-    which happens `shortest_kept` seconds after a job's end at the earliest.
+    None: that cannot be told without a gap. It is too much, or some of it may have been removed.
     """
     if after >= until:
         return ()
-    if connection.execute(IS_OLD, {"after": after, "until": until, "seconds": shortest_kept}).scalar():
-        return None
     parameters = {
         **scope.parameters,
         "after": after,
@@ -142,7 +171,15 @@ def missed(
     scanned = connection.execute(SCANNED, parameters).scalar_one()
     if scanned > MOST_SCANNED:
         return None
-    return [_happening(row) for row in connection.execute(MISSED, parameters)]
+    occurrences: Sequence[Occurrence] = ()
+    if narrowed.job_id is None:
+        occurrences = [_occurrence(row) for row in connection.execute(MISSED_EVENTS, parameters)]
+    found = _merged([_happening(row) for row in connection.execute(MISSED, parameters)], occurrences)
+    # After all reads: what is removed from now on was found.
+    is_removed = narrowed.project_id is not None and connection.execute(HAS_LOST_JOBS, parameters).scalar()
+    if is_removed or removals.is_any_after(connection, scope.organization_id, after):
+        return None
+    return found
 
 
 def last_number(connection: Connection) -> int:
@@ -151,8 +188,13 @@ def last_number(connection: Connection) -> int:
 
 
 def holders(connection: Connection) -> Sequence[int]:
-    """The processes of the database that write to the history now, those that have done so longest first."""
+    """The processes of the database that write to what is followed now, those that have done so longest first."""
     return connection.execute(HOLDERS).scalars().all()
+
+
+def _merged(happenings: Sequence[Happening], occurrences: Sequence[Occurrence]) -> Sequence[Happening | Occurrence]:
+    """Both in the order of their ids, in which each of them is already."""
+    return sorted([*happenings, *occurrences], key=attrgetter("id")) if occurrences else happenings
 
 
 def _happening(row: Any) -> Happening:
@@ -171,12 +213,26 @@ def _happening(row: Any) -> Happening:
     )
 
 
+def _occurrence(row: Any) -> Occurrence:
+    return Occurrence(
+        id=row.id,
+        at=row.at,
+        organization_id=row.organization_id,
+        user_id=row.user_id,
+        project_id=row.project_id,
+        job_type=row.job_type,
+        event=EventType(row.event),
+        subject_id=row.subject_id,
+        detail=row.detail,
+    )
+
+
 LAST_NUMBER = text(
     "SELECT coalesce(pg_sequence_last_value(CAST(pg_get_serial_sequence('history', 'id') AS regclass)), 0)"
 )
 
 _WRITING = """FROM pg_locks
-    WHERE locktype = 'relation' AND relation = CAST('history' AS regclass)
+    WHERE locktype = 'relation' AND relation IN (CAST('history' AS regclass), CAST('events' AS regclass))
       AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())
       AND mode = 'RowExclusiveLock' AND granted"""
 
@@ -199,16 +255,13 @@ ROWS = text(
     WHERE id > :after AND id <= :until ORDER BY id LIMIT :most"""
 )
 
-# The oldest row that is left of those that were missed: what is as old may have had neighbours that are gone.
-IS_OLD = text(
-    """
-    SELECT coalesce((SELECT at < clock_timestamp() - make_interval(secs => :seconds)
-                     FROM history WHERE id > :after AND id <= :until ORDER BY id LIMIT 1), true)"""
-)
+EVENTS = text(f"SELECT {columns_of(events)} FROM events WHERE id > :after AND id <= :until ORDER BY id LIMIT :most")
 
-_BETWEEN = "organization_id = :organization_id AND id > :after AND id <= :until"
+_BETWEEN = f"{own()} AND id > :after AND id <= :until"
 
-SCANNED = text(f"SELECT count(*) FROM (SELECT FROM history WHERE {_BETWEEN} LIMIT :most) AS scanned")
+_READ = "(SELECT count(*) FROM (SELECT FROM {} WHERE {} LIMIT :most) AS scanned)"
+
+SCANNED = text(f"SELECT {_READ.format('history', _BETWEEN)} + {_READ.format('events', _BETWEEN)}")
 
 MISSED = text(
     f"""
@@ -220,5 +273,21 @@ MISSED = text(
           AND (CAST(:job_id AS uuid) IS NULL OR job_id = :job_id)
     ) AS found
     WHERE CAST(:project_id AS text) IS NULL OR project_id = :project_id
+    ORDER BY id"""
+)
+
+# Of which project a job was goes with its row, which may be gone before its history.
+HAS_LOST_JOBS = text(
+    f"""
+    SELECT EXISTS (SELECT FROM history WHERE {_BETWEEN} AND NOT EXISTS (SELECT FROM jobs WHERE jobs.id = job_id))"""
+)
+
+MISSED_EVENTS = text(
+    f"""
+    SELECT {columns_of(events)} FROM events
+    WHERE {_BETWEEN}
+      AND (CAST(:user_id AS text) IS NULL OR user_id = :user_id)
+      AND (CAST(:job_type AS text) IS NULL OR job_type = :job_type)
+      AND (CAST(:project_id AS text) IS NULL OR project_id = :project_id)
     ORDER BY id"""
 )

@@ -8,8 +8,8 @@ from datetime import timedelta
 
 from sqlalchemy import Connection, text
 
-from tracking.models import Scope
-from tracking.sql import SCOPE, listed
+from tracking.models import JobRecord, Scope
+from tracking.sql import SCOPE, listed, own
 from tracking.states import ACTIVE, WAITING, Status
 
 
@@ -52,6 +52,27 @@ def by_type(connection: Connection, scope: Scope, *, window: timedelta) -> Mappi
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """How long jobs of a type ran: half of `number` no longer than `median`, 95 of 100 no longer than `slowest`."""
+
+    number: int
+    median: timedelta
+    slowest: timedelta
+
+
+def durations_like(connection: Connection, job: JobRecord, scope: Scope) -> Durations | None:
+    """How long other jobs of its type ran in its organization, as far as they are in scope. None: none has succeeded.
+
+    Of those that have ended the latest MOST_COMPARED are looked at, however many there are.
+    """
+    given = {"organization_id": job.organization_id, "user_id": scope.user_id, "job_type": job.job_type, "id": job.id}
+    row = connection.execute(DURATIONS_LIKE, {**given, "most": MOST_COMPARED}).one()
+    return Durations(row.number, row.median, row.slowest) if row.number else None
+
+
+MOST_COMPARED = 300
+
 _RAN = "WITHIN GROUP (ORDER BY completed_at - started_at)"
 
 # now(), not clock_timestamp(): an index is searched for what stays the same throughout a statement.
@@ -75,4 +96,16 @@ BY_TYPE = text(
           AND completed_at > now() - CAST(:window AS interval)
     ) AS counted
     GROUP BY job_type"""
+)
+
+DURATIONS_LIKE = text(
+    f"""
+    SELECT count(*) AS number, percentile_cont(0.5) {_RAN} AS median, percentile_cont(0.95) {_RAN} AS slowest
+    FROM (
+        SELECT id, user_id, status, started_at, completed_at FROM jobs
+        WHERE {own()} AND job_type = :job_type AND completed_at IS NOT NULL
+        ORDER BY created_at DESC, id DESC LIMIT :most
+    ) AS latest
+    WHERE status = '{Status.SUCCEEDED}' AND started_at IS NOT NULL AND id <> :id
+      AND (CAST(:user_id AS text) IS NULL OR user_id = :user_id)"""
 )

@@ -8,8 +8,8 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from tracking.admission.rule import is_followed
-from tracking.models import JobRecord
-from tracking.sql import listed
+from tracking.models import UNCALLED, JobRecord
+from tracking.sql import JOB, listed, record
 from tracking.states import ACTIVE, FINISHED, Status
 
 
@@ -30,6 +30,15 @@ def awaited(connection: Connection, job: JobRecord) -> list[UUID]:
     return list(connection.execute(MEMBERS, {"group_id": job.follows_group}).scalars())
 
 
+def errbacks(connection: Connection, job: JobRecord) -> list[JobRecord]:
+    """What was called as the header of a chord failed, in the order of its calls; `job`: the body, which never ran.
+
+    What follows the body has it as the parent as well, and has failed with it.
+    """
+    parameters = {"id": job.id, "root_id": job.root_id or job.id}
+    return [record(row) for row in connection.execute(ERRBACKS, parameters)]
+
+
 def are_waiting(connection: Connection, job_id: UUID) -> bool:
     """Whether a job is over that others still wait for, itself or as a member of its group."""
     return bool(connection.execute(ARE_WAITING, {"id": job_id}).scalar())
@@ -45,6 +54,13 @@ MEMBERS = text(
     SELECT id FROM jobs
     WHERE group_id = :group_id AND follows_group IS DISTINCT FROM :group_id
     ORDER BY group_index, id"""
+)
+
+ERRBACKS = text(
+    f"""
+    SELECT {JOB} FROM jobs
+    WHERE root_id = :root_id AND root_id <> id AND parent_id = :id AND error_type IS DISTINCT FROM '{UNCALLED}'
+    ORDER BY created_at, group_index, id"""
 )
 
 ARE_WAITING = text(f"""SELECT {is_followed("jobs")} FROM jobs WHERE id = :id AND status IN ({listed(FINISHED)})""")

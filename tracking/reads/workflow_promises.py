@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-_ALIVE = "workers.seen_at > clock_timestamp() - CAST(:lease_timeout AS interval)"
-_LONG_AGO = "now() - interval '1 minute'"
+from tracking.reads.promises import ALIVE, LONG_AGO
 
 # What was kept at its end is what its jobs say, of those that are still there; a skip is a cancel. It is kept within a
 # minute, where a worker lives.
@@ -23,8 +22,8 @@ ENDS = f"""
                OR workflows.status <> CASE WHEN has_failed THEN 'failed' WHEN was_cancelled THEN 'cancelled'
                                       ELSE 'succeeded' END
           ELSE told.jobs IS NULL
-               OR coalesce(NOT goes_on, true) AND coalesce(changed_at, workflows.created_at) < {_LONG_AGO}
-                  AND EXISTS (SELECT FROM workers WHERE {_ALIVE} AND started_at < {_LONG_AGO}) END"""
+               OR coalesce(NOT goes_on, true) AND coalesce(changed_at, workflows.created_at) < {LONG_AGO}
+                  AND EXISTS (SELECT FROM workers WHERE {ALIVE} AND started_at < {LONG_AGO}) END"""
 
 # In one run: what a job waits for is of its own workflow and organization. Before its first start all that it waits for
 # had ended as it has to; what has happened to these since, such as a retry, is after that in the history.

@@ -6,6 +6,7 @@ The schedule's row is locked, the job and its outcome are written, and the next 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -13,14 +14,15 @@ from sqlalchemy import Connection, text
 
 from tracking import jobs
 from tracking.admission.rule import Limits
+from tracking.clock import at_present
 from tracking.crashpoints import DUE, crash_point
-from tracking.errors import IllegalMove, JobNotFound, ScheduleUnfit
-from tracking.models import JobRecord, NewJob, Scope
+from tracking.errors import IllegalMove, JobNotFound, ScheduleUnfit, TooManyWaiting
+from tracking.models import JobRecord, NewJob, Scope, Submitted
 from tracking.origins import By
-from tracking.schedules.keeping import MOVE, at_present, locked, tell_run
+from tracking.schedules.keeping import MOVE, locked, tell_run
 from tracking.schedules.outcomes import note, note_job
 from tracking.schedules.planning import deal
-from tracking.schedules.rows import schedule_of
+from tracking.schedules.rows import SCHEDULE, schedule_of
 from tracking.schedules.times import first_after
 from tracking.schedules.values import Became, Fired, Overlap, Schedule, Why
 from tracking.sql import listed
@@ -39,8 +41,8 @@ def waiting(connection: Connection, limit: int) -> Sequence[UUID]:
 def fire(connection: Connection, schedule_id: UUID, make: Make, limits: Limits) -> Fired | None:
     """Deal with the due times of a schedule that have come, and set the next one.
 
-    `make` says which job a due time makes; what it raises as ScheduleUnfit is kept as the outcome. None: it is not due
-    any more, or somebody else is at it.
+    `make` says which job a due time makes; what it raises as ScheduleUnfit or TooManyWaiting is kept as the outcome.
+    None: it is not due any more, or somebody else is at it.
     """
     row = connection.execute(TAKE, {"id": schedule_id}).first()
     if row is None:
@@ -58,16 +60,28 @@ def fire(connection: Connection, schedule_id: UUID, make: Make, limits: Limits) 
 
 
 def run_now(
-    connection: Connection, schedule_id: UUID, scope: Scope, make: Make, limits: Limits, *, by: By
-) -> JobRecord:
-    """Make a job of a schedule, whatever its times and earlier jobs are. Raises ScheduleNotFound or ScheduleUnfit."""
+    connection: Connection,
+    schedule_id: UUID,
+    scope: Scope,
+    make: Make,
+    limits: Limits,
+    *,
+    by: By,
+    idempotency_key: str | None = None,
+) -> Submitted:
+    """Make a job of a schedule, whatever its times and earlier jobs are; with a key, once.
+
+    Raises ScheduleNotFound, ScheduleUnfit, or IdempotencyConflict when its owner has used the key for something else.
+    """
     schedule = locked(connection, schedule_id, scope)
     now = at_present(connection)
-    new = make(schedule, now)
-    note_job(connection, schedule.id, now, new.id, actor=by.actor)
-    job = jobs.submit(connection, new, limits).job
-    tell_run(connection, schedule, job.id, by)
-    return job
+    asked = None if idempotency_key is None else f"run of schedule {schedule.id}"
+    new = replace(make(schedule, now), idempotency_key=idempotency_key, request_hash=asked)
+    submitted = jobs.submit(connection, new, limits)
+    if submitted.created:
+        note_job(connection, schedule.id, now, new.id, actor=by.actor)
+        tell_run(connection, schedule, new.id, by)
+    return submitted
 
 
 def recompute(connection: Connection, after: UUID | None, limit: int) -> tuple[int, UUID | None]:
@@ -106,8 +120,8 @@ class _Turn:
             self.skipped += 1
             return
         try:
-            new = self._make(self._schedule, due_at)
-        except ScheduleUnfit as error:
+            new, earlier = self._made(due_at, earlier)
+        except (ScheduleUnfit, TooManyWaiting) as error:
             self._note(due_at, Became.FAILED, str(error))
             self.failed += 1
             return
@@ -116,6 +130,26 @@ class _Turn:
         for job_id in earlier:
             self._cancel(job_id)
         self.made.append(jobs.submit(self._connection, new, self._limits).job)
+
+    def _made(self, due_at: datetime, earlier: Sequence[UUID]) -> tuple[NewJob, Sequence[UUID]]:
+        """The job, and the earlier ones that are to be cancelled yet: without room beside them they go first.
+
+        They stay when there is no room even then.
+        """
+        try:
+            return self._make(self._schedule, due_at), earlier
+        except TooManyWaiting:
+            if not earlier:
+                raise
+        before = len(self.cancelled)
+        try:
+            with self._connection.begin_nested():
+                for job_id in earlier:
+                    self._cancel(job_id)
+                return self._make(self._schedule, due_at), ()
+        except Exception:
+            del self.cancelled[before:]
+            raise
 
     def _unfinished(self) -> Sequence[UUID]:
         if self._schedule.plan.overlap is Overlap.ALLOW:
@@ -151,8 +185,8 @@ WAITING = text(
 )
 
 TAKE = text(
-    """
-    SELECT *, clock_timestamp() AS now FROM schedules
+    f"""
+    SELECT {SCHEDULE}, clock_timestamp() AS now FROM schedules
     WHERE id = :id AND NOT paused AND next_at <= clock_timestamp()
     FOR UPDATE SKIP LOCKED"""
 )
@@ -169,8 +203,8 @@ UNFINISHED = text(
 )
 
 WITH_ZONE = text(
-    """
-    SELECT * FROM schedules
+    f"""
+    SELECT {SCHEDULE} FROM schedules
     WHERE cron IS NOT NULL AND (CAST(:after AS uuid) IS NULL OR id > CAST(:after AS uuid))
     ORDER BY id LIMIT :limit"""
 )

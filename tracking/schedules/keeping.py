@@ -15,14 +15,18 @@ from sqlalchemy.exc import IntegrityError
 from tracking import audit
 from tracking.audit import Deed
 from tracking.audited import Action
-from tracking.errors import ScheduleChanged, ScheduleExists, ScheduleNotFound
+from tracking.clock import at_present
+from tracking.errors import ScheduleChanged, ScheduleExists, ScheduleNotFound, TooManySchedules
 from tracking.models import Owner, Scope
 from tracking.origins import By
-from tracking.schedules.outcomes import note
-from tracking.schedules.rows import schedule_of
-from tracking.schedules.times import first_after
+from tracking.schedules.outcomes import foretold, note
+from tracking.schedules.rows import SCHEDULE, schedule_of
+from tracking.schedules.times import Rule, first_after
 from tracking.schedules.values import Became, Plan, Schedule, Why
-from tracking.sql import WITHIN_SCOPE
+from tracking.sql import WITHIN_SCOPE, own
+from tracking.values import in_milliseconds
+
+MOST = 1000  # of an organization: each is a row that the leader looks at when it is due
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,8 @@ class NewSchedule:
 
 
 def create(connection: Connection, new: NewSchedule, by: By) -> Schedule:
-    """Keep a schedule; it is due from now on. Raises ScheduleExists."""
+    """Keep a schedule; it is due from now on. Raises ScheduleExists or TooManySchedules. Wants a transaction."""
+    connection.execute(ONE_AT_A_TIME, {"organization_id": new.owner.organization_id})
     now = at_present(connection)
     parameters = {
         "id": new.id,
@@ -55,6 +60,8 @@ def create(connection: Connection, new: NewSchedule, by: By) -> Schedule:
     row = connection.execute(CREATE, parameters).first()
     if row is None:
         raise _exists(new.plan)
+    if connection.execute(COUNT, {"organization_id": new.owner.organization_id}).scalar_one() > MOST:
+        raise TooManySchedules(f"an organization has {MOST} schedules at most")
     created = schedule_of(row)
     _tell(connection, Action.CREATE_SCHEDULE, created, by)
     return created
@@ -89,7 +96,7 @@ def change(
         "granted_template": granted_template,
         "anchor": anchor,
         "since": since,
-        "next_at": known.next_at if is_as_due else first_after(plan.rule(anchor), since),
+        "next_at": known.next_at if is_as_due else _first_open(connection, schedule_id, plan.rule(anchor), since),
         "actor": by.actor,
         **_said(plan),
     }
@@ -113,12 +120,16 @@ def pause(connection: Connection, schedule_id: UUID, scope: Scope, by: By) -> Sc
 
 
 def resume(connection: Connection, schedule_id: UUID, scope: Scope, by: By) -> Schedule:
-    """Let it be due again from now on: what would have been due meanwhile was not. Raises ScheduleNotFound."""
+    """Let it be due again from now on: what would have been due meanwhile was not. Raises ScheduleNotFound.
+
+    What is to be skipped stays so.
+    """
     known = locked(connection, schedule_id, scope)
     if not known.paused:
         return known
     now = at_present(connection)
-    parameters = {"id": schedule_id, "actor": by.actor, "now": now, "next_at": first_after(known.rule, now)}
+    next_at = _first_open(connection, schedule_id, known.rule, now)
+    parameters = {"id": schedule_id, "actor": by.actor, "now": now, "next_at": next_at}
     resumed = schedule_of(connection.execute(RESUME, parameters).one())
     _tell(connection, Action.RESUME_SCHEDULE, resumed, by)
     return resumed
@@ -132,7 +143,7 @@ def skip_next(connection: Connection, schedule_id: UUID, scope: Scope, by: By) -
     note(connection, schedule_id, [known.next_at], Became.SKIPPED, reason=Why.ASKED, actor=by.actor)
     following = {"id": schedule_id, "since": known.next_at, "next_at": first_after(known.rule, known.next_at)}
     skipped = schedule_of(connection.execute(MOVE, following).one())
-    _tell(connection, Action.SKIP_NEXT, skipped, by, dueAt=known.next_at.isoformat())
+    _tell(connection, Action.SKIP_NEXT, skipped, by, dueAt=in_milliseconds(known.next_at))
     return skipped
 
 
@@ -160,15 +171,18 @@ def locked(connection: Connection, schedule_id: UUID, scope: Scope) -> Schedule:
     return schedule_of(row)
 
 
-def at_present(connection: Connection) -> datetime:
-    """The time by the database's clock."""
-    now: datetime = connection.execute(NOW).scalar_one()
-    return now
-
-
 def tell_run(connection: Connection, schedule: Schedule, job_id: UUID, by: By) -> None:
     """Write into the audit that somebody has had a job of it made."""
     _tell(connection, Action.RUN_SCHEDULE, schedule, by, jobId=str(job_id))
+
+
+def _first_open(connection: Connection, schedule_id: UUID, rule: Rule, after: datetime) -> datetime | None:
+    """The first due time after this moment of which nobody has said that it is to be skipped."""
+    skipped = foretold(connection, schedule_id, after)
+    due_at = first_after(rule, after)
+    while due_at in skipped:
+        due_at = first_after(rule, due_at)
+    return due_at
 
 
 def _tell(connection: Connection, action: Action, schedule: Schedule, by: By, **detail: Any) -> None:
@@ -188,11 +202,13 @@ def _said(plan: Plan) -> dict[str, Any]:
 
 _NAMES = [each.name for each in fields(Plan)]
 
-NOW = text("SELECT clock_timestamp()")
+LOCK = text(f"SELECT {SCHEDULE} FROM schedules WHERE id = :id AND {WITHIN_SCOPE} FOR UPDATE")
 
-LOCK = text(f"SELECT * FROM schedules WHERE id = :id AND {WITHIN_SCOPE} FOR UPDATE")
+ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended('schedules of ' || :organization_id, 0))")
 
-NAMED = text("SELECT * FROM schedules WHERE organization_id = :organization_id AND name = :name")
+COUNT = text(f"SELECT count(*) FROM schedules WHERE {own()}")
+
+NAMED = text(f"SELECT {SCHEDULE} FROM schedules WHERE {own()} AND name = :name")
 
 CREATE = text(
     f"""
@@ -204,7 +220,7 @@ CREATE = text(
             CAST(:paused_by AS text) IS NOT NULL, :paused_by,
             CASE WHEN CAST(:paused_by AS text) IS NOT NULL THEN CAST(:now AS timestamptz) END, :actor)
     ON CONFLICT (organization_id, name) DO NOTHING
-    RETURNING *"""
+    RETURNING {SCHEDULE}"""
 )
 
 CHANGE = text(
@@ -214,32 +230,32 @@ CHANGE = text(
         granted_template = :granted_template, anchor = :anchor,
         since = :since, next_at = :next_at, version = version + 1, changed_by = :actor, updated_at = clock_timestamp()
     WHERE id = :id
-    RETURNING *"""
+    RETURNING {SCHEDULE}"""
 )
 
 PAUSE = text(
-    """
+    f"""
     UPDATE schedules
     SET paused = true, paused_by = :actor, paused_at = clock_timestamp(), version = version + 1, changed_by = :actor,
         updated_at = clock_timestamp()
     WHERE id = :id
-    RETURNING *"""
+    RETURNING {SCHEDULE}"""
 )
 
 RESUME = text(
-    """
+    f"""
     UPDATE schedules
     SET paused = false, paused_by = NULL, paused_at = NULL, since = :now, next_at = :next_at, version = version + 1,
         changed_by = :actor, updated_at = clock_timestamp()
     WHERE id = :id
-    RETURNING *"""
+    RETURNING {SCHEDULE}"""
 )
 
 MOVE = text(
-    """
+    f"""
     UPDATE schedules SET since = :since, next_at = :next_at, updated_at = clock_timestamp()
     WHERE id = :id
-    RETURNING *"""
+    RETURNING {SCHEDULE}"""
 )
 
-REMOVE = text(f"DELETE FROM schedules WHERE id = :id AND {WITHIN_SCOPE} RETURNING *")
+REMOVE = text(f"DELETE FROM schedules WHERE id = :id AND {WITHIN_SCOPE} RETURNING {SCHEDULE}")

@@ -9,6 +9,10 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from tracking import events
+from tracking.columns import columns_of
+from tracking.event_tables import EventType
+from tracking.schedule_tables import outcomes
 from tracking.schedules.values import Became, Outcome
 from tracking.sql import array
 from tracking.states import Status
@@ -38,14 +42,26 @@ def note(
         "reason": reason,
         "actor": actor,
     }
-    if connection.execute(PROLONG, parameters).first() is None:
-        connection.execute(NOTE, parameters)
+    written = connection.execute(PROLONG, parameters).first() or connection.execute(NOTE, parameters).first()
+    if written is not None:
+        event = EventType.SCHEDULE_FAILED if became is Became.FAILED else EventType.SCHEDULE_SKIPPED
+        events.of_due_times(connection, schedule_id, event, due[0], due[-1], count=len(due), reason=reason, actor=actor)
 
 
 def note_job(connection: Connection, schedule_id: UUID, due_at: datetime, job_id: UUID, *, actor: str | None) -> bool:
     """Write that this due time makes this job. False when something has become of it already."""
     parameters = {"schedule_id": schedule_id, "due_at": due_at, "job_id": job_id, "actor": actor}
-    return connection.execute(NOTE_JOB, parameters).first() is not None
+    if connection.execute(NOTE_JOB, parameters).first() is None:
+        return False
+    events.of_due_times(
+        connection, schedule_id, EventType.SCHEDULE_FIRED, due_at, due_at, count=1, job_id=job_id, actor=actor
+    )
+    return True
+
+
+def foretold(connection: Connection, schedule_id: UUID, after: datetime) -> set[datetime]:
+    """The due times after this moment of which it is known already what becomes of them: they are to be skipped."""
+    return set(connection.execute(FORETOLD, {"schedule_id": schedule_id, "after": after}).scalars())
 
 
 def latest(connection: Connection, schedule_ids: Sequence[UUID], number: int) -> Mapping[UUID, Sequence[Outcome]]:
@@ -95,7 +111,8 @@ NOTE = text(
     """
     INSERT INTO schedule_outcomes (schedule_id, due_at, last_due_at, count, became, reason, actor)
     VALUES (:schedule_id, :due_at, :last_due_at, :count, :became, :reason, :actor)
-    ON CONFLICT DO NOTHING"""
+    ON CONFLICT DO NOTHING
+    RETURNING due_at"""
 )
 
 NOTE_JOB = text(
@@ -106,20 +123,22 @@ NOTE_JOB = text(
     RETURNING due_at"""
 )
 
+FORETOLD = text("SELECT due_at FROM schedule_outcomes WHERE schedule_id = :schedule_id AND due_at > :after")
+
 LATEST = text(
-    """
+    f"""
     SELECT found.*, jobs.status
     FROM unnest(CAST(:ids AS uuid[])) AS asked (id)
-    CROSS JOIN LATERAL (SELECT * FROM schedule_outcomes WHERE schedule_id = asked.id
+    CROSS JOIN LATERAL (SELECT {columns_of(outcomes)} FROM schedule_outcomes WHERE schedule_id = asked.id
                         ORDER BY due_at DESC LIMIT :number) AS found
     LEFT JOIN jobs ON jobs.id = found.job_id
     ORDER BY found.schedule_id, found.due_at DESC"""
 )
 
 PAGE = text(
-    """
+    f"""
     SELECT found.*, jobs.status
-    FROM (SELECT * FROM schedule_outcomes
+    FROM (SELECT {columns_of(outcomes)} FROM schedule_outcomes
           WHERE schedule_id = :schedule_id
             AND (CAST(:before AS timestamptz) IS NULL OR due_at < CAST(:before AS timestamptz))
           ORDER BY due_at DESC LIMIT :size) AS found

@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+from tracking.columns import columns_of
 from tracking.models import Owner
+from tracking.schedule_tables import schedules
 from tracking.schedules.values import CatchUp, Overlap, Plan, Schedule
+
+SCHEDULE = columns_of(schedules)  # what it wants to know
 
 
 def schedule_of(row: Any) -> Schedule:

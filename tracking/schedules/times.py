@@ -13,9 +13,8 @@ from cronsim import CronSim, CronSimError
 
 from tracking.errors import InvalidValue
 
-HORIZON = timedelta(days=400)  # within which a cron expression has to be due
 LONGEST_INTERVAL = 400 * 24 * 3600  # seconds
-FIELDS = 5
+LAST = {"minute": 59, "hour": 23, "day": 31, "month": 12, "weekday": 7}
 SHORTHANDS = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
@@ -129,19 +128,30 @@ def _changed(before: datetime, beyond: datetime, zone: ZoneInfo) -> datetime:
 
 
 def check_cron(expression: str, zone: str, now: datetime) -> Cron:
-    """The rule of a cron expression that is due within HORIZON. Raises InvalidValue."""
+    """The rule of a cron expression, which may be due as seldom as on a 29 February. Raises InvalidValue."""
     rule = Cron(expression, check_zone(zone))
     fields = rule.fields.split()
-    if len(fields) != FIELDS:
-        raise InvalidValue(f"cron has {FIELDS} fields (minute, hour, day, month, weekday), not {len(fields)}")
+    if len(fields) != len(LAST):
+        raise InvalidValue(f"cron has {len(LAST)} fields ({', '.join(LAST)}), not {len(fields)}")
     try:
         CronSim(rule.fields, now)
     except CronSimError as error:
         raise InvalidValue(f"cron cannot be read: {str(error).lower()}") from None
-    first = first_after(rule, now)
-    if first is None or first > now + HORIZON:
-        raise InvalidValue(f"cron is not due once in the next {HORIZON.days} days")
+    for (name, last), field in zip(LAST.items(), fields, strict=True):
+        _check_steps(name, last, field)
+    if first_after(rule, now) is None:
+        raise InvalidValue("cron is never due")
     return rule
+
+
+def _check_steps(name: str, last: int, field: str) -> None:
+    """Raises InvalidValue for `*/90` of minutes, which cron takes for each full hour, and people for 90 minutes."""
+    for part in field.split(","):
+        _, _, step = part.partition("/")
+        if step and int(step) > last:
+            raise InvalidValue(
+                f"cron cannot have steps of {step} in the {name}, which ends at {last}: use everySeconds"
+            )
 
 
 def check_zone(zone: str) -> str:

@@ -128,7 +128,6 @@ class Schedule:
 
     @property
     def rule(self) -> Rule:
-        """When it is due."""
         return self.plan.rule(self.anchor)
 
     @property

@@ -8,10 +8,13 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from tracking.event_tables import EventType
 from tracking.sql import listed
-from tracking.states import ACTIVE
+from tracking.states import ACTIVE, Status
 from tracking.workflow_tables import WorkflowStatus
 from tracking.workflows.state import WITH_STATE, WORKER_MS, nodes
+
+MOST_KEYS = 10  # of jobs that have failed, of which an event tells
 
 
 def conclude(connection: Connection, batch: int, workflow_id: UUID | None = None) -> Sequence[UUID]:
@@ -22,11 +25,18 @@ def conclude(connection: Connection, batch: int, workflow_id: UUID | None = None
     found = connection.execute(OVER, {"batch": batch, "id": workflow_id}).scalars().all()
     if not found:
         return []
-    # Another statement: it sees what was done before the first one had the locks.
+    # Other statements: they see what was done before the first one had the locks.
+    connection.execute(BEGUN, {"batch": batch, "ids": list(found)})
     ended = connection.execute(CONCLUDE, {"ids": list(found)}).scalars().all()
     if ended:
         connection.execute(KEEP_ENDS, {"ids": list(ended)})
+        connection.execute(TELL_ENDS, {"ids": list(ended)})
     return ended
+
+
+def tell_begun(connection: Connection, batch: int) -> int:
+    """Tell once of each run of a workflow that a job of it has begun, of at most `batch`; returns of how many."""
+    return connection.execute(BEGUN, {"batch": batch, "ids": None}).rowcount
 
 
 def forget(connection: Connection, older_than: timedelta, limit: int) -> int:
@@ -55,7 +65,7 @@ CONCLUDE = text(
         FROM {WITH_STATE} WHERE workflows.id = ANY(CAST(:ids AS uuid[]))
     )
     UPDATE workflows
-    SET status = status_now, completed_at = last_end, updated_at = clock_timestamp(), told_at = NULL,
+    SET status = status_now, completed_at = last_end, updated_at = clock_timestamp(),
         worker_ms = greatest(workflows.worker_ms, ended.worker_ms)
     FROM ended
     WHERE workflows.id = ended.id AND status_now NOT IN {_GOES_ON} AND completed_at IS NULL
@@ -67,6 +77,58 @@ KEEP_ENDS = text(
     UPDATE workflow_jobs SET ended = status_now
     FROM ({nodes("node.workflow_id = ANY(CAST(:ids AS uuid[]))")}) AS found
     WHERE workflow_jobs.workflow_id = found.workflow_id AND workflow_jobs.key = found.key"""
+)
+
+_OF_RUN = (
+    "workflow_jobs JOIN jobs ON jobs.id = job_id WHERE workflow_id = workflows.id AND workflow_jobs.run = workflows.run"
+)
+
+BEGUN = text(
+    f"""
+    WITH begun AS (
+        SELECT id FROM workflows
+        WHERE completed_at IS NULL AND told_at IS NULL
+          AND (CAST(:ids AS uuid[]) IS NULL OR id = ANY(CAST(:ids AS uuid[])))
+          AND (SELECT true FROM {_OF_RUN} AND attempt > 0 LIMIT 1)
+        ORDER BY id
+        LIMIT :batch
+        FOR UPDATE SKIP LOCKED
+    ), told AS (
+        UPDATE workflows SET told_at = clock_timestamp() FROM begun WHERE workflows.id = begun.id RETURNING workflows.*
+    )
+    INSERT INTO events (id, organization_id, user_id, project_id, event, subject_id, detail)
+    SELECT nextval('history_id_seq'), organization_id, user_id, project_id, '{EventType.WORKFLOW_STARTED}', id,
+           jsonb_build_object('name', name, 'run', run)
+    FROM told"""
+)
+
+_TOOK = f"(SELECT floor(1000 * extract(EPOCH FROM workflows.completed_at - min(jobs.started_at))) FROM {_OF_RUN})"
+
+# Of those that have just ended, and whose ends were kept.
+TELL_ENDS = text(
+    f"""
+    INSERT INTO events (id, organization_id, user_id, project_id, event, subject_id, detail)
+    SELECT nextval('history_id_seq'), organization_id, user_id, project_id,
+           CASE status WHEN '{WorkflowStatus.SUCCEEDED}' THEN '{EventType.WORKFLOW_COMPLETED}'
+                       WHEN '{WorkflowStatus.FAILED}' THEN '{EventType.WORKFLOW_FAILED}'
+                       ELSE '{EventType.WORKFLOW_CANCELLED}' END,
+           id,
+           jsonb_build_object('name', name, 'run', run, 'duration', {_TOOK}, 'jobs', ended.jobs)
+           || CASE status WHEN '{WorkflowStatus.FAILED}' THEN jsonb_build_object('failed', ended.failed)
+                          WHEN '{WorkflowStatus.CANCELLED}'
+                          THEN jsonb_build_object('by', cancelled_by, 'reason', reason)
+                          ELSE '{{}}' END
+    FROM workflows
+    CROSS JOIN LATERAL (
+        SELECT (SELECT jsonb_object_agg(ended, number)
+                FROM (SELECT ended, count(*) AS number FROM workflow_jobs
+                      WHERE workflow_id = workflows.id GROUP BY ended) AS counted) AS jobs,
+               (SELECT jsonb_agg(key ORDER BY place)
+                FROM (SELECT key, place FROM workflow_jobs
+                      WHERE workflow_id = workflows.id AND ended = '{Status.FAILED}'
+                      ORDER BY place LIMIT {MOST_KEYS}) AS first) AS failed) AS ended
+    WHERE id = ANY(CAST(:ids AS uuid[]))
+    ORDER BY completed_at, id"""
 )
 
 FORGET = text(

@@ -18,7 +18,7 @@ from tracking.jobs.bulk import submit_together
 from tracking.jobs.cancel import cancelled_row, cancelling
 from tracking.models import Cancelled, JobRecord, NewJob, Scope
 from tracking.origins import By
-from tracking.sql import SCOPE, listed
+from tracking.sql import SCOPE, listed, own
 from tracking.states import ACTIVE, Status
 from tracking.workflows import reads
 from tracking.workflows.concluding import conclude
@@ -56,6 +56,16 @@ def create(connection: Connection, new: NewWorkflow, limits: Limits, *, by: By) 
     )
     audit.write(connection, by.origin, deed)
     return Begun(new.id, {node.key: made[job.id] for node, job in new.jobs}, created=True)
+
+
+def is_known(connection: Connection, new: NewWorkflow) -> bool:
+    """Whether a workflow was accepted under its key."""
+    asked = {
+        "organization_id": new.owner.organization_id,
+        "user_id": new.owner.user_id,
+        "idempotency_key": new.idempotency_key,
+    }
+    return new.idempotency_key is not None and connection.execute(EXISTING, asked).first() is not None
 
 
 def cancel(
@@ -169,9 +179,9 @@ CREATE = text(
 )
 
 EXISTING = text(
-    """
+    f"""
     SELECT id, request_hash FROM workflows
-    WHERE organization_id = :organization_id AND user_id = :user_id
+    WHERE {own()} AND user_id = :user_id
       AND idempotency_key = CAST(:idempotency_key AS text)"""
 )
 
@@ -187,7 +197,7 @@ KEEP = text(
 
 # In the order of their ids: whoever locks many does it so.
 CANCEL_JOBS = cancelling(
-    f"""root_id = :workflow_id AND root_id <> id AND organization_id = :organization_id
+    f"""root_id = :workflow_id AND root_id <> id AND {own()}
         AND status IN ({listed(ACTIVE)}) ORDER BY id"""
 )
 

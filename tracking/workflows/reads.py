@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 from tracking.errors import WorkflowNotFound
 from tracking.models import Scope
-from tracking.sql import SCOPE
+from tracking.sql import SCOPE, own
 from tracking.states import Hold, When
 from tracking.workflow_tables import WorkflowStatus
 from tracking.workflows.state import SHOWN, STATE, WITH_STATE, nodes
@@ -48,7 +48,8 @@ def page(
     `statuses`: those that are so; none: in any. `name`: all of this name.
     """
     parameters = {"statuses": [*map(str, statuses)] or None, "name": name, "cursor": cursor, "size": size + 1}
-    rows = connection.execute(PAGE, {**parameters, **scope.parameters}).all()
+    statement = EVERYWHERE if scope.is_everywhere else PAGE
+    rows = connection.execute(statement, {**parameters, **scope.parameters}).all()
     found = [Workflow.of(row) for row in rows[:size]]
     return Workflows(found, found[-1].id if len(rows) > size else None)
 
@@ -89,21 +90,44 @@ def node_of(row: Any) -> NodeState:
 GET = text(f"SELECT {SHOWN} FROM {WITH_STATE} WHERE workflows.id = :id AND {SCOPE}")
 
 # Of one that has ended its own row says how; of the others, of which there are few, their jobs are asked.
-PAGE = text(
-    f"""
-    WITH found AS MATERIALIZED (
-        SELECT id FROM workflows
-        WHERE {SCOPE} AND (CAST(:name AS text) IS NULL OR name = :name)
+_FILTERED = f"""(CAST(:name AS text) IS NULL OR name = :name)
           AND (CAST(:cursor AS uuid) IS NULL
                OR (created_at, id) < (SELECT created_at, id FROM workflows AS last WHERE last.id = :cursor))
           AND (CAST(:statuses AS text[]) IS NULL
                OR CASE WHEN completed_at IS NOT NULL THEN status
                   ELSE (SELECT status_now FROM ({STATE}) AS state) END = ANY(CAST(:statuses AS text[])))
         ORDER BY created_at DESC, id DESC
+        LIMIT :size"""
+
+_SHOWN = f"""SELECT {SHOWN} FROM {WITH_STATE} WHERE workflows.id IN (SELECT id FROM found)
+    ORDER BY workflows.created_at DESC, workflows.id DESC"""
+
+PAGE = text(
+    f"""
+    WITH found AS MATERIALIZED (
+        SELECT id FROM workflows
+        WHERE {SCOPE} AND {_FILTERED}
+    )
+    {_SHOWN}"""
+)
+
+# As reads/everywhere.py: of each organization what its index answers.
+EVERYWHERE = text(
+    f"""
+    WITH RECURSIVE whose AS (
+        SELECT min(organization_id) AS id FROM workflows
+        UNION ALL
+        SELECT (SELECT min(organization_id) FROM workflows WHERE organization_id > whose.id)
+        FROM whose WHERE whose.id IS NOT NULL
+    ), found AS MATERIALIZED (
+        SELECT theirs.id FROM whose CROSS JOIN LATERAL (
+            SELECT id, created_at FROM workflows
+            WHERE {own(asking="whose.id")} AND {_FILTERED}
+        ) AS theirs
+        ORDER BY theirs.created_at DESC, theirs.id DESC
         LIMIT :size
     )
-    SELECT {SHOWN} FROM {WITH_STATE} WHERE workflows.id IN (SELECT id FROM found)
-    ORDER BY workflows.created_at DESC, workflows.id DESC"""
+    {_SHOWN}"""
 )
 
 JOBS = text(f"{nodes('node.workflow_id = :id')} ORDER BY node.place")

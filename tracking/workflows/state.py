@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from tracking.admission.rule import cannot_be_met
+from tracking.columns import columns_of
 from tracking.models import UNCALLED
 from tracking.sql import in_life, listed
 from tracking.states import ACTIVE, Event, Status
-from tracking.workflow_tables import SKIPPED, WorkflowStatus
+from tracking.workflow_tables import SKIPPED, WorkflowStatus, workflow_jobs, workflows
 from tracking.workflows.values import NODE_STATUSES
 
 # What a job waits for cannot come, as things are now: after a retry of that by itself it might have come.
@@ -22,7 +23,7 @@ NODE_STATUS = f"""CASE WHEN jobs.id IS NULL THEN coalesce(node.ended, '{Status.C
 def nodes(which: str) -> str:
     """SQL: the jobs of the workflows that are so, beside what was asked for: `node`."""
     return f"""
-    SELECT node.*, {NODE_STATUS} AS status_now, jobs.id IS NULL AS is_gone, jobs.hold,
+    SELECT {columns_of(workflow_jobs, "node")}, {NODE_STATUS} AS status_now, jobs.id IS NULL AS is_gone, jobs.hold,
            coalesce(jobs.attempt, 1) AS attempt, coalesce(jobs.stopping, false) AS stopping,
            coalesce(jobs.progress, 0) AS progress, jobs.error_message, jobs.started_at, jobs.completed_at
     FROM workflow_jobs AS node LEFT JOIN jobs ON jobs.id = node.job_id
@@ -58,6 +59,6 @@ WORKER_MS = f"""(
        OR event IN ('{Event.CANCELLED}', '{Event.SEEN}') AND next_event IN ('{Event.SEEN}', '{Event.STOPPED}'))"""
 
 # Of one that has ended what was kept then: its jobs may have been removed since.
-SHOWN = f"""workflows.*, state.*, coalesce(workflows.completed_at, state.last_end) AS completed_at_now,
+SHOWN = f"""{columns_of(workflows)}, state.*, coalesce(workflows.completed_at, state.last_end) AS completed_at_now,
            CASE WHEN workflows.completed_at IS NULL THEN {WORKER_MS} ELSE workflows.worker_ms END AS worker_ms_now"""
 WITH_STATE = f"workflows CROSS JOIN LATERAL ({STATE}) AS state"

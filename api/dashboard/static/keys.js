@@ -1,4 +1,5 @@
-// The keyboard: / search, j k move through the rows, c cancel, r retry, x select, o or Enter open, p pause.
+// The keyboard: / search, j k move through the rows, Enter opens, c cancel, r retry, x select, p pause, n new job, v saved views,
+// t light or dark, ? all keys.
 export function moveByKeys(pause) {
   const rows = () => [...document.querySelectorAll("#rows tr")];
   const at = () => document.activeElement?.closest?.("#rows tr");
@@ -13,10 +14,24 @@ export function moveByKeys(pause) {
   const keys = {
     "/": () => document.querySelector("input[type=search]")?.focus(),
     j: () => go(1), k: () => go(-1), c: () => press("cancel"), r: () => press("retry"), p: pause,
+    v: () => {
+      const views = document.getElementById("views");
+      if (!views) return;
+      views.open = true;
+      (views.querySelector("a[aria-current]") ?? views.querySelector("summary")).focus();
+    },
+    n: () => document.querySelector("a[data-key=n]")?.click(),
+    t: () => {
+      const themes = ["", "light", "dark"], root = document.documentElement;
+      const next = themes[(themes.indexOf(root.dataset.theme ?? "") + 1) % themes.length];
+      if (next) { root.dataset.theme = next; localStorage.setItem("theme", next); } else { delete root.dataset.theme; localStorage.removeItem("theme"); }
+    },
+    "?": () => document.getElementById("keys").showModal(),
     x: () => at()?.querySelector(".pick")?.click(),
   };
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, textarea, select")) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input:not(.pick, #pick-all), textarea, select")) return;
+    if (document.querySelector("dialog[open]")) return;
     const act = keys[event.key];
     if (!act) return;
     event.preventDefault();

@@ -2,13 +2,15 @@
 // Without it every page can be read, and every button works.
 import { follow } from "./stream.js";
 import { moveByKeys } from "./keys.js";
+import { complete } from "./complete.js";
+import { dragRanges } from "./chart.js";
 
 const ROWS_EVERY = 250; // milliseconds between two looks at rows that have changed
 const LIST_EVERY = 800; // at the list, for jobs that are new
 const OVERVIEW_EVERY = 1500; // at the counts and the chart
-const QUIET_EVERY = 15000; // at the counts while nothing happens
+const QUIET_EVERY = 15000; // at the counts, and at the bars of a job that waits or runs, while nothing happens
 const BULK_EVERY = 1000; // at a bulk operation, until it is over
-const WORKERS_EVERY = 5000; // at workers and schedules: a sign of life, or a due time that is skipped, is no event
+const WORKERS_EVERY = 5000; // at workers, schedules and webhooks: a sign of life, or a due time that is skipped, is no event
 const NOTICE_FOR = 6000;
 
 const body = document.body, live = document.getElementById("live");
@@ -133,6 +135,7 @@ function tick() {
 function afterwards() {
   tick();
   for (const button of document.querySelectorAll("[data-copy]")) button.hidden = !navigator.clipboard;
+  recount();
 }
 
 document.addEventListener("submit", async (event) => {
@@ -153,11 +156,29 @@ document.addEventListener("submit", async (event) => {
   everything();
 });
 
+// What can be done with many jobs is offered when some are selected.
+function recount() {
+  const bulk = by("bulk"), all = by("pick-all");
+  if (!bulk) return;
+  const picks = [...document.querySelectorAll(".pick")], count = picks.filter((pick) => pick.checked).length;
+  bulk.classList.toggle("some", count > 0);
+  bulk.querySelector("[data-selected]").textContent = count ? `the ${count} selected job${count === 1 ? "" : "s"}` : "the selected jobs";
+  all.checked = count > 0 && count === picks.length;
+  all.indeterminate = count > 0 && count < picks.length;
+}
+
+// With Shift all rows between two clicks are selected, or none of them.
+let picked = null;
+document.addEventListener("click", (event) => {
+  if (!event.target.matches(".pick")) return;
+  const picks = [...document.querySelectorAll(".pick")], from = picks.indexOf(picked), to = picks.indexOf(event.target);
+  if (event.shiftKey && from >= 0) for (const pick of picks.slice(Math.min(from, to), Math.max(from, to) + 1)) pick.checked = event.target.checked;
+  picked = event.target;
+});
+
 document.addEventListener("change", (event) => {
-  const selected = document.querySelector("[data-selected]");
-  if (!selected || !event.target.matches(".pick")) return;
-  const count = document.querySelectorAll(".pick:checked").length;
-  selected.textContent = count ? `the ${count} selected job${count === 1 ? "" : "s"}` : "the selected jobs";
+  if (event.target.id === "pick-all") for (const pick of document.querySelectorAll(".pick")) pick.checked = event.target.checked;
+  if (event.target.matches(".pick, #pick-all")) recount();
 });
 
 document.addEventListener("click", async (event) => {
@@ -167,7 +188,20 @@ document.addEventListener("click", async (event) => {
   notice("Copied.");
 });
 
+// The time that is looked at, dragged on a bar: minutes from now.
+const bar = document.querySelector("[data-past]");
+if (bar) {
+  bar.parentElement.hidden = false;
+  bar.addEventListener("input", () => { bar.form.elements.asOf.value = Number(bar.value) ? new Date(Date.now() + bar.value * 60000).toISOString().slice(0, 16) : ""; });
+  bar.addEventListener("change", () => bar.form.requestSubmit());
+}
+
+document.documentElement.dataset.scripted = "";
+for (const each of document.querySelectorAll("[data-scripted][hidden]")) each.hidden = false;
 afterwards();
+complete(document.querySelector("input[type=search]"));
+dragRanges();
+document.querySelector(".bar nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 setInterval(tick, 1000);
 moveByKeys(() => live && !live.hidden && pause(!paused));
 if (body.dataset.live && live) {
@@ -181,7 +215,8 @@ if (body.dataset.live && live) {
     if (state === "again") everything();
   });
   if (body.dataset.live === "jobs") setInterval(() => document.hidden || overview(), QUIET_EVERY);
+  if (body.dataset.live === "job") setInterval(() => document.hidden || !document.querySelector(".spent [data-since]") || whole(), QUIET_EVERY);
   if (body.dataset.live === "bulk") setInterval(() => document.hidden || document.querySelector("[data-over]") || whole(), BULK_EVERY);
-  if (["workers", "schedules"].includes(body.dataset.live)) setInterval(() => document.hidden || whole(), WORKERS_EVERY);
+  if (["workers", "schedules", "webhooks"].includes(body.dataset.live)) setInterval(() => document.hidden || whole(), WORKERS_EVERY);
   document.addEventListener("visibilitychange", () => document.hidden || paused || everything());
 }

@@ -2,7 +2,7 @@
 --: parameter  created_from timestamp = none -- the first moment of the period; without it, from the first job on
 --: parameter  created_to   timestamp = none -- the first moment after the period; without it, up to now
 --: parameter  job_type     text = none      -- only jobs of this type
---: parameter  status       text = none      -- only jobs that are in this status now
+--: parameter  status       status = none    -- only jobs that are in this status now
 --: parameter  project_id   text = none      -- only jobs of this project
 --: range      created_from created_to
 SELECT id,
@@ -28,8 +28,6 @@ WHERE organization_id = :organization
   AND created_at >= coalesce(:created_from, '-infinity')
   AND created_at < coalesce(:created_to, 'infinity')
   AND (:job_type IS NULL OR job_type = :job_type)
-  AND (:status IS NULL OR status = CASE :status WHEN 'pending' THEN 'queued' WHEN 'processing' THEN 'running'
-                                                   WHEN 'completed' THEN 'succeeded' WHEN 'error' THEN 'failed'
-                                                   ELSE :status END)
+  AND (:status IS NULL OR status = :status)
   AND (:project_id IS NULL OR project_id = :project_id)
 ORDER BY created_at, id

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
@@ -29,13 +29,13 @@ def link(caller: Caller) -> str:
     return f"{caller.api.url}/sign-in?ticket={ticket.secret}"
 
 
-SignIn = Callable[[Caller], httpx.Client]
+SignIn = Callable[[Caller], httpx2.Client]
 
 
 @pytest.fixture
-def stranger(api: Api) -> Iterator[httpx.Client]:
+def stranger(api: Api) -> Iterator[httpx2.Client]:
     """A browser without a script, in which nobody has signed in."""
-    with httpx.Client(base_url=api.url, timeout=30, headers={"Accept": "text/html"}) as client:
+    with httpx2.Client(base_url=api.url, timeout=30, headers={"Accept": "text/html"}) as client:
         yield client
 
 
@@ -44,8 +44,8 @@ def reading(api: Api) -> Iterator[SignIn]:
     """Browsers without a script, in which somebody has signed in."""
     with ExitStack() as opened:
 
-        def sign_in(caller: Caller) -> httpx.Client:
-            client = httpx.Client(base_url=api.url, timeout=30, headers={"Accept": "text/html"})
+        def sign_in(caller: Caller) -> httpx2.Client:
+            client = httpx2.Client(base_url=api.url, timeout=30, headers={"Accept": "text/html"})
             opened.enter_context(client)
             ticket = link(caller).partition("ticket=")[2]
             answer = client.post("/sign-in", data={"ticket": ticket}, headers={"Sec-Fetch-Site": "same-origin"})
@@ -56,7 +56,7 @@ def reading(api: Api) -> Iterator[SignIn]:
 
 
 @pytest.fixture
-def reader(caller: Caller, reading: SignIn) -> httpx.Client:
+def reader(caller: Caller, reading: SignIn) -> httpx2.Client:
     """A browser without a script, in which the caller has signed in."""
     return reading(caller)
 

@@ -7,25 +7,18 @@ import hashlib
 import re
 from datetime import timedelta
 from html.parser import HTMLParser
-from itertools import pairwise
 from urllib.parse import quote
+from uuid import uuid4
 
-import httpx
+import httpx2
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from api.dashboard.drawing import BOTTOM, TOP, chart
-from api.dashboard.searching import understood
 from api.dashboard.site import assets
 from tests.api.calling import Api, Caller, problem
 from tests.api.dashboard.conftest import SignIn, link
 from tests.api.listening import Listener
 from tracking import jobs, sessions, tickets
 from tracking.models import Failure, Outcome, Scope
-from tracking.reads import throughput
-from tracking.reads.lists import EPOCH
-from tracking.reads.throughput import Slice
 from tracking.reads.types import TypeCounts, by_type
 from tracking.tickets import Rights
 
@@ -49,14 +42,13 @@ class Found(HTMLParser):
         self.feed(page)
 
     def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-        """Look at a tag."""
         self.tags.append(tag)
         self.inline += [name for name, _ in attributes if name == "style" or name.startswith("on")]
         links = [value or "" for name, value in attributes if name in ("src", "href", "action")]
         self.outside += [value for value in links if not value.startswith(("/", "#")) or value.startswith("//")]
 
 
-def test_nobody_gets_in_without_a_session(api: Api, caller: Caller, stranger: httpx.Client) -> None:
+def test_nobody_gets_in_without_a_session(api: Api, caller: Caller, stranger: httpx2.Client) -> None:
     """Without a session a page leads to the sign-in and back, a button does too, and a script gets a problem."""
     job = caller.job()
     answer = stranger.get(f"/?q={quote('status:failed')}")
@@ -67,7 +59,7 @@ def test_nobody_gets_in_without_a_session(api: Api, caller: Caller, stranger: ht
     assert caller.find(job.id).status == "queued"
 
 
-def test_a_link_signs_in_once_and_not_by_being_looked_at(api: Api, caller: Caller, stranger: httpx.Client) -> None:
+def test_a_link_signs_in_once_and_not_by_being_looked_at(api: Api, caller: Caller, stranger: httpx2.Client) -> None:
     """A preview of the link does not spend it; a button does, and then it is over."""
     address = link(caller).removeprefix(api.url)
     ticket = address.partition("ticket=")[2]
@@ -76,12 +68,12 @@ def test_a_link_signs_in_once_and_not_by_being_looked_at(api: Api, caller: Calle
         assert "This link signs you in once" in stranger.get(address).text
     assert stranger.post("/sign-in", data={"ticket": ticket}).status_code == 303
     assert "Jobs" in stranger.get("/").text
-    again = httpx.post(f"{api.url}/sign-in", data={"ticket": ticket}, headers=SAME)
+    again = httpx2.post(f"{api.url}/sign-in", data={"ticket": ticket}, headers=SAME)
     assert again.status_code == 401
     assert "The link has been used" in again.text
 
 
-def test_a_token_signs_in_for_as_long_as_it_lasts(api: Api, caller: Caller, stranger: httpx.Client) -> None:
+def test_a_token_signs_in_for_as_long_as_it_lasts(api: Api, caller: Caller, stranger: httpx2.Client) -> None:
     """A pasted token opens a session with its rights; what is no token opens none."""
     stranger.headers.update(SAME)
     token = caller.headers["Authorization"]
@@ -99,19 +91,32 @@ def test_a_token_signs_in_for_as_long_as_it_lasts(api: Api, caller: Caller, stra
 def test_the_way_back_stays_on_this_server(api: Api, caller: Caller, address: str) -> None:
     """Whatever a link says of where to go after the sign-in, it leads to no other server."""
     form = {"token": caller.headers["Authorization"], "next": address}
-    answer = httpx.post(f"{api.url}/sign-in", data=form, headers=SAME)
+    answer = httpx2.post(f"{api.url}/sign-in", data=form, headers=SAME)
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
+
+
+def test_an_address_without_a_page_has_one_that_says_so(reader: httpx2.Client) -> None:
+    """People get a page for an address where nothing is, with the way on; programs and the API have their problem."""
+    lost = reader.get("/nowhere")
+    assert (lost.status_code, lost.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "<code>not_found</code>" in lost.text
+    nobodys = reader.get(f"/jobs/{uuid4()}")
+    assert "<code>job_not_found</code>" in nobodys.text
+    assert 'href="/schedules"' in nobodys.text, "who has signed in keeps the way to all pages"
+    for path, accept in (("/nowhere", "*/*"), ("/v1/nowhere", "text/html"), (f"/v1/jobs/{uuid4()}", "text/html")):
+        answer = reader.get(path, headers={"Accept": accept})
+        assert answer.headers["content-type"] == "application/problem+json", path
 
 
 def test_the_cookie_has_its_prefix_with_https_and_is_refused_without(api: Api, caller: Caller) -> None:
     """Behind TLS the cookie is secure and bound to the host; without, beyond this machine, nobody can sign in."""
     form, proxied = {"token": caller.headers["Authorization"]}, {**SAME, "X-Forwarded-Proto": "https"}
     named = {"Host": "jobs.example"}
-    answer = httpx.post(f"{api.url}/sign-in", data=form, headers={**proxied, **named})
+    answer = httpx2.post(f"{api.url}/sign-in", data=form, headers={**proxied, **named})
     cookie = answer.headers["set-cookie"]
     assert cookie.startswith("__Host-celeriac=")
     assert {"Secure", "HttpOnly", "Path=/"} <= {each.strip() for each in cookie.split(";")}
-    refused = httpx.post(f"{api.url}/sign-in", data=form, headers={**SAME, **named})
+    refused = httpx2.post(f"{api.url}/sign-in", data=form, headers={**SAME, **named})
     assert refused.status_code == 403
     assert "takes https" in refused.text
     assert "set-cookie" not in refused.headers
@@ -210,7 +215,7 @@ def test_a_page_shows_what_a_job_says_as_text(caller: Caller, reading: SignIn) -
         page = client.get(path)
         assert page.status_code == 200
         found = Found(page.text)
-        assert found.tags.count("script") == 2, "ours"
+        assert found.tags.count("script") == 3, "ours"
         assert "img" not in found.tags
         assert (found.inline, found.outside) == ([], [])
 
@@ -225,7 +230,7 @@ def test_every_page_has_a_strict_policy(caller: Caller, reading: SignIn) -> None
         assert headers["x-frame-options"] == "DENY"
 
 
-def test_static_files_are_kept_for_ever_under_their_hash(reader: httpx.Client) -> None:
+def test_static_files_are_kept_for_ever_under_their_hash(reader: httpx2.Client) -> None:
     """Scripts and styles may be kept for ever at an address with their hash; at an older address there is nothing."""
     address = re.search(r"/static/\w+/celeriac\.css", reader.get("/").text)
     assert address is not None
@@ -260,67 +265,13 @@ def test_the_pages_lead_through_all_jobs(caller: Caller, reading: SignIn) -> Non
     assert sorted(seen) == sorted(wanted)
 
 
-def test_a_search_by_qualifiers_finds_what_the_api_finds(caller: Caller, reading: SignIn) -> None:
-    """Qualifiers narrow as the filters of the API do, and add up; words are looked for."""
-    failed = caller.job("failed", job_type="sync", project_id="p1")
-    caller.job("failed", job_type="other")
-    caller.job(job_type="sync")
-    client = reading(caller)
-    same = (
-        "status:failed type:sync",
-        "status:error project:p1",
-        f"id:{failed.id}",
-        "sync status:failed",
-        "broken project:p1",
-    )
-    for text in same:
-        assert re.findall(r'id="job-([\w-]+)"', client.get("/", params={"q": text}).text) == [str(failed.id)], text
-    page = client.get("/", params={"q": "status:nonsense"}).text
-    assert 'role="alert"' in page
-    assert "No job matches" in page
-
-
-@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(text=st.text(max_size=80) | st.from_regex(r"(status|type|user|id|from|to|q|x):\S* ?\w*", fullmatch=True))
-def test_any_search_is_understood_or_said_to_be_wrong(text: str) -> None:
-    """Whatever is typed into the search either narrows the list or is answered with what is wrong with it."""
-    search = understood(text)
-    assert (search.filters is None) == (search.why_not is not None)
-    again = search.with_status("failed")
-    assert understood(again).statuses in ((), ("failed",))
-
-
 @pytest.mark.parametrize(
     "query", ["page=0", "page=x", f"page={'9' * 30}", "cursor=x", "window=year", "part=x", "ids=x"]
 )
-def test_an_address_that_somebody_has_changed_is_answered(reader: httpx.Client, query: str) -> None:
+def test_an_address_that_somebody_has_changed_is_answered(reader: httpx2.Client, query: str) -> None:
     """A page number, cursor or part that makes no sense is answered with a page, or refused with a reason."""
     assert reader.get(f"/?{query}").status_code in (200, 422)
     assert reader.get(f"/?part=rows&{query}").status_code == 200
-
-
-def test_a_chart_counts_the_ends_of_jobs(caller: Caller) -> None:
-    """The chart counts how jobs ended, in parts of the window that lie beside each other up to now."""
-    for state in ("succeeded", "succeeded", "failed", "cancelled", "queued"):
-        caller.job(state)
-    with caller.api.database.autocommit() as connection:
-        scope = Scope(caller.organization, None)
-        slices = throughput.finished(connection, scope, window=timedelta(hours=1), slices=60)
-    assert len(slices) == 60
-    assert {later.start - one.start for one, later in pairwise(slices)} == {timedelta(minutes=1)}
-    found = [sum(getattr(each, name) for each in slices[-2:]) for name in ("succeeded", "failed", "cancelled")]
-    assert found == [2, 1, 1]
-    assert sum(each.total for each in slices) == 4
-
-
-@given(st.lists(st.tuples(*[st.integers(0, 10**6)] * 3), max_size=100))
-def test_every_bar_lies_within_the_chart(ends: list[tuple[int, int, int]]) -> None:
-    """Whatever is counted, each bar lies within the lines, and what failed within what ended."""
-    drawn = chart([Slice(EPOCH, *each) for each in ends])
-    for bar in drawn.bars:
-        assert TOP - 0.1 <= bar.good_y <= BOTTOM
-        assert bar.bad_height <= max(bar.good_height + 0.1, 2)
-    assert drawn.total == sum(map(sum, ends))
 
 
 def test_what_is_done_at_a_page_is_audited(caller: Caller, reading: SignIn) -> None:
@@ -364,6 +315,27 @@ def test_the_types_are_shown_with_their_jobs_and_can_be_paused(caller: Caller, r
     assert "/pause" not in reader.get("/types").text
     assert reader.post("/types/guarded/pause", headers=SAME).status_code == 403
     assert client.post("/types/guarded/pause", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+
+
+def test_all_jobs_of_an_organization_are_paused_with_a_reason(caller: Caller, reading: SignIn) -> None:
+    """The page of the types pauses all jobs with a reason, says so, and resumes them; the audit has both."""
+    client = reading(caller)
+    answer = client.post("/types-all/pause", data={"reason": "the lake moves"}, headers=SAME)
+    assert answer.headers["location"] == "/types?done=all-paused"
+    page = client.get("/types?done=all-paused").text
+    assert "No job starts any more; what runs goes on." in page
+    assert re.search(r"Paused by u1 since [^:]+:\d\d UTC: the lake moves\.", page)
+    assert [each["reason"] for each in caller.get("/v1/organization").json()["pauses"]] == ["the lake moves"]
+    assert client.post("/types-all/resume", headers=SAME).headers["location"] == "/types?done=all-resumed"
+    assert caller.get("/v1/organization").json()["pauses"] == []
+    wrong = client.post("/types-all/pause", data={"reason": "x" * 100_000}, headers=SAME)
+    assert wrong.status_code == 422
+    assert 'id="wrong-reason"' in wrong.text
+    without = reading(caller.but(permissions=["jobs.view_jobs"]))
+    assert without.post("/types-all/pause", headers=SAME).status_code == 403
+    assert "Pause all jobs" not in without.get("/types").text
+    entries = caller.get("/v1/audit", source="dashboard").json()["entries"]
+    assert [each["action"] for each in entries if each["outcome"] == "done"] == ["jobs.resume", "jobs.pause"]
 
 
 def test_the_durations_of_a_type_are_of_what_succeeded(caller: Caller) -> None:

@@ -20,7 +20,6 @@ MINUTE = timedelta(minutes=1)
 
 
 def refuse(*_: object) -> NewJob:
-    """Nothing fits."""
     raise ScheduleUnfit("its type <b>is gone</b>")
 
 
@@ -96,3 +95,34 @@ def test_a_press_of_a_button_shows_at_once(window: Window, caller: Caller) -> No
     expect(line.locator(".next")).to_contain_text("paused")
     line.get_by_role("button", name="Resume").click()
     expect(line.locator(".next")).to_contain_text("in ")
+
+
+def test_a_schedule_is_made_and_removed_on_the_pages(caller: Caller, reading: SignIn) -> None:
+    """The form of a type makes a schedule as the API does, says what is wrong where it is, and a button removes it."""
+    client, viewer = reading(caller), reading(caller.but(permissions=("jobs.view_jobs",)))
+    assert 'href="/schedules/new"' in client.get("/schedules").text
+    assert 'href="/schedules/new"' not in viewer.get("/schedules").text
+    assert viewer.get("/schedules/new").status_code == 403
+    form = client.get("/schedules/new?type=guarded").text
+    assert 'name="payload.kind"' in form
+    assert ">generic</option>" not in form, "nobody would do the work"
+    said = {"jobType": "guarded", "payload.kind": "small", "name": "each day", "catchUp": "once", "overlap": "skip"}
+    for more, field in (({}, "cron"), ({"cron": "61 * * * *"}, "cron"), ({"everySeconds": "soon"}, "everySeconds")):
+        refused = client.post("/schedules/new", data={**said, **more}, headers=SAME)
+        assert (refused.status_code, f'id="wrong-{field}"' in refused.text) == (422, True), refused.text
+    made = client.post("/schedules/new", data={**said, "cron": "0 6 * * *", "priority": "7"}, headers=SAME)
+    assert made.headers["location"] == "/schedules?done=created"
+    [schedule] = caller.get("/v1/schedules").json()["schedules"]
+    assert [schedule[name] for name in ("name", "cron", "priority", "overlap")] == ["each day", "0 6 * * *", 7, "skip"]
+    assert schedule["payload"]["kind"] == "small"
+    assert f"/schedules/{schedule['id']}/remove" in client.get(f"/schedules/{schedule['id']}/edit").text
+    assert viewer.post(f"/schedules/{schedule['id']}/remove", headers=SAME).status_code == 403
+    removed = client.post(f"/schedules/{schedule['id']}/remove", headers=SAME)
+    assert removed.headers["location"] == "/schedules?done=removed"
+    assert caller.get("/v1/schedules").json()["schedules"] == []
+    entries = caller.get("/v1/audit", target=schedule["id"]).json()["entries"]
+    assert {(each["action"], each["outcome"]) for each in entries} == {
+        ("schedule.create", "done"),
+        ("schedule.remove", "denied"),
+        ("schedule.remove", "done"),
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
@@ -63,6 +64,22 @@ def test_a_silent_worker_serves_no_queue(api: Api, caller: Caller, queue: str) -
         [worker] = [each for each in fleet.all_workers(connection, LEASE_TIMEOUT) if each.name == f"w-{queue}"]
     assert (state.workers, state.is_unserved, worker.is_alive) == (0, True, False)
     assert worker.silent_for > timedelta(seconds=59)
+
+
+def test_the_page_says_who_died_and_what_was_lost(api: Api, caller: Caller, queue: str, reading: SignIn) -> None:
+    """A worker that is silent is said first, with when it was seen; a queue counts attempts that were lost there."""
+    job = caller.job(queue=queue)
+    with api.database.autocommit() as connection:
+        connection.exec_driver_sql("UPDATE jobs SET losses = 2 WHERE id = %s", (job.id,))
+        connection.exec_driver_sql(
+            "UPDATE workers SET seen_at = now() - interval '3 minutes' WHERE name = %s", (f"w-{queue}",)
+        )
+    page = reading(caller).get("/workers").text
+    assert f"<b>w-{queue}</b><span>Silent for 3 min: what it ran is given to others.</span>" in page
+    assert re.search(rf'id="queue-{queue}".*?data-name="lost">2<', page)
+    linked = re.search(rf'id="queue-{queue}".*?href="([^"]+)"', page)
+    assert linked
+    assert f'id="job-{job.id}"' in reading(caller).get(linked[1]).text
 
 
 def test_the_page_is_for_operators(caller: Caller, queue: str, reading: SignIn) -> None:

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from playwright.sync_api import expect
 
-from api.dashboard.layers import MOST, graph
+from api.dashboard.layers import MOST, graph, of_workflow
 from tests.api.calling import EVERYTHING, Caller
 from tests.api.dashboard.conftest import SignIn, Window
 from tests.tracked import Tracked
@@ -47,7 +47,6 @@ def run(caller: Caller, job_id: str, kind: Any = "succeeded") -> None:
 
 
 def state(key: str, *after: str) -> NodeState:
-    """A job that waits."""
     found = node(key, *after)
     return NodeState(found, UUID(int=1), 1, "queued", False, Hold.DEPENDENCY, 0, False, None, None, None)  # noqa: FBT003 - in the order of its fields
 
@@ -55,14 +54,14 @@ def state(key: str, *after: str) -> NodeState:
 def test_jobs_stand_in_layers_after_what_they_wait_for() -> None:
     """Each box stands right of all that its job waits for, no two overlap, and all lie within the drawing."""
     jobs = [state("a"), state("b"), state("c", "a"), state("d", "a", "b"), state("e", "c", "b!"), state("f", "e?")]
-    drawn = graph(jobs)
+    drawn = graph(of_workflow(jobs))
     assert drawn is not None
-    at = {box.state.node.key: (box.x, box.y) for box in drawn.boxes}
+    at = {box.node.key: (box.x, box.y) for box in drawn.boxes}
     assert all(at[after.key][0] < at[job.node.key][0] for job in jobs for after in job.node.after)
     assert len(set(at.values())) == len(jobs)
     assert all(0 < x < drawn.width - 176 and 0 < y < drawn.height - 50 for x, y in at.values())
     assert len(drawn.lines) == 6
-    assert graph([state(f"n{number}") for number in range(MOST + 1)]) is None
+    assert graph(of_workflow([state(f"n{number}") for number in range(MOST + 1)])) is None
 
 
 def test_workflows_are_shown_and_their_buttons_work(caller: Caller, reading: SignIn) -> None:

@@ -8,7 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
+from tests.api.calling import EVERYTHING, Api
+from tests.celeriac.commands.asking import Door, environment_of, platform_of
+from tests.servers import Servers
 from tests.tracked import Tracked
 from tracking.db import Database
 from tracking.settings import settings
@@ -52,3 +56,18 @@ def handlers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CELERIAC_IMPORTS", "handlers_of_mine")
     return tmp_path / "handlers_of_mine.py"
+
+
+@pytest.fixture(params=["api", "operator"])
+def door(request: pytest.FixtureRequest, api: Api, servers: Servers) -> Iterator[Door]:
+    """Either way to the platform, to an organization of this test alone."""
+    caller = api.caller(permissions=(*EVERYTHING, "jobs.view_all", "jobs.delete_jobs"))
+    broker_url = make_url(servers.valkey_url).set(database="12").render_as_string(hide_password=False)
+    by_api = request.param == "api"
+    variables = environment_of(caller) if by_api else platform_of(caller, broker_url)
+    with pytest.MonkeyPatch.context() as changes:
+        for name, value in variables.items():
+            changes.setenv(name, value)
+        settings.cache_clear()
+        yield Door(caller, () if by_api else ("--organization", caller.organization))
+    settings.cache_clear()

@@ -16,7 +16,7 @@ from tracking import audit
 from tracking.admission.rule import UNLIMITED
 from tracking.audit import Sought
 from tracking.db import Database
-from tracking.exits import Exit
+from tracking.exit_status import Exit
 from tracking.operations import reads, work
 from tracking.operations.values import Operation
 from tracking.states import Status
@@ -59,7 +59,7 @@ def test_an_operation_is_begun_listed_and_aborted(tracked: Tracked) -> None:
     (operation,) = operations(tracked)
     assert begun.output == f"{operation.id}: 1 jobs.\n"
     assert (operation.priority, operation.canary, operation.force, operation.whose) == (3, 2, True, None)
-    assert f"{operation.id}  retry         canary" in celeriac("list", *MINE).output
+    assert f"{operation.id}\tretry\tcanary" in celeriac("list", *MINE).output
     assert "aborted by operator" in celeriac("abort", str(operation.id), *MINE).output
     assert tracked.get(job.id) == job
     entries = audit.find(tracked.connection, Sought("acme"), before_id=None, size=10)
@@ -87,7 +87,7 @@ def test_it_can_be_waited_for(pool: Database, tracked: Tracked, situations: tupl
     [
         (("cancel", *MINE), "say which jobs"),
         (("cancel", *MINE, "--status", "failed", "--id", SOME), "say which jobs"),
-        (("cancel", *MINE, "--created-from", "soon"), "createdFrom"),
+        (("cancel", *MINE, "--created-from", "soon"), "--created-from"),
         (("abort", SOME, *MINE), "There is no such bulk operation"),
     ],
     ids=["none", "both", "no time", "unknown"],

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import select
 
 from celeriac.commands.cli import command
 from tests.holding import limited
@@ -14,6 +15,7 @@ from tests.servers import Servers
 from tests.tracked import Tracked
 from tracking.admission import pauses
 from tracking.db import Database
+from tracking.limit_tables import paused_queues
 from tracking.models import Owner
 from tracking.reads import seen
 from tracking.settings import settings
@@ -40,6 +42,7 @@ def test_limit_shows_what_an_organization_may_and_does(pool: Database, tracked: 
     platform.submit_many(2)
     assert lines("limit", "acme") == [
         *(["limit", "5", "(by default)"], ["executing", "5"], ["in", "line", "2"]),
+        ["weight", "1"],
         ["may", "wait", "any number (by default)"],
     ]
 
@@ -52,9 +55,14 @@ def test_limit_gives_an_organization_its_own_and_takes_it_back() -> None:
 
 
 def test_limit_bounds_what_may_wait() -> None:
-    """`celeriac limit --waiting` sets how many jobs may wait, and resets it, and leaves the slots as they are."""
-    assert lines("limit", "acme", "--waiting", "1000")[3] == ["may", "wait", "1000 (its own limit)"]
+    """`celeriac limit --waiting` and `--weight` set and reset one thing, and leave the others as they are."""
+    assert lines("limit", "acme", "--waiting", "1000")[4] == ["may", "wait", "1000 (its own limit)"]
     assert lines("limit", "acme", "--waiting", "default") == lines("limit", "acme")
+    assert lines("limit", "acme", "--weight", "3")[3] == ["weight", "3"]
+    who = lines("limit", "acme")[5]
+    assert (who[:2], who[2].startswith("by operator at 20")) == (["set", "weight,"], True)
+    assert lines("limit", "acme", "--weight", "default") == lines("limit", "acme")
+    assert "is no number from 1 to 100, nor default" in celeriac("limit", "acme", "--weight", "0").output
     refused = celeriac("limit", "acme", "--waiting", "1000001")
     assert (refused.exit_code, "is no number up to 1000000, nor default" in refused.output) == (2, True)
 
@@ -86,6 +94,22 @@ def test_pause_holds_what_was_named_until_the_same_is_resumed(
     assert celeriac("resume", *options).stdout == f"{said}: resumed.\n"
     assert pauses.of(tracked.connection, "acme") == []
     assert celeriac("resume", *options).stdout == f"{said}: were not paused so.\n"
+
+
+def test_pause_holds_a_queue_until_it_is_resumed(tracked: Tracked) -> None:
+    """`celeriac pause --queue` and `resume --queue` hold and release a queue, and refuse one that nobody has."""
+    tracked.submit(queue="exports")
+    assert celeriac("pause", "--queue", "exports", "--reason", "moving").stdout == "The queue exports: paused.\n"
+    (pause,) = tracked.connection.execute(select(paused_queues))
+    assert (pause.queue, pause.paused_by, pause.reason) == ("exports", "operator", "moving")
+    assert celeriac("pause", "--queue", "exports").stdout == "The queue exports: was paused already.\n"
+    assert celeriac("resume", "--queue", "exports").stdout == "The queue exports: resumed.\n"
+    assert celeriac("resume", "--queue", "exports").stdout == "The queue exports: was not paused.\n"
+    assert tracked.connection.execute(select(paused_queues)).all() == []
+    refused = celeriac("pause", "--queue", "exprots")
+    assert (refused.exit_code, "did you mean 'exports'?" in refused.stderr) == (2, True)
+    both = celeriac("pause", "--queue", "exports", "--organization", "acme")
+    assert (both.exit_code, "Say which jobs" in both.output) == (2, True)
 
 
 @pytest.mark.parametrize("verb", ["pause", "resume"])

@@ -10,11 +10,10 @@ import pytest
 from sqlalchemy import create_engine, make_url, text
 
 from celeriac.commands.cli import command
-from celeriac.commands.program import STATUSES
 from tests.commands import PROGRAM, python
 from tests.exiting import BRIEF, COMMANDS, SECRET, WITHOUT_SETTINGS, check, ended, failing
 from tests.servers import Servers, new_database
-from tracking.exits import Exit
+from tracking.exit_status import MEANINGS, Exit
 
 WRONG_SETTINGS = {
     "unknown": ("CELERIAC_POOL_SIZ", "3", "CELERIAC_POOL_SIZ is not a setting: did you mean CELERIAC_POOL_SIZE?"),
@@ -40,7 +39,7 @@ def read_only(servers: Servers) -> Iterator[str]:
 
 def test_every_command_is_in_the_table() -> None:
     """Every command is in the table of exit statuses of these tests."""
-    assert COMMANDS.keys() | WITHOUT_SETTINGS == command.commands.keys()
+    assert COMMANDS.keys() | WITHOUT_SETTINGS == command.table.keys()
 
 
 @pytest.mark.parametrize("fault", WRONG_SETTINGS)
@@ -65,7 +64,7 @@ def test_celerys_own_command_tells_a_wrong_setting_alike(wrong: str, monkeypatch
     assert end.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("name", [*COMMANDS, *WITHOUT_SETTINGS])
+@pytest.mark.parametrize("name", [*COMMANDS, *sorted(WITHOUT_SETTINGS)])
 def test_a_wrong_argument_is_status_2(name: str) -> None:
     """A wrong argument ends every command with status 2 and one line that names its help."""
     end = failing(name, "--nonsense")
@@ -91,7 +90,7 @@ def test_a_database_that_does_not_exist_is_status_2(
     check(ended(name), Exit.MISUSED, 'database "nobody_made_it" does not exist')
 
 
-@pytest.mark.parametrize("name", sorted({*BRIEF, "worker", "api"} - {"migrate"}))
+@pytest.mark.parametrize("name", sorted({*BRIEF, "worker", "api"} - {"migrate", "roles"}))
 def test_a_database_without_a_schema_is_status_2(name: str, servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     """A database without a schema ends every command with status 2, and names `celeriac migrate`."""
     monkeypatch.setenv("DATABASE_URL", servers.database("postgres"))
@@ -126,10 +125,10 @@ def test_what_only_reads_is_content_with_a_read_only_database(
     assert failing(*arguments).status == Exit.FINE
 
 
-@pytest.mark.parametrize("name", command.commands)
+@pytest.mark.parametrize("name", list(command.table))
 def test_help_tells_the_exit_statuses(name: str) -> None:
     """The help of every command tells its exit statuses."""
     end = failing(name, "--help")
     assert end.status == Exit.FINE
-    for status, meaning in STATUSES.items():
+    for status, meaning in MEANINGS.items():
         assert re.search(rf"^ +{int(status)} +{re.escape(meaning)}$", end.out, re.MULTILINE)

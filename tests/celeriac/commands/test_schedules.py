@@ -16,7 +16,7 @@ from tests.tracked import Tracked
 from tracking import audit, clean_ups
 from tracking.audit import Sought
 from tracking.db import Database
-from tracking.exits import Exit
+from tracking.exit_status import Exit
 from tracking.reads import schedules as reads
 from tracking.schedules.values import Schedule
 
@@ -54,19 +54,18 @@ def test_a_schedule_is_made_handled_and_removed(pool: Database, tracked: Tracked
     assert after > before
     job = tracked.get(UUID(celeriac("run", "nightly", *MINE).output.strip()))
     assert (job.user_id, job.payload["words"]) == ("u1", ["a"])
-    assert "nightly" in celeriac("list").output
+    assert "nightly" in celeriac("everywhere").output
     assert celeriac("remove", "nightly", *MINE).output == "nightly: removed.\n"
     assert kept(pool) == {}
     entries = audit.find(tracked.connection, Sought("acme"), before_id=None, size=100)
-    assert {(entry.actor, entry.source) for entry in entries if entry.action.startswith("schedule.")} == {
-        ("operator", "cli")
-    }
+    done = {(entry.actor, entry.source) for entry in entries if entry.action.startswith("schedule.")}
+    assert done == {("u1", "cli"), ("operator", "cli")}
 
 
 def test_what_the_platform_cleans_up_is_in_the_list_of_all(tracked: Tracked) -> None:
-    """`celeriac schedules list` has the clean-ups of the platform after the schedules of all organizations."""
+    """`celeriac schedules everywhere` has the clean-ups of the platform after the schedules of all organizations."""
     clean_ups.note(tracked.connection, "retention", 60, timedelta(0), removed=7, error=None)
-    assert celeriac("list").output.split()[-2:] == ["removed", "7"]
+    assert celeriac("everywhere").output.split()[-2:] == ["removed", "7"]
     assert celeriac("list", *MINE).output == ""
 
 
@@ -77,13 +76,13 @@ def test_what_the_platform_cleans_up_is_in_the_list_of_all(tracked: Tracked) -> 
         ((*NIGHTLY, "--cron", "@daily", "--every", "1h"), "Say when"),
         ((*NIGHTLY, "--every", "1h", "--timezone", "UTC"), "Say when"),
         ((*NIGHTLY, "--every", "soon"), "--every"),
-        ((*NIGHTLY, "--every", "500d"), "interval"),
+        ((*NIGHTLY, "--every", "500d"), "everySeconds"),
         ((*NIGHTLY, "--cron", "0 0 30 2 *"), "day-of-month"),
         ((*NIGHTLY, "--cron", "@daily", "--timezone", "Mars"), "no time zone"),
         ((*NIGHTLY[:-1], '{"words": 7}', "--cron", "@daily"), "payload.words"),
         ((*NIGHTLY[:-1], "[]", "--cron", "@daily"), "no JSON object"),
         ((*NIGHTLY[:-4], "--job-type", "forgotten", "--cron", "@daily"), "no handler is registered"),
-        (("pause", "nightly", *MINE), "acme has no schedule 'nightly'"),
+        (("pause", "nightly", *MINE), "there is no schedule 'nightly'"),
         (("import", "nowhere:app", *WHOSE), "no Celery app"),
     ],
     ids=str,

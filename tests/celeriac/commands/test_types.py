@@ -8,7 +8,7 @@ from click.testing import CliRunner, Result
 from celeriac.commands.cli import command
 from tests.tracked import Tracked
 from tracking import external_types
-from tracking.exits import Exit
+from tracking.exit_status import Exit
 from tracking.external_types import BUILT_IN
 
 pytestmark = pytest.mark.usefixtures("configured")
@@ -20,9 +20,9 @@ def celeriac(*arguments: str) -> Result:
 
 
 def test_the_types_are_listed_with_what_they_ask_for(tracked: Tracked) -> None:
-    """`celeriac types` lists the built-in types and those that were added, with permission and time."""
+    """`celeriac types external` lists the built-in types and those that were added, with permission and time."""
     assert celeriac("add", "ocr", "--permission", "documents.read", "--timeout", "5m").output == "ocr: added.\n"
-    listed = {line.split()[0]: line for line in celeriac().output.splitlines()}
+    listed = {line.split()[0]: line for line in celeriac("external").output.splitlines()}
     assert listed.keys() == {*BUILT_IN, "ocr"}
     assert listed["ocr"].split() == ["ocr", "documents.read", "given", "up", "after", "0:05:00"]
     assert "no permission" in listed["generic"]
@@ -44,7 +44,7 @@ def test_a_built_in_type_may_ask_for_more_and_be_as_it_was(tracked: Tracked) -> 
     """A built-in type can be given a permission, and be put back to what it was."""
     assert celeriac("add", "llm_agent", "--permission", "agents.run").exit_code == Exit.FINE
     assert celeriac("remove", "llm_agent").output == "llm_agent: as it was built in.\n"
-    assert "llm_agent" in celeriac().output
+    assert "llm_agent" in celeriac("external").output
 
 
 @pytest.mark.parametrize(

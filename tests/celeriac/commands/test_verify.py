@@ -36,7 +36,6 @@ def run(*arguments: str) -> Result:
 
 
 def spoil(database: Database) -> JobRecord:
-    """A job without history."""
     with database.autocommit() as connection:
         job = Tracked(connection).submit()
         connection.execute(text("DELETE FROM history"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from kombu import Connection
 from sqlalchemy import make_url
 
 from tests.exiting import SECRET, check, ended
-from tracking.exits import Exit
+from tracking.exit_status import Exit
 
 
 @pytest.mark.parametrize("scheme", ["redis://:", "amqp://guest:"])
@@ -116,4 +117,6 @@ def test_a_queue_that_was_made_otherwise_is_status_2(
             end = ended("worker", "--queues", "maintenance")
         finally:
             channel.queue_delete("maintenance")
-    check(end, Exit.MISUSED, "BROKER_URL: a queue was made otherwise")
+    # What amqp says of a channel that both sides close at once may come after the line.
+    said = [line for line in end.err.splitlines() if "during closing channel" not in line]
+    check(replace(end, err="\n".join(said)), Exit.MISUSED, "BROKER_URL: a queue was made otherwise")

@@ -52,7 +52,6 @@ class System:
 
 @pytest.fixture(scope="session")
 def system(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """The platform."""
     directory = tmp_path_factory.mktemp("contract")
     broker = make_url(servers.valkey_url).set(database="13").render_as_string(hide_password=False)
     (directory / "copies").mkdir()

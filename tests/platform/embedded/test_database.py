@@ -132,8 +132,8 @@ def test_lock_of_a_number_that_is_another_process_by_now(data_dir: Path) -> None
 
 def test_database_of_another_version_is_refused(data_dir: Path) -> None:
     """An embedded database of an older version is refused in one line."""
-    (postgres.open_cluster(data_dir).data / "PG_VERSION").write_text("17\n")
-    with pytest.raises(ConfigurationError, match="is of PostgreSQL 17, installed is"):
+    (postgres.open_cluster(data_dir).data / "PG_VERSION").write_text("14\n")
+    with pytest.raises(ConfigurationError, match="is of PostgreSQL 14, installed is"):
         postgres.open_cluster(data_dir)
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import ssl
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from tasks.handlers.notification import notification
+from tasks.webhooks import asking
 from tasks.webhooks.addresses import is_public
-from tasks.webhooks.delivery import DeliveryDelayed, DeliveryRefused, deliver
+from tasks.webhooks.delivery import DeliveryDelayed, DeliveryRefused, Reach, deliver
 from tests.handling import call
-from tests.receiving import Receiver, make_certificate, note, receiving
+from tests.receiving import ANYWHERE, Receiver, make_certificate, note, receiving
 
 PRIVATE = [
     "127.0.0.1", "127.1", "2130706433", "0x7f000001", "0", "0.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1",
@@ -50,7 +53,16 @@ def test_one_private_address_among_public_ones_refuses_the_name(place: Path, mon
     both = [*look_up("93.184.216.34", 80), *look_up("127.0.0.1", 80)]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
     with pytest.raises(DeliveryRefused, match="is in a private network"):
-        deliver("http://hook.test/", {}, idempotency_key="1")
+        deliver("http://hook.test/", {}, idempotency_key="1", reach=Reach(may_be_private=False, ports=(443,)))
+
+
+@pytest.mark.parametrize(("url", "ports"), [("http://hook.test/", (443,)), ("https://hook.test:22/", (443, 80))])
+def test_no_other_port_is_connected_to(url: str, ports: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A public address is refused at a port that the operator has not named, before there is a connection."""
+    look_up = socket.getaddrinfo
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: look_up("93.184.216.34", 80))
+    with pytest.raises(DeliveryRefused, match=f"CELERIAC_WEBHOOKS_PORTS has: {ports[0]}"):
+        deliver(url, {}, idempotency_key="1", reach=Reach(may_be_private=False, ports=ports))
 
 
 @pytest.mark.parametrize("address", ["93.184.216.34", "8.8.8.8", "2606:4700::1111"])
@@ -76,6 +88,35 @@ def test_a_name_is_looked_up_once_and_the_checked_address_is_used(
     assert receiver.requests[0][1]["host"] == f"hook.test:{receiver.port}"
 
 
+def test_a_name_that_is_bound_anew_leads_nowhere_private(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name that turns to this machine while it is asked, or for the next delivery, does not lead here."""
+    look_up, dial = socket.getaddrinfo, socket.create_connection
+    asked, dialled = list[str](), list[str]()
+
+    def rebound(host: str, *arguments: Any, **options: Any) -> Any:
+        if host != "hook.test":
+            return look_up(host, *arguments, **options)
+        asked.append(host)
+        return look_up("93.184.216.34" if len(asked) == 1 else "127.0.0.1", *arguments, **options)
+
+    def refused_elsewhere(address: tuple[str, int], *arguments: Any, **options: Any) -> Any:
+        dialled.append(address[0])
+        if address[0] != "127.0.0.1":
+            raise ConnectionRefusedError
+        return dial(address, *arguments, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", rebound)
+    monkeypatch.setattr(socket, "create_connection", refused_elsewhere)
+    with receiving() as canary:
+        reach = Reach(may_be_private=False, ports=(canary.port,))
+        with pytest.raises(DeliveryDelayed, match=r"hook\.test cannot be reached"):
+            deliver(f"http://hook.test:{canary.port}/", {}, idempotency_key="1", reach=reach)
+        with pytest.raises(DeliveryRefused, match="is in a private network"):
+            deliver(f"http://hook.test:{canary.port}/", {}, idempotency_key="1", reach=reach)
+        assert canary.requests == []
+    assert (asked, dialled) == (["hook.test"] * 2, ["93.184.216.34"])
+
+
 @pytest.mark.parametrize(("name", "accepted"), [("hook.test", True), ("other.test", False)])
 def test_a_certificate_is_checked_against_the_name(
     name: str, accepted: bool, receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch  # noqa: FBT001
@@ -88,10 +129,25 @@ def test_a_certificate_is_checked_against_the_name(
     context.load_cert_chain(tmp_path / "certificate.pem")
     with receiving(context) as secure:
         if accepted:
-            assert deliver(f"https://{name}:{secure.port}/", {}, idempotency_key="1", may_be_private=True) == 204
+            assert deliver(f"https://{name}:{secure.port}/", {}, idempotency_key="1", reach=ANYWHERE) == 204
         else:
             with pytest.raises(DeliveryDelayed, match="ConnectError"):
-                deliver(f"https://{name}:{secure.port}/", {}, idempotency_key="1", may_be_private=True)
+                deliver(f"https://{name}:{secure.port}/", {}, idempotency_key="1", reach=ANYWHERE)
+
+
+def test_the_authorities_are_read_again_when_their_file_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To read them takes longer than a request: it is done once, and again for another file or other contents."""
+    address = httpx2.URL("https://hook.test/")
+    file = make_certificate(tmp_path, "hook.test")
+    monkeypatch.setenv("SSL_CERT_FILE", str(file))
+    first = asking._authorities(address)
+    assert first is not None
+    assert asking._authorities(address) is first
+    os.utime(file, ns=(1, 1))
+    assert asking._authorities(address) is not first
+    assert asking._authorities(httpx2.URL("http://hook.test/")) is None
 
 
 def test_an_address_with_a_password_is_refused(receiver: Receiver) -> None:

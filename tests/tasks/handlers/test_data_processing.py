@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from tasks.exports.files import ExportNotFound, drafting
+from tasks.exports.stores import Directory
 from tasks.handlers.data_processing import ProcessData, UnknownColumn, data_processing
 from tasks.progress import JobCancelled
 from tests.exporting import add_export, content, record_reports
@@ -41,7 +42,7 @@ def test_processing_counts_and_keeps_the_good_records(source: str, form: str, pl
 def test_processing_an_export_without_records_makes_an_empty_one(place: Path, database: Database) -> None:
     """data_processing of an export without records makes one without records."""
     job_id = add_job(database, "acme")
-    with drafting(place, job_id, 1, "json") as draft:
+    with drafting(Directory(place), job_id, 1, "json") as draft:
         draft.file.write(b"[]\n")
         draft.publish()
     result = call(data_processing, ProcessData(export=draft.export.name, required=("x",), format="json"))

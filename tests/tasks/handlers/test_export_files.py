@@ -8,7 +8,8 @@ from uuid import uuid4
 
 import pytest
 
-from tasks.exports.files import DRAFTS, ExportNotFound, drafting, export_of, open_export
+from tasks.exports.files import Export, ExportNotFound, drafting, export_of, find_export
+from tasks.exports.stores import DRAFTS, Directory
 from tests.exporting import everything_in, export, file_of
 from tests.handling import add_job
 from tracking.db import Database
@@ -34,26 +35,26 @@ def test_what_a_killed_worker_left_is_removed_by_the_next_attempt(place: Path) -
     mine, other = uuid4(), uuid4()
     for job_id in (mine, other):
         (place / DRAFTS / f"{job_id}-1.csv.x").mkdir(parents=True)
-    with drafting(place, mine, 2, "csv"):
+    with drafting(Directory(place), mine, 2, "csv"):
         assert sorted(path.name for path in (place / DRAFTS).glob("*-1.csv.x")) == [f"{other}-1.csv.x"]
 
 
 def test_a_file_has_its_name_only_when_it_is_complete(place: Path) -> None:
     """An export has its name only after it was published."""
     job_id = uuid4()
-    with drafting(place, job_id, 1, "csv") as draft:
+    with drafting(Directory(place), job_id, 1, "csv") as draft:
         draft.file.write(b"x")
         draft.finish()
-        assert open_export(place, f"{job_id}-1.csv") is None
+        assert find_export(Directory(place), f"{job_id}-1.csv") is None
         assert draft.publish() == 1
-    assert open_export(place, f"{job_id}-1.csv") == (job_id, place / f"{job_id}-1.csv")
+    assert find_export(Directory(place), f"{job_id}-1.csv") == Export(f"{job_id}-1.csv", job_id, 1)
 
 
 def test_a_later_attempt_replaces_the_file_of_an_earlier_one(place: Path) -> None:
     """An attempt replaces the published file of an earlier attempt of its job."""
     job_id = uuid4()
     for attempt in (1, 2):
-        with drafting(place, job_id, attempt, "csv") as draft:
+        with drafting(Directory(place), job_id, attempt, "csv") as draft:
             draft.publish()
     assert everything_in(place) == [f"{job_id}-2.csv"]
 
@@ -85,11 +86,11 @@ HOSTILE_NAMES = [
 def test_only_the_servers_own_names_lead_to_a_file(name: str, place: Path) -> None:
     """Only a name that the server makes leads to an export."""
     job_id = uuid4()
-    with drafting(place, job_id, 1, "csv") as draft:
+    with drafting(Directory(place), job_id, 1, "csv") as draft:
         draft.publish()
     (place.parent / "secret").write_text("secret")
-    assert open_export(place, f"{job_id}-1.csv") is not None
-    assert open_export(place, name.format(id=job_id)) is None
+    assert find_export(Directory(place), f"{job_id}-1.csv") is not None
+    assert find_export(Directory(place), name.format(id=job_id)) is None
 
 
 def test_a_link_is_not_an_export(place: Path, tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_a_link_is_not_an_export(place: Path, tmp_path: Path) -> None:
     link, directory = uuid4(), uuid4()
     (place / f"{link}-1.csv").symlink_to(tmp_path / "numbers.sql")
     (place / f"{directory}-1.csv").mkdir()
-    assert [open_export(place, f"{name}-1.csv") for name in (link, directory, uuid4())] == [None, None, None]
+    assert [find_export(Directory(place), f"{name}-1.csv") for name in (link, directory, uuid4())] == [None, None, None]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +111,7 @@ def test_only_the_accepted_file_of_ones_own_job_is_found(
 ) -> None:
     """Only the accepted file of the own organization's job is found."""
     job_id = add_job(database, organization, outcome=outcome)
-    with drafting(place, job_id, attempt, "csv") as draft:
+    with drafting(Directory(place), job_id, attempt, "csv") as draft:
         draft.publish()
     with pytest.raises(ExportNotFound):
-        export_of(database, place, "acme", f"{job_id}-{attempt}.csv")
+        export_of(database, Directory(place), "acme", f"{job_id}-{attempt}.csv")

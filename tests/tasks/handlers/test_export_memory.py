@@ -22,10 +22,21 @@ with acting_as("acme", "u1"):
 """
 
 
+def memory_of(form: str, *rows: int) -> list[int]:
+    """The most memory, in bytes, that a process has had after exports of so many rows, one after the other."""
+    done = python("-c", MEASURE, form, *map(str, rows))
+    assert done.status == 0, done.err
+    return [int(peak) for peak in done.out.split()]
+
+
 @pytest.mark.parametrize(("form", "rows"), [("csv", 40_000), ("json", 40_000), ("xlsx", 10_000)])
 def test_memory_does_not_grow_with_the_rows(form: str, rows: int, place: Path) -> None:
     """An export of many rows takes less than 5 MB more memory than one of 2,000."""
-    done = python("-c", MEASURE, form, "2000", str(rows))
-    assert done.status == 0, done.err
-    few, many = map(int, done.out.split())
+    few, many = memory_of(form, 2000, rows)
     assert many - few < 5_000_000
+
+
+def test_the_memory_of_a_parquet_export_is_bounded(place: Path) -> None:
+    """A Parquet export of 400,000 rows takes less than 120 MB more memory than one of 2,000."""
+    few, many = memory_of("parquet", 2000, 400_000)
+    assert many - few < 120_000_000

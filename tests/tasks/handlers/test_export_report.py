@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ from pydantic import ValidationError
 
 from tasks import app
 from tasks.catalog import handler
-from tasks.exports.files import DRAFTS
 from tasks.exports.formats import FORMATS
+from tasks.exports.stores import DRAFTS
 from tasks.handlers.export_report import ExportReport, export_report
 from tasks.progress import JobCancelled
 from tests.exporting import everything_in, export, file_of, record_reports, records
@@ -94,7 +94,9 @@ def test_formulas_are_neutralised_and_negative_numbers_are_numbers(form: str, pl
     first = records(file_of(export("numbers", form)))[0]
     assert first["formula"] == ("'=1" if form == "csv" else "=1")
     assert first["negative"] == ("-1" if form == "csv" else -1)
-    assert first["at"] == (datetime(2026, 1, 2, 3, 4, 6) if form == "xlsx" else "2026-01-02T03:04:06.000Z")  # noqa: DTZ001
+    moment = datetime(2026, 1, 2, 3, 4, 6, tzinfo=UTC)
+    expected = {"xlsx": moment.replace(tzinfo=None), "parquet": moment}
+    assert first["at"] == expected.get(form, "2026-01-02T03:04:06.000Z")
 
 
 def test_a_hostile_message_of_a_job_reaches_no_spreadsheet(place: Path, database: Database) -> None:

@@ -59,7 +59,6 @@ def box(database_url: str, tmp_path: Path) -> Iterator[Mailbox]:
 
 
 def mail(*to: str, **more: Any) -> SendNotification:
-    """A notification by mail."""
     return SendNotification.model_validate({"channel": "email", "to": to or (ANN,), "subject": "Grüße", **more})
 
 
@@ -80,6 +79,14 @@ def test_recipients_do_not_see_each_other(box: Mailbox) -> None:
     [(recipients, message, _)] = box.received
     assert recipients == [ANN, CAT]
     assert not {ANN, CAT} & set(str(message).split())
+
+
+def test_an_address_that_is_given_again_gets_one_mail(box: Mailbox) -> None:
+    """An address that is there fifty times, its domain in any case, is handed over once, and the first order stays."""
+    call(notification, mail(CAT, *[ANN, "ann@EXAMPLE.org"] * 24, CAT))
+    call(notification, mail(*[ANN] * 50))
+    assert [recipients for recipients, _, _ in box.received] == [[CAT, ANN], [ANN]]
+    assert box.received[1][1]["To"] == ANN
 
 
 @pytest.mark.filterwarnings("ignore:Session.login_data is deprecated:DeprecationWarning")  # aiosmtpd's own use of it

@@ -34,7 +34,9 @@ from tracking.webhooks import MOST, Wanted, Webhook
 ALL = ("job.created", "job.started", "job.completed", "job.failed", "job.cancelled")
 SECRET = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 ME = By("u1", None)
-SEEN_ALL = "SELECT NOT EXISTS (SELECT FROM webhook_position, history WHERE id > history_id)"
+SEEN_ALL = """
+    SELECT NOT EXISTS (SELECT FROM webhook_position, (SELECT id FROM history UNION ALL SELECT id FROM events) AS each
+                       WHERE id > history_id)"""
 DELIVERING = Scope("webhooks:acme", None)
 
 
@@ -66,7 +68,6 @@ def told(own: Tracked, organization: str = "acme") -> list[JobRecord]:
 
 
 def names(found: list[JobRecord]) -> list[str]:
-    """What they tell of."""
     return [job.payload["event"] for job in found]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 import time
 from contextlib import suppress
@@ -12,7 +13,7 @@ import pytest
 from tasks.handlers.notification import notification
 from tasks.webhooks.delivery import DeliveryDelayed, DeliveryRefused, deliver
 from tests.handling import call
-from tests.receiving import Receiver, note
+from tests.receiving import ANYWHERE, Receiver, note
 
 
 def test_a_webhook_gets_the_message_and_the_jobs_id_as_key(receiver: Receiver) -> None:
@@ -50,14 +51,31 @@ def test_a_receiver_that_is_away_is_asked_again(receiver: Receiver) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         with pytest.raises(DeliveryDelayed, match="cannot be reached: ConnectError"):
-            deliver(f"http://127.0.0.1:{unused.getsockname()[1]}/", {}, idempotency_key="1", may_be_private=True)
+            deliver(f"http://127.0.0.1:{unused.getsockname()[1]}/", {}, idempotency_key="1", reach=ANYWHERE)
 
 
 def test_a_receiver_that_never_answers_is_given_up(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     """A receiver that never answers is given up in time."""
     monkeypatch.setattr("tasks.webhooks.delivery.SECONDS", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(DeliveryDelayed, match="ReadTimeout"):
-        deliver(f"http://127.0.0.1:{silent.getsockname()[1]}/", {}, idempotency_key="1", may_be_private=True)
+        deliver(f"http://127.0.0.1:{silent.getsockname()[1]}/", {}, idempotency_key="1", reach=ANYWHERE)
+
+
+def test_a_receiver_that_resets_the_connection_is_asked_again(receiver: Receiver) -> None:
+    """A receiver that takes the request and resets the connection is asked again."""
+
+    def reset() -> None:
+        connection, _ = resetting.accept()
+        connection.recv(65536)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as resetting:
+        thread = threading.Thread(target=reset)
+        thread.start()
+        with pytest.raises(DeliveryDelayed, match=r"cannot be reached: (Read|Write|RemoteProtocol)Error"):
+            deliver(f"http://127.0.0.1:{resetting.getsockname()[1]}/", {}, idempotency_key="1", reach=ANYWHERE)
+        thread.join(5)
 
 
 def test_a_receiver_that_drips_is_given_up_at_the_deadline(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +95,7 @@ def test_a_receiver_that_drips_is_given_up_at_the_deadline(receiver: Receiver, m
         thread.start()
         begun = time.monotonic()
         with pytest.raises(DeliveryDelayed, match="ReadTimeout"):
-            deliver(f"http://127.0.0.1:{dripping.getsockname()[1]}/", {}, idempotency_key="1", may_be_private=True)
+            deliver(f"http://127.0.0.1:{dripping.getsockname()[1]}/", {}, idempotency_key="1", reach=ANYWHERE)
         assert time.monotonic() - begun < 2
         stopped.set()
         thread.join(5)
@@ -97,7 +115,7 @@ def test_an_endless_answer_is_not_read(receiver: Receiver) -> None:
         thread = threading.Thread(target=pour)
         thread.start()
         with pytest.raises(DeliveryDelayed):
-            deliver(f"http://127.0.0.1:{pouring.getsockname()[1]}/", {}, idempotency_key="1", may_be_private=True)
+            deliver(f"http://127.0.0.1:{pouring.getsockname()[1]}/", {}, idempotency_key="1", reach=ANYWHERE)
         thread.join(5)
 
 
@@ -107,7 +125,7 @@ def test_a_slow_name_server_is_given_up_at_the_deadline(receiver: Receiver, monk
     answered = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answered.wait(10) and [])
     with pytest.raises(DeliveryDelayed, match=r"(Connect|Read)Timeout"):  # a busy machine may notice it a moment later
-        deliver("http://hook.test/", {}, idempotency_key="1", may_be_private=True)
+        deliver("http://hook.test/", {}, idempotency_key="1", reach=ANYWHERE)
     answered.set()
 
 

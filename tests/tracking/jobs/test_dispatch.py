@@ -172,6 +172,10 @@ def test_the_living_workers_are_those_with_a_recent_heartbeat(tracked: Tracked) 
     lease, silent = tracked.register_worker(), tracked.register_worker(seen=timedelta(days=2))
     [worker] = workers.live(tracked.connection, LEASE_TIMEOUT)
     assert (worker.lease, worker.name, worker.queues, worker.concurrency) == (lease, "worker-1", ("default",), 2)
+    for patience, are_any in ((LEASE_TIMEOUT, True), (timedelta(0), False)):
+        assert workers.is_any_live(tracked.connection, patience) == are_any
+        assert workers.served_queues(tracked.connection, patience) == frozenset({"default"} if are_any else ())
+        assert list(workers.live_names(tracked.connection, patience, most=1)) == (["worker-1"] if are_any else [])
     workers.forget_dead(tracked.connection, timedelta(days=1))
     assert {worker.lease for worker in workers.live(tracked.connection, timedelta(days=9))} == {lease} - {silent}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -20,8 +20,9 @@ from tracking.db import Database
 from tracking.errors import IllegalMove, JobChanged, JobNotFound, NotExternal
 from tracking.external_types import ExternalType
 from tracking.models import JobRecord, Refusal, Report, Submitted
-from tracking.reads import lists
+from tracking.reads import lists, past
 from tracking.reads.explain import explain
+from tracking.reads.overview import overview
 from tracking.reads.reasons import External
 from tracking.schema import jobs as table
 from tracking.states import FINISHED, Hold, Status
@@ -214,10 +215,16 @@ def test_nobody_reports_for_too_long(tracked: Tracked) -> None:
 
 
 def test_counts_and_reasons_know_it(tracked: Tracked) -> None:
-    """A queued job of work done elsewhere counts as pending and not as held, and explain says that it is elsewhere."""
+    """Work that nobody has begun elsewhere is active, but no worker's: it is neither pending nor held, now or then."""
     job, begun = external(tracked), say(tracked, external(tracked), percent=1)
-    counts = lists.stats(tracked.connection, ACME)
-    assert (counts.pending, counts.running, counts.held, counts.scheduled) == (1, 1, 0, 0)
+    for counts in (
+        lists.stats(tracked.connection, ACME),
+        past.stats(tracked.connection, ACME, datetime.now(UTC), window=HOUR),
+    ):
+        assert (counts.pending, counts.held, counts.scheduled, counts.oldest_pending_age) == (0, 0, 0, None)
+        assert (counts.total_active, counts.running) == (2, 1)
+    everywhere = next(load for load in overview(tracked.connection, window=HOUR).loads if load.by is None)
+    assert (everywhere.waiting, everywhere.held, everywhere.oldest) == (0, 0, None)
     for each, by in ((job, None), (begun, "u1")):
         (reason,) = explain(tracked.connection, each.id, ACME, ONE).reasons
         assert reason == External(by, each.updated_at)

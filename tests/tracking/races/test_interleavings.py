@@ -15,6 +15,7 @@ from datetime import timedelta
 from typing import Any, cast
 from uuid import UUID
 
+from psycopg.pq import ExecStatus
 from sqlalchemy import Connection, text
 
 from tests.tracked import ACME, Tracked, new_job, wish
@@ -80,6 +81,7 @@ class Explored:
                     with self.database.autocommit() as connection:
                         connection.exec_driver_sql("VACUUM jobs, history")
                 with self.database.begin() as self.connection:
+                    self.connection.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
                     self._look_on_from(state)
                     self.connection.rollback()
 
@@ -118,7 +120,7 @@ class Explored:
         if not self._is_loaded:
             self._load(state)
         self.steps += 1
-        nested = self.connection.begin_nested()
+        self._send(b"SAVEPOINT before")
         done = do(self.connection, action)
         self._check_moves(state)
         submitted = state.submitted | ({action[1]} if action[0] == "submit" else set())
@@ -126,9 +128,15 @@ class Explored:
         is_within = all(
             row is None or row[2] <= most for row, most in zip(following.rows, MOST_DISPATCHES, strict=True)
         )
-        nested.rollback()
+        self._send(b"ROLLBACK TO SAVEPOINT before")
         assert done or following.rows == state.rows, f"{action} was refused, and changed {state.rows}"
         return (following if is_within else None), done
+
+    def _send(self, command: bytes) -> None:
+        """By libpq: psycopg, which hears of a ROLLBACK, forgets all that it has prepared, to be planned again."""
+        driver: Any = self.connection.connection.driver_connection
+        sent = driver.pgconn.exec_(command)
+        assert sent.status == ExecStatus.COMMAND_OK, sent.error_message
 
     def _check_moves(self, state: State) -> None:
         """Every row of history that was added goes on where the job was, by a move that is allowed."""

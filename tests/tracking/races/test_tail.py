@@ -18,7 +18,7 @@ from tests.racing import THREADS
 from tests.servers import Servers, new_database
 from tests.tracked import Tracked
 from tracking.db import Database
-from tracking.reads.tail import BATCH, Happening, Tail
+from tracking.reads.tail import BATCH, Happening, Occurrence, Tail
 from tracking.settings import settings
 
 ROWS = 20_000
@@ -42,6 +42,11 @@ WRITE = text(
            jsonb_build_object('current', total_steps)
     FROM moved RETURNING id"""
 )
+WRITE_EVENT = text(
+    """
+    INSERT INTO events (id, organization_id, user_id, event, subject_id)
+    VALUES (nextval('history_id_seq'), 'acme', 'u1', 'schedule.fired', gen_random_uuid())"""
+)
 # One row, without a transaction's number before it has drawn its id.
 WRITE_ONE = text(
     """
@@ -61,7 +66,6 @@ class Writers:
         self.rolled_back = 0
 
     def write(self, number: int) -> None:
-        """One thread's part."""
         random = Random(number)
         while (most := self._share(random)) > 0:
             with self._database.engine.connect().execution_options(isolation_level="READ COMMITTED") as connection:
@@ -80,17 +84,24 @@ class Writers:
 
     def _transaction(self, connection: Connection, random: Random, most: int) -> int:
         if most == 1:
-            connection.execute(WRITE_ONE)
+            connection.execute(random.choice([WRITE_ONE, WRITE_EVENT]))
             return 1
+        if random.random() < 0.2:  # of a table of its own, beside the history or instead of it
+            connection.execute(WRITE_EVENT)
+            most -= 1
+            return 1 + self._write(connection, random, most)
+        return self._write(connection, random, most)
+
+    def _write(self, connection: Connection, random: Random, most: int) -> int:
         written = connection.execute(WRITE, {"seed": str(random.random()), "most": most}).rowcount
         if random.random() < 0.1:
             time.sleep(random.uniform(0, 0.05))
         return written
 
 
-def follow(database: Database, until: Any) -> list[Happening]:
+def follow(database: Database, until: Any) -> list[Happening | Occurrence]:
     """What the tail returns, by readers that are thrown away and resumed, until it is over and nothing is left."""
-    found: list[Happening] = []
+    found: list[Happening | Occurrence] = []
     deadline, polls = time.monotonic() + PATIENCE, 0
     tail = Tail(0)
     while time.monotonic() < deadline:
@@ -150,10 +161,15 @@ def test_twenty_thousand_rows_without_gap_repeat_or_reorder(database: Database, 
     ids = [happening.id for happening in found]
     assert ids == sorted(set(ids)), "in order, none twice"
     with database.autocommit() as connection:
-        kept = connection.execute(text("SELECT id FROM history ORDER BY id")).scalars().all()
+        kept = (
+            connection.execute(text("SELECT id FROM history UNION ALL SELECT id FROM events ORDER BY id"))
+            .scalars()
+            .all()
+        )
     assert ids == kept, "no gap"
     assert len(ids) == writers.committed + JOBS
     assert writers.rolled_back, "some were rolled back"
+    assert {type(happening) for happening in found} == {Happening, Occurrence}
     steps: Counter[Any] = Counter()
     for happening in found:
         if happening.detail.get("current") is not None:

@@ -23,7 +23,7 @@ from tracking.db import Database
 from tracking.errors import JobNotFound, TrackingError
 from tracking.models import Attempt, JobRecord, Refusal
 from tracking.reads import lists
-from tracking.retention import _DELETE, Policy, prune
+from tracking.retention import Policy, prune, remove
 from tracking.states import Status
 from tracking.values import LATEST
 
@@ -87,8 +87,7 @@ def test_a_job_that_was_retried_meanwhile_is_not_deleted(pool: Database, tracked
     """A job that was retried after the search is not deleted."""
     job = aged(tracked, "failed", 91 * DAY)
     tracked.retry(job)
-    row = tracked.connection.execute(_DELETE, {"ids": [job.id], "status": "failed", "until": LATEST}).one()
-    assert tuple(row) == (0, 0)
+    assert remove(tracked.connection, [job.id], Status.FAILED, until=LATEST) == (0, 0)
     assert tracked.get(job.id).status is Status.QUEUED
 
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 import pytest
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from tests.scheduled import TWICE, Scheduled, job_ids, job_of
@@ -17,7 +18,7 @@ from tracking.db import Database
 from tracking.errors import ScheduleUnfit
 from tracking.models import NewJob, Owner
 from tracking.origins import By
-from tracking.schedules import firing, outcomes
+from tracking.schedules import firing, keeping, outcomes
 from tracking.schedules.values import CatchUp, Overlap, Schedule
 
 MINUTE = timedelta(minutes=1)
@@ -33,7 +34,6 @@ def scheduled(pool: Database, tracked: Tracked) -> Iterator[Scheduled]:
 
 
 def refuse(_: Schedule, __: datetime) -> NewJob:
-    """Nothing fits."""
     raise ScheduleUnfit("its type is gone")
 
 
@@ -187,7 +187,7 @@ def test_a_job_that_the_database_refuses_takes_its_outcome_with_it(scheduled: Sc
 def test_what_runs_by_hand_changes_no_due_time(scheduled: Scheduled, tracked: Tracked) -> None:
     """A job that somebody has made now is an outcome with their name, and due times stay as they were."""
     schedule = scheduled.create(paused=True)
-    job = scheduled.do(firing.run_now, schedule.id, ACME, job_of, UNLIMITED, by=By("u2"))
+    job = scheduled.do(firing.run_now, schedule.id, ACME, job_of, UNLIMITED, by=By("u2")).job
     [outcome] = scheduled.outcomes(schedule)
     assert (outcome.job_id, outcome.actor) == (job.id, "u2")
     assert scheduled.get(schedule).next_at == schedule.next_at
@@ -247,3 +247,37 @@ def test_a_schedules_jobs_are_submitted_like_all_others(scheduled: Scheduled, tr
     scheduled.fire(schedule)
     [job] = tracked.all()
     assert [str(each) for each in tracked.events(job)] == ["created"]
+
+
+def test_what_becomes_of_due_times_is_told_once(scheduled: Scheduled, tracked: Tracked) -> None:
+    """A due time that made a job is told with it, those that were skipped with how many, and a failure with why."""
+    schedule = scheduled.let_pass(scheduled.create(project_id="p1"), 3 * MINUTE + MOMENT)
+    [made] = job_ids(scheduled.fire(schedule))
+    scheduled.fire(scheduled.let_pass(schedule, MINUTE), refuse)
+    scheduled.do(keeping.skip_next, schedule.id, ACME, By("u2"))
+    rows = tracked.connection.execute(text("SELECT * FROM events ORDER BY id")).all()
+    assert {(row.organization_id, row.user_id, row.project_id, row.job_type, row.subject_id) for row in rows} == {
+        ("acme", "u1", "p1", "count_words", schedule.id)
+    }
+    assert [(row.event, row.detail["name"]) for row in rows] == [
+        ("schedule.skipped", "nightly"),
+        ("schedule.fired", "nightly"),
+        ("schedule.failed", "nightly"),
+        ("schedule.skipped", "nightly"),
+    ]
+    late, fired, failed, asked = (row.detail for row in rows)
+    assert (late["reason"], late["count"], late["dueAt"] < late["lastDueAt"] < fired["dueAt"]) == ("late", 2, True)
+    assert fired["jobId"] == str(made)
+    assert failed["reason"] == "its type is gone"
+    assert (asked["reason"], asked["by"], "count" in asked) == ("asked", "u2", False)
+
+
+def test_a_due_time_that_was_rolled_back_is_not_told(scheduled: Scheduled, tracked: Tracked, pool: Database) -> None:
+    """What a leader has written when it dies is not told, and what the next one makes of it is, once."""
+    schedule = scheduled.let_pass(scheduled.create(), MINUTE + MOMENT)
+    with pool.begin() as connection:
+        firing.fire(connection, schedule.id, job_of, UNLIMITED)
+        connection.rollback()
+    scheduled.fire(schedule)
+    scheduled.fire(schedule)
+    assert tracked.connection.execute(text("SELECT event FROM events")).scalars().all() == ["schedule.fired"]

@@ -17,7 +17,7 @@ from tests.tracked import ACME, Tracked
 from tracking import audit
 from tracking.audit import Sought
 from tracking.db import Database
-from tracking.errors import ScheduleChanged, ScheduleExists, ScheduleNotFound
+from tracking.errors import ScheduleChanged, ScheduleExists, ScheduleNotFound, TooManySchedules
 from tracking.models import Owner, Scope
 from tracking.origins import By, Origin, Source
 from tracking.reads import schedules as reads
@@ -30,7 +30,6 @@ CAME = By("u2", Origin(Source.API, "acme", "10.0.0.1", "r-1"))
 
 @pytest.fixture
 def scheduled(pool: Database, tracked: Tracked) -> Scheduled:
-    """No schedules yet."""
     return Scheduled(pool)
 
 
@@ -51,6 +50,18 @@ def test_a_name_is_of_one_schedule_of_an_organization(scheduled: Scheduled) -> N
     with pytest.raises(ScheduleExists, match="nightly"):
         change(scheduled, other, name="nightly")
     scheduled.create("nightly", owner=Owner("globex", "u1"))
+
+
+def test_an_organization_has_so_many_schedules_at_most(scheduled: Scheduled, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One more is refused and leaves nothing, until one is removed; another organization has its own."""
+    monkeypatch.setattr(keeping, "MOST", 2)
+    first = scheduled.create("first")
+    scheduled.create("second")
+    with pytest.raises(TooManySchedules, match="2 schedules at most"):
+        scheduled.create("third")
+    scheduled.create("third", owner=Owner("globex", "u1"))
+    scheduled.do(keeping.remove, first.id, ACME, U1)
+    scheduled.create("third")
 
 
 def test_other_times_are_due_from_now_on(scheduled: Scheduled) -> None:
@@ -206,7 +217,7 @@ def test_due_times_are_those_of_a_clock_on_the_wall(pool: Database, steps: list[
             paused = True
             scheduled.do(keeping.pause, schedule.id, ACME, U1)
         elif step == "resume" and paused:
-            paused, skipped = False, set()
+            paused, skipped = False, {each for each in skipped if each > now}
             scheduled.do(keeping.resume, schedule.id, ACME, U1)
     anchor = scheduled.get(schedule).anchor
     assert [round((each - anchor).total_seconds()) for each in scheduled.made_at(schedule)] == expected

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import islice, pairwise, takewhile
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import Phase, given, settings
@@ -27,11 +28,14 @@ from tracking.schedules.times import (
 NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
 
-# The days on which the clocks change: an hour of Berlin and New York, half of one of Lord Howe.
+# The days on which the clocks change: an hour of Berlin and New York, half of one of Lord Howe; in Cairo and Havana
+# it is midnight that is left out or comes twice, so that a day begins at one, or its first hour is two.
 CHANGES = {
     "Europe/Berlin": (datetime(2026, 3, 29, tzinfo=UTC), datetime(2026, 10, 25, tzinfo=UTC)),
     "America/New_York": (datetime(2026, 3, 8, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)),
     "Australia/Lord_Howe": (datetime(2026, 10, 3, 12, tzinfo=UTC), datetime(2026, 4, 4, 12, tzinfo=UTC)),
+    "Africa/Cairo": (datetime(2026, 4, 23, 12, tzinfo=UTC), datetime(2026, 10, 29, 12, tzinfo=UTC)),
+    "America/Havana": (datetime(2026, 3, 8, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)),
 }
 DAYS = [(zone, day) for zone, days in CHANGES.items() for day in days]
 EXPRESSIONS = (
@@ -41,6 +45,7 @@ EXPRESSIONS = (
         "0 2,3 * * *",
         "15,45 1,2 * * *",
         "0 0 * * *",
+        "30 0 * * *",
         "5 2 29 * 0",
         "59 1-2 1,25,29 3,10 *",
         "0 0 * * 1-5",
@@ -144,8 +149,13 @@ def test_an_interval_is_counted_from_its_anchor(seconds: int, ago: int, microsec
         ("@reboot", "UTC", "5 fields"),
         ("60 * * * *", "UTC", "minute"),
         ("* * * * x", "UTC", "day-of-week"),
+        ("*/90 * * * *", "UTC", "steps of 90 in the minute, which ends at 59"),
+        ("0 1,0-9/24 * * *", "UTC", "steps of 24 in the hour"),
+        ("0 0 */40 * *", "UTC", "steps of 40 in the day"),
+        ("0 0 * */13 *", "UTC", "steps of 13 in the month"),
+        ("0 0 * * */8", "UTC", "steps of 8 in the weekday"),
         ("0 0 30 2 *", "UTC", "day-of-month"),
-        ("0 0 29 2 *", "UTC", "400 days"),
+        ("0 0 31 4,6 *", "UTC", "day-of-month"),
         ("0 0 * * *", "Europe/Atlantis", "no time zone"),
         ("0 0 * * *", "../../etc/passwd", "no time zone"),
         ("0 0 * * *", "Europe", "no time zone"),
@@ -153,9 +163,20 @@ def test_an_interval_is_counted_from_its_anchor(seconds: int, ago: int, microsec
     ],
 )
 def test_what_can_never_be_due_is_refused(expression: str, zone: str, reason: str) -> None:
-    """An expression without five fields, with a wrong one, or not due for 400 days is refused, and so is no zone."""
+    """An expression without five fields, with a wrong one, too long a step or no day is refused; so is no zone."""
     with pytest.raises(InvalidValue, match=reason):
         check_cron(expression, zone, NOW)
+
+
+@pytest.mark.parametrize(
+    ("expression", "years"), [("0 0 29 2 *", [2028, 2032, 2036]), ("0 0 29 2 */7", [2032, 2060, 2088])]
+)
+def test_what_is_due_seldom_is_due(expression: str, years: list[int]) -> None:
+    """A leap day, and one that has to be a Sunday as well, are due in the years that have it."""
+    found = next_times(check_cron(expression, "Europe/Berlin", datetime(2026, 11, 29, tzinfo=UTC)), NOW, 40)
+    assert [each.astimezone(ZoneInfo("Europe/Berlin")).date() for each in found if each.year >= 2027][:3] == [
+        date(year, 2, 29) for year in years
+    ]
 
 
 @pytest.mark.parametrize("word", SHORTHANDS)

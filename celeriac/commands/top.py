@@ -1,0 +1,115 @@
+"""`celeriac top`: workers, queues and jobs on a full screen."""
+
+from __future__ import annotations
+
+import select
+import sys
+import termios
+import time
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+import click
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from celeriac.client import ApiError, Client
+from celeriac.client.answers import Job, Stats
+from celeriac.commands.lists import QUEUES, WORKERS
+from celeriac.commands.screen import COLORS, Columns, Screen, as_text, console, lasted
+from celeriac.commands.watching import now
+
+MOST_ROWS = 20  # of workers and of queues
+HEAD = 6  # lines of a screen that are no jobs
+QUIT = ("q", "\x1b")
+
+
+def run_top(client: Client, screen: Screen, every: float) -> None:
+    """Show it until somebody has enough. Raises UsageError without a terminal."""
+    if not screen.is_terminal or not sys.stdin.isatty():
+        raise click.UsageError("top needs a terminal: take `celeriac stats`, `jobs` or `events` instead.")
+    drawn = console()
+    with _keys() as pressed, Live(console=drawn, screen=True, auto_refresh=False) as live:
+        while True:
+            live.update(_picture(client, drawn.height, drawn.width), refresh=True)
+            if _enough(pressed, every):
+                return
+
+
+def _picture(client: Client, height: int, width: int) -> RenderableType:
+    try:
+        stats, jobs = client.stats(), client.recent(limit=100)
+    except ApiError as error:
+        return Group(Text(f"Celeriac  {now()}", "bold"), Text(str(error), "red"))
+    parts: list[RenderableType] = [_head(stats)]
+    # Of operators alone; whoever is none sees the jobs.
+    for columns, read in ((WORKERS, client.workers), (QUEUES, client.queues)):
+        try:
+            rows = list(islice(read(), MOST_ROWS))
+        except ApiError as error:
+            if error.code != "permission_missing":
+                parts.append(Text(str(error), "red"))
+            continue
+        parts += [_table(columns, rows), Text("")]
+        height -= len(rows) + 2
+    parts.append(_jobs(jobs[: max(1, height - HEAD)], width))
+    return Group(*parts)
+
+
+def _head(stats: Stats) -> RenderableType:
+    line = Text(f"Celeriac  {now()}   ", "bold")
+    for status, count in stats.by_status.items():
+        line.append(f"{status} ", "dim")
+        line.append(f"{count}   ", COLORS[status] if count else "dim")
+    line.append(f"oldest {lasted(stats.oldest_pending_age_ms) or '-'}   q: quit", "dim")
+    return Group(line, Text(""))
+
+
+def _table(columns: Columns, rows: list[Any]) -> RenderableType:
+    table = Table(*columns, box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*[as_text(of(row)) for of in columns.values()])
+    return table
+
+
+def _jobs(jobs: tuple[Job, ...], width: int) -> RenderableType:
+    table = Table("job", "type", "status", "", "attempt", "took", "says", box=None, header_style="dim", pad_edge=False)
+    for job in jobs:
+        # The end of an id: its beginning is the time, the same for all that were made together.
+        table.add_row(
+            as_text(str(job.id)[-12:]),
+            as_text(job.job_type, widest=24),
+            as_text(job.status),
+            ProgressBar(100, job.progress, width=12),
+            as_text(f"{job.attempt}/{job.max_retries + 1}"),
+            as_text(lasted(job.duration_ms)),
+            as_text(job.error_message or job.message or job.hold, widest=max(10, width - 90)),
+        )
+    return table
+
+
+@contextmanager
+def _keys() -> Iterator[int]:
+    """The terminal, whose keys come one by one and are not shown."""
+    descriptor = sys.stdin.fileno()
+    before = termios.tcgetattr(descriptor)
+    tty.setcbreak(descriptor)
+    try:
+        yield descriptor
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+
+
+def _enough(descriptor: int, within: float) -> bool:
+    """Whether somebody has pressed a key that ends it, in this time."""
+    deadline = time.monotonic() + within
+    while (rest := deadline - time.monotonic()) > 0:
+        if select.select([descriptor], [], [], rest)[0] and sys.stdin.read(1) in QUIT:
+            return True
+    return False

@@ -1,0 +1,128 @@
+"""The command as a program: quick to help, forgiving of typos, and quiet when nobody listens any more."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from celeriac.commands.cli import command
+from tests.api.calling import Caller
+from tests.celeriac.commands.asking import environment_of
+from tests.commands import PROGRAM
+from tests.live import eventually
+from tracking.exit_status import Exit
+
+SLOW = ("pydantic", "sqlalchemy", "psycopg", "celery", "fastapi", "httpx2", "rich", "asyncio")
+HELP = """
+import sys
+from celeriac.commands.cli import command
+try:
+    command({arguments}, prog_name="celeriac")
+except SystemExit:
+    print("loaded", *(name for name in {slow} if name in sys.modules))
+"""
+
+
+@pytest.mark.parametrize("name", ["", *command.table])
+def test_help_loads_nothing_that_is_slow(name: str) -> None:
+    """The help of every command is printed without the libraries that take most of a start."""
+    arguments = [part for part in (name, "--help") if part]
+    code = HELP.format(arguments=arguments, slow=SLOW)
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert told.stdout.splitlines()[-1] == "loaded"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (("submti",), "'submit'"),
+        (("schedules", "ad"), "'add'"),
+        (("jobs", "--statsu", "failed"), "--status"),
+        (("jobs", "--status", "faild"), "'failed'"),
+    ],
+)
+def test_typos_are_answered_with_what_was_meant(arguments: tuple[str, ...], meant: str) -> None:
+    """A wrong command, option or word ends with 2 and says what was meant."""
+    result = CliRunner().invoke(command, list(arguments))
+    assert (result.exit_code, meant in result.stderr) == (Exit.MISUSED, True), result.stderr
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_complete_commands_and_options(shell: str) -> None:
+    """What `completion` prints is for that shell, and completes names of commands, their options and words."""
+    script = subprocess.run([PROGRAM, "completion", shell], capture_output=True, text=True, check=True, timeout=60)
+    assert "_CELERIAC_COMPLETE" in script.stdout
+    for words, expected in (("celeriac sub", "submit"), ("celeriac jobs --sta", "--status")):
+        asked = {
+            **os.environ,
+            "_CELERIAC_COMPLETE": f"{shell}_complete",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(words.count(" ")) if shell != "fish" else words.rsplit(" ", 1)[1],
+        }
+        told = subprocess.run([PROGRAM], env=asked, capture_output=True, text=True, check=True, timeout=60)
+        assert expected in told.stdout, told
+
+
+def test_a_reader_who_has_enough_is_no_fault(caller: Caller) -> None:
+    """A pipe that is closed ends a command with 0, and nothing on stderr."""
+    for _ in range(3):
+        caller.job()
+    environment = {**os.environ, **environment_of(caller)}
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        ended = subprocess.run(
+            [PROGRAM, "jobs"], env=environment, stdout=writing, stderr=subprocess.PIPE, check=False, timeout=60
+        )
+    finally:
+        os.close(writing)
+    assert (ended.returncode, ended.stderr) == (Exit.FINE, b"")
+
+
+@pytest.mark.parametrize("what", ["watch", "events"])
+def test_an_interrupt_ends_it_cleanly(caller: Caller, what: str) -> None:
+    """Ctrl-C ends a command that waits with 130, at once, and without a traceback."""
+    job = caller.job()
+    arguments = [PROGRAM, what, *([str(job.id)] if what == "watch" else ["--after", "0"])]
+    environment = {**os.environ, **environment_of(caller), "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        arguments,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - it may be ignored here
+    )
+    try:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        _, told = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert (process.returncode, told.strip()) == (Exit.INTERRUPTED, b"")
+    assert time.monotonic() - began < 10
+
+
+def test_no_token_is_in_the_list_of_processes(caller: Caller) -> None:
+    """While a command runs, its arguments as others see them hold no token."""
+    environment = environment_of(caller)
+    job = caller.job()
+    process = subprocess.Popen(
+        [PROGRAM, "watch", str(job.id)], env={**os.environ, **environment}, stdout=subprocess.PIPE
+    )
+    try:
+        arguments = Path(f"/proc/{process.pid}/cmdline")
+        eventually(lambda: b"watch" in arguments.read_bytes(), within=20, what="the command")
+        assert environment["CELERIAC_TOKEN"].encode() not in arguments.read_bytes()
+    finally:
+        process.kill()
+        process.communicate()

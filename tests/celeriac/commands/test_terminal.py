@@ -1,0 +1,133 @@
+"""What commands show in a terminal: tables, a bar, a full screen; and what a job says is never obeyed."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Callable
+from contextlib import suppress
+
+from tests.api.calling import EVERYTHING, Api, Caller
+from tests.celeriac.commands.asking import environment_of
+from tests.celeriac.test_client import settle
+from tests.commands import PROGRAM
+from tracking.exit_status import Exit
+
+CODES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
+ROWS, COLUMNS = 40, 160
+
+
+class Terminal:
+    """A command of a caller in a terminal of its own."""
+
+    def __init__(self, caller: Caller, *arguments: str, columns: int = COLUMNS) -> None:
+        environment = {**os.environ, **environment_of(caller), "TERM": "xterm-256color", "COLUMNS": str(columns)}
+        self._terminal, inside = pty.openpty()
+        fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, columns, 0, 0))
+        self._process = subprocess.Popen(
+            [PROGRAM, *arguments],
+            env=environment,
+            stdin=inside,
+            stdout=inside,
+            stderr=inside,
+            start_new_session=True,
+        )
+        os.close(inside)
+        self.raw = ""
+
+    def until(self, condition: Callable[[str], bool], within: float = 60) -> str:
+        """What it has shown, without codes, as soon as the condition holds for that."""
+        deadline = time.monotonic() + within
+        while not condition(self.shown):
+            assert time.monotonic() < deadline, self.raw
+            if select.select([self._terminal], [], [], 0.1)[0]:
+                try:
+                    self.raw += os.read(self._terminal, 65536).decode(errors="replace")
+                except OSError:  # it has ended
+                    break
+        return self.shown
+
+    @property
+    def shown(self) -> str:
+        return CODES.sub("", self.raw)
+
+    def press(self, keys: str) -> None:
+        os.write(self._terminal, keys.encode())
+
+    def end(self) -> int:
+        """Its exit status, at its end."""
+        with suppress(AssertionError):
+            self.until(lambda _: False, within=30)
+        try:
+            return self._process.wait(30)
+        finally:
+            self._process.kill()
+            os.close(self._terminal)
+
+
+def test_a_list_is_a_table_in_which_nothing_is_obeyed(caller: Caller) -> None:
+    """In a terminal a list has a head and colours, times are how long ago, and a code in a message is shown."""
+    caller.report(caller.job("running"), message="\x1b]0;owned\x07 [red]not markup[/red]")
+    terminal = Terminal(caller, "jobs")
+    assert terminal.end() == Exit.FINE
+    assert re.search(r"id +type +status +hold", terminal.shown)
+    assert re.search(r"\d+ s ago", terminal.shown)
+    assert "\\x1b]0;owned\\x07 [red]not markup[/red]" in terminal.shown
+    assert "\x1b]0;" not in terminal.raw
+    assert "\x1b[36mrunning" in terminal.raw
+
+
+def test_ids_are_whole_in_a_narrow_terminal(caller: Caller) -> None:
+    """The id of a job is whole in a list, be the terminal ever so narrow."""
+    job = caller.job("failed")
+    terminal = Terminal(caller, "jobs", columns=80)
+    assert terminal.end() == Exit.FINE
+    assert str(job.id) in terminal.shown
+
+
+def test_an_empty_list_says_so(caller: Caller) -> None:
+    """In a terminal an empty list says that nothing matches."""
+    terminal = Terminal(caller, "jobs")
+    assert terminal.end() == Exit.FINE
+    assert "No job matches." in terminal.shown
+
+
+def test_a_watch_is_a_bar_that_moves(caller: Caller) -> None:
+    """In a terminal a watch shows the percentage and the message as they come, and the end."""
+    job = caller.job("running")
+    terminal = Terminal(caller, "watch", str(job.id))
+    terminal.until(lambda shown: "running" in shown)
+    caller.report(job, percent=40, message="Page 4 of 10")
+    terminal.until(lambda shown: "40 %" in shown and "Page 4 of 10" in shown)
+    settle(caller, job.id)
+    assert terminal.end() == Exit.FINE
+    assert f"succeeded  open  {job.id}" in terminal.shown
+
+
+def test_top_shows_all_of_it_until_q(api: Api) -> None:
+    """`top` shows counts, queues and jobs of an operator, follows what happens, and ends with a key."""
+    caller = api.caller(permissions=(*EVERYTHING, "jobs.view_all"))
+    job = caller.job("running")
+    terminal = Terminal(caller, "top", "--every", "1s")
+    terminal.until(lambda shown: str(job.id)[-12:] in shown and "running 1" in shown)
+    assert re.search(r"queue +workers +slots", terminal.shown)
+    settle(caller, job.id)
+    terminal.until(lambda shown: "succeeded 1" in shown)
+    terminal.press("q")
+    assert terminal.end() == Exit.FINE
+    assert "\x1b[?1049l" in terminal.raw  # the screen is as it was
+
+
+def test_top_goes_on_when_the_api_says_no(api: Api) -> None:
+    """`top` of a caller who may not see jobs shows what the API said, instead of ending."""
+    terminal = Terminal(api.caller(permissions=()), "top")
+    terminal.until(lambda shown: "permission_missing" in shown)
+    terminal.press("q")
+    assert terminal.end() == Exit.FINE

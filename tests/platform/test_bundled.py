@@ -1,0 +1,122 @@
+"""Jobs that go to a process in bundles: each ends as it would alone, whatever happens to the others."""
+
+from __future__ import annotations
+
+import random
+import signal
+from collections import Counter
+from pathlib import Path
+from uuid import UUID
+
+import psutil
+import pytest
+
+from tests.live import LivePlatform, eventually
+from tests.platform.test_cancel import cancel_row, receipt
+
+BURST = 200
+KILLS = 4
+
+Call = tuple[str, list[str], dict[str, str], dict[str, str]]
+
+
+def short(*args: str) -> Call:
+    """A call of a type whose jobs go together."""
+    return "short", list(args), {}, {}
+
+
+@pytest.fixture
+def bundling(platform: LivePlatform) -> LivePlatform:
+    """A platform whose worker knows how short those bodies are: it gives them to its processes in bundles."""
+    platform.environment["CELERIAC_ORGANIZATION_LIMIT"] = "0"  # what is sent is the broker's alone
+    platform.start_worker()
+    platform.all_ended(platform.submit_all([short()] * BURST))
+    return platform
+
+
+def ended(platform: LivePlatform, ids: list[UUID]) -> Counter[tuple[str, int]]:
+    """How many have ended with which status and losses.
+
+    Not always in the first attempt: what is claimed is handed back without a loss when no body ends for half a second.
+    """
+    return Counter((job.status, job.losses) for job in platform.all_ended(ids))
+
+
+def test_a_failure_in_the_midst_of_a_bundle_is_its_own(bundling: LivePlatform) -> None:
+    """Every third job fails, and has the history of a failure; those before and behind it succeed."""
+    ids = bundling.submit_all([short("fail") if number % 3 == 0 else short("well") for number in range(BURST)])
+    jobs, told = bundling.all_ended(ids), bundling.all_events()
+    for number, job in enumerate(jobs):
+        fails = number % 3 == 0
+        assert (job.status, job.losses) == ("failed" if fails else "succeeded", 0)
+        assert (job.result, told[job.id][-1]) == ((None, "failed") if fails else ("well", "completed"))
+        assert [event for event in told[job.id] if event in {"failed", "completed"}] == told[job.id][-1:]
+
+
+def test_nothing_waits_behind_a_slow_body_of_a_bundle(bundling: LivePlatform, tmp_path: Path) -> None:
+    """Among two hundred jobs one waits for a file: all the others end, and that one when it has come."""
+    gate = tmp_path / "gate"
+    before = bundling.submit_all([*[short()] * 50, short("wait", str(gate)), *[short()] * BURST])
+    slow = before.pop(50)
+    assert ended(bundling, before) == {("succeeded", 0): 50 + BURST}
+    assert bundling.job(slow).status == "running"
+    gate.touch()
+    assert bundling.wait_for(slow).status == "succeeded"
+
+
+def test_a_process_that_dies_amid_a_bundle_costs_the_job_that_it_ran(bundling: LivePlatform, tmp_path: Path) -> None:
+    """Two jobs kill their processes once: each of them has a loss, and no other job has one."""
+    deaths = [short("die", str(tmp_path / str(number))) for number in range(2)]
+    ids = bundling.submit_all([*[short()] * 60, deaths[0], *[short()] * 60, deaths[1], *[short()] * 60])
+    assert ended(bundling, ids) == {("succeeded", 0): 180, ("succeeded", 1): 2}
+    told = bundling.all_events()
+    assert Counter(event for job_id in ids for event in told[job_id])["completed"] == 182
+
+
+def test_processes_that_are_killed_cost_one_job_each_at_most(bundling: LivePlatform) -> None:
+    """Kills at random moments under load: no job is lost, and no kill costs more than the one that ran."""
+    ids = bundling.submit_all([short()] * 3 * BURST)
+    for number in range(KILLS):
+        eventually(
+            lambda: sum(job.status == "succeeded" for job in bundling.jobs()) > BURST + number * 100,  # noqa: B023
+            what="some ends",
+        )
+        random.choice(psutil.Process(bundling.worker_pid).children()).send_signal(signal.SIGKILL)
+    jobs = bundling.all_ended(ids)
+    assert {job.status for job in jobs} == {"succeeded"}
+    assert sum(job.losses for job in jobs) <= KILLS
+
+
+def test_cancelled_jobs_of_bundles_end_as_cancelled_ones(bundling: LivePlatform, tmp_path: Path) -> None:
+    """Jobs are cancelled while those like them run: each is cancelled or was faster, and the others all succeed."""
+    gate = tmp_path / "gate"
+    ids = bundling.submit_all(
+        [*[short()] * BURST, short("wait", str(gate)), short("wait", str(gate)), *[short()] * 300]
+    )
+    slow = [ids.pop(BURST), ids.pop(BURST)]
+    picked = random.sample(ids[BURST:], 20)
+    for job_id in picked:
+        cancel_row(bundling, job_id)
+    for job_id in slow:
+        bundling.wait_for(job_id, "running")
+        cancel_row(bundling, job_id)
+        assert receipt(bundling, job_id) == "interrupted"
+    others = [job_id for job_id in ids if job_id not in picked]
+    assert ended(bundling, others) == {("succeeded", 0): len(others)}
+    jobs = bundling.all_ended(picked)
+    assert {job.status for job in jobs} <= {"cancelled", "succeeded"}
+    eventually(lambda: not any(bundling.job(job.id).stopping for job in jobs), what="the ends of their bodies")
+
+
+def test_a_worker_that_stops_amid_bundles_hands_back_what_has_not_begun(bundling: LivePlatform, tmp_path: Path) -> None:
+    """A warm stop while one body waits: it ends, nothing that stood behind it is lost, and another worker runs that."""
+    gate = tmp_path / "gate"
+    ids = bundling.submit_all([*[short()] * BURST, short("wait", str(gate)), *[short()] * 2 * BURST])
+    bundling.wait_for(ids[BURST], "running")
+    psutil.Process(bundling.worker_pid).terminate()
+    bundling.start_worker()
+    gate.touch()
+    jobs = bundling.all_ended(ids)
+    assert {(job.status, job.losses) for job in jobs} == {("succeeded", 0)}
+    told = bundling.all_events()
+    assert {told[job_id].count("completed") for job_id in ids} == {1}

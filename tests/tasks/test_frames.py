@@ -1,0 +1,153 @@
+"""RabbitMQ's frames are read whole and in their order, however they come, and none is left where nobody looks."""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from amqp.exceptions import RecoverableConnectionError, UnexpectedFrame
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tasks.broker.frames import AHEAD, END, HEAD, IN_A_ROW, Frame, Frames, reader_of
+
+FRAMES = st.lists(st.tuples(st.integers(1, 3), st.integers(0, 9), st.binary(max_size=300)), min_size=1, max_size=12)
+
+
+class Line:
+    """A transport, and the broker's end of its socket."""
+
+    def __init__(self) -> None:
+        self.broker, self.ours = socket.socketpair()
+        self.ours.settimeout(0)
+        self.frames = Frames("127.0.0.1")
+        self.frames.sock, self.frames.connected = self.ours, True
+
+    def take(self) -> list[Frame]:
+        """All frames that are here."""
+        found = []
+        while True:
+            try:
+                found.append(self.frames.read_frame())
+            except TimeoutError:
+                return found
+
+    def close(self) -> None:
+        self.broker.close()
+        self.ours.close()
+
+
+@pytest.fixture
+def line() -> Any:
+    """One that is closed after the test."""
+    line = Line()
+    yield line
+    line.close()
+
+
+def sent(frame: Frame) -> bytes:
+    """A frame as it is sent."""
+    kind, channel, payload = frame
+    return HEAD.pack(kind, channel, len(payload)) + payload + END
+
+
+@given(FRAMES, st.lists(st.tuples(st.integers(1, 200), st.booleans())))
+def test_frames_are_whole_however_they_come(frames: list[Frame], pieces: list[tuple[int, bool]]) -> None:
+    """A stream that is cut anywhere gives the frames that were sent, in their order, read ahead or not."""
+    line, stream, found = Line(), b"".join(map(sent, frames)), list[Frame]()
+    try:
+        for size, reads_ahead in [*pieces, (len(stream), True)]:
+            line.broker.sendall(stream[:size])
+            stream = stream[size:]
+            line.frames.reads_ahead = reads_ahead
+            found += line.take()
+    finally:
+        line.close()
+    assert found == frames
+
+
+def test_a_large_frame_is_whole(line: Line) -> None:
+    """A frame that is larger than what is read at once is one frame."""
+    frame = (3, 1, bytes(range(256)) * (AHEAD // 128))
+    stream, found = sent(frame), list[Frame]()
+    line.frames.reads_ahead = True
+    for at in range(0, len(stream), AHEAD // 3):
+        line.broker.sendall(stream[at : at + AHEAD // 3])
+        found += line.take()
+    assert found == [frame]
+
+
+def test_what_is_no_frame_is_refused(line: Line) -> None:
+    """A frame without its last octet is an error, as in amqp."""
+    line.broker.sendall(sent((1, 0, b"abc"))[:-1] + b"?")
+    with pytest.raises(UnexpectedFrame):
+        line.frames.read_frame()
+
+
+def test_the_end_of_the_connection_is_an_error(line: Line) -> None:
+    """A server that closes it amid a frame ends it: it is not connected any more."""
+    line.broker.sendall(sent((1, 0, b"abc"))[:-1])
+    line.broker.close()
+    with pytest.raises(OSError, match="closed"):
+        line.frames.read_frame()
+    assert not line.frames.connected
+
+
+class Reading:
+    """A connection whose messages are single frames, and its event loop. `soon` is what that is to call next."""
+
+    def __init__(self, line: Line) -> None:
+        self.transport, self.connected = line.frames, True
+        self.soon: deque[Callable[[], None]] = deque()
+        self.heard: list[bytes] = []
+        self.fails_at = b""
+        self._read = reader_of(self)
+
+    def drain_events(self, timeout: float) -> None:
+        assert timeout == 0
+        _, _, payload = self.transport.read_frame()
+        self.heard.append(payload)
+        if payload == self.fails_at:
+            raise TimeoutError("of something else that the message has made wait")
+
+    def call_soon(self, callback: Callable[..., None], *args: Any) -> None:
+        self.soon.append(lambda: callback(*args))
+
+    def readable(self) -> int:
+        """The kernel has said that there is something to read; returns how many turns of the loop that took."""
+        self._read(self)
+        turns = 1
+        while self.soon:
+            self.soon.popleft()()
+            turns += 1
+        return turns
+
+
+def test_an_event_loop_leaves_no_frame_behind(line: Line) -> None:
+    """What was read ahead is dealt with although the kernel has nothing to say any more, a few frames in a turn."""
+    reading = Reading(line)
+    wanted = [str(number).encode() for number in range(10 * IN_A_ROW)]
+    line.broker.sendall(b"".join(sent((1, 0, payload)) for payload in wanted) + sent((1, 0, b"half"))[:-2])
+    turns = reading.readable()
+    assert (reading.heard, turns) == (wanted, 11)
+    assert not line.frames.reads_ahead
+
+
+def test_a_time_out_of_something_else_leaves_no_frame_behind(line: Line) -> None:
+    """A time-out that a message itself brings about is none of the connection's: the frames after it are read."""
+    reading = Reading(line)
+    reading.fails_at = b"2"
+    line.broker.sendall(b"".join(sent((1, 0, str(number).encode())) for number in range(9)))
+    reading.readable()
+    assert reading.heard == [str(number).encode() for number in range(9)]
+
+
+def test_a_connection_that_is_gone_is_not_read(line: Line) -> None:
+    """The event loop hears that a connection is gone."""
+    reading = Reading(line)
+    reading.connected = False
+    with pytest.raises(RecoverableConnectionError):
+        reading.readable()
