@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import signal
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -13,6 +14,7 @@ import pytest
 
 from tests.live import LivePlatform, eventually
 from tests.platform.test_cancel import cancel_row, receipt
+from tracking.errors import IllegalMove
 
 BURST = 200
 KILLS = 4
@@ -96,7 +98,8 @@ def test_cancelled_jobs_of_bundles_end_as_cancelled_ones(bundling: LivePlatform,
     slow = [ids.pop(BURST), ids.pop(BURST)]
     picked = random.sample(ids[BURST:], 20)
     for job_id in picked:
-        cancel_row(bundling, job_id)
+        with suppress(IllegalMove):  # it was faster
+            cancel_row(bundling, job_id)
     for job_id in slow:
         bundling.wait_for(job_id, "running")
         cancel_row(bundling, job_id)
