@@ -14,11 +14,14 @@ from tracking.sql import array, for_driver
 
 
 def in_turns(fences: Sequence[Fence]) -> Iterator[list[int]]:
-    """The places of a batch, in as many turns as a job is in it at most: a statement changes each job once."""
+    """The places of a batch, in their order and in as many turns as a job is in it at most.
+
+    A statement changes each job once.
+    """
     places = list(range(len(fences)))
     while places:
         turn = {fences[place].job_id: place for place in reversed(places)}
-        yield list(reversed(turn.values()))
+        yield sorted(turn.values())
         places = [place for place in places if turn[fences[place].job_id] != place]
 
 

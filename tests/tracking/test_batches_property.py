@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
@@ -164,7 +164,19 @@ def world(pool: Database, tracked: Tracked) -> Callable[[Sequence[str]], World]:
     return lambda places: World(pool, tracked, places)
 
 
+# A success that is said twice, and between the two the failure of another job of its type.
+TWICE = Batch(
+    [
+        Word(3, claims=False, kind="succeeded", by="right", plain=False),
+        Word(4, claims=False, kind="failed", by="right", plain=True),
+        Word(3, claims=False, kind="failed", by="right", plain=False),
+    ],
+    frozenset(),
+)
+
+
 @settings(ON_ONE_DATABASE, max_examples=60)
+@example(places=["queued", "queued", "exhausted", "running", "running"], batches=[TWICE])
 @given(places=st.lists(st.sampled_from(PLACES), min_size=5, max_size=5), batches=BATCHES)
 def test_a_batch_is_the_same_as_its_parts(
     world: Callable[[Sequence[str]], World], tracked: Tracked, places: list[str], batches: list[Batch]
