@@ -51,7 +51,7 @@ def measure_creates(broker: Broker, servers: Servers, *, jobs: int, log_level: s
 
 
 def _forget(servers: Servers, queue: str) -> None:
-    """Leave nothing that waits for ever: beside it every other organization would stand in line."""
+    """Leave nothing that waits for ever: what is measured next has the tables for itself."""
     database = Database(servers.tracked_url, settings(), pool_size=1)
     try:
         with database.begin() as connection:

@@ -7,13 +7,26 @@ BEGIN
     RETURN EXISTS (SELECT FROM jobs WHERE hold = 'dependency' AND depends_on @> ARRAY[of_job]);
 END $$;
 
-CREATE OR REPLACE FUNCTION is_contended(of_organization text) RETURNS boolean LANGUAGE plpgsql STABLE
+CREATE OR REPLACE FUNCTION is_contended(of_organization text, of_queue text, silence interval) RETURNS boolean LANGUAGE plpgsql STABLE
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off SET enable_incremental_sort = off AS $$
+DECLARE
+    other text;
 BEGIN
-    RETURN EXISTS (SELECT FROM (SELECT FROM jobs WHERE hold = 'organization_limit' AND organization_id < of_organization ORDER BY organization_id, queue, priority DESC, created_at, id LIMIT 1) AS found)
-        OR EXISTS (SELECT FROM (SELECT FROM jobs WHERE hold = 'organization_limit' AND organization_id > of_organization ORDER BY organization_id, queue, priority DESC, created_at, id LIMIT 1) AS found)
-        OR EXISTS (SELECT FROM (SELECT FROM jobs WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying') AND organization_id < of_organization ORDER BY organization_id, queue LIMIT 1) AS found)
-        OR EXISTS (SELECT FROM (SELECT FROM jobs WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying') AND organization_id > of_organization ORDER BY organization_id, queue LIMIT 1) AS found);
+    IF (EXISTS (SELECT FROM (SELECT FROM jobs WHERE (status IN ('queued', 'retrying') AND (hold IS NULL OR hold = 'organization_limit')) AND queue = of_queue AND organization_id < of_organization ORDER BY queue, organization_id LIMIT 1) AS found)
+        OR EXISTS (SELECT FROM (SELECT FROM jobs WHERE (status IN ('queued', 'retrying') AND (hold IS NULL OR hold = 'organization_limit')) AND queue = of_queue AND organization_id > of_organization ORDER BY queue, organization_id LIMIT 1) AS found)) THEN
+        RETURN true;
+    END IF;
+    IF NOT (EXISTS (SELECT FROM (SELECT FROM jobs WHERE (status IN ('queued', 'retrying') AND (hold IS NULL OR hold = 'organization_limit')) AND queue < of_queue ORDER BY queue, organization_id LIMIT 1) AS found) OR EXISTS (SELECT FROM (SELECT FROM jobs WHERE (status IN ('queued', 'retrying') AND (hold IS NULL OR hold = 'organization_limit')) AND queue > of_queue ORDER BY queue, organization_id LIMIT 1) AS found)) THEN
+        RETURN false;
+    END IF;
+    FOR other IN SELECT DISTINCT unnest(queues) FROM workers
+                 WHERE of_queue = ANY(queues) AND (silence IS NULL OR workers.seen_at > clock_timestamp() - silence) LOOP
+        IF (EXISTS (SELECT FROM (SELECT FROM jobs WHERE (status IN ('queued', 'retrying') AND (hold IS NULL OR hold = 'organization_limit')) AND queue = other AND organization_id < of_organization ORDER BY queue, organization_id LIMIT 1) AS found)
+        OR EXISTS (SELECT FROM (SELECT FROM jobs WHERE (status IN ('queued', 'retrying') AND (hold IS NULL OR hold = 'organization_limit')) AND queue = other AND organization_id > of_organization ORDER BY queue, organization_id LIMIT 1) AS found)) THEN
+            RETURN true;
+        END IF;
+    END LOOP;
+    RETURN false;
 END $$;
 
 CREATE OR REPLACE FUNCTION room_in(of_organization text, of_queue text, platform_limit int, silence interval)
@@ -30,7 +43,7 @@ BEGIN
     IF most > 0 THEN
         own := most - (SELECT count(*) FROM (
             SELECT FROM jobs WHERE organization_id = of_organization AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) LIMIT most) AS taken);
-    ELSIF NOT is_contended(of_organization) THEN
+    ELSIF NOT is_contended(of_organization, of_queue, silence) THEN
         RETURN own;
     END IF;
     IF own <= 0 THEN
@@ -111,7 +124,7 @@ BEGIN
        AND NOT give_way(of_organization, of_queue, of_priority) THEN
         RETURN NULL;
     END IF;
-    RETURN CASE WHEN is_contended(of_organization) THEN 0 ELSE of_priority END;
+    RETURN CASE WHEN is_contended(of_organization, of_queue, silence) THEN 0 ELSE of_priority END;
 END $$;
 
 CREATE OR REPLACE FUNCTION error_shape(message text) RETURNS text
@@ -229,8 +242,8 @@ WITH RECURSIVE found AS (
     LIMIT :'batch'
     FOR UPDATE SKIP LOCKED
 ), lines AS MATERIALIZED (
-    SELECT organization_id, (coalesce((SELECT concurrency FROM organizations WHERE id = whose.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(whose.organization_id)) AS joins
-    FROM (SELECT DISTINCT organization_id FROM found) AS whose
+    SELECT organization_id, queue, (coalesce((SELECT concurrency FROM organizations WHERE id = whose.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(whose.organization_id, whose.queue, :'lease_timeout')) AS joins
+    FROM (SELECT DISTINCT organization_id, queue FROM found) AS whose
 ), locked AS (
     SELECT id, status AS from_status, hold AS held, CASE
     WHEN found.external THEN 'external'
@@ -262,7 +275,7 @@ WITH RECURSIVE found AS (
                            OR nullif(found.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
     WHEN lines.joins THEN 'organization_limit'
 END AS next
-    FROM found JOIN lines USING (organization_id)
+    FROM found JOIN lines USING (organization_id, queue)
 ), moved AS (
     UPDATE jobs
     SET hold = next, dispatched_at = NULL, sent_priority = NULL,
@@ -314,8 +327,8 @@ WITH RECURSIVE groups AS (
     LIMIT :'batch'
     FOR UPDATE SKIP LOCKED
 ), lines AS MATERIALIZED (
-    SELECT organization_id, (coalesce((SELECT concurrency FROM organizations WHERE id = whose.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(whose.organization_id)) AS joins
-    FROM (SELECT DISTINCT organization_id FROM found) AS whose
+    SELECT organization_id, queue, (coalesce((SELECT concurrency FROM organizations WHERE id = whose.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(whose.organization_id, whose.queue, :'lease_timeout')) AS joins
+    FROM (SELECT DISTINCT organization_id, queue FROM found) AS whose
 ), locked AS (
     SELECT id, status AS from_status, hold AS held, CASE
     WHEN found.external THEN 'external'
@@ -347,7 +360,7 @@ WITH RECURSIVE groups AS (
                            OR nullif(found.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
     WHEN lines.joins THEN 'organization_limit'
 END AS next
-    FROM found JOIN lines USING (organization_id)
+    FROM found JOIN lines USING (organization_id, queue)
 ), moved AS (
     UPDATE jobs
     SET hold = next, dispatched_at = NULL, sent_priority = NULL,
@@ -376,8 +389,8 @@ WITH RECURSIVE found AS (
     LIMIT :'batch'
     FOR UPDATE SKIP LOCKED
 ), lines AS MATERIALIZED (
-    SELECT organization_id, (coalesce((SELECT concurrency FROM organizations WHERE id = whose.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(whose.organization_id)) AS joins
-    FROM (SELECT DISTINCT organization_id FROM found) AS whose
+    SELECT organization_id, queue, (coalesce((SELECT concurrency FROM organizations WHERE id = whose.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(whose.organization_id, whose.queue, :'lease_timeout')) AS joins
+    FROM (SELECT DISTINCT organization_id, queue FROM found) AS whose
 ), locked AS (
     SELECT id, status AS from_status, hold AS held, CASE
     WHEN found.external THEN 'external'
@@ -409,7 +422,7 @@ WITH RECURSIVE found AS (
                            OR nullif(found.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
     WHEN lines.joins THEN 'organization_limit'
 END AS next
-    FROM found JOIN lines USING (organization_id)
+    FROM found JOIN lines USING (organization_id, queue)
 ), moved AS (
     UPDATE jobs
     SET hold = next, dispatched_at = NULL, sent_priority = NULL,
@@ -438,8 +451,8 @@ WITH RECURSIVE found AS (
     LIMIT :'batch'
     FOR UPDATE SKIP LOCKED
 ), lines AS MATERIALIZED (
-    SELECT organization_id, (coalesce((SELECT concurrency FROM organizations WHERE id = whose.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(whose.organization_id)) AS joins
-    FROM (SELECT DISTINCT organization_id FROM found) AS whose
+    SELECT organization_id, queue, (coalesce((SELECT concurrency FROM organizations WHERE id = whose.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(whose.organization_id, whose.queue, :'lease_timeout')) AS joins
+    FROM (SELECT DISTINCT organization_id, queue FROM found) AS whose
 ), locked AS (
     SELECT id, status AS from_status, hold AS held, CASE
     WHEN found.external THEN 'external'
@@ -471,7 +484,7 @@ WITH RECURSIVE found AS (
                            OR nullif(found.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
     WHEN lines.joins THEN 'organization_limit'
 END AS next
-    FROM found JOIN lines USING (organization_id)
+    FROM found JOIN lines USING (organization_id, queue)
 ), moved AS (
     UPDATE jobs
     SET hold = next, dispatched_at = NULL, sent_priority = NULL,
@@ -604,7 +617,7 @@ SELECT organization_id, pg_try_advisory_xact_lock(:'lines', hashtext(organizatio
 FROM unnest(CAST(:'organizations' AS text[])) AS organization_id;
 
 -- admission/line.py ADMIT
-WITH RECURSIVE contended AS MATERIALIZED (SELECT is_contended(:'organization_id') AS it_is),
+WITH RECURSIVE
 queues AS (
     (SELECT queue FROM jobs WHERE organization_id = :'organization_id' AND hold = 'organization_limit'
      ORDER BY queue LIMIT 1)
@@ -614,7 +627,8 @@ queues AS (
         WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND jobs.queue > queues.queue
         ORDER BY queue LIMIT 1) AS next
 ), rooms AS (
-    SELECT queue, greatest(CASE WHEN queues.queue = ANY(CAST(:'queues' AS text[])) AND NOT (SELECT contended.it_is FROM contended)
+    SELECT queue, greatest(CASE WHEN queues.queue = ANY(CAST(:'queues' AS text[]))
+              AND NOT is_contended(:'organization_id', queues.queue, :'lease_timeout')
          THEN CAST(:'ahead' AS int) ELSE 0 END, room_in(:'organization_id', queues.queue, :'limit', :'lease_timeout')) AS room,
            ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
                  WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY each) AS shared
@@ -638,7 +652,8 @@ queues AS (
     ORDER BY priority DESC, created_at, id
     LIMIT least(:'batch', CASE WHEN coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) = 0 THEN :'batch' ELSE
                         greatest(0, coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) - (SELECT count(*) FROM jobs WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping))) END)
-), locked AS (
+), contended AS MATERIALIZED (
+    SELECT queue, is_contended(:'organization_id', rooms.queue, :'lease_timeout') AS it_is FROM rooms), locked AS (
     SELECT id, status AS from_status, hold AS held FROM jobs
     WHERE id IN (SELECT id FROM first) AND hold IN ('organization_limit', 'limit')
     FOR UPDATE SKIP LOCKED
@@ -676,7 +691,7 @@ queues AS (
     WHEN true THEN 'organization_limit'
 END AS hold) AS next),
         limit_key = CASE WHEN jobs.id = ANY(CAST(:'within' AS uuid[])) THEN limit_key END, dispatched_at = NULL,
-        sent_priority = CASE WHEN (SELECT contended.it_is FROM contended) THEN 0 ELSE priority END, updated_at = clock_timestamp()
+        sent_priority = CASE WHEN (SELECT it_is FROM contended WHERE contended.queue = jobs.queue) THEN 0 ELSE priority END, updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id
     RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status, locked.held
@@ -688,7 +703,7 @@ END AS hold) AS next),
            jsonb_strip_nulls(jsonb_build_object('hold', coalesce(hold, held))) || '{}', NULL, NULL, clock_timestamp()
     FROM moved
 )
-SELECT moved.*, contended.it_is AS is_contended FROM moved CROSS JOIN contended
+SELECT moved.*, contended.it_is AS is_contended FROM moved JOIN contended USING (queue)
 ORDER BY priority DESC, created_at, id;
 
 -- admission/line.py GIVE_WAY
@@ -819,7 +834,7 @@ WITH RECURSIVE sent AS (
 ), crowded AS MATERIALIZED (
     SELECT sent.organization_id, queue, excess, coalesce((SELECT weight FROM organization_weights WHERE organization_id = sent.organization_id), 1) AS weight
     FROM sent JOIN queues USING (queue)
-    WHERE excess > 0 AND (coalesce((SELECT concurrency FROM organizations WHERE id = sent.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(sent.organization_id))
+    WHERE excess > 0 AND (coalesce((SELECT concurrency FROM organizations WHERE id = sent.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(sent.organization_id, sent.queue, :'lease_timeout'))
 ), surplus AS (
     SELECT newest.id, crowded.queue, crowded.excess, counted.number - newest.behind AS place
     FROM crowded CROSS JOIN LATERAL (
@@ -988,7 +1003,7 @@ END NOT IN ('limit', 'organization_limit') FROM jobs AS this WHERE this.id = :'i
                         greatest(0, coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) - (SELECT count(*) FROM jobs WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping))) END)
 )
 SELECT first.place AS number, first.shared,
-       CASE WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) > 0 OR is_contended(:'organization_id'))
+       CASE WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) > 0 OR is_contended(:'organization_id', first.queue, :'lease_timeout'))
             THEN ((SELECT sum(concurrency) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND first.queue = ANY(workers.queues))
             - (SELECT count(*) FROM jobs WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND queue = ANY(first.shared))) END AS free,
        first.place <= coalesce((SELECT weight FROM organization_weights WHERE organization_id = :'organization_id'), 1) - (
@@ -1514,8 +1529,8 @@ WITH asked AS MATERIALIZED (
     FROM (SELECT CAST(id AS uuid) AS id, CAST(organization_id AS text) AS organization_id, CAST(user_id AS text) AS user_id, CAST(project_id AS text) AS project_id, CAST(job_type AS text) AS job_type, CAST(priority AS int) AS priority, CAST(queue AS text) AS queue, CAST(max_retries AS int) AS max_retries, CAST(payload AS jsonb) AS payload, CAST(metadata AS jsonb) AS metadata, CAST(delivery AS jsonb) AS delivery, CAST(message AS text) AS message, CAST(parent_id AS uuid) AS parent_id, CAST(root_id AS uuid) AS root_id, CAST(group_id AS text) AS group_id, CAST(group_index AS int) AS group_index, CAST(idempotency_key AS text) AS idempotency_key, CAST(request_hash AS text) AS request_hash, CAST(circuit_key AS text) AS circuit_key, coalesce(external, EXISTS (SELECT FROM external_types WHERE name = given.job_type)) AS external, CAST(origin AS jsonb) AS origin, CAST(depends_on AS uuid[]) AS depends_on, CAST(depends_when AS text[]) AS depends_when, CAST(unresolved AS bool) AS unresolved, CAST(scheduled_at AS timestamptz) AS scheduled_at, CAST(delay AS interval) AS delay, place
           FROM unnest(CAST(:'id' AS uuid[]), CAST(:'organization_id' AS text[]), CAST(:'user_id' AS text[]), CAST(:'project_id' AS text[]), CAST(:'job_type' AS text[]), CAST(:'priority' AS int[]), CAST(:'queue' AS text[]), CAST(:'max_retries' AS int[]), CAST(:'payload' AS text[]), CAST(:'metadata' AS text[]), CAST(:'delivery' AS text[]), CAST(:'message' AS text[]), CAST(:'parent_id' AS uuid[]), CAST(:'root_id' AS uuid[]), CAST(:'group_id' AS text[]), CAST(:'group_index' AS int[]), CAST(:'idempotency_key' AS text[]), CAST(:'request_hash' AS text[]), CAST(:'circuit_key' AS text[]), CAST(:'external' AS bool[]), CAST(:'origin' AS text[]), CAST(:'depends_on' AS text[]), CAST(:'depends_when' AS text[]), CAST(:'unresolved' AS bool[]), CAST(:'scheduled_at' AS timestamptz[]), CAST(:'delay' AS interval[])) WITH ORDINALITY AS given (id, organization_id, user_id, project_id, job_type, priority, queue, max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id, group_index, idempotency_key, request_hash, circuit_key, external, origin, depends_on, depends_when, unresolved, scheduled_at, delay, place)) AS parsed
 ), lines AS MATERIALIZED (
-    SELECT organization_id, (coalesce((SELECT concurrency FROM organizations WHERE id = whose.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(whose.organization_id)) AS joins
-    FROM (SELECT DISTINCT organization_id FROM asked) AS whose
+    SELECT organization_id, queue, (coalesce((SELECT concurrency FROM organizations WHERE id = whose.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(whose.organization_id, whose.queue, :'lease_timeout')) AS joins
+    FROM (SELECT DISTINCT organization_id, queue FROM asked) AS whose
 ), judged AS MATERIALIZED (
     SELECT asked.*, CASE
     WHEN asked.external THEN 'external'
@@ -1546,7 +1561,8 @@ WITH asked AS MATERIALIZED (
                       AND (bound.per <> 'key'
                            OR nullif(asked.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
     WHEN lines.joins THEN 'organization_limit'
-END AS hold FROM asked JOIN lines USING (organization_id)
+END AS hold
+    FROM asked JOIN lines USING (organization_id, queue)
 ), created AS (
     INSERT INTO jobs (id, organization_id, user_id, project_id, job_type, status, priority, queue,
                       max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
@@ -1585,8 +1601,8 @@ WITH asked AS MATERIALIZED (
     FROM (SELECT CAST(id AS uuid) AS id, CAST(organization_id AS text) AS organization_id, CAST(user_id AS text) AS user_id, CAST(project_id AS text) AS project_id, CAST(job_type AS text) AS job_type, CAST(priority AS int) AS priority, CAST(queue AS text) AS queue, CAST(max_retries AS int) AS max_retries, CAST(payload AS jsonb) AS payload, CAST(metadata AS jsonb) AS metadata, CAST(delivery AS jsonb) AS delivery, CAST(message AS text) AS message, CAST(parent_id AS uuid) AS parent_id, CAST(root_id AS uuid) AS root_id, CAST(group_id AS text) AS group_id, CAST(group_index AS int) AS group_index, CAST(idempotency_key AS text) AS idempotency_key, CAST(request_hash AS text) AS request_hash, CAST(circuit_key AS text) AS circuit_key, coalesce(external, EXISTS (SELECT FROM external_types WHERE name = given.job_type)) AS external, CAST(origin AS jsonb) AS origin, CAST(depends_on AS uuid[]) AS depends_on, CAST(depends_when AS text[]) AS depends_when, CAST(unresolved AS bool) AS unresolved, CAST(scheduled_at AS timestamptz) AS scheduled_at, CAST(delay AS interval) AS delay, place
           FROM unnest(CAST(:'id' AS uuid[]), CAST(:'organization_id' AS text[]), CAST(:'user_id' AS text[]), CAST(:'project_id' AS text[]), CAST(:'job_type' AS text[]), CAST(:'priority' AS int[]), CAST(:'queue' AS text[]), CAST(:'max_retries' AS int[]), CAST(:'payload' AS text[]), CAST(:'metadata' AS text[]), CAST(:'delivery' AS text[]), CAST(:'message' AS text[]), CAST(:'parent_id' AS uuid[]), CAST(:'root_id' AS uuid[]), CAST(:'group_id' AS text[]), CAST(:'group_index' AS int[]), CAST(:'idempotency_key' AS text[]), CAST(:'request_hash' AS text[]), CAST(:'circuit_key' AS text[]), CAST(:'external' AS bool[]), CAST(:'origin' AS text[]), CAST(:'depends_on' AS text[]), CAST(:'depends_when' AS text[]), CAST(:'unresolved' AS bool[]), CAST(:'scheduled_at' AS timestamptz[]), CAST(:'delay' AS interval[])) WITH ORDINALITY AS given (id, organization_id, user_id, project_id, job_type, priority, queue, max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id, group_index, idempotency_key, request_hash, circuit_key, external, origin, depends_on, depends_when, unresolved, scheduled_at, delay, place)) AS parsed
 ), lines AS MATERIALIZED (
-    SELECT organization_id, (coalesce((SELECT concurrency FROM organizations WHERE id = whose.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(whose.organization_id)) AS joins
-    FROM (SELECT DISTINCT organization_id FROM asked) AS whose
+    SELECT organization_id, queue, (coalesce((SELECT concurrency FROM organizations WHERE id = whose.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(whose.organization_id, whose.queue, :'lease_timeout')) AS joins
+    FROM (SELECT DISTINCT organization_id, queue FROM asked) AS whose
 ), judged AS MATERIALIZED (
     SELECT asked.*, CASE
     WHEN asked.external THEN 'external'
@@ -1617,7 +1633,8 @@ WITH asked AS MATERIALIZED (
                       AND (bound.per <> 'key'
                            OR nullif(asked.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
     WHEN lines.joins THEN 'organization_limit'
-END AS hold FROM asked JOIN lines USING (organization_id)
+END AS hold
+    FROM asked JOIN lines USING (organization_id, queue)
 ), created AS (
     INSERT INTO jobs (id, organization_id, user_id, project_id, job_type, status, priority, queue,
                       max_retries, payload, metadata, delivery, message, parent_id, root_id, group_id,
@@ -1825,7 +1842,7 @@ SELECT given_place AS place, locked.from_status, from_dispatch, held, had_claim,
        group_id, group_index, parent_id, payload, delivery, (EXISTS (SELECT FROM jobs AS waiting
                     WHERE waiting.organization_id = moved.organization_id AND waiting.hold = 'organization_limit'
                       AND waiting.queue = moved.queue)
-            AND is_contended(moved.organization_id)) AS leaves_place
+            AND is_contended(moved.organization_id, moved.queue, NULL)) AS leaves_place
 FROM locked FULL JOIN moved USING (given_place);
 
 -- jobs/claim.py KNOWN
@@ -2012,7 +2029,7 @@ WITH locked AS (
                       AND coalesce(bound.organization_id, jobs.organization_id) = jobs.organization_id
                       AND (bound.per <> 'key'
                            OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
-    WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id)) THEN 'organization_limit'
+    WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id, jobs.queue, :'lease_timeout')) THEN 'organization_limit'
 END
                ELSE hold END,
         dispatched_at = CASE WHEN (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL OR CAST(:'at_once' AS boolean)) THEN NULL ELSE dispatched_at END,
@@ -2079,7 +2096,7 @@ WITH locked AS (
                       AND coalesce(bound.organization_id, jobs.organization_id) = jobs.organization_id
                       AND (bound.per <> 'key'
                            OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
-    WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id)) THEN 'organization_limit'
+    WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id, jobs.queue, :'lease_timeout')) THEN 'organization_limit'
 END
                ELSE hold END,
         dispatched_at = CASE WHEN (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL OR CAST(:'at_once' AS boolean)) THEN NULL ELSE dispatched_at END,
@@ -2172,7 +2189,7 @@ WITH locked AS (
                       AND coalesce(bound.organization_id, jobs.organization_id) = jobs.organization_id
                       AND (bound.per <> 'key'
                            OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
-    WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id)) THEN 'organization_limit'
+    WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id, jobs.queue, :'lease_timeout')) THEN 'organization_limit'
 END, delivery = delivery - 'expires',
         priority = coalesce(CAST(:'priority' AS int), priority),
         due_at = NULL, dispatched_at = NULL, sent_priority = NULL, result = NULL, typed_result = NULL,
@@ -2233,7 +2250,7 @@ WITH locked AS (
                       AND coalesce(bound.organization_id, jobs.organization_id) = jobs.organization_id
                       AND (bound.per <> 'key'
                            OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
-    WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id)) THEN 'organization_limit'
+    WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id, jobs.queue, :'lease_timeout')) THEN 'organization_limit'
 END, delivery = delivery - 'expires',
         priority = coalesce(CAST(:'priority' AS int), priority),
         due_at = NULL, dispatched_at = NULL, sent_priority = NULL, result = NULL, typed_result = NULL,
@@ -2315,7 +2332,7 @@ WITH locked AS (
                       AND coalesce(bound.organization_id, asked.organization_id) = asked.organization_id
                       AND (bound.per <> 'key'
                            OR nullif(asked.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
-    WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = asked.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(asked.organization_id)) THEN 'organization_limit'
+    WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = asked.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(asked.organization_id, asked.queue, :'lease_timeout')) THEN 'organization_limit'
 END FROM asked
     ON CONFLICT DO NOTHING
     RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, CAST(NULL AS text) AS from_status
@@ -2534,7 +2551,7 @@ WITH created AS (
                       AND coalesce(bound.organization_id, asked.organization_id) = asked.organization_id
                       AND (bound.per <> 'key'
                            OR nullif(asked.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
-    WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = asked.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(asked.organization_id)) THEN 'organization_limit'
+    WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = asked.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(asked.organization_id, asked.queue, :'lease_timeout')) THEN 'organization_limit'
 END AS hold) AS next
      CROSS JOIN LATERAL (
          SELECT CASE WHEN next.hold = 'organization_limit' AND (asked.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
@@ -2943,7 +2960,7 @@ SELECT (SELECT CASE
                           AND coalesce(bound.organization_id, jobs.organization_id) = jobs.organization_id
                           AND (bound.per <> 'key'
                                OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
-        WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id)) THEN 'organization_limit'
+        WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id, jobs.queue, :'lease_timeout')) THEN 'organization_limit'
     END AS hold) AS next) FROM jobs WHERE id = :'id';
 
 -- reads/explain.py BEFORE_IN_LINE
@@ -2978,7 +2995,7 @@ WITH this AS MATERIALIZED (
                            OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
     WHEN true THEN 'organization_limit'
 END NOT IN ('limit', 'organization_limit') AS is_stopped,
-           (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id)) AS joins, EXISTS (SELECT FROM pauses WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id)
+           (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id, jobs.queue, :'lease_timeout')) AS joins, EXISTS (SELECT FROM pauses WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id)
                OR EXISTS (SELECT FROM paused_queues) AS has_pauses,
            EXISTS (SELECT FROM circuits WHERE circuits.organization_id IN (jobs.organization_id, ''))
                AS has_circuits,
@@ -4066,7 +4083,7 @@ WITH locked AS (
                       AND coalesce(bound.organization_id, asked.organization_id) = asked.organization_id
                       AND (bound.per <> 'key'
                            OR nullif(asked.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
-    WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = asked.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(asked.organization_id)) THEN 'organization_limit'
+    WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = asked.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(asked.organization_id, asked.queue, :'lease_timeout')) THEN 'organization_limit'
 END AS hold) AS next
      CROSS JOIN LATERAL (
          SELECT CASE WHEN next.hold = 'organization_limit' AND (asked.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))

@@ -52,6 +52,8 @@ IS_ACTIVE = text(one_of("status", ACTIVE))
 IS_WAITING = one_of("status", WAITING)
 # A job that holds one of its organization's slots: it was sent or runs, or it was cancelled and its body still runs.
 IN_FLIGHT = f"({one_of('status', ACTIVE)} AND hold IS NULL OR stopping)"
+# A job that was sent and waits, or is in line: those of several organizations compete for the workers of its queue.
+COMPETES = f"({IS_WAITING} AND (hold IS NULL OR hold = 'organization_limit'))"
 
 jobs = Table(
     "jobs",
@@ -193,6 +195,7 @@ jobs = Table(
     ),
     # admission: who holds a slot of the organization, who is in line for one, what waits for other jobs or for a gate
     Index("jobs_in_flight", "organization_id", "queue", postgresql_where=text(IN_FLIGHT)),
+    Index("jobs_competing", "queue", "organization_id", postgresql_where=text(COMPETES)),
     Index(
         "jobs_in_line",
         *("organization_id", "queue", text("priority DESC"), "created_at", "id"),

@@ -111,7 +111,7 @@ def test_what_is_of_all_is_shown_and_not_changed(two: Database) -> None:
 
 def test_what_is_counted_over_all_is_so_for_everybody(two: Database) -> None:
     """Whether organizations compete is the same to a request as to the platform, and so is a block that lifts it."""
-    contended = text("SELECT is_contended('acme')")
+    contended = text("SELECT is_contended('acme', 'default', NULL)")
     with two.autocommit() as connection:
         assert connection.execute(contended).scalar_one() is True
     with confined_to("acme"), two.autocommit() as connection:

@@ -8,7 +8,7 @@ creates it again, because the migrations hold copies.
 from __future__ import annotations
 
 from tracking.admission.rule import LINES, SENT
-from tracking.schema import IN_FLIGHT
+from tracking.schema import COMPETES, IN_FLIGHT
 from tracking.states import Event
 
 _ALIVE = "workers.seen_at > clock_timestamp() - silence"
@@ -26,17 +26,35 @@ def _is_any(condition: str, order: str) -> str:
     return f"EXISTS (SELECT FROM (SELECT FROM jobs WHERE {condition} ORDER BY {order} LIMIT 1) AS found)"
 
 
-_IN_LINE = "hold = 'organization_limit'"
-_OF_LINE, _OF_FLIGHT = "organization_id, queue, priority DESC, created_at, id", "organization_id, queue"
+def _is_competing(condition: str) -> str:
+    return _is_any(f"{COMPETES} AND {condition}", "queue, organization_id")
 
-# Two index probes for each question, for the names before the organization's and after it: its own rows are not read.
+
+def _has_others(queue: str) -> str:
+    """SQL: two index probes, for the names before the organization's and after it: its own rows are not read."""
+    return f"""({_is_competing(f"queue = {queue} AND organization_id < of_organization")}
+        OR {_is_competing(f"queue = {queue} AND organization_id > of_organization")})"""
+
+
+# The workers are read only where something waits in other queues as well.
 IS_CONTENDED = f"""
-CREATE OR REPLACE FUNCTION is_contended(of_organization text) RETURNS boolean {STABLE}
+CREATE OR REPLACE FUNCTION is_contended(of_organization text, of_queue text, silence interval) RETURNS boolean {STABLE}
+DECLARE
+    other text;
 BEGIN
-    RETURN {_is_any(f"{_IN_LINE} AND organization_id < of_organization", _OF_LINE)}
-        OR {_is_any(f"{_IN_LINE} AND organization_id > of_organization", _OF_LINE)}
-        OR {_is_any(f"{SENT} AND organization_id < of_organization", _OF_FLIGHT)}
-        OR {_is_any(f"{SENT} AND organization_id > of_organization", _OF_FLIGHT)};
+    IF {_has_others("of_queue")} THEN
+        RETURN true;
+    END IF;
+    IF NOT ({_is_competing("queue < of_queue")} OR {_is_competing("queue > of_queue")}) THEN
+        RETURN false;
+    END IF;
+    FOR other IN SELECT DISTINCT unnest(queues) FROM workers
+                 WHERE of_queue = ANY(queues) AND (silence IS NULL OR {_ALIVE}) LOOP
+        IF {_has_others("other")} THEN
+            RETURN true;
+        END IF;
+    END LOOP;
+    RETURN false;
 END $$"""
 
 # The smaller of two numbers: what is left of the organization's limit, and the slots of the queue's workers that no job
@@ -56,7 +74,7 @@ BEGIN
     IF most > 0 THEN
         own := most - (SELECT count(*) FROM (
             SELECT FROM jobs WHERE organization_id = of_organization AND {IN_FLIGHT} LIMIT most) AS taken);
-    ELSIF NOT is_contended(of_organization) THEN
+    ELSIF NOT is_contended(of_organization, of_queue, silence) THEN
         RETURN own;
     END IF;
     IF own <= 0 THEN
@@ -144,7 +162,7 @@ BEGIN
        AND NOT give_way(of_organization, of_queue, of_priority) THEN
         RETURN NULL;
     END IF;
-    RETURN CASE WHEN is_contended(of_organization) THEN 0 ELSE of_priority END;
+    RETURN CASE WHEN is_contended(of_organization, of_queue, silence) THEN 0 ELSE of_priority END;
 END $$"""
 
 # Of many jobs that wait for others the planner expects that one which waits for this is soon found, and would read all

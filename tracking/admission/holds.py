@@ -83,7 +83,7 @@ def _records(connection: Connection, sql: Any, limits: Limits, **parameters: Any
 
 
 # The rule is asked before the UPDATE: in its condition it has the planner read the whole table. Whether others stand in
-# line is looked up once for each organization, not for each job.
+# line is looked up once for each organization and queue, not for each job.
 def _lift(which: str, given: str = "") -> Any:
     return text(
         move(
@@ -97,11 +97,11 @@ def _lift(which: str, given: str = "") -> Any:
         LIMIT :batch
         FOR UPDATE SKIP LOCKED
     ), lines AS MATERIALIZED (
-        SELECT organization_id, {joins_line("whose.organization_id")} AS joins
-        FROM (SELECT DISTINCT organization_id FROM found) AS whose
+        SELECT organization_id, queue, {joins_line("whose.organization_id", "whose.queue")} AS joins
+        FROM (SELECT DISTINCT organization_id, queue FROM found) AS whose
     )""",
             locked=f"""SELECT id, status AS from_status, hold AS held, {next_hold("found", joins="lines.joins")} AS next
-        FROM found JOIN lines USING (organization_id)""",
+        FROM found JOIN lines USING (organization_id, queue)""",
             guard="held IS DISTINCT FROM next",
             returning=f"{JOB}, locked.from_status, locked.held",
             by=BY_ADMISSION,

@@ -238,8 +238,10 @@ TRY_LOCK = for_driver(
 
 _IS_WITHIN = "jobs.id = ANY(CAST(:within AS uuid[]))"
 _LIMITED = f"SELECT id, queue, priority, created_at FROM jobs WHERE hold = 'limit' AND {_IS_WITHIN}"
-_AHEAD = """CASE WHEN queues.queue = ANY(CAST(:queues AS text[])) AND NOT (SELECT contended.it_is FROM contended)
+_AHEAD = f"""CASE WHEN queues.queue = ANY(CAST(:queues AS text[]))
+                  AND NOT {is_contended(":organization_id", "queues.queue")}
              THEN CAST(:ahead AS int) ELSE 0 END"""
+_IS_CONTENDED = "(SELECT it_is FROM contended WHERE contended.queue = jobs.queue)"
 
 ADMIT = for_driver(
     move(
@@ -247,16 +249,16 @@ ADMIT = for_driver(
         f"""hold = (SELECT CASE WHEN next.hold = 'organization_limit' OR next.hold = 'limit' AND {_IS_WITHIN} THEN NULL
                     ELSE next.hold END FROM (SELECT {next_hold("jobs", joins="true")} AS hold) AS next),
             limit_key = CASE WHEN {_IS_WITHIN} THEN limit_key END, dispatched_at = NULL,
-            sent_priority = CASE WHEN (SELECT contended.it_is FROM contended) THEN 0 ELSE priority END""",
+            sent_priority = CASE WHEN {_IS_CONTENDED} THEN 0 ELSE priority END""",
         "jsonb_build_object('hold', coalesce(hold, held))",
-        given=f"""contended AS MATERIALIZED (SELECT {is_contended(":organization_id")} AS it_is),
-    {first_in_line(besides=_LIMITED, ahead=_AHEAD)}""",
+        given=f"""{first_in_line(besides=_LIMITED, ahead=_AHEAD)}, contended AS MATERIALIZED (
+        SELECT queue, {is_contended(":organization_id", "rooms.queue")} AS it_is FROM rooms)""",
         locked="""SELECT id, status AS from_status, hold AS held FROM jobs
         WHERE id IN (SELECT id FROM first) AND hold IN ('organization_limit', 'limit')
         FOR UPDATE SKIP LOCKED""",
         returning=f"{JOB}, locked.from_status, locked.held",
         by=BY_ADMISSION,
-        answer="""SELECT moved.*, contended.it_is AS is_contended FROM moved CROSS JOIN contended
+        answer="""SELECT moved.*, contended.it_is AS is_contended FROM moved JOIN contended USING (queue)
     ORDER BY priority DESC, created_at, id""",
     )
 )
@@ -355,7 +357,7 @@ TAKE_BACK_CROWD = _back_in_line(
     ), crowded AS MATERIALIZED (
         SELECT sent.organization_id, queue, excess, {weight_of("sent.organization_id")} AS weight
         FROM sent JOIN queues USING (queue)
-        WHERE excess > 0 AND {joins_line("sent.organization_id")}
+        WHERE excess > 0 AND {joins_line("sent.organization_id", "sent.queue")}
     ), surplus AS (
         SELECT newest.id, crowded.queue, crowded.excess, counted.number - newest.behind AS place
         FROM crowded CROSS JOIN LATERAL (

@@ -143,14 +143,17 @@ def limit_of(organization: str) -> str:
     return f"coalesce((SELECT concurrency FROM organizations WHERE id = {organization}), CAST(:limit AS int))"
 
 
-def is_contended(organization: str) -> str:
-    """SQL: whether another organization has a job that was sent and waits, or one in line."""
-    return f"is_contended({organization})"
+def is_contended(organization: str, queue: str, silence: str = ":lease_timeout") -> str:
+    """SQL: whether another organization has a job that was sent and waits, or one in line, for workers of this queue.
+
+    Workers that were silent for so long do not count; null: all that are known do.
+    """
+    return f"is_contended({organization}, {queue}, {silence})"
 
 
-def joins_line(organization: str) -> str:
-    """SQL: whether a job of this organization has to stand in line: without a limit only while those of others do."""
-    return f"({limit_of(organization)} > 0 OR {is_contended(organization)})"
+def joins_line(organization: str, queue: str) -> str:
+    """SQL: whether a job has to stand in line: without a limit only while those of others wait for the same workers."""
+    return f"({limit_of(organization)} > 0 OR {is_contended(organization, queue)})"
 
 
 def next_hold(job: str, due_at: str | None = None, joins: str | None = None, gates: str | None = None) -> str:
@@ -172,7 +175,7 @@ def next_hold(job: str, due_at: str | None = None, joins: str | None = None, gat
         WHEN {paused}{is_paused(job)} THEN 'paused'
         WHEN {broken}{is_broken(job)} THEN 'circuit'
         WHEN {limited}{is_limited(job)} THEN 'limit'
-        WHEN {joins or joins_line(f"{job}.organization_id")} THEN 'organization_limit'
+        WHEN {joins or joins_line(f"{job}.organization_id", f"{job}.queue")} THEN 'organization_limit'
     END"""
 
 
@@ -373,4 +376,4 @@ def leaves_place(job: str) -> str:
     return f"""(EXISTS (SELECT FROM jobs AS waiting
                         WHERE waiting.organization_id = {job}.organization_id AND waiting.hold = 'organization_limit'
                           AND waiting.queue = {job}.queue)
-                AND {is_contended(f"{job}.organization_id")})"""
+                AND {is_contended(f"{job}.organization_id", f"{job}.queue", "NULL")})"""

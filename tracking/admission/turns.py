@@ -67,7 +67,7 @@ PLACE = text(
     f"""
     WITH RECURSIVE {first_in_line(_OTHERS, _ITSELF)}
     SELECT first.place AS number, first.shared,
-           CASE WHEN {joins_line(":organization_id")}
+           CASE WHEN {joins_line(":organization_id", "first.queue")}
                 THEN {free_slots("first.queue", "first.shared")} END AS free,
            first.place <= {weight_of(":organization_id")} - (
                SELECT count(*) FROM jobs WHERE organization_id = :organization_id AND {SENT}

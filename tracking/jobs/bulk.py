@@ -224,7 +224,7 @@ _TOLD = "(SELECT created.*, nullif(asked.origin, '{}') AS came FROM created JOIN
 def _accepting(which: str) -> str:
     """SQL: the rows and the history of those of the given jobs that are so.
 
-    The rule is asked before the INSERT, and of each organization once whether its jobs join a line.
+    The rule is asked before the INSERT, and of each organization and queue once whether jobs join a line.
     """
     return f"""
     WITH asked AS MATERIALIZED (
@@ -233,10 +233,11 @@ def _accepting(which: str) -> str:
         FROM (SELECT {_PARSED}, place
               FROM unnest({_ARRAYS}) WITH ORDINALITY AS given ({", ".join(GIVEN)}, place)) AS parsed
     ), lines AS MATERIALIZED (
-        SELECT organization_id, {joins_line("whose.organization_id")} AS joins
-        FROM (SELECT DISTINCT organization_id FROM asked) AS whose
+        SELECT organization_id, queue, {joins_line("whose.organization_id", "whose.queue")} AS joins
+        FROM (SELECT DISTINCT organization_id, queue FROM asked) AS whose
     ), judged AS MATERIALIZED (
-        SELECT asked.*, {next_hold("asked", joins="lines.joins")} AS hold FROM asked JOIN lines USING (organization_id)
+        SELECT asked.*, {next_hold("asked", joins="lines.joins")} AS hold
+        FROM asked JOIN lines USING (organization_id, queue)
     ), created AS (
         INSERT INTO jobs ({INSERTED}, hold)
         SELECT {INSERTED.replace("scheduled_at", "due_at AS scheduled_at")}, hold

@@ -206,7 +206,7 @@ BEFORE_IN_LINE = text(
     f"""
     WITH this AS MATERIALIZED (
         SELECT *, {next_hold("jobs", joins="true")} NOT IN ({listed(IN_LINE)}) AS is_stopped,
-               {joins_line("jobs.organization_id")} AS joins, {gates_of("jobs.organization_id")}
+               {joins_line("jobs.organization_id", "jobs.queue")} AS joins, {gates_of("jobs.organization_id")}
         FROM jobs WHERE id = :id
     )
     SELECT count(*) FROM (

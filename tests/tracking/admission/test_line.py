@@ -125,4 +125,4 @@ def test_the_function_in_the_database_is_the_rule_of_today(pool: Database) -> No
         name = function.split("FUNCTION ")[1].split("(")[0]
         with pool.autocommit() as connection:
             there = connection.execute(text("SELECT prosrc FROM pg_proc WHERE proname = :name"), {"name": name})
-        assert there.scalar_one().strip() in function
+        assert any(code.strip() in function for code in there.scalars()), name  # another may be the earlier release's

@@ -173,7 +173,7 @@ def test_without_a_limit_nobody_stands_in_line(free: Limited) -> None:
 
 
 def test_a_look_asks_once_for_each_organization_whether_others_stand_in_line(free: Limited, tracked: Tracked) -> None:
-    """A look asks once for each organization, not for each job, whether others are in line."""
+    """A look asks once for each organization and queue, not for each job, whether others are in line."""
     for organization in ("acme", "globex"):
         fill(tracked, 20, organization_id=organization, hold="schedule", delay=-HOUR)
     fill(tracked, 1, organization_id="initech", hold="organization_limit")
