@@ -38,8 +38,8 @@ from tracking.settings import settings
 
 RABBITMQ_URL = os.environ.get("RABBITMQ_URL", "amqp://guest:guest@127.0.0.1:5672//")
 
-# An example takes longer on a busy machine, and that says nothing of what it shows. Continuous integration tries the same
-# examples each time, so that it is red by a fault of the change; whoever runs the tests by hand looks for further ones.
+# An example takes longer on a busy machine, and that says nothing of what it shows. Continuous integration tries the
+# same examples each time, so that it is red by a fault of the change; a run by hand looks for further ones.
 hypothesis.settings.register_profile("without a clock", deadline=None, derandomize=os.environ.get("CI") == "true")
 hypothesis.settings.load_profile("without a clock")
 

@@ -63,10 +63,11 @@ def until(path: str) -> None:
 
 @app.task(name="short", bundle=True, circuit_failures=0)
 def short(what: str = "", path: str = "") -> str:
-    """Return at once, or "fail", or "wait" until there is such a file, or "die" once, which makes it."""
+    """Return at once, or "fail", or "wait" for such a file, with one beside it, or "die" once, which makes it."""
     if what == "fail":
         raise ValueError("broken")
     if what == "wait":
+        Path(f"{path}.begun").touch()
         until(path)
     if what == "die" and not Path(path).exists():
         Path(path).touch()
@@ -76,21 +77,24 @@ def short(what: str = "", path: str = "") -> str:
 
 @app.task(bind=True, pydantic=True, name="deaf", public=True)
 def deaf(self: Job, payload: Nap) -> None:
-    """Sleep whatever happens; with more than one step, say so all the time."""
-    end = time.monotonic() + payload.seconds
+    """Say that it sleeps, and do so whatever happens; with more than one step, say so all the time."""
+    end, is_said = time.monotonic() + payload.seconds, False
     while time.monotonic() < end:
         try:
+            if payload.steps > 1 or not is_said:
+                self.progress(50, "deaf")
+                is_said = True
             time.sleep(0.1)
         except SoftTimeLimitExceeded:
             continue
-        if payload.steps > 1:
-            self.progress(50)
 
 
 @app.task(bind=True, pydantic=True, name="linger", public=True)
 def linger(self: Job, payload: Nap) -> None:
-    """Sleep in the first attempt."""
+    """Sleep in the first attempt, once its witness is there."""
     if self.job is not None and self.job.attempt == 1:
+        if payload.witness:
+            Path(payload.witness).touch()
         time.sleep(payload.seconds)
 
 

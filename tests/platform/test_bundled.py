@@ -91,17 +91,16 @@ def test_processes_that_are_killed_cost_one_job_each_at_most(bundling: LivePlatf
 
 def test_cancelled_jobs_of_bundles_end_as_cancelled_ones(bundling: LivePlatform, tmp_path: Path) -> None:
     """Jobs are cancelled while those like them run: each is cancelled or was faster, and the others all succeed."""
-    gate = tmp_path / "gate"
-    ids = bundling.submit_all(
-        [*[short()] * BURST, short("wait", str(gate)), short("wait", str(gate)), *[short()] * 300]
-    )
+    gates = [tmp_path / "gate-1", tmp_path / "gate-2"]
+    waits = [short("wait", str(gate)) for gate in gates]
+    ids = bundling.submit_all([*[short()] * BURST, *waits, *[short()] * 300])
     slow = [ids.pop(BURST), ids.pop(BURST)]
     picked = random.sample(ids[BURST:], 20)
     for job_id in picked:
         with suppress(IllegalMove):  # it was faster
             cancel_row(bundling, job_id)
-    for job_id in slow:
-        bundling.wait_for(job_id, "running")
+    for job_id, gate in zip(slow, gates, strict=True):
+        eventually(gate.with_name(f"{gate.name}.begun").exists, what="the begin of the body")
         cancel_row(bundling, job_id)
         assert receipt(bundling, job_id) == "interrupted"
     others = [job_id for job_id in ids if job_id not in picked]

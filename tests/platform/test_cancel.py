@@ -33,6 +33,13 @@ def start_nap(platform: LivePlatform) -> UUID:
     return job_id
 
 
+def start_deaf(platform: LivePlatform, **payload: float) -> UUID:
+    """A job that does not heed an interruption; its body has begun: one that has not would not begin."""
+    job_id = platform.submit("deaf", payload=payload)
+    eventually(lambda: platform.job(job_id).message == "deaf", what="its first word")
+    return job_id
+
+
 def receipt(platform: LivePlatform, job_id: UUID) -> str:
     """How the body of a cancelled job ended: its history tells when that was asked for, heard and done."""
     eventually(lambda: not platform.job(job_id).stopping, within=20, what="the stop of the body")
@@ -54,16 +61,14 @@ def test_a_running_job_is_interrupted_within_two_seconds(running: LivePlatform) 
 
 def test_a_running_job_that_ignores_the_interruption_stops_at_its_next_step(running: LivePlatform) -> None:
     """A body that ignores the interruption ends at its next report of progress."""
-    job_id = running.submit("deaf", payload={"seconds": 20, "steps": 2})
-    running.wait_for(job_id, "running")
+    job_id = start_deaf(running, seconds=20, steps=2)
     running.run(CANCEL, str(job_id))
     assert receipt(running, job_id) == "at a step"
 
 
 def test_a_body_that_returns_all_the_same_has_finished_first(running: LivePlatform) -> None:
     """The result of a cancelled body that returns is refused, and history says "finished first"."""
-    job_id = running.submit("deaf", payload={"seconds": 3})
-    running.wait_for(job_id, "running")
+    job_id = start_deaf(running, seconds=3)
     running.run(CANCEL, str(job_id))
     assert receipt(running, job_id) == "finished first"
     assert running.job(job_id).result is None
@@ -90,7 +95,7 @@ def test_a_job_revoked_by_remote_control_is_recorded_as_cancelled(running: LiveP
 def test_an_interruption_that_meets_another_job_does_not_harm_it(running: LivePlatform, tmp_path: Path) -> None:
     """A job that is interrupted in another one's place runs again."""
     witness = tmp_path / "started"
-    job_id = running.submit("nap", payload={"seconds": 2, "witness": str(witness)})
+    job_id = running.submit("linger", payload={"seconds": 30, "witness": str(witness)})
     eventually(witness.exists, what="the start of the body")
     for child in psutil.Process(running.worker_pid).children():
         child.send_signal(signal.SIGUSR1)

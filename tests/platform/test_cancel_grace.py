@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 
 from tests.live import LivePlatform, eventually
-from tests.platform.test_cancel import CANCEL, cancel_row, receipt, start_nap
+from tests.platform.test_cancel import CANCEL, cancel_row, receipt, start_deaf, start_nap
 
 GRACE = 2.0
 
@@ -17,9 +17,8 @@ def test_a_body_that_will_not_end_is_killed_after_the_grace_period(platform: Liv
     """A cancelled body that does not end is killed after the grace period; its neighbour's job goes on."""
     platform.start_worker(CELERIAC_CANCEL_GRACE=str(GRACE))
     neighbour = platform.submit("nap", payload={"seconds": 8})
-    job_id = platform.submit("deaf", payload={"seconds": 60})
-    for each in (neighbour, job_id):
-        platform.wait_for(each, "running")
+    job_id = start_deaf(platform, seconds=60)
+    platform.wait_for(neighbour, "running")
     platform.run(CANCEL, str(job_id))
     assert receipt(platform, job_id) == "killed"
     seen, stopped = platform.history(job_id)[-2:]
@@ -31,8 +30,7 @@ def test_a_body_that_will_not_end_is_killed_after_the_grace_period(platform: Liv
 def test_a_body_of_which_only_the_row_says_that_it_is_cancelled_is_killed_as_well(platform: LivePlatform) -> None:
     """A body whose cancel stands in the row alone is killed after the grace period as well."""
     platform.start_worker(concurrency=1, CELERIAC_CANCEL_GRACE=str(GRACE))
-    job_id = platform.submit("deaf", payload={"seconds": 60})
-    platform.wait_for(job_id, "running")
+    job_id = start_deaf(platform, seconds=60)
     cancel_row(platform, job_id)
     assert receipt(platform, job_id) == "killed"
     assert platform.wait_for(platform.submit("noop")).status == "succeeded"

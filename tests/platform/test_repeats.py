@@ -199,6 +199,7 @@ def test_an_own_text_names_a_job_for_remote_control_too(running: LivePlatform, t
         json.dumps([named, str(tmp_path / "witness")]),
     )
     eventually(lambda: "active" in running.run(QUERY, named), what="the start")
+    eventually((tmp_path / "witness").exists, what="the begin of the body")
     running.run(TERMINATE, named)
     [job] = [each for each in running.jobs() if each.delivery.get("task_id") == named]
     running.wait_for(job.id, "cancelled", within=5)
