@@ -153,9 +153,9 @@ class Batcher:
             self._linger()
             self._there_is_more.clear()
             looks = _taken(self._looks, lambda _: 0)  # first: what came before them is among the ends
-            wishes, ends = _taken(self._wishes, lambda _: 0), _taken(self._ends, lambda end: end.size)
-            if wishes or ends or looks:
-                self._turn(wishes, ends, looks)
+            ends = _taken(self._ends, lambda end: end.size)
+            if self._wishes or ends or looks:
+                self._turn(ends, looks)
             elif self._closing.is_set():
                 return
             if self._wishes or self._ends or self._looks or self._closing.is_set():
@@ -172,13 +172,14 @@ class Batcher:
         ):
             time.sleep(LINGER / 8)
 
-    def _turn(self, wishes: list[Wish], ends: list[End], looks: list[Callable[[], None]]) -> None:
+    def _turn(self, ends: list[End], looks: list[Callable[[], None]]) -> None:
+        """What cannot be done now is among what waits again, whichever part of it has failed."""
         self._looks.extendleft(reversed(looks))
         try:
             self._settle(ends)
             for _ in looks:
                 self._platform.recorder.record(self._looks.popleft())
-            self._claim(wishes)
+            self._claim(_taken(self._wishes, lambda _: 0))
         except Exception as error:  # noqa: BLE001 - the thread of all jobs of this worker must go on, whatever it is
             self._log_failure(error)
             self._pause = min(LONGEST_PAUSE, 2 * self._pause or FIRST_PAUSE)

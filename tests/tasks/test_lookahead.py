@@ -11,10 +11,12 @@ import pytest
 from celery.worker import state
 from sqlalchemy import text
 
+from bench.chaos.proxy import Mode
 from tasks.app import JobApp
 from tasks.attempt.handing import Grant, Offer
 from tasks.attempt.outcomes import FINISHED_FIRST
 from tasks.current import CLAIMED
+from tasks.persistence import FIRST_PAUSE
 from tasks.worker.lookahead import BEFORE_ITS_BODY, STANDSTILL
 from tests.ahead import HOSTNAME, SHORT, Asked, World, a_world, events, queued, status
 from tests.behind import database_behind
@@ -297,6 +299,24 @@ def test_without_a_database_messages_go_back_after_the_patience_of_a_claim(app: 
         world.turn(lambda: request.message.answer == "requeued", "its way back")
         assert world.ahead.held() == set()
     assert status(database, second)[:3] == ("queued", 1, 0)
+
+
+def test_claims_that_wait_beside_ends_outlast_an_outage(app: JobApp, database: Database) -> None:
+    """Without a database neither ends nor claims are forgotten: afterwards ends are written, and messages answered."""
+    direct = database.engine.url.render_as_string(hide_password=False)
+    with database_behind(direct) as (url, proxy), a_world(app, database, 1, url) as world:
+        claimed_ahead(world, database, 1)
+        [ended, wanted] = queued(database, 2)
+        with database.autocommit() as connection:
+            [attempt] = jobs.claim(connection, [wish(ended.fence, lease=world.lease)])
+        assert isinstance(attempt, Attempt)
+        proxy.switch(Mode.REFUSE)
+        world.batcher.settle(attempt, Outcome(attempt.fence, "succeeded", HOSTNAME, attempt.attempt), FINISHED_FIRST, 0)
+        world.take(wanted)
+        time.sleep(4 * FIRST_PAUSE)  # some turns, each with both
+        proxy.switch(Mode.OPEN)
+        eventually(lambda: status(database, ended)[0] == "succeeded", what="the end")
+        world.turn(lambda: not world.ahead._claiming, "the answer to the claim")
 
 
 def test_a_success_that_a_cancel_overtook_frees_its_slot_at_once(world: World, database: Database) -> None:
