@@ -36,6 +36,7 @@ READS_HISTORY = text(
     SELECT count(*) > 0 FROM pg_stat_activity
     WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%history.job_id = %'"""
 )
+UNSUCCESSFUL = ["Attempts", "Facts", "Payload", "Result"]
 SENT = "UPDATE jobs SET dispatched_at = created_at + make_interval(secs => %s) WHERE id = %s"
 
 
@@ -100,6 +101,14 @@ def test_an_attempt_that_has_not_run_is_shown_as_such(caller: Caller, reading: S
     sent = caller.job()
     change(caller, "UPDATE jobs SET dispatched_at = clock_timestamp() WHERE id = %s", sent.id)
     assert re.search(r"waiting \d+ ms in the broker .* so far$", spent(client, sent))
+
+
+def test_a_result_comes_first_and_once(caller: Caller, reading: SignIn) -> None:
+    """Whoever opens a job that succeeded finds its result before all else, and of another job where it would be."""
+    client = reading(caller)
+    for state, order in (("succeeded", ["Result", "Attempts", "Facts", "Payload"]), ("failed", UNSUCCESSFUL)):
+        page = client.get(f"/jobs/{caller.job(state).id}").text
+        assert [title for title in re.findall(r"<h2>(\w+)</h2>", page) if title in {*UNSUCCESSFUL}] == order
 
 
 def test_of_several_attempts_the_last_is_shown(caller: Caller, reading: SignIn) -> None:
