@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ from uuid import uuid4
 
 import psutil
 from sqlalchemy import create_engine, make_url, text
-from sqlalchemy.exc import InternalError
 from sqlalchemy.pool import NullPool
 
 from celeriac.embedded import postgres, valkey
@@ -34,8 +32,6 @@ TEMPLATE = "template_celeriac"
 SETTINGS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": "400"}
 MEMORY = Path("/dev/shm")  # noqa: S108 - a file system without a disk, where there is one
 ROOM = 8 << 30  # bytes of it that the databases of a session may need
-LOG = "server.log"  # what the PostgreSQL prints, in its directory
-DROP_FAILED = "the test server could not drop a database"  # a warning that is no failure; see pyproject.toml
 YOUNG = 60.0  # seconds in which a session may not hold its new directory yet
 
 _PREFIX = "celeriac-test-"
@@ -91,10 +87,7 @@ def database_server(directory: Path) -> Iterator[str]:
         configuration.writelines(f"{name} = {value}\n" for name, value in SETTINGS.items())
     with (cluster.home / "pg_ident.conf").open("a") as identities:
         identities.write(f'celeriac "{pwd.getpwuid(os.geteuid()).pw_name}" /^celeriac_[a-z]+$\n')
-    with (
-        (directory / LOG).open("a", buffering=1) as log,
-        Supervisor(show=lambda _, line: print(line, file=log)) as supervisor,
-    ):
+    with Supervisor(show=lambda *_: None) as supervisor:
         supervisor.start(postgres.part(cluster))
         url = make_url(cluster.url).set(drivername="postgresql+psycopg").render_as_string(hide_password=False)
         servers = Servers(url, "")
@@ -130,21 +123,7 @@ def new_database(servers: Servers, template: str = TEMPLATE) -> Iterator[str]:
     name = f"test_{uuid4().hex[:12]}"
     _execute(servers, f"CREATE DATABASE {name} TEMPLATE {template} OWNER {postgres.ROLE}")
     yield servers.database(name)
-    _drop(servers, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def _drop(servers: Servers, statement: str) -> None:
-    """Drop a database, again if the checkpoint that it asks for has failed, as one of ten thousand did.
-
-    PostgreSQL leaves such a database to be dropped, and nothing else.
-    """
-    try:
-        _execute(servers, statement)
-    except InternalError as error:
-        log = (Path(os.environ[MARK]) / "shared" / LOG).read_text()
-        said = [line for line in log.splitlines() if "could not" in line][-5:]
-        warnings.warn(f"{DROP_FAILED}: {error.orig}; {said}", stacklevel=2)
-        _execute(servers, statement)
+    _execute(servers, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def administrator(url: str) -> str:

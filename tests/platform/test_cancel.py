@@ -87,7 +87,7 @@ def test_a_job_revoked_by_remote_control_is_recorded_as_cancelled(running: LiveP
     """A job that is revoked with terminate, by SIGTERM as well, is cancelled in its row."""
     job_id = start_nap(running)
     running.run(REVOKE.format(signal=by), str(job_id))
-    running.wait_for(job_id, "cancelled", within=10)
+    running.wait_for(job_id, "cancelled", within=20)
     assert receipt(running, job_id) == how
     assert "remote control" in running.history(job_id)[-3].actor
 
@@ -109,7 +109,7 @@ def test_a_retried_job_runs_although_the_worker_remembers_its_revocation(running
     job_id = running.submit("nap", payload={"seconds": 3})
     running.wait_for(job_id, "running")
     running.run(CANCEL, str(job_id))
-    eventually(lambda: not running.job(job_id).stopping, within=10, what="the stop of the body")
+    eventually(lambda: not running.job(job_id).stopping, within=20, what="the stop of the body")
     running.run(RETRY, str(job_id))
     done = running.wait_for(job_id)
     assert (done.status, done.attempt, done.retry_count) == ("succeeded", 2, 1)

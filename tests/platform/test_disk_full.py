@@ -9,17 +9,21 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import pytest
-from sqlalchemy import NullPool, create_engine, text
+from sqlalchemy import NullPool, create_engine, make_url, text
 
 from celeriac.embedded import postgres
+from celeriac.embedded.processes import own_directory
+from celeriac.embedded.supervisor import Supervisor
 from tests.api.calling import problem
 from tests.api.conftest import serving
 from tests.live import LivePlatform, empty_queues, eventually
-from tests.servers import TEMPLATE, Servers, administrator
+from tests.servers import Servers, administrator
 from tests.verifying import broken
+from tracking.db import migrate
+from tracking.urls import check_database
 
 SIZE = "96m"  # of the disk: an empty database takes 15
 MOST = 5_000  # jobs until there is no room: its tables have some left when the disk has none
@@ -44,25 +48,32 @@ def small_disk() -> Iterator[Path]:
 
 
 @contextmanager
-def database_on(disk: Path, servers: Servers) -> Iterator[str]:
+def own_server(directory: Path) -> Iterator[str]:
+    """The URL of a PostgreSQL of this test alone: while a disk of its is full, no checkpoint of a server succeeds."""
+    cluster = postgres.open_cluster(own_directory(directory))
+    with Supervisor(show=lambda *_: None) as supervisor:
+        supervisor.start(postgres.part(cluster))
+        postgres.make_roles(cluster)
+        yield check_database(cluster.url)
+    postgres.discard(directory)
+
+
+@contextmanager
+def database_on(disk: Path, server: str) -> Iterator[str]:
     """The URL of a database of the newest schema all of whose tables are on that disk."""
-    place, name = disk / "tables", f"small_{uuid4().hex[:12]}"
+    place = disk / "tables"
     place.mkdir(mode=0o700)
     if os.geteuid() == 0:
         shutil.chown(place, "nobody")
-    engine = create_engine(
-        administrator(servers.database("postgres")), isolation_level="AUTOCOMMIT", poolclass=NullPool
-    )
+    engine = create_engine(administrator(server), isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    url = make_url(server).set(database="small").render_as_string(hide_password=False)
     with engine.connect() as connection:
-        connection.execute(text(f"CREATE TABLESPACE {name} LOCATION '{place}'"))
-        try:
-            connection.execute(
-                text(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE} OWNER {postgres.ROLE} TABLESPACE {name}")
-            )
-            yield servers.database(name)
-        finally:
-            connection.execute(text(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
-            connection.execute(text(f"DROP TABLESPACE {name}"))
+        connection.execute(text(f"CREATE TABLESPACE small LOCATION '{place}'"))
+        connection.execute(text(f"CREATE DATABASE small OWNER {postgres.ROLE} TABLESPACE small"))
+        migrate(url)
+        yield url
+        connection.execute(text("DROP DATABASE small WITH (FORCE)"))
+        connection.execute(text("DROP TABLESPACE small"))
 
 
 def fill(file: Path) -> None:
@@ -80,7 +91,8 @@ def test_a_database_whose_disk_is_full_says_so_and_loses_nothing(servers: Server
     empty_queues(servers.valkey_url)
     with (
         small_disk() as disk,
-        database_on(disk, servers) as url,
+        own_server(tmp_path / "server") as server,
+        database_on(disk, server) as url,
         LivePlatform(url, servers.valkey_url, tmp_path) as platform,
         serving(url, servers.valkey_url, tmp_path) as api,
     ):

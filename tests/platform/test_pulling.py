@@ -82,10 +82,10 @@ def test_a_query_dies_with_the_process_of_its_job(platform: LivePlatform) -> Non
     (query,) = queries(platform)
     for child in worker.children():
         child.kill()
-    eventually(lambda: not query.is_running() or query.status() == psutil.STATUS_ZOMBIE, within=5, what="its end")
+    eventually(lambda: not query.is_running() or query.status() == psutil.STATUS_ZOMBIE, within=20, what="its end")
     eventually(lambda: platform.job(job_id).attempt == 2, within=20, what="the next attempt")
     platform.run(
         f"from uuid import UUID\nfrom tasks import app, verbs\nfrom tracking.models import Scope\n"
         f"verbs.cancel(app.platform, UUID('{job_id}'), Scope('acme', None), actor='u1')"
     )
-    eventually(lambda: not queries(platform), within=10, what="the end of the second query")
+    eventually(lambda: not queries(platform), within=20, what="the end of the second query")

@@ -177,7 +177,7 @@ def test_an_interruption_of_an_older_dispatch_leaves_the_body_alone(running: Liv
     running.run(INTERRUPT, json.dumps({"task_id": str(job_id), "dispatch": 1}))
     assert running.job(job_id).status == "running"
     running.run(TERMINATE, str(job_id))
-    running.wait_for(job_id, "cancelled", within=5)
+    running.wait_for(job_id, "cancelled", within=20)
     assert receipt(running, job_id) == "interrupted"
 
 
@@ -187,7 +187,7 @@ def test_a_worker_finds_a_job_by_its_id_in_each_attempt(running: LivePlatform) -
     [[where, told]] = json.loads(running.run(QUERY, str(job_id)))
     assert (where, told["id"], told["name"]) == ("active", str(job_id), "nap")
     running.run(TERMINATE, str(job_id))
-    running.wait_for(job_id, "cancelled", within=5)
+    running.wait_for(job_id, "cancelled", within=20)
 
 
 def test_an_own_text_names_a_job_for_remote_control_too(running: LivePlatform, tmp_path: Path) -> None:
@@ -202,5 +202,5 @@ def test_an_own_text_names_a_job_for_remote_control_too(running: LivePlatform, t
     eventually((tmp_path / "witness").exists, what="the begin of the body")
     running.run(TERMINATE, named)
     [job] = [each for each in running.jobs() if each.delivery.get("task_id") == named]
-    running.wait_for(job.id, "cancelled", within=5)
+    running.wait_for(job.id, "cancelled", within=20)
     assert receipt(running, job.id) == "interrupted"

@@ -198,7 +198,7 @@ def test_a_worker_writes_what_stock_celery_revokes(running: LivePlatform, way: s
     """A worker writes the revocation by stock Celery of a job that waits in its row."""
     job = WAITING[state](running)
     running.run(BARE + STOCK[way], json.dumps([str(job.id)]))
-    running.wait_for(job.id, "cancelled", within=5)
+    running.wait_for(job.id, "cancelled", within=20)
     assert running.history(job.id)[-1].actor.startswith("remote control of worker1@")
 
 
@@ -207,7 +207,7 @@ def test_a_running_job_is_interrupted(running: LivePlatform, code: str) -> None:
     """A revoke interrupts a running job, with terminate or without."""
     job_id = start_nap(running)
     running.run(code, json.dumps([str(job_id)]))
-    running.wait_for(job_id, "cancelled", within=5)
+    running.wait_for(job_id, "cancelled", within=20)
     assert receipt(running, job_id) == "interrupted"
 
 
@@ -216,7 +216,7 @@ def test_a_job_that_is_retried_after_its_revocation_runs(running: LivePlatform) 
     job_id = running.submit("noop", countdown=3600)
     for code in (OURS + CLIENT["one id"], BARE + STOCK["one id"]):
         running.run(code, json.dumps([str(job_id)]))
-        running.wait_for(job_id, "cancelled", within=5)
+        running.wait_for(job_id, "cancelled", within=20)
         running.run(RETRY, str(job_id))
         assert running.wait_for(job_id).status == "succeeded"
         job_id = running.submit("noop", countdown=3600)
@@ -283,6 +283,6 @@ def test_a_job_on_a_worker_of_threads_is_stopped_at_its_next_step(servers: Serve
         job_id = platform.submit("nap", payload={"seconds": 2, "steps": 10})
         platform.wait_for(job_id, "running")
         platform.run(BARE + STOCK["terminate"], json.dumps([str(job_id)]))
-        platform.wait_for(job_id, "cancelled", within=5)
+        platform.wait_for(job_id, "cancelled", within=20)
         eventually(lambda: not platform.job(job_id).stopping, what="the stop of the body")
         worker.kill()

@@ -27,7 +27,7 @@ def test_a_cancelled_attempt_is_not_the_jobs_any_more(running: LivePlatform, tmp
     running.wait_for(job_id, "running")
     assert not witness.exists(), "until then it was"
     cancel_row(running, job_id)
-    eventually(lambda: witness.exists() and witness.read_text(), within=5, what="the answer")
+    eventually(lambda: witness.exists() and witness.read_text(), within=20, what="the answer")
     assert witness.read_text() == "False\n"
 
 
@@ -39,7 +39,7 @@ def test_an_attempt_whose_worker_was_given_up_is_not_the_jobs_any_more(running: 
         reap(connection, timedelta(0), 10)
     job = running.wait_for(job_id)
     assert (job.status, job.attempt, job.result) == ("succeeded", 2, True)
-    eventually(lambda: "False" in witness.read_text(), within=5, what="the answer of the first attempt")
+    eventually(lambda: "False" in witness.read_text(), within=20, what="the answer of the first attempt")
 
 
 def test_a_plain_call_is_always_mine() -> None:

@@ -46,7 +46,7 @@ def test_a_query_that_runs_is_cancelled(someone: Caller) -> None:
         history = someone.get(f"/v1/jobs/{job_id}", include="history").json()["history"]
         return bool(history[-1]["event"] == "stopped")
 
-    eventually(is_over, within=5, what="the end of the body")
+    eventually(is_over, within=20, what="the end of the body")
 
 
 def test_a_wrong_query_fails_with_its_reason(someone: Caller) -> None:
