@@ -165,16 +165,18 @@ def test_a_circuit_opens_holds_and_closes(limited: LivePlatform, tmp_path: Path)
     assert limited.wait_for(held[0]).status in ("succeeded", "failed"), "it may have tried before the fault was mended"
 
 
-def test_a_pause_holds_what_waits_and_its_end_lets_it_go(limited: LivePlatform) -> None:
+def test_a_pause_holds_what_waits_and_its_end_lets_it_go(limited: LivePlatform, tmp_path: Path) -> None:
     """A pause refuses sent jobs at their claim, and the resume sends them again."""
     limited.start_worker(concurrency=1)
-    running = limited.submit("nap", payload={"seconds": 1})
+    gate = tmp_path / "gate"
+    running = limited.submit("until", str(gate))
     limited.wait_for(running, "running")
     sent = limited.submit("noop")
     with limited.database.autocommit() as connection:
         assert pauses.pause(connection, organization_id="default", job_type=None, actor="admin", reason=None)
     new = limited.submit("noop")
     assert limited.job(new).hold == "paused"
+    gate.touch()
     assert limited.wait_for(running).status == "succeeded"
     eventually(lambda: limited.job(sent).hold == "paused", what="the refusal")
     with limited.database.autocommit() as connection:
@@ -183,11 +185,12 @@ def test_a_pause_holds_what_waits_and_its_end_lets_it_go(limited: LivePlatform) 
     assert {limited.wait_for(job_id).status for job_id in (sent, new)} == {"succeeded"}
 
 
-def test_a_paused_queue_holds_what_a_worker_has_of_it_already(limited: LivePlatform) -> None:
+def test_a_paused_queue_holds_what_a_worker_has_of_it_already(limited: LivePlatform, tmp_path: Path) -> None:
     """What a worker holds of a queue when this is paused does not start, nor what comes; the resume runs all of it."""
     limit(limited, 0)
     limited.start_worker(concurrency=1)
-    running = limited.submit("nap", payload={"seconds": 2})
+    gate = tmp_path / "gate"
+    running = limited.submit("until", str(gate))
     limited.wait_for(running, "running")
     sent = [limited.submit("noop") for _ in range(6)]
     eventually(lambda: count(limited, "dispatched_at IS NOT NULL") == 7, what="the messages")
@@ -195,6 +198,7 @@ def test_a_paused_queue_holds_what_a_worker_has_of_it_already(limited: LivePlatf
     with limited.database.autocommit() as connection:
         assert queue_pauses.pause(connection, queue=queue, actor="admin", reason=None)
     new = limited.submit("noop")
+    gate.touch()
     assert limited.wait_for(running).status == "succeeded"
     eventually(lambda: count(limited, "hold = 'paused'") == 7, what="the refusals")
     with limited.database.autocommit() as connection:

@@ -152,7 +152,7 @@ def _in_second_dispatch(running: LivePlatform) -> UUID:
 
 def test_a_message_that_comes_again_while_its_body_runs_is_refused_and_told(running: LivePlatform) -> None:
     """A copy of a running job's message is refused and recorded; the body goes on."""
-    job_id = running.submit("nap", payload={"seconds": 2})
+    job_id = running.submit("nap", payload={"seconds": 6})
     running.wait_for(job_id, "running")
     _again(running, job_id, 1)
     eventually(lambda: _refusals(running, job_id), what="the refusal")

@@ -280,7 +280,7 @@ def test_a_job_on_a_worker_of_threads_is_stopped_at_its_next_step(servers: Serve
     """A revoked job in a pool of threads stops at its next step."""
     with new_database(servers) as url, LivePlatform(url, servers.valkey_url, tmp_path) as platform:
         worker = platform.start_worker("-P", "threads")
-        job_id = platform.submit("nap", payload={"seconds": 2, "steps": 10})
+        job_id = platform.submit("nap", payload={"seconds": 30, "steps": 150})
         platform.wait_for(job_id, "running")
         platform.run(BARE + STOCK["terminate"], json.dumps([str(job_id)]))
         platform.wait_for(job_id, "cancelled", within=20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from uuid import UUID
 
 import psutil
@@ -27,13 +28,15 @@ print("it went on")
 """
 
 
-def test_a_stopped_worker_finishes_its_job_and_leaves(platform: LivePlatform) -> None:
+def test_a_stopped_worker_finishes_its_job_and_leaves(platform: LivePlatform, tmp_path: Path) -> None:
     """After SIGTERM a worker finishes its job, claims nothing, exits 0 and leaves no row of its own."""
-    worker = platform.start_worker(concurrency=1)
-    job_id = platform.submit("nap", payload={"seconds": 2})
+    worker, gate = platform.start_worker(concurrency=1), tmp_path / "gate"
+    job_id = platform.submit("until", str(gate))
     platform.wait_for(job_id, "running")
     next_id = platform.submit("noop")
     worker.send_signal(signal.SIGTERM)
+    eventually(lambda: "Warm shutdown" in platform.log(), what="the request")
+    gate.touch()
     assert worker.wait(20) == 0
     assert platform.job(job_id).status == "succeeded"
     assert platform.job(next_id).status == "queued"
