@@ -10,21 +10,25 @@ from pathlib import Path
 
 import pytest
 
-# With dependencies that are among those of today. A later one takes its place when a migration contracts, or when the
-# dependencies cannot be those of both any more.
-COMMIT = "3c301a3"
+# The commit that brought this file, whatever its name is in a clone. Its dependencies are among those of today. A later
+# one takes its place when a migration contracts, or when the dependencies cannot be those of both any more.
+BROUGHT = "tracking/migrations/versions/0044_long_backlogs.py"
 
 ROOT = Path(__file__).parents[1]
 
 
 def extract(directory: Path) -> Path:
     """Write its files to a directory, and return that; skips in a clone that does not have them, fails in CI."""
-    archive = subprocess.run(["git", "archive", COMMIT], cwd=ROOT, capture_output=True, check=False)
-    if archive.returncode:
-        reason = f"this clone has no commit {COMMIT}: {archive.stderr.decode().strip()}"
+    commit = _git("log", "-1", "--diff-filter=A", "--format=%H", "--", BROUGHT).decode().strip()
+    if not commit:
+        reason = f"this clone has no commit that brought {BROUGHT}"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+    with tarfile.open(fileobj=io.BytesIO(_git("archive", commit))) as files:
         files.extractall(directory, filter="data")
     return directory
+
+
+def _git(*arguments: str) -> bytes:
+    return subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, check=False).stdout
