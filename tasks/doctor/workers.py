@@ -31,6 +31,7 @@ ANSWERS = 2.0  # seconds for workers to answer
 PATIENCE = 10.0  # seconds for a canary to come through
 LOOK = 0.05  # seconds
 RUNS = 20.0  # seconds that a canary would run that is cancelled
+SAYS_SO = 2.0  # seconds for its body to say that it has begun; that of an earlier release says nothing
 MOST_QUEUES = 20  # that a canary is sent through
 
 
@@ -151,6 +152,7 @@ def _revocation(platform: Platform) -> Finding:
         running = _until(platform, job.id, lambda found: found.status is not Status.QUEUED, PATIENCE)
         if running.status is not Status.RUNNING:
             return warning("revocation", f"no canary ran that could be cancelled: {_why(platform, running)}", _MORE)
+        _until(platform, job.id, lambda found: found.message is not None or found.status in FINISHED, SAYS_SO)
         began = time.monotonic()
         verbs.cancel(platform, job.id, _scope(), actor=OWNER.user_id)
         stopped = _until(platform, job.id, lambda found: not found.stopping, PATIENCE)

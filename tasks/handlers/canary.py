@@ -28,6 +28,8 @@ class Sang(BaseModel):
 def canary(self: Job, payload: Canary) -> Sang:
     """Wait, ready to be cancelled."""
     until = time.monotonic() + payload.seconds
+    if payload.seconds:
+        self.progress(0, "it sings")  # so that its cancel meets a body: one that has not begun is never interrupted
     while (rest := until - time.monotonic()) > 0:
         time.sleep(min(PAUSE, rest))  # in a process, an interrupt ends it here, long before it asks
         if not self.still_mine():
