@@ -19,7 +19,7 @@ from tracking.admission.rule import (
     is_dependent,
     is_paused,
     is_uncalled,
-    joins_line,
+    lines_joined,
     next_hold,
 )
 from tracking.models import UNCALLED, JobRecord
@@ -96,10 +96,7 @@ def _lift(which: str, given: str = "") -> Any:
         WHERE {which}
         LIMIT :batch
         FOR UPDATE SKIP LOCKED
-    ), lines AS MATERIALIZED (
-        SELECT organization_id, queue, {joins_line("whose.organization_id", "whose.queue")} AS joins
-        FROM (SELECT DISTINCT organization_id, queue FROM found) AS whose
-    )""",
+    ), {lines_joined("found")}""",
             locked=f"""SELECT id, status AS from_status, hold AS held, {next_hold("found", joins="lines.joins")} AS next
         FROM found JOIN lines USING (organization_id, queue)""",
             guard="held IS DISTINCT FROM next",

@@ -156,6 +156,14 @@ def joins_line(organization: str, queue: str) -> str:
     return f"({limit_of(organization)} > 0 OR {is_contended(organization, queue)})"
 
 
+def lines_joined(asked: str) -> str:
+    """SQL, a CTE, `lines`: whether jobs join a line, asked once for each organization and queue of many, `asked`."""
+    return f"""lines AS MATERIALIZED (
+        SELECT organization_id, queue, {joins_line("whose.organization_id", "whose.queue")} AS joins
+        FROM (SELECT DISTINCT organization_id, queue FROM {asked}) AS whose
+    )"""
+
+
 def next_hold(job: str, due_at: str | None = None, joins: str | None = None, gates: str | None = None) -> str:
     """SQL, the rule: what this waiting job has to wait for next; null = nothing.
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from tracking.admission.rule import Limits, is_behind, is_served, joins_line, next_hold
+from tracking.admission.rule import Limits, is_behind, is_served, lines_joined, next_hold
 from tracking.db import run
 from tracking.errors import InvalidValue, TrackingError
 from tracking.jobs.submit import (
@@ -232,10 +232,7 @@ def _accepting(which: str) -> str:
                0 AS attempt, coalesce(scheduled_at, clock_timestamp() + delay) AS due_at
         FROM (SELECT {_PARSED}, place
               FROM unnest({_ARRAYS}) WITH ORDINALITY AS given ({", ".join(GIVEN)}, place)) AS parsed
-    ), lines AS MATERIALIZED (
-        SELECT organization_id, queue, {joins_line("whose.organization_id", "whose.queue")} AS joins
-        FROM (SELECT DISTINCT organization_id, queue FROM asked) AS whose
-    ), judged AS MATERIALIZED (
+    ), {lines_joined("asked")}, judged AS MATERIALIZED (
         SELECT asked.*, {next_hold("asked", joins="lines.joins")} AS hold
         FROM asked JOIN lines USING (organization_id, queue)
     ), created AS (
