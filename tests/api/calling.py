@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
+from ssl import PROTOCOL_TLS_CLIENT, SSLContext
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -46,6 +47,8 @@ MANAGING = (
 )
 EVERYTHING = (*ORDINARY, *MANAGING, "reports.export_reports", "data.process_data", PERMISSION)
 LEASE = UUID(int=1)
+# What a client trusts that speaks no TLS: nobody. To read who is to be trusted takes ten times what a request does.
+PLAIN = SSLContext(PROTOCOL_TLS_CLIENT)
 # The fingerprint of a job of the type `guarded` that was made as failed here.
 OF_GUARDED = hashlib.md5(b"guarded\x1fValueError\x1fbroken", usedforsecurity=False).hexdigest()[:16]
 

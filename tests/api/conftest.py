@@ -13,7 +13,7 @@ import psutil
 import pytest
 from sqlalchemy import make_url
 
-from tests.api.calling import Api, Caller
+from tests.api.calling import PLAIN, Api, Caller
 from tests.api.describing import hold_to_description
 from tests.live import LivePlatform, eventually
 
@@ -66,7 +66,7 @@ def serving(database_url: str, broker_url: str, directory: Path, **environment: 
         process = platform.start("celeriac", "api", "--port", "0", log="api.log")
         port = eventually(lambda: _port(psutil.Process(process.pid)), within=30, what="start of the API")
         address, hooks = f"http://127.0.0.1:{port}", {"response": [hold_to_description]}
-        with httpx2.Client(base_url=address, timeout=30, event_hooks=hooks) as client:
+        with httpx2.Client(verify=PLAIN, base_url=address, timeout=30, event_hooks=hooks) as client:
             client.get("/healthz")  # waits in the queue of the socket until it is served
             yield Api(
                 url=str(client.base_url),

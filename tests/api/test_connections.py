@@ -21,7 +21,7 @@ from starlette.types import Receive, Scope, Send
 from api import connections
 from api.addresses import Addresses, Proxies
 from api.problems import Code, Problem
-from tests.api.calling import Api, problem
+from tests.api.calling import PLAIN, Api, problem
 from tests.api.conftest import serving
 from tests.live import eventually
 
@@ -268,7 +268,7 @@ def test_the_api_says_when_all_its_connections_are_at_work(small: Api) -> None:
     with ExitStack() as stack:
         for _ in range(5):
             stack.enter_context(connected(httpx2.URL(small.url).port or 80, half))
-        with httpx2.Client(base_url=small.url) as client:
+        with httpx2.Client(verify=PLAIN, base_url=small.url) as client:
             response = client.get("/v1/jobs", headers=caller.headers)
             problem(response, 503, "overloaded")
             assert (response.headers["connection"], response.headers["retry-after"]) == ("close", "2")
@@ -282,7 +282,7 @@ def test_an_address_behind_a_proxy_has_its_share(small: Api) -> None:
     head = f"POST /v1/jobs HTTP/1.1\r\nHost: x\r\nAuthorization: {caller.headers['Authorization']}\r\n"
     loud = "X-Forwarded-For: 203.0.113.7\r\n"
     half = f"{head}{loud}Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{".encode()
-    with httpx2.Client(base_url=small.url) as client:
+    with httpx2.Client(verify=PLAIN, base_url=small.url) as client:
 
         def asked(address: str, path: str = "/v1/jobs") -> httpx2.Response:
             return client.get(path, headers={**caller.headers, "X-Forwarded-For": address})

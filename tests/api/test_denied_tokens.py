@@ -21,7 +21,7 @@ from api.denials import OLDEST, Denials, Rules, life_of
 from api.live.hub import Hub, Interest
 from api.problems import Problem
 from api.visitors import principal_of
-from tests.api.calling import Api, Caller, problem
+from tests.api.calling import PLAIN, Api, Caller, problem
 from tests.api.dashboard.conftest import link
 from tests.api.listening import conversing, listening, received
 from tests.live import eventually
@@ -126,7 +126,7 @@ def test_what_a_token_has_opened_ends_with_it(api: Api, caller: Caller, operator
     token = with_token(caller)
     ticket = api.client.post("/v1/events/ticket", headers=token).json()["ticket"]
     form = {"token": token["Authorization"]}
-    with httpx2.Client(base_url=api.url, headers=SAME) as browser:
+    with httpx2.Client(verify=PLAIN, base_url=api.url, headers=SAME) as browser:
         assert browser.post("/sign-in", data=form).status_code == 303
         assert browser.get("/").status_code == 200
         with listening(caller) as stream, conversing(caller) as socket:
@@ -144,7 +144,7 @@ def test_what_a_token_has_opened_ends_with_it(api: Api, caller: Caller, operator
 
 def test_a_sign_out_ends_the_streams_of_its_session(api: Api, caller: Caller) -> None:
     """Whoever signs out has no live stream left, and the user's other streams go on."""
-    with httpx2.Client(base_url=api.url, headers=SAME) as browser:
+    with httpx2.Client(verify=PLAIN, base_url=api.url, headers=SAME) as browser:
         browser.post("/sign-in", data={"ticket": link(caller).partition("ticket=")[2]})
         cookie = {"Cookie": "; ".join(f"{name}={value}" for name, value in browser.cookies.items())}
         with listening(caller) as kept, opened(api, cookie) as lines:
@@ -189,7 +189,7 @@ def test_another_process_hears_of_denials_and_sign_outs(api: Api, caller: Caller
 def opened(api: Api, cookie: dict[str, str]) -> Iterator[Iterator[str]]:
     """The lines of a stream of a session, which has begun."""
     with (
-        httpx2.Client(base_url=api.url, timeout=SOON) as client,
+        httpx2.Client(verify=PLAIN, base_url=api.url, timeout=SOON) as client,
         client.stream("GET", "/v1/events", headers=cookie) as response,
     ):
         assert response.status_code == 200

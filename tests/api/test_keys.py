@@ -19,7 +19,7 @@ import jwt
 import pytest
 
 from api import auth, keys
-from tests.api.calling import problem
+from tests.api.calling import PLAIN, problem
 from tests.api.conftest import serving
 from tests.api.test_tokens import RSA_KEY, claims, keys_at, published, refusal, settings, verify
 from tests.live import eventually
@@ -238,7 +238,9 @@ def test_everything_that_needs_no_new_key_goes_on(api_database_url: str, api_bro
         with (
             serving(api_database_url, api_broker_url, tmp_path, **environment) as api,
             ThreadPoolExecutor(60) as threads,
-            httpx2.Client(base_url=api.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10) as client,
+            httpx2.Client(
+                verify=PLAIN, base_url=api.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10
+            ) as client,
         ):
             eventually(lambda: api.client.get("/readyz").status_code == 200, what="readiness")
             waiting = [threads.submit(client.get, "/v1/jobs") for _ in range(60)]

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from api.problems import Code
-from tests.api.calling import Caller, as_bytes, problem
+from tests.api.calling import PLAIN, Caller, as_bytes, problem
 from tests.api.conftest import serving
 from tests.api.dashboard.conftest import link
 from tests.live import eventually
@@ -145,7 +145,7 @@ def test_a_defect_is_a_problem_that_tells_nothing_but_where_to_look(
         assert "ProgrammingError" in broken.log.read_text()
         assert "SELECT" not in broken.log.read_text()
         ticket = {"ticket": link(broken.caller()).partition("ticket=")[2]}
-        with httpx2.Client(base_url=broken.url, headers={"Accept": "text/html"}) as client:
+        with httpx2.Client(verify=PLAIN, base_url=broken.url, headers={"Accept": "text/html"}) as client:
             client.post("/sign-in", data=ticket, headers={"Sec-Fetch-Site": "same-origin"})
             page = client.get("/")
         assert (page.status_code, page.headers["content-type"]) == (500, "text/html; charset=utf-8")

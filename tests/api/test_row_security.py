@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.api import unscoped
-from tests.api.calling import Api
+from tests.api.calling import PLAIN, Api
 from tests.api.describing import hold_to_description
 from tests.api.test_authorization import ABOUT_ONE_JOB, REACHING, TABLE, Operation, operations, outcomes
 from tests.live import LivePlatform, eventually
@@ -42,7 +42,7 @@ def forgetful(api: Api, broker_url: str, directory: Path, **environment: str) ->
         )
         port = eventually(lambda: _port(process), within=60, what="start of the API")
         address, hooks = f"http://127.0.0.1:{port}", {"response": [hold_to_description]}
-        with httpx2.Client(base_url=address, timeout=30, event_hooks=hooks) as client:
+        with httpx2.Client(verify=PLAIN, base_url=address, timeout=30, event_hooks=hooks) as client:
             client.get("/healthz")
             yield Api(address, api.secret, client, platform.database, process, directory / "api.log", api.exports)
 

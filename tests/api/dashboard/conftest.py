@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
-from tests.api.calling import Api, Caller
+from tests.api.calling import PLAIN, Api, Caller
 from tracking import tickets
 from tracking.tickets import Purpose, Rights
 
@@ -35,7 +35,7 @@ SignIn = Callable[[Caller], httpx2.Client]
 @pytest.fixture
 def stranger(api: Api) -> Iterator[httpx2.Client]:
     """A browser without a script, in which nobody has signed in."""
-    with httpx2.Client(base_url=api.url, timeout=30, headers={"Accept": "text/html"}) as client:
+    with httpx2.Client(verify=PLAIN, base_url=api.url, timeout=30, headers={"Accept": "text/html"}) as client:
         yield client
 
 
@@ -45,7 +45,7 @@ def reading(api: Api) -> Iterator[SignIn]:
     with ExitStack() as opened:
 
         def sign_in(caller: Caller) -> httpx2.Client:
-            client = httpx2.Client(base_url=api.url, timeout=30, headers={"Accept": "text/html"})
+            client = httpx2.Client(verify=PLAIN, base_url=api.url, timeout=30, headers={"Accept": "text/html"})
             opened.enter_context(client)
             ticket = link(caller).partition("ticket=")[2]
             answer = client.post("/sign-in", data={"ticket": ticket}, headers={"Sec-Fetch-Site": "same-origin"})

@@ -20,7 +20,7 @@ from sqlalchemy import text
 
 from api.dashboard.folding import Fold, folded
 from api.dashboard.wording import pretty
-from tests.api.calling import EVERYTHING, LEASE, Caller
+from tests.api.calling import EVERYTHING, LEASE, PLAIN, Caller
 from tests.api.conftest import serving
 from tests.api.dashboard.conftest import PHONE, SignIn, Window, link
 from tests.live import eventually
@@ -225,7 +225,7 @@ def test_operators_are_led_to_flower(api_database_url: str, api_broker_url: str,
         operator = api.caller()
         job, address = operator.job(), "https://flower.example.com/f/task/"
         for caller, is_led in ((operator, True), (operator.but(permissions=("jobs.view_jobs",)), False)):
-            with httpx2.Client(base_url=api.url, timeout=30, headers={"Accept": "text/html"}) as client:
+            with httpx2.Client(verify=PLAIN, base_url=api.url, timeout=30, headers={"Accept": "text/html"}) as client:
                 ticket = link(caller).partition("ticket=")[2]
                 client.post("/sign-in", data={"ticket": ticket}, headers=SAME)
                 assert (f'href="{address}{job.id}"' in client.get(f"/jobs/{job.id}").text) is is_led

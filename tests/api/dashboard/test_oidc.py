@@ -19,6 +19,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from api.oidc import Provider
+from tests.api.calling import PLAIN
 from tests.api.conftest import serving
 from tracking.settings import Settings
 
@@ -135,7 +136,7 @@ def configured(running: OpenProvider, **more: Any) -> Settings:
 @contextmanager
 def asking(address: str) -> Iterator[httpx2.Client]:
     """A browser without a script."""
-    with httpx2.Client(base_url=address, timeout=30, headers={"Accept": "text/html"}) as client:
+    with httpx2.Client(verify=PLAIN, base_url=address, timeout=30, headers={"Accept": "text/html"}) as client:
         yield client
 
 
