@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 QUEUE_SIZE = 10_000
 BATCH_SIZE = 200
+SHORTEST_WAIT = 0.2  # seconds between two tries to write marks
 LONGEST_PAUSE = 5.0  # seconds between two tries to reach a broker that is away
 EXIT_TIMEOUT = 5.0  # seconds that a process gives its last messages when it ends
 
@@ -45,8 +46,6 @@ class Dispatcher:
         self._queue: queue.Queue[JobRecord | Callable[[Publisher], None]] = queue.Queue(QUEUE_SIZE)
         self._closing = threading.Event()
         self._to_refill: set[str] = set()  # organizations at whose lines somebody waits to look
-        self._idle = threading.Event()
-        self._idle.set()
         self._pause = 0.0
         self._thread = threading.Thread(target=self._run, name="dispatcher", daemon=True)
         with threads.apart():
@@ -100,7 +99,7 @@ class Dispatcher:
     def flush(self, timeout: float) -> bool:
         """Wait until everything handed over so far was tried; False when that took longer than `timeout` seconds."""
         deadline = time.monotonic() + timeout
-        while not (self._queue.empty() and self._idle.is_set()):
+        while self._queue.unfinished_tasks:
             if time.monotonic() >= deadline or not self._thread.is_alive():
                 return False
             time.sleep(0.005)
@@ -110,6 +109,7 @@ class Dispatcher:
         """Send what is left, then end the thread; gives up after `timeout` seconds."""
         self.flush(timeout)
         self._closing.set()
+        self._put(lambda _: None)  # so that it looks
         self._thread.join(timeout)
         atexit.unregister(self._close_at_exit)
 
@@ -134,14 +134,15 @@ class Dispatcher:
     def _run(self) -> None:
         while not self._closing.is_set():
             self._mark()
+            left = self._marks.due_in
             try:
-                first = self._queue.get(timeout=0.2)
+                first = self._queue.get(timeout=None if left is None else max(SHORTEST_WAIT, left))
             except queue.Empty:
                 continue
-            self._idle.clear()
-            self._handle([first, *self._more()])
-            if self._queue.empty():
-                self._idle.set()
+            batch = [first, *self._more()]
+            self._handle(batch)
+            for _ in batch:
+                self._queue.task_done()
         self._mark(all_of_them=True)
         self._publisher.close()
 

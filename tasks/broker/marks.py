@@ -38,6 +38,11 @@ class LateMarks:
         while len(self._waiting) > MOST:
             self._write_next(AT_ONCE)
 
+    @property
+    def due_in(self) -> float | None:
+        """Seconds until the first of them is due, less than 0 if it was before; None: there is none."""
+        return self._waiting[0][0] - time.monotonic() if self._waiting else None
+
     def write(self, *, all_of_them: bool = False) -> None:
         """Write those that are due. Raises DBAPIError: they are written the next time."""
         while self._waiting and (all_of_them or self._waiting[0][0] <= time.monotonic()):

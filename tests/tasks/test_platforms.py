@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -17,6 +18,7 @@ from sqlalchemy import make_url, text
 
 from tasks import verbs
 from tasks.app import JobApp
+from tasks.broker.dispatcher import Dispatcher
 from tasks.broker.publisher import connect
 from tasks.platform import Platform
 from tests.live import eventually
@@ -138,6 +140,15 @@ def test_many_slots_that_are_free_at_once_are_filled_by_one_look(sides: list[Sid
         line.set_limit(connection, limited.name, 5, actor="operator")
     assert dispatcher.flush(10)
     eventually(lambda: limited.messages() == 5, what="the messages of two more jobs")
+
+
+def test_a_process_that_has_nothing_to_send_ends_at_once(app: JobApp) -> None:
+    """Closing twenty dispatchers that wait for work takes a fraction of a second, and none of them has given up."""
+    dispatchers = [Dispatcher(app.platform) for _ in range(20)]
+    began = time.monotonic()
+    for each in dispatchers:
+        each.close(timeout=60)
+    assert time.monotonic() - began < 1
 
 
 def test_a_job_of_one_platform_is_unknown_to_the_other(sides: list[Side]) -> None:
