@@ -27,11 +27,11 @@ KEEP_LETTERS = timedelta(days=90)  # as long as failed jobs: they are the same k
 ENTRIES = 2000  # of the audit, outcomes of schedules, or events, which go alone
 WORKFLOWS = 100  # with all their rows
 FIRST = 200  # jobs of the first batch
-MOST = 2000  # jobs of a batch; with what of their history goes at once they must go within the statement timeout
+MOST = 5000  # jobs of a batch; with what of their history goes at once they must go within the statement timeout
 # Seconds that a batch may take: while they take less, they grow.
 QUICK, SLOW = 0.1, 0.4
 LEAST_REST = 0.02  # seconds between two batches of jobs
-REST = 0.5  # of the time that the last batch took
+REST = 0.25  # of the time that the last batch took
 
 
 class Pruning:
