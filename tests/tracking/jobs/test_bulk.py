@@ -153,6 +153,22 @@ def test_thousands_are_answered_in_their_order(tracked: Tracked) -> None:
     assert times == sorted(times)
 
 
+def test_one_of_thousands_that_is_wrong_fails_alone(tracked: Tracked) -> None:
+    """Whichever statement has it, a refused job is answered in its place, with or without dependencies."""
+    taken, before = tracked.submit(owner=Owner("globex", "u1")), tracked.submit()
+    for depends_on in ([], [before.id]):
+        wanted = [new_job(depends_on=depends_on) for _ in range(2 * bulk.BATCH + 1)]
+        wrong = {0: IdempotencyConflict, bulk.BATCH + 1: UnknownDependency, 2 * bulk.BATCH: IdempotencyConflict}
+        for place, refused in wrong.items():
+            its = {"id": taken.id} if refused is IdempotencyConflict else {"depends_on": [uuid4()]}
+            wanted[place] = replace(wanted[place], **its)
+        answers = submit_all(tracked.connection, wanted, UNLIMITED)
+        assert {place: type(answer) for place, answer in enumerate(answers) if type(answer) is not Submitted} == wrong
+        made = [answer.job.id for answer in answers if isinstance(answer, Submitted)]
+        assert made == [job.id for place, job in enumerate(wanted) if place not in wrong]
+        assert set(made) <= {job.id for job in tracked.all()}
+
+
 def test_one_that_is_wrong_fails_alone(tracked: Tracked) -> None:
     """A refused job of a bulk submit is answered with the reason, and the others are accepted."""
     taken, own = tracked.submit(owner=Owner("globex", "u1")), uuid4()
@@ -170,11 +186,14 @@ def test_one_that_is_wrong_fails_alone(tracked: Tracked) -> None:
     assert {job.id for job in tracked.all()} == {taken.id, wanted[0].id, wanted[5].id}
 
 
-def test_a_value_that_the_database_refuses_fails_all(tracked: Tracked) -> None:
-    """A row that PostgreSQL does not take leaves the whole statement unwritten."""
+@pytest.mark.parametrize("place", [1, bulk.BATCH + 1, 2 * bulk.BATCH])
+def test_a_value_that_the_database_refuses_fails_all(tracked: Tracked, place: int) -> None:
+    """A row that PostgreSQL does not take leaves all unwritten, whichever statement has it; the connection stays."""
+    wanted = [new_job(priority=10 if number == place else 0) for number in range(max(2, place + 1))]
     with pytest.raises(DBAPIError):
-        submit_all(tracked.connection, [new_job(), new_job(priority=10)], UNLIMITED)
+        submit_all(tracked.connection, wanted, UNLIMITED)
     assert tracked.all() == []
+    assert len(submitted(submit_all(tracked.connection, wanted[:place], UNLIMITED))) == place
 
 
 def test_the_same_bulk_submit_again_writes_nothing(tracked: Tracked) -> None:
