@@ -4614,8 +4614,16 @@ RETURNING workflows.id;
 
 -- workflows/filling.py UNFILLED
 SELECT id, dispatch, root_id, organization_id, job_type, payload FROM jobs
-WHERE hold = 'dependency' AND unresolved AND (CAST(:'job_id' AS uuid) IS NULL OR depends_on @> ARRAY[CAST(:'job_id' AS uuid)])
-  AND NOT EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
+WHERE hold = 'dependency' AND unresolved AND depends_on @> ARRAY[CAST(:'job_id' AS uuid)] AND NOT EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
+                 WHERE NOT EXISTS (SELECT FROM jobs AS dependency
+                                   WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
+            OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
+               AND NOT dependency.stopping)))
+LIMIT :'batch';
+
+-- workflows/filling.py UNFILLED_IN_WINDOW
+SELECT id, dispatch, root_id, organization_id, job_type, payload FROM jobs
+WHERE hold = 'dependency' AND unresolved AND hold = 'dependency' AND jobs.id = ANY(ARRAY(SELECT id FROM jobs WHERE hold = 'dependency' AND id > CAST(:'after' AS uuid) ORDER BY id LIMIT :'window')) AND NOT EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
                                    WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
             OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')
