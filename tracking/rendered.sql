@@ -2995,7 +2995,9 @@ WITH this AS MATERIALIZED (
                            OR nullif(jobs.payload #>> string_to_array(bound.key_path, '.'), '') IS NOT NULL)))) THEN 'limit'
     WHEN true THEN 'organization_limit'
 END NOT IN ('limit', 'organization_limit') AS is_stopped,
-           (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id, jobs.queue, :'lease_timeout')) AS joins, EXISTS (SELECT FROM pauses WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id)
+           (coalesce((SELECT concurrency FROM organizations WHERE id = jobs.organization_id), CAST(:'limit' AS int)) > 0 OR is_contended(jobs.organization_id, jobs.queue, :'lease_timeout')) AS joins, ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
+                 WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND jobs.queue = ANY(workers.queues) ORDER BY each) AS shared,
+           EXISTS (SELECT FROM pauses WHERE coalesce(pauses.organization_id, jobs.organization_id) = jobs.organization_id)
                OR EXISTS (SELECT FROM paused_queues) AS has_pauses,
            EXISTS (SELECT FROM circuits WHERE circuits.organization_id IN (jobs.organization_id, ''))
                AS has_circuits,
@@ -3008,13 +3010,15 @@ SELECT count(*) FROM (
     WHERE earlier.hold = 'organization_limit' AND (earlier.priority > this.priority
             OR earlier.priority = this.priority
                AND (earlier.created_at, earlier.id) < (this.created_at, this.id)) AND (earlier.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
-            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) AND (this.is_stopped OR this.joins AND NOT (this.has_pauses OR this.has_circuits))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+      AND (:'is_full' OR earlier.queue = this.queue OR earlier.queue = ANY(this.shared)) AND (this.is_stopped OR this.joins AND NOT (this.has_pauses OR this.has_circuits))
     UNION ALL
     SELECT FROM this JOIN jobs AS earlier USING (organization_id)
     WHERE earlier.hold = 'organization_limit' AND (earlier.priority > this.priority
             OR earlier.priority = this.priority
                AND (earlier.created_at, earlier.id) < (this.created_at, this.id)) AND (earlier.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
-            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) AND NOT this.is_stopped AND (this.has_pauses OR this.has_circuits)
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+      AND (:'is_full' OR earlier.queue = this.queue OR earlier.queue = ANY(this.shared)) AND NOT this.is_stopped AND (this.has_pauses OR this.has_circuits)
       AND CASE
     WHEN earlier.external THEN 'external'
     WHEN (earlier.follows IS NOT NULL OR earlier.follows_group IS NOT NULL) OR earlier.unresolved

@@ -211,6 +211,12 @@ def is_served(job: str) -> str:
                 OR NOT EXISTS (SELECT FROM workers WHERE {ALIVE}))"""
 
 
+def shared_with(queue: str) -> str:
+    """SQL: the queues that living workers of this one consume, in the order of their names; empty without a worker."""
+    return f"""ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
+                     WHERE {ALIVE} AND {queue} = ANY(workers.queues) ORDER BY each)"""
+
+
 def has_room(job: str) -> str:
     """SQL: whether a job in line with this one's organization and queue may be sent."""
     return f"({is_served(job)} AND {room_in(f'{job}.organization_id', f'{job}.queue')} > 0)"
@@ -249,8 +255,7 @@ def first_in_line(which: str = "true", besides: str = "", ahead: str = "0") -> s
             ORDER BY queue LIMIT 1) AS next
     ), rooms AS (
         SELECT queue, greatest({ahead}, {room_in(":organization_id", "queues.queue")}) AS room,
-               ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
-                     WHERE {ALIVE} AND queues.queue = ANY(workers.queues) ORDER BY each) AS shared
+               {shared_with("queues.queue")} AS shared
         FROM (SELECT queue FROM queues {besides and f"UNION SELECT queue FROM ({besides}) AS more"}) AS queues
         WHERE {is_served("queues")} OR {limit_of(":organization_id")} = 0
     ), candidates AS (
