@@ -11,7 +11,17 @@ from sqlalchemy import Connection, func, literal, select, text
 from tracking import workers
 from tracking.admission import circuits, organizations, pauses, queue_pauses, turns, within
 from tracking.admission.job_limits import Per
-from tracking.admission.rule import Limits, blocked_by, gates_of, is_before, is_met, is_served, joins_line, next_hold, shared_with
+from tracking.admission.rule import (
+    Limits,
+    blocked_by,
+    gates_of,
+    is_before,
+    is_met,
+    is_served,
+    joins_line,
+    next_hold,
+    shared_with,
+)
 from tracking.admission.within import Bound
 from tracking.errors import JobNotFound
 from tracking.models import JobRecord, Scope

@@ -29,9 +29,7 @@ class Unfilled:
     payload: JsonObject
 
 
-def unfilled(
-    connection: Connection, batch: int, job_id: UUID | None = None, after: UUID = FIRST
-) -> Sequence[Unfilled]:
+def unfilled(connection: Connection, batch: int, job_id: UUID | None = None, after: UUID = FIRST) -> Sequence[Unfilled]:
     """Those of which all that they wait for has ended as it has to; of what waits for this job, or `after` an id.
 
     Of the latter, a window, as of `holds.lift_dependents`.

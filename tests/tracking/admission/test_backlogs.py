@@ -46,8 +46,8 @@ FILL = """
     INSERT INTO jobs (id, organization_id, user_id, job_type, status, hold, queue, max_retries, due_at, dispatched_at,
                       depends_on, unresolved)
     SELECT gen_random_uuid(), organization, 'user', 'kind', '{status}', {hold}, 'elsewhere', 3, {due}, {sent},
-           CASE WHEN {hold} = 'dependency' THEN ARRAY[(SELECT id FROM jobs WHERE organization_id = 'z')] ELSE '{{}}' END,
-           '{kind}' = 'to be filled in'
+           CASE WHEN {hold} = 'dependency' THEN ARRAY[(SELECT id FROM jobs WHERE organization_id = 'z')]
+                ELSE '{{}}' END, '{kind}' = 'to be filled in'
     FROM generate_series(1, :each), unnest(ARRAY['aaa', 'zzz']) AS organization"""
 GATES = (
     "INSERT INTO pauses (job_type, paused_by) VALUES ('kind', 'admin')",
