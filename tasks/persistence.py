@@ -58,6 +58,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self._queue: queue.Queue[Callable[[], object]] = queue.Queue(BACKLOG)
+        self._done = 0
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         with threads.apart():
             self._thread.start()
@@ -74,6 +75,11 @@ class Recorder:
     @property
     def backlog(self) -> int:
         return self._queue.qsize()
+
+    def mark(self) -> Callable[[], bool]:
+        """Remember what was handed over until now; whether all of that is over says what is returned."""
+        asked = self._done + self._queue.unfinished_tasks
+        return lambda: self._done >= asked
 
     def flush(self, timeout: float) -> bool:
         """Wait until all is written; False when that took longer than `timeout` seconds."""
@@ -93,3 +99,4 @@ class Recorder:
                 log.exception("recorder.write_failed")
             finally:
                 self._queue.task_done()
+                self._done += 1  # after that: a mark may count one too few, which is over, and never one too many

@@ -18,6 +18,7 @@ from tasks.failures import alone
 from tasks.platform import Platform
 from tasks.scheduling import said
 from tracking import jobs
+from tracking.admission import holds
 from tracking.crashpoints import SUBMITTED, crash_point
 from tracking.db import SQLAlchemyError
 from tracking.errors import IllegalWorkflowMove, InvalidValue, UnknownJobType
@@ -148,13 +149,13 @@ def retry(platform: Platform, takers: Takers, workflow_id: UUID, scope: Scope, *
     return begun
 
 
-def fill_in(platform: Platform, job_id: UUID | None = None) -> bool:
-    """Fill in the payloads of jobs that wait for nothing else, of what waits for this job or of all.
+def fill_in(platform: Platform, job_id: UUID | None = None, after: UUID = holds.FIRST) -> bool:
+    """Fill in the payloads of jobs that wait for nothing else, of what waits for this job or of a window `after` an id.
 
     One that its handler does not take fails with the reason. Whether there may be more.
     """
     with platform.database.autocommit() as connection:
-        waiting = filling.unfilled(connection, BATCH, job_id)
+        waiting = filling.unfilled(connection, BATCH, job_id, after)
     for each in waiting:
         with alone("workflow.not_filled", job_id=str(each.fence.job_id)):
             _fill_in(platform, each)

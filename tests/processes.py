@@ -27,9 +27,14 @@ def echo(text: str, times: int) -> tuple[int, str]:
 
 
 def trace(path: str, task_id: str, request: dict[str, Any], *_: Any) -> tuple[int, str]:
-    """A body that ends when there is somebody to read its FIFO, with arguments as Celery gives them; or its process."""
+    """A body that ends when there is somebody to read its FIFO, with arguments as Celery gives them; or its process.
+
+    "leave" lets that end when it has told of the body, "die" before.
+    """
     if path == "die":
         os.kill(os.getpid(), signal.SIGKILL)
+    if path == "leave":
+        raise SystemExit
     if path:
         with Path(path).open("w") as fifo:
             fifo.write(task_id)
@@ -39,13 +44,13 @@ def trace(path: str, task_id: str, request: dict[str, Any], *_: Any) -> tuple[in
 class Pool:
     """A pool in an event loop of its own; `told` is what its bodies returned, in the order in which they ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
         self.hub = Hub()
         self.told: list[Any] = []
         self.begun: list[int] = []
         made: Any = Processes
         self.slots = LaxBoundedSemaphore(COUNT)
-        self.pool: Any = made(COUNT, threads=False, sched_strategy="fair", semaphore=self.slots)
+        self.pool: Any = made(COUNT, threads=False, sched_strategy="fair", semaphore=self.slots, **options)
         self.pool.register_with_event_loop(self.hub)
         self.until(lambda: len(self.pool._all_inqueues) == COUNT)
 

@@ -37,13 +37,15 @@ class Serving:
 def beat(
     connection: Connection, lease: UUID, *, name: str, pid: int, queues: Sequence[str], concurrency: int
 ) -> datetime:
-    """Say that this worker lives, and how many bodies it can run; the first beat registers it. Returns the time."""
-    row = {"lease": lease, "name": name, "pid": pid, "queues": list(queues), "concurrency": concurrency}
-    now = func.clock_timestamp()
+    """Say that this worker lives, what it consumes now, and how many bodies it can run. Returns the time.
+
+    The first beat registers it.
+    """
+    now, offer = func.clock_timestamp(), {"queues": list(queues), "concurrency": concurrency}
     statement = (
         insert(workers)
-        .values(row)
-        .on_conflict_do_update(index_elements=["lease"], set_={"seen_at": now, "concurrency": concurrency})
+        .values({"lease": lease, "name": name, "pid": pid, **offer})
+        .on_conflict_do_update(index_elements=["lease"], set_={"seen_at": now, **offer})
         .returning(now)
     )
     at: datetime = connection.execute(statement).scalar_one()

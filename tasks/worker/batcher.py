@@ -132,6 +132,11 @@ class Batcher:
         """From now on nothing begins here: what is claimed all the same is released."""
         self._hands_back = True
 
+    @property
+    def held(self) -> Sequence[Fence]:
+        """What it has claimed, or may have, and told nobody of yet. In any thread."""
+        return self._settling.held
+
     def close(self, timeout: float) -> None:
         """Write what is left, for `timeout` seconds at most, and end."""
         self.hand_back()
@@ -154,11 +159,11 @@ class Batcher:
             self._there_is_more.clear()
             looks = _taken(self._looks, lambda _: 0)  # first: what came before them is among the ends
             ends = _taken(self._ends, lambda end: end.size)
-            if self._wishes or ends or looks:
+            if self._wishes or ends or looks or self._settling.is_in_doubt:
                 self._turn(ends, looks)
             elif self._closing.is_set():
                 return
-            if self._wishes or self._ends or self._looks or self._closing.is_set():
+            if self._wishes or self._ends or self._looks or self._settling.is_in_doubt or self._closing.is_set():
                 self._there_is_more.set()
 
     def _linger(self) -> None:
@@ -198,6 +203,7 @@ class Batcher:
     def _settle(self, ends: list[End]) -> None:
         """Write them. Raises DBAPIError in an outage."""
         if not ends:
+            self._ask_again()
             return
         crash_point(HANDED_OVER)
         began = time.time_ns()
@@ -216,6 +222,12 @@ class Batcher:
                     self._platform.recorder.record(lambda end=end: self._write_alone(end))  # type: ignore[misc]
         self._see_to_circuits([(end.outcome, answer) for end, answer in answers if isinstance(answer, Settled)])
         self.told((), done, self._passed(self._settling))
+
+    def _ask_again(self) -> None:
+        """No end comes with which it would be found out whether the last ones have let others begin here."""
+        if self._settling.is_in_doubt:
+            self._settling.ask_again()
+            self.told((), (), self._passed(self._settling))
 
     def _see_to_circuits(self, settled: Sequence[tuple[Outcome, Settled]]) -> None:
         """Once for each in which some of them have failed."""

@@ -1,7 +1,8 @@
-"""A page of memory that a process of the pool and the main process share: how far it is with a bundle of jobs.
+"""A page of memory that a process of the pool and the main process share: how far it is with its jobs.
 
 Of a bundle the process answers once, at its end. What the main process must know before, it reads here, also of a
-process that was killed: which of the jobs has begun, and what the process would have said of those before.
+process that was killed: which of the jobs has begun, and what the process would have said of those before. And of a
+process that has ended, whether it has left a job half-done.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from struct import Struct
 
 SIZE = 64 * 1024  # bytes, of which the answers are all but a few
+LEFT = SIZE - 1  # where the byte is that says so
 HEAD = Struct("=qqQ")  # the job that has begun last, the last that was taken back, and the bytes of the answers
 NONE = -1  # the first job is 0
 PATIENCE = 0.01  # seconds for a process to leave the page: it takes a microsecond, but may have been stopped in it
@@ -50,7 +52,7 @@ class Board:
         with self._locked():
             begun, taken_back, size = HEAD.unpack_from(self._page)
             ends = HEAD.size + size + len(answer)
-            if job <= taken_back or ends > SIZE:
+            if job <= taken_back or ends > LEFT:
                 return False
             self._page[HEAD.size + size : ends] = answer
             HEAD.pack_into(self._page, 0, begun, taken_back, size + len(answer))
@@ -66,7 +68,16 @@ class Board:
         with self._locked():
             self._forget()
 
+    def leave(self) -> None:
+        """The process ends, and has told the end of each job that it has begun."""
+        self._page[LEFT] = 1
+
     # In the main process.
+
+    @property
+    def is_left(self) -> bool:
+        """Whether the process has said so: what it was given besides, it has not begun."""
+        return self._page[LEFT] == 1
 
     def take_back(self, last: int) -> tuple[int, bytes] | None:
         """Let none begin any more of a bundle whose last job is `last`.

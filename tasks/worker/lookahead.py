@@ -137,7 +137,7 @@ class LookAhead:
         granted = [attempt for _, attempt in tuple(self._granted)]
         given = [attempt for _, _, given in tuple(self._news) for _, attempt in given]
         claimed = [attempt.fence for attempt in (*granted, *given) if attempt is not None]
-        return {fence.job_id for fence in (*self._claiming.copy(), *claimed, *self._ending.copy())}
+        return {fence.job_id for fence in (*self._claiming.copy(), *claimed, *self._ending.copy(), *self._batcher.held)}
 
     @property
     def window(self) -> int:

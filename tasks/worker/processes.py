@@ -94,6 +94,7 @@ class Process(asynpool.Worker):
     inq: Any  # billiard's, which the stubs lack
     outq: Any
     board: Board
+    _is_at_work = False  # from a job until its end is told
     _behind = 0  # jobs of a bundle that come after this one
     _has_kept = False  # whether the board has answers of it
 
@@ -116,11 +117,13 @@ class Process(asynpool.Worker):
                     self._behind = job[1]
                 elif not self._behind:
                     self._is_expected = job is not None and _is_claimed(job) and _is_one_write(size)
+                    self._is_at_work = job is not None
                     return True, job
                 else:
                     self._behind -= 1
                     self._is_expected = True
                     if self.board.begin(job[1][0]):
+                        self._is_at_work = True
                         return True, job
 
         return receive
@@ -131,9 +134,25 @@ class Process(asynpool.Worker):
         self._told = self.outq._writer.fileno()  # noqa: SLF001 - as above
         self.outq.put = self._tell
 
+    def workloop(self, *args: Any, **options: Any) -> Any:
+        """Run jobs until it is told to end, or has run as many as one process may, or has taken too much memory.
+
+        The main process may have given it one more in that moment, and taken for granted that it has begun.
+        """
+        try:
+            return super().workloop(*args, **options)
+        finally:
+            if not self._is_at_work:
+                self.board.leave()
+
     def _tell(self, message: tuple[int, Any]) -> None:
         if message[0] == ACK and self._is_expected:
             return  # it has said so to itself when it wrote the job
+        self._write(message)
+        if message[0] == READY:
+            self._is_at_work = False
+
+    def _write(self, message: tuple[int, Any]) -> None:
         body = pickle.dumps(message)
         answer = HEAD.pack(len(body)) + body
         if self._behind and message[0] == READY and self.board.keep(message[1][0], answer):
@@ -171,7 +190,8 @@ class Processes(asynpool.AsynPool):
     """Celery's processes. What one had been given when it died goes to another one, unless it said that it had begun.
 
     But it may have begun and died before it could say so. A claim that was made for it is good for one body, so that
-    such an attempt is lost; without one the next process asks the row, which refuses it.
+    such an attempt is lost; without one the next process asks the row, which refuses it. A process that has ended by
+    itself says that it has begun no more than it has told the end of.
     """
 
     ResultHandler = Results
@@ -188,6 +208,7 @@ class Processes(asynpool.AsynPool):
     _fileno_to_inq: dict[int, Any]
     _result_handler: Any
     _quick_put: Callable[[Any], None]
+    on_timeout_cancel: Callable[[Any], None]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.bundles = Bundles(self)
@@ -221,10 +242,26 @@ class Processes(asynpool.AsynPool):
     def on_partial_read(self, job: Any, proc: Any) -> None:
         """A process has died of whom nobody knows whether it has begun a job."""
         request = state.requests.get(job.correlation_id)
-        if not job._accepted and getattr(request, "attempt", None) is not None:  # noqa: SLF001 - Celery's own way to ask
+        is_claimed = getattr(request, "attempt", None) is not None
+        if not job._accepted and is_claimed and not proc.board.is_left:  # noqa: SLF001 - Celery's own way to ask
             job._accepted = True  # noqa: SLF001 - as above
             self.mark_as_worker_lost(job, proc.exitcode)
         super().on_partial_read(job, proc)
+
+    def on_job_process_down(self, job: Any, pid_gone: Any) -> None:
+        """A process has ended that was to run a job. One that it has not begun goes to another one."""
+        process = job._write_to  # noqa: SLF001 - as above
+        if job._accepted and process is not None and process.board.is_left:  # noqa: SLF001 - as above
+            self.on_timeout_cancel(job)
+            job._accepted, job._worker_pid = False, None  # noqa: SLF001 - as above
+        super().on_job_process_down(job, pid_gone)
+        if not job._accepted:  # noqa: SLF001 - as above
+            job._write_to = None  # noqa: SLF001 - as above
+
+    def on_job_process_lost(self, job: Any, pid: int, exitcode: int) -> None:
+        """The same, when the process was taken to have begun it."""
+        if job._accepted:  # noqa: SLF001 - as above
+            super().on_job_process_lost(job, pid, exitcode)
 
     def _create_write_handlers(self, hub: Any, **options: Any) -> None:
         super()._create_write_handlers(hub, **options)  # type: ignore[misc]  # missing in the stubs

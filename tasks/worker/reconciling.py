@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -18,21 +21,31 @@ from tracking.models import Failure, Fence, Outcome
 
 log = structlog.get_logger(__name__)
 
+PATIENCE = 20.0  # seconds for the recorder, which may wait for a row that somebody keeps
 NOBODY = Failure("WorkerLost", "its worker holds no body of it any more")
+
+
+@dataclass(frozen=True, slots=True)
+class _Missed:
+    """The first look that has missed a body; `at` on the monotonic clock."""
+
+    at: float
+    is_written: Callable[[], bool]
 
 
 class Reconciling:
     """Settles what this worker's lease covers and nobody here runs: whatever the reason was, somebody must say so.
 
     A row is looked at twice. A body holds its place from before its claim until after its outcome, so what runs in the
-    row and is not here in two looks, one after the other, was not on its way in or out.
+    row and is not here in two looks, one after the other, was not on its way in or out. But the recorder may have to
+    write how it ended, or that it never began, and wait for the database: what it had at the first look is let pass.
     """
 
     def __init__(self, worker: Any, lease: UUID) -> None:
         self._worker = worker
         self._platform: Platform = worker.app.platform
         self._lease = lease
-        self._missing: set[Fence] = set()
+        self._missing: dict[Fence, _Missed] = {}
 
     def turn(self) -> None:
         """Look once. Raises SQLAlchemyError."""
@@ -43,11 +56,13 @@ class Reconciling:
         here = held(self._worker.pool)
         if self._worker.lookahead is not None:
             here |= self._worker.lookahead.held()
-        missing = {fence for fence in in_rows if fence.job_id not in here}
-        for fence in missing & self._missing:
-            log.error("attempt.unheld", job_id=str(fence.job_id), worker=self._worker.hostname)
-            lose(self._platform, Outcome(fence, "lost", self._worker.hostname, failure=NOBODY))
-        self._missing = missing
+        now = _Missed(time.monotonic(), self._platform.recorder.mark())
+        before, self._missing = self._missing, {each: now for each in in_rows if each.job_id not in here}
+        for fence in self._missing.keys() & before.keys():
+            self._missing[fence] = since = before[fence]
+            if since.is_written() or since.at < now.at - PATIENCE:
+                log.error("attempt.unheld", job_id=str(fence.job_id), worker=self._worker.hostname)
+                lose(self._platform, Outcome(fence, "lost", self._worker.hostname, failure=NOBODY))
 
 
 def held(pool: Any) -> set[UUID]:

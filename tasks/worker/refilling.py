@@ -12,7 +12,7 @@ from tasks.failures import failures
 from tracking import jobs
 from tracking.admission.line import Ahead
 from tracking.db import Connection, Database, DBAPIError, is_away
-from tracking.models import Attempt, Claim, JobRecord, Settled
+from tracking.models import Attempt, Claim, Fence, JobRecord, Settled
 
 Item = TypeVar("Item")
 
@@ -84,7 +84,7 @@ class Refilling(Generic[Item]):
 
     def ask(self, items: Sequence[Item]) -> list[Any]:
         """The verb's answers. Raises what the verb does; what the admission does is logged, and left to another one."""
-        self._ask_again()
+        self.ask_again()
         if self._meets_lines:
             try:
                 return self._ask_and_fill(items)
@@ -99,6 +99,27 @@ class Refilling(Generic[Item]):
         else:
             self._passed.left.update(freed)
         return answers
+
+    def ask_again(self) -> None:
+        """A commit whose answer was lost may have been one all the same: the same claims are granted once more.
+
+        Raises DBAPIError in an outage.
+        """
+        if self._doubtful:
+            with self._database.autocommit() as connection:
+                begun = self._claimed(connection)
+            self._keep(Passed(here=begun))
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether that is to be asked."""
+        return bool(self._doubtful)
+
+    @property
+    def held(self) -> list[Fence]:
+        """What is claimed here, or may be, and was not taken yet. In any thread."""
+        claimed = [attempt.fence for _, attempt in tuple(self._passed.here) if attempt is not None]
+        return [*claimed, *(claim.fence for _, claim in tuple(self._doubtful))]
 
     def take(self) -> Passed:
         """What was let through since the last call."""
@@ -150,16 +171,9 @@ class Refilling(Generic[Item]):
         pairs = zip(self._doubtful, answers, strict=True)
         return [(record, answer) for (record, _), answer in pairs if isinstance(answer, Attempt)]
 
-    def _ask_again(self) -> None:
-        """A commit whose answer was lost may have been one all the same: the same claims are granted once more."""
-        if self._doubtful:
-            with self._database.autocommit() as connection:
-                begun = self._claimed(connection)
-            self._keep(Passed(here=begun))
-
     def _keep(self, passed: Passed) -> None:
-        self._doubtful = []
         self._passed.add(passed)
+        self._doubtful = []
 
 
 def _freed(answers: Sequence[Any]) -> Mapping[str, int]:

@@ -124,3 +124,11 @@ def test_a_worker_that_stops_amid_bundles_hands_back_what_has_not_begun(bundling
     assert {(job.status, job.losses) for job in jobs} == {("succeeded", 0)}
     told = bundling.all_events()
     assert {told[job_id].count("completed") for job_id in ids} == {1}
+
+
+def test_processes_that_are_replaced_after_some_jobs_take_none_with_them(platform: LivePlatform) -> None:
+    """With `--max-tasks-per-child` each job runs once, without a loss, in bundles and alone."""
+    platform.environment["CELERIAC_ORGANIZATION_LIMIT"] = "0"
+    platform.start_worker("--max-tasks-per-child", "5")
+    ids = platform.submit_all([short() if number % 2 else ("noop", [], {}, {}) for number in range(80)])
+    assert {(job.status, job.losses, job.attempt) for job in platform.all_ended(ids)} == {("succeeded", 0, 1)}

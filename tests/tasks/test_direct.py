@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -184,8 +185,9 @@ def test_a_pause_is_met_by_a_job_that_is_claimed_with_its_slot(world: Line, data
         assert Tracked(connection).get(world.waiting[0].id).hold is Hold.PAUSED
 
 
+@pytest.mark.parametrize("has_met_a_line", [True, False])
 def test_a_commit_whose_answer_is_lost_is_found_by_asking_again(
-    world: Line, database: Database, monkeypatch: pytest.MonkeyPatch
+    world: Line, database: Database, monkeypatch: pytest.MonkeyPatch, *, has_met_a_line: bool
 ) -> None:
     """The transaction is committed and the connection breaks: the next job runs here, once, and nothing is lost."""
     begin, broken = Database.begin, list[bool]()
@@ -199,13 +201,47 @@ def test_a_commit_whose_answer_is_lost_is_found_by_asking_again(
             raise DBAPIError.instance("", None, psycopg.OperationalError("gone"), psycopg.Error)
 
     monkeypatch.setattr(Database, "begin", lost_once)
-    world.batcher._settling._meets_lines = True
+    world.batcher._settling._meets_lines = has_met_a_line
     world.end_and_begin()
     world.turn(lambda: world.came, "the next one")
     assert broken
     assert world.begun[1:] == world.came
     assert status(database, world.waiting[0])[:3] == ("running", 1, 1)
     assert events(database, world.waiting[0]) == [Event.CREATED, Event.DUE, Event.STARTED]
+
+
+@pytest.mark.parametrize("has_met_a_line", [True, False])
+def test_a_job_whose_claim_may_be_committed_is_held_until_that_is_known(
+    world: Line, database: Database, monkeypatch: pytest.MonkeyPatch, *, has_met_a_line: bool
+) -> None:
+    """While the database is away after such a commit, the worker holds the job: nobody counts it lost."""
+    begin, autocommit, is_back = Database.begin, Database.autocommit, threading.Event()
+
+    @contextmanager
+    def lost(self: Database) -> Iterator[Connection]:
+        with begin(self) as connection:
+            yield connection
+        if self is world.batcher._database and not is_back.is_set():
+            monkeypatch.setattr(Database, "autocommit", away)
+            raise DBAPIError.instance("", None, psycopg.OperationalError("gone"), psycopg.Error)
+
+    @contextmanager
+    def away(self: Database) -> Iterator[Connection]:
+        if self is world.batcher._database and not is_back.is_set():
+            raise DBAPIError.instance("", None, psycopg.OperationalError("gone"), psycopg.Error)
+        with autocommit(self) as connection:
+            yield connection
+
+    monkeypatch.setattr(Database, "begin", lost)
+    world.batcher._settling._meets_lines = has_met_a_line
+    world.free_slot()
+    world.ahead.ended(world.running, b"", 0.1, lambda: None)
+    eventually(lambda: status(database, world.waiting[0])[0] == "running", what="the commit")
+    assert world.waiting[0].id in world.ahead.held()
+    is_back.set()
+    world.turn(lambda: world.came, "the next one")
+    assert world.begun[1:] == world.came
+    assert status(database, world.waiting[0])[:3] == ("running", 1, 1)
 
 
 def test_what_celery_reads_of_it_is_what_its_message_would_have_said(world: Line) -> None:

@@ -21,11 +21,13 @@ from tasks import app
 from tasks.failures import MOST_KEYS, Failures
 from tasks.leader import duties
 from tasks.leader.duties import Duties, Duty
+from tasks.leader.workflows import Concluding
 from tasks.worker import upkeep
 from tasks.worker.upkeep import Leader
 from tests.handling import workplace
 from tests.live import eventually
 from tests.tracked import Tracked
+from tracking.admission import holds
 from tracking.db import Database
 from tracking.settings import Settings
 
@@ -185,3 +187,25 @@ def test_a_lost_job_fails_together_with_the_call_of_its_errbacks(
         finally:
             tracked.connection.execute(text("ALTER TABLE jobs DROP CONSTRAINT refuse"))
     assert [(job.id, job.status) for job in tracked.all()] == [(lost.id, "running")]
+
+
+def test_the_leader_comes_to_each_payload_that_is_to_be_filled_in(
+    pool: Database, tracked: Tracked, tmp_path: Path
+) -> None:
+    """A walk over all that wait for others, a window at a time, fills in the payload of the last of them."""
+    ended = tracked.end(tracked.start(tracked.submit()))
+    waiting = """
+        INSERT INTO jobs (id, organization_id, user_id, job_type, status, hold, queue, max_retries, root_id, unresolved,
+                          depends_on)
+        SELECT CAST('ffffffff-0000-4000-8000-' || lpad(to_hex(number), 12, '0') AS uuid), 'acme', 'u1', 'unknown',
+               'queued', 'dependency', 'default', 3, gen_random_uuid(), true,
+               ARRAY[CASE WHEN number = :last THEN CAST(:ended AS uuid) ELSE gen_random_uuid() END]
+        FROM generate_series(1, :last) AS number"""
+    last = 2 * holds.WINDOW
+    tracked.connection.execute(text(waiting), {"last": last, "ended": ended.id})
+    with workplace(pool.engine.url.render_as_string(hide_password=False), tmp_path):
+        concluding = Concluding(app.platform)
+        looks = [concluding.turn() for _ in range(2)]
+    filled = "SELECT right(CAST(id AS text), 12) FROM jobs WHERE hold = 'dependency' AND NOT unresolved"
+    assert tracked.connection.execute(text(filled)).scalars().all() == [f"{last:012x}"]
+    assert looks == [False, False]

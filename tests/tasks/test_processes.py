@@ -77,6 +77,25 @@ def test_a_body_has_begun_once_while_it_runs(
 
 
 @pytest.mark.parametrize("filling", ["", "a" * 5000], ids=["small", "large"])
+@pytest.mark.parametrize(
+    ("first", "limit"),
+    [("", {"maxtasksperchild": 1}), ("", {"max_memory_per_child": 1}), ("leave", {})],
+    ids=["number", "memory", "its own"],
+)
+def test_a_claimed_body_that_is_given_to_a_process_at_its_end_goes_to_another_one(
+    filling: str, first: str, limit: dict[str, int]
+) -> None:
+    """Processes that end after a body, by their number, their memory or that body itself, take no other one along."""
+    with Pool(**limit) as pool:
+        for number in range(COUNT):
+            pool.run_claimed(first, filling, job_id=str(number), **CLAIMED)
+        pool.run_claimed("", filling, job_id="next", **CLAIMED)
+        pool.until(lambda: len(pool.told) == COUNT + 1)
+        assert pool.told[-1][1] == filling
+        assert not pool.pool._cache
+
+
+@pytest.mark.parametrize("filling", ["", "a" * 5000], ids=["small", "large"])
 def test_a_claimed_body_is_lost_with_its_process(pool: Pool, filling: str) -> None:
     """A process that dies takes its body with it: that does not run again, and the others go on."""
     pool.told.clear()

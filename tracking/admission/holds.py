@@ -135,11 +135,11 @@ LIFT_GATED = _lift(
 
 _DEPENDS = "hold = 'dependency' AND depends_on @> ARRAY[CAST(:job_id AS uuid)]"
 _WINDOW = "SELECT id FROM jobs WHERE hold = 'dependency' AND id > CAST(:after AS uuid) ORDER BY id"
-_IN_WINDOW = f"hold = 'dependency' AND jobs.id = ANY(ARRAY({_WINDOW} LIMIT :window))"
+IN_WINDOW = f"hold = 'dependency' AND jobs.id = ANY(ARRAY({_WINDOW} LIMIT :window))"
 _MAY_GO_ON = f"NOT unresolved AND NOT {is_uncalled('jobs')} AND NOT {is_dependent('jobs')}"
 
 LIFT_DEPENDENTS = _lift(f"{_DEPENDS} AND {_MAY_GO_ON}")
-LIFT_IN_WINDOW = _lift(f"{_IN_WINDOW} AND {_MAY_GO_ON}")
+LIFT_IN_WINDOW = _lift(f"{IN_WINDOW} AND {_MAY_GO_ON}")
 
 END_OF_WINDOW = text(f"{_WINDOW} LIMIT 1 OFFSET :before_it")
 
@@ -171,4 +171,4 @@ def _cancel(which: str) -> Any:
 
 
 CANCEL_DEPENDENTS = _cancel(_DEPENDS)
-CANCEL_IN_WINDOW = _cancel(_IN_WINDOW)
+CANCEL_IN_WINDOW = _cancel(IN_WINDOW)

@@ -11,7 +11,17 @@ from sqlalchemy import Connection, func, literal, select, text
 from tracking import workers
 from tracking.admission import circuits, organizations, pauses, queue_pauses, turns, within
 from tracking.admission.job_limits import Per
-from tracking.admission.rule import Limits, blocked_by, gates_of, is_before, is_met, is_served, joins_line, next_hold
+from tracking.admission.rule import (
+    Limits,
+    blocked_by,
+    gates_of,
+    is_before,
+    is_met,
+    is_served,
+    joins_line,
+    next_hold,
+    shared_with,
+)
 from tracking.admission.within import Bound
 from tracking.errors import JobNotFound
 from tracking.models import JobRecord, Scope
@@ -113,7 +123,8 @@ def _line(
     if blocked != Hold.ORGANIZATION_LIMIT:
         return
     limit, executing = organizations.slots(connection, job.organization_id, limits)
-    before = connection.execute(BEFORE_IN_LINE, {"id": job.id, **limits.parameters}).scalar_one()
+    about = {"id": job.id, "is_full": 0 < limit <= executing, **limits.parameters}
+    before = connection.execute(BEFORE_IN_LINE, about).scalar_one()
     visible = {**scope.parameters, "most": MOST_NAMED}
     holders = connection.execute(HOLDERS, visible).scalars().all()
     place, is_capped = min(before + 1, reasons.LAST_PLACE), before >= reasons.LAST_PLACE
@@ -198,15 +209,18 @@ BLOCKED = text(f"SELECT {blocked_by('jobs')} FROM jobs WHERE id = :id")
 
 # Those that something else stops step aside for others, but not for one that is stopped itself. Of those in line only
 # a pause or a circuit stops one, as they came through all else before; without any of these an index counts them.
+# While the organization has a slot to spare, only those that wait for the same workers come before it.
 _EARLIER = f"""
         SELECT FROM this JOIN jobs AS earlier USING (organization_id)
-        WHERE earlier.hold = 'organization_limit' AND {is_before("earlier", "this")} AND {is_served("earlier")}"""
+        WHERE earlier.hold = 'organization_limit' AND {is_before("earlier", "this")} AND {is_served("earlier")}
+          AND (:is_full OR earlier.queue = this.queue OR earlier.queue = ANY(this.shared))"""
 
 BEFORE_IN_LINE = text(
     f"""
     WITH this AS MATERIALIZED (
         SELECT *, {next_hold("jobs", joins="true")} NOT IN ({listed(IN_LINE)}) AS is_stopped,
-               {joins_line("jobs.organization_id", "jobs.queue")} AS joins, {gates_of("jobs.organization_id")}
+               {joins_line("jobs.organization_id", "jobs.queue")} AS joins, {shared_with("jobs.queue")} AS shared,
+               {gates_of("jobs.organization_id")}
         FROM jobs WHERE id = :id
     )
     SELECT count(*) FROM (

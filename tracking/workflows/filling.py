@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from tracking.admission.holds import FIRST, IN_WINDOW, WINDOW
 from tracking.admission.rule import is_dependent
 from tracking.models import Changes, Fence, JsonObject
 from tracking.sql import jsonb, move
@@ -28,9 +29,15 @@ class Unfilled:
     payload: JsonObject
 
 
-def unfilled(connection: Connection, batch: int, job_id: UUID | None = None) -> Sequence[Unfilled]:
-    """Those of which all that they wait for has ended as it has to; of what waits for this job, or of all."""
-    rows = connection.execute(UNFILLED, {"batch": batch, "job_id": job_id})
+def unfilled(connection: Connection, batch: int, job_id: UUID | None = None, after: UUID = FIRST) -> Sequence[Unfilled]:
+    """Those of which all that they wait for has ended as it has to; of what waits for this job, or `after` an id.
+
+    Of the latter, a window, as of `holds.lift_dependents`.
+    """
+    if job_id is not None:
+        rows = connection.execute(UNFILLED, {"batch": batch, "job_id": job_id})
+    else:
+        rows = connection.execute(UNFILLED_IN_WINDOW, {"batch": batch, "after": after, "window": WINDOW})
     return [
         Unfilled(Fence(row.id, row.dispatch), row.root_id, row.organization_id, row.job_type, row.payload)
         for row in rows
@@ -57,13 +64,18 @@ def fill(connection: Connection, fence: Fence, changes: Changes) -> bool:
 
 _WAITS = f"hold = '{Hold.DEPENDENCY}' AND unresolved"
 
-UNFILLED = text(
-    f"""
+
+def _unfilled(which: str) -> Any:
+    return text(
+        f"""
     SELECT id, dispatch, root_id, organization_id, job_type, payload FROM jobs
-    WHERE {_WAITS} AND (CAST(:job_id AS uuid) IS NULL OR depends_on @> ARRAY[CAST(:job_id AS uuid)])
-      AND NOT {is_dependent("jobs")}
+    WHERE {_WAITS} AND {which} AND NOT {is_dependent("jobs")}
     LIMIT :batch"""
-)
+    )
+
+
+UNFILLED = _unfilled("depends_on @> ARRAY[CAST(:job_id AS uuid)]")
+UNFILLED_IN_WINDOW = _unfilled(IN_WINDOW)
 
 # A job that was removed has nothing to tell.
 TOLD = text(

@@ -169,6 +169,24 @@ def test_a_job_that_waits_for_busy_workers_is_told_so(pool: Database, tracked: T
     assert platform.turn() == [waiting[0].id]
 
 
+def test_jobs_that_wait_for_other_workers_stand_before_it_only_for_its_organizations_slots(
+    pool: Database, tracked: Tracked
+) -> None:
+    """With a slot to spare a place counts those that wait for the same workers; without one, all of the line."""
+    for queues in (["default", "mail"], ["reports"]):
+        workers.beat(tracked.connection, uuid4(), name="w", pid=1, queues=queues, concurrency=1)
+    platform = limited(pool, tracked, 4)
+    platform.start(1)
+    platform.start(1, queue="reports")
+    for queue in ("default", "reports"):
+        platform.submit(queue=queue)  # of each organization one may always wait at the broker
+    shared, mail, reports = (platform.submit(queue=queue) for queue in ("default", "mail", "reports"))
+    platform.set_limit(5)
+    assert [only(tracked, job).place for job in (shared, mail, reports)] == [1, 2, 1]
+    platform.set_limit(4)
+    assert [asked(tracked, job, limit=4).reasons[0].place for job in (shared, mail, reports)] == [1, 2, 3]  # type: ignore[union-attr]
+
+
 def test_a_job_that_lets_another_organization_go_first_is_not_told_to_be_sent(pool: Database, tracked: Tracked) -> None:
     """A job that waits for its organization's turn is not explained as about to be sent."""
     tracked.register_worker()
