@@ -6,7 +6,7 @@ import csv
 import gzip
 import json
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
@@ -177,8 +177,8 @@ def test_declared_types_go_before_what_is_found(place: Path) -> None:
     """A declared type is taken; one that does not fit fails with the value."""
     data = b"a,b\n1,2\n"
     assert rows(ask(place, data, types=typed(a="text", b="decimal(5,2)"), result="json")) == [{"a": "1", "b": 2}]
-    with pytest.raises(QueryFailed, match="x"):
-        ask(place, b"a\nx\n", types=typed(a="integer"))
+    with pytest.raises(QueryFailed, match="'x' to INT64 when casting from source column amount"):
+        ask(place, b"n,amount\n1,x\n", types=typed(amount="integer"))
     with pytest.raises(QueryFailed, match="no column 'c'; it has a, b"):
         ask(place, data, types=typed(c="text"))
 
@@ -266,6 +266,39 @@ def test_json_lines_are_read_exactly(place: Path) -> None:
         ask(place, b'{"a":1}\n{"a":\n', name="t.jsonl")
     with pytest.raises(QueryFailed, match="line 1 is no object"):
         ask(place, b"[1]\n", name="t.jsonl")
+
+
+def test_times_of_other_units_are_times(place: Path, tmp_path: Path) -> None:
+    """Times in seconds, milliseconds and nanoseconds are times in Parquet, as programs write them."""
+    path, day = tmp_path / "files" / "acme" / "t.parquet", datetime(2026, 1, 2, 3, 4, 5, 678000)  # noqa: DTZ001 - no zone
+    units = {unit: pa.array([day, None], pa.timestamp(unit)) for unit in ("ms", "us", "ns")}
+    pq.write_table(pa.table(units), path)
+    result = ask(
+        place, path.read_bytes(), "SELECT *, TIMESTAMP_S '2026-01-02 03:04:05' AS s FROM t", name="t.parquet", result="parquet"
+    )
+    table = pq.read_table(file_of(result))
+    assert {field.type for field in table.schema} == {pa.timestamp("us")}
+    assert table.to_pylist()[0] == {"ms": day, "us": day, "ns": day, "s": day.replace(microsecond=0)}
+
+
+def test_no_digit_of_a_nanosecond_is_lost(place: Path) -> None:
+    """A time between two microseconds, which Python does not have, is its text with all digits."""
+    moments = "SELECT TIMESTAMP_NS '2026-01-02 03:04:05.123456789' AS a, TIMESTAMP_NS '2026-01-02 03:04:05.5' AS b"
+    assert rows(ask(place, b"n\n1\n", moments)) == [
+        {"a": "2026-01-02 03:04:05.123456789", "b": "2026-01-02T03:04:05.500"}
+    ]
+
+
+def test_a_sum_of_integers_is_a_number_in_parquet(place: Path) -> None:
+    """Integers beyond 64 bits, as sums are, stand in Parquet as decimals; in a text column only beyond 38 digits."""
+    sums = f"SELECT sum(n) AS total, max(n)::UBIGINT AS most, 3{'0' * 38}::UHUGEINT AS beyond FROM t"
+    data = b"n\n9007199254740993\n1\n"
+    table = pq.read_table(file_of(ask(place, data, sums, result="parquet")))
+    assert table.schema.types == [pa.decimal128(38, 0), pa.decimal128(38, 0), pa.string()]
+    assert table.to_pylist() == [{"total": 9007199254740994, "most": 9007199254740993, "beyond": "3" + "0" * 38}]
+    assert rows(ask(place, data, "SELECT sum(n) AS total, count(*)::HUGEINT AS rows FROM t")) == [
+        {"total": "9007199254740994", "rows": 2}
+    ]
 
 
 def test_parquet_keeps_its_types(place: Path, tmp_path: Path) -> None:
