@@ -274,7 +274,11 @@ def test_times_of_other_units_are_times(place: Path, tmp_path: Path) -> None:
     units = {unit: pa.array([day, None], pa.timestamp(unit)) for unit in ("ms", "us", "ns")}
     pq.write_table(pa.table(units), path)
     result = ask(
-        place, path.read_bytes(), "SELECT *, TIMESTAMP_S '2026-01-02 03:04:05' AS s FROM t", name="t.parquet", result="parquet"
+        place,
+        path.read_bytes(),
+        "SELECT *, TIMESTAMP_S '2026-01-02 03:04:05' AS s FROM t",
+        name="t.parquet",
+        result="parquet",
     )
     table = pq.read_table(file_of(result))
     assert {field.type for field in table.schema} == {pa.timestamp("us")}
