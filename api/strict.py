@@ -53,7 +53,7 @@ class StrictRoute(APIRoute):
         ours = {"openapi_extra": described, "generate_unique_id_function": operation_id}
         super().__init__(path, answer, **{**options, **ours})
         self._action = ACTIONS.get(self.name)
-        self._takes_body = "GET" in self.methods or self.body_field is not None or "requestBody" in described
+        self._takes_body = "GET" in (self.methods or ()) or self.body_field is not None or "requestBody" in described
         parameters = self.dependant.query_params
         has_model = any(isclass(each.field_info.annotation) for each in parameters)  # which refuses others by itself
         self._reads = None if has_model else frozenset(each.alias for each in parameters)

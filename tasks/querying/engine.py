@@ -88,8 +88,8 @@ TIMES: dict[str, Callable[[str], date]] = {
     **dict.fromkeys(("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP WITH TIME ZONE"), datetime.fromisoformat),
     "TIMESTAMP_NS": _of_nanoseconds,
 }
-# Integers that are longer than those of the writers: a sum of integers is one.
-LONG = dict.fromkeys(("UBIGINT", "HUGEINT", "UHUGEINT"), Decimal)
+# By the names of the database. Integers of more than 64 bits, as a sum of integers is one, are decimals to the writers.
+MEANINGS: dict[str, Callable[[Any], Any]] = {**TIMES, **dict.fromkeys(("UBIGINT", "HUGEINT", "UHUGEINT"), Decimal)}
 ENDS = (date.min, date.max, datetime.min, datetime.max)  # noqa: DTZ901 - as the database gives times without end
 
 
@@ -241,7 +241,8 @@ def _load_rows(
     names = ", ".join(f"'c{place}': 'VARCHAR'" for place in range(len(found.columns)))
     columns = ", ".join(f"c{place} AS {_name(name)}" for place, name in enumerate(found.columns))
     database.execute(
-        f"CREATE TABLE {kept} AS SELECT {columns} FROM read_csv(?, columns = {{{names}}}, auto_detect = false, header = false,"
+        f"CREATE TABLE {kept} AS SELECT {columns} FROM read_csv("
+        f"?, columns = {{{names}}}, auto_detect = false, header = false,"
         " delim = ',', quote = '\"', escape = '\"', nullstr = '', allow_quoted_nulls = false, new_line = '\\n',"
         " parallel = false, null_padding = true, strict_mode = true,"
         f" max_line_size = {found.longest + 1024}, buffer_size = {max(4 * MEGABYTE, 2 * found.longest + 2048)})",
@@ -291,7 +292,7 @@ def _write(database: duckdb.DuckDBPyConnection, statement: Any, directory: Path,
     if repeated:
         raise Refused(f"the query has several columns named {', '.join(repeated)}; name them with AS")
     types = [_written(kind) for kind in kinds]
-    meanings: list[Callable[[Any], Any]] = [{**TIMES, **LONG}.get(kind, _as_it_is) for kind in kinds]
+    meanings = [MEANINGS.get(kind, _as_it_is) for kind in kinds]
     result = database.execute(_with_texts(statement.query, columns, kinds))
     form = FORMATS[request["format"]]
     written = 0

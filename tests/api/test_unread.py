@@ -38,9 +38,9 @@ def test_a_parameter_that_nobody_reads_is_refused(
     operator = caller.but(permissions=(*caller.permissions, "jobs.view_all", "jobs.delete_jobs"))
     for method, path, operation in operations:
         named = path.replace("/id", f"/{uuid4()}").replace("deliveryId", str(uuid4()))
-        sent = {"json": {}} if "requestBody" in operation else {}
+        body: dict[str, Any] | None = {} if "requestBody" in operation else None
         answer = caller.api.client.request(
-            method, named, params={"organisation": "acme"}, headers=operator.headers, **sent
+            method, named, params={"organisation": "acme"}, headers=operator.headers, json=body
         )
         assert "organisation" in fields(problem(answer, 422, "invalid_request")), (method, path)
 
