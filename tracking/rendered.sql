@@ -4425,7 +4425,7 @@ UPDATE webhooks
 SET url = :'url', events = CAST(:'events' AS text[]), job_types = CAST(:'job_types' AS text[]), project_id = :'project_id',
     description = :'description', enabled = :'enabled', updated_at = clock_timestamp(),
     disabled_because = CASE WHEN CAST(:'enabled' AS boolean) THEN NULL ELSE disabled_because END,
-    failing_since = CASE WHEN enabled = CAST(:'enabled' AS boolean) THEN failing_since END
+    failing_since = CASE WHEN enabled = CAST(:'enabled' AS boolean) AND url = :'url' THEN failing_since END
 WHERE id = :'id' AND organization_id = :'organization_id'
 RETURNING webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until;
 
