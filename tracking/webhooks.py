@@ -56,7 +56,8 @@ class Wanted:
 class Webhook:
     """A row of `webhooks`. `secrets`: those that sign now, base64, the newest first.
 
-    `failing_since`: the first failure of its address after the last success. `disabled_because`: why the platform has disabled it.
+    `failing_since`: the first failure of this address after the last success. `disabled_because`: why the platform has
+    disabled it.
     """
 
     id: UUID

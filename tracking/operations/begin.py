@@ -98,10 +98,9 @@ def _take(connection: Connection, new: NewOperation, filters: Filters) -> dict[t
     columns = [jobs.c.id, jobs.c.job_type, jobs.c.external]
     # Materialized: of jobs that are in several of the parts, and of more than there may be, both ask for the same.
     found = chosen(connection, new.scope, filters, columns, MOST_JOBS + 1).cte("found").prefix_with("MATERIALIZED")
-    rows = select(literal(new.id), found.c.id)
-    if new.named:
-        named = func.unnest(literal([*new.named], ARRAY(Uuid))).column_valued("named")
-        rows = rows.union(select(literal(new.id), named))
+    matching = select(literal(new.id), found.c.id)
+    named = func.unnest(literal([*new.named], ARRAY(Uuid))).column_valued("named")
+    rows = matching.union(select(literal(new.id), named)) if new.named else matching
     # Nothing is returned of them: to be seen by who asks, a row must be of an operation, which comes later.
     taken = insert(outcomes).from_select(["operation_id", "job_id"], rows).cte("taken")
     kinds = select(found.c.job_type, found.c.external, func.count().label("jobs"))
