@@ -2593,7 +2593,7 @@ WHERE organization_id = :'organization_id'
 
 -- jobs/track.py TRACK
 WITH found AS (
-    SELECT id, status AS was, progress AS reached, coalesce(:'status', CASE WHEN status IN ('queued', 'retrying') AND CAST(:'percent' AS int) IS NOT NULL
+    SELECT id, status AS was, progress AS reached, started_at AS began, coalesce(:'status', CASE WHEN status IN ('queued', 'retrying') AND CAST(:'percent' AS int) IS NOT NULL
                                       THEN 'running' ELSE status END) AS target
     FROM jobs
     WHERE id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND external
@@ -2607,7 +2607,7 @@ WITH found AS (
         hold = CASE WHEN target IN ('succeeded', 'failed', 'cancelled') THEN NULL ELSE 'external' END,
         attempt = attempt + CASE WHEN starts THEN 1 ELSE 0 END,
         worker = CASE WHEN starts THEN CAST(:'actor' AS text) ELSE worker END,
-        started_at = CASE WHEN starts THEN clock_timestamp() ELSE started_at END,
+        started_at = CASE WHEN starts THEN clock_timestamp() ELSE began END,
         progress = CASE target WHEN 'succeeded' THEN 100
                    ELSE greatest(progress, least(99, coalesce(CAST(:'percent' AS int), 0))) END,
         message = coalesce(CAST(:'message' AS text), message),
