@@ -6,14 +6,13 @@ import csv
 import gzip
 import json
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import pyarrow as pa  # type: ignore[import-untyped]  # it has no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # as above
 import pytest
 from pydantic import ValidationError
@@ -25,7 +24,8 @@ from tasks.handlers.data_processing import ProcessData, data_processing
 from tasks.handlers.sources import SourceNotFound
 from tasks.querying.running import QueryFailed
 from tests.exporting import add_export, content, everything_in, file_of
-from tests.handling import call, workplace
+from tests.handling import call
+from tests.querying import ask, own_files, rows, typed
 from tracking import uploads
 from tracking.db import Database
 from tracking.models import Owner
@@ -36,30 +36,8 @@ from tracking.uploads import NewFile
 @pytest.fixture
 def place(database_url: str, tmp_path: Path) -> Iterator[Path]:
     """The directory of exports; `acme` has one in the directory of files."""
-    (tmp_path / "files" / "acme").mkdir(parents=True)
-    own = {"CELERIAC_QUERY_DIR": str(tmp_path / "files"), "CELERIAC_QUERY_TIMEOUT": "60"}
-    with workplace(database_url, tmp_path, **own) as exports:
+    with own_files(database_url, tmp_path) as exports:
         yield exports
-
-
-def ask(
-    place: Path, content: bytes, sql: str = "SELECT * FROM t", *, name: str = "t.csv", **said: Any
-) -> dict[str, Any]:
-    """The result of a query on one file of acme's."""
-    (place.parents[1] / "files" / "acme" / name).write_bytes(content)
-    form = said.pop("result", "json")
-    payload = {"sql": sql, "sources": {"t": {"path": name, **said}}, "format": form}
-    return call(data_processing, ProcessData.model_validate(payload))
-
-
-def typed(**types: str) -> list[dict[str, str]]:
-    """Types of columns, as a payload has them."""
-    return [{"column": column, "type": kind} for column, kind in types.items()]
-
-
-def rows(result: dict[str, Any]) -> Any:
-    """The rows that a result has."""
-    return json.loads(content(result))
 
 
 @pytest.mark.parametrize(
@@ -266,53 +244,6 @@ def test_json_lines_are_read_exactly(place: Path) -> None:
         ask(place, b'{"a":1}\n{"a":\n', name="t.jsonl")
     with pytest.raises(QueryFailed, match="line 1 is no object"):
         ask(place, b"[1]\n", name="t.jsonl")
-
-
-def test_times_of_other_units_are_times(place: Path, tmp_path: Path) -> None:
-    """Times in seconds, milliseconds and nanoseconds are times in Parquet, as programs write them."""
-    path, day = tmp_path / "files" / "acme" / "t.parquet", datetime(2026, 1, 2, 3, 4, 5, 678000)  # noqa: DTZ001 - no zone
-    units = {unit: pa.array([day, None], pa.timestamp(unit)) for unit in ("ms", "us", "ns")}
-    pq.write_table(pa.table(units), path)
-    result = ask(
-        place,
-        path.read_bytes(),
-        "SELECT *, TIMESTAMP_S '2026-01-02 03:04:05' AS s FROM t",
-        name="t.parquet",
-        result="parquet",
-    )
-    table = pq.read_table(file_of(result))
-    assert {field.type for field in table.schema} == {pa.timestamp("us")}
-    assert table.to_pylist()[0] == {"ms": day, "us": day, "ns": day, "s": day.replace(microsecond=0)}
-
-
-def test_no_digit_of_a_nanosecond_is_lost(place: Path) -> None:
-    """A time between two microseconds, which Python does not have, is its text with all digits."""
-    moments = "SELECT TIMESTAMP_NS '2026-01-02 03:04:05.123456789' AS a, TIMESTAMP_NS '2026-01-02 03:04:05.5' AS b"
-    assert rows(ask(place, b"n\n1\n", moments)) == [
-        {"a": "2026-01-02 03:04:05.123456789", "b": "2026-01-02T03:04:05.500"}
-    ]
-
-
-def test_a_sum_of_integers_is_a_number_in_parquet(place: Path) -> None:
-    """Integers beyond 64 bits, as sums are, stand in Parquet as decimals; in a text column only beyond 38 digits."""
-    sums = "SELECT sum(n) AS total, max(n)::UBIGINT AS most, (2::UHUGEINT ** 127)::UHUGEINT AS beyond FROM t"
-    data = b"n\n9007199254740993\n1\n"
-    table = pq.read_table(file_of(ask(place, data, sums, result="parquet")))
-    assert table.schema.types == [pa.decimal128(38, 0), pa.decimal128(38, 0), pa.string()]
-    assert table.to_pylist() == [{"total": 9007199254740994, "most": 9007199254740993, "beyond": str(2**127)}]
-    assert rows(ask(place, data, "SELECT sum(n) AS total, count(*)::HUGEINT AS rows FROM t")) == [
-        {"total": "9007199254740994", "rows": 2}
-    ]
-
-
-def test_parquet_keeps_its_types(place: Path, tmp_path: Path) -> None:
-    """A Parquet file is read with its types; one that is none fails."""
-    path = tmp_path / "files" / "acme" / "t.parquet"
-    pq.write_table(pa.table({"n": [2**63 - 1, None], "d": [Decimal("1.10"), Decimal("2.20")]}), path)
-    result = ask(place, path.read_bytes(), name="t.parquet", result="csv")
-    assert content(result) == "n,d\r\n9223372036854775807,1.10\r\n,2.20\r\n"
-    with pytest.raises(QueryFailed, match="no Parquet file"):
-        ask(place, b"PAR1 but not really", name="t.parquet")
 
 
 def test_an_export_is_the_table_data(place: Path, database: Database) -> None:
