@@ -8,20 +8,21 @@ from collections.abc import Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import wraps
 from http import HTTPStatus
-from inspect import signature
+from inspect import isclass, signature
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic_core import from_json
+from starlette.datastructures import Headers
 
 from api.auth import REACHING, SEES, Principal, authenticate
 from api.connections import FULL
 from api.given import REQUEST, asked_by_given, asked_of_framework, given_of, permissions_of
 from api.openapi import PERMISSIONS, SECURED, operation_id
 from api.origins import ACTIONS, keep_failed
-from api.problems import RETRY_AFTER, Code, Problem
+from api.problems import RETRY_AFTER, Code, Problem, invalid
 from api.reading import list_reading, slow_reading
 from api.turns import Shares, Turns
 from tracking.audited import Action
@@ -30,6 +31,8 @@ from tracking.tenancy import confined_to
 
 BODY_PATIENCE = 20  # seconds for the whole body to arrive
 CLOSE = {"Connection": "close"}
+SHORTEST = len('{"":0}')  # bytes of a body that says something
+NOT_PERMITTED = "Extra inputs are not permitted"  # in pydantic's words, as of a field that it does not know
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -39,7 +42,7 @@ class StrictRoute(APIRoute):
 
     Nothing is read from a caller without a valid token, a slow client keeps no other request waiting, and no more
     requests are worked on at a time than there are database connections. A route whose reads may be slow takes its turn
-    among those of its organization. What a caller was denied is in the audit.
+    among those of its organization. What a caller was denied is in the audit. What nobody would read is refused.
     """
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
@@ -50,6 +53,10 @@ class StrictRoute(APIRoute):
         ours = {"openapi_extra": described, "generate_unique_id_function": operation_id}
         super().__init__(path, answer, **{**options, **ours})
         self._action = ACTIONS.get(self.name)
+        self._takes_body = "GET" in (self.methods or ()) or self.body_field is not None or "requestBody" in described
+        parameters = self.dependant.query_params
+        has_model = any(isclass(each.field_info.annotation) for each in parameters)  # which refuses others by itself
+        self._reads = None if has_model else frozenset(each.alias for each in parameters)
 
     def get_route_handler(self) -> Handler:
         """FastAPI's handler, in our order of things."""
@@ -73,6 +80,7 @@ class StrictRoute(APIRoute):
     async def _audited(self, handle: Handler, request: Request) -> Response:
         try:
             request.state.given = {name: of(request) for name, of in self._given.items()}
+            self._require_read(request)
             with confined_to(getattr(request.state, SEES)):
                 return await handle(request)
         except (Problem, TrackingError) as error:
@@ -80,6 +88,14 @@ class StrictRoute(APIRoute):
             if action is not None:
                 await keep_failed(request, request.state.principal, action, request.app.state.source, error)
             raise
+
+    def _require_read(self, request: Request) -> None:
+        """Raises the 422 problem for what nobody reads, which would be answered as if it had not been said."""
+        unread = [] if self._reads is None else [name for name in request.query_params if name not in self._reads]
+        if unread:
+            raise invalid([{"loc": ("query", name), "msg": NOT_PERMITTED} for name in unread])
+        if not self._takes_body and _says_something(request.headers):
+            raise invalid([{"loc": ("body",), "msg": "This request takes no body"}])
 
     def _arriving(self, request: Request) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 - for those with large bodies
         """Within it the body is read, and held until the answer."""
@@ -119,6 +135,11 @@ class StrictRequest(Request):
         except ValueError as error:
             raise Problem(Code.MALFORMED_JSON, str(error)) from None
         return parsed
+
+
+def _says_something(headers: Headers) -> bool:
+    """Whether a body comes that is more than the {} or null of clients which always send JSON; it is not read."""
+    return "transfer-encoding" in headers or int(headers.get("content-length", "0")) >= SHORTEST
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> None:

@@ -101,6 +101,7 @@ def accepted(handler: Job | External, plan: Plan, owner: Owner, names: JsonObjec
 def _job(platform: Platform, schedule: Schedule, names: JsonObject, *, actor: str, origin: Origin | None) -> NewJob:
     try:
         plan, template = resolved(platform, schedule.owner.organization_id, schedule.plan)
+        _require_type(schedule.plan, plan)
         handler = taker(platform, plan.job_type)
         _require_granted("handler", handler.permission, schedule.granted)
         if template is not None:
@@ -110,6 +111,12 @@ def _job(platform: Platform, schedule: Schedule, names: JsonObject, *, actor: st
         raise
     except Exception as error:
         raise ScheduleUnfit(said(error)) from error
+
+
+def _require_type(said: Plan, plan: Plan) -> None:
+    """Raises ScheduleUnfit for a template that was made anew, of another type, under the name of the one that was."""
+    if said.job_type != plan.job_type:
+        raise ScheduleUnfit(f"its template {said.template!r} is of the type {plan.job_type} now, not {said.job_type}")
 
 
 def _require_granted(whose: str, permission: str | None, shown: str | None) -> None:

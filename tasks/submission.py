@@ -17,7 +17,7 @@ from tasks.platform import Platform
 from tracking import jobs, successors, traces
 from tracking.crashpoints import SUBMITTED, crash_point
 from tracking.db import SQLAlchemyError
-from tracking.errors import TooManyWaiting, TrackingError
+from tracking.errors import IdempotencyConflict, TooManyWaiting, TrackingError
 from tracking.identifiers import job_id_of
 from tracking.jobs.bulk import BATCH
 from tracking.models import Failure, JobRecord, NewJob, Scope, Submitted
@@ -211,13 +211,15 @@ def submit_all(platform: Platform, new: Sequence[NewJob]) -> list[Submitted]:
 
 
 def submit_many(
-    platform: Platform, new: Sequence[NewJob], scope: Scope, *, together: bool
+    platform: Platform, new: Sequence[NewJob], scope: Scope, *, together: bool, digest: str | None = None
 ) -> list[Submitted | TrackingError]:
     """Accept jobs that somebody asks for at once, which may depend on those of `scope`; an answer for each of them.
 
     `together`: all or none of them, in one transaction: with one refusal nothing is written. Else each by itself, and
     so many to a transaction that nobody waits for long. Then their messages are handed to the dispatcher. Raises
     TooManyWaiting, having written nothing; when others take the room after that, it is the answer for the rest.
+    `digest`: of the request whose key they are under; IdempotencyConflict is raised, for all of them, when that is the
+    key of another one. None: each has a key of its own, or none.
     """
     answers: list[Submitted | TrackingError] = []
     parts = [new] if together else [new[start : start + BATCH] for start in range(0, len(new), BATCH)]
@@ -230,13 +232,21 @@ def submit_many(
                     raise
                 answers += [error] * len(part)
                 continue
-            answers += jobs.submit_all(connection, part, platform.limits, scope=lambda _: scope)
+            submitted = jobs.submit_all(connection, part, platform.limits, scope=lambda _: scope)
+            _require_own_key(part, submitted, digest)
+            answers += submitted
             if together and any(isinstance(answer, TrackingError) for answer in answers):
                 connection.rollback()
                 return answers
     crash_point(SUBMITTED)
     dispatch_created(platform, [answer for answer in answers if isinstance(answer, Submitted)])
     return answers
+
+
+def _require_own_key(new: Sequence[NewJob], answers: Sequence[Submitted | TrackingError], digest: str | None) -> None:
+    for job, answer in zip(new, answers, strict=True):
+        if digest is not None and job.request_hash == digest and isinstance(answer, IdempotencyConflict):
+            raise answer
 
 
 def dispatch_created(platform: Platform, accepted: Sequence[Submitted]) -> None:

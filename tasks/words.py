@@ -26,8 +26,26 @@ def _of_interval(seconds: int) -> str:
 
 @lru_cache(1024)
 def _of_cron(fields: str) -> str:
-    options = Options(casing_type=CasingTypeEnum.Sentence, use_24hour_time_format=True, locale_code="en_US")
+    minute, hour, day, month, weekday = fields.split()
     try:
-        return str(ExpressionDescriptor(fields, options).get_full_description())
+        if "*" in (day, weekday):
+            return _described(fields)
+        # Either is enough, unless one begins with *: that library says so of some days of the week only.
+        is_either = not day.startswith("*") and not weekday.startswith("*")
+        at, days = _described(f"{minute} {hour} * * *"), _of_field(f"* * {day} * *")
+        weekdays = _of_field(f"* * * * {weekday}").removeprefix("only ")
+        only_in = _of_field(f"* * * {month} *")
     except (FormatError, ValueError, KeyError, IndexError):  # what cron takes and that library does not
         return fields
+    return ", ".join(filter(None, (at, days, f"{'or' if is_either else 'but only'} {weekdays}", only_in)))
+
+
+def _of_field(fields: str) -> str:
+    """What is said of the one field that is not *; empty: it is *, too."""
+    _, _, said = _described(fields).partition(", ")
+    return said
+
+
+def _described(fields: str) -> str:
+    options = Options(casing_type=CasingTypeEnum.Sentence, use_24hour_time_format=True, locale_code="en_US")
+    return str(ExpressionDescriptor(fields, options).get_full_description())

@@ -2179,8 +2179,11 @@ WITH moved AS (
 SELECT id FROM moved;
 
 -- jobs/retry.py RETRY
-WITH locked AS (
-    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND NOT stopping AND (retry_count < max_retries OR :'force') AND (NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR (EXISTS (SELECT FROM jobs AS followed WHERE followed.status IN ('queued', 'running', 'retrying') AND (followed.id = jobs.follows
+WITH RECURSIVE opened AS (
+    SELECT workflows.id FROM workflows
+    WHERE workflows.id = (SELECT root_id FROM jobs WHERE id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id')) FOR NO KEY UPDATE
+), locked AS (
+    SELECT id, status AS from_status FROM jobs WHERE (SELECT count(*) FROM opened) >= 0 AND id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND NOT stopping AND (retry_count < max_retries OR :'force') AND (NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) OR (EXISTS (SELECT FROM jobs AS followed WHERE followed.status IN ('queued', 'running', 'retrying') AND (followed.id = jobs.follows
                                 OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id))
       AND NOT EXISTS (SELECT FROM jobs AS followed
                       WHERE followed.status IN ('failed', 'cancelled') AND (followed.id = jobs.follows
@@ -2620,7 +2623,7 @@ WHERE organization_id = :'organization_id'
 
 -- jobs/track.py TRACK
 WITH found AS (
-    SELECT id, status AS was, progress AS reached, coalesce(:'status', CASE WHEN status IN ('queued', 'retrying') AND CAST(:'percent' AS int) IS NOT NULL
+    SELECT id, status AS was, progress AS reached, started_at AS began, coalesce(:'status', CASE WHEN status IN ('queued', 'retrying') AND CAST(:'percent' AS int) IS NOT NULL
                                       THEN 'running' ELSE status END) AS target
     FROM jobs
     WHERE id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND external
@@ -2634,7 +2637,7 @@ WITH found AS (
         hold = CASE WHEN target IN ('succeeded', 'failed', 'cancelled') THEN NULL ELSE 'external' END,
         attempt = attempt + CASE WHEN starts THEN 1 ELSE 0 END,
         worker = CASE WHEN starts THEN CAST(:'actor' AS text) ELSE worker END,
-        started_at = CASE WHEN starts THEN clock_timestamp() ELSE started_at END,
+        started_at = CASE WHEN starts THEN clock_timestamp() ELSE began END,
         progress = CASE target WHEN 'succeeded' THEN 100
                    ELSE greatest(progress, least(99, coalesce(CAST(:'percent' AS int), 0))) END,
         message = coalesce(CAST(:'message' AS text), message),
@@ -4456,7 +4459,7 @@ UPDATE webhooks
 SET url = :'url', events = CAST(:'events' AS text[]), job_types = CAST(:'job_types' AS text[]), project_id = :'project_id',
     description = :'description', enabled = :'enabled', updated_at = clock_timestamp(),
     disabled_because = CASE WHEN CAST(:'enabled' AS boolean) THEN NULL ELSE disabled_because END,
-    failing_since = CASE WHEN enabled = CAST(:'enabled' AS boolean) THEN failing_since END
+    failing_since = CASE WHEN enabled = CAST(:'enabled' AS boolean) AND url = :'url' THEN failing_since END
 WHERE id = :'id' AND organization_id = :'organization_id'
 RETURNING webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until;
 

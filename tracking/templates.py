@@ -101,7 +101,7 @@ def remove(connection: Connection, organization_id: str, name: str, *, actor: st
     """Forget a template with all its versions. Raises TemplateNotFound."""
     row = connection.execute(REMOVE, {"organization_id": organization_id, "name": name}).first()
     if row is None:
-        raise TemplateNotFound
+        raise TemplateNotFound(f"there is no template {name!r}")
     _tell(connection, Action.REMOVE_TEMPLATE, organization_id, name, row.version, actor=actor, origin=origin)
 
 
@@ -110,7 +110,8 @@ def get(connection: Connection, organization_id: str, name: str, version: int | 
     of = {"organization_id": organization_id, "name": name, "version": version}
     row = connection.execute(GET, of).first()
     if row is None:
-        raise TemplateNotFound
+        named = f"template {name!r}" if version is None else f"version {version} of a template {name!r}"
+        raise TemplateNotFound(f"there is no {named}")
     return _template(row)
 
 

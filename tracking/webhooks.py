@@ -56,7 +56,8 @@ class Wanted:
 class Webhook:
     """A row of `webhooks`. `secrets`: those that sign now, base64, the newest first.
 
-    `failing_since`: the first failure after the last success. `disabled_because`: why the platform has disabled it.
+    `failing_since`: the first failure of this address after the last success. `disabled_because`: why the platform has
+    disabled it.
     """
 
     id: UUID
@@ -247,7 +248,7 @@ CHANGE = text(
     SET url = :url, events = CAST(:events AS text[]), job_types = CAST(:job_types AS text[]), project_id = :project_id,
         description = :description, enabled = :enabled, updated_at = clock_timestamp(),
         disabled_because = CASE WHEN CAST(:enabled AS boolean) THEN NULL ELSE disabled_because END,
-        failing_since = CASE WHEN enabled = CAST(:enabled AS boolean) THEN failing_since END
+        failing_since = CASE WHEN enabled = CAST(:enabled AS boolean) AND url = :url THEN failing_since END
     WHERE {_OF_ORGANIZATION}
     RETURNING {_COLUMNS}"""
 )

@@ -51,13 +51,16 @@ def create_jobs(
     idempotency_key: Annotated[fields.IdempotencyKey | None, Header()] = None,
 ) -> CreatedJobs:
     """Accept many jobs. Those that are accepted are kept until they end, as with a request for each."""
-    judged = _judged(platform, principal, new, idempotency_key, origin)
+    digest = None if idempotency_key is None else new.digest  # of the whole: under its key, nothing else may be asked
+    judged = _judged(platform, principal, new, key=idempotency_key, digest=digest, origin=origin)
     if new.mode == "each" and judged.denied:
         keep_denied(platform, principal, origin, judged.denied)
     if new.mode == "all" and judged.refused:
         raise _first_of(judged.refused)
     valid = [job for _, job in judged.valid]
-    submitted = submission.submit_many(platform, valid, principal.scope, together=new.mode == "all")
+    submitted = submission.submit_many(
+        platform, valid, principal.scope, together=new.mode == "all", digest=digest if new.mode == "each" else None
+    )
     answers = dict(zip((place for place, _ in judged.valid), submitted, strict=True))
     for place, answer in answers.items():
         if isinstance(answer, TrackingError):
@@ -78,10 +81,9 @@ class Judged:
 
 
 def _judged(
-    platform: Platform, principal: Principal, new: NewJobs, idempotency_key: str | None, origin: Origin
+    platform: Platform, principal: Principal, new: NewJobs, *, key: str | None, digest: str | None, origin: Origin
 ) -> Judged:
     judged, takers = Judged(), dict[str, Job | External | Problem]()
-    digest = None if idempotency_key is None else new.digest  # of the whole: under its key, nothing else may be asked
     for place, given in enumerate(new.jobs):
         if isinstance(given, Unfit):
             judged.refused[place] = invalid_by(given.error, outer=False)
@@ -100,7 +102,7 @@ def _judged(
             judged.refused[place] = _problem_of(error, given)
             continue
         if digest is not None and job.idempotency_key is None:
-            job = replace(job, idempotency_key=f"{idempotency_key}/{place}", request_hash=digest)
+            job = replace(job, idempotency_key=f"{key}/{place}", request_hash=digest)
         judged.valid.append((place, replace(job, origin=origin)))
     return judged
 

@@ -22,7 +22,7 @@ from api import openapi
 from api.auth import Principal, Reach, requires
 from api.origins import Came
 from api.permissions import PROCESS_DATA
-from api.problems import Code, Problem
+from api.problems import Code, Problem, invalid
 from api.reading import Read, Served, platform_of
 from api.routes.exports import stored
 from api.schemas.files import File, Files, FilesQuery, NewFileQuery, RemovedFile
@@ -38,6 +38,7 @@ PATIENCE = 900  # seconds for the whole content of a file to arrive,
 SILENCE = 20  # and for its next piece
 WRITTEN_AT_ONCE = 1024 * 1024  # bytes
 MEDIA_TYPE = "application/octet-stream"
+FORM = "multipart/"  # would be kept with its boundaries, and be read as rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +58,10 @@ class FileRoute(StrictRoute):
         principal: Principal = request.state.principal
         if request.method != "POST" or PROCESS_DATA not in principal.permissions:
             return nullcontext()  # nothing of it is read
+        if request.headers.get("content-type", "").strip().lower().startswith(FORM):
+            raise invalid(
+                [{"loc": ("body",), "msg": "The body is the file itself, not a form: curl --data-binary, not -F"}]
+            )
         return _arriving(request, principal)
 
 
@@ -76,7 +81,7 @@ def create_file(
     origin: Came,
     response: Response,
 ) -> File:
-    """Keep the body, whatever it is, as a file that jobs of the organization can read until it expires."""
+    """Keep the body, which is no form, as a file that jobs of the organization can read until it expires."""
     arrived: Arrived = request.state.arrived
     settings = platform.settings
     new = NewFile(uuid7(), query.name, arrived.size, arrived.sha256)

@@ -70,6 +70,7 @@ def create_operation(
         scope=principal.scope,
         user_id=principal.user,
         asked=asked.asked,
+        named=asked.ids or (),
         priority=asked.priority,
         force=asked.force,
         canary=asked.canary,

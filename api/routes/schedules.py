@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Annotated
 from uuid import UUID
 
@@ -51,7 +52,7 @@ def create_schedule(
     """Have jobs made at these times. Its payload is checked now, and again each time."""
     template = None if new.template is None else read(templates.get, principal.organization, new.template)
     plan = new.plan(template)
-    granted, of_template = _granted(platform, principal, plan, principal.owner, known=None)
+    plan, granted, of_template = _granted(platform, principal, plan, principal.owner, known=None)
     wanted = NewSchedule(uuid7(), principal.owner, plan, granted, new.paused, of_template)
     created = scheduling.keep(platform, keeping.create, wanted, By(principal.user, origin))
     response.headers.update({"Location": f"/v1/schedules/{created.id}", "ETag": tag(created)})
@@ -101,8 +102,8 @@ def change_schedule(
     """Change a schedule. With other times it is due from now on; what was made stays as it is."""
     known = read(reads.get, schedule_id, principal.schedule_scope)
     _require_match(if_match, known)
-    plan = said.applied(known.plan)
-    granted, of_template = _granted(platform, principal, plan, known.owner, known=known)
+    applied = said.applied(known.plan)
+    plan, granted, of_template = _granted(platform, principal, applied, known.owner, known=known)
     scheduling.keep(
         platform,
         keeping.change,
@@ -211,19 +212,19 @@ def _require_match(if_match: str, known: ScheduleRecord) -> None:
 
 def _granted(
     platform: Platform, principal: Principal, plan: Plan, owner: Owner, *, known: ScheduleRecord | None
-) -> tuple[str | None, str | None]:
-    """The permissions of the handler's and the template's that the caller has shown for such jobs. Raises Problem.
+) -> tuple[Plan, str | None, str | None]:
+    """The plan, and the permissions of the handler's and the template's that the caller has shown for such jobs.
 
-    Their payload is checked here.
+    Its type is that of its template now. Their payload is checked here. Raises Problem.
     """
     together, template = resolved(platform, owner.organization_id, plan)
     of_template = template.content.permission if template is not None else None
     principal.must_have(of_template)
-    is_as_known = known is not None and known.plan.job_type == plan.job_type
-    handler = (taker if is_as_known else offered)(platform, plan.job_type)
+    is_as_known = known is not None and known.plan.job_type == together.job_type
+    handler = (taker if is_as_known else offered)(platform, together.job_type)
     principal.must_have(handler.permission)
     try:
         scheduling.accepted(handler, together, owner, {})
     except ValidationError as error:
         raise invalid_by(error, within="payload") from None
-    return handler.permission, of_template
+    return replace(plan, job_type=together.job_type), handler.permission, of_template

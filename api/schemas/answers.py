@@ -350,7 +350,8 @@ class ProblemBody(BaseModel):
 def _document(job: JobRecord) -> str | None:
     """What a result names as the document that it made."""
     named = job.result.get("documentId") if job.external and isinstance(job.result, dict) else None
-    return named if isinstance(named, str) else None
+    is_number = isinstance(named, int) and not isinstance(named, bool)  # as of a row in a database
+    return str(named) if is_number or isinstance(named, str) else None
 
 
 def created_headers(submitted: Submitted) -> dict[str, str]:

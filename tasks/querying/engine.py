@@ -17,6 +17,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ BESIDE = 768 * MEGABYTE  # of memory for Python, its libraries and the writer of
 OPEN_FILES = 256
 BATCH = 1000  # rows
 LONGEST_MESSAGE = 500
+MICROSECONDS = 6  # digits
 MOST_DIGITS, SHORT_DIGITS = 38, 18  # of a decimal; the shorter ones are the faster
 
 # What a text has to look like in every row for its column to be more than text, and to keep each of its characters.
@@ -62,14 +64,32 @@ WRITTEN = {
     "DOUBLE": "float8",
     "DATE": "date",
     "TIMESTAMP": "timestamp",
+    "TIMESTAMP_S": "timestamp",
+    "TIMESTAMP_MS": "timestamp",
+    "TIMESTAMP_NS": "timestamp",
     "TIMESTAMP WITH TIME ZONE": "timestamptz",
+    "UBIGINT": "numeric",
+    "HUGEINT": "numeric",
+    "UHUGEINT": "numeric",
     "BLOB": "bytea",
 }
+
+
+def _of_nanoseconds(text: str) -> datetime:
+    """The time of a text. Raises ValueError for one between two microseconds, which Python does not have."""
+    if text.partition(".")[2][MICROSECONDS:].strip("0"):
+        raise ValueError
+    return datetime.fromisoformat(text)
+
+
 # Read from their texts: for Python the end of all times is the last day of the year 9999.
 TIMES: dict[str, Callable[[str], date]] = {
     "DATE": date.fromisoformat,
     **dict.fromkeys(("TIMESTAMP", "TIMESTAMP_S", "TIMESTAMP_MS", "TIMESTAMP WITH TIME ZONE"), datetime.fromisoformat),
+    "TIMESTAMP_NS": _of_nanoseconds,
 }
+# By the names of the database. Integers of more than 64 bits, as a sum of integers is one, are decimals to the writers.
+MEANINGS: dict[str, Callable[[Any], Any]] = {**TIMES, **dict.fromkeys(("UBIGINT", "HUGEINT", "UHUGEINT"), Decimal)}
 ENDS = (date.min, date.max, datetime.min, datetime.max)  # noqa: DTZ901 - as the database gives times without end
 
 
@@ -188,8 +208,7 @@ def _load(database: duckdb.DuckDBPyConnection, directory: Path, source: dict[str
     except Unreadable as error:
         raise Unreadable(f"{table}: {error}") from None
     columns = ", ".join(
-        f"CAST(c{place} AS {kind}) AS {_name(name)}"
-        for place, (name, kind) in enumerate(zip(found.columns, types, strict=True))
+        f"CAST({_name(name)} AS {kind}) AS {_name(name)}" for name, kind in zip(found.columns, types, strict=True)
     )
     database.execute(f"CREATE VIEW {_name(table)} AS SELECT {columns} FROM {kept}")
     return {
@@ -220,8 +239,10 @@ def _load_rows(
 ) -> list[str]:
     """Take the rows in as texts; the type of each column."""
     names = ", ".join(f"'c{place}': 'VARCHAR'" for place in range(len(found.columns)))
+    columns = ", ".join(f"c{place} AS {_name(name)}" for place, name in enumerate(found.columns))
     database.execute(
-        f"CREATE TABLE {kept} AS SELECT * FROM read_csv(?, columns = {{{names}}}, auto_detect = false, header = false,"
+        f"CREATE TABLE {kept} AS SELECT {columns} FROM read_csv("
+        f"?, columns = {{{names}}}, auto_detect = false, header = false,"
         " delim = ',', quote = '\"', escape = '\"', nullstr = '', allow_quoted_nulls = false, new_line = '\\n',"
         " parallel = false, null_padding = true, strict_mode = true,"
         f" max_line_size = {found.longest + 1024}, buffer_size = {max(4 * MEGABYTE, 2 * found.longest + 2048)})",
@@ -232,14 +253,13 @@ def _load_rows(
     if unknown:
         raise Unreadable(f"there is no column {unknown[0]!r}; it has {', '.join(found.columns[:50])}")
     return [
-        declared.get(name) or ("VARCHAR" if place in found.texts else _type(database, kept, place))
+        declared.get(name) or ("VARCHAR" if place in found.texts else _type(database, kept, _name(name)))
         for place, name in enumerate(found.columns)
     ]
 
 
-def _type(database: duckdb.DuckDBPyConnection, kept: str, place: int) -> str:
+def _type(database: duckdb.DuckDBPyConnection, kept: str, column: str) -> str:
     """The type in which every value of a column keeps all that it says, leading zeros and last digits too."""
-    column = f"c{place}"
     shapes = ", ".join(f"bool_and(regexp_full_match({column}, '{shape}'))" for shape in SHAPES.values())
     digits = f"max(length(ltrim(split_part({column}, '.', 1), '-'))), max(length(split_part({column}, '.', 2)))"
     row = database.execute(f"SELECT {shapes}, {digits} FROM {kept}").fetchall()[0]
@@ -272,7 +292,7 @@ def _write(database: duckdb.DuckDBPyConnection, statement: Any, directory: Path,
     if repeated:
         raise Refused(f"the query has several columns named {', '.join(repeated)}; name them with AS")
     types = [_written(kind) for kind in kinds]
-    meanings = [TIMES.get(kind, _as_it_is) for kind in kinds]
+    meanings = [MEANINGS.get(kind, _as_it_is) for kind in kinds]
     result = database.execute(_with_texts(statement.query, columns, kinds))
     form = FORMATS[request["format"]]
     written = 0

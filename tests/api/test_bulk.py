@@ -84,6 +84,19 @@ def test_one_key_stands_for_the_whole_request(caller: Caller) -> None:
     assert len(kept(caller)) == 2
 
 
+def test_a_key_of_another_request_accepts_nothing_of_this_one(caller: Caller) -> None:
+    """More jobs under the key of an earlier request are refused as a whole, in the mode each as well."""
+    first = create(caller, [GOOD, GOOD], key="k", mode="each").json()
+    longer = [GOOD, GOOD, {**GOOD, "priority": 7}]
+    problem(create(caller, longer, key="k", mode="each"), 422, "idempotency_conflict")
+    problem(
+        create(caller, [{**GOOD, "idempotencyKey": "own"}, *longer], key="k", mode="each"), 422, "idempotency_conflict"
+    )
+    assert {each["id"] for each in kept(caller)} == {each["jobId"] for each in first["jobs"]}
+    again = create(caller, [GOOD, GOOD], key="k", mode="each").json()
+    assert [each["isNew"] for each in again["jobs"]] == [False, False]
+
+
 def test_each_may_have_a_key_of_its_own(caller: Caller) -> None:
     """A key of a job is that of a request for it alone: it is made once, in whichever way it is asked for."""
     alone = caller.create(key="a", payload={"a": 1}).json()["jobId"]

@@ -64,6 +64,14 @@ def test_a_file_that_is_too_large_is_refused_and_leaves_nothing(caller: Caller) 
     assert caller.get("/v1/files").json() == {"files": [], "nextCursor": None}
 
 
+def test_a_form_is_not_kept_for_a_file(caller: Caller) -> None:
+    """Whoever sends a form, as curl -F does, is told so: its boundaries would be read as rows of the file."""
+    form = {"file": ("x.csv", b"a,b\n1,2\n", "text/csv")}
+    refused = caller.api.client.post("/v1/files", params={"name": "x.csv"}, files=form, headers=caller.headers)
+    assert "not a form" in problem(refused, 422, "invalid_request")["detail"]
+    assert stored(caller) == []
+
+
 def test_an_organization_has_so_many_files(caller: Caller) -> None:
     """One file too many is refused and leaves nothing, until one is removed."""
     ids = [upload(caller, b"x").json()["id"] for _ in range(3)]

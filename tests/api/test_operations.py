@@ -69,11 +69,26 @@ def test_what_matches_a_filter_is_done(caller: Caller) -> None:
 def test_a_job_that_refuses_says_why(caller: Caller) -> None:
     """A job that the verb does not suit is refused with the code and the words of the single verb."""
     job = caller.job("succeeded")
-    operation = worked(caller, begun(caller, "cancel", ids=[str(job.id), str(uuid4())]))
-    assert (operation["ids"], operation["counts"]["matched"], operation["counts"]["refused"]) == (2, 1, 1)
+    operation = worked(caller, begun(caller, "cancel", ids=[str(job.id)]))
+    assert (operation["ids"], operation["counts"]["matched"], operation["counts"]["refused"]) == (1, 1, 1)
     (result,) = caller.get(f"/v1/bulk/{operation['id']}/jobs").json()["jobs"]
     single = problem(caller.post(f"/v1/jobs/{job.id}/cancel"), 409, "illegal_move")
     assert (result["code"], result["detail"]) == ("illegal_move", single["detail"])
+
+
+def test_each_job_that_is_named_has_an_outcome(caller: Caller) -> None:
+    """An id of no job, or of another organization's, is refused as not found; it does not vanish from the counts."""
+    mine, theirs, none = caller.job("failed"), caller.api.caller().job("failed"), uuid4()
+    ids = [str(each) for each in (mine.id, theirs.id, none, mine.id)]
+    operation = begun(caller, "retry", ids=ids)
+    assert (operation["ids"], operation["counts"]["matched"]) == (4, 3)
+    done = worked(caller, operation)
+    assert done["counts"] == {"matched": 3, "done": 3, "succeeded": 1, "refused": 2, "failed": 0}
+    refused = caller.get(f"/v1/bulk/{operation['id']}/jobs", outcome="refused").json()["jobs"]
+    assert {(each["jobId"], each["code"]) for each in refused} == {
+        (str(each), "job_not_found") for each in (theirs.id, none)
+    }
+    assert caller.find(theirs.id).status == "failed"
 
 
 def test_a_dry_run_changes_nothing(caller: Caller) -> None:

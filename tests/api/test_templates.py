@@ -140,7 +140,22 @@ def test_a_schedule_of_a_template_makes_what_it_says_then(caller: Caller) -> Non
     assert (job["metadata"]["templateVersion"], job["metadata"]["scheduleId"]) == (2, schedule["id"])
     problem(caller.patch(f"/v1/schedules/{schedule['id']}", {"jobType": "open"}), 422, "invalid_request")
     caller.delete("/v1/templates/small")
-    problem(caller.post(f"/v1/schedules/{schedule['id']}/run"), 404, "template_not_found")
+    lost = problem(caller.post(f"/v1/schedules/{schedule['id']}/run"), 404, "template_not_found")
+    assert lost["detail"] == "there is no template 'small'"
+
+
+def test_a_template_of_another_type_takes_no_schedule_over(caller: Caller) -> None:
+    """A schedule makes no job of a template that was made anew with another type, until somebody saves it again."""
+    created(caller, schedule={"everySeconds": 60})
+    path = f"/v1/schedules/{caller.post('/v1/schedules', {'name': 's', 'template': 'small'}).json()['id']}"
+    caller.delete("/v1/templates/small")
+    created(caller, jobType="open", schedule={"everySeconds": 60})
+    refused = problem(caller.post(f"{path}/run"), 409, "schedule_unfit")
+    assert refused["detail"] == "its template 'small' is of the type open now, not guarded"
+    assert caller.get(path).json()["jobType"] == "guarded"
+    assert caller.patch(path, {"overlap": "skip"}).json()["jobType"] == "open"
+    made = caller.post(f"{path}/run").json()["jobId"]
+    assert caller.get(f"/v1/jobs/{made}").json()["jobType"] == "open"
 
 
 @pytest.mark.parametrize(

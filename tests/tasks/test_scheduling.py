@@ -71,7 +71,7 @@ def test_a_schedule_that_does_not_fit_fails_alone(scheduled: Scheduled, tracked:
     assert {name: (became, count) for name, [(became, count, _)] in told.items()} == dict.fromkeys(wrong, ("failed", 1))
     reasons = {name: reason or "" for name, [(_, _, reason)] in told.items()}
     assert "no handler is registered for 'forgotten'" in reasons["gone"]
-    assert reasons["lost"] == "There is no such template."
+    assert reasons["lost"] == "there is no template 'removed'"
     assert reasons["unfit"].startswith("payload.words: ")
     assert "s3cret" not in reasons["unfit"]
     assert "reports.export_reports" in reasons["denied"]

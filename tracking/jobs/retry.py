@@ -147,12 +147,19 @@ REOPENED = f""", reopened AS (
         FROM moved WHERE moved.root_id <> moved.id AND workflows.id = moved.root_id
     )"""
 
+# Whoever cancels or retries the whole workflow locks it before its jobs: so does this, else they block each other.
+_OPENED = f"""opened AS (
+        SELECT workflows.id FROM workflows
+        WHERE workflows.id = (SELECT root_id FROM jobs WHERE id = :id AND {WITHIN_SCOPE}) FOR NO KEY UPDATE
+    )"""
+
 RETRY = text(
     move(
         Event.RETRIED,
         _CHANGE,
         _DETAIL,
-        find=f"id = :id AND {WITHIN_SCOPE} AND {_IS_RETRYABLE}",
+        given=_OPENED,
+        find=f"(SELECT count(*) FROM opened) >= 0 AND id = :id AND {WITHIN_SCOPE} AND {_IS_RETRYABLE}",
         to=Status.QUEUED,
         origin=ORIGIN,
         answer=f"{REOPENED} SELECT * FROM moved",

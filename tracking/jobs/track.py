@@ -135,10 +135,12 @@ _STEPS = f"""(
         ) AS step (place, what, happens, detail)
         WHERE happens) AS steps ORDER BY place"""
 
+# Of a row that somebody has changed since the statement began, PostgreSQL checks the constraints on what it was then
+# before it takes what it is. So the start comes from the locked row, as the status does.
 TRACK = text(
     f"""
     WITH found AS (
-        SELECT id, status AS was, progress AS reached, {_TARGET} AS target
+        SELECT id, status AS was, progress AS reached, started_at AS began, {_TARGET} AS target
         FROM jobs
         WHERE id = :id AND {WITHIN_SCOPE} AND external
           AND (CAST(:unchanged_since AS timestamptz) IS NULL OR updated_at = :unchanged_since)
@@ -151,7 +153,7 @@ TRACK = text(
             hold = CASE WHEN {_ENDS} THEN NULL ELSE '{Hold.EXTERNAL}' END,
             attempt = attempt + CASE WHEN starts THEN 1 ELSE 0 END,
             worker = CASE WHEN starts THEN {ACTOR} ELSE worker END,
-            started_at = CASE WHEN starts THEN clock_timestamp() ELSE started_at END,
+            started_at = CASE WHEN starts THEN clock_timestamp() ELSE began END,
             progress = CASE target WHEN '{Status.SUCCEEDED}' THEN 100
                        ELSE greatest(progress, least(99, coalesce(CAST(:percent AS int), 0))) END,
             message = coalesce(CAST(:message AS text), message),

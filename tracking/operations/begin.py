@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from sqlalchemy import Connection, func, insert, literal, select, text
+from sqlalchemy import Connection, Uuid, func, insert, literal, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from tracking import audit
 from tracking.audit import Deed
@@ -66,7 +67,7 @@ def begin(
         "denied": jsonb(denied),
         "canary": new.canary,
         "state": state,
-        "matched": sum(types.values()),
+        "matched": len({*new.named}) or sum(types.values()),
         "idempotency_key": new.idempotency_key,
         "request_hash": new.request_hash,
     }
@@ -93,11 +94,13 @@ def _existing(connection: Connection, new: NewOperation) -> Operation | None:
 
 
 def _take(connection: Connection, new: NewOperation, filters: Filters) -> dict[tuple[str, bool], int]:
-    """Write a row for each job that matches; how many of each type, with whether its work is done elsewhere."""
+    """Write a row for each job that matches or is named; how many match, by type and whether it is done elsewhere."""
     columns = [jobs.c.id, jobs.c.job_type, jobs.c.external]
     # Materialized: of jobs that are in several of the parts, and of more than there may be, both ask for the same.
     found = chosen(connection, new.scope, filters, columns, MOST_JOBS + 1).cte("found").prefix_with("MATERIALIZED")
-    rows = select(literal(new.id), found.c.id)
+    matching = select(literal(new.id), found.c.id)
+    named = func.unnest(literal([*new.named], ARRAY(Uuid))).column_valued("named")
+    rows = matching.union(select(literal(new.id), named)) if new.named else matching
     # Nothing is returned of them: to be seen by who asks, a row must be of an operation, which comes later.
     taken = insert(outcomes).from_select(["operation_id", "job_id"], rows).cte("taken")
     kinds = select(found.c.job_type, found.c.external, func.count().label("jobs"))

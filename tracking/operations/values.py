@@ -16,6 +16,7 @@ from tracking.operated import WORKED_ON, Action, Outcome, State
 class NewOperation:
     """An operation that somebody asks for. `asked`: its filter as they gave it, or how many ids, for those who look.
 
+    `named`: jobs that were asked for by their ids, each of which gets an outcome, also where there is none of that id.
     `priority`: that its jobs get; None: their own. `canary`: so many are retried first; None: all at once.
     """
 
@@ -24,6 +25,7 @@ class NewOperation:
     scope: Scope
     user_id: str
     asked: Mapping[str, Any]
+    named: Sequence[UUID] = ()
     priority: int | None = None
     force: bool = False
     canary: int | None = None

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import pyarrow as pa  # type: ignore[import-untyped]  # it has no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # as above
 import pytest
 from pydantic import ValidationError
@@ -25,7 +24,8 @@ from tasks.handlers.data_processing import ProcessData, data_processing
 from tasks.handlers.sources import SourceNotFound
 from tasks.querying.running import QueryFailed
 from tests.exporting import add_export, content, everything_in, file_of
-from tests.handling import call, workplace
+from tests.handling import call
+from tests.querying import ask, own_files, rows, typed
 from tracking import uploads
 from tracking.db import Database
 from tracking.models import Owner
@@ -36,30 +36,8 @@ from tracking.uploads import NewFile
 @pytest.fixture
 def place(database_url: str, tmp_path: Path) -> Iterator[Path]:
     """The directory of exports; `acme` has one in the directory of files."""
-    (tmp_path / "files" / "acme").mkdir(parents=True)
-    own = {"CELERIAC_QUERY_DIR": str(tmp_path / "files"), "CELERIAC_QUERY_TIMEOUT": "60"}
-    with workplace(database_url, tmp_path, **own) as exports:
+    with own_files(database_url, tmp_path) as exports:
         yield exports
-
-
-def ask(
-    place: Path, content: bytes, sql: str = "SELECT * FROM t", *, name: str = "t.csv", **said: Any
-) -> dict[str, Any]:
-    """The result of a query on one file of acme's."""
-    (place.parents[1] / "files" / "acme" / name).write_bytes(content)
-    form = said.pop("result", "json")
-    payload = {"sql": sql, "sources": {"t": {"path": name, **said}}, "format": form}
-    return call(data_processing, ProcessData.model_validate(payload))
-
-
-def typed(**types: str) -> list[dict[str, str]]:
-    """Types of columns, as a payload has them."""
-    return [{"column": column, "type": kind} for column, kind in types.items()]
-
-
-def rows(result: dict[str, Any]) -> Any:
-    """The rows that a result has."""
-    return json.loads(content(result))
 
 
 @pytest.mark.parametrize(
@@ -177,8 +155,8 @@ def test_declared_types_go_before_what_is_found(place: Path) -> None:
     """A declared type is taken; one that does not fit fails with the value."""
     data = b"a,b\n1,2\n"
     assert rows(ask(place, data, types=typed(a="text", b="decimal(5,2)"), result="json")) == [{"a": "1", "b": 2}]
-    with pytest.raises(QueryFailed, match="x"):
-        ask(place, b"a\nx\n", types=typed(a="integer"))
+    with pytest.raises(QueryFailed, match="'x' to INT64 when casting from source column amount"):
+        ask(place, b"n,amount\n1,x\n", types=typed(amount="integer"))
     with pytest.raises(QueryFailed, match="no column 'c'; it has a, b"):
         ask(place, data, types=typed(c="text"))
 
@@ -266,16 +244,6 @@ def test_json_lines_are_read_exactly(place: Path) -> None:
         ask(place, b'{"a":1}\n{"a":\n', name="t.jsonl")
     with pytest.raises(QueryFailed, match="line 1 is no object"):
         ask(place, b"[1]\n", name="t.jsonl")
-
-
-def test_parquet_keeps_its_types(place: Path, tmp_path: Path) -> None:
-    """A Parquet file is read with its types; one that is none fails."""
-    path = tmp_path / "files" / "acme" / "t.parquet"
-    pq.write_table(pa.table({"n": [2**63 - 1, None], "d": [Decimal("1.10"), Decimal("2.20")]}), path)
-    result = ask(place, path.read_bytes(), name="t.parquet", result="csv")
-    assert content(result) == "n,d\r\n9223372036854775807,1.10\r\n,2.20\r\n"
-    with pytest.raises(QueryFailed, match="no Parquet file"):
-        ask(place, b"PAR1 but not really", name="t.parquet")
 
 
 def test_an_export_is_the_table_data(place: Path, database: Database) -> None:

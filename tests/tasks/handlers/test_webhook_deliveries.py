@@ -287,6 +287,31 @@ def test_five_days_of_failures_disable_a_webhook(own: Tracked, receiver: Receive
     assert not webhooks.was_refused(own.connection, webhook.id, because="again")
 
 
+def test_another_address_has_five_days_of_its_own(own: Tracked, receiver: Receiver) -> None:
+    """How long an address has failed says nothing of the next one: that is not disabled by its first failure."""
+    webhook = listen(own, receiver, url="http://127.0.0.1:1/old")
+    webhooks.was_refused(own.connection, webhook.id, because=None)
+    own.connection.execute(text("UPDATE webhooks SET failing_since = failing_since - interval '5 days 1 second'"))
+    described = Wanted("http://127.0.0.1:1/old", ALL, description="the old one")
+    assert webhooks.change(own.connection, webhook.id, "acme", described, ME).failing_since is not None
+    moved = webhooks.change(own.connection, webhook.id, "acme", Wanted("http://127.0.0.1:1/new", ALL), ME)
+    assert moved.failing_since is None
+    assert not webhooks.was_refused(own.connection, webhook.id, because=None)
+    assert webhooks.get(own.connection, webhook.id, "acme").wanted.enabled
+
+
+def test_a_webhook_that_is_disabled_can_be_tested(own: Tracked, receiver: Receiver) -> None:
+    """A test is sent to an address that is disabled, so that it shows whether it works again; all else is not sent."""
+    webhook = listen(own, receiver, enabled=False)
+    job = deliveries.test(app.platform, webhook, ME)
+    assert call(webhook_delivery, payload_of(job), "webhooks:acme") == {"status": 204}
+    receiver.status = 410
+    with pytest.raises(DeliveryRefused, match="410"):
+        call(webhook_delivery, payload_of(job), "webhooks:acme")
+    now = webhooks.get(own.connection, webhook.id, "acme")
+    assert (now.wanted.enabled, now.disabled_because, now.failing_since) == (False, None, None)
+
+
 def test_the_tries_of_a_delivery_last_a_day() -> None:
     """The waits between the tries grow, and are longer than a day together."""
     assert list(DELAYS) == sorted(DELAYS)

@@ -21,6 +21,7 @@ from tests.racing import (
     claim,
     kinds,
     reaping,
+    report,
     retry,
     settle,
     stopped,
@@ -211,6 +212,27 @@ def test_confirmations_in_different_orders_do_not_block_each_other(racers: Racer
 
         racers.race(*[confirm_all] * 4)
         assert jobs.undispatched(tracked.connection, timedelta(0), 1) == []
+
+
+def test_first_reports_at_once(racers: Racers, tracked: Tracked) -> None:
+    """Of reports that begin a job elsewhere at the same moment one begins it, and each is written."""
+    for _ in range(ROUNDS):
+        job = tracked.submit(job_type="llm_agent", external=True)
+        answers = racers.race(*[report(job, percent=10 + number) for number in range(THREADS)])
+        assert kinds(answers) == {JobRecord: THREADS}
+        assert tracked.events(job).count("started") == 1
+        row = tracked.get(job.id)
+        assert (row.status, row.attempt, row.progress) == (Status.RUNNING, 1, 9 + THREADS)
+
+
+def test_a_first_report_against_the_last(racers: Racers, tracked: Tracked) -> None:
+    """A report that begins a job elsewhere, and one that ends it, lead to its end; what comes after that is refused."""
+    for target in (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED) * (ROUNDS // 3):
+        job = tracked.submit(job_type="llm_agent", external=True)
+        begun, ended = racers.race(report(job, percent=10), report(job, status=target))
+        assert isinstance(begun, JobRecord | IllegalMove)
+        assert ended.status is target
+        assert tracked.get(job.id).status is target
 
 
 def test_one_member_of_a_group_is_the_last(pool: Database, tracked: Tracked) -> None:

@@ -266,6 +266,19 @@ def test_a_retry_of_a_job_while_the_end_is_being_kept_opens_the_workflow_again(
     assert (flow.now.status, _row(flow).completed_at) == ("running", None)
 
 
+def test_a_retry_of_a_job_does_not_block_a_cancel_of_its_workflow(created: Created, pool: Database) -> None:
+    """Whoever retries a job waits for its workflow before locking it: who has the workflow may have to lock the job."""
+    flow = created(node("a"))
+    failed = flow.run("a", "failed")
+    with ThreadPoolExecutor(1) as threads:
+        with pool.begin() as connection:
+            connection.execute(text("SELECT id FROM workflows WHERE id = :id FOR UPDATE"), {"id": flow.id})
+            retried = threads.submit(_retry, pool, failed.id)
+            eventually(lambda: flow.tracked.connection.execute(text(WAITING)).scalar_one(), what="somebody who waits")
+            connection.execute(text("SELECT id FROM jobs WHERE id = :id FOR UPDATE NOWAIT"), {"id": failed.id})
+        assert retried.result(30) is Status.QUEUED
+
+
 def test_what_is_being_retried_is_not_kept(created: Created, pool: Database) -> None:
     """The leader passes over a workflow one of whose jobs somebody is retrying."""
     flow = created(node("a"))
