@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from tracking.errors import InvalidValue
 
 SECRETS = (pydantic.SecretStr, pydantic.SecretBytes, pydantic.Secret)
-IS_SECRET = "is a secret: a row is no place for it, send a name by which the worker finds it"
+NO_PLACE = "is a secret: a row is no place for it, send a name by which the worker finds it"
 VALUES = {"const", "default", "enum", "examples"}  # of a schema: what stands there is no schema itself
 
 
@@ -64,7 +64,7 @@ def unsendable(model: type[pydantic.BaseModel]) -> str | None:
     """Why no model of this type can be sent as JSON and read again, and be shown; None: nothing is known against it."""
     reason = _unsendable(model, set())
     secret = next(_secrets(_schema(model)), None) if reason is None else None
-    return reason if secret is None else f"{model.__name__} holds {secret!r}, which {IS_SECRET}"
+    return reason if secret is None else f"{model.__name__} holds {secret!r}, which {NO_PLACE}"
 
 
 def _unsendable(model: type[pydantic.BaseModel], seen: set[type]) -> str | None:
@@ -78,7 +78,7 @@ def _unsendable(model: type[pydantic.BaseModel], seen: set[type]) -> str | None:
             return f"{place} is sent as {field.serialization_alias!r} and read as {field.validation_alias!r}"
         for each in _classes(field.annotation):
             if issubclass(each, SECRETS):
-                return f"{place} {IS_SECRET}"
+                return f"{place} {NO_PLACE}"
             if issubclass(each, pydantic.BaseModel) and each not in seen:
                 reason = _unsendable(each, seen)
                 if reason is not None:

@@ -36,7 +36,7 @@ class Account:
 class WithAccounts(BaseModel):
     """A payload with parts that are no models."""
 
-    accounts: dict[str, Account] = {}
+    accounts: dict[str, Account]
 
 
 class Marked(BaseModel):
@@ -48,7 +48,7 @@ class Marked(BaseModel):
 class Speaking(BaseModel):
     """A payload that only has the word for such a mark."""
 
-    words: dict[str, bool] = {"writeOnly": True}
+    words: dict[str, bool] = pydantic.Field({"writeOnly": True}, examples=[{"writeOnly": True}])
 
 
 @pytest.mark.parametrize(
