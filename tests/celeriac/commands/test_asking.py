@@ -10,6 +10,7 @@ from tests.api.calling import OF_GUARDED
 from tests.celeriac.commands.asking import Door
 from tests.tracked import Tracked
 from tracking.exit_status import Exit
+from tracking.models import Failure
 from tracking.states import Status
 
 TEMPLATE = ("--type", "guarded", "--payload", '{"kind": "small"}')
@@ -214,11 +215,12 @@ def test_a_watch_ends_as_the_job_does(door: Door) -> None:
 
 def test_a_job_that_runs_again_says_what_it_does_now(door: Door) -> None:
     """In lists and in `watch` a job that runs says what its body reports, and not why the attempt before failed."""
-    job = door.caller.job("retrying")
-    assert door.lines("jobs")[0][-1] == "broken"
+    job = door.caller.job("running")
     with door.caller.api.database.autocommit() as connection:
         tracked = Tracked(connection)
-        running = tracked.start(tracked.release(job))
+        waiting = tracked.end(job, "released", failure=Failure("Shutdown", "worker-1 was shut down"))
+        assert door.lines("jobs")[0][-1] == "worker-1 was shut down"
+        running = tracked.start(waiting)
     assert door.lines("jobs")[0][-1] == "-"
     door.caller.report(running, message="Page 4")
     assert door.lines("jobs")[0][-1] == "Page 4"
