@@ -15,6 +15,8 @@ from pydantic.fields import FieldInfo
 from tracking.errors import InvalidValue
 
 SECRETS = (pydantic.SecretStr, pydantic.SecretBytes, pydantic.Secret)
+NO_PLACE = "is a secret: a row is no place for it, send a name by which the worker finds it"
+VALUES = {"const", "default", "enum", "examples"}  # of a schema: what stands there is no schema itself
 
 
 class BaseModel(pydantic.BaseModel):
@@ -59,14 +61,16 @@ def completed(model: type[pydantic.BaseModel], sent: Mapping[str, Any]) -> dict[
 
 
 def unsendable(model: type[pydantic.BaseModel]) -> str | None:
-    """Why no model of this type can be sent as JSON and read again; None: nothing is known against it."""
-    return _unsendable(model, set())
+    """Why no model of this type can be sent as JSON and read again, and be shown; None: nothing is known against it."""
+    reason = _unsendable(model, set())
+    secret = next(_secrets(_schema(model)), None) if reason is None else None
+    return reason if secret is None else f"{model.__name__} holds {secret!r}, which {NO_PLACE}"
 
 
 def _unsendable(model: type[pydantic.BaseModel], seen: set[type]) -> str | None:
     seen.add(model)
     for name, field in model.model_fields.items():
-        place = f"{model.__name__}.{name}"
+        place = f"{model.__name__}.{field.alias or name}"
         if field.exclude:
             return f"{place} is excluded from what is sent"
         accepted = _accepted(name, field)
@@ -74,12 +78,36 @@ def _unsendable(model: type[pydantic.BaseModel], seen: set[type]) -> str | None:
             return f"{place} is sent as {field.serialization_alias!r} and read as {field.validation_alias!r}"
         for each in _classes(field.annotation):
             if issubclass(each, SECRETS):
-                return f"{place} is a secret: its value is not sent, and a row is no place for it"
+                return f"{place} {NO_PLACE}"
             if issubclass(each, pydantic.BaseModel) and each not in seen:
                 reason = _unsendable(each, seen)
                 if reason is not None:
                     return reason
     return None
+
+
+def _schema(model: type[pydantic.BaseModel]) -> dict[str, Any]:
+    """What a payload is described by; empty where JSON has no words for it."""
+    try:
+        return model.model_json_schema()
+    except pydantic.errors.PydanticUserError:
+        return {}
+
+
+def _secrets(schema: Any, name: str = "") -> Iterator[str]:
+    """The properties that a schema says are never shown: pydantic's own secrets are, in classes of any kind."""
+    if isinstance(schema, list):
+        schema = dict(enumerate(schema))
+    if not isinstance(schema, dict):
+        return
+    if schema.get("writeOnly") is True:
+        yield name
+    for key, each in schema.items():
+        if key in ("properties", "$defs"):
+            for inner, part in each.items():
+                yield from _secrets(part, inner)
+        elif key not in VALUES:
+            yield from _secrets(each, name)
 
 
 def _accepted(name: str, field: FieldInfo) -> set[str] | None:

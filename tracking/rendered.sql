@@ -3641,6 +3641,48 @@ FROM parts LEFT JOIN LATERAL (
 ) AS waits ON succeeded + failed + cancelled > 0
 ORDER BY start;
 
+-- reads/throughput.py BY_TYPE
+WITH ended AS (
+    SELECT date_bin(CAST(:'width' AS interval), completed_at, timestamptz '2000-01-01Z') AS start,
+           coalesce(job_type, '') AS name
+    FROM jobs
+    WHERE organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND completed_at IS NOT NULL AND completed_at >= date_bin(CAST(:'width' AS interval), now(), timestamptz '2000-01-01Z') - (:'slices' - 1) * CAST(:'width' AS interval)
+    ORDER BY completed_at DESC, id DESC LIMIT :'most'
+), largest AS (
+    SELECT name FROM ended GROUP BY name ORDER BY count(*) DESC, name LIMIT :'groups'
+)
+SELECT ended.start, largest.name, count(*)::int AS number
+FROM ended LEFT JOIN largest ON largest.name = ended.name
+GROUP BY ended.start, largest.name;
+
+-- reads/throughput.py BY_QUEUE
+WITH ended AS (
+    SELECT date_bin(CAST(:'width' AS interval), completed_at, timestamptz '2000-01-01Z') AS start,
+           coalesce(queue, '') AS name
+    FROM jobs
+    WHERE organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND completed_at IS NOT NULL AND completed_at >= date_bin(CAST(:'width' AS interval), now(), timestamptz '2000-01-01Z') - (:'slices' - 1) * CAST(:'width' AS interval)
+    ORDER BY completed_at DESC, id DESC LIMIT :'most'
+), largest AS (
+    SELECT name FROM ended GROUP BY name ORDER BY count(*) DESC, name LIMIT :'groups'
+)
+SELECT ended.start, largest.name, count(*)::int AS number
+FROM ended LEFT JOIN largest ON largest.name = ended.name
+GROUP BY ended.start, largest.name;
+
+-- reads/throughput.py BY_WORKER
+WITH ended AS (
+    SELECT date_bin(CAST(:'width' AS interval), completed_at, timestamptz '2000-01-01Z') AS start,
+           coalesce(worker, '') AS name
+    FROM jobs
+    WHERE organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND completed_at IS NOT NULL AND completed_at >= date_bin(CAST(:'width' AS interval), now(), timestamptz '2000-01-01Z') - (:'slices' - 1) * CAST(:'width' AS interval)
+    ORDER BY completed_at DESC, id DESC LIMIT :'most'
+), largest AS (
+    SELECT name FROM ended GROUP BY name ORDER BY count(*) DESC, name LIMIT :'groups'
+)
+SELECT ended.start, largest.name, count(*)::int AS number
+FROM ended LEFT JOIN largest ON largest.name = ended.name
+GROUP BY ended.start, largest.name;
+
 -- reads/types.py BY_TYPE
 SELECT job_type,
        count(*) FILTER (WHERE status IN ('queued', 'retrying')) AS waiting,

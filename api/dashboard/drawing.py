@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 
-from tracking.reads.throughput import Slice
+from tracking.reads.throughput import Group, Grouped, Slice
 
 WIDTH = 1200
 TOP, BOTTOM = 6, 80  # the place of the bars
@@ -16,8 +16,24 @@ LABELS = 4  # times below the bars, each at the beginning of its part
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """What of a bar belongs to one group: its number among the groups, its place, and how many jobs it stands for.
+
+    `group`: None of what was not told apart.
+    """
+
+    group: int | None
+    y: float
+    height: float
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class Bar:
-    """One part of the window: a bar of what succeeded or was cancelled, and in front of it one of what failed."""
+    """One part of the window: a bar of what succeeded or was cancelled, and in front of it one of what failed.
+
+    `blocks`: the same by group, from the bottom upwards, where jobs are told apart.
+    """
 
     x: float
     width: float
@@ -26,6 +42,7 @@ class Bar:
     bad_y: float
     bad_height: float
     slice: Slice
+    blocks: Sequence[Block]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +50,7 @@ class Chart:
     """What is drawn; `top` is the number at the upper line, `longest` the wait there, None: nothing waited.
 
     `waits`: lines through the longest waits (p95), one for each time without a gap. `width`: of a part.
-    `chosen`: the place and width of the time that the list is narrowed to.
+    `chosen`: the place and width of the time that the list is narrowed to. `grouped`: what the blocks stand for.
     """
 
     bars: Sequence[Bar]
@@ -45,19 +62,30 @@ class Chart:
     longest: timedelta | None
     width: timedelta
     chosen: tuple[float, float] | None
+    grouped: Grouped | None
 
 
 def chart(
-    slices: Sequence[Slice], width: timedelta, since: datetime | None = None, until: datetime | None = None
+    slices: Sequence[Slice],
+    width: timedelta,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    grouped: Grouped | None = None,
 ) -> Chart:
-    """A chart of these parts of a window, each of this width; `since`, `until`: what the list is narrowed to."""
+    """A chart of these parts of a window, each of this width; `since`, `until`: what the list is narrowed to.
+
+    `grouped`: the groups by which their jobs are told apart; None: they are told apart by how they ended.
+    """
     longest = max((each.slowest for each in slices if each.slowest is not None), default=None)
     top = _round_up(max((each.total for each in slices), default=0))
     place = WIDTH / max(1, len(slices))
     scale = (BOTTOM - TOP) / top
     every = max(1, len(slices) // LABELS)
     return Chart(
-        bars=[_bar(each, number * place, 0.72 * place, scale) for number, each in enumerate(slices)],
+        bars=[
+            _bar(each, number * place, 0.72 * place, scale, () if grouped is None else grouped.groups)
+            for number, each in enumerate(slices)
+        ],
         labels=[f"{slices[number].start:%H:%M}" for number in range(0, len(slices), every)],
         top=top,
         total=sum(each.total for each in slices),
@@ -66,6 +94,7 @@ def chart(
         longest=longest,
         width=width,
         chosen=_chosen(slices, width, since, until),
+        grouped=grouped,
     )
 
 
@@ -97,7 +126,7 @@ def _chosen(
     return round(WIDTH * ends[0], 1), round(WIDTH * max(0.0, ends[1] - ends[0]), 1)
 
 
-def _bar(each: Slice, x: float, width: float, scale: float) -> Bar:
+def _bar(each: Slice, x: float, width: float, scale: float, groups: Sequence[Group]) -> Bar:
     good, bad = scale * each.total, scale * each.failed
     if each.failed and bad < 2:  # noqa: PLR2004 - a failure among thousands can still be seen
         bad = 2.0
@@ -109,7 +138,18 @@ def _bar(each: Slice, x: float, width: float, scale: float) -> Bar:
         round(BOTTOM - bad, 1),
         round(bad, 1),
         each,
+        list(_blocks(each, scale, groups)) if groups else [],
     )
+
+
+def _blocks(each: Slice, scale: float, groups: Sequence[Group]) -> Iterator[Block]:
+    numbers: dict[int | None, int] = {place: group.ended.get(each.start, 0) for place, group in enumerate(groups)}
+    numbers[None] = each.total - sum(numbers.values())
+    y = float(BOTTOM)
+    for place, number in numbers.items():
+        if number > 0:
+            y -= scale * number
+            yield Block(place, round(y, 1), round(scale * number, 1), number)
 
 
 def _round_up(most: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,6 +27,7 @@ from tracking.admission import circuits, organizations, pauses
 from tracking.models import JobRecord
 from tracking.reads import lists, past, throughput
 from tracking.reads.answers import Filters, Page, Stats
+from tracking.reads.throughput import By
 from tracking.states import Status, can_cancel, can_retry
 from tracking.values import in_milliseconds
 
@@ -64,13 +65,15 @@ def jobs_page(visit: Visit) -> Response:
     window = query.get("window", "hour") if query.get("window") in WINDOWS else "hour"
     at = moment(query.get("asOf"))
     around = surroundings(visit, at)
+    by = By(query["by"]) if query.get("by") in tuple(By) else None
     values: dict[str, Any] = {"principal": visit.principal, "search": search, "window": window, "now": around.now}
+    values |= {"by": by, "groupings": tuple(By), "kept": _kept(query), "most_grouped": throughput.MOST_GROUPED}
     values |= {"at": at, "then": f"&asOf={quote(in_milliseconds(at))}" if at else "", "back": _minutes_back(at)}
     values["last_event"] = visit.last_event
     if part == "rows":
         return render(visit.request, "rows.html", **values, rows=_known(visit, query.get("ids", ""), around))
     if part != "list":
-        values |= _overview(visit, search, window, around) if at is None else _overview_then(visit, window, around)
+        values |= _overview(visit, search, window, by, around) if at is None else _overview_then(visit, window, around)
     if part == "overview":
         return render(visit.request, "overview.html", **values)
     if part != "list":
@@ -125,21 +128,27 @@ def _narrowed(query: Mapping[str, str]) -> Response:
     since, until = (moment_of(query.get(name)) or "" for name in ("since", "until"))
     rest = understood(query.get("q", "")).without("ended")
     text = f"{rest} ended:{since}..{until}".strip() if since or until else rest
-    kept = {"q": text} | ({"window": query["window"]} if query.get("window") in WINDOWS else {})
-    return RedirectResponse(f"/?{urlencode(kept)}", 303)
+    return RedirectResponse(f"/?{urlencode({'q': text, **_kept(query)})}", 303)
 
 
-def _overview(visit: Visit, search: Search, window: str, around: Surroundings) -> dict[str, Any]:
+def _kept(query: Mapping[str, str]) -> dict[str, str]:
+    """What of an address says how the chart is drawn, and stays when another search is made."""
+    known: dict[str, Collection[str]] = {"window": WINDOWS, "by": tuple(By)}
+    return {name: query[name] for name, values in known.items() if query.get(name) in values}
+
+
+def _overview(visit: Visit, search: Search, window: str, by: By | None, around: Surroundings) -> dict[str, Any]:
     length, slices = WINDOWS[window]
     scope, filters = visit.principal.scope, search.filters or Filters()
     ended = visit.read(throughput.finished, scope, window=length, slices=slices)
+    apart = None if by is None else visit.read(throughput.grouped, scope, by, window=length, slices=slices)
     stats = visit.read(lists.stats, scope, window=length)
     return {
         "stats": stats,
         "counts": _counts(stats),
         "organization": around.organization,
         "needs": _needs(visit, stats, around),
-        "chart": chart(ended, length / slices, filters.completed_from, filters.completed_to),
+        "chart": chart(ended, length / slices, filters.completed_from, filters.completed_to, apart),
     }
 
 

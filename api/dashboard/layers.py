@@ -14,6 +14,8 @@ WIDE, HIGH = 176, 50  # of a box
 BETWEEN, BELOW = 76, 18  # two layers; two boxes of one
 MARGIN = 12
 MOST = 200  # boxes that are drawn
+ROOM = (1160, 600)  # width and height of a drawing that is seen as a whole; a larger one can be made small
+TALL = 9  # boxes above one another that are seen at once: of more, each layer begins at the top
 LONGEST = 18  # characters of a name in a box
 WORDS = {When.FAILED: "if it fails", When.FINISHED: "at any end", "sent": "sent it"}  # at a line, where it needs one
 
@@ -65,6 +67,11 @@ class Graph:
     width: int
     height: int
 
+    @property
+    def is_large(self) -> bool:
+        """Whether only a part of it is seen at once."""
+        return self.width > ROOM[0] or self.height > ROOM[1]
+
 
 def of_workflow(jobs: Sequence[NodeState]) -> list[Node]:
     """The jobs of a workflow, by their keys."""
@@ -109,7 +116,8 @@ def graph(nodes: Sequence[Node]) -> Graph | None:
     tallest = max(map(len, layers))
     boxes: dict[str, Box] = {}
     for number, layer in enumerate(layers):
-        top = MARGIN + (tallest - len(layer)) * (HIGH + BELOW) // 2
+        free = tallest - len(layer) if tallest <= TALL else 0
+        top = MARGIN + free * (HIGH + BELOW) // 2
         for row, node in enumerate(layer):
             x, y = MARGIN + number * (WIDE + BETWEEN), top + row * (HIGH + BELOW)
             boxes[node.key] = Box(x, y, _short(node.name), node)

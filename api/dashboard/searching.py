@@ -58,6 +58,11 @@ class Search:
         rest = self.without("status")
         return rest if self.statuses == (status,) else f"status:{status} {rest}".strip()
 
+    def narrowed(self, name: str, value: str) -> str:
+        """The same search for another value of a qualifier."""
+        said = value if value.split() == [value] else f'"{value}"'
+        return f"{self.without(name)} {name}:{said}".strip()
+
     def without(self, name: str) -> str:
         """The same search without a qualifier."""
         return " ".join(match[0] for match in TOKEN.finditer(self.text) if match[1] != name)

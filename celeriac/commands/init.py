@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from importlib.resources import files
 from pathlib import Path
 
@@ -33,5 +34,5 @@ def write_project(directory: Path) -> None:
     except OSError as error:
         raise ConfigurationError(f"{directory} cannot be written: {error.strerror}") from None
     click.echo(f"{directory}: {', '.join(FILES)}.")
-    enter = "" if directory == Path() else f"cd {directory} && "
+    enter = "" if directory == Path() else f"cd {shlex.quote(str(directory))} && "
     click.echo(f"Next: {enter}pytest, and celeriac up --imports handlers --reload")

@@ -19,6 +19,13 @@ from celeriac.commands.saying import fault_of_answer
 from celeriac.commands.screen import Columns, Screen, clean, lasted
 from tracking.errors import ConfigurationError
 from tracking.exit_status import Exit
+from tracking.states import Status
+
+
+def says(job: Job) -> str | None:
+    """The one thing to know of a job: what it reports while it runs, then its error, or else its last report."""
+    return job.message if job.status is Status.RUNNING else job.error_message or job.message
+
 
 COLUMNS: Columns = {
     "id": lambda job: job.id,
@@ -31,9 +38,10 @@ COLUMNS: Columns = {
     "took": lambda job: lasted(job.duration_ms),
     "user": lambda job: job.user_id,
     "created": lambda job: job.created_at,
-    "says": lambda job: job.error_message or job.message,
+    "says": says,
 }
 LARGEST_PAGE = 100
+OF_ATTEMPTS = {"traceback", "exception"}  # what the timeline leaves out: it stands with the attempt
 UNKNOWN_JOB_TYPE = "unknown_job_type"  # a code of docs/errors.md
 
 
@@ -66,7 +74,8 @@ def print_job(client: Client, screen: Screen, job_id: UUID) -> None:
     screen.one(found, _facts(found))
     _print_attempts(screen, found)
     for entry in found.history:
-        detail = f"  {json.dumps(entry.detail, ensure_ascii=False)}" if entry.detail else ""
+        told = {name: value for name, value in entry.detail.items() if name not in OF_ATTEMPTS}
+        detail = f"  {json.dumps(told, ensure_ascii=False)}" if told else ""
         screen.say(f"{entry.at:%Y-%m-%d %H:%M:%S}  {entry.event:<10}  {entry.actor}{detail}")
 
 

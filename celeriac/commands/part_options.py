@@ -43,7 +43,8 @@ def up(data_dir: str | None, imports: tuple[str, ...] | None, **wanted: Any) -> 
     from celeriac.embedded.up import Wanted, run_platform
 
     def permissions() -> set[str]:
-        return {*registered.IN_ORGANIZATION, *registered.permissions()}
+        # Whoever starts the platform operates it: workers and queues are theirs to see.
+        return {*registered.IN_ORGANIZATION, *registered.OF_PLATFORM, *registered.permissions()}
 
     run_platform(settings(), Wanted(**wanted), permissions=permissions)
 

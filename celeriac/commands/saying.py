@@ -19,10 +19,11 @@ def fault_of_answer(error: Exception) -> Fault:
     if not isinstance(error, ApiError):
         raise TypeError(f"{error!r} is not of the client")
     # The first one is what the detail says already.
-    fields = "; ".join(f"{each['field']}: {each['message']}" for each in error.errors[1:])
+    fields = "".join(f"; {each['field']}: {each['message']}" for each in error.errors[1:])
     hint = HINTS.get(error.code)
     says_more = error.detail.rstrip(".") not in ("", error.title.rstrip("."))
-    parts = (f"{error.title}: {error.detail}" if says_more else error.title, fields, hint, f"({error.code})")
+    said = f"{error.title}: {error.detail}" if says_more else error.title
+    parts = (said + fields, hint, f"({error.code})")
     return Fault(_status(error), one_line(" ".join(part for part in parts if part)))
 
 

@@ -41,6 +41,9 @@ COLORS = {
 }
 MINUTE, HOUR, DAY = 60, 3600, 86400
 WIDEST = 60  # columns of a text in a table
+NARROWEST = 16  # to which a longer text gives way
+GAP = 2  # between two columns
+NOTHING = "-"
 
 Columns = Mapping[str, Callable[[Any], Any]]
 
@@ -50,7 +53,8 @@ class Screen:
 
     def __init__(self, *, as_json: bool = False) -> None:
         self.as_json = as_json
-        self.is_terminal = sys.stdout.isatty() and not as_json
+        # None where it is closed, as `>&-` has it.
+        self.is_terminal = sys.stdout is not None and sys.stdout.isatty() and not as_json
 
     def rows(self, found: Iterable[Answer], columns: Columns, *, empty: str = "") -> int:
         """Print what was found, as it comes unless it is a table; of none, a terminal says `empty`. Says how many."""
@@ -61,7 +65,7 @@ class Screen:
             return count
         rows = [[as_text(of(each)) for of in columns.values()] for each in found]
         if rows:
-            self.print(_table(list(columns), rows))
+            self.print(_drawn(list(columns), rows, console().width))
         elif empty:
             click.echo(empty, err=True)
         return len(rows)
@@ -118,11 +122,11 @@ def clean(text: str) -> str:
 def plain(value: Any) -> str:
     """A value in a line for programs that read lines: times in full, nothing as a hyphen."""
     if value is None or value == "":
-        return "-"
+        return NOTHING
     if isinstance(value, datetime):
         return in_milliseconds(value)
     if isinstance(value, list | tuple):
-        return ",".join(plain(each) for each in value) or "-"
+        return ",".join(plain(each) for each in value) or NOTHING
     return clean(str(value))
 
 
@@ -160,14 +164,39 @@ def lasted(milliseconds: int | None) -> str | None:
     return f"{milliseconds} ms" if milliseconds < MINUTE * 100 else span(milliseconds / 1000)
 
 
-def _table(names: Sequence[str], rows: Sequence[Sequence[Text]]) -> RenderableType:
+def _drawn(names: Sequence[str], rows: Sequence[Sequence[Text]], width: int) -> RenderableType:
+    """A table, or where a terminal is too narrow for one, each row in lines of its own."""
+    needed = [max(len(name), *(row[number].cell_len for row in rows)) for number, name in enumerate(names)]
+    whole = [number == 0 or cells <= NARROWEST for number, cells in enumerate(needed)]
+    fewest = sum(cells if each else NARROWEST for cells, each in zip(needed, whole, strict=True))
+    is_narrow = fewest + GAP * len(names) > width
+    return _stacked(names, rows, width) if is_narrow else _table(names, rows, whole)
+
+
+def _table(names: Sequence[str], rows: Sequence[Sequence[Text]], whole: Sequence[bool]) -> RenderableType:
+    """What is not whole gives way, in further lines; nothing is left out of what people copy."""
     from rich.table import Table
 
-    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
-    for number, name in enumerate(names):
-        # What a thing is called by is whole, however narrow the terminal is: people copy it.
-        widest = max(len(row[0]) for row in rows) if number == 0 else None
-        table.add_column(name, no_wrap=number == 0, min_width=widest)
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, GAP, 0, 0))
+    for name, each in zip(names, whole, strict=True):
+        table.add_column(name, no_wrap=each, overflow="fold")
     for row in rows:
         table.add_row(*row)
     return table
+
+
+def _stacked(names: Sequence[str], rows: Sequence[Sequence[Text]], width: int) -> RenderableType:
+    """What a row is called by, and below it what else there is to say, each with its name."""
+    from rich.console import Group
+    from rich.text import Text
+
+    lines: list[Text] = []
+    for row in rows:
+        lines += [row[0], Text()]
+        for name, cell in zip(names[1:], row[1:], strict=True):
+            said = Text.assemble(" " * GAP, (name, "dim"), " ", cell)
+            if lines[-1] and lines[-1].cell_len + said.cell_len > width:
+                lines.append(Text())
+            if cell.plain != NOTHING:
+                lines[-1].append_text(said)
+    return Group(*(line for line in lines if line))

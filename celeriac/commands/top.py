@@ -7,7 +7,7 @@ import sys
 import termios
 import time
 import tty
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -21,12 +21,15 @@ from rich.text import Text
 
 from celeriac.client import ApiError, Client
 from celeriac.client.answers import Job, Stats
+from celeriac.commands.jobs import says
 from celeriac.commands.lists import QUEUES, WORKERS
 from celeriac.commands.screen import COLORS, Columns, Screen, as_text, console, lasted
 from celeriac.commands.watching import now
 
 MOST_ROWS = 20  # of workers and of queues
 HEAD = 6  # lines of a screen that are no jobs
+WIDE = 80  # columns of a terminal with room for all that is said of a job
+WIDEST_TYPE = 24  # columns
 QUIT = ("q", "\x1b")
 
 
@@ -79,19 +82,30 @@ def _table(columns: Columns, rows: list[Any]) -> RenderableType:
 
 
 def _jobs(jobs: tuple[Job, ...], width: int) -> RenderableType:
-    table = Table("job", "type", "status", "", "attempt", "took", "says", box=None, header_style="dim", pad_edge=False)
+    columns = _columns(width)
+    table = Table(*columns, box=None, header_style="dim", pad_edge=False)
     for job in jobs:
-        # The end of an id: its beginning is the time, the same for all that were made together.
-        table.add_row(
-            as_text(str(job.id)[-12:]),
-            as_text(job.job_type, widest=24),
-            as_text(job.status),
-            ProgressBar(100, job.progress, width=12),
-            as_text(f"{job.attempt}/{job.max_retries + 1}"),
-            as_text(lasted(job.duration_ms)),
-            as_text(job.error_message or job.message or job.hold, widest=max(10, width - 90)),
-        )
+        table.add_row(*[of(job) for of in columns.values()])
     return table
+
+
+def _columns(width: int) -> Mapping[str, Callable[[Job], RenderableType]]:
+    """What is shown of jobs: in a narrow terminal less, so that each of it can be read."""
+    # The end of an id: its beginning is the time, the same for all that were made together.
+    first: dict[str, Callable[[Job], RenderableType]] = {
+        "job": lambda job: as_text(str(job.id)[-12:]),
+        "type": lambda job: as_text(job.job_type, widest=WIDEST_TYPE if width >= WIDE else width // 4),
+        "status": lambda job: as_text(job.status),
+    }
+    if width < WIDE:
+        return {**first, "says": lambda job: as_text(says(job) or job.hold)}
+    return {
+        **first,
+        "": lambda job: ProgressBar(100, job.progress, width=12),
+        "attempt": lambda job: as_text(f"{job.attempt}/{job.max_retries + 1}"),
+        "took": lambda job: as_text(lasted(job.duration_ms)),
+        "says": lambda job: as_text(says(job) or job.hold, widest=max(10, width - 90)),
+    }
 
 
 @contextmanager

@@ -13,6 +13,7 @@ import click
 
 from celeriac.client import Client, Event
 from celeriac.client.answers import Job, JobStatus
+from celeriac.commands.jobs import says
 from celeriac.commands.screen import COLORS, Screen, clean, console, lasted
 from tracking.exit_status import Exit
 from tracking.states import Status
@@ -68,15 +69,17 @@ def _shown(screen: Screen, statuses: Iterator[JobStatus]) -> Iterator[JobStatus]
     with Progress(*columns, console=console(), transient=True) as bar:
         task = bar.add_task("", total=100, status="")
         for status in statuses:
-            said = clean(status.job.message or (f"held: {status.job.hold}" if status.job.hold else ""))
-            bar.update(task, completed=status.progress, status=status.job.status, description=said)
+            bar.update(task, completed=status.progress, status=status.job.status, description=_said(status.job))
             yield status
 
 
 def _words(status: JobStatus) -> tuple[str, ...]:
     job = status.job
-    said = job.error_message or job.message or (f"held: {job.hold}" if job.hold else "-")
-    return str(job.id), str(job.status), f"{status.progress}", clean(said)
+    return str(job.id), str(job.status), f"{status.progress}", _said(job) or "-"
+
+
+def _said(job: Job) -> str:
+    return clean(says(job) or (f"held: {job.hold}" if job.hold else ""))
 
 
 def _say_end(screen: Screen, job: Job) -> None:

@@ -19,6 +19,7 @@ from tracking.states import Event
 FRAME = re.compile(
     r'^  File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<where>.+)\n(?:    (?P<code>.+)\n?)?', re.MULTILINE
 )
+INSTALLED = ("/site-packages/", "/dist-packages/")  # also those of another environment that this one is built on
 MOST_AT_ONCE = 5  # that are shown of one look
 MOST_FRAMES = 8
 ELSEWHERE = tuple({sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), sysconfig.get_path("stdlib")})
@@ -76,7 +77,7 @@ def own_frames(traceback: str) -> list[str]:
 
 def _is_own(file: str) -> bool:
     ours = any(file.startswith(f"{packages.HOME / name}/") for name in (*packages.NEEDED, "celeriac", "api"))
-    return not ours and not file.startswith(ELSEWHERE)
+    return not ours and not file.startswith(ELSEWHERE) and not any(each in file for each in INSTALLED)
 
 
 def _short(file: str) -> str:

@@ -37,7 +37,9 @@ ROUTINE = re.compile(
     r" \[(info|debug) *\] |(^| )(LOG|HINT|STATEMENT|DETAIL): |^\d+:[A-Z] [^*.#-]*[*.-] "
     # Redis, unlike Valkey, calls these warnings.
     r"|Redis is starting|Redis version=|Configuration loaded|Server initialized|Received SIGTERM"
-    r"|User requested shutdown|Redis is now ready to exit"
+    r"|User requested shutdown|(Redis|Valkey) is now ready to exit"
+    # PostgreSQL, of a connection that is open when it is stopped.
+    r"|FATAL:  terminating connection due to administrator command"
     r"|Memory overcommit|SecurityWarning|Warm shutdown|\[celery\.app\.trace\]"
 )
 READY_WITHIN = 120.0  # seconds

@@ -53,7 +53,7 @@ def claim(platform: Platform, context: Context, task: Any, fence: Fence | None) 
     except DatabaseAway:
         raise Reject("the database is away", requeue=True) from None
     if isinstance(answer, Refusal):
-        log.warning("claim.refused", reason=str(answer))
+        tell_refused(answer)
         raise Ignore
     crash_point(CLAIMED)
     ids = {"job_id": str(answer.job_id), "dispatch": answer.fence.dispatch, "attempt": answer.attempt}
@@ -67,6 +67,12 @@ def claim(platform: Platform, context: Context, task: Any, fence: Fence | None) 
     error = _follow_row(context, task, answer)
     current.keep(context, now)
     return now, error
+
+
+def tell_refused(answer: Refusal, **ids: Any) -> None:
+    """Log why a message is not run. A late or repeated one is nothing to mend: brokers and ourselves make them."""
+    say = log.warning if answer in (Refusal.UNKNOWN, Refusal.OTHER_TYPE) else log.info
+    say("claim.refused", reason=str(answer), **ids)
 
 
 def end_before_begin(platform: Platform, context: Context, now: Running) -> BaseException | None:

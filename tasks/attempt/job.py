@@ -308,7 +308,8 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
         """Raise ConfigurationError when no job of this handler could arrive as it was sent."""
         signature = self.signature_read
         try:
-            reason = unsendable(signature.payload_model) if signature.payload_model else None
+            model = signature.payload_model or (signature.arguments_model if self.is_offered else None)
+            reason = unsendable(model) if model else None
             if reason is None and self.is_offered:
                 signature.schema()
         except (ConfigurationError, pydantic.errors.PydanticUserError) as error:

@@ -21,6 +21,7 @@ from celery.worker import state
 
 from tasks import current
 from tasks.attempt.accepting import stop
+from tasks.attempt.claiming import tell_refused
 from tasks.attempt.handing import Grant, Offer, ended
 from tasks.attempt.outcomes import breaker_of
 from tasks.broker.messages import LOSSES_HEADER
@@ -339,8 +340,7 @@ class LookAhead:
         elif isinstance(answer, DatabaseAway):
             self._give_back(request)
         else:
-            ids = {"job_type": request.task.name, "job_id": str(fence.job_id), "dispatch": fence.dispatch}
-            log.warning("claim.refused", **ids, reason=str(answer))
+            tell_refused(answer, job_type=request.task.name, job_id=str(fence.job_id), dispatch=fence.dispatch)
             state.task_ready(request)
             request.acknowledge()
         self._budget.give_back(request)

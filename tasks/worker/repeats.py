@@ -56,7 +56,7 @@ class Repeats:
 
     def _refuse(self, message: Any, held: Fence) -> None:
         repeated = Fence(held.job_id, _number(message))
-        log.warning("message.repeated", job_id=str(held.job_id), dispatch=repeated.dispatch)
+        log.info("message.repeated", job_id=str(held.job_id), dispatch=repeated.dispatch)
         worker = str(self._consumer.hostname)
         self._answers.after(message, lambda: self._log(repeated, held, worker), held.job_id)
 

@@ -10,13 +10,14 @@ from celeriac.packages import HOME
 LIBRARY = f'  File "{sysconfig.get_path("purelib")}/celery/app/trace.py", line 9, in trace\n    run()\n'
 OURS = f'  File "{HOME}/tasks/attempt/job.py", line 5, in __call__\n    call()\n'
 MINE = '  File "/home/me/shop/words.py", line 7, in say\n    spell(word)\n'
+DEBIANS = '  File "/usr/lib/python3/dist-packages/celery/app/autoretry.py", line 38, in run\n    task()\n'
 DEEP = '  File "/home/me/shop/spelling.py", line 3, in spell\n    raise LookupError\n'
 HEAD, END = "Traceback (most recent call last):\n", "LookupError: no such word\n"
 
 
 def test_frames_of_libraries_and_of_ours_are_left_out() -> None:
     """The frames of the user's files are shown, each with its line of code, the innermost last."""
-    assert own_frames(HEAD + LIBRARY + OURS + MINE + DEEP + END) == [
+    assert own_frames(HEAD + LIBRARY + OURS + DEBIANS + MINE + DEEP + END) == [
         "/home/me/shop/words.py:7 in say",
         "    spell(word)",
         "/home/me/shop/spelling.py:3 in spell",

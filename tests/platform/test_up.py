@@ -150,13 +150,14 @@ def test_up_is_ready_when_it_says_so(up: Up) -> None:
 
 
 def test_the_link_that_it_prints_opens_the_dashboard_once(up: Up) -> None:
-    """`up` prints a link with which a browser signs in once, with every permission of the organization."""
+    """`up` prints a link with which a browser signs in once, as whoever operates the platform."""
     link = eventually(lambda: next((line.split()[-1] for line in up.printed if "/sign-in?ticket=" in line), None))
     address, _, ticket = link.partition("/sign-in?ticket=")
     same = {"Sec-Fetch-Site": "same-origin", "Accept": "text/html"}
     with httpx2.Client(base_url=address, headers=same, trust_env=False) as client:
         assert client.post("/sign-in", data={"ticket": ticket}).headers["location"] == "/"
         assert "There are no jobs yet." in client.get("/").text
+        assert client.get("/workers").status_code == 200
         assert client.post("/sign-in", data={"ticket": ticket}).status_code == 401
 
 

@@ -202,6 +202,12 @@ afterwards();
 complete(document.querySelector("input[type=search]"));
 dragRanges();
 document.querySelector(".bar nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+// The job of the page, in a drawing of which only a part is seen.
+const drawing = by("graph"), here = drawing?.querySelector(".here");
+if (here) {
+  const frame = drawing.getBoundingClientRect(), place = here.getBoundingClientRect();
+  drawing.scrollBy(place.left - frame.left - (frame.width - place.width) / 2, place.top - frame.top - (frame.height - place.height) / 2);
+}
 setInterval(tick, 1000);
 moveByKeys(() => live && !live.hidden && pause(!paused));
 if (body.dataset.live && live) {

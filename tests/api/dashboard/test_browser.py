@@ -185,6 +185,8 @@ def test_the_keyboard_reaches_everything(window: Window, caller: Caller) -> None
     page = window.sign_in(caller)
     page.keyboard.press("j")
     expect(row(page, newer).get_by_role("link")).to_be_focused()
+    colours = [row(page, each).evaluate("row => getComputedStyle(row).backgroundColor") for each in (newer, older)]
+    assert colours[0] != colours[1]  # it is seen where the keys are
     page.keyboard.press("j")
     expect(row(page, older).get_by_role("link")).to_be_focused()
     page.keyboard.press("c")

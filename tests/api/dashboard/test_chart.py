@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import httpx2
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from playwright.sync_api import expect
@@ -17,7 +18,7 @@ from tests.api.dashboard.conftest import PATIENCE, Window
 from tracking.models import JobRecord, Scope
 from tracking.reads import throughput
 from tracking.reads.lists import EPOCH
-from tracking.reads.throughput import Slice
+from tracking.reads.throughput import By, Group, Grouped, Slice
 
 expect.set_options(timeout=PATIENCE)
 
@@ -90,13 +91,86 @@ def test_a_chart_has_the_waits_of_what_could_run(caller: Caller) -> None:
     assert timedelta(seconds=7) < slowest < timedelta(seconds=10)
 
 
+def test_ends_are_told_apart_by_type_queue_and_worker(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each group has what the parts of the window have of it, those with most first, and the rest are others."""
+    monkeypatch.setattr(throughput, "MOST_GROUPS", 2)
+    kinds = {"a": 3, "b": 2, "c": 1, "d": 1}
+    for kind, number in kinds.items():
+        for _ in range(number):
+            caller.job("failed", job_type=kind, queue=f"queue-{kind}")
+    caller.job("cancelled", job_type="a", queue="queue-a")
+    caller.job("running", job_type="c")
+    earlier(caller, caller.job("succeeded", job_type="d"), timedelta(hours=2))
+    caller.but(user="u2").job("succeeded", job_type="c")
+    mine = Scope(caller.organization, "u1")
+    with caller.api.database.autocommit() as connection:
+
+        def totals(by: By) -> list[tuple[str | None, int]]:
+            found = throughput.grouped(connection, mine, by, window=timedelta(hours=1), slices=60)
+            assert not found.is_partial
+            return [(each.name, each.total) for each in found.groups]
+
+        assert totals(By.TYPE) == [("a", 4), ("b", 2), (None, 2)]
+        assert totals(By.QUEUE) == [("queue-a", 4), ("queue-b", 2), (None, 2)]
+        assert totals(By.WORKER) == [("worker-1", 7), ("", 1)]
+        monkeypatch.setattr(throughput, "MOST_GROUPED", 5)
+        newest = throughput.grouped(connection, mine, By.TYPE, window=timedelta(hours=1), slices=60)
+    assert (newest.is_partial, sum(each.total for each in newest.groups)) == (True, 5)
+
+
+@given(st.lists(st.lists(st.integers(0, 10**5), min_size=3, max_size=3), max_size=60))
+def test_blocks_fill_their_bar(counted: list[list[int]]) -> None:
+    """The blocks of a bar lie on each other from the bottom line to the height of all that ended then.
+
+    The last one stands for what was not told apart.
+    """
+    starts = [EPOCH + number * MINUTE for number in range(len(counted))]
+    slices = [Slice(start, sum(numbers), 0, 0) for start, numbers in zip(starts, counted, strict=True)]
+    columns = [*zip(*counted, strict=True)] or [()] * 3
+    groups = [Group(str(name), dict(zip(starts, column, strict=True))) for name, column in enumerate(columns[:2])]
+    drawn = chart(slices, MINUTE, grouped=Grouped(groups, is_partial=False))
+    for bar, numbers in zip(drawn.bars, counted, strict=True):
+        expected = [(place, number) for place, number in zip((0, 1, None), numbers, strict=True) if number]
+        assert [(block.group, block.number) for block in bar.blocks] == expected
+        below = float(BOTTOM)
+        for block in bar.blocks:
+            assert abs(block.y + block.height - below) < 0.2
+            below = block.y
+        assert abs(below - bar.good_y) < 0.2
+
+
+def test_a_chart_is_told_apart_at_a_wish(caller: Caller, window: Window) -> None:
+    """By its links a chart tells jobs apart by type, queue or worker, and each name leads to its jobs; live, too."""
+    for kind, number in {"open": 4, "guarded": 2, "<b>odd</b>": 1}.items():
+        for place in range(number):
+            earlier(caller, caller.job("succeeded", job_type=kind), timedelta(minutes=5 + 7 * place))
+    page = window.sign_in(caller)
+    page.get_by_role("link", name="day", exact=True).click()
+    page.get_by_role("link", name="type", exact=True).click()
+    legend = page.get_by_role("list", name="Jobs that ended, by type")
+    expect(legend.get_by_role("listitem")).to_have_text(["open 4", "guarded 2", "<b>odd</b> 1"])
+    expect(page.get_by_role("link", name="day", exact=True)).to_have_attribute("aria-current", "true")
+    window.picture("jobs-by-type")
+    caller.job("succeeded", job_type="guarded")
+    expect(legend.get_by_role("listitem").nth(1)).to_have_text("guarded 3")
+    legend.get_by_role("link", name="guarded").click()
+    expect(page.locator("#rows tr")).to_have_count(3)
+    expect(legend).to_be_visible()
+    page.get_by_role("link", name="worker", exact=True).click()
+    expect(page.get_by_role("list", name="by worker").get_by_role("listitem")).to_have_text(["worker-1 8"])
+    page.get_by_role("link", name="outcome", exact=True).click()
+    expect(page.locator(".groups")).to_have_count(0)
+
+
 def test_a_time_is_chosen_without_a_script(caller: Caller, reader: httpx2.Client) -> None:
     """A form, and each part in the table, narrow the search to what ended in a time, and leave the rest of it."""
+    assert reader.get("/?by=nonsense").status_code == 200
     old, new = earlier(caller, caller.job("failed"), timedelta(hours=2)), caller.job("failed")
     until = (datetime.now(UTC) - timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M")
-    asked = {"q": "status:failed ended:2026-01-01..", "since": "", "until": until, "window": "day"}
+    asked = {"q": "status:failed ended:2026-01-01..", "since": "", "until": until, "window": "day", "by": "queue"}
     answer = reader.get("/", params=asked)
     assert answer.status_code == 303
+    assert answer.headers["location"].endswith("&window=day&by=queue")
     page = reader.get(answer.headers["location"]).text
     assert re.findall(r'id="job-([\w-]+)"', page) == [str(old.id)]
     assert f'value="status:failed ended:..{until}:00Z"' in page

@@ -109,3 +109,28 @@ def test_a_workflow_is_drawn_as_a_graph(caller: Caller, window: Window) -> None:
     expect(page.get_by_text("nightly <figures>")).to_be_visible()
     window.picture("workflows")
     assert window.complaints == []
+
+
+def test_a_large_drawing_is_seen_in_part_and_as_a_whole(caller: Caller, window: Window) -> None:
+    """A large drawing takes a part of the window and is made small at a wish; a job's page shows where that job is."""
+    parts = {f"part{number}": {"jobType": "open", "after": [{"key": "first"}]} for number in range(60)}
+    answer = caller.post("/v1/workflows", {"name": "wide", "jobs": {"first": {"jobType": "open"}, **parts}}).json()
+    page = window.sign_in(caller)
+    page.goto(f"{caller.api.url}/workflows/{answer['workflowId']}")
+    drawing, boxes = page.locator("#graph"), page.locator("#graph .node")
+    height = page.viewport_size["height"] if page.viewport_size else 0
+    assert drawing.evaluate("each => each.clientHeight") < height
+    expect(boxes.filter(has_text="first")).to_be_in_viewport(ratio=1)
+    expect(boxes.filter(has_text="part59")).not_to_be_in_viewport()
+    window.picture("workflow-large")
+    page.get_by_label("half").check()
+    assert boxes.first.evaluate("each => each.getBoundingClientRect().height") < 30
+    page.get_by_label("as a whole").check()
+    assert drawing.evaluate("each => each.scrollHeight - each.clientHeight") <= 0
+    run(caller, answer["jobs"]["first"], "succeeded")
+    expect(page.locator("#graph .node.succeeded")).to_have_count(1)  # it is live
+    expect(page.get_by_label("as a whole")).to_be_checked()
+    window.picture("workflow-whole")
+    page.goto(f"{caller.api.url}/jobs/{answer['jobs']['part59']}")
+    drawing.scroll_into_view_if_needed()
+    expect(boxes.filter(has_text="part59")).to_be_in_viewport(ratio=1)

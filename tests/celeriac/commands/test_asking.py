@@ -8,7 +8,9 @@ from uuid import UUID, uuid4
 
 from tests.api.calling import OF_GUARDED
 from tests.celeriac.commands.asking import Door
+from tests.tracked import Tracked
 from tracking.exit_status import Exit
+from tracking.models import Failure
 from tracking.states import Status
 
 TEMPLATE = ("--type", "guarded", "--payload", '{"kind": "small"}')
@@ -195,6 +197,13 @@ def test_what_was_meant_is_suggested_and_said_once(door: Door) -> None:
     assert (odd.exit_code, "invalid_request" in odd.stderr) == (Exit.MISUSED, True), odd.stderr
 
 
+def test_each_fault_of_a_payload_is_told_apart(door: Door) -> None:
+    """Of a payload with several faults each is said, with a semicolon between them."""
+    said = door.ask("submit", "guarded", "--payload", '{"kind": "small", "odd": 1, "other": 2}').stderr
+    assert said.count("not permitted") == 2
+    assert "permitted; payload.other: " in said
+
+
 def test_a_watch_ends_as_the_job_does(door: Door) -> None:
     """`watch` exits with 0, 1 or 4 for a job that has succeeded, failed or was cancelled, and 5 when it is too late."""
     exits = {"succeeded": Exit.FINE, "failed": Exit.FAILED, "cancelled": Exit.CANCELLED}
@@ -202,6 +211,30 @@ def test_a_watch_ends_as_the_job_does(door: Door) -> None:
         result = door.ask("watch", str(door.caller.job(state).id))
         assert (result.exit_code, result.stdout.split("\t")[1]) == (status, state), result.output
     assert door.ask("watch", str(door.caller.job().id), "--within", "1s").exit_code == Exit.TOO_LATE
+
+
+def test_a_job_that_runs_again_says_what_it_does_now(door: Door) -> None:
+    """In lists and in `watch` a job that runs says what its body reports, and not why the attempt before failed."""
+    job = door.caller.job("running")
+    with door.caller.api.database.autocommit() as connection:
+        tracked = Tracked(connection)
+        waiting = tracked.end(job, "released", failure=Failure("Shutdown", "worker-1 was shut down"))
+        assert door.lines("jobs")[0][-1] == "worker-1 was shut down"
+        running = tracked.start(waiting)
+    assert door.lines("jobs")[0][-1] == "-"
+    door.caller.report(running, message="Page 4")
+    assert door.lines("jobs")[0][-1] == "Page 4"
+    watched = door.ask("watch", str(job.id), "--within", "1s")
+    assert {line.split("\t")[-1] for line in watched.stdout.splitlines()} == {"Page 4"}
+
+
+def test_a_traceback_is_printed_once(door: Door) -> None:
+    """`job` prints the traceback with the attempt that failed, and not again in the timeline."""
+    job = door.caller.job("failed")
+    shown = door.ask("job", str(job.id)).stdout
+    assert shown.count("Traceback") == 1
+    assert shown.count("ValueError") == 2  # of the attempt, and in the timeline
+    assert door.json("job", str(job.id))[0]["history"][-1]["detail"]["traceback"] == "Traceback ..."
 
 
 def test_events_are_printed_as_they_come(door: Door) -> None:

@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from celeriac.commands.cli import command
+from celeriac.commands.init import write_project
 from tests.api.calling import Caller
 from tests.celeriac.commands.asking import environment_of
 from tests.commands import PROGRAM
@@ -126,3 +127,9 @@ def test_no_token_is_in_the_list_of_processes(caller: Caller) -> None:
     finally:
         process.kill()
         process.communicate()
+
+
+def test_a_project_says_how_its_directory_is_entered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`celeriac init` prints a line that a shell takes, whatever the directory is called."""
+    write_project(tmp_path / "my jobs")
+    assert f"cd '{tmp_path / 'my jobs'}' && pytest" in capsys.readouterr().out

@@ -7,12 +7,15 @@ import os
 import pty
 import re
 import select
+import shlex
 import struct
 import subprocess
 import termios
 import time
 from collections.abc import Callable
 from contextlib import suppress
+
+import pytest
 
 from tests.api.calling import EVERYTHING, Api, Caller
 from tests.celeriac.commands.asking import environment_of
@@ -92,6 +95,36 @@ def test_ids_are_whole_in_a_narrow_terminal(caller: Caller) -> None:
     assert str(job.id) in terminal.shown
 
 
+@pytest.mark.parametrize("columns", [40, 80])
+def test_a_narrow_terminal_shows_all_of_each_job(caller: Caller, columns: int) -> None:
+    """Where a terminal is too narrow for a table, each job has lines of its own, in which no word is cut off."""
+    job = caller.job("failed", job_type="guarded")
+    caller.job("running", job_type="a_type_with_a_long_name")
+    terminal = Terminal(caller, "jobs", columns=columns)
+    assert terminal.end() == Exit.FINE
+    for said in (str(job.id), "type guarded", "status failed", "says broken", "type a_type_with_a_long_name"):
+        assert said in terminal.shown
+    assert max(map(len, terminal.shown.splitlines())) <= columns
+
+
+def test_a_table_cuts_off_no_word(caller: Caller) -> None:
+    """In a table of a list only long texts give way, in further lines."""
+    message = "row after row has to be read again"
+    caller.report(caller.job("running"), message=message)
+    terminal = Terminal(caller, "jobs", columns=132)
+    assert terminal.end() == Exit.FINE
+    assert re.search(r"open +running +- +0 +1/4 ", terminal.shown)
+    assert "…" not in terminal.shown
+    assert all(word in terminal.shown for word in message.split()), terminal.shown
+
+
+def test_a_list_into_nowhere_is_no_fault(caller: Caller) -> None:
+    """A command whose output is closed does what it does, and says nothing."""
+    shell = ("sh", "-c", f"exec {shlex.quote(str(PROGRAM))} jobs >&-")
+    done = subprocess.run(shell, env={**os.environ, **environment_of(caller)}, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (Exit.FINE, b"")
+
+
 def test_an_empty_list_says_so(caller: Caller) -> None:
     """In a terminal an empty list says that nothing matches."""
     terminal = Terminal(caller, "jobs")
@@ -123,6 +156,16 @@ def test_top_shows_all_of_it_until_q(api: Api) -> None:
     terminal.press("q")
     assert terminal.end() == Exit.FINE
     assert "\x1b[?1049l" in terminal.raw  # the screen is as it was
+
+
+def test_top_in_a_narrow_terminal_says_how_jobs_are(caller: Caller) -> None:
+    """In a narrow terminal `top` leaves columns out, and cuts off neither ids nor statuses."""
+    job = caller.job("running")
+    caller.report(job, message="Page 4")
+    terminal = Terminal(caller, "top", columns=40)
+    terminal.until(lambda shown: re.search(rf"{str(job.id)[-12:]} +open +running +Page 4", shown) is not None)
+    terminal.press("q")
+    assert terminal.end() == Exit.FINE
 
 
 def test_top_goes_on_when_the_api_says_no(api: Api) -> None:
