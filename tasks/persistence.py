@@ -58,7 +58,6 @@ class Recorder:
 
     def __init__(self) -> None:
         self._queue: queue.Queue[Callable[[], object]] = queue.Queue(BACKLOG)
-        self._done = 0
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         with threads.apart():
             self._thread.start()
@@ -77,9 +76,10 @@ class Recorder:
         return self._queue.qsize()
 
     def mark(self) -> Callable[[], bool]:
-        """Remember what was handed over until now; whether all of that is over says what is returned."""
-        asked = self._done + self._queue.unfinished_tasks
-        return lambda: self._done >= asked
+        """What is returned says whether all that was handed over until now is over; after a full backlog, never."""
+        over = threading.Event()
+        self.record(over.set)
+        return over.is_set
 
     def flush(self, timeout: float) -> bool:
         """Wait until all is written; False when that took longer than `timeout` seconds."""
@@ -99,4 +99,3 @@ class Recorder:
                 log.exception("recorder.write_failed")
             finally:
                 self._queue.task_done()
-                self._done += 1  # after that: a mark may count one too few, which is over, and never one too many
