@@ -626,34 +626,40 @@ queues AS (
         SELECT queue FROM jobs
         WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND jobs.queue > queues.queue
         ORDER BY queue LIMIT 1) AS next
-), rooms AS (
-    SELECT queue, greatest(CASE WHEN queues.queue = ANY(CAST(:'queues' AS text[]))
-              AND NOT is_contended(:'organization_id', queues.queue, :'lease_timeout')
-         THEN CAST(:'ahead' AS int) ELSE 0 END, room_in(:'organization_id', queues.queue, :'limit', :'lease_timeout')) AS room,
-           ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
-                 WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY each) AS shared
+), served AS MATERIALIZED (
+    SELECT queue, ARRAY(SELECT lease FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY lease) AS servers
     FROM (SELECT queue FROM queues UNION SELECT queue FROM (SELECT id, queue, priority, created_at FROM jobs WHERE hold = 'limit' AND jobs.id = ANY(CAST(:'within' AS uuid[]))) AS more) AS queues
     WHERE (queues.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
             OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) OR coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) = 0
+), alike AS MATERIALIZED (
+    SELECT servers, first AS queue, shared, dense_rank() OVER (ORDER BY shared) AS pool,
+           room_in(:'organization_id', first, :'limit', :'lease_timeout') AS room, is_contended(:'organization_id', first, :'lease_timeout') AS contended
+    FROM (SELECT *, coalesce(nullif(ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
+                 WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND first = ANY(workers.queues) ORDER BY each), '{}'), ARRAY[first]) AS shared
+          FROM (SELECT servers, min(queue) AS first FROM served GROUP BY servers, CASE WHEN servers = '{}' THEN queue END) AS firsts) AS firsts
+), rooms AS MATERIALIZED (
+    SELECT served.queue, greatest(CASE WHEN served.queue = ANY(CAST(:'queues' AS text[])) AND NOT contended
+                     THEN CAST(:'ahead' AS int) ELSE 0 END, room) AS room, pool, shared, contended
+    FROM served JOIN alike ON alike.servers = served.servers
+                          AND (served.servers <> '{}' OR alike.queue = served.queue)
 ), candidates AS (
-    SELECT room, coalesce(nullif(shared, '{}'), ARRAY[rooms.queue]) AS shared, candidate.*
+    SELECT room, pool, candidate.*
     FROM rooms CROSS JOIN LATERAL (
         SELECT id, queue, priority, created_at FROM jobs AS waiting
         WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND waiting.queue = rooms.queue
           AND true
         ORDER BY priority DESC, created_at, id
         LIMIT greatest(0, least(:'batch', room))) AS candidate
-    UNION ALL SELECT room, shared, more.* FROM (SELECT id, queue, priority, created_at FROM jobs WHERE hold = 'limit' AND jobs.id = ANY(CAST(:'within' AS uuid[]))) AS more JOIN rooms USING (queue)
+    UNION ALL SELECT room, pool, more.* FROM (SELECT id, queue, priority, created_at FROM jobs WHERE hold = 'limit' AND jobs.id = ANY(CAST(:'within' AS uuid[]))) AS more JOIN rooms USING (queue)
 ), first AS (
-    SELECT id, queue, place, shared FROM (
-        SELECT *, row_number() OVER (PARTITION BY shared ORDER BY priority DESC, created_at, id) AS place
+    SELECT id, queue, place FROM (
+        SELECT *, row_number() OVER (PARTITION BY pool ORDER BY priority DESC, created_at, id) AS place
         FROM candidates) AS placed
     WHERE place <= room
     ORDER BY priority DESC, created_at, id
     LIMIT least(:'batch', CASE WHEN coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) = 0 THEN :'batch' ELSE
                         greatest(0, coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) - (SELECT count(*) FROM jobs WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping))) END)
-), contended AS MATERIALIZED (
-    SELECT queue, is_contended(:'organization_id', rooms.queue, :'lease_timeout') AS it_is FROM rooms), locked AS (
+), locked AS (
     SELECT id, status AS from_status, hold AS held FROM jobs
     WHERE id IN (SELECT id FROM first) AND hold IN ('organization_limit', 'limit')
     FOR UPDATE SKIP LOCKED
@@ -691,7 +697,7 @@ queues AS (
     WHEN true THEN 'organization_limit'
 END AS hold) AS next),
         limit_key = CASE WHEN jobs.id = ANY(CAST(:'within' AS uuid[])) THEN limit_key END, dispatched_at = NULL,
-        sent_priority = CASE WHEN (SELECT it_is FROM contended WHERE contended.queue = jobs.queue) THEN 0 ELSE priority END, updated_at = clock_timestamp()
+        sent_priority = CASE WHEN (SELECT contended FROM rooms WHERE rooms.queue = jobs.queue) THEN 0 ELSE priority END, updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id
     RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status, locked.held
@@ -703,7 +709,7 @@ END AS hold) AS next),
            jsonb_strip_nulls(jsonb_build_object('hold', coalesce(hold, held))) || '{}', NULL, NULL, clock_timestamp()
     FROM moved
 )
-SELECT moved.*, contended.it_is AS is_contended FROM moved JOIN contended USING (queue)
+SELECT moved.*, contended AS is_contended FROM moved JOIN rooms USING (queue)
 ORDER BY priority DESC, created_at, id;
 
 -- admission/line.py GIVE_WAY
@@ -716,15 +722,23 @@ queues AS (
         SELECT queue FROM jobs
         WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND jobs.queue > queues.queue
         ORDER BY queue LIMIT 1) AS next
-), rooms AS (
-    SELECT queue, greatest(0, room_in(:'organization_id', queues.queue, :'limit', :'lease_timeout')) AS room,
-           ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
-                 WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY each) AS shared
+), served AS MATERIALIZED (
+    SELECT queue, ARRAY(SELECT lease FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY lease) AS servers
     FROM (SELECT queue FROM queues ) AS queues
     WHERE (queues.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
             OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) OR coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) = 0
+), alike AS MATERIALIZED (
+    SELECT servers, first AS queue, shared, dense_rank() OVER (ORDER BY shared) AS pool,
+           room_in(:'organization_id', first, :'limit', :'lease_timeout') AS room, is_contended(:'organization_id', first, :'lease_timeout') AS contended
+    FROM (SELECT *, coalesce(nullif(ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
+                 WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND first = ANY(workers.queues) ORDER BY each), '{}'), ARRAY[first]) AS shared
+          FROM (SELECT servers, min(queue) AS first FROM served GROUP BY servers, CASE WHEN servers = '{}' THEN queue END) AS firsts) AS firsts
+), rooms AS MATERIALIZED (
+    SELECT served.queue, greatest(0, room) AS room, pool, shared, contended
+    FROM served JOIN alike ON alike.servers = served.servers
+                          AND (served.servers <> '{}' OR alike.queue = served.queue)
 ), candidates AS (
-    SELECT room, coalesce(nullif(shared, '{}'), ARRAY[rooms.queue]) AS shared, candidate.*
+    SELECT room, pool, candidate.*
     FROM rooms CROSS JOIN LATERAL (
         SELECT id, queue, priority, created_at FROM jobs AS waiting
         WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND waiting.queue = rooms.queue
@@ -732,8 +746,8 @@ queues AS (
         ORDER BY priority DESC, created_at, id
         LIMIT greatest(0, least(:'batch', room))) AS candidate
 ), first AS (
-    SELECT id, queue, place, shared FROM (
-        SELECT *, row_number() OVER (PARTITION BY shared ORDER BY priority DESC, created_at, id) AS place
+    SELECT id, queue, place FROM (
+        SELECT *, row_number() OVER (PARTITION BY pool ORDER BY priority DESC, created_at, id) AS place
         FROM candidates) AS placed
     WHERE place <= room
     ORDER BY priority DESC, created_at, id
@@ -755,9 +769,14 @@ WITH RECURSIVE lines AS (
         SELECT organization_id, queue FROM jobs
         WHERE hold = 'organization_limit' AND (jobs.organization_id, jobs.queue) > (lines.organization_id, lines.queue)
         ORDER BY organization_id, queue LIMIT 1) AS next
+), served AS MATERIALIZED (
+    SELECT queue, ARRAY(SELECT lease FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY lease) AS servers FROM (SELECT DISTINCT queue FROM lines) AS queues
 )
-SELECT DISTINCT organization_id FROM lines WHERE ((lines.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
-            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) AND room_in(lines.organization_id, lines.queue, :'limit', :'lease_timeout') > 0);
+SELECT DISTINCT organization_id
+FROM (SELECT organization_id, min(queue) AS queue FROM lines JOIN served USING (queue)
+      GROUP BY organization_id, servers, CASE WHEN servers = '{}' THEN queue END) AS alike
+WHERE ((alike.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) AND room_in(alike.organization_id, alike.queue, :'limit', :'lease_timeout') > 0);
 
 -- admission/line.py OVERBOOKED
 WITH RECURSIVE lines AS (
@@ -919,15 +938,23 @@ queues AS (
         SELECT queue FROM jobs
         WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND jobs.queue > queues.queue
         ORDER BY queue LIMIT 1) AS next
-), rooms AS (
-    SELECT queue, greatest(0, room_in(:'organization_id', queues.queue, :'limit', :'lease_timeout')) AS room,
-           ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
-                 WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY each) AS shared
+), served AS MATERIALIZED (
+    SELECT queue, ARRAY(SELECT lease FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY lease) AS servers
     FROM (SELECT queue FROM queues UNION SELECT queue FROM (SELECT id, queue, priority, created_at FROM jobs WHERE id = :'id') AS more) AS queues
     WHERE (queues.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
             OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) OR coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) = 0
+), alike AS MATERIALIZED (
+    SELECT servers, first AS queue, shared, dense_rank() OVER (ORDER BY shared) AS pool,
+           room_in(:'organization_id', first, :'limit', :'lease_timeout') AS room, is_contended(:'organization_id', first, :'lease_timeout') AS contended
+    FROM (SELECT *, coalesce(nullif(ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
+                 WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND first = ANY(workers.queues) ORDER BY each), '{}'), ARRAY[first]) AS shared
+          FROM (SELECT servers, min(queue) AS first FROM served GROUP BY servers, CASE WHEN servers = '{}' THEN queue END) AS firsts) AS firsts
+), rooms AS MATERIALIZED (
+    SELECT served.queue, greatest(0, room) AS room, pool, shared, contended
+    FROM served JOIN alike ON alike.servers = served.servers
+                          AND (served.servers <> '{}' OR alike.queue = served.queue)
 ), candidates AS (
-    SELECT room, coalesce(nullif(shared, '{}'), ARRAY[rooms.queue]) AS shared, candidate.*
+    SELECT room, pool, candidate.*
     FROM rooms CROSS JOIN LATERAL (
         SELECT id, queue, priority, created_at FROM jobs AS waiting
         WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND waiting.queue = rooms.queue
@@ -992,25 +1019,25 @@ END = 'organization_limit' OR (SELECT CASE
 END NOT IN ('limit', 'organization_limit') FROM jobs AS this WHERE this.id = :'id')))
         ORDER BY priority DESC, created_at, id
         LIMIT greatest(0, least(:'batch', room))) AS candidate
-    UNION ALL SELECT room, shared, more.* FROM (SELECT id, queue, priority, created_at FROM jobs WHERE id = :'id') AS more JOIN rooms USING (queue)
+    UNION ALL SELECT room, pool, more.* FROM (SELECT id, queue, priority, created_at FROM jobs WHERE id = :'id') AS more JOIN rooms USING (queue)
 ), first AS (
-    SELECT id, queue, place, shared FROM (
-        SELECT *, row_number() OVER (PARTITION BY shared ORDER BY priority DESC, created_at, id) AS place
+    SELECT id, queue, place FROM (
+        SELECT *, row_number() OVER (PARTITION BY pool ORDER BY priority DESC, created_at, id) AS place
         FROM candidates) AS placed
     WHERE place <= room
     ORDER BY priority DESC, created_at, id
     LIMIT least(:'batch', CASE WHEN coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) = 0 THEN :'batch' ELSE
                         greatest(0, coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) - (SELECT count(*) FROM jobs WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping))) END)
 )
-SELECT first.place AS number, first.shared,
+SELECT first.place AS number, shared,
        CASE WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) > 0 OR is_contended(:'organization_id', first.queue, :'lease_timeout'))
             THEN ((SELECT sum(concurrency) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND first.queue = ANY(workers.queues))
-            - (SELECT count(*) FROM jobs WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND queue = ANY(first.shared))) END AS free,
+            - (SELECT count(*) FROM jobs WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND queue = ANY(shared))) END AS free,
        first.place <= coalesce((SELECT weight FROM organization_weights WHERE organization_id = :'organization_id'), 1) - (
            SELECT count(*) FROM jobs WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying')
-                                       AND queue = ANY(first.shared)) AS is_entitled,
+                                       AND queue = ANY(shared)) AS is_entitled,
        coalesce((SELECT weight FROM organization_weights WHERE organization_id = :'organization_id'), 1) AS weight
-FROM first WHERE first.id = :'id';
+FROM first JOIN rooms USING (queue) WHERE first.id = :'id';
 
 -- admission/turns.py IS_GIVEN_WAY
 SELECT EXISTS (

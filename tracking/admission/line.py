@@ -16,6 +16,7 @@ from sqlalchemy import Connection, delete, text
 
 from tracking import audit
 from tracking.admission import within
+from tracking.admission.first import ALIKE, first_in_line, servers_of
 from tracking.admission.holds import _records
 from tracking.admission.rule import (
     ALIVE,
@@ -25,10 +26,8 @@ from tracking.admission.rule import (
     UNLIMITED,
     Limits,
     distinct,
-    first_in_line,
     has_room,
     in_flight,
-    is_contended,
     is_served,
     joins_line,
     limit_of,
@@ -238,10 +237,9 @@ TRY_LOCK = for_driver(
 
 _IS_WITHIN = "jobs.id = ANY(CAST(:within AS uuid[]))"
 _LIMITED = f"SELECT id, queue, priority, created_at FROM jobs WHERE hold = 'limit' AND {_IS_WITHIN}"
-_AHEAD = f"""CASE WHEN queues.queue = ANY(CAST(:queues AS text[]))
-                  AND NOT {is_contended(":organization_id", "queues.queue")}
-             THEN CAST(:ahead AS int) ELSE 0 END"""
-_IS_CONTENDED = "(SELECT it_is FROM contended WHERE contended.queue = jobs.queue)"
+_AHEAD = """CASE WHEN served.queue = ANY(CAST(:queues AS text[])) AND NOT contended
+                         THEN CAST(:ahead AS int) ELSE 0 END"""
+_IS_CONTENDED = "(SELECT contended FROM rooms WHERE rooms.queue = jobs.queue)"
 
 ADMIT = for_driver(
     move(
@@ -251,14 +249,13 @@ ADMIT = for_driver(
             limit_key = CASE WHEN {_IS_WITHIN} THEN limit_key END, dispatched_at = NULL,
             sent_priority = CASE WHEN {_IS_CONTENDED} THEN 0 ELSE priority END""",
         "jsonb_build_object('hold', coalesce(hold, held))",
-        given=f"""{first_in_line(besides=_LIMITED, ahead=_AHEAD)}, contended AS MATERIALIZED (
-        SELECT queue, {is_contended(":organization_id", "rooms.queue")} AS it_is FROM rooms)""",
+        given=first_in_line(besides=_LIMITED, ahead=_AHEAD),
         locked="""SELECT id, status AS from_status, hold AS held FROM jobs
         WHERE id IN (SELECT id FROM first) AND hold IN ('organization_limit', 'limit')
         FOR UPDATE SKIP LOCKED""",
         returning=f"{JOB}, locked.from_status, locked.held",
         by=BY_ADMISSION,
-        answer="""SELECT moved.*, contended.it_is AS is_contended FROM moved JOIN contended USING (queue)
+        answer="""SELECT moved.*, contended AS is_contended FROM moved JOIN rooms USING (queue)
     ORDER BY priority DESC, created_at, id""",
     )
 )
@@ -281,8 +278,13 @@ _PLACE = ("organization_id", "queue")
 
 WITH_ROOM = text(
     f"""
-    WITH RECURSIVE {distinct("lines", _PLACE, "hold = 'organization_limit'")}
-    SELECT DISTINCT organization_id FROM lines WHERE {has_room("lines")}"""
+    WITH RECURSIVE {distinct("lines", _PLACE, "hold = 'organization_limit'")}, served AS MATERIALIZED (
+        SELECT queue, {servers_of("queues.queue")} AS servers FROM (SELECT DISTINCT queue FROM lines) AS queues
+    )
+    SELECT DISTINCT organization_id
+    FROM (SELECT organization_id, min(queue) AS queue FROM lines JOIN served USING (queue)
+          GROUP BY organization_id, {ALIKE}) AS alike
+    WHERE {has_room("alike")}"""
 )
 
 

@@ -236,48 +236,6 @@ def is_before(earlier: str, job: str) -> str:
                    AND ({earlier}.created_at, {earlier}.id) < ({job}.created_at, {job}.id))"""
 
 
-def first_in_line(which: str = "true", besides: str = "", ahead: str = "0") -> str:
-    """SQL, common table expressions: `first`, the jobs that get the free slots of :organization_id, at most :batch.
-
-    Of its line they are those that are so: `waiting`. `besides`: a query of more candidates, as if they stood in it.
-    The rooms of queues that share a worker are one and the same. `ahead`: SQL for how many jobs of queues.queue may be
-    sent whatever slots its workers have.
-    """
-    columns = "id, queue, priority, created_at"
-    return f"""
-    queues AS (
-        (SELECT queue FROM jobs WHERE organization_id = :organization_id AND hold = 'organization_limit'
-         ORDER BY queue LIMIT 1)
-        UNION ALL
-        SELECT next.queue FROM queues CROSS JOIN LATERAL (
-            SELECT queue FROM jobs
-            WHERE organization_id = :organization_id AND hold = 'organization_limit' AND jobs.queue > queues.queue
-            ORDER BY queue LIMIT 1) AS next
-    ), rooms AS (
-        SELECT queue, greatest({ahead}, {room_in(":organization_id", "queues.queue")}) AS room,
-               {shared_with("queues.queue")} AS shared
-        FROM (SELECT queue FROM queues {besides and f"UNION SELECT queue FROM ({besides}) AS more"}) AS queues
-        WHERE {is_served("queues")} OR {limit_of(":organization_id")} = 0
-    ), candidates AS (
-        SELECT room, coalesce(nullif(shared, '{{}}'), ARRAY[rooms.queue]) AS shared, candidate.*
-        FROM rooms CROSS JOIN LATERAL (
-            SELECT {columns} FROM jobs AS waiting
-            WHERE organization_id = :organization_id AND hold = 'organization_limit' AND waiting.queue = rooms.queue
-              AND {which}
-            ORDER BY priority DESC, created_at, id
-            LIMIT greatest(0, least(:batch, room))) AS candidate
-        {besides and f"UNION ALL SELECT room, shared, more.* FROM ({besides}) AS more JOIN rooms USING (queue)"}
-    ), first AS (
-        SELECT id, queue, place, shared FROM (
-            SELECT *, row_number() OVER (PARTITION BY shared ORDER BY priority DESC, created_at, id) AS place
-            FROM candidates) AS placed
-        WHERE place <= room
-        ORDER BY priority DESC, created_at, id
-        LIMIT least(:batch, CASE WHEN {limit_of(":organization_id")} = 0 THEN :batch ELSE
-                            greatest(0, {limit_of(":organization_id")} - {in_flight(":organization_id")}) END)
-    )"""
-
-
 def in_flight(organization: str) -> str:
     """SQL: how many jobs of an organization hold one of its slots."""
     return f"(SELECT count(*) FROM jobs WHERE organization_id = {organization} AND {IN_FLIGHT})"

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
+from tracking.admission.first import first_in_line
 from tracking.admission.rule import (
     SENT,
-    first_in_line,
     free_slots,
     in_flight,
     is_before,
@@ -66,14 +66,14 @@ _ITSELF = "SELECT id, queue, priority, created_at FROM jobs WHERE id = :id"
 PLACE = text(
     f"""
     WITH RECURSIVE {first_in_line(_OTHERS, _ITSELF)}
-    SELECT first.place AS number, first.shared,
+    SELECT first.place AS number, shared,
            CASE WHEN {joins_line(":organization_id", "first.queue")}
-                THEN {free_slots("first.queue", "first.shared")} END AS free,
+                THEN {free_slots("first.queue", "shared")} END AS free,
            first.place <= {weight_of(":organization_id")} - (
                SELECT count(*) FROM jobs WHERE organization_id = :organization_id AND {SENT}
-                                           AND queue = ANY(first.shared)) AS is_entitled,
+                                           AND queue = ANY(shared)) AS is_entitled,
            {weight_of(":organization_id")} AS weight
-    FROM first WHERE first.id = :id"""
+    FROM first JOIN rooms USING (queue) WHERE first.id = :id"""
 )
 
 # When a job comes into a full line, one that was sent and is less urgent gives way to the most urgent in the line. For
