@@ -32,7 +32,8 @@ LONGEST_FAULT = 120.0
 READY = 60.0  # seconds in which everything answers again once it is whole
 NOTICED = 26.0  # seconds from the death of a worker until its attempts are over: 20 of lease, and a new leader
 ENDS = (Event.COMPLETED, Event.FAILED, Event.CANCELLED)
-DRAIN = 90.0  # seconds in which what was accepted comes to its end then; 20 s of lease, 20 s of load, and slow machines
+STUCK = 90.0  # seconds without an end after which what is left will have none; 20 s of lease, and slow machines
+DRAIN = 600.0  # seconds for all of it: half an hour of faults leaves thousands that wait
 
 Show = Callable[[str, float], None]  # what happens, and which share of it is over
 
@@ -198,14 +199,16 @@ def _heal(world: World, show: Show) -> float:
 
 
 def _drain(world: World, show: Show) -> float:
-    """Wait until every row is finished, or for DRAIN seconds; returns when that was, on the steady clock."""
-    begun = time.monotonic()
-    most = left = _unfinished(world)
-    while left and time.monotonic() < begun + DRAIN:
+    """Wait until every row is finished, or none has been for STUCK seconds; returns when, on the steady clock."""
+    begun = ended = time.monotonic()
+    most = left = least = _unfinished(world)
+    while left and time.monotonic() < min(ended + STUCK, begun + DRAIN):
         show(f"draining, {left} left", 1 - left / most)
         time.sleep(0.5)
         left = _unfinished(world)
         most = max(most, left)
+        if left < least:
+            least, ended = left, time.monotonic()
     return time.monotonic()
 
 
