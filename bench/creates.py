@@ -22,7 +22,7 @@ from celeriac.embedded.processes import run
 from tracking.db import Database
 from tracking.settings import settings
 
-AT_ONCE = 10_000  # jobs in a transaction, as the largest request has them
+AT_ONCE = 1000  # jobs in a statement, as a request for many takes them
 WARM_UP = 2 * AT_ONCE
 SLOWEST = 200.0  # jobs per second; slower is a failure
 

@@ -8,7 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
-from tracking.driver import Statement, run
+from tracking.db import Statement, run
 from tracking.models import Fence, Refusal
 from tracking.sql import array, for_driver
 

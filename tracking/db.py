@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
+import select
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
+from functools import cached_property
 from io import StringIO
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
 
+import psycopg
 from psycopg.pq import PipelineStatus, TransactionStatus
+from psycopg.rows import namedtuple_row
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from tracking import traces
-from tracking.driver import connected, require_there, run
 from tracking.errors import ConfigurationError
 from tracking.outages import LACKING, Outage, cause_of, is_away, is_locked, is_too_slow, outage, said_by
 from tracking.settings import Settings
@@ -31,6 +35,7 @@ __all__ = [
     "Outage",
     "PoolTimeoutError",
     "SQLAlchemyError",
+    "Statement",
     "cause_of",
     "is_away",
     "is_locked",
@@ -39,11 +44,13 @@ __all__ = [
     "migrate",
     "outage",
     "ping",
+    "run",
     "said_by",
     "takes_writes",
 ]
 
 _pools: WeakSet[Database] = WeakSet()
+Statement = tuple[str, Mapping[str, Any]]  # and its parameters
 
 HEAD_START = 0.5  # seconds: a server that is there ends a statement that is too slow before we take it for silent
 # For verbs, which find each row by an index: a plan that was made while a table was small would read all of it when it
@@ -72,7 +79,7 @@ class Database:
             pool_size=pool_size or settings.pool_size,
             max_overflow=0,
             pool_timeout=settings.connect_timeout,
-            pool_pre_ping=False,  # a round trip for every statement: `require_there` makes one only where there is news
+            pool_pre_ping=False,  # a round trip for every statement: `_still_there` makes one only where there is news
             pool_use_lifo=True,
             # Autocommit from the start, and nothing to undo when a connection comes back: switching and resetting cost
             # more than a verb's own work in this process. Only `begin` switches.
@@ -89,8 +96,8 @@ class Database:
                 "application_name": "celeriac",
             },
         )
-        event.listen(self.engine, "do_connect", connected)
-        event.listen(self.engine, "checkout", require_there)
+        event.listen(self.engine, "do_connect", _connect)
+        event.listen(self.engine, "checkout", _still_there)
         if (spans := traces.spans()) is not None:
             spans.watch(self.engine)
         self._transactional = self.engine.execution_options(isolation_level="READ COMMITTED")
@@ -257,6 +264,37 @@ def _lock_migrations(connection: Connection) -> None:
     connection.commit()
 
 
+def run(connection: Connection, *statements: Statement) -> list[list[Any]]:
+    """The rows, as named tuples, of each of the statements, which are in the driver's own form.
+
+    For those that every job runs: through SQLAlchemy an execution takes twice the time of the driver's. Several are
+    sent together, in one round trip, and are one transaction. Raises the DBAPIError of that kind, as
+    `Connection.execute` does.
+    """
+    if (spans := traces.spans()) is None:
+        return _run(connection, statements)
+    with spans.statements([sql for sql, _ in statements]):
+        return _run(connection, statements)
+
+
+def _run(connection: Connection, statements: Sequence[Statement]) -> list[list[Any]]:
+    driver: _PatientConnection = connection.connection.driver_connection  # type: ignore[assignment]
+    try:
+        with driver.pipeline() if len(statements) > 1 else nullcontext():
+            cursors = [
+                driver.kept_cursor(place).execute(sql, parameters, prepare=driver.prepare_threshold is not None)
+                for place, (sql, parameters) in enumerate(statements)
+            ]
+        return [cursor.fetchall() for cursor in cursors]
+    except psycopg.Error as error:
+        if driver.closed:
+            connection.invalidate(error)
+        sent = ";".join(dict.fromkeys(sql for sql, _ in statements))
+        raise DBAPIError.instance(
+            sent, None, error, psycopg.Error, hide_parameters=True, connection_invalidated=driver.closed
+        ) from error
+
+
 @contextmanager
 def _dropped_in_midst(connection: Connection) -> Iterator[None]:
     """Do not use a connection again whose statement was interrupted: its answer is still on the way."""
@@ -269,7 +307,69 @@ def _dropped_in_midst(connection: Connection) -> Iterator[None]:
         raise
 
 
+class _PatientConnection(psycopg.Connection[Any]):
+    """A connection that gives up on a server that is silent.
+
+    A stopped or black-holed server still has its kernel acknowledge what we send, so that neither TCP's nor the
+    statement's time-out ends the wait.
+    """
+
+    patience = 4.0
+
+    @cached_property
+    def _kept_cursors(self) -> list[psycopg.Cursor[Any]]:
+        return []
+
+    def kept_cursor(self, place: int) -> psycopg.Cursor[Any]:
+        """A cursor of `run`: a new one for every statement looks up its types again, which takes a third of it."""
+        while len(self._kept_cursors) <= place:
+            self._kept_cursors.append(self.cursor(row_factory=namedtuple_row))
+        return self._kept_cursors[place]
+
+    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+        """Psycopg's wait for any answer of the server, with a deadline of `patience` seconds."""
+        try:
+            return super().wait(gen, interval, timeout or self.patience)
+        except psycopg.errors._WaitTimeout:  # noqa: SLF001 - what psycopg's own wait raises
+            self.pgconn.finish()
+            raise psycopg.OperationalError("the server does not answer") from None
+
+
 _AT_REST = tuple((status, PipelineStatus.OFF) for status in TransactionStatus if status != TransactionStatus.ACTIVE)
+
+# As PostgreSQL and PgBouncer say it.
+NO_CONNECTION_LEFT = re.compile(
+    "too many clients already|too many connections for|remaining connection slots|no more connections allowed"
+    "|query_wait_timeout"
+)
+
+
+def _connect(_dialect: Any, _record: Any, arguments: Any, parameters: dict[str, Any]) -> _PatientConnection:
+    patience = parameters.pop("patience")
+    try:
+        connection = _PatientConnection.connect(*arguments, **parameters)
+    except psycopg.OperationalError as error:
+        # The error of a connection that was not made has no code.
+        if error.sqlstate is None and NO_CONNECTION_LEFT.search(str(error)):
+            raise psycopg.errors.TooManyConnections(str(error)) from None
+        raise
+    connection.patience = patience
+    return connection
+
+
+def _still_there(connection: _PatientConnection, _record: Any, _borrowed: Any) -> None:
+    """Before a connection of the pool is used: those of a server that was restarted are replaced, all at once.
+
+    A server that ends a connection says so, and of an idle one nothing else but what a reload of its settings changes:
+    only what has something to read is asked for a sign of life.
+    """
+    unread = select.poll()
+    try:
+        unread.register(connection.fileno(), select.POLLIN)
+        if unread.poll(0):
+            connection.execute("SELECT")
+    except psycopg.Error as error:
+        raise InvalidatePoolError from error
 
 
 def _forget_after_fork() -> None:

@@ -14,8 +14,7 @@ from tests.api.calling import Api, Caller
 from tests.api.conftest import Servers, serving
 from tests.live import eventually
 from tests.standby import Pair, ask, pair
-from tracking.db import Database
-from tracking.driver import run
+from tracking.db import Database, run
 from tracking.settings import settings
 from tracking.tenancy import confined_to
 from tracking.urls import check_database

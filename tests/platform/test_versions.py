@@ -17,8 +17,7 @@ from tests.api.conftest import Servers, serving
 from tests.live import LivePlatform, empty_queues
 from tests.standby import ask
 from tests.verifying import broken
-from tracking.db import Database, migrate
-from tracking.driver import run
+from tracking.db import Database, migrate, run
 from tracking.settings import settings
 from tracking.tenancy import confined_to
 from tracking.urls import check_database

@@ -37,7 +37,7 @@ from tracking.admission.rule import (
 )
 from tracking.audit import Deed
 from tracking.audited import Action
-from tracking.driver import run
+from tracking.db import run
 from tracking.limit_tables import organizations
 from tracking.models import JobRecord
 from tracking.origins import Origin

@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from tracking.admission.rule import Limits, is_behind, is_served, lines_joined, next_hold
-from tracking.driver import run, run_each
+from tracking.db import run
 from tracking.errors import InvalidValue, TrackingError
 from tracking.jobs.submit import (
     CREATED,
@@ -57,12 +57,14 @@ def submit_all(
 
 
 def submit_together(connection: Connection, new: Sequence[NewJob], limits: Limits) -> list[JobRecord]:
-    """Accept jobs that are new, all of them, and may depend on one another.
+    """Accept jobs that are new, all of them, and may depend on one another: one statement for each BATCH.
 
     What each of them depends on is among them, or is known to be the caller's. A job that needs one of its
     organization's slots goes into the line, as by `submit_all`. Wants a transaction.
     """
-    made = _insert(connection, new, limits)
+    made: dict[UUID, JobRecord] = {}
+    for start in range(0, len(new), BATCH):
+        made |= _insert(connection, new[start : start + BATCH], limits)
     return [made[job.id] for job in new]
 
 
@@ -77,7 +79,7 @@ class NewRow:
     def of(cls, job: NewJob) -> Self:
         """The row of this job."""
         given = columns(job)
-        return cls(given, [empty if given[name] is None else write(given[name]) for name, empty, write in _WRITTEN])
+        return cls(given, [element(_plain(given[name], of)) for name, of in GIVEN.items()])
 
     @property
     def size(self) -> int:
@@ -103,15 +105,13 @@ def submit_most(connection: Connection, new: Sequence[NewRow], limits: Limits) -
 
 
 def _parts(new: Sequence[NewJob]) -> Iterator[Sequence[NewJob]]:
-    """Jobs of one actor that have nothing to do with each other; of those that depend on others BATCH at most."""
-    start, seen, depend = 0, set[object](), False
+    """What a statement may have: jobs of one actor that have nothing to do with each other."""
+    start, seen = 0, set[object]()
     for place, job in enumerate(new):
         about = {job.id, *job.depends_on, job.idempotency_key and (job.owner, job.idempotency_key)} - {None}
-        depend = depend or bool(job.depends_on)
-        is_full = depend and place - start >= BATCH
-        if is_full or job.actor != new[start].actor or not seen.isdisjoint(about):
+        if job.actor != new[start].actor or not seen.isdisjoint(about) or place - start == BATCH:
             yield new[start:place]
-            start, seen, depend = place, set(), bool(job.depends_on)
+            start, seen = place, set()
         seen |= about - {*job.depends_on}
     yield new[start:]
 
@@ -133,18 +133,11 @@ def _submit(connection: Connection, new: Sequence[NewJob], limits: Limits) -> It
 
 
 def _insert(connection: Connection, new: Sequence[NewJob], limits: Limits) -> dict[UUID, JobRecord]:
-    """The rows that are new, by their ids; of one actor, with one statement for each BATCH."""
+    """The rows that are new, by their ids."""
     if not new:
         return {}
-    given: list[NewRow] = []
-
-    def batches() -> Iterator[dict[str, Any]]:
-        for start in range(0, len(new), BATCH):
-            batch = [NewRow.of(job) for job in new[start : start + BATCH]]
-            given.extend(batch)
-            yield {**_arrays(batch), "actor": new[0].actor, **limits.parameters}
-
-    rows = run_each(connection, SUBMIT_ALL, batches())
+    given = [NewRow.of(job) for job in new]
+    [rows] = run(connection, (SUBMIT_ALL, {**_arrays(given), "actor": new[0].actor, **limits.parameters}))
     return _created(connection, given, rows)
 
 
@@ -158,24 +151,21 @@ def _arrays(new: Sequence[NewRow]) -> dict[str, str]:
     return {name: "{" + ",".join(each) + "}" for name, each in zip(GIVEN, elements, strict=True)}
 
 
+def _plain(value: Any, of: str) -> str | int | UUID | None:
+    """The element of an array: what is no number, id or text, as text."""
+    if of == "jsonb":
+        return json.dumps(value) if value else "{}"
+    if of in ARRAYS:
+        return value if value is None else array(value)
+    return value if value is None or of in {"uuid", "text", "int"} else str(value)
+
+
 def _record(row: Any, given: Mapping[str, Any]) -> JobRecord:
     kept = {name: given[name] for name in _KEPT}
     times = {name: getattr(row, name) for name in ("scheduled_at", "due_at", "created_at", "updated_at")}
     return JobRecord(
         **{**UNSAID, **kept, **times, "external": row.external, "hold": Hold(row.hold) if row.hold else None}
     )
-
-
-def _as_text(value: object) -> str:
-    return element(str(value))
-
-
-def _as_json(value: Any) -> str:
-    return element(json.dumps(value)) if value else _EMPTY_JSON
-
-
-def _as_array(value: Iterable[Any]) -> str:
-    return element(array(value))
 
 
 ARRAYS = ("uuid[]", "text[]")
@@ -210,18 +200,6 @@ GIVEN = {
     "scheduled_at": "timestamptz",
     "delay": "interval",
 }
-# How an element of each type is written: this takes a third of all that Python does for a job.
-_WRITE: Mapping[str, Callable[[Any], str]] = {
-    "uuid": element,
-    "text": element,
-    "int": str,
-    "bool": str,
-    "jsonb": _as_json,
-    **dict.fromkeys(ARRAYS, _as_array),
-    **dict.fromkeys(("timestamptz", "interval"), _as_text),
-}
-_EMPTY_JSON = element("{}")
-_WRITTEN = [(name, _EMPTY_JSON if of == "jsonb" else element(None), _WRITE[of]) for name, of in GIVEN.items()]
 _KEPT = [name for name in GIVEN if name not in {"scheduled_at", "delay", "external", "origin", *NOT_SHOWN}]
 
 # What else a new job is: it has no result, no worker, nothing has happened to it.

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 from tracking.admission.rule import BY_ADMISSION, is_broken, is_paused, is_unlooked, leaves_place, met_again
 from tracking.batches import ask, in_turns
-from tracking.driver import Statement
+from tracking.db import Statement
 from tracking.models import Attempt, Claim, Fence, Owner, Refusal
 from tracking.sql import array, each_locked, for_driver, listed, logged, move
 from tracking.states import FINISHED, WAITING, Event, Status

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, text
 from tracking.admission.circuits import open_circuit
 from tracking.admission.rule import has_line, is_awaited, is_followed
 from tracking.batches import ask, in_turns
-from tracking.driver import Statement
+from tracking.db import Statement
 from tracking.fingerprints import printed
 from tracking.models import Fence, Outcome, Refusal, Settled
 from tracking.sql import UNLESS_LOCKED, array, chosen, each_locked, for_driver, jsonb, listed, move

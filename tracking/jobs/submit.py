@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 from sqlalchemy import Connection, text
 
 from tracking.admission.rule import FIRST_HOLD, Limits, let_through
-from tracking.driver import run
+from tracking.db import run
 from tracking.errors import IdempotencyConflict, InvalidValue, UnknownDependency
 from tracking.jobs.cancel import cancel_dispatch
 from tracking.models import JobRecord, NewJob, Scope, Submitted

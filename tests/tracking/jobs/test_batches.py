@@ -13,8 +13,7 @@ from sqlalchemy import text
 
 from tests.tracked import Tracked, outcome, wish
 from tracking import jobs
-from tracking.db import Database, DBAPIError
-from tracking.driver import run
+from tracking.db import Database, DBAPIError, run
 from tracking.models import Attempt, JobRecord, Refusal, Settled
 from tracking.states import OutcomeKind, Status
 

@@ -17,8 +17,7 @@ from tests.tracking.workflows.conftest import Created
 from tests.workflowing import Flow, begin, cancel_job, node
 from tracking import jobs, retention
 from tracking.admission.rule import UNLIMITED
-from tracking.db import Connection, Database
-from tracking.driver import Statement, run
+from tracking.db import Connection, Database, Statement, run
 from tracking.errors import IdempotencyConflict, IllegalMove, IllegalWorkflowMove, WorkflowNotFound
 from tracking.jobs import bulk
 from tracking.models import Scope
