@@ -15,6 +15,7 @@ from celery.concurrency import solo, thread
 from celery.worker import state
 from kombu.asynchronous.semaphore import LaxBoundedSemaphore
 
+from tasks.worker.board import Board
 from tasks.worker.bodies import Bodies
 from tasks.worker.processes import Processes
 from tests.live import eventually
@@ -120,13 +121,21 @@ class Given(SimpleNamespace):
         self.ended.append(value)
 
 
-@pytest.mark.parametrize(("attempt", "is_lost"), [(object(), True), (None, False)])
-def test_a_claim_is_good_for_one_process(attempt: Any, is_lost: bool) -> None:  # noqa: FBT001 - of the table
-    """A process that dies with a job may have begun it: if that was claimed for it, no other process gets it."""
+@pytest.mark.parametrize("attempt", [object(), None])
+@pytest.mark.parametrize("has_left", [False, True])
+def test_a_claim_is_good_for_one_process(attempt: Any, *, has_left: bool) -> None:
+    """A process that dies with a job may have begun it: if that was claimed for it, no other process gets it.
+
+    One that has said that it ends with nothing half-done has not.
+    """
     put_back: list[Any] = []
     pool: Any = Processes.__new__(Processes)
     vars(pool).update(_put_back=put_back.append, _active_writers=set(), _queues={})
-    job, process = Given(attempt), SimpleNamespace(exitcode=0, dead=True)
+    board = Board()
+    if has_left:
+        board.leave()
+    job, process = Given(attempt), SimpleNamespace(exitcode=0, dead=True, board=board)
+    is_lost = attempt is not None and not has_left
     try:
         pool.on_partial_read(job, process)
     finally:
