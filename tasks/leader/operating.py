@@ -18,7 +18,7 @@ from tracking.states import IN_LINE
 
 log = structlog.get_logger(__name__)
 
-BATCH = 200  # jobs in a transaction: so long is what an abort waits for, and what is done again after a crash
+BATCH = 100  # jobs in a transaction: an abort waits for them, and of a larger one others notice more than they may
 ROWS = 2000  # of operations that ended long ago, in a transaction
 
 
