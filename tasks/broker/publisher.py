@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
     from tracking.models import Fence, JobRecord
 
 log = structlog.get_logger(__name__)
+
+# What Linux says of the options of a socket that the other end has reset since it was connected.
+RESET_MEANWHILE = (errno.EINVAL, errno.ENOTCONN)
 
 
 class Publisher:
@@ -253,7 +257,12 @@ def connect(app: Celery, *, confirm: bool = False) -> Connection:
             "retry_on_timeout": False,
         }
     connection = Connection(place_of(app.conf.broker_url), transport_options=options, connect_timeout=BROKER_TIMEOUT)
-    connection.connect()
+    try:
+        connection.connect()
+    except OSError as error:
+        if error.errno not in RESET_MEANWHILE:
+            raise
+        raise ConnectionResetError(errno.ECONNRESET, "the broker reset the connection as it was made") from error
     return connection
 
 
