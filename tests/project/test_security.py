@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from bench.sbom import LOCK, bill
-from tests.project.test_project import PROJECT, ROOT, requirements
+from tests.project.test_locks import PROJECT, ROOT, requirements
 
 PAGE = (ROOT / "docs" / "security.md").read_text()
 ROW = re.compile(r"^\| (API\d+|3\.\d+|Rows|Accounts|Dependencies) [^|]*\| [^|]+\| ([^|]+) \|$", re.MULTILINE)
