@@ -73,6 +73,10 @@ class Platform:
         """The tracking database. Raises ConfigurationError when the settings name none."""
         return Database(self.settings.database, self.settings, options=BY_INDEX)
 
+    def single(self) -> Database:
+        """A connection of its own to the same database, for a thread that waits for no other one's statements."""
+        return Database(self.settings.database, self.settings, pool_size=1, options=BY_INDEX)
+
     @cached_property
     def direct(self) -> Database:
         """The same for the lock of the leader, which belongs to a session: behind a pooler, a connection past it."""

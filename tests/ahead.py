@@ -20,6 +20,7 @@ from tasks.worker.bundles import Bundles
 from tasks.worker.direct import DirectMessage
 from tasks.worker.lookahead import LookAhead
 from tasks.worker.upkeep import Upkeep
+from tests.doubles import OwnPlatform
 from tests.live import eventually
 from tests.tracked import Tracked
 from tracking import workers
@@ -118,9 +119,11 @@ class AskedDirectly(Asked):
 class World:
     """A look-ahead over a real database, whose event loop is this thread. `begun` are the requests that got a slot."""
 
+    kind: type[Platform] = Platform
+
     def __init__(self, app: JobApp, url: str, slots: int) -> None:
         settings = Settings(database_url=SecretStr(url), claim_patience=0.5)
-        self.platform = app.__dict__["platform"] = Platform(app, settings)
+        self.platform = app.__dict__["platform"] = self.kind(app, settings)
         self.begun: list[Any] = []
         self.semaphore = LaxBoundedSemaphore(slots)
         self.worker = worker = SimpleNamespace(
@@ -165,6 +168,13 @@ class World:
             state.task_reserved(request)
             self.ahead.take(request)
         return requests
+
+
+class OwnWorld(World):
+    """The same on such a platform."""
+
+    kind = OwnPlatform
+    platform: OwnPlatform
 
 
 Made = TypeVar("Made", bound=World)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 from uuid import UUID
+
+from pydantic import SecretStr
 
 from tasks.app import JobApp
 from tasks.attempt.tracing import tracer
-from tasks.platform import Platform
+from tests.doubles import OwnPlatform
 from tests.tasks.conftest import own_app
 from tracking import acting_as
 from tracking.db import Database
@@ -23,14 +24,10 @@ from tracking.settings import settings
 def app_on(database: Database, **changed: Any) -> Iterator[JobApp]:
     """An app without tasks, with a connection of its own to this database; nothing goes to a broker."""
     with own_app("attempting") as app:
-        platform = Platform(app, settings().model_copy(update=changed))
-        own = Database(database.engine.url.render_as_string(hide_password=False), settings())
-        vars(platform)["database"] = own
-        app.platform = platform
-        with patch.object(type(platform.dispatcher), "send"):
-            yield app
-        platform.dispatcher.close(0)
-        own.close()
+        url = SecretStr(database.engine.url.render_as_string(hide_password=False))
+        app.platform = OwnPlatform(app, settings().model_copy(update={"database_url": url, **changed}))
+        yield app
+        app.platform.close(0)
 
 
 def submitted(app: JobApp, name: str, **kwargs: Any) -> JobRecord:

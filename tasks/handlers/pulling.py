@@ -20,6 +20,7 @@ from tracking import collections
 from tracking.collections import Place, Puller, PullOvertaken, Written
 
 MOST_RECORDS = 1_000_000  # of a collection
+FIRST_WAIT = 1.0  # seconds before a page is asked for again, doubled with each time, where the source says nothing
 LONGEST_WAIT = 30.0  # seconds that are waited here; for more of them the job waits in its row
 TRIES = 4  # of a page, while the source says that it cannot now
 EXPIRED = frozenset({400, 404, 410, 422})  # with a cursor or link of an earlier page, whose like was taken before
@@ -169,7 +170,7 @@ def _asked(job: Job, wanted: Pull, place: Place) -> Page | None:
         page = fetch(url, ACCEPT[wanted.format], may_be_private=job.app.platform.settings.sync_private)
         if page.status not in BUSY and page.status < SERVER_ERROR:
             break
-        wish = page.wish if page.wish is not None else 2.0 ** (number - 1)
+        wish = page.wish if page.wish is not None else FIRST_WAIT * 2 ** (number - 1)
         if number == TRIES or wish > LONGEST_WAIT:
             kind = "asks to wait" if page.status in BUSY else "has failed"
             raise SourceAway(f"{host} {kind} at page {place.pages + 1}: it answered {page.status}", page.wish)

@@ -26,7 +26,7 @@ from tasks.worker.refilling import Nobody, Refilling
 from tracking import jobs, traces
 from tracking.admission.line import Ahead
 from tracking.crashpoints import CLAIMED, HANDED_OVER, SETTLED, crash_point
-from tracking.db import BY_INDEX, Connection, Database, DBAPIError, PoolTimeoutError, is_too_slow, outage
+from tracking.db import Connection, DBAPIError, PoolTimeoutError, is_too_slow, outage
 from tracking.identifiers import trace_ids
 from tracking.logs import written_together
 from tracking.models import Attempt, Breaker, Claim, Fence, JobRecord, Outcome, Refusal, Settled
@@ -86,7 +86,7 @@ class Batcher:
     def __init__(self, platform: Platform, lease: UUID, hostname: str) -> None:
         self._platform = platform
         self._lease, self._hostname = lease, hostname
-        self._database = Database(platform.settings.database, platform.settings, pool_size=1, options=BY_INDEX)
+        self._database = platform.single()
         self._settling = Refilling(self._database, platform.admission, self._settled, self)
         self._claims = Refilling(self._database, platform.admission, _claimed, Nobody())
         self.told: Callable[[Sequence[tuple[Any, Answer]], Sequence[Any], Sequence[Given]], None] = lambda *_: None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -184,17 +184,19 @@ def test_when_others_take_the_room_the_rest_is_refused_one_by_one(
 ) -> None:
     """Of jobs that are accepted in parts those behind are answered with the error when the room has gone meanwhile."""
     monkeypatch.setattr(submission, "BATCH", 2)
-    require_room = Crowding.require_room
     looks: list[int] = []
 
-    def others_come(self: Crowding, connection: Any, asked: list[NewJob]) -> None:
-        if len(looks) == 1:
-            for _ in range(2):
-                bounded.submit()
-        looks.append(len(asked))
-        require_room(self, connection, asked)
+    class Coming(Crowding):
+        """Others create jobs before the second look."""
 
-    monkeypatch.setattr(Crowding, "require_room", others_come)
+        def require_room(self, connection: Any, jobs: Sequence[NewJob]) -> None:
+            if len(looks) == 1:
+                for _ in range(2):
+                    bounded.submit()
+            looks.append(len(jobs))
+            super().require_room(connection, jobs)
+
+    monkeypatch.setitem(vars(app.platform), "crowding", Coming(app.platform.database, 0))
     answers = submission.submit_many(app.platform, [new_job() for _ in range(4)], ACME, together=False)
     assert looks == [4, 2]
     kinds: list[type[Submitted | TrackingError]] = [type(answer) for answer in answers]

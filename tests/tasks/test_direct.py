@@ -2,42 +2,42 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
 
-import psycopg
 import pytest
 from celery.worker import state
 from sqlalchemy import func, update
 
 from tasks.app import JobApp
-from tasks.broker.dispatcher import Dispatcher
 from tasks.current import CLAIMED
 from tasks.worker import direct
 from tasks.worker.direct import DirectMessage
-from tests.ahead import SHORT, AskedDirectly, World, a_world, events, status
+from tests.ahead import SHORT, AskedDirectly, OwnWorld, a_world, events, status
 from tests.live import eventually
 from tests.tracked import Tracked, wish
 from tracking import jobs, workers
 from tracking.admission import line, pauses
 from tracking.admission.line import NOBODY
-from tracking.db import Connection, Database, DBAPIError
+from tracking.db import Database
 from tracking.models import Fence, JobRecord, Owner
 from tracking.schema import jobs as table
 from tracking.states import Event, Hold
 
 
-class Line(World):
-    """A worker that runs the only job of acme's slot; `waiting` are those in its line, `sent` went to the broker."""
+class Line(OwnWorld):
+    """A worker that runs the only job of acme's slot; `waiting` are those in its line."""
 
     running: Any
     waiting: list[JobRecord]
-    sent: list[UUID]
     came: list[Any]
+
+    @property
+    def sent(self) -> list[UUID]:
+        """The jobs that were to be sent by the broker."""
+        return self.platform.dispatcher.sent
 
     def end(self, runtime: float = 0.1) -> None:
         """The body has ended after so many seconds, and its success is written."""
@@ -54,20 +54,16 @@ class Line(World):
         self.semaphore.release()
 
 
+NOBODY_LEAVES_THE_LINE = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'nobody leaves the line'; END $$;
+CREATE TRIGGER nobody_leaves_the_line BEFORE UPDATE ON jobs FOR EACH ROW
+WHEN (OLD.hold = 'organization_limit' AND NEW.hold IS NULL) EXECUTE FUNCTION refuse()"""
+
 GARBAGE: dict[str, Any] = {"delivery": {"headers": [1, 2]}}  # no headers
 
 
 @pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[UUID]:
-    """The jobs that were handed to the dispatcher."""
-    sent: list[UUID] = []
-    monkeypatch.setattr(Dispatcher, "send", lambda _, record: sent.append(record.id))
-    monkeypatch.setattr(Dispatcher, "send_all", lambda _, records: sent.extend(record.id for record in records))
-    return sent
-
-
-@pytest.fixture
-def world(app: JobApp, database: Database, sent: list[UUID]) -> Iterator[Line]:
+def world(app: JobApp, database: Database) -> Iterator[Line]:
     """A worker with one slot, whose job is one of acme's, which may have one at once and has three in line."""
     with a_world(app, database, 1, kind=Line) as made, database.autocommit() as connection:
         acme = Tracked(connection)
@@ -77,7 +73,7 @@ def world(app: JobApp, database: Database, sent: list[UUID]) -> Iterator[Line]:
         [made.running] = made.take(first)
         [attempt] = jobs.claim(connection, [wish(first.fence, lease=made.lease)])
         made.running.attempt = attempt
-        made.sent, made.came = sent, []
+        made.came = []
 
         def deliver(message: DirectMessage) -> None:
             request = AskedDirectly(message, acme.get(UUID(message.headers["id"])))
@@ -143,7 +139,7 @@ def test_a_message_that_waits_here_keeps_others_from_being_claimed_with_their_sl
 
 
 def test_a_job_that_was_claimed_with_its_slot_is_released_by_a_worker_that_stops(
-    world: Line, database: Database, monkeypatch: pytest.MonkeyPatch
+    world: Line, database: Database
 ) -> None:
     """A claim that reaches the event loop after the worker has begun to stop is handed back, without a loss."""
 
@@ -151,7 +147,7 @@ def test_a_job_that_was_claimed_with_its_slot_is_released_by_a_worker_that_stops
         world.ahead._is_closed = True  # what `close`, in the event loop, begins with
         world.ahead._news.append(news)
 
-    monkeypatch.setattr(world.batcher, "told", hear_too_late)
+    world.batcher.told = hear_too_late
     world.end_and_begin()
     eventually(lambda: status(database, world.waiting[0])[:3] == ("queued", 2, 1), what="its release")
     assert world.came == []
@@ -187,24 +183,14 @@ def test_a_pause_is_met_by_a_job_that_is_claimed_with_its_slot(world: Line, data
 
 @pytest.mark.parametrize("has_met_a_line", [True, False])
 def test_a_commit_whose_answer_is_lost_is_found_by_asking_again(
-    world: Line, database: Database, monkeypatch: pytest.MonkeyPatch, *, has_met_a_line: bool
+    world: Line, database: Database, *, has_met_a_line: bool
 ) -> None:
     """The transaction is committed and the connection breaks: the next job runs here, once, and nothing is lost."""
-    begin, broken = Database.begin, list[bool]()
-
-    @contextmanager
-    def lost_once(self: Database) -> Iterator[Connection]:
-        with begin(self) as connection:
-            yield connection
-        if self is world.batcher._database and not broken:
-            broken.append(True)
-            raise DBAPIError.instance("", None, psycopg.OperationalError("gone"), psycopg.Error)
-
-    monkeypatch.setattr(Database, "begin", lost_once)
+    world.platform.breaking.breaks = True
     world.batcher._settling._meets_lines = has_met_a_line
     world.end_and_begin()
     world.turn(lambda: world.came, "the next one")
-    assert broken
+    assert world.platform.breaking.broken == 1
     assert world.begun[1:] == world.came
     assert status(database, world.waiting[0])[:3] == ("running", 1, 1)
     assert events(database, world.waiting[0]) == [Event.CREATED, Event.DUE, Event.STARTED]
@@ -212,33 +198,17 @@ def test_a_commit_whose_answer_is_lost_is_found_by_asking_again(
 
 @pytest.mark.parametrize("has_met_a_line", [True, False])
 def test_a_job_whose_claim_may_be_committed_is_held_until_that_is_known(
-    world: Line, database: Database, monkeypatch: pytest.MonkeyPatch, *, has_met_a_line: bool
+    world: Line, database: Database, *, has_met_a_line: bool
 ) -> None:
     """While the database is away after such a commit, the worker holds the job: nobody counts it lost."""
-    begin, autocommit, is_back = Database.begin, Database.autocommit, threading.Event()
-
-    @contextmanager
-    def lost(self: Database) -> Iterator[Connection]:
-        with begin(self) as connection:
-            yield connection
-        if self is world.batcher._database and not is_back.is_set():
-            monkeypatch.setattr(Database, "autocommit", away)
-            raise DBAPIError.instance("", None, psycopg.OperationalError("gone"), psycopg.Error)
-
-    @contextmanager
-    def away(self: Database) -> Iterator[Connection]:
-        if self is world.batcher._database and not is_back.is_set():
-            raise DBAPIError.instance("", None, psycopg.OperationalError("gone"), psycopg.Error)
-        with autocommit(self) as connection:
-            yield connection
-
-    monkeypatch.setattr(Database, "begin", lost)
+    world.platform.breaking.breaks = world.platform.breaking.stays_away = True
     world.batcher._settling._meets_lines = has_met_a_line
     world.free_slot()
     world.ahead.ended(world.running, b"", 0.1, lambda: None)
-    eventually(lambda: status(database, world.waiting[0])[0] == "running", what="the commit")
+    eventually(lambda: world.platform.breaking.broken > 1, what="a second try")
+    assert status(database, world.waiting[0])[0] == "running"
     assert world.waiting[0].id in world.ahead.held()
-    is_back.set()
+    world.platform.breaking.is_away = False
     world.turn(lambda: world.came, "the next one")
     assert world.begun[1:] == world.came
     assert status(database, world.waiting[0])[:3] == ("running", 1, 1)
@@ -354,27 +324,22 @@ def test_what_is_not_simply_for_this_worker_is_sent(world: Line, database: Datab
 
 
 def test_a_line_that_somebody_else_looks_at_is_looked_at_again_by_the_dispatcher(
-    world: Line, database: Database, monkeypatch: pytest.MonkeyPatch
+    world: Line, database: Database
 ) -> None:
     """The end of the job waits for nobody; its slot is filled by the way that takes a message."""
-    asked: list[str] = []
-    monkeypatch.setattr(Dispatcher, "refill", lambda _, organization: asked.append(organization))
     with database.begin() as other:
         line.lock_line(other, "acme")
         world.end()
-    assert (world.came, world.sent, asked) == ([], [], ["acme"])
+    assert (world.came, world.sent, world.platform.dispatcher.refilled) == ([], [], ["acme"])
 
 
-def test_an_outcome_is_written_though_the_line_cannot_be_looked_at(
-    world: Line, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_outcome_is_written_though_the_line_cannot_be_looked_at(world: Line, database: Database) -> None:
     """What the database refuses in the admission undoes no outcome: that is written alone, and the line is left."""
-    asked: list[str] = []
-    monkeypatch.setattr(Dispatcher, "refill", lambda _, organization: asked.append(organization))
-    monkeypatch.setattr(line, "ADMIT", line.ADMIT.replace("SELECT moved.*", "SELECT 1 / 0, moved.*"))
+    with database.autocommit() as connection:
+        connection.exec_driver_sql(NOBODY_LEAVES_THE_LINE)
     world.batcher._settling._meets_lines = True
     world.end()
-    assert asked == ["acme"]
+    assert world.platform.dispatcher.refilled == ["acme"]
     assert status(database, world.waiting[0])[0] == "queued"
     with database.autocommit() as connection:
         assert Tracked(connection).get(world.running.fence.job_id).status == "succeeded"

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from tasks.app import JobApp
 from tasks.attempt.outcomes import FINISHED_FIRST
-from tests.ahead import HOSTNAME, World, a_world
+from tests.ahead import HOSTNAME, OwnWorld, World, a_world
 from tests.live import eventually
 from tests.tracked import Tracked, wish
 from tracking import jobs
@@ -81,30 +81,21 @@ def test_failures_in_a_row_are_those_between_which_nothing_has_succeeded(
     assert circuits(database) == opens
 
 
-def test_a_failure_of_an_own_process_is_judged_after_the_ends_before_it(
-    world: World, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failure_of_an_own_process_is_judged_after_the_ends_before_it(app: JobApp, database: Database) -> None:
     """A success that the main process has not written yet is between the failures that other processes have written."""
-    *failed, succeeded = claimed(world, database, 4)
-    with database.autocommit() as connection:
-        for attempt in failed:
-            own: Any = Outcome(attempt.fence, "failed", HOSTNAME, attempt.attempt, failure=FAILURE)
-            jobs.settle(connection, [own])
-    ask = world.batcher._settling.ask
-    tried: list[int] = []
-
-    def away_at_first(outcomes: Sequence[Outcome]) -> list[Any]:
-        tried.append(len(outcomes))
-        if len(tried) == 1:
-            raise RuntimeError("the first time")
-        return ask(outcomes)
-
-    monkeypatch.setattr(world.batcher._settling, "ask", away_at_first)
-    settle(world, [succeeded], [False])
-    world.batcher.look(failed[-1].job_id, BREAKER)
-    eventually(lambda: are_over(database, [succeeded]) and not world.batcher._looks, what="the end")
-    assert world.platform.recorder.flush(5)
-    assert len(tried) > 1
+    with a_world(app, database, 1, kind=OwnWorld) as world:
+        *failed, succeeded = claimed(world, database, 4)
+        with database.autocommit() as connection:
+            for attempt in failed:
+                own: Any = Outcome(attempt.fence, "failed", HOSTNAME, attempt.attempt, failure=FAILURE)
+                jobs.settle(connection, [own])
+        world.platform.breaking.is_away = True
+        settle(world, [succeeded], [False])
+        world.batcher.look(failed[-1].job_id, BREAKER)
+        eventually(lambda: world.platform.breaking.broken, what="a try")
+        world.platform.breaking.is_away = False
+        eventually(lambda: are_over(database, [succeeded]) and not world.batcher._looks, what="the end")
+        assert world.platform.recorder.flush(5)
     assert circuits(database) == 0
 
 

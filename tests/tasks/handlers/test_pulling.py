@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -33,7 +34,7 @@ PEOPLE = [{"id": number, "name": f"N{number}"} for number in range(1, 8)]
 def place(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where is pushed to; a source on this machine may be asked, and no test waits long."""
     (tmp_path / "mirror").mkdir()
-    monkeypatch.setattr("tasks.handlers.pulling._wait", lambda *_: None)
+    monkeypatch.setattr("tasks.handlers.pulling.FIRST_WAIT", 0.01)
     own = {"CELERIAC_SYNC_DIR": str(tmp_path / "mirror"), "CELERIAC_SYNC_PRIVATE": "true"}
     with workplace(database_url, tmp_path, **own):
         yield tmp_path / "mirror"
@@ -275,9 +276,11 @@ def test_a_source_that_answers_otherwise_is_told_apart(told: Told, reason: str, 
 @pytest.mark.parametrize(("status", "kind"), [(429, "asks to wait"), (503, "asks to wait"), (500, "has failed")])
 def test_a_source_that_cannot_now_is_asked_again(status: int, kind: str, place: Path, database: Database) -> None:
     """429, 503 and 500 are asked again after what Retry-After says; when that does not help the job is tried again."""
-    failing = [Told(PAGE_OF_HTML, status, "text/html", {"Retry-After": "1"})] * 2
+    failing = [Told(PAGE_OF_HTML, status, "text/html", {"Retry-After": "1"})]
     with source(lambda query: failing.pop() if failing else by_page(PEOPLE, 10)(query)) as server:
+        began = time.monotonic()
         assert run(server, **PAGE)["inserted"] == 7
+        assert time.monotonic() - began >= 1
         server.answers = lambda _: Told(status=status, headers={"Retry-After": "0"})
         with pytest.raises(SourceAway, match=f"{kind} at page 1: it answered {status}"):
             call(sync, SyncExports.model_validate({"pull": {"collection": "x", "url": server.url, "key": ["id"]}}))
