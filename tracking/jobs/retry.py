@@ -153,6 +153,15 @@ _OPENED = f"""opened AS (
         WHERE workflows.id = (SELECT root_id FROM jobs WHERE id = :id AND {WITHIN_SCOPE}) FOR NO KEY UPDATE
     )"""
 
+# A bulk operation does not wait for a workflow: it passes over its jobs while somebody else has it, and comes again.
+_OPENED_EACH = f"""opened AS (
+        SELECT workflows.id FROM workflows
+        WHERE workflows.id IN (SELECT root_id FROM jobs WHERE id = ANY(CAST(:id AS uuid[])) AND {WITHIN_SCOPE})
+        FOR NO KEY UPDATE SKIP LOCKED
+    )"""
+_IS_OPENED = """(root_id IN (SELECT id FROM opened)
+                                  OR NOT EXISTS (SELECT FROM workflows WHERE workflows.id = root_id))"""
+
 RETRY = text(
     move(
         Event.RETRIED,
@@ -172,6 +181,8 @@ RETRY_EACH = text(
         _DETAIL,
         guard=f"{WITHIN_SCOPE} AND {_IS_RETRYABLE}",
         to=Status.QUEUED,
+        given=_OPENED_EACH,
+        among=_IS_OPENED,
         besides=REOPENED,
     )
 )
