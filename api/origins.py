@@ -102,7 +102,8 @@ def came_by(source: Source, request: Request, principal: Principal) -> Origin:
     address = request.client.host if request.client else None
     # Whoever has the database is of no organization, whichever they ask about.
     organization = None if source is Source.CLI else principal.organization
-    return Origin(source, organization, address, request.scope["request_id"])
+    actor = principal.user if asked_about(request) not in (None, principal.organization) else None
+    return Origin(source, organization, address, request.scope["request_id"], actor)
 
 
 Came = Annotated[Origin, OfRequest(origin_of)]

@@ -1405,7 +1405,8 @@ WHERE id IN (SELECT id FROM limit_admissions WHERE expires_at < clock_timestamp(
 -- audit.py WRITE
 INSERT INTO audit (id, organization_id, actor, actor_organization_id, action, target, source, address, request_id,
                    outcome, code, detail)
-SELECT nextval('history_id_seq'), :'organization_id', :'actor', origin ->> 'organization', :'action', :'target',
+SELECT nextval('history_id_seq'), :'organization_id', coalesce(origin ->> 'actor', :'actor'),
+       origin ->> 'organization', :'action', :'target',
        origin ->> 'source', origin ->> 'address', origin ->> 'request', :'outcome', :'code', CAST(:'detail' AS jsonb)
 FROM (SELECT CAST(:'origin' AS jsonb) AS origin) AS came;
 
@@ -1725,7 +1726,8 @@ WITH locked AS (
     FROM (SELECT * FROM unnest(CAST(:'id' AS uuid[])) AS given (id)
           ORDER BY id LIMIT cardinality(CAST(:'id' AS uuid[]))) AS given
     CROSS JOIN LATERAL (SELECT status AS from_status, external AS was_external FROM jobs
-                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found
+                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED
+                       ) AS found
 ), moved AS (
     UPDATE jobs
     SET status = 'cancelled', hold = NULL, due_at = NULL, stopping = from_status = 'running' AND NOT external,
@@ -1831,7 +1833,8 @@ WITH locked AS (
     FROM (SELECT * FROM unnest(CAST(:'id' AS uuid[]), CAST(:'place' AS int[]), CAST(:'dispatch' AS int[]), CAST(:'claim_id' AS uuid[]), CAST(:'worker' AS text[]), CAST(:'lease' AS uuid[]), CAST(:'job_type' AS text[])) AS given (id, given_place, given_dispatch, given_claim_id, given_worker, given_lease, given_job_type)
           ORDER BY id LIMIT cardinality(CAST(:'id' AS uuid[]))) AS given
     CROSS JOIN LATERAL (SELECT status AS from_status, hold AS held, dispatch AS from_dispatch, claim_id AS had_claim, job_type AS of_type FROM jobs
-                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found
+                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED
+                       ) AS found
 ), moved AS (
     UPDATE jobs
     SET status = 'running', attempt = attempt + 1, worker = given_worker, lease = given_lease, claim_id = given_claim_id, due_at = NULL,
@@ -1882,7 +1885,8 @@ WITH locked AS (
     FROM (SELECT * FROM unnest(CAST(:'id' AS uuid[]), CAST(:'place' AS int[]), CAST(:'dispatch' AS int[])) AS given (id, given_place, given_dispatch)
           ORDER BY id LIMIT cardinality(CAST(:'id' AS uuid[]))) AS given
     CROSS JOIN LATERAL (SELECT status AS from_status, dispatch AS from_dispatch, hold AS held FROM jobs
-                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found
+                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED
+                       ) AS found
 ), moved AS (
     UPDATE jobs
     SET hold = CASE WHEN (EXISTS (SELECT FROM pauses
@@ -1920,7 +1924,8 @@ WITH refused AS (
     FROM (SELECT * FROM unnest(CAST(:'id' AS uuid[]), CAST(:'place' AS int[]), CAST(:'dispatch' AS int[]), CAST(:'actor' AS text[]), CAST(:'reason' AS text[])) AS given (id, given_place, given_dispatch, given_actor, given_reason)
           ORDER BY id LIMIT cardinality(CAST(:'id' AS uuid[]))) AS given
     CROSS JOIN LATERAL (SELECT status AS from_status, status, organization_id, user_id, job_type, attempt, dispatch FROM jobs
-                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found
+                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED
+                       ) AS found
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -1939,7 +1944,8 @@ SELECT found.*
                              AND dependent.depends_on @> ARRAY[jobs.id]) AS is_awaited, (status = 'succeeded' AND group_id IS NOT NULL
                    AND EXISTS (SELECT FROM jobs AS member
                                WHERE member.group_id = jobs.group_id AND member.status <> 'succeeded')) AS is_needed, EXISTS (SELECT FROM workflows WHERE workflows.id = jobs.root_id AND workflows.completed_at IS NULL) AS is_of_workflow, jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at FROM jobs
-                            WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found;
+                            WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED
+                           ) AS found;
 
 -- jobs/delete.py EXISTING
 SELECT id FROM jobs WHERE id = ANY(:'ids');
@@ -2082,7 +2088,8 @@ WITH locked AS (
     FROM (SELECT * FROM unnest(CAST(:'id' AS uuid[])) AS given (id)
           ORDER BY id LIMIT cardinality(CAST(:'id' AS uuid[]))) AS given
     CROSS JOIN LATERAL (SELECT status AS from_status, external AS was_external FROM jobs
-                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found
+                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED
+                       ) AS found
 ), moved AS (
     UPDATE jobs
     SET payload = coalesce(CAST(:'payload' AS jsonb), payload),
@@ -2243,12 +2250,18 @@ END, delivery = delivery - 'expires',
 ) SELECT * FROM moved;
 
 -- jobs/retry.py RETRY_EACH
-WITH locked AS (
+WITH RECURSIVE opened AS (
+    SELECT workflows.id FROM workflows
+    WHERE workflows.id IN (SELECT root_id FROM jobs WHERE id = ANY(CAST(:'id' AS uuid[])) AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id'))
+    FOR NO KEY UPDATE SKIP LOCKED
+), locked AS (
     SELECT given.*, found.*
     FROM (SELECT * FROM unnest(CAST(:'id' AS uuid[])) AS given (id)
           ORDER BY id LIMIT cardinality(CAST(:'id' AS uuid[]))) AS given
     CROSS JOIN LATERAL (SELECT status AS from_status, external AS was_external FROM jobs
-                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found
+                        WHERE jobs.id = given.id AND (root_id IN (SELECT id FROM opened)
+                              OR NOT EXISTS (SELECT FROM workflows WHERE workflows.id = root_id)) FOR UPDATE SKIP LOCKED
+                       ) AS found
 ), moved AS (
     UPDATE jobs
     SET status = 'queued', dispatch = dispatch + 1, retry_count = retry_count + 1, losses = 0, limit_key = NULL,
@@ -2492,7 +2505,8 @@ WITH locked AS (
     FROM (SELECT * FROM unnest(CAST(:'id' AS uuid[]), CAST(:'place' AS int[]), CAST(:'dispatch' AS int[]), CAST(:'attempt' AS int[]), CAST(:'actor' AS text[]), CAST(:'result' AS text[])) AS given (id, given_place, given_dispatch, given_attempt, given_actor, given_result)
           ORDER BY id LIMIT cardinality(CAST(:'id' AS uuid[]))) AS given
     CROSS JOIN LATERAL (SELECT status AS from_status, dispatch AS from_dispatch, attempt AS from_attempt, progress AS reached FROM jobs
-                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found
+                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED
+                       ) AS found
 ), moved AS (
     UPDATE jobs
     SET status = 'succeeded', result = CAST(given_result AS jsonb), progress = 100, error_type = NULL, error_message = NULL,
@@ -3798,7 +3812,7 @@ WITH gone AS (
         WHERE history.job_id = gone.id AND at >= gone.created_at - interval '1 hour' AND at < :'until'
         RETURNING history.*
     ), kept AS (
-        INSERT INTO audit (id, at, organization_id, actor, actor_organization_id, action, target, source, address, request_id, outcome, code, detail) SELECT id, at, organization_id, actor, origin ->> 'organization', coalesce(CASE event WHEN 'created' THEN 'job.create' WHEN 'cancelled' THEN 'job.cancel' WHEN 'retried' THEN 'job.retry' WHEN 'retried_anew' THEN 'job.retry' END, 'job.change'), CAST(job_id AS text), origin ->> 'source', origin ->> 'address', origin ->> 'request', 'done', CAST(NULL AS text), jsonb_strip_nulls(jsonb_build_object('jobType', job_type, 'from', from_status, 'to', to_status))
+        INSERT INTO audit (id, at, organization_id, actor, actor_organization_id, action, target, source, address, request_id, outcome, code, detail) SELECT id, at, organization_id, coalesce(origin ->> 'actor', actor), origin ->> 'organization', coalesce(CASE event WHEN 'created' THEN 'job.create' WHEN 'cancelled' THEN 'job.cancel' WHEN 'retried' THEN 'job.retry' WHEN 'retried_anew' THEN 'job.retry' END, 'job.change'), CAST(job_id AS text), origin ->> 'source', origin ->> 'address', origin ->> 'request', 'done', CAST(NULL AS text), jsonb_strip_nulls(jsonb_build_object('jobType', job_type, 'from', from_status, 'to', to_status))
         FROM traces WHERE origin IS NOT NULL
     ), noted AS (
     INSERT INTO removals (organization_id, last_id)
@@ -3822,7 +3836,7 @@ WITH gone AS (
         WHERE history.job_id = gone.id AND at >= gone.created_at - interval '1 hour' AND at < :'until'
         RETURNING history.*
     ), kept AS (
-        INSERT INTO audit (id, at, organization_id, actor, actor_organization_id, action, target, source, address, request_id, outcome, code, detail) SELECT id, at, organization_id, actor, origin ->> 'organization', coalesce(CASE event WHEN 'created' THEN 'job.create' WHEN 'cancelled' THEN 'job.cancel' WHEN 'retried' THEN 'job.retry' WHEN 'retried_anew' THEN 'job.retry' END, 'job.change'), CAST(job_id AS text), origin ->> 'source', origin ->> 'address', origin ->> 'request', 'done', CAST(NULL AS text), jsonb_strip_nulls(jsonb_build_object('jobType', job_type, 'from', from_status, 'to', to_status))
+        INSERT INTO audit (id, at, organization_id, actor, actor_organization_id, action, target, source, address, request_id, outcome, code, detail) SELECT id, at, organization_id, coalesce(origin ->> 'actor', actor), origin ->> 'organization', coalesce(CASE event WHEN 'created' THEN 'job.create' WHEN 'cancelled' THEN 'job.cancel' WHEN 'retried' THEN 'job.retry' WHEN 'retried_anew' THEN 'job.retry' END, 'job.change'), CAST(job_id AS text), origin ->> 'source', origin ->> 'address', origin ->> 'request', 'done', CAST(NULL AS text), jsonb_strip_nulls(jsonb_build_object('jobType', job_type, 'from', from_status, 'to', to_status))
         FROM traces WHERE origin IS NOT NULL
     ), noted AS (
     INSERT INTO removals (organization_id, last_id)

@@ -148,7 +148,7 @@ def cancel_job(
 ) -> answers.Moved:
     """End a job that is not finished. From now on it does not start, and a result of its body does not count."""
     reason = body.reason if body else None
-    job = verbs.cancel(platform, job_id, principal.scope, actor=principal.user, reason=reason, origin=origin)
+    job = verbs.cancel(platform, job_id, principal.scope, actor=principal.actor, reason=reason, origin=origin)
     return answers.Moved(message="Job cancelled successfully", status=job.status)
 
 
@@ -179,7 +179,7 @@ def retry_job(
         platform,
         job_id,
         principal.scope,
-        actor=principal.user,
+        actor=principal.actor,
         force=said.force,
         priority=said.priority,
         origin=origin,
@@ -249,7 +249,7 @@ def _retry_anew(
         job.id,
         principal.scope,
         replace(changes, priority=said.priority),
-        actor=principal.user,
+        actor=principal.actor,
         force=said.force,
         idempotency_key=idempotency_key,
         request_hash=None if idempotency_key is None else said.digest,

@@ -49,7 +49,7 @@ def create_template(
             organization_id=principal.organization,
             name=new.name,
             job_type=new.job_type,
-            actor=principal.user,
+            actor=principal.actor,
             origin=origin,
         )
     response.headers.update({"Location": f"/v1/templates/{quote(created.name, safe='')}", "ETag": _tag(created)})
@@ -118,7 +118,7 @@ def change_template(
             name,
             content,
             known=known.version,
-            actor=principal.user,
+            actor=principal.actor,
             origin=origin,
         )
     response.headers["ETag"] = _tag(changed)
@@ -131,7 +131,7 @@ def remove_template(
 ) -> templates.TemplateRemoved:
     """Forget a template with all its versions. Its jobs stay; its schedules fail until they name another one."""
     with platform.database.begin() as connection:
-        tracked.remove(connection, principal.organization, name, actor=principal.user, origin=origin)
+        tracked.remove(connection, principal.organization, name, actor=principal.actor, origin=origin)
     return templates.TemplateRemoved(message="Template removed successfully")
 
 
