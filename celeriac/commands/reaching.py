@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from celeriac.commands.names import Name
-from tracking.origins import OPERATOR
 
 if TYPE_CHECKING:
     from celeriac.client import Client
 
 # ruff: noqa: PLC0415  the help of a command does without what it asks
+
+OPERATOR = "operator"  # the name of whoever gives none at a terminal
+
 
 Command = Callable[..., Any]
 
