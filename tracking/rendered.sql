@@ -4508,7 +4508,10 @@ INSERT INTO webhooks (id, organization_id, url, events, job_types, project_id, d
                       created_by)
 VALUES (:'id', :'organization_id', :'url', CAST(:'events' AS text[]), CAST(:'job_types' AS text[]), :'project_id',
         :'description', :'enabled', :'secret', :'actor')
-RETURNING webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until;
+RETURNING webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.earlier_secrets, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at,
+     CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until,
+     ARRAY(SELECT said ->> 'secret' FROM jsonb_array_elements(earlier_secrets) WITH ORDINALITY AS each (said, place)
+            WHERE CAST(said ->> 'until' AS timestamptz) > clock_timestamp() ORDER BY place) AS living_earlier;
 
 -- webhooks.py CHANGE
 UPDATE webhooks
@@ -4517,32 +4520,62 @@ SET url = :'url', events = CAST(:'events' AS text[]), job_types = CAST(:'job_typ
     disabled_because = CASE WHEN CAST(:'enabled' AS boolean) THEN NULL ELSE disabled_because END,
     failing_since = CASE WHEN enabled = CAST(:'enabled' AS boolean) AND url = :'url' THEN failing_since END
 WHERE id = :'id' AND organization_id = :'organization_id'
-RETURNING webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until;
+RETURNING webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.earlier_secrets, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at,
+     CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until,
+     ARRAY(SELECT said ->> 'secret' FROM jsonb_array_elements(earlier_secrets) WITH ORDINALITY AS each (said, place)
+            WHERE CAST(said ->> 'until' AS timestamptz) > clock_timestamp() ORDER BY place) AS living_earlier;
 
 -- webhooks.py ROTATE
 UPDATE webhooks
 SET former_secret = secret, former_until = clock_timestamp() + CAST(:'rotation' AS interval), secret = :'secret',
+    earlier_secrets = CASE WHEN former_until > clock_timestamp()
+                      THEN jsonb_build_array(jsonb_build_object('secret', former_secret, 'until', former_until))
+                           || (SELECT coalesce(jsonb_agg(said ORDER BY place), '[]') FROM jsonb_array_elements(earlier_secrets) WITH ORDINALITY AS each (said, place)
+            WHERE CAST(said ->> 'until' AS timestamptz) > clock_timestamp())
+                      ELSE '[]' END,
     updated_at = clock_timestamp()
-WHERE id = :'id' AND organization_id = :'organization_id'
-RETURNING webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until;
+WHERE id = :'id' AND organization_id = :'organization_id' AND (SELECT count(*) FROM jsonb_array_elements(earlier_secrets) WITH ORDINALITY AS each (said, place)
+            WHERE CAST(said ->> 'until' AS timestamptz) > clock_timestamp()) < 9
+RETURNING webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.earlier_secrets, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at,
+     CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until,
+     ARRAY(SELECT said ->> 'secret' FROM jsonb_array_elements(earlier_secrets) WITH ORDINALITY AS each (said, place)
+            WHERE CAST(said ->> 'until' AS timestamptz) > clock_timestamp() ORDER BY place) AS living_earlier;
 
 -- webhooks.py REMOVE
-DELETE FROM webhooks WHERE id = :'id' AND organization_id = :'organization_id' RETURNING webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until;
+DELETE FROM webhooks WHERE id = :'id' AND organization_id = :'organization_id' RETURNING webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.earlier_secrets, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at,
+         CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until,
+         ARRAY(SELECT said ->> 'secret' FROM jsonb_array_elements(earlier_secrets) WITH ORDINALITY AS each (said, place)
+                WHERE CAST(said ->> 'until' AS timestamptz) > clock_timestamp() ORDER BY place) AS living_earlier;
 
 -- webhooks.py GET
-SELECT webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until FROM webhooks WHERE id = :'id' AND organization_id = :'organization_id';
+SELECT webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.earlier_secrets, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at,
+         CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until,
+         ARRAY(SELECT said ->> 'secret' FROM jsonb_array_elements(earlier_secrets) WITH ORDINALITY AS each (said, place)
+                WHERE CAST(said ->> 'until' AS timestamptz) > clock_timestamp() ORDER BY place) AS living_earlier FROM webhooks WHERE id = :'id' AND organization_id = :'organization_id';
 
 -- webhooks.py FIND
-SELECT webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until FROM webhooks WHERE id = :'id';
+SELECT webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.earlier_secrets, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at,
+         CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until,
+         ARRAY(SELECT said ->> 'secret' FROM jsonb_array_elements(earlier_secrets) WITH ORDINALITY AS each (said, place)
+                WHERE CAST(said ->> 'until' AS timestamptz) > clock_timestamp() ORDER BY place) AS living_earlier FROM webhooks WHERE id = :'id';
 
 -- webhooks.py PAGE
-SELECT webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until FROM webhooks WHERE organization_id = :'organization_id' AND id > CAST(:'after' AS uuid) ORDER BY id LIMIT :'size';
+SELECT webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.earlier_secrets, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at,
+         CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until,
+         ARRAY(SELECT said ->> 'secret' FROM jsonb_array_elements(earlier_secrets) WITH ORDINALITY AS each (said, place)
+                WHERE CAST(said ->> 'until' AS timestamptz) > clock_timestamp() ORDER BY place) AS living_earlier FROM webhooks WHERE organization_id = :'organization_id' AND id > CAST(:'after' AS uuid) ORDER BY id LIMIT :'size';
 
 -- webhooks.py EVERYWHERE
-SELECT webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until FROM webhooks WHERE id > CAST(:'after' AS uuid) ORDER BY id LIMIT :'size';
+SELECT webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.earlier_secrets, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at,
+         CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until,
+         ARRAY(SELECT said ->> 'secret' FROM jsonb_array_elements(earlier_secrets) WITH ORDINALITY AS each (said, place)
+                WHERE CAST(said ->> 'until' AS timestamptz) > clock_timestamp() ORDER BY place) AS living_earlier FROM webhooks WHERE id > CAST(:'after' AS uuid) ORDER BY id LIMIT :'size';
 
 -- webhooks.py LISTENING
-SELECT webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until FROM webhooks WHERE organization_id = ANY(CAST(:'organization_ids' AS text[])) AND enabled;
+SELECT webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.earlier_secrets, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at,
+         CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until,
+         ARRAY(SELECT said ->> 'secret' FROM jsonb_array_elements(earlier_secrets) WITH ORDINALITY AS each (said, place)
+                WHERE CAST(said ->> 'until' AS timestamptz) > clock_timestamp() ORDER BY place) AS living_earlier FROM webhooks WHERE organization_id = ANY(CAST(:'organization_ids' AS text[])) AND enabled;
 
 -- webhooks.py BEGIN
 INSERT INTO webhook_position (history_id) SELECT coalesce(pg_sequence_last_value('history_id_seq'), 0)

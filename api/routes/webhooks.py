@@ -100,11 +100,11 @@ def remove_webhook(principal: Manager, platform: Served, webhook_id: WebhookId, 
     return Removed(message="Webhook removed successfully")
 
 
-@router.post("/{id}/rotate-secret", responses=openapi.WEBHOOK)  # noqa: FAST003 - as above
+@router.post("/{id}/rotate-secret", responses=openapi.WEBHOOK_ROTATED)  # noqa: FAST003 - as above
 def rotate_webhook_secret(
     principal: Manager, platform: Served, webhook_id: WebhookId, origin: Came
 ) -> WebhookWithSecret:
-    """Sign with a new secret, and for a day with the former one as well."""
+    """Sign with a new secret, and with each former one as well until a day after it was replaced."""
     by = By(principal.actor, origin)
     with platform.database.begin() as connection:
         return WebhookWithSecret.of(webhooks.rotate(connection, webhook_id, principal.organization, by))

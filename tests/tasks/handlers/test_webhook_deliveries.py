@@ -25,11 +25,11 @@ from tests.receiving import Receiver, receiving
 from tests.tracked import Tracked, new_job
 from tracking import jobs, webhooks
 from tracking.admission.rule import Limits
-from tracking.errors import TooManyWebhooks
+from tracking.errors import TooManySecrets, TooManyWebhooks
 from tracking.models import Failure, JobRecord, Scope
 from tracking.origins import By
 from tracking.reads import lists
-from tracking.webhooks import MOST, Wanted, Webhook
+from tracking.webhooks import MOST, MOST_FORMER, Wanted, Webhook
 
 ALL = ("job.created", "job.started", "job.completed", "job.failed", "job.cancelled")
 SECRET = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -232,6 +232,32 @@ def test_for_a_day_either_of_two_secrets_verifies(own: Tracked, receiver: Receiv
         assert Verifier(f"{signing.PREFIX}{secret}").verify(content, headers) == {"a": 1}
     own.connection.execute(text("UPDATE webhooks SET former_until = former_until - interval '2 days'"))
     assert webhooks.get(own.connection, former.id, "acme").secrets == current.secrets[:1]
+
+
+def test_each_secret_signs_for_a_day_after_it_was_replaced(own: Tracked, receiver: Receiver) -> None:
+    """However often a secret is rotated within a day, what a receiver has verifies until a day after its own end."""
+    made = [listen(own, receiver)]
+    for _ in range(MOST_FORMER):
+        made.append(webhooks.rotate(own.connection, made[0].id, "acme", ME))
+    all_of_them = tuple(each.secrets[0] for each in reversed(made))
+    assert made[-1].secrets == all_of_them
+    content, now = b'{"a":1}', datetime.now(UTC)
+    headers = signing.headers("msg_1", now, content, made[-1].secrets)
+    for secret in all_of_them:
+        assert Verifier(f"{signing.PREFIX}{secret}").verify(content, headers) == {"a": 1}
+    with pytest.raises(TooManySecrets):
+        webhooks.rotate(own.connection, made[0].id, "acme", ME)
+    own.connection.execute(
+        text(
+            """UPDATE webhooks SET earlier_secrets = jsonb_set(earlier_secrets, '{-1,until}',
+                                                              to_jsonb(clock_timestamp() - interval '1 second'))"""
+        )
+    )
+    assert webhooks.get(own.connection, made[0].id, "acme").secrets == all_of_them[:-1]
+    newest = webhooks.rotate(own.connection, made[0].id, "acme", ME)
+    assert newest.secrets[1:] == all_of_them[:-1]
+    own.connection.execute(text("UPDATE webhooks SET former_until = former_until - interval '2 days'"))
+    assert webhooks.get(own.connection, made[0].id, "acme").secrets == newest.secrets[:1]
 
 
 def test_a_signature_is_that_of_the_published_example() -> None:
