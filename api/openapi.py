@@ -94,6 +94,7 @@ BULK_CREATED = problems(
 )
 CANCELLED = problems(Code.PERMISSION_MISSING, Code.JOB_NOT_FOUND, Code.ILLEGAL_MOVE, *BODY)
 RETRIED: Responses = {
+    200: {"headers": {REPLAYED: REPLAY}},
     202: {
         "model": Moved,
         "description": "A new job that repeats this one with the payload of the request.",

@@ -2194,7 +2194,9 @@ WITH RECURSIVE opened AS (
                                 OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id))
       AND NOT EXISTS (SELECT FROM jobs AS followed
                       WHERE followed.status IN ('failed', 'cancelled') AND (followed.id = jobs.follows
-                                OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id)))) FOR UPDATE
+                                OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id))))
+      AND (CAST(:'key' AS text) IS NULL OR NOT EXISTS (SELECT FROM history WHERE history.job_id = jobs.id AND history.at >= jobs.created_at - interval '1 hour' AND history.event = 'retried'
+          AND history.detail ->> 'idempotencyKey' = CAST(:'key' AS text))) FOR UPDATE
 ), moved AS (
     UPDATE jobs
     SET status = 'queued', dispatch = dispatch + 1, retry_count = retry_count + 1, losses = 0, limit_key = NULL,
@@ -2241,13 +2243,23 @@ END, delivery = delivery - 'expires',
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, 'retried',
            from_status, status, attempt, dispatch, CAST(:'actor' AS text),
-           jsonb_strip_nulls(jsonb_build_object('by', CAST(:'actor' AS text), 'force', CAST(:'force' AS boolean), 'priority', CAST(:'priority' AS int))) || '{}', NULL, CAST(:'origin' AS jsonb), clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('by', CAST(:'actor' AS text), 'force', CAST(:'force' AS boolean), 'priority', CAST(:'priority' AS int)) || jsonb_build_object('idempotencyKey', CAST(:'key' AS text))) || '{}', NULL, CAST(:'origin' AS jsonb), clock_timestamp()
     FROM moved
 )
 , reopened AS (
     UPDATE workflows SET status = 'running', completed_at = NULL, updated_at = clock_timestamp()
     FROM moved WHERE moved.root_id <> moved.id AND workflows.id = moved.root_id
 ) SELECT * FROM moved;
+
+-- jobs/retry.py RETRIED
+SELECT jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, told.is_same
+FROM jobs
+CROSS JOIN LATERAL (SELECT detail -> 'force' = to_jsonb(CAST(:'force' AS boolean))
+                           AND coalesce(detail ->> 'priority', '') = coalesce(CAST(:'priority' AS text), '')
+                           AS is_same
+                    FROM history WHERE history.job_id = jobs.id AND history.at >= jobs.created_at - interval '1 hour' AND history.event = 'retried'
+          AND history.detail ->> 'idempotencyKey' = CAST(:'key' AS text) LIMIT 1) AS told
+WHERE id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
 
 -- jobs/retry.py RETRY_EACH
 WITH RECURSIVE opened AS (

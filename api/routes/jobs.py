@@ -18,6 +18,7 @@ from api.permissions import CANCEL_JOBS, CREATE_JOBS, RETRY_JOBS, VIEW_JOBS
 from api.problems import Code, Problem, invalid_by, unknown_dependency
 from api.reading import ListRead, Read, Reading, Served, SlowRead
 from api.schemas import answers, fields, requests
+from api.schemas.answers import REPLAYED
 from api.schemas.explanation import Explanation
 from api.schemas.graphs import JobGraph
 from api.schemas.webhooks import Deliveries, JobDeliveriesQuery
@@ -169,22 +170,19 @@ def retry_job(
     if said.payload is not None:
         submitted = _retry_anew(platform, principal, job, said, idempotency_key=idempotency_key, origin=origin)
         moved = answers.Moved(message=RETRIED, status=submitted.job.status, job_id=submitted.job.id)
-        return Response(
-            moved.model_dump_json(by_alias=True),
-            HTTPStatus.ACCEPTED,
-            answers.created_headers(submitted),
-            media_type="application/json",
-        )
-    job = verbs.retry(
+        return _retried(moved, HTTPStatus.ACCEPTED, answers.created_headers(submitted))
+    retried = verbs.retry(
         platform,
         job_id,
         principal.scope,
         actor=principal.actor,
         force=said.force,
         priority=said.priority,
+        idempotency_key=idempotency_key,
         origin=origin,
     )
-    return answers.Moved(message=RETRIED, status=job.status)
+    moved = answers.Moved(message=RETRIED, status=retried.job.status)
+    return _retried(moved, HTTPStatus.OK, {} if retried.created else {REPLAYED: "true"})
 
 
 def list_page(
@@ -228,6 +226,10 @@ def submit(platform: Platform, principal: Principal, new: requests.NewJob, wishe
     except UnknownDependency as error:
         detail = f"There is no job {error.job_ids[0]}."
         raise unknown_dependency(new.depends_on, error.job_ids, detail) from None
+
+
+def _retried(moved: answers.Moved, status: HTTPStatus, headers: dict[str, str]) -> Response:
+    return Response(moved.model_dump_json(by_alias=True), status, headers, media_type="application/json")
 
 
 def _retry_anew(

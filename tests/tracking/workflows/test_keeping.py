@@ -341,7 +341,7 @@ def _row(flow: Flow) -> Any:
 
 def _retry(pool: Database, job_id: UUID) -> Status:
     with pool.autocommit() as connection:
-        return jobs.retry(connection, job_id, ACME, actor="u1", limits=UNLIMITED).status
+        return jobs.retry(connection, job_id, ACME, actor="u1", limits=UNLIMITED).job.status
 
 
 def _retry_each(connection: Connection, *job_ids: UUID) -> Applied:
