@@ -1697,6 +1697,21 @@ SELECT id, hold, external, scheduled_at, due_at, created_at, updated_at, (SELECT
             LIMIT 1) AS revoked_by
 FROM created;
 
+-- jobs/bulk.py EXISTING_ALL
+SELECT asked.id AS asked_id, found.*
+FROM (SELECT CAST(id AS uuid) AS id, CAST(organization_id AS text) AS organization_id, CAST(user_id AS text) AS user_id, CAST(idempotency_key AS text) AS idempotency_key, CAST(job_type AS text) AS job_type, CAST(payload AS jsonb) AS payload, CAST(delivery AS jsonb) AS delivery
+      FROM unnest(CAST(:'id' AS text[]), CAST(:'organization_id' AS text[]), CAST(:'user_id' AS text[]), CAST(:'idempotency_key' AS text[]), CAST(:'job_type' AS text[]), CAST(:'payload' AS text[]), CAST(:'delivery' AS text[]))
+           AS given (id, organization_id, user_id, idempotency_key, job_type, payload, delivery)) AS asked
+CROSS JOIN LATERAL (
+    SELECT jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, jobs.job_type = asked.job_type AND jobs.payload = asked.payload
+          AND coalesce(jobs.delivery -> 'passing', 'null') = coalesce(asked.delivery -> 'passing', 'null') AS is_same
+    FROM jobs WHERE jobs.organization_id = asked.organization_id AND jobs.user_id = asked.user_id AND jobs.idempotency_key = asked.idempotency_key
+    UNION ALL
+    SELECT jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, jobs.job_type = asked.job_type AND jobs.payload = asked.payload
+          AND coalesce(jobs.delivery -> 'passing', 'null') = coalesce(asked.delivery -> 'passing', 'null') AS is_same
+    FROM jobs WHERE jobs.organization_id = asked.organization_id AND asked.idempotency_key IS NULL AND jobs.id = asked.id
+) AS found;
+
 -- jobs/bulk.py LOCK_PATIENCE
 SELECT set_config('lock_timeout', :'milliseconds', true);
 
@@ -2639,9 +2654,8 @@ WHERE NOT EXISTS (SELECT FROM jobs
                     AND (wanted.user_id IS NULL OR jobs.user_id = wanted.user_id));
 
 -- jobs/submit.py EXISTING
-SELECT jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, job_type = CAST(:'job_type' AS text) AND payload = :'payload'
-          AND coalesce(delivery -> 'passing', 'null')
-              = coalesce(CAST(:'delivery' AS jsonb) -> 'passing', 'null') AS is_same
+SELECT jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, jobs.job_type = CAST(:'job_type' AS text) AND jobs.payload = :'payload'
+          AND coalesce(jobs.delivery -> 'passing', 'null') = coalesce(CAST(:'delivery' AS jsonb) -> 'passing', 'null') AS is_same
 FROM jobs
 WHERE organization_id = :'organization_id'
   AND (user_id = :'user_id' AND idempotency_key = CAST(:'idempotency_key' AS text)
