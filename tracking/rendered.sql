@@ -4632,6 +4632,11 @@ SET failing_since = coalesce(failing_since, clock_timestamp()), enabled = NOT co
 WHERE id = :'id' AND enabled AND (failing_since IS NULL OR (CAST(:'because' AS text) IS NOT NULL OR failing_since < clock_timestamp() - CAST(:'patience' AS interval)))
 RETURNING NOT enabled;
 
+-- webhooks.py CLOSE
+DELETE FROM circuits
+WHERE job_type = :'job_type'
+  AND NOT EXISTS (SELECT FROM webhooks WHERE CAST(webhooks.id AS text) = circuits.key AND enabled);
+
 -- webhooks.py HAPPENED
 SELECT history.id, history.at, jobs.result IS NOT NULL AS has_result,
        CASE WHEN octet_length(CAST(jobs.result AS text)) <= :'most_bytes' THEN jobs.result END AS result

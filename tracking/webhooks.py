@@ -166,6 +166,14 @@ def was_refused(connection: Connection, webhook_id: UUID, *, because: str | None
     return bool(connection.execute(REFUSED, parameters).scalar())
 
 
+def close_circuits(connection: Connection, job_type: str) -> int:
+    """Close those of webhooks that are told of nothing more: what waits there fails by itself, and without its address.
+
+    `job_type`: of deliveries. Returns how many.
+    """
+    return connection.execute(CLOSE, {"job_type": job_type}).rowcount
+
+
 @dataclass(frozen=True, slots=True)
 class Happened:
     """What of a row of history, and of its job, a delivery tells beyond what the tail knows.
@@ -328,6 +336,13 @@ REFUSED = text(
                            THEN coalesce(CAST(:because AS text), 'it has failed for ' || :days || ' days') END
     WHERE id = :id AND enabled AND (failing_since IS NULL OR {_IS_OVER})
     RETURNING NOT enabled"""
+)
+
+CLOSE = text(
+    """
+    DELETE FROM circuits
+    WHERE job_type = :job_type
+      AND NOT EXISTS (SELECT FROM webhooks WHERE CAST(webhooks.id AS text) = circuits.key AND enabled)"""
 )
 
 HAPPENED = text(
