@@ -242,7 +242,7 @@ def test_for_a_day_either_of_two_secrets_verifies(own: Tracked, receiver: Receiv
 
 
 def test_each_secret_signs_for_a_day_after_it_was_replaced(own: Tracked, receiver: Receiver) -> None:
-    """However often a secret is rotated within a day, what a receiver has verifies until a day after its own end."""
+    """Each secret of a webhook verifies until a day after its replacement, however often it is rotated meanwhile."""
     made = [listen(own, receiver)]
     for _ in range(MOST_FORMER):
         made.append(webhooks.rotate(own.connection, made[0].id, "acme", ME))
