@@ -54,6 +54,7 @@ def test_the_same_key_makes_one_new_job(caller: Caller) -> None:
 def test_a_retry_in_place_is_done_once_under_a_key(caller: Caller) -> None:
     """A retry without a payload that is repeated under its key is one retry, also when the job has ended meanwhile."""
     old, path = guarded(caller, max_retries=9)
+    _, elsewhere = guarded(caller, max_retries=9)
     key = {"Idempotency-Key": "k1"}
     first, again = (caller.post(path, {"priority": 7}, headers=key) for _ in range(2))
     assert (first.status_code, again.status_code, first.json()) == (200, 200, again.json())
@@ -66,7 +67,6 @@ def test_a_retry_in_place_is_done_once_under_a_key(caller: Caller) -> None:
     assert caller.find(old).retry_count == 1
     assert caller.post(path, headers={"Idempotency-Key": "k2"}).json()["status"] == "queued"
     assert caller.post(path, headers={"Idempotency-Key": "k2"}).headers["Idempotency-Replayed"] == "true"
-    _, elsewhere = guarded(caller, max_retries=9)
     assert caller.post(elsewhere, headers=key).json()["status"] == "queued"
     problem(caller.but(organization="somebody-else").post(path, headers=key), 404, "job_not_found")
 
