@@ -22,6 +22,7 @@ from api.schemas.fields import ELSEWHERE, EVERYWHERE_TOO, Name, OneName
 from api.secrets import former_secret, signing_secret
 from tracking.errors import ConfigurationError, InvalidValue
 from tracking.models import EVERYWHERE, Owner, Scope
+from tracking.origins import OPERATOR
 from tracking.settings import Settings
 from tracking.values import check_text
 from tracking.webhooks import DELIVERING
@@ -62,7 +63,8 @@ class Proof:
 class Principal:
     """Who calls, and what they may do until `expires`, in seconds since the epoch.
 
-    Of an operator who asks elsewhere, `organization` is the one that they ask about; `everywhere`: all of them.
+    Of an operator who asks elsewhere, `organization` is the one that they ask about, and `elsewhere` is true;
+    `everywhere`: all of them.
     """
 
     organization: str
@@ -70,7 +72,13 @@ class Principal:
     permissions: frozenset[str]
     expires: float = math.inf
     everywhere: bool = False
+    elsewhere: bool = False
     proof: Proof = Proof()
+
+    @property
+    def actor(self) -> str:
+        """The name under which an organization sees what they do: one of another organization does not show there."""
+        return OPERATOR if self.elsewhere else self.user
 
     @property
     def scope(self) -> Scope:
@@ -98,7 +106,7 @@ class Principal:
     @property
     def owner(self) -> Owner:
         """Whose the jobs are that they create."""
-        return Owner(self.organization, self.user)
+        return Owner(self.organization, self.actor)
 
     def must_have(self, permission: str | None, *others: str) -> None:
         """Raise the 403 problem unless the caller has this permission, or one of others; None needs no permission."""
@@ -188,8 +196,8 @@ def _reaching(request: Request, principal: Principal, reach: Reach) -> Principal
         raise Problem(Code.INVALID_REQUEST, f"{ORGANIZATION}: this is done in one organization at a time")
     everything = principal.permissions | {VIEW_ALL}
     if wanted == ALL:
-        return replace(principal, everywhere=True, permissions=everything)
-    return replace(principal, organization=wanted, permissions=everything)
+        return replace(principal, everywhere=True, elsewhere=True, permissions=everything)
+    return replace(principal, organization=wanted, elsewhere=True, permissions=everything)
 
 
 class SharedSecret:

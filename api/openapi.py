@@ -94,6 +94,7 @@ BULK_CREATED = problems(
 )
 CANCELLED = problems(Code.PERMISSION_MISSING, Code.JOB_NOT_FOUND, Code.ILLEGAL_MOVE, *BODY)
 RETRIED: Responses = {
+    200: {"headers": {REPLAYED: REPLAY}},
     202: {
         "model": Moved,
         "description": "A new job that repeats this one with the payload of the request.",
@@ -128,6 +129,7 @@ LIMIT = problems(Code.PERMISSION_MISSING, Code.LIMIT_NOT_FOUND)
 DENIAL = problems(Code.PERMISSION_MISSING, Code.DENIAL_NOT_FOUND)
 DENIED = problems(Code.PERMISSION_MISSING, Code.TOO_MANY_DENIALS, *BODY)
 WEBHOOK = problems(Code.PERMISSION_MISSING, Code.WEBHOOK_NOT_FOUND)
+WEBHOOK_ROTATED = problems(Code.PERMISSION_MISSING, Code.WEBHOOK_NOT_FOUND, Code.TOO_MANY_SECRETS)
 WEBHOOK_CREATED: Responses = {
     201: {"headers": {"Location": TEXT}},
     **problems(Code.PERMISSION_MISSING, Code.TOO_MANY_WEBHOOKS, *BODY),

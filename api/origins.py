@@ -78,7 +78,7 @@ REFUSED = frozenset(
         *(Code.JOB_NOT_FOUND, Code.ILLEGAL_MOVE, Code.NOT_EXTERNAL, Code.JOB_CHANGED, Code.IDEMPOTENCY_CONFLICT),
         *(Code.OPERATION_NOT_FOUND, Code.OPERATION_ENDED, Code.TOO_MANY_OPERATIONS, Code.TOO_MANY_WAITING),
         *(Code.LIMIT_NOT_FOUND, Code.DENIAL_NOT_FOUND, Code.TOO_MANY_DENIALS),
-        *(Code.WEBHOOK_NOT_FOUND, Code.DELIVERY_NOT_FOUND, Code.TOO_MANY_WEBHOOKS),
+        *(Code.WEBHOOK_NOT_FOUND, Code.DELIVERY_NOT_FOUND, Code.TOO_MANY_WEBHOOKS, Code.TOO_MANY_SECRETS),
         *(Code.SCHEDULE_NOT_FOUND, Code.SCHEDULE_EXISTS, Code.SCHEDULE_CHANGED, Code.SCHEDULE_UNFIT),
         Code.TOO_MANY_SCHEDULES,
         *(Code.WORKFLOW_NOT_FOUND, Code.ILLEGAL_WORKFLOW_MOVE),
@@ -102,7 +102,8 @@ def came_by(source: Source, request: Request, principal: Principal) -> Origin:
     address = request.client.host if request.client else None
     # Whoever has the database is of no organization, whichever they ask about.
     organization = None if source is Source.CLI else principal.organization
-    return Origin(source, organization, address, request.scope["request_id"])
+    actor = principal.user if asked_about(request) not in (None, principal.organization) else None
+    return Origin(source, organization, address, request.scope["request_id"], actor)
 
 
 Came = Annotated[Origin, OfRequest(origin_of)]

@@ -72,6 +72,7 @@ class Code(Enum):
     NOT_EXTERNAL = Kind(HTTPStatus.CONFLICT, "Workers run this job, and say how far it is")
     OPERATION_ENDED = Kind(HTTPStatus.CONFLICT, "The bulk operation has ended")
     TOO_MANY_WEBHOOKS = Kind(HTTPStatus.CONFLICT, "The organization has too many webhooks")
+    TOO_MANY_SECRETS = Kind(HTTPStatus.CONFLICT, "The webhook has too many secrets that sign")
     TOO_MANY_DENIALS = Kind(HTTPStatus.CONFLICT, "As many tokens are denied as may be")
     TOO_MANY_FILES = Kind(HTTPStatus.CONFLICT, "The organization has too many uploaded files")
     TOO_MANY_SCHEDULES = Kind(HTTPStatus.CONFLICT, "The organization has too many schedules")
@@ -193,6 +194,7 @@ REFUSALS = {
     errors.TooManyDenials: Code.TOO_MANY_DENIALS,
     errors.WebhookNotFound: Code.WEBHOOK_NOT_FOUND,
     errors.TooManyWebhooks: Code.TOO_MANY_WEBHOOKS,
+    errors.TooManySecrets: Code.TOO_MANY_SECRETS,
     errors.ErrorNotFound: Code.ERROR_NOT_FOUND,
     errors.FileMissing: Code.FILE_NOT_FOUND,
     errors.TooManyFiles: Code.TOO_MANY_FILES,

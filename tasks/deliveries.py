@@ -74,7 +74,7 @@ def redeliver(platform: Platform, webhook: Webhook, delivery: JobRecord, by: By)
     if delivery.status is not Status.SUCCEEDED:
         scope = Scope(delivery.organization_id, None)
         with confined_to(delivery.organization_id):
-            return verbs.retry(platform, delivery.id, scope, actor=by.actor, force=True, priority=None, origin=None)
+            return verbs.retry(platform, delivery.id, scope, actor=by.actor, force=True, priority=None, origin=None).job
     told, known_as = delivery.payload, delivery.payload.get("messageId") or message_id(delivery.id)
     again = new_delivery(platform, webhook, delivery.user_id, told["event"], told["message"], key=None, again=known_as)
     with confined_to(delivery.organization_id):

@@ -1,4 +1,7 @@
-"""What a running body says of itself: at most four writes a second, and always the last word and every milestone."""
+"""What a running body says of itself: at most four writes a second, and always the last word and every milestone.
+
+What it says again is written as a sign of life, and not into the history: a body that waits would fill its timeline.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,10 @@ MOST_PENDING = 20  # milestones of one write; further ones until then are report
 MOST_MILESTONES = 500  # of an attempt: a body may take a million steps
 
 
+GROWING = ("percent", "current_step", "total_steps")  # the row never moves back
+SAID = (*GROWING, "message", "detail")
+
+
 class JobCancelled(Ignore):
     """The job was cancelled, or is not this attempt's any more: stop."""
 
@@ -31,6 +38,7 @@ class Reporter:
         self._nothing = Progress(attempt.fence, attempt.attempt)
         self._pending = self._nothing
         self._milestones = _Milestones(clock)
+        self._told: dict[str, Any] = {}
         self._write = write
         self._clock = clock
         self._next_write = 0.0
@@ -79,8 +87,15 @@ class Reporter:
         pending, self._pending = self._pending, self._nothing
         if pending != self._nothing:
             self._next_write = self._clock() + 1 / WRITES_PER_SECOND
-            moved_on = self._milestones.moved_on
+            moved_on = self._tells(pending) and self._milestones.moved_on
             self._lost = not self._write(replace(pending, milestones=self._milestones.taken(), moved_on=moved_on))
+
+    def _tells(self, pending: Progress) -> bool:
+        """Whether there is anything in it that was not told before; it was now."""
+        said = {name: getattr(pending, name) for name in SAID if getattr(pending, name) is not None}
+        growing = {name: max(said[name], self._told.get(name, said[name])) for name in GROWING if name in said}
+        known, self._told = self._told, {**self._told, **said, **growing}
+        return self._told != known
 
     def _stop_timer(self) -> None:
         if self._timer is not None:

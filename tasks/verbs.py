@@ -93,11 +93,12 @@ def retry(
     actor: str,
     force: bool = False,
     priority: int | None = None,
+    idempotency_key: str | None = None,
     origin: Origin | None = None,
-) -> JobRecord:
-    """Send a failed or cancelled job again. Raises JobNotFound or IllegalMove."""
+) -> Submitted:
+    """Send a failed or cancelled job again; once under a key. Raises JobNotFound, IllegalMove, IdempotencyConflict."""
     with platform.database.autocommit() as connection:
-        job = jobs.retry(
+        retried = jobs.retry(
             connection,
             job_id,
             scope,
@@ -105,11 +106,13 @@ def retry(
             limits=platform.limits,
             force=force,
             priority=priority,
+            idempotency_key=idempotency_key,
             origin=origin,
         )
-    platform.dispatcher.send(job)
-    platform.dispatcher.follow(job_id, job.organization_id)
-    return job
+    if retried.created:
+        platform.dispatcher.send(retried.job)
+        platform.dispatcher.follow(job_id, retried.job.organization_id)
+    return retried
 
 
 def retry_anew(

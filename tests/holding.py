@@ -60,7 +60,7 @@ class Limited:
 
     def retry(self, job: JobRecord) -> JobRecord:
         with self.pool.autocommit() as connection:
-            return jobs.retry(connection, job.id, ACME, actor="u1", force=True, limits=self.limits)
+            return jobs.retry(connection, job.id, ACME, actor="u1", force=True, limits=self.limits).job
 
     def admit(self, organization_id: str = "acme", batch: int = 100) -> list[UUID]:
         """Give the free slots of an organization away."""

@@ -150,7 +150,7 @@ class Tracked:
         return jobs.cancel(self.connection, job.id, ACME, actor="u1").job
 
     def retry(self, job: JobRecord, *, force: bool = False) -> JobRecord:
-        return jobs.retry(self.connection, job.id, ACME, actor="u1", force=force, limits=UNLIMITED)
+        return jobs.retry(self.connection, job.id, ACME, actor="u1", force=force, limits=UNLIMITED).job
 
     def release(self, job: JobRecord) -> JobRecord:
         """Let the hold of the job end now.

@@ -59,10 +59,14 @@ class Deed:
 
 @dataclass(frozen=True, slots=True)
 class Sought:
-    """Which entries: those of one organization (None: of all, and those that concern all), and narrowed by the rest."""
+    """Which entries: those of one organization (None: of all, and those that concern all), and narrowed by the rest.
+
+    `strangers`: by their names those of other organizations are found, too.
+    """
 
     organization_id: str | None
     actor: str | None = None
+    strangers: bool = True
     actions: Sequence[str] = ()
     target: str | None = None
     source: str | None = None
@@ -104,7 +108,7 @@ def _told(sought: Sought, before_id: int | None, size: int) -> Select[Any] | Non
         except ValueError:
             return None
     columns = {"id": history.c.id, **{name: literal_column(sql, audit.c[name].type) for name, sql in AS_ENTRY.items()}}
-    columns |= {name: history.c[name] for name in ("at", "organization_id", "actor")}
+    columns |= {name: history.c[name] for name in ("at", "organization_id")}
     return _matching(columns, replace(sought, target=None, outcome=None), before_id, size, conditions).select_from(
         history
     )
@@ -117,6 +121,9 @@ def _matching(
     where = [columns[name] == getattr(sought, name) for name in equal if getattr(sought, name) is not None]
     if sought.organization_id is not None:
         where.append(owned(columns["organization_id"], sought.organization_id))
+    if sought.actor is not None and not sought.strangers:
+        whose = columns["organization_id"]
+        where.append(func.coalesce(columns["actor_organization_id"], whose) == whose)
     if sought.actions:
         where.append(columns["action"].in_(sought.actions))
     if sought.after is not None:
@@ -146,7 +153,7 @@ _ACTIONS = {
 AS_ENTRY = {
     "at": "at",
     "organization_id": "organization_id",
-    "actor": "actor",
+    "actor": "coalesce(origin ->> 'actor', actor)",
     "actor_organization_id": "origin ->> 'organization'",
     "action": f"coalesce({chosen('event', _ACTIONS)}, '{Action.CHANGE_JOB}')",
     "target": "CAST(job_id AS text)",
@@ -163,7 +170,8 @@ WRITE = text(
     """
     INSERT INTO audit (id, organization_id, actor, actor_organization_id, action, target, source, address, request_id,
                        outcome, code, detail)
-    SELECT nextval('history_id_seq'), :organization_id, :actor, origin ->> 'organization', :action, :target,
+    SELECT nextval('history_id_seq'), :organization_id, coalesce(origin ->> 'actor', :actor),
+           origin ->> 'organization', :action, :target,
            origin ->> 'source', origin ->> 'address', origin ->> 'request', :outcome, :code, CAST(:detail AS jsonb)
     FROM (SELECT CAST(:origin AS jsonb) AS origin) AS came"""
 )

@@ -113,6 +113,10 @@ class TooManyWebhooks(TrackingError):
     """The organization has as many webhooks as it may have."""
 
 
+class TooManySecrets(TrackingError):
+    """As many former secrets of the webhook sign as may at once."""
+
+
 class TooManySchedules(TrackingError):
     """The organization has as many schedules as it may have."""
 

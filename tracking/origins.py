@@ -8,6 +8,8 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
+OPERATOR = "operator"  # the name of whoever is of no organization, or of another one
+
 
 class Source(StrEnum):
     """The door by which they come."""
@@ -20,12 +22,16 @@ class Source(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """From where somebody comes, of which organization they are (None: an operator at a terminal), and the request."""
+    """From where somebody comes, of which organization they are (None: an operator at a terminal), and the request.
+
+    `actor`: their name, when what they do bears another one, OPERATOR, because it is done in another organization.
+    """
 
     source: Source
     organization_id: str | None = None
     address: str | None = None
     request_id: str | None = None
+    actor: str | None = None
 
     @property
     def plain(self) -> dict[str, Any]:
@@ -35,6 +41,7 @@ class Origin:
             "organization": self.organization_id,
             "address": self.address,
             "request": self.request_id,
+            "actor": self.actor,
         }
         return {name: value for name, value in said.items() if value is not None}
 

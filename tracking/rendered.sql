@@ -1405,7 +1405,8 @@ WHERE id IN (SELECT id FROM limit_admissions WHERE expires_at < clock_timestamp(
 -- audit.py WRITE
 INSERT INTO audit (id, organization_id, actor, actor_organization_id, action, target, source, address, request_id,
                    outcome, code, detail)
-SELECT nextval('history_id_seq'), :'organization_id', :'actor', origin ->> 'organization', :'action', :'target',
+SELECT nextval('history_id_seq'), :'organization_id', coalesce(origin ->> 'actor', :'actor'),
+       origin ->> 'organization', :'action', :'target',
        origin ->> 'source', origin ->> 'address', origin ->> 'request', :'outcome', :'code', CAST(:'detail' AS jsonb)
 FROM (SELECT CAST(:'origin' AS jsonb) AS origin) AS came;
 
@@ -1696,6 +1697,21 @@ SELECT id, hold, external, scheduled_at, due_at, created_at, updated_at, (SELECT
             LIMIT 1) AS revoked_by
 FROM created;
 
+-- jobs/bulk.py EXISTING_ALL
+SELECT asked.id AS asked_id, found.*
+FROM (SELECT CAST(id AS uuid) AS id, CAST(organization_id AS text) AS organization_id, CAST(user_id AS text) AS user_id, CAST(idempotency_key AS text) AS idempotency_key, CAST(job_type AS text) AS job_type, CAST(payload AS jsonb) AS payload, CAST(delivery AS jsonb) AS delivery
+      FROM unnest(CAST(:'id' AS text[]), CAST(:'organization_id' AS text[]), CAST(:'user_id' AS text[]), CAST(:'idempotency_key' AS text[]), CAST(:'job_type' AS text[]), CAST(:'payload' AS text[]), CAST(:'delivery' AS text[]))
+           AS given (id, organization_id, user_id, idempotency_key, job_type, payload, delivery)) AS asked
+CROSS JOIN LATERAL (
+    SELECT jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, jobs.job_type = asked.job_type AND jobs.payload = asked.payload
+          AND coalesce(jobs.delivery -> 'passing', 'null') = coalesce(asked.delivery -> 'passing', 'null') AS is_same
+    FROM jobs WHERE jobs.organization_id = asked.organization_id AND jobs.user_id = asked.user_id AND jobs.idempotency_key = asked.idempotency_key
+    UNION ALL
+    SELECT jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, jobs.job_type = asked.job_type AND jobs.payload = asked.payload
+          AND coalesce(jobs.delivery -> 'passing', 'null') = coalesce(asked.delivery -> 'passing', 'null') AS is_same
+    FROM jobs WHERE jobs.organization_id = asked.organization_id AND asked.idempotency_key IS NULL AND jobs.id = asked.id
+) AS found;
+
 -- jobs/bulk.py LOCK_PATIENCE
 SELECT set_config('lock_timeout', :'milliseconds', true);
 
@@ -1725,7 +1741,8 @@ WITH locked AS (
     FROM (SELECT * FROM unnest(CAST(:'id' AS uuid[])) AS given (id)
           ORDER BY id LIMIT cardinality(CAST(:'id' AS uuid[]))) AS given
     CROSS JOIN LATERAL (SELECT status AS from_status, external AS was_external FROM jobs
-                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found
+                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED
+                       ) AS found
 ), moved AS (
     UPDATE jobs
     SET status = 'cancelled', hold = NULL, due_at = NULL, stopping = from_status = 'running' AND NOT external,
@@ -1831,7 +1848,8 @@ WITH locked AS (
     FROM (SELECT * FROM unnest(CAST(:'id' AS uuid[]), CAST(:'place' AS int[]), CAST(:'dispatch' AS int[]), CAST(:'claim_id' AS uuid[]), CAST(:'worker' AS text[]), CAST(:'lease' AS uuid[]), CAST(:'job_type' AS text[])) AS given (id, given_place, given_dispatch, given_claim_id, given_worker, given_lease, given_job_type)
           ORDER BY id LIMIT cardinality(CAST(:'id' AS uuid[]))) AS given
     CROSS JOIN LATERAL (SELECT status AS from_status, hold AS held, dispatch AS from_dispatch, claim_id AS had_claim, job_type AS of_type FROM jobs
-                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found
+                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED
+                       ) AS found
 ), moved AS (
     UPDATE jobs
     SET status = 'running', attempt = attempt + 1, worker = given_worker, lease = given_lease, claim_id = given_claim_id, due_at = NULL,
@@ -1882,7 +1900,8 @@ WITH locked AS (
     FROM (SELECT * FROM unnest(CAST(:'id' AS uuid[]), CAST(:'place' AS int[]), CAST(:'dispatch' AS int[])) AS given (id, given_place, given_dispatch)
           ORDER BY id LIMIT cardinality(CAST(:'id' AS uuid[]))) AS given
     CROSS JOIN LATERAL (SELECT status AS from_status, dispatch AS from_dispatch, hold AS held FROM jobs
-                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found
+                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED
+                       ) AS found
 ), moved AS (
     UPDATE jobs
     SET hold = CASE WHEN (EXISTS (SELECT FROM pauses
@@ -1920,7 +1939,8 @@ WITH refused AS (
     FROM (SELECT * FROM unnest(CAST(:'id' AS uuid[]), CAST(:'place' AS int[]), CAST(:'dispatch' AS int[]), CAST(:'actor' AS text[]), CAST(:'reason' AS text[])) AS given (id, given_place, given_dispatch, given_actor, given_reason)
           ORDER BY id LIMIT cardinality(CAST(:'id' AS uuid[]))) AS given
     CROSS JOIN LATERAL (SELECT status AS from_status, status, organization_id, user_id, job_type, attempt, dispatch FROM jobs
-                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found
+                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED
+                       ) AS found
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
@@ -1939,7 +1959,8 @@ SELECT found.*
                              AND dependent.depends_on @> ARRAY[jobs.id]) AS is_awaited, (status = 'succeeded' AND group_id IS NOT NULL
                    AND EXISTS (SELECT FROM jobs AS member
                                WHERE member.group_id = jobs.group_id AND member.status <> 'succeeded')) AS is_needed, EXISTS (SELECT FROM workflows WHERE workflows.id = jobs.root_id AND workflows.completed_at IS NULL) AS is_of_workflow, jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at FROM jobs
-                            WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found;
+                            WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED
+                           ) AS found;
 
 -- jobs/delete.py EXISTING
 SELECT id FROM jobs WHERE id = ANY(:'ids');
@@ -2082,7 +2103,8 @@ WITH locked AS (
     FROM (SELECT * FROM unnest(CAST(:'id' AS uuid[])) AS given (id)
           ORDER BY id LIMIT cardinality(CAST(:'id' AS uuid[]))) AS given
     CROSS JOIN LATERAL (SELECT status AS from_status, external AS was_external FROM jobs
-                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found
+                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED
+                       ) AS found
 ), moved AS (
     UPDATE jobs
     SET payload = coalesce(CAST(:'payload' AS jsonb), payload),
@@ -2187,7 +2209,9 @@ WITH RECURSIVE opened AS (
                                 OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id))
       AND NOT EXISTS (SELECT FROM jobs AS followed
                       WHERE followed.status IN ('failed', 'cancelled') AND (followed.id = jobs.follows
-                                OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id)))) FOR UPDATE
+                                OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id))))
+      AND (CAST(:'key' AS text) IS NULL OR NOT EXISTS (SELECT FROM history WHERE history.job_id = jobs.id AND history.at >= jobs.created_at - interval '1 hour' AND history.event = 'retried'
+          AND history.detail ->> 'idempotencyKey' = CAST(:'key' AS text))) FOR UPDATE
 ), moved AS (
     UPDATE jobs
     SET status = 'queued', dispatch = dispatch + 1, retry_count = retry_count + 1, losses = 0, limit_key = NULL,
@@ -2234,7 +2258,7 @@ END, delivery = delivery - 'expires',
                          attempt, dispatch, actor, detail, circuit_key, origin, at)
     SELECT id, organization_id, user_id, job_type, 'retried',
            from_status, status, attempt, dispatch, CAST(:'actor' AS text),
-           jsonb_strip_nulls(jsonb_build_object('by', CAST(:'actor' AS text), 'force', CAST(:'force' AS boolean), 'priority', CAST(:'priority' AS int))) || '{}', NULL, CAST(:'origin' AS jsonb), clock_timestamp()
+           jsonb_strip_nulls(jsonb_build_object('by', CAST(:'actor' AS text), 'force', CAST(:'force' AS boolean), 'priority', CAST(:'priority' AS int)) || jsonb_build_object('idempotencyKey', CAST(:'key' AS text))) || '{}', NULL, CAST(:'origin' AS jsonb), clock_timestamp()
     FROM moved
 )
 , reopened AS (
@@ -2242,13 +2266,29 @@ END, delivery = delivery - 'expires',
     FROM moved WHERE moved.root_id <> moved.id AND workflows.id = moved.root_id
 ) SELECT * FROM moved;
 
+-- jobs/retry.py RETRIED
+SELECT jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, told.is_same
+FROM jobs
+CROSS JOIN LATERAL (SELECT detail -> 'force' = to_jsonb(CAST(:'force' AS boolean))
+                           AND coalesce(detail ->> 'priority', '') = coalesce(CAST(:'priority' AS text), '')
+                           AS is_same
+                    FROM history WHERE history.job_id = jobs.id AND history.at >= jobs.created_at - interval '1 hour' AND history.event = 'retried'
+          AND history.detail ->> 'idempotencyKey' = CAST(:'key' AS text) LIMIT 1) AS told
+WHERE id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
+
 -- jobs/retry.py RETRY_EACH
-WITH locked AS (
+WITH RECURSIVE opened AS (
+    SELECT workflows.id FROM workflows
+    WHERE workflows.id IN (SELECT root_id FROM jobs WHERE id = ANY(CAST(:'id' AS uuid[])) AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id'))
+    FOR NO KEY UPDATE SKIP LOCKED
+), locked AS (
     SELECT given.*, found.*
     FROM (SELECT * FROM unnest(CAST(:'id' AS uuid[])) AS given (id)
           ORDER BY id LIMIT cardinality(CAST(:'id' AS uuid[]))) AS given
     CROSS JOIN LATERAL (SELECT status AS from_status, external AS was_external FROM jobs
-                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found
+                        WHERE jobs.id = given.id AND (root_id IN (SELECT id FROM opened)
+                              OR NOT EXISTS (SELECT FROM workflows WHERE workflows.id = root_id)) FOR UPDATE SKIP LOCKED
+                       ) AS found
 ), moved AS (
     UPDATE jobs
     SET status = 'queued', dispatch = dispatch + 1, retry_count = retry_count + 1, losses = 0, limit_key = NULL,
@@ -2492,7 +2532,8 @@ WITH locked AS (
     FROM (SELECT * FROM unnest(CAST(:'id' AS uuid[]), CAST(:'place' AS int[]), CAST(:'dispatch' AS int[]), CAST(:'attempt' AS int[]), CAST(:'actor' AS text[]), CAST(:'result' AS text[])) AS given (id, given_place, given_dispatch, given_attempt, given_actor, given_result)
           ORDER BY id LIMIT cardinality(CAST(:'id' AS uuid[]))) AS given
     CROSS JOIN LATERAL (SELECT status AS from_status, dispatch AS from_dispatch, attempt AS from_attempt, progress AS reached FROM jobs
-                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED) AS found
+                        WHERE jobs.id = given.id FOR UPDATE SKIP LOCKED
+                       ) AS found
 ), moved AS (
     UPDATE jobs
     SET status = 'succeeded', result = CAST(given_result AS jsonb), progress = 100, error_type = NULL, error_message = NULL,
@@ -2613,9 +2654,8 @@ WHERE NOT EXISTS (SELECT FROM jobs
                     AND (wanted.user_id IS NULL OR jobs.user_id = wanted.user_id));
 
 -- jobs/submit.py EXISTING
-SELECT jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, job_type = CAST(:'job_type' AS text) AND payload = :'payload'
-          AND coalesce(delivery -> 'passing', 'null')
-              = coalesce(CAST(:'delivery' AS jsonb) -> 'passing', 'null') AS is_same
+SELECT jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, jobs.job_type = CAST(:'job_type' AS text) AND jobs.payload = :'payload'
+          AND coalesce(jobs.delivery -> 'passing', 'null') = coalesce(CAST(:'delivery' AS jsonb) -> 'passing', 'null') AS is_same
 FROM jobs
 WHERE organization_id = :'organization_id'
   AND (user_id = :'user_id' AND idempotency_key = CAST(:'idempotency_key' AS text)
@@ -3798,7 +3838,7 @@ WITH gone AS (
         WHERE history.job_id = gone.id AND at >= gone.created_at - interval '1 hour' AND at < :'until'
         RETURNING history.*
     ), kept AS (
-        INSERT INTO audit (id, at, organization_id, actor, actor_organization_id, action, target, source, address, request_id, outcome, code, detail) SELECT id, at, organization_id, actor, origin ->> 'organization', coalesce(CASE event WHEN 'created' THEN 'job.create' WHEN 'cancelled' THEN 'job.cancel' WHEN 'retried' THEN 'job.retry' WHEN 'retried_anew' THEN 'job.retry' END, 'job.change'), CAST(job_id AS text), origin ->> 'source', origin ->> 'address', origin ->> 'request', 'done', CAST(NULL AS text), jsonb_strip_nulls(jsonb_build_object('jobType', job_type, 'from', from_status, 'to', to_status))
+        INSERT INTO audit (id, at, organization_id, actor, actor_organization_id, action, target, source, address, request_id, outcome, code, detail) SELECT id, at, organization_id, coalesce(origin ->> 'actor', actor), origin ->> 'organization', coalesce(CASE event WHEN 'created' THEN 'job.create' WHEN 'cancelled' THEN 'job.cancel' WHEN 'retried' THEN 'job.retry' WHEN 'retried_anew' THEN 'job.retry' END, 'job.change'), CAST(job_id AS text), origin ->> 'source', origin ->> 'address', origin ->> 'request', 'done', CAST(NULL AS text), jsonb_strip_nulls(jsonb_build_object('jobType', job_type, 'from', from_status, 'to', to_status))
         FROM traces WHERE origin IS NOT NULL
     ), noted AS (
     INSERT INTO removals (organization_id, last_id)
@@ -3822,7 +3862,7 @@ WITH gone AS (
         WHERE history.job_id = gone.id AND at >= gone.created_at - interval '1 hour' AND at < :'until'
         RETURNING history.*
     ), kept AS (
-        INSERT INTO audit (id, at, organization_id, actor, actor_organization_id, action, target, source, address, request_id, outcome, code, detail) SELECT id, at, organization_id, actor, origin ->> 'organization', coalesce(CASE event WHEN 'created' THEN 'job.create' WHEN 'cancelled' THEN 'job.cancel' WHEN 'retried' THEN 'job.retry' WHEN 'retried_anew' THEN 'job.retry' END, 'job.change'), CAST(job_id AS text), origin ->> 'source', origin ->> 'address', origin ->> 'request', 'done', CAST(NULL AS text), jsonb_strip_nulls(jsonb_build_object('jobType', job_type, 'from', from_status, 'to', to_status))
+        INSERT INTO audit (id, at, organization_id, actor, actor_organization_id, action, target, source, address, request_id, outcome, code, detail) SELECT id, at, organization_id, coalesce(origin ->> 'actor', actor), origin ->> 'organization', coalesce(CASE event WHEN 'created' THEN 'job.create' WHEN 'cancelled' THEN 'job.cancel' WHEN 'retried' THEN 'job.retry' WHEN 'retried_anew' THEN 'job.retry' END, 'job.change'), CAST(job_id AS text), origin ->> 'source', origin ->> 'address', origin ->> 'request', 'done', CAST(NULL AS text), jsonb_strip_nulls(jsonb_build_object('jobType', job_type, 'from', from_status, 'to', to_status))
         FROM traces WHERE origin IS NOT NULL
     ), noted AS (
     INSERT INTO removals (organization_id, last_id)
@@ -4494,7 +4534,10 @@ INSERT INTO webhooks (id, organization_id, url, events, job_types, project_id, d
                       created_by)
 VALUES (:'id', :'organization_id', :'url', CAST(:'events' AS text[]), CAST(:'job_types' AS text[]), :'project_id',
         :'description', :'enabled', :'secret', :'actor')
-RETURNING webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until;
+RETURNING webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.earlier_secrets, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at,
+     CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until,
+     ARRAY(SELECT said ->> 'secret' FROM jsonb_array_elements(earlier_secrets) WITH ORDINALITY AS each (said, place)
+            WHERE CAST(said ->> 'until' AS timestamptz) > clock_timestamp() ORDER BY place) AS living_earlier;
 
 -- webhooks.py CHANGE
 UPDATE webhooks
@@ -4503,32 +4546,62 @@ SET url = :'url', events = CAST(:'events' AS text[]), job_types = CAST(:'job_typ
     disabled_because = CASE WHEN CAST(:'enabled' AS boolean) THEN NULL ELSE disabled_because END,
     failing_since = CASE WHEN enabled = CAST(:'enabled' AS boolean) AND url = :'url' THEN failing_since END
 WHERE id = :'id' AND organization_id = :'organization_id'
-RETURNING webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until;
+RETURNING webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.earlier_secrets, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at,
+     CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until,
+     ARRAY(SELECT said ->> 'secret' FROM jsonb_array_elements(earlier_secrets) WITH ORDINALITY AS each (said, place)
+            WHERE CAST(said ->> 'until' AS timestamptz) > clock_timestamp() ORDER BY place) AS living_earlier;
 
 -- webhooks.py ROTATE
 UPDATE webhooks
 SET former_secret = secret, former_until = clock_timestamp() + CAST(:'rotation' AS interval), secret = :'secret',
+    earlier_secrets = CASE WHEN former_until > clock_timestamp()
+                      THEN jsonb_build_array(jsonb_build_object('secret', former_secret, 'until', former_until))
+                           || (SELECT coalesce(jsonb_agg(said ORDER BY place), '[]') FROM jsonb_array_elements(earlier_secrets) WITH ORDINALITY AS each (said, place)
+            WHERE CAST(said ->> 'until' AS timestamptz) > clock_timestamp())
+                      ELSE '[]' END,
     updated_at = clock_timestamp()
-WHERE id = :'id' AND organization_id = :'organization_id'
-RETURNING webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until;
+WHERE id = :'id' AND organization_id = :'organization_id' AND (SELECT count(*) FROM jsonb_array_elements(earlier_secrets) WITH ORDINALITY AS each (said, place)
+            WHERE CAST(said ->> 'until' AS timestamptz) > clock_timestamp()) < 9
+RETURNING webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.earlier_secrets, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at,
+     CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until,
+     ARRAY(SELECT said ->> 'secret' FROM jsonb_array_elements(earlier_secrets) WITH ORDINALITY AS each (said, place)
+            WHERE CAST(said ->> 'until' AS timestamptz) > clock_timestamp() ORDER BY place) AS living_earlier;
 
 -- webhooks.py REMOVE
-DELETE FROM webhooks WHERE id = :'id' AND organization_id = :'organization_id' RETURNING webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until;
+DELETE FROM webhooks WHERE id = :'id' AND organization_id = :'organization_id' RETURNING webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.earlier_secrets, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at,
+         CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until,
+         ARRAY(SELECT said ->> 'secret' FROM jsonb_array_elements(earlier_secrets) WITH ORDINALITY AS each (said, place)
+                WHERE CAST(said ->> 'until' AS timestamptz) > clock_timestamp() ORDER BY place) AS living_earlier;
 
 -- webhooks.py GET
-SELECT webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until FROM webhooks WHERE id = :'id' AND organization_id = :'organization_id';
+SELECT webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.earlier_secrets, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at,
+         CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until,
+         ARRAY(SELECT said ->> 'secret' FROM jsonb_array_elements(earlier_secrets) WITH ORDINALITY AS each (said, place)
+                WHERE CAST(said ->> 'until' AS timestamptz) > clock_timestamp() ORDER BY place) AS living_earlier FROM webhooks WHERE id = :'id' AND organization_id = :'organization_id';
 
 -- webhooks.py FIND
-SELECT webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until FROM webhooks WHERE id = :'id';
+SELECT webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.earlier_secrets, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at,
+         CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until,
+         ARRAY(SELECT said ->> 'secret' FROM jsonb_array_elements(earlier_secrets) WITH ORDINALITY AS each (said, place)
+                WHERE CAST(said ->> 'until' AS timestamptz) > clock_timestamp() ORDER BY place) AS living_earlier FROM webhooks WHERE id = :'id';
 
 -- webhooks.py PAGE
-SELECT webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until FROM webhooks WHERE organization_id = :'organization_id' AND id > CAST(:'after' AS uuid) ORDER BY id LIMIT :'size';
+SELECT webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.earlier_secrets, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at,
+         CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until,
+         ARRAY(SELECT said ->> 'secret' FROM jsonb_array_elements(earlier_secrets) WITH ORDINALITY AS each (said, place)
+                WHERE CAST(said ->> 'until' AS timestamptz) > clock_timestamp() ORDER BY place) AS living_earlier FROM webhooks WHERE organization_id = :'organization_id' AND id > CAST(:'after' AS uuid) ORDER BY id LIMIT :'size';
 
 -- webhooks.py EVERYWHERE
-SELECT webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until FROM webhooks WHERE id > CAST(:'after' AS uuid) ORDER BY id LIMIT :'size';
+SELECT webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.earlier_secrets, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at,
+         CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until,
+         ARRAY(SELECT said ->> 'secret' FROM jsonb_array_elements(earlier_secrets) WITH ORDINALITY AS each (said, place)
+                WHERE CAST(said ->> 'until' AS timestamptz) > clock_timestamp() ORDER BY place) AS living_earlier FROM webhooks WHERE id > CAST(:'after' AS uuid) ORDER BY id LIMIT :'size';
 
 -- webhooks.py LISTENING
-SELECT webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until FROM webhooks WHERE organization_id = ANY(CAST(:'organization_ids' AS text[])) AND enabled;
+SELECT webhooks.id, webhooks.organization_id, webhooks.url, webhooks.events, webhooks.job_types, webhooks.project_id, webhooks.description, webhooks.secret, webhooks.former_secret, webhooks.former_until, webhooks.earlier_secrets, webhooks.enabled, webhooks.disabled_because, webhooks.failing_since, webhooks.created_by, webhooks.created_at, webhooks.updated_at,
+         CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until,
+         ARRAY(SELECT said ->> 'secret' FROM jsonb_array_elements(earlier_secrets) WITH ORDINALITY AS each (said, place)
+                WHERE CAST(said ->> 'until' AS timestamptz) > clock_timestamp() ORDER BY place) AS living_earlier FROM webhooks WHERE organization_id = ANY(CAST(:'organization_ids' AS text[])) AND enabled;
 
 -- webhooks.py BEGIN
 INSERT INTO webhook_position (history_id) SELECT coalesce(pg_sequence_last_value('history_id_seq'), 0)
@@ -4558,6 +4631,11 @@ SET failing_since = coalesce(failing_since, clock_timestamp()), enabled = NOT co
                        THEN coalesce(CAST(:'because' AS text), 'it has failed for ' || :'days' || ' days') END
 WHERE id = :'id' AND enabled AND (failing_since IS NULL OR (CAST(:'because' AS text) IS NOT NULL OR failing_since < clock_timestamp() - CAST(:'patience' AS interval)))
 RETURNING NOT enabled;
+
+-- webhooks.py CLOSE
+DELETE FROM circuits
+WHERE job_type = :'job_type'
+  AND NOT EXISTS (SELECT FROM webhooks WHERE CAST(webhooks.id AS text) = circuits.key AND enabled);
 
 -- webhooks.py HAPPENED
 SELECT history.id, history.at, jobs.result IS NOT NULL AS has_result,

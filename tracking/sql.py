@@ -100,11 +100,12 @@ def move(
 UNLESS_LOCKED = "FOR UPDATE SKIP LOCKED"
 
 
-def each_locked(arrays: Mapping[str, str], read: str) -> str:
+def each_locked(arrays: Mapping[str, str], read: str, among: str = "true") -> str:
     """SQL: the rows of `jobs` with the ids `:id`, locked in their order, beside what is given with each id.
 
     `arrays`: further parameters with the types of their elements; of each an id has one, as the column `given_...`.
-    `read`: more columns of the locked rows. What somebody else has locked is left out.
+    `read`: more columns of the locked rows. `among`: which rows of `jobs` it may lock. What somebody else has locked is
+    left out.
 
     Each row is looked up by itself, by its primary key. The LIMIT is all of them; but the planner takes a limit that it
     does not know for a tenth, and of one row it looks up the update by the key as well. For more, a plan that is made
@@ -116,7 +117,8 @@ def each_locked(arrays: Mapping[str, str], read: str) -> str:
         FROM (SELECT * FROM unnest({unnested}) AS given ({names})
               ORDER BY id LIMIT cardinality(CAST(:id AS uuid[]))) AS given
         CROSS JOIN LATERAL (SELECT status AS from_status, {read} FROM jobs
-                            WHERE jobs.id = given.id {UNLESS_LOCKED}) AS found"""
+                            WHERE jobs.id = given.id{"" if among == "true" else f" AND {among}"} {UNLESS_LOCKED}
+                           ) AS found"""
 
 
 def logged(

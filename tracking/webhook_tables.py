@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Index, Table, Text, Uuid, func, true
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import BigInteger, Boolean, CheckConstraint, Column, Index, Table, Text, Uuid, func, text, true
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from tracking.columns import INSTANT, metadata
 
@@ -20,6 +20,13 @@ webhooks = Table(
     Column("secret", Text, nullable=False, comment="base64; it signs, so it is kept as it is"),
     Column("former_secret", Text, comment="it signs as well until former_until"),
     Column("former_until", INSTANT),
+    Column(
+        "earlier_secrets",
+        JSONB,
+        nullable=False,
+        server_default=text("'[]'"),
+        comment="[{secret, until}]: those before former_secret that sign still, the newest first",
+    ),
     Column("enabled", Boolean, nullable=False, server_default=true()),
     Column("disabled_because", Text),
     Column("failing_since", INSTANT, comment="of the first failure after the last success"),

@@ -16,7 +16,7 @@ from tracking import audit
 from tracking.audit import Deed
 from tracking.audited import Action
 from tracking.columns import columns_of
-from tracking.errors import TooManyWebhooks, WebhookNotFound
+from tracking.errors import TooManySecrets, TooManyWebhooks, WebhookNotFound
 from tracking.origins import By
 from tracking.sql import own
 from tracking.webhook_tables import webhooks
@@ -25,6 +25,7 @@ MOST = 50  # of an organization
 FIRST = UUID(int=0)  # before all of them
 SECRET_BYTES = 32  # Standard Webhooks: 24 to 64
 ROTATION = timedelta(hours=24)  # in which a secret that was replaced signs beside the new one
+MOST_FORMER = 10  # secrets that sign beside the new one: each adds a signature to each delivery
 PATIENCE = timedelta(days=5)  # of failures without a success, until a webhook is disabled
 
 # Deliveries are jobs of an organization beside the one that they tell of: they take none of its slots, stand in no line
@@ -98,9 +99,15 @@ def change(connection: Connection, webhook_id: UUID, organization_id: str, wante
 
 
 def rotate(connection: Connection, webhook_id: UUID, organization_id: str, by: By) -> Webhook:
-    """A new secret; the one before it signs beside it for ROTATION. Raises WebhookNotFound. Wants a transaction."""
+    """A new secret; those before it sign beside it, each for ROTATION since it was replaced.
+
+    Raises WebhookNotFound, or TooManySecrets. Wants a transaction.
+    """
     parameters = {"id": webhook_id, "organization_id": organization_id, "secret": new_secret(), "rotation": ROTATION}
-    rotated = _found(connection.execute(ROTATE, parameters).first())
+    row = connection.execute(ROTATE, parameters).first()
+    if row is None and len(get(connection, webhook_id, organization_id).secrets) > MOST_FORMER:
+        raise TooManySecrets(f"the webhook has {MOST_FORMER} former secrets that sign still")
+    rotated = _found(row)
     _tell(connection, Action.ROTATE_WEBHOOK, rotated, by)
     return rotated
 
@@ -159,6 +166,14 @@ def was_refused(connection: Connection, webhook_id: UUID, *, because: str | None
     return bool(connection.execute(REFUSED, parameters).scalar())
 
 
+def close_circuits(connection: Connection, job_type: str) -> int:
+    """Close those of webhooks that are told of nothing more: what waits there fails by itself, and without its address.
+
+    `job_type`: of deliveries. Returns how many.
+    """
+    return connection.execute(CLOSE, {"job_type": job_type}).rowcount
+
+
 @dataclass(frozen=True, slots=True)
 class Happened:
     """What of a row of history, and of its job, a delivery tells beyond what the tail knows.
@@ -211,7 +226,7 @@ def _webhook(row: Any) -> Webhook:
         created_at=row.created_at,
         updated_at=row.updated_at,
         former_until=row.living_until,
-        secrets=(row.secret, *([] if row.living_until is None else [row.former_secret])),
+        secrets=(row.secret, *([] if row.living_until is None else [row.former_secret, *row.living_earlier])),
     )
 
 
@@ -226,7 +241,12 @@ def _tell(connection: Connection, action: Action, webhook: Webhook, by: By) -> N
     audit.write(connection, by.origin, Deed(action, by.actor, webhook.organization_id, str(webhook.id), detail=detail))
 
 
-_COLUMNS = f"{columns_of(webhooks)}, CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until"
+# Each was replaced before the one that stands before it.
+_EARLIER = """FROM jsonb_array_elements(earlier_secrets) WITH ORDINALITY AS each (said, place)
+                WHERE CAST(said ->> 'until' AS timestamptz) > clock_timestamp()"""
+_COLUMNS = f"""{columns_of(webhooks)},
+         CASE WHEN former_until > clock_timestamp() THEN former_until END AS living_until,
+         ARRAY(SELECT said ->> 'secret' {_EARLIER} ORDER BY place) AS living_earlier"""
 _OF_ORGANIZATION = f"id = :id AND {own()}"
 
 LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended('webhooks of ' || :organization_id, 0))")
@@ -257,8 +277,12 @@ ROTATE = text(
     f"""
     UPDATE webhooks
     SET former_secret = secret, former_until = clock_timestamp() + CAST(:rotation AS interval), secret = :secret,
+        earlier_secrets = CASE WHEN former_until > clock_timestamp()
+                          THEN jsonb_build_array(jsonb_build_object('secret', former_secret, 'until', former_until))
+                               || (SELECT coalesce(jsonb_agg(said ORDER BY place), '[]') {_EARLIER})
+                          ELSE '[]' END,
         updated_at = clock_timestamp()
-    WHERE {_OF_ORGANIZATION}
+    WHERE {_OF_ORGANIZATION} AND (SELECT count(*) {_EARLIER}) < {MOST_FORMER - 1}
     RETURNING {_COLUMNS}"""
 )
 
@@ -312,6 +336,13 @@ REFUSED = text(
                            THEN coalesce(CAST(:because AS text), 'it has failed for ' || :days || ' days') END
     WHERE id = :id AND enabled AND (failing_since IS NULL OR {_IS_OVER})
     RETURNING NOT enabled"""
+)
+
+CLOSE = text(
+    """
+    DELETE FROM circuits
+    WHERE job_type = :job_type
+      AND NOT EXISTS (SELECT FROM webhooks WHERE CAST(webhooks.id AS text) = circuits.key AND enabled)"""
 )
 
 HAPPENED = text(

@@ -18,8 +18,10 @@ from api.dashboard.jobs import is_retryable, moment, surroundings
 from api.dashboard.layers import MOST, graph, of_canvas, of_workflow
 from api.dashboard.site import Visit, of_one_moment, render
 from api.dashboard.wording import clock, exactly, news
-from api.permissions import CANCEL_JOBS, DELETE_JOBS, MANAGE_PLATFORM, RETRY_JOBS
+from api.ledger import told_of
+from api.permissions import CANCEL_JOBS, DELETE_JOBS, MANAGE_PLATFORM, MANAGE_WEBHOOKS, RETRY_JOBS
 from api.routes import jobs as routes
+from api.schemas.webhooks import DeliveriesQuery, Delivery
 from tracking.errors import WorkflowNotFound
 from tracking.models import JobRecord, Scope
 from tracking.reads import explain, failures, lists, past
@@ -38,6 +40,7 @@ DONE = {
     "as-it-was": "Nothing was changed: it is as it was.",
 }
 THEN = "The job is shown as it was."
+DELIVERIES = 50  # of the job: the ledger has all of them
 REPORTS = 3  # in a row that are shown; of up to twice as many, all
 INSTANT = timedelta(milliseconds=1)  # after an entry: addresses have no smaller part of a second
 OWN_FRAME = "File "
@@ -68,9 +71,13 @@ class Frame:
         return sum(line.strip().startswith(OWN_FRAME) for line in self.text.splitlines())
 
 
-@of_one_moment
 def job_page(visit: Visit) -> Response:
     """All that is known of a job."""
+    deliveries = _deliveries(visit)  # of another organization, in a way, and so by themselves
+    return of_one_moment(lambda at_once: _page(at_once, deliveries))(visit)
+
+
+def _page(visit: Visit, deliveries: Sequence[Delivery]) -> Response:
     job_id: UUID = visit.request.path_params["id"]
     scope, at = visit.principal.scope, moment(visit.request.query_params.get("asOf"))
     job = visit.read(lists.get, job_id, scope) if at is None else visit.read(lists.get_as_of, job_id, scope, at)
@@ -92,9 +99,8 @@ def job_page(visit: Visit) -> Response:
         steps=_steps(job, timeline, attempts),
         spent=attempt_of(job, timeline, at or around.now, usual),
         attempts=[(attempt, _frames(attempt.traceback)) for attempt in reversed(attempts)],
-        timeline=[
-            ([_told(each) for each in shown], [_told(each) for each in rest]) for shown, rest in _folded(timeline)
-        ],
+        timeline=_timeline(timeline, deliveries if at is None else ()),
+        may_see_deliveries=MANAGE_WEBHOOKS in granted,
         **_belonging(visit, job),
         alike=visit.read(failures.fingerprint_of, job_id),
         repeated_by=visit.read(lists.retries, job_id, visit.principal.scope),
@@ -208,6 +214,29 @@ def _frames(traceback: str | None) -> list[Frame]:
         else:
             found.append(Frame(line, is_own))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What happened to the job at a time: entries that are shown and those that are folded away, or a delivery."""
+
+    at: datetime
+    shown: Sequence[tuple[HistoryEntry, str, datetime]] = ()
+    folded: Sequence[tuple[HistoryEntry, str, datetime]] = ()
+    delivery: Delivery | None = None
+
+
+def _timeline(history: Sequence[HistoryEntry], deliveries: Sequence[Delivery]) -> list[Part]:
+    """What happened, and which webhooks were told of it, newest first."""
+    parts = [Part(shown[0].at, [*map(_told, shown)], [*map(_told, rest)]) for shown, rest in _folded(history)]
+    told = [Part(each.completed_at or each.created_at, delivery=each) for each in deliveries]
+    return sorted([*told, *parts], key=lambda part: part.at, reverse=True)
+
+
+def _deliveries(visit: Visit) -> Sequence[Delivery]:
+    """What webhooks were told of the job, the newest. Raises JobNotFound."""
+    job = visit.read(lists.get, visit.request.path_params["id"], visit.principal.scope)
+    return told_of(visit.read, job.organization_id, job.id, DeliveriesQuery(limit=DELIVERIES)).deliveries
 
 
 def _folded(timeline: Sequence[HistoryEntry]) -> list[tuple[list[HistoryEntry], list[HistoryEntry]]]:

@@ -45,7 +45,7 @@ def export_audit(principal: Auditor, read: ListRead, query: Annotated[ExportQuer
 def _found(principal: Principal, read: Reading, query: AuditFilters, limit: int) -> tuple[list[Entry], int | None]:
     """At most `limit` entries, and the cursor for those that follow; None: there are none."""
     whose = None if principal.everywhere else principal.organization
-    rows = read(audit.find, query.sought(whose), before_id=query.cursor, size=limit + 1)
     by_operator = MANAGE_PLATFORM in principal.permissions
+    rows = read(audit.find, query.sought(whose, by_operator=by_operator), before_id=query.cursor, size=limit + 1)
     entries = [Entry.of(row, by_operator=by_operator) for row in rows[:limit]]
     return entries, rows[limit - 1].id if len(rows) > limit else None

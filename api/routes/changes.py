@@ -72,7 +72,7 @@ class Change:
                 self.job_id,
                 self.principal.reporting_scope,
                 self.said.report,
-                actor=self.principal.user,
+                actor=self.principal.actor,
                 unchanged_since=self.since,
                 origin=self.origin,
             )
@@ -90,7 +90,7 @@ class Change:
             self.job_id,
             self.principal.scope,
             replace(self._payload(job), priority=self.said.priority),
-            actor=self.principal.user,
+            actor=self.principal.actor,
             scheduled_at=self.said.scheduled_at,
             at_once=self.said.at_once,
             unchanged_since=self.since,

@@ -37,7 +37,7 @@ def deny_tokens(principal: Operator, platform: Served, *, origin: Came, body: De
 
     Within five seconds no process takes them, and sessions and streams that were opened with them have ended.
     """
-    life, by = life_of(platform.settings), By(principal.user, origin)
+    life, by = life_of(platform.settings), By(principal.actor, origin)
     with platform.database.begin() as connection:
         found = denied_tokens.put(connection, body.wanted(uuid7()), life, by)
     return Denial.model_validate(found)
@@ -47,5 +47,5 @@ def deny_tokens(principal: Operator, platform: Served, *, origin: Came, body: De
 def allow_tokens(principal: Operator, platform: Served, *, origin: Came, denial_id: DenialId) -> Denial:
     """Take these tokens again, as far as they have not expired. The answer is what it was."""
     with platform.database.begin() as connection:
-        found = denied_tokens.remove(connection, denial_id, By(principal.user, origin))
+        found = denied_tokens.remove(connection, denial_id, By(principal.actor, origin))
     return Denial.model_validate(found)

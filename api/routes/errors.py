@@ -50,6 +50,6 @@ def mark_error(
     """Say that the failures of a group are resolved, or to be ignored; or open it again. The jobs stay as they are."""
     with platform.database.begin() as connection:
         mark = marks.mark(
-            connection, principal.organization, fingerprint, body.marked, actor=principal.user, origin=origin
+            connection, principal.organization, fingerprint, body.marked, actor=principal.actor, origin=origin
         )
     return ErrorMark.of(mark)

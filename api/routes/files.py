@@ -90,7 +90,7 @@ def create_file(
     try:
         with platform.database.begin() as connection:
             lifetime = timedelta(days=settings.files_days)
-            by = By(principal.user, origin)
+            by = By(principal.actor, origin)
             file = uploads.add(connection, principal.owner, new, most=settings.files_count, lifetime=lifetime, by=by)
     except BaseException:
         # Without a row nobody finds it. What cannot be removed now, a cleanup job removes.
@@ -124,7 +124,7 @@ def get_file(principal: Processing, read: Read, file_id: FileId) -> File:
 def remove_file(principal: Processing, platform: Served, file_id: FileId, origin: Came) -> RemovedFile:
     """Forget a file. A job that reads it meanwhile goes on."""
     with platform.database.begin() as connection:
-        file = uploads.remove(connection, file_id, principal.scope, By(principal.user, origin))
+        file = uploads.remove(connection, file_id, principal.scope, By(principal.actor, origin))
     with suppress(Exception):  # as above: the row is gone, and with it the file to everybody
         upload_store(platform.settings, file.organization_id).remove(str(file.id))
     return RemovedFile(message="File removed successfully")

@@ -53,12 +53,12 @@ def pause_queue(
 ) -> QueueHeld:
     """From now on no job of this queue starts, of whatever organization; what runs goes on."""
     reason = None if body is None else body.reason
-    controls.pause_queue(platform, queue, actor=principal.user, reason=reason, origin=origin)
+    controls.pause_queue(platform, queue, actor=principal.actor, reason=reason, origin=origin)
     return QueueHeld.of(queue, read(queue_pauses.of, queue))
 
 
 @router.post("/queues/{queue}/resume", responses=openapi.QUEUE)
 def resume_queue(principal: Operator, platform: Served, read: Read, *, origin: Came, queue: QueueName) -> QueueHeld:
     """End that pause; pauses of types and organizations stay."""
-    controls.resume_queue(platform, queue, actor=principal.user, origin=origin)
+    controls.resume_queue(platform, queue, actor=principal.actor, origin=origin)
     return QueueHeld.of(queue, read(queue_pauses.of, queue))

@@ -48,7 +48,7 @@ def pause_job_type(
     asked = body or requests.TypePauseRequest()
     whose = _whose(principal, everywhere=asked.everywhere)
     with confined_to(whose):
-        controls.pause(platform, whose, job_type, actor=principal.user, reason=asked.reason, origin=origin)
+        controls.pause(platform, whose, job_type, actor=principal.actor, reason=asked.reason, origin=origin)
     return _pauses(principal, read, job_type)
 
 
@@ -65,7 +65,7 @@ def resume_job_type(
     """End that pause. The answer is what still holds, such as a pause of the organization."""
     whose = _whose(principal, everywhere=body is not None and body.everywhere)
     with confined_to(whose):
-        controls.resume(platform, whose, job_type, actor=principal.user, origin=origin)
+        controls.resume(platform, whose, job_type, actor=principal.actor, origin=origin)
     return _pauses(principal, read, job_type)
 
 

@@ -18,6 +18,7 @@ from api.permissions import CANCEL_JOBS, CREATE_JOBS, RETRY_JOBS, VIEW_JOBS
 from api.problems import Code, Problem, invalid_by, unknown_dependency
 from api.reading import ListRead, Read, Reading, Served, SlowRead
 from api.schemas import answers, fields, requests
+from api.schemas.answers import REPLAYED
 from api.schemas.explanation import Explanation
 from api.schemas.graphs import JobGraph
 from api.schemas.webhooks import Deliveries, JobDeliveriesQuery
@@ -148,7 +149,7 @@ def cancel_job(
 ) -> answers.Moved:
     """End a job that is not finished. From now on it does not start, and a result of its body does not count."""
     reason = body.reason if body else None
-    job = verbs.cancel(platform, job_id, principal.scope, actor=principal.user, reason=reason, origin=origin)
+    job = verbs.cancel(platform, job_id, principal.scope, actor=principal.actor, reason=reason, origin=origin)
     return answers.Moved(message="Job cancelled successfully", status=job.status)
 
 
@@ -169,22 +170,19 @@ def retry_job(
     if said.payload is not None:
         submitted = _retry_anew(platform, principal, job, said, idempotency_key=idempotency_key, origin=origin)
         moved = answers.Moved(message=RETRIED, status=submitted.job.status, job_id=submitted.job.id)
-        return Response(
-            moved.model_dump_json(by_alias=True),
-            HTTPStatus.ACCEPTED,
-            answers.created_headers(submitted),
-            media_type="application/json",
-        )
-    job = verbs.retry(
+        return _retried(moved, HTTPStatus.ACCEPTED, answers.created_headers(submitted))
+    retried = verbs.retry(
         platform,
         job_id,
         principal.scope,
-        actor=principal.user,
+        actor=principal.actor,
         force=said.force,
         priority=said.priority,
+        idempotency_key=idempotency_key,
         origin=origin,
     )
-    return answers.Moved(message=RETRIED, status=job.status)
+    moved = answers.Moved(message=RETRIED, status=retried.job.status)
+    return _retried(moved, HTTPStatus.OK, {} if retried.created else {REPLAYED: "true"})
 
 
 def list_page(
@@ -230,6 +228,10 @@ def submit(platform: Platform, principal: Principal, new: requests.NewJob, wishe
         raise unknown_dependency(new.depends_on, error.job_ids, detail) from None
 
 
+def _retried(moved: answers.Moved, status: HTTPStatus, headers: dict[str, str]) -> Response:
+    return Response(moved.model_dump_json(by_alias=True), status, headers, media_type="application/json")
+
+
 def _retry_anew(
     platform: Platform,
     principal: Principal,
@@ -249,7 +251,7 @@ def _retry_anew(
         job.id,
         principal.scope,
         replace(changes, priority=said.priority),
-        actor=principal.user,
+        actor=principal.actor,
         force=said.force,
         idempotency_key=idempotency_key,
         request_hash=None if idempotency_key is None else said.digest,

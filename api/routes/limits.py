@@ -35,10 +35,10 @@ def put_limit(principal: Operator, platform: Served, *, origin: Came, body: Limi
 
     What runs goes on and counts; what was sent and has not started waits until there is room.
     """
-    return JobLimit.of(controls.put_job_limit(platform, body.wanted, actor=principal.user, origin=origin))
+    return JobLimit.of(controls.put_job_limit(platform, body.wanted, actor=principal.actor, origin=origin))
 
 
 @router.delete("/{id}", responses=openapi.LIMIT)  # noqa: FAST003 - LimitId is that parameter
 def remove_limit(principal: Operator, platform: Served, *, origin: Came, limit_id: LimitId) -> JobLimit:
     """Take a limit away; what waited for it is let through. The answer is what it was."""
-    return JobLimit.of(controls.remove_job_limit(platform, limit_id, actor=principal.user, origin=origin))
+    return JobLimit.of(controls.remove_job_limit(platform, limit_id, actor=principal.actor, origin=origin))

@@ -68,7 +68,7 @@ def create_operation(
         id=uuid7(),
         action=asked.action,
         scope=principal.scope,
-        user_id=principal.user,
+        user_id=principal.actor,
         asked=asked.asked,
         named=asked.ids or (),
         priority=asked.priority,
@@ -134,7 +134,7 @@ def abort_operation(
     operation = read(reads.get, operation_id, principal.scope)
     principal.must_have(PERMISSIONS[operation.action])
     with platform.database.begin() as connection:
-        aborted = reads.abort(connection, operation, actor=principal.user, origin=origin)
+        aborted = reads.abort(connection, operation, actor=principal.actor, origin=origin)
     return operations.Operation.of(aborted)
 
 

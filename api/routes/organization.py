@@ -41,14 +41,14 @@ def pause_organization(
 ) -> Organization:
     """From now on no job of the organization starts; what runs goes on."""
     reason = body.reason if body else None
-    controls.pause(platform, principal.organization, None, actor=principal.user, reason=reason, origin=origin)
+    controls.pause(platform, principal.organization, None, actor=principal.actor, reason=reason, origin=origin)
     return _organization(platform, read, principal.organization)
 
 
 @router.post("/organization/resume", responses=openapi.READ)
 def resume_organization(principal: Manager, platform: Served, read: Read, origin: Came) -> Organization:
     """End that pause; pauses of single types stay."""
-    controls.resume(platform, principal.organization, None, actor=principal.user, origin=origin)
+    controls.resume(platform, principal.organization, None, actor=principal.actor, origin=origin)
     return _organization(platform, read, principal.organization)
 
 
@@ -63,7 +63,7 @@ def set_organization_limit(
     body: LimitRequest,
 ) -> Organization:
     """Let this many jobs of an organization execute at once; what runs beyond it goes on."""
-    controls.set_limit(platform, organization, body.limit, actor=principal.user, origin=origin)
+    controls.set_limit(platform, organization, body.limit, actor=principal.actor, origin=origin)
     return _organization(platform, read, organization)
 
 
@@ -78,7 +78,7 @@ def set_waiting_limit(
     body: WaitingLimitRequest,
 ) -> Organization:
     """Let this many jobs of an organization wait at once; one more is refused, and what waits stays."""
-    controls.set_waiting_limit(platform, organization, body.limit, actor=principal.user, origin=origin)
+    controls.set_waiting_limit(platform, organization, body.limit, actor=principal.actor, origin=origin)
     return _organization(platform, read, organization)
 
 
@@ -93,7 +93,7 @@ def set_weight(
     body: WeightRequest,
 ) -> Organization:
     """Serve so many jobs of an organization while one of another is, as long as workers are busy."""
-    controls.set_weight(platform, organization, body.weight, actor=principal.user, origin=origin)
+    controls.set_weight(platform, organization, body.weight, actor=principal.actor, origin=origin)
     return _organization(platform, read, organization)
 
 

@@ -54,7 +54,7 @@ def create_schedule(
     plan = new.plan(template)
     plan, granted, of_template = _granted(platform, principal, plan, principal.owner, known=None)
     wanted = NewSchedule(uuid7(), principal.owner, plan, granted, new.paused, of_template)
-    created = scheduling.keep(platform, keeping.create, wanted, By(principal.user, origin))
+    created = scheduling.keep(platform, keeping.create, wanted, By(principal.actor, origin))
     response.headers.update({"Location": f"/v1/schedules/{created.id}", "ETag": tag(created)})
     return Schedule.of(created)
 
@@ -113,7 +113,7 @@ def change_schedule(
         granted=granted,
         granted_template=of_template,
         version=known.version,
-        by=By(principal.user, origin),
+        by=By(principal.actor, origin),
     )
     changed = read(reads.get, schedule_id, principal.schedule_scope)
     response.headers["ETag"] = tag(changed)
@@ -123,7 +123,7 @@ def change_schedule(
 @router.delete("/{id}", responses=openapi.SCHEDULE)  # noqa: FAST003 - as above
 def remove_schedule(principal: Manager, platform: Served, schedule_id: ScheduleId, origin: Came) -> schedules.Removed:
     """Forget a schedule. The jobs that it has made stay."""
-    by = By(principal.user, origin)
+    by = By(principal.actor, origin)
     scheduling.keep(platform, keeping.remove, schedule_id, principal.schedule_scope, by)
     return schedules.Removed(message="Schedule removed successfully")
 
@@ -131,7 +131,7 @@ def remove_schedule(principal: Manager, platform: Served, schedule_id: ScheduleI
 @router.post("/{id}/pause", responses=openapi.SCHEDULE)  # noqa: FAST003 - as above
 def pause_schedule(principal: Manager, platform: Served, read: Read, schedule_id: ScheduleId, origin: Came) -> Schedule:
     """Let it make no job until it is resumed. What would be due meanwhile is not made up for."""
-    scheduling.keep(platform, keeping.pause, schedule_id, principal.schedule_scope, By(principal.user, origin))
+    scheduling.keep(platform, keeping.pause, schedule_id, principal.schedule_scope, By(principal.actor, origin))
     return Schedule.of(read(reads.get, schedule_id, principal.schedule_scope))
 
 
@@ -140,14 +140,14 @@ def resume_schedule(
     principal: Manager, platform: Served, read: Read, schedule_id: ScheduleId, origin: Came
 ) -> Schedule:
     """Let it be due again from now on."""
-    scheduling.keep(platform, keeping.resume, schedule_id, principal.schedule_scope, By(principal.user, origin))
+    scheduling.keep(platform, keeping.resume, schedule_id, principal.schedule_scope, By(principal.actor, origin))
     return Schedule.of(read(reads.get, schedule_id, principal.schedule_scope))
 
 
 @router.post("/{id}/skip-next", responses=openapi.SCHEDULE)  # noqa: FAST003 - as above
 def skip_next(principal: Manager, platform: Served, read: Read, schedule_id: ScheduleId, origin: Came) -> Schedule:
     """Let its next due time make no job; called twice, the next two."""
-    scheduling.keep(platform, keeping.skip_next, schedule_id, principal.schedule_scope, By(principal.user, origin))
+    scheduling.keep(platform, keeping.skip_next, schedule_id, principal.schedule_scope, By(principal.actor, origin))
     return Schedule.of(read(reads.get, schedule_id, principal.schedule_scope))
 
 
@@ -167,7 +167,7 @@ def run_schedule(
     plan, template = resolved(platform, known.owner.organization_id, known.plan)
     principal.must_have(taker(platform, plan.job_type).permission)
     principal.must_have(template.content.permission if template is not None else None)
-    scope, by = principal.schedule_scope, By(principal.user, origin)
+    scope, by = principal.schedule_scope, By(principal.actor, origin)
     submitted = scheduling.run_now(platform, schedule_id, scope, by, idempotency_key=idempotency_key)
     response.headers.update(answers.created_headers(submitted))
     return answers.Created.of(submitted.job)

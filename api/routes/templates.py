@@ -14,7 +14,7 @@ from api import openapi
 from api.auth import Principal, Reach, requires
 from api.origins import Came
 from api.permissions import CREATE_JOBS, MANAGE_TEMPLATES, VIEW_JOBS
-from api.problems import invalid_by
+from api.problems import invalid, invalid_by
 from api.reading import Read, Served
 from api.routes.jobs import submit
 from api.schemas import answers, fields, requests, templates
@@ -30,6 +30,8 @@ from tracking.templates import Template as TemplateRecord
 
 router = APIRouter(prefix="/v1/templates", tags=["templates"], route_class=StrictRoute)
 
+UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")  # of pydantic's errors
+
 Viewer = Annotated[Principal, requires(VIEW_JOBS, reach=Reach.ONE)]
 Manager = Annotated[Principal, requires(MANAGE_TEMPLATES, reach=Reach.ONE)]
 TemplateName = Annotated[fields.Segment, Path(alias="name")]
@@ -41,6 +43,7 @@ def create_template(
 ) -> Template:
     """Keep a template. Its payload may lack what its jobs have to say; what it says is checked with each of them."""
     _may(platform, principal, new.job_type, new.content)
+    _require_known(platform, principal, new.job_type, new.content)
     with platform.database.begin() as connection:
         created = tracked.create(
             connection,
@@ -49,7 +52,7 @@ def create_template(
             organization_id=principal.organization,
             name=new.name,
             job_type=new.job_type,
-            actor=principal.user,
+            actor=principal.actor,
             origin=origin,
         )
     response.headers.update({"Location": f"/v1/templates/{quote(created.name, safe='')}", "ETag": _tag(created)})
@@ -111,6 +114,7 @@ def change_template(
         raise TemplateChanged(f"If-Match does not name the newest version of the template {name!r}")
     content = said.applied(known.content)
     _may(platform, principal, known.job_type, content)
+    _require_known(platform, principal, known.job_type, content)
     with platform.database.begin() as connection:
         changed = tracked.change(
             connection,
@@ -118,7 +122,7 @@ def change_template(
             name,
             content,
             known=known.version,
-            actor=principal.user,
+            actor=principal.actor,
             origin=origin,
         )
     response.headers["ETag"] = _tag(changed)
@@ -131,7 +135,7 @@ def remove_template(
 ) -> templates.TemplateRemoved:
     """Forget a template with all its versions. Its jobs stay; its schedules fail until they name another one."""
     with platform.database.begin() as connection:
-        tracked.remove(connection, principal.organization, name, actor=principal.user, origin=origin)
+        tracked.remove(connection, principal.organization, name, actor=principal.actor, origin=origin)
     return templates.TemplateRemoved(message="Template removed successfully")
 
 
@@ -166,6 +170,20 @@ def _may(platform: Platform, principal: Principal, job_type: str, content: Conte
     """Raise Problem unless the caller has the permissions that a use of the template takes."""
     principal.must_have(offered(platform, job_type).permission)
     principal.must_have(content.permission)
+
+
+def _require_known(platform: Platform, principal: Principal, job_type: str, content: Content) -> None:
+    """Raise the 422 problem of fields that the handler does not know: no job can take them away again.
+
+    What is missing or does not fit is for each job to say. Of a union, which has further errors, nothing is known.
+    """
+    try:
+        offered(platform, job_type).accept(content.payload, principal.owner)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)
+        unknown = [each for each in found if each["type"] in UNKNOWN and len(each["loc"]) == 1]
+        if unknown:
+            raise invalid(unknown, within="payload") from None
 
 
 def _tag(template: TemplateRecord) -> str:

@@ -28,7 +28,7 @@ ViewId = Annotated[UUID, Path(alias="id")]
 def create_view(principal: Viewer, platform: Served, new: NewView, *, origin: Came, response: Response) -> View:
     """Keep a search under a name."""
     with platform.database.begin() as connection:
-        by = By(principal.user, origin)
+        by = By(principal.actor, origin)
         saved = views.save(connection, principal.owner, view_id=uuid7(), name=new.name, search=new.search, by=by)
     response.headers["Location"] = f"/v1/views/{saved.id}"
     return View.model_validate(saved)
@@ -50,7 +50,7 @@ def get_view(principal: Viewer, read: Read, view_id: ViewId) -> View:
 def change_view(principal: Viewer, platform: Served, view_id: ViewId, said: ViewChange, origin: Came) -> View:
     """Rename a view, or have it find something else."""
     with platform.database.begin() as connection:
-        by = By(principal.user, origin)
+        by = By(principal.actor, origin)
         changed = views.change(connection, view_id, principal.scope, name=said.name, search=said.search, by=by)
     return View.model_validate(changed)
 
@@ -59,5 +59,5 @@ def change_view(principal: Viewer, platform: Served, view_id: ViewId, said: View
 def remove_view(principal: Viewer, platform: Served, view_id: ViewId, origin: Came) -> RemovedView:
     """Forget a view."""
     with platform.database.begin() as connection:
-        views.remove(connection, view_id, principal.scope, By(principal.user, origin))
+        views.remove(connection, view_id, principal.scope, By(principal.actor, origin))
     return RemovedView(message="View removed successfully")

@@ -54,7 +54,7 @@ def create_webhook(
 ) -> WebhookWithSecret:
     """Tell this address from now on. The answer alone has the secret that signs."""
     _require_public(platform, new.url)
-    by = By(principal.user, origin)
+    by = By(principal.actor, origin)
     with platform.database.begin() as connection:
         created = webhooks.create(connection, uuid7(), principal.organization, new.wanted, by)
     response.headers["Location"] = f"/v1/webhooks/{created.id}"
@@ -85,7 +85,7 @@ def change_webhook(
     """Change a webhook. What waits to be delivered goes to the address that it has by then."""
     if said.url is not None:
         _require_public(platform, said.url)
-    by = By(principal.user, origin)
+    by = By(principal.actor, origin)
     with platform.database.begin() as connection:
         known = webhooks.get(connection, webhook_id, principal.organization)
         changed = webhooks.change(connection, webhook_id, principal.organization, said.applied(known.wanted), by)
@@ -96,16 +96,16 @@ def change_webhook(
 def remove_webhook(principal: Manager, platform: Served, webhook_id: WebhookId, origin: Came) -> Removed:
     """Tell this address nothing more. What waits to be delivered is not."""
     with platform.database.begin() as connection:
-        webhooks.remove(connection, webhook_id, principal.organization, By(principal.user, origin))
+        webhooks.remove(connection, webhook_id, principal.organization, By(principal.actor, origin))
     return Removed(message="Webhook removed successfully")
 
 
-@router.post("/{id}/rotate-secret", responses=openapi.WEBHOOK)  # noqa: FAST003 - as above
+@router.post("/{id}/rotate-secret", responses=openapi.WEBHOOK_ROTATED)  # noqa: FAST003 - as above
 def rotate_webhook_secret(
     principal: Manager, platform: Served, webhook_id: WebhookId, origin: Came
 ) -> WebhookWithSecret:
-    """Sign with a new secret, and for a day with the former one as well."""
-    by = By(principal.user, origin)
+    """Sign with a new secret, and with each former one as well until a day after it was replaced."""
+    by = By(principal.actor, origin)
     with platform.database.begin() as connection:
         return WebhookWithSecret.of(webhooks.rotate(connection, webhook_id, principal.organization, by))
 
@@ -114,7 +114,7 @@ def rotate_webhook_secret(
 def test_webhook(principal: Manager, platform: Served, read: Read, webhook_id: WebhookId, origin: Came) -> Sent:
     """Deliver a message that tells of no job."""
     webhook = read(webhooks.get, webhook_id, principal.organization)
-    sent = deliveries.test(platform, webhook, By(principal.user, origin))
+    sent = deliveries.test(platform, webhook, By(principal.actor, origin))
     return Sent(delivery_id=sent.id, message="A test is on its way")
 
 
@@ -145,7 +145,7 @@ def redeliver(
     """Deliver a message again, with the same id: one that has failed goes on, one that was taken is sent once more."""
     webhook = read(webhooks.get, webhook_id, principal.organization)
     job = _delivery(principal, read, webhook_id, delivery_id)
-    sent = deliveries.redeliver(platform, webhook, job, By(principal.user, origin))
+    sent = deliveries.redeliver(platform, webhook, job, By(principal.actor, origin))
     return Sent(delivery_id=sent.id, message="The message is on its way")
 
 

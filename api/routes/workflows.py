@@ -48,7 +48,7 @@ def create_workflow(
     takers = work.takers_of(platform, nodes)
     for takes in takers.values():
         principal.must_have(takes.permission)
-    asked = work.Asked(workflow_id, principal.owner, new.project_id, principal.user)
+    asked = work.Asked(workflow_id, principal.owner, new.project_id, principal.actor)
     draft = work.draft(takers, nodes, asked)
     if draft.problems:
         raise _unfit(draft.problems)
@@ -61,7 +61,7 @@ def create_workflow(
         idempotency_key=idempotency_key,
         request_hash=None if idempotency_key is None else new.digest,
     )
-    begun = work.create(platform, wanted, by=By(principal.user, origin))
+    begun = work.create(platform, wanted, by=By(principal.actor, origin))
     jobs = {key: job.id for key, job in begun.jobs.items()}
     if not begun.created:
         response.headers[REPLAYED] = "true"
@@ -108,7 +108,7 @@ def cancel_workflow(
     body: Annotated[workflows.WorkflowCancel | None, Body()] = None,
 ) -> workflows.WorkflowMoved:
     """End all jobs of a workflow that are not finished, and those that they have sent."""
-    reason, by = body.reason if body else None, By(principal.user, origin)
+    reason, by = body.reason if body else None, By(principal.actor, origin)
     found = work.cancel(platform, workflow_id, principal.scope, reason=reason, by=by)
     return workflows.WorkflowMoved.of("Workflow cancelled successfully", found)
 
@@ -129,7 +129,7 @@ def retry_workflow(
     takers = work.takers_of(platform, nodes, also_of_code=True)
     for takes in takers.values():
         principal.must_have(takes.permission)
-    whole, by = (body or workflows.WorkflowRetry()).part == "whole", By(principal.user, origin)
+    whole, by = (body or workflows.WorkflowRetry()).part == "whole", By(principal.actor, origin)
     begun = work.retry(platform, takers, workflow_id, principal.scope, whole=whole, by=by)
     found = read(reads.get, workflow_id, principal.scope)
     return workflows.WorkflowMoved.of("Workflow retry initiated successfully", found, begun)

@@ -35,10 +35,11 @@ class AuditFilters(Elsewhere):
     to: GivenInstant | None = Field(default=None, description="Before it.")
     cursor: int | None = Field(default=None, ge=1, le=MAX_INTEGER, description="What follows it, which is older.")
 
-    def sought(self, organization_id: str | None) -> Sought:
+    def sought(self, organization_id: str | None, *, by_operator: bool) -> Sought:
         return Sought(
             organization_id=organization_id,
             actor=self.actor,
+            strangers=by_operator,
             actions=self.action,
             target=self.target,
             source=self.source,

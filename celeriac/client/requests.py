@@ -184,10 +184,16 @@ class AllRequests(
         return picked(moved, lambda answer: answer.status)
 
     @call
-    def retry(self, job_id: UUID, *, priority: int | None = None, force: bool = False) -> Steps[Status]:
-        """Queue a failed or cancelled job again; "illegal_move" for others, or when no retry is left (see `force`)."""
+    def retry(
+        self, job_id: UUID, *, priority: int | None = None, force: bool = False, idempotency_key: str | None = None
+    ) -> Steps[Status]:
+        """Queue a failed or cancelled job again; "illegal_move" for others, or when no retry is left (see `force`).
+
+        Repeated like `create`.
+        """
         body = given({"priority": priority, "force": force})
-        return picked(self._ask(Moved, "POST", f"/v1/jobs/{job_id}/retry", json=body), lambda answer: answer.status)
+        repeated = self._create(Moved, f"/v1/jobs/{job_id}/retry", body, idempotency_key)
+        return picked(repeated, lambda answer: answer.status)
 
     @call
     def retry_with(

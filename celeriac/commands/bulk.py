@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Any, cast
 from uuid import UUID
+
+import click
 
 from celeriac.client import Client
 from celeriac.client.answers import Operation
@@ -14,6 +17,7 @@ from tracking.errors import ConfigurationError
 from tracking.exit_status import Exit
 
 LOOK_EVERY = 1.0  # seconds
+FOR_GOOD = ("cancel", "delete")  # what nobody can take back
 FILTERS = Chosen.__optional_keys__
 
 COLUMNS: Columns = {
@@ -35,12 +39,14 @@ def begin_operation(
     *,
     ids: Sequence[UUID],
     dry_run: bool,
+    yes: bool,
     wait: bool,
     within: float,
     **said: Any,
 ) -> Exit | None:
     """Begin an operation and print it, or only how many jobs match.
 
+    At a terminal what is for good is asked about first, with how many jobs a filter matches, unless `yes`.
     `wait`: until it has ended, `within` seconds at most; the status says whether every job was done. Raises
     ConfigurationError when nothing says which jobs, and ApiError.
     """
@@ -57,11 +63,22 @@ def begin_operation(
         else:
             screen.say(f"{preview.matched} jobs match.")
         return None
+    if action in FOR_GOOD and matching and not yes and sys.stdin.isatty():
+        _ask(action, client.preview(verb, **which).matched)
     operation = client.begin(verb, ids=named, **how, **which)
     if not wait:
         _print(screen, operation)
         return None
     return _waited(client, screen, operation, within)
+
+
+def _ask(action: str, matched: int) -> None:
+    """Raise UsageError unless somebody says yes."""
+    jobs = "1 job" if matched == 1 else f"{matched:,} jobs"
+    try:
+        click.confirm(f"{action.capitalize()} {jobs}, for good?", abort=True, err=True)
+    except click.Abort:
+        raise click.UsageError("Nothing was begun; --yes begins without a question.") from None
 
 
 def _waited(client: Client, screen: Screen, operation: Operation, within: float) -> Exit:

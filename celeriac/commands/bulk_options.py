@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # ruff: noqa: PLC0415  as in part_options.py
 
 
+_UNASKED = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
 @click.group("bulk", cls=Commands)
 def bulk() -> None:
     """Do one thing to all jobs that match."""
@@ -41,6 +44,7 @@ def _on_jobs(run: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @bulk.command("cancel")
+@_UNASKED
 @_on_jobs
 def cancel_jobs(**said: Any) -> Exit | None:
     """End jobs that are not finished."""
@@ -58,6 +62,7 @@ def retry_jobs(**said: Any) -> Exit | None:
 
 
 @bulk.command("delete")
+@_UNASKED
 @_on_jobs
 def delete_jobs(**said: Any) -> Exit | None:
     """Remove finished jobs, with their history."""
@@ -92,7 +97,8 @@ def abort_operation(*, client: Client, screen: Screen, operation: UUID) -> None:
     screen.rows([client.abort(operation)], COLUMNS)
 
 
-def _begin(action: str, *, client: Client, screen: Screen, within: str, **said: Any) -> Exit | None:
+def _begin(action: str, *, client: Client, screen: Screen, within: str, yes: bool = False, **said: Any) -> Exit | None:
     from celeriac.commands.bulk import begin_operation
 
-    return begin_operation(client, screen, action, within=span_given(within, "--within").total_seconds(), **said)
+    patience = span_given(within, "--within").total_seconds()
+    return begin_operation(client, screen, action, yes=yes, within=patience, **said)

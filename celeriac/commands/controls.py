@@ -13,11 +13,10 @@ from tracking.admission import line, organizations, pauses, queue_pauses, waitin
 from tracking.admission.rule import Limits
 from tracking.db import Connection
 from tracking.errors import ConfigurationError
-from tracking.origins import Origin, Source
+from tracking.origins import OPERATOR, Origin, Source
 from tracking.reads import fleet, seen
 from tracking.settings import settings
 
-OPERATOR = "operator"
 TERMINAL = Origin(Source.CLI)
 TIMEOUT = 30  # seconds for each statement
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from uuid_utils.compat import uuid7
 
 from celeriac.commands.beat import Refused, entries_of
-from celeriac.commands.controls import OPERATOR, TERMINAL, TIMEOUT
+from celeriac.commands.controls import TERMINAL, TIMEOUT
 from celeriac.commands.operations import connected, own_platform
 from tasks import scheduling
 from tasks.app import app as tasks
@@ -30,7 +30,7 @@ from tracking.errors import (
 )
 from tracking.exit_status import Exit
 from tracking.models import Owner, Scope
-from tracking.origins import By
+from tracking.origins import OPERATOR, By
 from tracking.reads import schedules as reads
 from tracking.schedules import keeping
 from tracking.schedules.keeping import NewSchedule

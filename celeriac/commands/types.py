@@ -7,12 +7,13 @@ from datetime import timedelta
 import click
 
 from celeriac.commands import registered
-from celeriac.commands.controls import OPERATOR, TERMINAL, TIMEOUT
+from celeriac.commands.controls import TERMINAL, TIMEOUT
 from celeriac.commands.names import similar
 from celeriac.commands.operations import connected
 from tracking import external_types
 from tracking.errors import ConfigurationError
 from tracking.external_types import BUILT_IN, ExternalType
+from tracking.origins import OPERATOR
 from tracking.settings import settings
 
 

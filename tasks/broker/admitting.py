@@ -204,5 +204,6 @@ class Admission:
 
 
 def _log_cancelled(cancelled: Iterable[JobRecord]) -> None:
+    """Of a workflow with an `after` for either end, one job is skipped in each run: that is nothing to be warned of."""
     for job in cancelled:
-        log.warning("job.cancelled", job_id=str(job.id), reason=job.error_message)
+        log.info("job.cancelled", job_id=str(job.id), reason=job.error_message)

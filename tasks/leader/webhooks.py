@@ -7,7 +7,7 @@ from uuid import UUID
 
 import structlog
 
-from tasks.deliveries import new_delivery, submit
+from tasks.deliveries import DELIVERY, new_delivery, submit
 from tasks.platform import Platform
 from tasks.webhooks.messages import MOST_OF_RESULT, event_of, message, message_of
 from tracking import webhooks
@@ -57,6 +57,14 @@ class Telling:
             with self._platform.database.autocommit() as connection:
                 webhooks.advance(connection, reached)
         return len(happenings) >= BATCH
+
+
+def close_circuits(platform: Platform) -> None:
+    """Let fail what waits for the address of a webhook that was removed or disabled: one at a time would take weeks."""
+    with platform.database.autocommit() as connection:
+        closed = webhooks.close_circuits(connection, DELIVERY)
+    if closed:
+        log.info("webhooks.circuits_closed", circuits=closed)
 
 
 def _deliveries(

@@ -226,8 +226,10 @@ def _load_parquet(database: duckdb.DuckDBPyConnection, source: dict[str, Any]) -
     table = source["table"]
     try:
         database.execute(f"CREATE TABLE {_name(table)} AS SELECT * FROM read_parquet(?)", [source["path"]])
-    except (duckdb.InvalidInputException, duckdb.IOException, duckdb.SerializationException):
-        raise Unreadable("it is no Parquet file, or a damaged one") from None
+    except duckdb.OutOfMemoryException:
+        raise
+    except duckdb.Error:  # of any kind: a damaged footer alone has three; its words name our directory
+        raise Unreadable("it is no Parquet file, or one that is damaged or encrypted") from None
     described = database.execute(f"DESCRIBE {_name(table)}").fetchall()
     (rows,) = database.execute(f"SELECT count(*) FROM {_name(table)}").fetchall()[0]
     columns = {str(name): str(kind) for name, kind, *_ in described}

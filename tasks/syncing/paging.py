@@ -6,7 +6,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 from urllib.parse import urljoin
@@ -21,6 +21,7 @@ from tasks.webhooks.fetching import Page
 LARGEST_RECORD = 256 * 1024  # characters of its JSON
 LISTED_RECORDS = 20  # of those that were left out
 LONGEST_CURSOR = 4000  # characters
+DELIMITERS = ",;\t|"
 ACCEPT = {"json": "application/json", "csv": "text/csv"}
 NEXT = re.compile(r"""<([^>]*)>[^,]*?;\s*rel\s*=\s*"?[^",;]*\bnext\b""", re.IGNORECASE)  # RFC 8288
 
@@ -159,7 +160,7 @@ def _array(whole: Any, pointer: str) -> Sequence[Any]:
 def _csv(text: str, key: Sequence[str], found: Parsed) -> Sequence[Any]:
     """The rows as objects; one of another length than the header is left out."""
     try:
-        rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
+        rows = [*_rows(text, _delimiter(text, key))]
     except csv.Error as error:
         raise SourceUnusable(f"the page is no csv: {error}") from None
     if not rows:
@@ -168,7 +169,7 @@ def _csv(text: str, key: Sequence[str], found: Parsed) -> Sequence[Any]:
     if len(set(header)) < len(header):
         raise SourceUnusable("two columns of the page have the same name")
     missing = [name for name in key if name not in header]
-    if missing:  # as in a file with another delimiter
+    if missing:
         raise SourceUnusable(f"the page has no column {missing[0]!r}; its header is {','.join(header)[:200]!r}")
     kept = []
     for number, row in enumerate(following, start=1):
@@ -178,6 +179,15 @@ def _csv(text: str, key: Sequence[str], found: Parsed) -> Sequence[Any]:
             found.read += 1
             _reject(found, number, f"it has {len(row)} fields instead of {len(header)}")
     return kept
+
+
+def _delimiter(text: str, key: Sequence[str]) -> str:
+    """The first one with which the header has the columns of the key; a comma when none is such."""
+    return next((each for each in DELIMITERS if {*key} <= {*next(_rows(text, each), ())}), DELIMITERS[0])
+
+
+def _rows(text: str, delimiter: str) -> Iterator[list[str]]:
+    return (row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True) if row)
 
 
 def _take(pull: Pull, number: int, row: Any, found: Parsed) -> None:

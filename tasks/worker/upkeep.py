@@ -30,7 +30,7 @@ from tasks.leader.lost_messages import Resending
 from tasks.leader.operating import Operating
 from tasks.leader.pruning import Pruning
 from tasks.leader.schedules import Scheduling
-from tasks.leader.webhooks import Telling
+from tasks.leader.webhooks import Telling, close_circuits
 from tasks.leader.weeks import Weeks
 from tasks.leader.workflows import Concluding
 from tasks.persistence import persist
@@ -212,6 +212,7 @@ class Leader:
             Duty("workflows", Concluding.INTERVAL, Concluding(platform).turn),
             Duty("schedules", scheduling.INTERVAL, scheduling.turn),
             Duty("webhooks", Telling.INTERVAL, Telling(platform).turn),
+            Duty("circuits of webhooks", now_and_then, lambda: close_circuits(platform)),
             Duty("totals", Counting.INTERVAL, Counting(platform).turn, rest=1.0),
             Duty("time zones", scheduling.ZONES_INTERVAL, scheduling.zones),
             *pruning.duties(breath=sweep),

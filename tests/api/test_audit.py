@@ -267,6 +267,7 @@ def test_who_an_operator_is_shows_to_operators_alone(caller: Caller, api: Api) -
     assert (entry["action"], entry["detail"]) == ("organization.limit", {"limit": 3})
     assert (entry["actor"], entry["address"], entry["requestId"]) == (None, None, None)
     assert "olga" not in auditor.get("/v1/audit/export").text
+    assert auditor.get("/v1/audit", actor="olga").json()["entries"] == []  # who guesses the name learns nothing
     assert audit(caller)[0]["actor"] == "olga"
 
 

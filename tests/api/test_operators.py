@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.api.calling import EVERYTHING, Api, Caller, problem
+from tests.api.calling import EVERYTHING, OF_GUARDED, Api, Caller, problem
 from tests.api.conftest import serving
 from tests.servers import Servers, new_database
 from tests.tracked import Tracked
@@ -247,6 +247,54 @@ def test_what_an_operator_does_elsewhere_is_in_that_organizations_audit(
     assert [(each["action"], each["actor"]) for each in entries] == [("job.retry", None), ("job.cancel", None)]
     seen, *_ = operator.get("/v1/audit", organization="*", target=str(job.id)).json()["entries"]
     assert (seen["actor"], seen["organizationId"]) == ("olga", tenants[0].organization)
+
+
+def test_the_name_of_an_operator_shows_nowhere_in_the_organization_that_they_reach(
+    operator: Caller, tenants: tuple[Caller, Caller]
+) -> None:
+    """Whatever an operator does in another organization, nothing that its people read has their name."""
+    name, tenant = tenants[0].organization, tenants[0].but(permissions=(*NO_OPERATOR, "jobs.view_all"))
+    jobs = [tenant.job(max_retries=9) for _ in range(2)]
+    schedule, _, hook = tenant.schedule(uuid4(), "nightly"), tenant.template(uuid4(), "small"), tenant.webhook(uuid4())
+    flow = tenant.post("/v1/workflows", {"name": "flow", "jobs": {"a": SMALL}}).json()["workflowId"]
+    tenant.job("failed", job_type="guarded")
+    cancel_all = {"action": "cancel", "filter": {"status": ["queued"]}}
+    asked: list[tuple[str, str, Any]] = [
+        *(("POST", f"/v1/jobs/{jobs[0].id}/{verb}", None) for verb in ("cancel", "retry", "cancel")),
+        *(("POST", f"/v1/schedules/{schedule.id}/{verb}", None) for verb in ("skip-next", "run", "pause")),
+        ("POST", "/v1/schedules", {"name": "late", **SMALL, "everySeconds": 3600, "paused": True}),
+        ("POST", "/v1/templates", {"name": "other", **SMALL}),
+        ("PATCH", "/v1/templates/small", {"priority": 1}),
+        ("POST", "/v1/webhooks", {"url": "https://hooks.example.org/"}),
+        ("POST", f"/v1/webhooks/{hook.id}/test", None),
+        *(("POST", f"/v1/workflows/{flow}/{verb}", None) for verb in ("cancel", "retry", "cancel")),
+        ("POST", f"/v1/job-types/{jobs[0].job_type}/pause", {}),
+        ("POST", "/v1/organization/pause", {"reason": "too loud"}),
+        ("PUT", f"/v1/errors/{OF_GUARDED}", {"state": "ignored"}),
+        ("POST", "/v1/bulk", cancel_all),
+    ]
+    client = operator.api.client
+    for method, path, body in asked:
+        answer = client.request(method, f"{path}?organization={name}", json=body, headers=operator.headers)
+        assert answer.status_code < 300, (path, answer.text)
+    with operator.api.database.begin() as connection:
+        operation = next_one(connection)
+        assert operation is not None
+        work.work(connection, operation, UNLIMITED, 100, timedelta(hours=1))
+    aborted = operator.post(f"/v1/bulk?organization={name}", {**cancel_all, "filter": {}}).json()["id"]
+    assert operator.post(f"/v1/bulk/{aborted}/abort?organization={name}").status_code == 200
+    read = [
+        *(f"/v1/jobs/{job.id}{what}" for job in jobs for what in ("?include=attempts,history", "/status", "/explain")),
+        *("/v1/jobs", "/v1/jobs/recent", "/v1/jobs/history", "/v1/schedules", f"/v1/schedules/{schedule.id}/outcomes"),
+        *("/v1/templates", "/v1/templates/small/versions", "/v1/webhooks", f"/v1/webhooks/{hook.id}/deliveries"),
+        *("/v1/workflows", f"/v1/workflows/{flow}", "/v1/organization", "/v1/job-types", "/v1/errors?state=ignored"),
+        *("/v1/bulk", f"/v1/bulk/{aborted}", "/v1/audit", "/v1/audit/export?format=jsonl", "/v1/audit?actor=olga"),
+    ]
+    for path in read:
+        answer = tenant.get(path)
+        assert (answer.status_code, "olga" in answer.text) == (200, False), (path, answer.text)
+    told = operator.get("/v1/audit", organization=name, actor="olga").json()["entries"]
+    assert len(told) == len(asked) + 3  # the second operation, its end, and the job of the schedule
 
 
 @pytest.mark.parametrize("wanted", ["*", "one"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -48,6 +49,37 @@ def test_the_same_key_makes_one_new_job(caller: Caller) -> None:
     first, again = (caller.post(path, {"payload": {"kind": "large"}}, headers=key) for _ in range(2))
     assert (first.json(), again.headers["Idempotency-Replayed"]) == (again.json(), "true")
     problem(caller.post(path, {"payload": {"kind": "small"}}, headers=key), 422, "idempotency_conflict")
+
+
+def test_a_retry_in_place_is_done_once_under_a_key(caller: Caller) -> None:
+    """A retry without a payload that is repeated under its key is one retry, also when the job has ended meanwhile."""
+    old, path = guarded(caller, max_retries=9)
+    _, elsewhere = guarded(caller, max_retries=9)
+    key = {"Idempotency-Key": "k1"}
+    first, again = (caller.post(path, {"priority": 7}, headers=key) for _ in range(2))
+    assert (first.status_code, again.status_code, first.json()) == (200, 200, again.json())
+    assert ("Idempotency-Replayed" in first.headers, again.headers["Idempotency-Replayed"]) == (False, "true")
+    assert caller.post(f"/v1/jobs/{old}/cancel").status_code == 200
+    late = caller.post(path, {"priority": 7}, headers=key)
+    assert (late.status_code, late.json()["status"]) == (200, "cancelled")
+    for other in (None, {"priority": 7, "force": True}, {"priority": 8}):
+        problem(caller.post(path, other, headers=key), 422, "idempotency_conflict")
+    assert caller.find(old).retry_count == 1
+    assert caller.post(path, headers={"Idempotency-Key": "k2"}).json()["status"] == "queued"
+    assert caller.post(path, headers={"Idempotency-Key": "k2"}).headers["Idempotency-Replayed"] == "true"
+    assert caller.post(elsewhere, headers=key).json()["status"] == "queued"
+    problem(caller.but(organization="somebody-else").post(path, headers=key), 404, "job_not_found")
+
+
+def test_retries_under_one_key_at_the_same_moment_are_one(caller: Caller) -> None:
+    """Of eight requests with the same key at once each is answered with success, and the job is retried once."""
+    old, path = guarded(caller, max_retries=9)
+    with ThreadPoolExecutor(8) as threads:
+        asked = [threads.submit(caller.post, path, headers={"Idempotency-Key": "k"}) for _ in range(8)]
+        answers = [each.result(30) for each in asked]
+    assert [answer.status_code for answer in answers] == [200] * 8
+    assert sum("Idempotency-Replayed" in answer.headers for answer in answers) == 7
+    assert caller.find(old).retry_count == 1
 
 
 def test_a_retry_in_place_takes_a_priority(caller: Caller) -> None:

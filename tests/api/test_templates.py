@@ -82,6 +82,21 @@ def test_what_both_say_is_checked_by_the_handler(caller: Caller) -> None:
     assert caller.post("/v1/templates/small/jobs", {"payload": {"kind": "small", "x": deep}}).status_code == 422
 
 
+@pytest.mark.parametrize(
+    ("job_type", "known", "unknown"), [("guarded", {"count": "many"}, "knd"), ("sum_of", {"y": "later"}, "z")]
+)
+def test_a_field_that_the_handler_does_not_know_is_refused_at_once(
+    caller: Caller, job_type: str, known: dict[str, Any], unknown: str
+) -> None:
+    """A template with a field that no job could take away is not kept; one whose jobs can mend it is."""
+    template = {"name": "typo", "jobType": job_type, "payload": {**known, unknown: 1}}
+    body = problem(caller.post("/v1/templates", template), 422, "invalid_request")
+    assert [each["field"] for each in body["errors"]] == [f"payload.{unknown}"]
+    assert caller.post("/v1/templates", {**template, "payload": known}).status_code == 201
+    problem(caller.patch("/v1/templates/typo", {"payload": template["payload"]}), 422, "invalid_request")
+    assert caller.get("/v1/templates/typo").json()["newest"] == 1
+
+
 def test_the_same_key_is_the_same_job_also_after_a_change(caller: Caller) -> None:
     """A use that is repeated with its key is the same job, whatever the template says by then; another one is 422."""
     created(caller)

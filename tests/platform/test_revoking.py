@@ -124,7 +124,7 @@ def test_an_id_that_was_revoked_before_its_job_was_submitted_is_remembered(
     assert (job.status, job.hold) == ("cancelled", None)
     assert alone.history(job.id)[-1].detail["reason"] == "revoked before it was submitted"
     with alone.database.autocommit() as connection:
-        assert jobs.retry(connection, job.id, ACME, actor="u1", limits=UNLIMITED).status == "queued"
+        assert jobs.retry(connection, job.id, ACME, actor="u1", limits=UNLIMITED).job.status == "queued"
 
 
 def test_a_stamp_that_was_revoked_before_is_remembered(alone: LivePlatform) -> None:

@@ -123,6 +123,24 @@ def told(row: Row) -> list[tuple[float, int, str | None]]:
     return entries
 
 
+def test_what_is_said_again_is_a_sign_of_life_and_no_news(reporter: Reporter, row: Row) -> None:
+    """A body that waits and says the same each time is written each time, and told once; so is what falls back."""
+    reporter.report(milestone=True, message="Query", current_step=2)
+    row.time.pass_by(1)
+    for percent, message, detail in [
+        *[(5.0, "Query", None)] * 3,
+        (4.0, "Query", None),
+        (5.0, "Query", {"rows": 1}),
+        (5.0, "Query", {"rows": 1}),
+        (5.0, "Wait", {"rows": 1}),
+        (6.0, "Wait", {"rows": 1}),
+    ]:
+        reporter.report(percent=percent, message=message, detail=detail)
+        row.time.pass_by(1)
+    assert len(row.writes) == 9
+    assert told(row) == [(0.0, 0, "Query"), (1.0, 5, "Query"), (5.0, 5, "Query"), (7.0, 5, "Wait"), (8.0, 6, "Wait")]
+
+
 def test_milestones_are_told_one_by_one_with_their_times(reporter: Reporter, row: Row) -> None:
     """One write has each milestone with its time, and no report between them."""
     reporter.report(milestone=True, message="Look")

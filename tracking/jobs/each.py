@@ -33,17 +33,28 @@ class Applied:
         return Applied({**self.done, **other.done}, {**self.refused, **other.refused})
 
 
-def applying(event: Event, change: str, detail: str, *, guard: str, to: Status | None = None, besides: str = "") -> str:
+def applying(
+    event: Event,
+    change: str,
+    detail: str,
+    *,
+    guard: str,
+    to: Status | None = None,
+    given: str = "",
+    among: str = "true",
+    besides: str = "",
+) -> str:
     """SQL: a verb for those of the jobs `:id` that nobody has locked; a row for each of them, empty unless it was done.
 
-    Its history names `:operation`, of which the audit tells: the history does not. `besides`: common table expressions
-    of what else it does, each after a comma.
+    Its history names `:operation`, of which the audit tells: the history does not. `given`: common table expressions
+    that `among` uses, which rows of `jobs` it may lock. `besides`: those of what else it does, each after a comma.
     """
     return move(
         event,
         change,
         f"{detail} || jsonb_build_object('operation', {OPERATION})",
-        locked=each_locked({}, "external AS was_external"),
+        given=given,
+        locked=each_locked({}, "external AS was_external", among),
         guard=guard,
         to=to,
         answer=f"{besides} SELECT locked.id AS found, moved.* FROM locked {AT_ONCE}",

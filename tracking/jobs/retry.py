@@ -14,9 +14,9 @@ from tracking.errors import IdempotencyConflict, IllegalMove
 from tracking.jobs.cancel import refused_row
 from tracking.jobs.each import Applied, apply, applying
 from tracking.jobs.submit import CREATED, INSERTED
-from tracking.models import Changes, JobRecord, Scope, Submitted
+from tracking.models import Changes, Scope, Submitted
 from tracking.origins import Origin, origin_parameter
-from tracking.sql import ACTOR, JOB, ORIGIN, WITHIN_SCOPE, jsonb, listed, logged, move, own, record
+from tracking.sql import ACTOR, JOB, ORIGIN, WITHIN_SCOPE, in_life, jsonb, listed, logged, move, own, record
 from tracking.states import ACTIVE, Event, Status, sources
 
 
@@ -29,20 +29,27 @@ def retry(
     limits: Limits,
     force: bool = False,
     priority: int | None = None,
+    idempotency_key: str | None = None,
     origin: Origin | None = None,
-) -> JobRecord:
+) -> Submitted:
     """Queue a failed or cancelled job again, for a new dispatch; under a limit it joins its organization's line.
 
-    `force` lifts the limit of max_retries; a `priority` of None stays. Raises JobNotFound, or IllegalMove: not failed
-    or cancelled, no retry left, or its cancelled body is still stopping (then `retry_after` of the error is set, in
-    seconds).
+    `force` lifts the limit of max_retries; a `priority` of None stays. Under a key it is done once, however often it is
+    asked for: then the job as it is now comes back. Raises JobNotFound, IllegalMove: not failed or cancelled, no retry
+    left, or its cancelled body is still stopping (then `retry_after` of the error is set, in seconds); and
+    IdempotencyConflict when the key was used for another retry of this job.
     """
-    parameters = {"id": job_id, "actor": actor, "force": force, "priority": priority}
+    parameters = {"id": job_id, "actor": actor, "force": force, "priority": priority, "key": idempotency_key}
     parameters |= scope.parameters | limits.parameters | origin_parameter(origin)
     row = connection.execute(RETRY, parameters).first()
-    if row is None:
+    if row is not None:
+        return Submitted(record(row), created=True)
+    existing = connection.execute(RETRIED, parameters).first()
+    if existing is None:
         raise _why_not(connection, job_id, scope)
-    return record(row)
+    if not existing.is_same:
+        raise IdempotencyConflict
+    return Submitted(record(existing), created=False)
 
 
 def retry_each(
@@ -140,6 +147,9 @@ _CHANGE = f"""dispatch = dispatch + 1, retry_count = retry_count + 1, losses = 0
             progress = 0, progress_detail = NULL, current_step = 0, cancel_requested_at = NULL,
             cancel_seen_at = NULL, started_at = NULL, completed_at = NULL"""
 _DETAIL = f"""jsonb_build_object('by', {ACTOR}, 'force', CAST(:force AS boolean), 'priority', CAST(:priority AS int))"""
+_KEYED_DETAIL = f"{_DETAIL} || jsonb_build_object('idempotencyKey', CAST(:key AS text))"
+_OF_KEY = f"""history.job_id = jobs.id AND history.{in_life("jobs")} AND history.event = '{Event.RETRIED}'
+              AND history.detail ->> 'idempotencyKey' = CAST(:key AS text)"""
 
 # Whoever has seen that its workflow was over waits for this, and looks again.
 REOPENED = f""", reopened AS (
@@ -153,18 +163,40 @@ _OPENED = f"""opened AS (
         WHERE workflows.id = (SELECT root_id FROM jobs WHERE id = :id AND {WITHIN_SCOPE}) FOR NO KEY UPDATE
     )"""
 
+# A bulk operation does not wait for a workflow: it passes over its jobs while somebody else has it, and comes again.
+_OPENED_EACH = f"""opened AS (
+        SELECT workflows.id FROM workflows
+        WHERE workflows.id IN (SELECT root_id FROM jobs WHERE id = ANY(CAST(:id AS uuid[])) AND {WITHIN_SCOPE})
+        FOR NO KEY UPDATE SKIP LOCKED
+    )"""
+_IS_OPENED = """(root_id IN (SELECT id FROM opened)
+                                  OR NOT EXISTS (SELECT FROM workflows WHERE workflows.id = root_id))"""
+
 RETRY = text(
     move(
         Event.RETRIED,
         _CHANGE,
-        _DETAIL,
+        _KEYED_DETAIL,
         given=_OPENED,
-        find=f"(SELECT count(*) FROM opened) >= 0 AND id = :id AND {WITHIN_SCOPE} AND {_IS_RETRYABLE}",
+        find=f"""(SELECT count(*) FROM opened) >= 0 AND id = :id AND {WITHIN_SCOPE} AND {_IS_RETRYABLE}
+          AND (CAST(:key AS text) IS NULL OR NOT EXISTS (SELECT FROM history WHERE {_OF_KEY}))""",
         to=Status.QUEUED,
         origin=ORIGIN,
         answer=f"{REOPENED} SELECT * FROM moved",
     )
 )
+# The job whose retry under this key is asked for again, and whether it is the same retry.
+RETRIED = text(
+    f"""
+    SELECT {JOB}, told.is_same
+    FROM jobs
+    CROSS JOIN LATERAL (SELECT detail -> 'force' = to_jsonb(CAST(:force AS boolean))
+                               AND coalesce(detail ->> 'priority', '') = coalesce(CAST(:priority AS text), '')
+                               AS is_same
+                        FROM history WHERE {_OF_KEY} LIMIT 1) AS told
+    WHERE id = :id AND {WITHIN_SCOPE}"""
+)
+
 RETRY_EACH = text(
     applying(
         Event.RETRIED,
@@ -172,6 +204,8 @@ RETRY_EACH = text(
         _DETAIL,
         guard=f"{WITHIN_SCOPE} AND {_IS_RETRYABLE}",
         to=Status.QUEUED,
+        given=_OPENED_EACH,
+        among=_IS_OPENED,
         besides=REOPENED,
     )
 )

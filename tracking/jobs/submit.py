@@ -37,7 +37,11 @@ def submit(connection: Connection, job: NewJob, limits: Limits, *, scope: Scope 
 
 def existing(connection: Connection, job: NewJob, unknown: Sequence[UUID] = ()) -> Submitted:
     """The job that was there already instead of this one, which was not written. Raises what `submit` does."""
-    row = connection.execute(EXISTING, _identity(job)).first()
+    return same(job, connection.execute(EXISTING, _identity(job)).first(), unknown)
+
+
+def same(job: NewJob, row: Any, unknown: Sequence[UUID] = ()) -> Submitted:
+    """The job of the row that was there instead of this one; None: there is none. Raises what `submit` does."""
     if row is None and unknown:
         raise UnknownDependency(f"there is no job {unknown[0]} to depend on", job_ids=unknown)
     if row is None:
@@ -189,11 +193,16 @@ UNKNOWN = for_driver(
                         AND (wanted.user_id IS NULL OR jobs.user_id = wanted.user_id))"""
 )
 
+
+def is_same(job_type: str, payload: str, delivery: str) -> str:
+    """SQL, a column: whether a row of `jobs` is of this type, and has these arguments."""
+    return f"""jobs.job_type = {job_type} AND jobs.payload = {payload}
+              AND coalesce(jobs.delivery -> 'passing', 'null') = coalesce({delivery} -> 'passing', 'null') AS is_same"""
+
+
 EXISTING = text(
     f"""
-    SELECT {JOB}, job_type = CAST(:job_type AS text) AND payload = :payload
-              AND coalesce(delivery -> 'passing', 'null')
-                  = coalesce(CAST(:delivery AS jsonb) -> 'passing', 'null') AS is_same
+    SELECT {JOB}, {is_same("CAST(:job_type AS text)", ":payload", "CAST(:delivery AS jsonb)")}
     FROM jobs
     WHERE {own()}
       AND (user_id = :user_id AND idempotency_key = CAST(:idempotency_key AS text)

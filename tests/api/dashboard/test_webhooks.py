@@ -56,6 +56,25 @@ def test_the_ledger_of_a_webhook_is_shown(caller: Caller, reading: SignIn) -> No
     assert client.get(f"/webhooks/{uuid4()}/deliveries/{done.id}").status_code == 404
 
 
+def test_each_delivery_is_on_the_timeline_of_its_job(caller: Caller, reading: SignIn) -> None:
+    """The page of a job has what webhooks were told of it at its time, with the answer; a link takes the right."""
+    webhook, job = caller.webhook(uuid4()), caller.job("succeeded")
+    done = caller.delivery(webhook.id, "succeeded", about=job.id)
+    waiting = caller.delivery(webhook.id, "queued", about=job.id)
+    other = caller.delivery(webhook.id, "succeeded", about=uuid4())
+    page = reading(caller).get(f"/jobs/{job.id}?part=body").text
+    _, timeline = page.split("Timeline, newest first")
+    places = [timeline.index(f'id="delivery-{each.id}"') for each in (waiting, done)]
+    assert places == sorted(places)
+    assert places[-1] < timeline.index('id="entry-')
+    assert f'href="/webhooks/{webhook.id}/deliveries/{done.id}">job.completed</a> · delivered, answered 204' in timeline
+    assert "job.completed</a> · queued" in timeline
+    assert str(other.id) not in page
+    plain = reading(caller.but(permissions=("jobs.view_jobs", "jobs.view_all"))).get(f"/jobs/{job.id}").text
+    assert (f'id="delivery-{done.id}"' in plain, f"/deliveries/{done.id}" in plain) == (True, False)
+    assert "delivery-" not in reading(caller).get(f"/jobs/{job.id}?asOf={job.created_at.isoformat()}Z"[:-7] + "Z").text
+
+
 def test_the_buttons_of_a_webhook_do_what_the_api_does(caller: Caller, reading: SignIn) -> None:
     """A test is sent, a webhook is disabled and enabled, a message is delivered again; each is in the audit."""
     webhook = caller.webhook(uuid4())

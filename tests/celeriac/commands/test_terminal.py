@@ -118,6 +118,27 @@ def test_a_table_cuts_off_no_word(caller: Caller) -> None:
     assert all(word in terminal.shown for word in message.split()), terminal.shown
 
 
+@pytest.mark.parametrize("verb", ["cancel", "delete"])
+def test_what_nobody_can_take_back_is_asked_about(caller: Caller, verb: str) -> None:
+    """In a terminal a bulk cancel or delete by a filter begins after a yes alone, or with --yes; ids need none."""
+    caller = caller.but(permissions=(*EVERYTHING, "jobs.delete_jobs"))
+    job = caller.job("queued" if verb == "cancel" else "failed")
+    asking = ("bulk", verb, "--status", job.status)
+    refused = Terminal(caller, *asking)
+    assert f"{verb.capitalize()} 1 job, for good? [y/N]" in refused.until(lambda shown: "[y/N]" in shown)
+    refused.press("n\n")
+    assert refused.end() == Exit.MISUSED
+    assert "Nothing was begun" in refused.shown
+    agreed = Terminal(caller, *asking)
+    agreed.until(lambda shown: "[y/N]" in shown)
+    agreed.press("y\n")
+    assert agreed.end() == Exit.FINE
+    for unasked in ((*asking, "--yes"), ("bulk", verb, "--id", str(job.id))):
+        told = Terminal(caller, *unasked)
+        assert (told.end(), "[y/N]" in told.shown) == (Exit.FINE, False)
+    assert len(caller.get("/v1/bulk").json()["operations"]) == 3
+
+
 def test_a_list_into_nowhere_is_no_fault(caller: Caller) -> None:
     """A command whose output is closed does what it does, and says nothing."""
     shell = ("sh", "-c", f"exec {shlex.quote(str(PROGRAM))} jobs >&-")

@@ -66,5 +66,13 @@ def test_parquet_keeps_its_types(place: Path, tmp_path: Path) -> None:
     pq.write_table(pa.table({"n": [2**63 - 1, None], "d": [Decimal("1.10"), Decimal("2.20")]}), path)
     result = ask(place, path.read_bytes(), name="t.parquet", result="csv")
     assert content(result) == "n,d\r\n9223372036854775807,1.10\r\n,2.20\r\n"
-    with pytest.raises(QueryFailed, match="no Parquet file"):
-        ask(place, b"PAR1 but not really", name="t.parquet")
+    damaged = path.read_bytes()[:-8] + b"\xff\xff\xff\x7fPAR1"
+    for none in (
+        b"",
+        b"PAR1 but not really",
+        b"PAR1 a long one PAR1",
+        b"PAR1" + bytes(99) + b"\x10\0\0\0PAR1",
+        damaged,
+    ):
+        with pytest.raises(QueryFailed, match=r"^t: it is no Parquet file, or one that is damaged or encrypted$"):
+            ask(place, none, name="t.parquet")

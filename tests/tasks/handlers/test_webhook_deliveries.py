@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 
 from tasks import app, deliveries
 from tasks.handlers.webhook_delivery import DELAYS, Delivery, webhook_delivery
-from tasks.leader.webhooks import Telling
+from tasks.leader.webhooks import Telling, close_circuits
 from tasks.webhooks import signing
 from tasks.webhooks.delivery import DeliveryDelayed, DeliveryRefused
 from tasks.webhooks.messages import LONGEST_ERROR, MOST_BYTES, encoded
@@ -24,12 +25,13 @@ from tests.live import eventually
 from tests.receiving import Receiver, receiving
 from tests.tracked import Tracked, new_job
 from tracking import jobs, webhooks
-from tracking.admission.rule import Limits
-from tracking.errors import TooManyWebhooks
+from tracking.admission import holds
+from tracking.admission.rule import UNLIMITED, Limits
+from tracking.errors import TooManySecrets, TooManyWebhooks
 from tracking.models import Failure, JobRecord, Scope
 from tracking.origins import By
 from tracking.reads import lists
-from tracking.webhooks import MOST, Wanted, Webhook
+from tracking.webhooks import MOST, MOST_FORMER, Wanted, Webhook
 
 ALL = ("job.created", "job.started", "job.completed", "job.failed", "job.cancelled")
 SECRET = "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -38,6 +40,11 @@ SEEN_ALL = """
     SELECT NOT EXISTS (SELECT FROM webhook_position, (SELECT id FROM history UNION ALL SELECT id FROM events) AS each
                        WHERE id > history_id)"""
 DELIVERING = Scope("webhooks:acme", None)
+
+
+OLDEST_IS_OVER = "UPDATE webhooks SET earlier_secrets = jsonb_set(earlier_secrets, '{-1,until}', to_jsonb(created_at))"
+CIRCUIT = """INSERT INTO circuits (job_type, organization_id, key, failures, pause, probe_at)
+             VALUES ('webhook_delivery', 'webhooks:acme', :key, 5, '1 hour', clock_timestamp() + interval '1 hour')"""
 
 
 @pytest.fixture
@@ -234,11 +241,49 @@ def test_for_a_day_either_of_two_secrets_verifies(own: Tracked, receiver: Receiv
     assert webhooks.get(own.connection, former.id, "acme").secrets == current.secrets[:1]
 
 
+def test_each_secret_signs_for_a_day_after_it_was_replaced(own: Tracked, receiver: Receiver) -> None:
+    """Each secret of a webhook verifies until a day after its replacement, however often it is rotated meanwhile."""
+    made = [listen(own, receiver)]
+    for _ in range(MOST_FORMER):
+        made.append(webhooks.rotate(own.connection, made[0].id, "acme", ME))
+    all_of_them = tuple(each.secrets[0] for each in reversed(made))
+    assert made[-1].secrets == all_of_them
+    headers = signing.headers("msg_1", datetime.now(UTC), b"{}", made[-1].secrets)
+    for secret in all_of_them:
+        assert Verifier(f"{signing.PREFIX}{secret}").verify(b"{}", headers) == {}
+    with pytest.raises(TooManySecrets):
+        webhooks.rotate(own.connection, made[0].id, "acme", ME)
+    own.connection.execute(text(OLDEST_IS_OVER))
+    newest = webhooks.rotate(own.connection, made[0].id, "acme", ME)
+    assert newest.secrets[1:] == all_of_them[:-1]
+
+
 def test_a_signature_is_that_of_the_published_example() -> None:
     """Secret, id, time and body of the specification's example have the signature that it names."""
     at = datetime.fromtimestamp(1614265330, UTC)
     headers = signing.headers("msg_p5jXN8AQM9LWM0D4loKWxJek", at, b'{"test": 2432232314}', [SECRET])
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+@pytest.mark.parametrize("end", ["removed", "disabled"])
+def test_what_waits_for_a_webhook_that_is_told_nothing_more_is_let_go(
+    own: Tracked, receiver: Receiver, end: str
+) -> None:
+    """The circuit of a webhook that was removed or disabled is closed, so that what it held ends; others stay open."""
+    hook, other = listen(own, receiver), listen(own, receiver)
+    own.submit()
+    follow()
+    for each in (hook, other):
+        parameters = {"key": str(each.id)}
+        own.connection.execute(text(CIRCUIT), parameters)
+        own.connection.execute(text("UPDATE jobs SET hold = 'circuit' WHERE circuit_key = :key"), parameters)
+    if end == "removed":
+        webhooks.remove(own.connection, hook.id, "acme", ME)
+    else:
+        webhooks.change(own.connection, hook.id, "acme", replace(hook.wanted, enabled=False), ME)
+    close_circuits(app.platform)
+    assert own.connection.execute(text("SELECT key FROM circuits")).scalars().all() == [str(other.id)]
+    assert {each.project_id for each in holds.lift_gated(own.connection, UNLIMITED, 10)} == {str(hook.id)}
 
 
 @pytest.mark.parametrize("status", [302, 400, 404, 429, 500, 503])

@@ -106,7 +106,7 @@ def test_retry_against_retry(racers: Racers, tracked: Tracked) -> None:
     for _ in range(ROUNDS):
         job = tracked.put_into("failed")
         answers = racers.race(*[retry(job) for _ in range(4)])
-        assert kinds(answers) == {JobRecord: 1, IllegalMove: 3}
+        assert kinds(answers) == {Submitted: 1, IllegalMove: 3}
         assert tracked.get(job.id).retry_count == 1
 
 
@@ -117,7 +117,7 @@ def test_fifty_retries_at_once(pool: Database, tracked: Tracked) -> None:
     with ThreadPoolExecutor(50) as threads:
         answers = Racers(large, threads).race(*[retry(job)] * 50)
     large.close()
-    assert kinds(answers) == {JobRecord: 1, IllegalMove: 49}
+    assert kinds(answers) == {Submitted: 1, IllegalMove: 49}
     assert tracked.events(job) == ["created", "cancelled", "retried"]
 
 

@@ -116,7 +116,7 @@ def test_a_race_of_removal_and_retry_has_one_winner(pool: Database, tracked: Tra
             line.wait()
             time.sleep(handicap)
             try:
-                again = jobs.retry(connection, job.id, ACME, actor="u1", limits=UNLIMITED)
+                again = jobs.retry(connection, job.id, ACME, actor="u1", limits=UNLIMITED).job
             except TrackingError:
                 return False
             return isinstance(jobs.claim(connection, [wish(again.fence)])[0], Attempt)

@@ -19,7 +19,7 @@ from tracking import jobs, retention
 from tracking.admission.rule import UNLIMITED
 from tracking.db import Connection, Database, Statement, run
 from tracking.errors import IdempotencyConflict, IllegalMove, IllegalWorkflowMove, WorkflowNotFound
-from tracking.jobs import bulk
+from tracking.jobs import Applied, bulk
 from tracking.models import Scope
 from tracking.origins import By, Origin, Source
 from tracking.reads import lists
@@ -278,6 +278,21 @@ def test_a_retry_of_a_job_does_not_block_a_cancel_of_its_workflow(created: Creat
         assert retried.result(30) is Status.QUEUED
 
 
+def test_a_bulk_retry_passes_over_the_jobs_of_a_workflow_that_somebody_has(created: Created, pool: Database) -> None:
+    """A bulk retry neither waits for a workflow that somebody has locked nor locks its jobs: they come again later."""
+    flow, other = created(node("a")), created(node("a"))
+    taken, free = flow.run("a", "failed"), other.run("a", "failed")
+    with pool.begin() as holding, pool.begin() as working:
+        holding.execute(text("SELECT id FROM workflows WHERE id = :id FOR UPDATE"), {"id": flow.id})
+        working.execute(text("SET LOCAL lock_timeout = '5s'"))
+        applied = _retry_each(working, taken.id, free.id)
+        assert (set(applied.done), applied.refused) == ({free.id}, {})
+        holding.execute(text("SELECT id FROM jobs WHERE id = :id FOR UPDATE NOWAIT"), {"id": taken.id})
+    with pool.begin() as connection:
+        assert set(_retry_each(connection, taken.id).done) == {taken.id}
+    assert (flow.now.status, other.now.status) == ("running", "running")
+
+
 def test_what_is_being_retried_is_not_kept(created: Created, pool: Database) -> None:
     """The leader passes over a workflow one of whose jobs somebody is retrying."""
     flow = created(node("a"))
@@ -326,4 +341,10 @@ def _row(flow: Flow) -> Any:
 
 def _retry(pool: Database, job_id: UUID) -> Status:
     with pool.autocommit() as connection:
-        return jobs.retry(connection, job_id, ACME, actor="u1", limits=UNLIMITED).status
+        return jobs.retry(connection, job_id, ACME, actor="u1", limits=UNLIMITED).job.status
+
+
+def _retry_each(connection: Connection, *job_ids: UUID) -> Applied:
+    return jobs.retry_each(
+        connection, job_ids, ACME, actor="u1", limits=UNLIMITED, force=False, priority=None, operation=uuid4()
+    )
