@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from importlib.resources import files
 from itertools import groupby
 from typing import Any
 from uuid import UUID
@@ -20,6 +19,7 @@ from api.dashboard.site import Visit, of_one_moment, render
 from api.dashboard.wording import clock, exactly, news
 from api.permissions import CANCEL_JOBS, DELETE_JOBS, MANAGE_PLATFORM, RETRY_JOBS
 from api.routes import jobs as routes
+from tasks.tracebacks import parts
 from tracking.errors import WorkflowNotFound
 from tracking.models import JobRecord, Scope
 from tracking.reads import explain, failures, lists, past
@@ -40,9 +40,6 @@ DONE = {
 THEN = "The job is shown as it was."
 REPORTS = 3  # in a row that are shown; of up to twice as many, all
 INSTANT = timedelta(milliseconds=1)  # after an entry: addresses have no smaller part of a second
-OWN_FRAME = "File "
-# The platform's own are as good as a library's to who reads their handler's traceback, also where it is a checkout.
-LIBRARIES = ("/site-packages/", "/lib/python", *(f"{files(name)}/" for name in ("tasks", "tracking")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +50,6 @@ class Step:
     detail: str
     kind: str
     status: Status | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A part of a traceback; `is_own`: not of a library."""
-
-    text: str
-    is_own: bool
-
-    @property
-    def count(self) -> int:
-        """How many calls it shows."""
-        return sum(line.strip().startswith(OWN_FRAME) for line in self.text.splitlines())
 
 
 @of_one_moment
@@ -91,7 +75,7 @@ def job_page(visit: Visit) -> Response:
         reasons=reasons if at is None else [news(job, around) or f"It was {job.status}."],
         steps=_steps(job, timeline, attempts),
         spent=attempt_of(job, timeline, at or around.now, usual),
-        attempts=[(attempt, _frames(attempt.traceback)) for attempt in reversed(attempts)],
+        attempts=[(attempt, parts(attempt.traceback)) for attempt in reversed(attempts)],
         timeline=[
             ([_told(each) for each in shown], [_told(each) for each in rest]) for shown, rest in _folded(timeline)
         ],
@@ -190,24 +174,6 @@ def _outcomes(attempts: Sequence[AttemptRecord]) -> str:
 def _length(attempt: AttemptRecord) -> str:
     length = attempt.completed_at - attempt.started_at if attempt.completed_at else None
     return f"{exactly(length)} on {attempt.worker}"
-
-
-def _frames(traceback: str | None) -> list[Frame]:
-    """A traceback in parts: those of libraries can be passed over."""
-    if not traceback:
-        return []
-    found: list[Frame] = []
-    is_own = True
-    for line in traceback.splitlines():
-        if line.strip().startswith(OWN_FRAME):
-            is_own = not any(library in line for library in LIBRARIES)
-        elif line and not line.startswith(" "):
-            is_own = True
-        if found and found[-1].is_own is is_own:
-            found[-1] = Frame(f"{found[-1].text}\n{line}", is_own)
-        else:
-            found.append(Frame(line, is_own))
-    return found
 
 
 def _folded(timeline: Sequence[HistoryEntry]) -> list[tuple[list[HistoryEntry], list[HistoryEntry]]]:

@@ -36,6 +36,9 @@ HELD = {
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 NOTHING = "\N{EN DASH}"
 LONGEST_RESULT = 120  # characters, in a row
+LONGEST_SAID = 600  # characters of what a job says of itself, where all of it stands elsewhere
+LONGEST_END = 100  # of these, behind what is left out
+OVERRIDES = re.compile("[\u202a-\u202e\u2066-\u2069]")  # of the direction of writing, as a terminal shows them too
 BETWEEN = re.compile(r"(?<=[_./:-])(?=\w)")
 CODE = re.compile(r"`([^`]+)`")
 
@@ -133,6 +136,12 @@ def exactly(length: timedelta | None) -> str:
 def pretty(value: Any) -> str:
     """JSON to read, numbers exactly as they are."""
     return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def shortened(text: str, most: int = LONGEST_SAID) -> str:
+    """The text without what turns the words after it around; of a long one its beginning and its end."""
+    text = text if len(text) <= most else f"{text[: most - 2 * LONGEST_END]} … {text[-LONGEST_END:]}"
+    return OVERRIDES.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def breakable(name: str) -> Markup:

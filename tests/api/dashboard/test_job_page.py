@@ -254,3 +254,29 @@ def test_a_job_that_has_ended_leads_to_its_removal(caller: Caller, reading: Sign
     assert "action=delete" not in allowed.get(f"/jobs/{waiting.id}").text
     assert "action=delete" not in reading(caller).get(f"/jobs/{ended.id}").text
     assert "Delete 1 job" in allowed.get(html.unescape(address)).text
+
+
+def test_what_a_job_says_at_length_stands_once_in_full(caller: Caller, reading: SignIn) -> None:
+    """A long error is told by its beginning and its end, and whole in the traceback alone."""
+    long = f"begin {'x' * 5000} the end"
+    job = caller.job("running")
+    failure = Failure("ValueError", long, f"Traceback (most recent call last):\nValueError: {long}")
+    with caller.api.database.autocommit() as connection:
+        jobs.settle(connection, [Outcome(job.fence, "failed", "worker-1", failure=failure)])
+    page = reading(caller).get(f"/jobs/{job.id}").text
+    assert page.count("x" * 5000) == 1
+    assert re.search(r'class="why-box failed"[^\n]*begin x+ … x+ the end; reported by worker-1 at ', page)
+    assert len(reading(caller).get("/").text) < 5000 + len(reading(caller.but(user="u9")).get("/").text)
+
+
+def test_nothing_that_a_job_says_turns_the_words_of_a_page(caller: Caller, reading: SignIn) -> None:
+    """An override of the direction of writing is shown as its escape, and does not turn the words behind it."""
+    job = caller.job("running")
+    caller.report(job, percent=5, message="\u202egnp.exe")
+    running = reading(caller).get(f"/jobs/{job.id}").text + reading(caller).get("/").text
+    failure = Failure("ValueError", "\u202eevil", "Traceback (most recent call last):\nValueError: \u202eevil")
+    with caller.api.database.autocommit() as connection:
+        jobs.settle(connection, [Outcome(job.fence, "failed", "worker-1", failure=failure)])
+    for page in (running, *(reading(caller).get(path).text for path in ("/", f"/jobs/{job.id}", "/errors"))):
+        assert "\u202e" not in page
+        assert "\\u202e" in page
