@@ -148,8 +148,10 @@ def test_top_shows_all_of_it_until_q(api: Api) -> None:
     """`top` shows counts, queues and jobs of an operator, follows what happens, and ends with a key."""
     caller = api.caller(permissions=(*EVERYTHING, "jobs.view_all"))
     job = caller.job("running")
-    terminal = Terminal(caller, "top", "--every", "1s")
-    terminal.until(lambda shown: str(job.id)[-12:] in shown and "running 1" in shown)
+    report = "a report of which no word is left out where there is room for all of it"
+    caller.report(job, message=report)
+    terminal = Terminal(caller, "top", "--every", "1s", columns=140)
+    terminal.until(lambda shown: str(job.id)[-12:] in shown and "running 1" in shown and report in shown)
     assert re.search(r"queue +workers +slots", terminal.shown)
     settle(caller, job.id)
     terminal.until(lambda shown: "succeeded 1" in shown)
