@@ -19,7 +19,7 @@ def typed(page: str, **changes: str) -> dict[str, str]:
     """What the last form of a page says, with these changes, as a browser without a script sends it."""
     form = page[page.rindex('<form method="post"') :]
     found = dict(re.findall(r'<input[^>]* name="([^"]+)"[^>]* value="([^"]*)"', form))
-    found |= dict(re.findall(r'<textarea name="([^"]+)"[^>]*>(.*?)</textarea>', form, re.DOTALL))
+    found |= dict(re.findall(r'<textarea name="([^"]+)"[^>]*>\n?(.*?)</textarea>', form, re.DOTALL))
     for name, options in re.findall(r'<select name="([^"]+)"[^>]*>(.*?)</select>', form, re.DOTALL):
         found |= dict.fromkeys([name], *re.findall(r'value="([^"]*)" selected', options)[:1])
     return {name: html.unescape(value) for name, value in found.items()} | changes
