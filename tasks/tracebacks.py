@@ -35,7 +35,7 @@ def parts(traceback: str | None) -> Sequence[Part]:
     for line in (traceback or "").splitlines():
         said = _said(line)
         if FRAME.match(said):
-            is_own = not any(library in said for library in LIBRARIES)
+            is_own = not is_of_library(said)
         elif (said and not said.startswith(" ")) or line.lstrip().startswith("+"):
             is_own = True
         if found and found[-1].is_own is is_own:
@@ -43,6 +43,11 @@ def parts(traceback: str | None) -> Sequence[Part]:
         else:
             found.append(Part(line, is_own))
     return found
+
+
+def is_of_library(file: str) -> bool:
+    """Whether a file is of an installed package, of Python, or of the platform."""
+    return file.startswith("<frozen") or any(library in file for library in LIBRARIES)
 
 
 def _said(line: str) -> str:

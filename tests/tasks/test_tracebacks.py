@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import traceback
 from itertools import pairwise
+from pathlib import Path
+from uuid import uuid4
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from celeriac.embedded.failures import own_frames
+from tasks.app import import_handlers
 from tasks.tracebacks import parts
+from tracking.errors import ConfigurationError
+from tracking.settings import settings
 
 LIBRARY = "/usr/lib/python3/dist-packages/celery/app/trace.py"
 ALL = "\n".join(
@@ -53,3 +59,25 @@ def test_parts_are_the_whole(lines: list[str]) -> None:
     found = parts(text)
     assert "\n".join(part.text for part in found) == "\n".join(text.splitlines())
     assert all(one.is_own is not other.is_own for one, other in pairwise(found))
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("x = 1\ndef misspelt(:\n", "SyntaxError: invalid syntax ({name}.py, line 2)"),
+        ("x = 1\nimport nothing_there\n", "ModuleNotFoundError: No module named 'nothing_there' ({name}.py, line 2)"),
+        ("import json\n\njson.loads('{')\n", "(char 1) ({name}.py, line 3)"),
+    ],
+)
+def test_the_place_of_a_module_that_cannot_be_imported(
+    code: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A module of handlers that cannot be imported is named with the line that is its author's, once."""
+    name = f"handlers_{uuid4().hex[:8]}"
+    (tmp_path / f"{name}.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ConfigurationError) as told:
+        import_handlers(settings().model_copy(update={"imports": (name,)}))
+    assert str(told.value).startswith(f"CELERIAC_IMPORTS: '{name}' cannot be imported: ")
+    assert str(told.value).endswith(said.format(name=name))
+    assert str(told.value).count(".py, line") == 1
