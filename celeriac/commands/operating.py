@@ -30,6 +30,7 @@ from api.connections import Connection
 from api.problems import Code
 from celeriac.client import Client
 from celeriac.commands import registered
+from celeriac.commands.published import import_published
 from celeriac.preconditions import require_servers
 from tasks.app import app as tasks
 from tasks.app import import_handlers
@@ -61,6 +62,7 @@ def operating(organization: str, user: str) -> Iterator[Client]:
     configured = settings().model_copy(update={"pool_size": CONNECTIONS, "dashboard": False})
     require_servers(configured)
     import_handlers(configured)
+    import_published(configured)
     known = OneToken(Principal(organization, user, frozenset(_permissions(configured))))
     app = create_app(Platform(tasks, configured), tokens=known, source=Source.CLI)
     with quiet(), TemporaryDirectory(prefix="celeriac-") as directory, socket.socket(socket.AF_UNIX) as listener:
