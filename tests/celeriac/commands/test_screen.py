@@ -24,7 +24,7 @@ class Said(Answer):
 
 @given(VALUES)
 def test_json_is_one_line_and_the_same_value(value: Any) -> None:
-    """However a program finds the ends of lines, an answer as JSON is one line, and the value that it was."""
+    """An answer as JSON is one line however a program finds the ends of lines, and the value that it was."""
     line = in_a_line(json.dumps(value, ensure_ascii=False))
     assert line.splitlines() == [line]
     assert not CONTROL.search(line)
