@@ -6,6 +6,7 @@ import json
 
 import click
 
+from celeriac.embedded.processes import is_held
 from tracking.errors import ConfigurationError
 from tracking.settings import IMPORTS, SERVERS_FILE, Settings
 
@@ -25,9 +26,12 @@ def import_published(configured: Settings) -> None:
 
 
 def _published(configured: Settings) -> list[str]:
-    """None when no `up` runs in this data directory; of a damaged file the settings tell by themselves."""
+    """None when no `up` runs in this data directory; of a damaged file the settings tell by themselves.
+
+    A file that somebody else has put there, in a checkout say, names nothing that is run.
+    """
     try:
         found = json.loads((configured.data_dir / SERVERS_FILE).read_text()).get(IMPORTS, "")
     except (OSError, ValueError, AttributeError):
         return []
-    return [module for module in str(found).split(",") if module]
+    return [module for module in str(found).split(",") if module] if is_held(configured.data_dir) else []

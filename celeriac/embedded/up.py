@@ -143,8 +143,8 @@ def _start_servers(settings: Settings, data_dir: Path, supervisor: Supervisor, s
         _say_whose("valkey", broker.program)
         supervisor.start(valkey.part(broker))
         servers["broker_url"] = broker.url
-    published = {**servers, IMPORTS: ",".join(settings.imports)}  # for an operator's commands
-    stack.enter_context(_published(data_dir / SERVERS_FILE, published))
+    handlers = {IMPORTS: ",".join(settings.imports)} if settings.imports else {}  # for an operator's commands
+    stack.enter_context(_published(data_dir / SERVERS_FILE, servers | handlers))
     return servers
 
 
