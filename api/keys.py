@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +16,7 @@ import jwt
 import structlog
 from pydantic_core import from_json
 
+from tasks.authorities import Authorities
 from tasks.webhooks.dialling import Dialler
 
 PATIENCE = 3.0  # seconds for the whole answer, to its last byte
@@ -41,7 +41,7 @@ class PublicKeySet:
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._trusted = ssl.create_default_context()
+        self._trusted = Authorities()
         self._thread = ThreadPoolExecutor(1, "keys")
         self._keys: Mapping[str, jwt.PyJWK] = {}
         self._fetched_at = float("-inf")

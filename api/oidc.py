@@ -23,6 +23,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from api.auth import LEEWAY, Whose
 from api.keys import KeysUnavailable, PublicKeySet
+from tasks.authorities import Authorities
 from tracking.settings import Settings
 from tracking.tickets import Rights
 
@@ -146,7 +147,7 @@ class Provider:
             return self._found
         issuer = self._settings.oidc_issuer
         try:
-            async with httpx2.AsyncClient(timeout=PATIENCE) as client:
+            async with httpx2.AsyncClient(timeout=PATIENCE, verify=Authorities()) as client:
                 answer = (await client.get(issuer.rstrip("/") + CONFIGURATION)).raise_for_status()
                 found = answer.json()
         except (httpx2.HTTPError, ValueError) as error:

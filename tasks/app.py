@@ -30,6 +30,7 @@ from tasks.error_hook import found
 from tasks.platform import Platform
 from tasks.retries import read_policy
 from tasks.signatures import resolve_annotations
+from tasks.tracebacks import is_of_library
 from tracking import sentinels
 from tracking.errors import ConfigurationError
 from tracking.settings import Settings, settings
@@ -251,6 +252,8 @@ def import_handlers(configured: Settings) -> None:
 def _import_failure(module: str, error: BaseException) -> str:
     if isinstance(error, ModuleNotFoundError) and error.name and f"{module}.".startswith(f"{error.name}."):
         return f"there is no module {error.name!r}: is it installed, or in the directory that we are called from?"
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename]
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not is_of_library(frame.filename)]
     place = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
+    if isinstance(error, SyntaxError):
+        place = ""  # it says its own
     return f"{module!r} cannot be imported: {type(error).__name__}: {' '.join(str(error).split())}{place}"

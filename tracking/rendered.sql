@@ -928,6 +928,11 @@ UNION ALL SELECT 'may wait', changed_by, changed_at FROM waiting_limits WHERE or
 UNION ALL SELECT 'weight', changed_by, changed_at FROM organization_weights
           WHERE organization_id = :'organization_id';
 
+-- admission/queue_pauses.py HOLDING
+SELECT queue, paused_by, reason, paused_at FROM paused_queues
+WHERE EXISTS (SELECT FROM jobs WHERE organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND hold = 'paused' AND jobs.queue = paused_queues.queue)
+ORDER BY queue;
+
 -- admission/turns.py PLACE
 WITH RECURSIVE
 queues AS (
@@ -3752,6 +3757,31 @@ FROM (
 ) AS latest
 WHERE status = 'succeeded' AND started_at IS NOT NULL AND id <> :'id'
   AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
+
+-- reads/unserved.py UNSERVED
+WITH RECURSIVE lines (queue) AS (
+    SELECT min(queue) FROM jobs WHERE organization_id = :'organization_id' AND hold = 'organization_limit'
+    UNION ALL
+    SELECT (SELECT min(jobs.queue) FROM jobs WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND jobs.queue > lines.queue)
+    FROM lines WHERE lines.queue IS NOT NULL
+), filled (queue) AS (
+    SELECT queue FROM lines WHERE queue IS NOT NULL
+    UNION
+    SELECT queue FROM jobs WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND status IN ('queued', 'retrying') AND hold IS NULL
+), deserted (queue) AS MATERIALIZED (
+    SELECT queue FROM filled
+    WHERE NOT EXISTS (SELECT FROM workers
+                      WHERE seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)
+                        AND filled.queue = ANY (workers.queues))
+)
+SELECT deserted.queue, found.waiting, found.types
+FROM deserted, LATERAL (
+    SELECT count(*) AS waiting, coalesce(array_agg(DISTINCT job_type), ARRAY[]::text[]) AS types
+    FROM (SELECT job_type FROM jobs
+          WHERE organization_id = :'organization_id' AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND jobs.queue = deserted.queue AND (status IN ('queued', 'retrying') AND (hold IS NULL OR hold = 'organization_limit')) LIMIT :'most') AS standing
+) AS found
+WHERE found.waiting > 0
+ORDER BY deserted.queue;
 
 -- reads/waiting.py MEMBERS
 SELECT id FROM jobs

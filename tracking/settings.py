@@ -21,7 +21,7 @@ from tracking.replica_settings import ReplicaSettings
 from tracking.spans import time_of_type
 from tracking.urls import check_broker, check_bucket, check_database, check_mail, check_network, check_origin, check_web
 
-SERVERS_FILE = "servers.json"
+SERVERS_FILE, IMPORTS = "servers.json", "imports"  # what `up` runs, and with which handlers
 QUEUES = ("default", "maintenance", "webhooks")  # that workers take jobs from unless they are told others
 Port = Annotated[int, Field(ge=1, le=65535)]
 SERVERS = {"broker_url": check_broker, "jwks_url": check_web, "smtp_url": check_mail}  # what checks their URLs

@@ -54,6 +54,7 @@ class Attempt:
 @dataclass(frozen=True, slots=True)
 class _Times:
     since: datetime
+    lifted: datetime | None
     started: datetime | None
     ended: datetime | None
 
@@ -76,16 +77,18 @@ def attempt_of(
 
 
 def _times(timeline: Sequence[HistoryEntry]) -> _Times | None:
-    """When its last wait began, and when that ended in a start or without one."""
-    since = started = ended = None
+    """When its last wait began, when the last hold of it was over, and when it ended in a start or without one."""
+    since = lifted = started = ended = None
     for entry in timeline:
         if entry.event is Event.STARTED:
             started, ended = entry.at, None
         elif entry.to_status in WAITING and entry.from_status not in WAITING:
-            since, started, ended = entry.at, None, None
+            since, lifted, started, ended = entry.at, None, None, None
+        elif entry.event in (Event.DUE, Event.HELD):
+            lifted = entry.at if entry.event is Event.DUE and "next" not in entry.detail else None
         elif entry.to_status in FINISHED and entry.from_status not in FINISHED:
             ended = entry.at
-    return _Times(since, started, ended) if since is not None else None
+    return _Times(since, lifted, started, ended) if since is not None else None
 
 
 def _parts(job: JobRecord, times: _Times, now: datetime) -> list[Part]:
@@ -94,14 +97,17 @@ def _parts(job: JobRecord, times: _Times, now: datetime) -> list[Part]:
     sent = job.dispatched_at if job.dispatched_at and times.since <= job.dispatched_at <= until else None
     if sent and times.started and (times.started - sent < MEASURABLE or sent == job.started_at):
         sent = None  # a claim that is ahead of the confirm of its message writes its own time
+    lifted = times.lifted if times.started and times.lifted and times.lifted <= until and not sent else None
     found = [
         Part(
             "waiting",
-            "held" if waits and job.hold else "waiting" if sent or not times.started else "waiting and in the broker",
-            (sent or until) - times.since,
+            _wait(job, times, is_divided=bool(sent or lifted)),
+            (sent or lifted or until) - times.since,
             times.since if waits and not sent else None,
         )
     ]
+    if lifted:  # handed over by a message or without one: only the one that waits says which
+        found.append(Part("broker", "on its way", until - lifted, None))
     if sent:
         found.append(Part("broker", "in the broker", until - sent, sent if waits else None))
     if times.started:
@@ -109,6 +115,14 @@ def _parts(job: JobRecord, times: _Times, now: datetime) -> list[Part]:
         length = (times.ended or now) - times.started
         found.append(Part("ran", "running" if goes_on else "ran", length, times.started if goes_on else None))
     return found
+
+
+def _wait(job: JobRecord, times: _Times, *, is_divided: bool) -> str:
+    if times.started is None:
+        return "held" if job.hold and times.ended is None else "waiting"
+    if times.lifted:
+        return "held"
+    return "waiting" if is_divided else "waiting and in the broker"
 
 
 def _placed(parts: Sequence[Part]) -> list[Part]:

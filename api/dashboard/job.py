@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from importlib.resources import files
 from itertools import groupby
 from typing import Any
 from uuid import UUID
@@ -22,6 +21,7 @@ from api.ledger import told_of
 from api.permissions import CANCEL_JOBS, DELETE_JOBS, MANAGE_PLATFORM, MANAGE_WEBHOOKS, RETRY_JOBS
 from api.routes import jobs as routes
 from api.schemas.webhooks import DeliveriesQuery, Delivery
+from tasks.tracebacks import parts
 from tracking.errors import WorkflowNotFound
 from tracking.models import JobRecord, Scope
 from tracking.reads import explain, failures, lists, past
@@ -43,9 +43,6 @@ THEN = "The job is shown as it was."
 DELIVERIES = 50  # of the job: the ledger has all of them
 REPORTS = 3  # in a row that are shown; of up to twice as many, all
 INSTANT = timedelta(milliseconds=1)  # after an entry: addresses have no smaller part of a second
-OWN_FRAME = "File "
-# The platform's own are as good as a library's to who reads their handler's traceback, also where it is a checkout.
-LIBRARIES = ("/site-packages/", "/lib/python", *(f"{files(name)}/" for name in ("tasks", "tracking")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,19 +53,6 @@ class Step:
     detail: str
     kind: str
     status: Status | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """A part of a traceback; `is_own`: not of a library."""
-
-    text: str
-    is_own: bool
-
-    @property
-    def count(self) -> int:
-        """How many calls it shows."""
-        return sum(line.strip().startswith(OWN_FRAME) for line in self.text.splitlines())
 
 
 def job_page(visit: Visit) -> Response:
@@ -98,7 +82,7 @@ def _page(visit: Visit, deliveries: Sequence[Delivery]) -> Response:
         reasons=reasons if at is None else [news(job, around) or f"It was {job.status}."],
         steps=_steps(job, timeline, attempts),
         spent=attempt_of(job, timeline, at or around.now, usual),
-        attempts=[(attempt, _frames(attempt.traceback)) for attempt in reversed(attempts)],
+        attempts=[(attempt, parts(attempt.traceback)) for attempt in reversed(attempts)],
         timeline=_timeline(timeline, deliveries if at is None else ()),
         may_see_deliveries=MANAGE_WEBHOOKS in granted,
         **_belonging(visit, job),
@@ -198,24 +182,6 @@ def _length(attempt: AttemptRecord) -> str:
     return f"{exactly(length)} on {attempt.worker}"
 
 
-def _frames(traceback: str | None) -> list[Frame]:
-    """A traceback in parts: those of libraries can be passed over."""
-    if not traceback:
-        return []
-    found: list[Frame] = []
-    is_own = True
-    for line in traceback.splitlines():
-        if line.strip().startswith(OWN_FRAME):
-            is_own = not any(library in line for library in LIBRARIES)
-        elif line and not line.startswith(" "):
-            is_own = True
-        if found and found[-1].is_own is is_own:
-            found[-1] = Frame(f"{found[-1].text}\n{line}", is_own)
-        else:
-            found.append(Frame(line, is_own))
-    return found
-
-
 @dataclass(frozen=True, slots=True)
 class Part:
     """What happened to the job at a time: entries that are shown and those that are folded away, or a delivery."""
@@ -228,9 +194,9 @@ class Part:
 
 def _timeline(history: Sequence[HistoryEntry], deliveries: Sequence[Delivery]) -> list[Part]:
     """What happened, and which webhooks were told of it, newest first."""
-    parts = [Part(shown[0].at, [*map(_told, shown)], [*map(_told, rest)]) for shown, rest in _folded(history)]
+    happened = [Part(shown[0].at, [*map(_told, shown)], [*map(_told, rest)]) for shown, rest in _folded(history)]
     told = [Part(each.completed_at or each.created_at, delivery=each) for each in deliveries]
-    return sorted([*told, *parts], key=lambda part: part.at, reverse=True)
+    return sorted([*told, *happened], key=lambda part: part.at, reverse=True)
 
 
 def _deliveries(visit: Visit) -> Sequence[Delivery]:

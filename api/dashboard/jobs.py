@@ -16,6 +16,7 @@ from api.dashboard.asking import moment as moment_of
 from api.dashboard.bulk import actions_of
 from api.dashboard.completing import completions
 from api.dashboard.drawing import chart
+from api.dashboard.needs import needs
 from api.dashboard.searching import PAGE_SIZE, Search, understood
 from api.dashboard.site import Visit, of_one_moment, render
 from api.dashboard.wording import Surroundings, news
@@ -23,7 +24,7 @@ from api.permissions import CANCEL_JOBS, RETRY_JOBS
 from api.problems import invalid_by
 from api.schemas.requests import LAST_PAGE, AsOf
 from tracking import views, workers
-from tracking.admission import circuits, organizations, pauses
+from tracking.admission import organizations
 from tracking.models import JobRecord
 from tracking.reads import lists, past, throughput
 from tracking.reads.answers import Filters, Page, Stats
@@ -44,15 +45,6 @@ class Row:
     news: str
     can_cancel: bool
     can_retry: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """Something that needs somebody: what, in a sentence, and a search for the jobs that it is about."""
-
-    what: str
-    sentence: str
-    search: str | None = None
 
 
 @of_one_moment
@@ -147,7 +139,7 @@ def _overview(visit: Visit, search: Search, window: str, by: By | None, around: 
         "stats": stats,
         "counts": _counts(stats),
         "organization": around.organization,
-        "needs": _needs(visit, stats, around),
+        "needs": needs(visit, is_served=bool(around.served)),
         "chart": chart(ended, length / slices, filters.completed_from, filters.completed_to, apart),
     }
 
@@ -178,27 +170,6 @@ def _counts(stats: Stats) -> dict[Status, int]:
         Status.FAILED: stats.failed,
         Status.CANCELLED: stats.cancelled,
     }
-
-
-def _needs(visit: Visit, stats: Stats, around: Surroundings) -> list[Need]:
-    organization = visit.principal.organization
-    found = []
-    if not around.served and stats.pending:
-        found.append(Need("No worker", f"{_jobs(stats.pending)} can run, and no worker is alive."))
-    for circuit in visit.read(circuits.opened, organization):
-        tries = f"one tries again at {circuit.probe_at:%H:%M:%S} UTC" if circuit.state == "open" else "one tries now"
-        sentence = f"The last {circuit.failures} attempts have failed. Its jobs wait; {tries}."
-        found.append(Need(circuit.job_type, sentence, f"type:{circuit.job_type} status:failed"))
-    for pause in visit.read(pauses.of, organization):
-        who = pause.shown_by or "an operator of the platform"
-        why = f": {pause.reason}" if pause.reason else ""
-        sentence = f"Paused by {who} at {pause.paused_at:%H:%M} UTC{why}. What waits does not start."
-        found.append(Need(pause.job_type or "All jobs", sentence))
-    return found
-
-
-def _jobs(count: int) -> str:
-    return "1 job" if count == 1 else f"{count:,} jobs"
 
 
 def _listed(visit: Visit, search: Search, around: Surroundings, at: datetime | None) -> dict[str, Any]:

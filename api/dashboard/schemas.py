@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,6 +15,12 @@ DEEPEST = 2  # objects in objects that have fields of their own; what is deeper 
 KINDS = {"integer": "number", "number": "number", "string": "text"}
 FORMATS = {"date-time": "datetime-local", "date": "date"}
 SCALARS = ("string", "integer", "number")
+# What browsers show in such a field; of any other text they show and send nothing.
+VALID = {
+    "number": re.compile(r"-?(\d+(\.\d+)?|\.\d+)(e[+-]?\d+)?", re.IGNORECASE | re.ASCII),
+    "date": re.compile(r"\d{4}-\d\d-\d\d", re.ASCII),
+    "datetime-local": re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d{1,3})?)?", re.ASCII),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +71,7 @@ def texts_of(fields: Sequence[Field], payload: Mapping[str, Any]) -> dict[str, s
         if each.kind == "group":
             found |= texts_of(each.inside, value) if isinstance(value, Mapping) else {}
         elif value is not None:
-            found[each.name] = _text(each, value)
+            found[each.name] = _kept(each, _text(each, value))
     return found
 
 
@@ -74,6 +81,18 @@ def _text(of: Field, value: Any) -> str:
     if of.kind == "datetime-local" and isinstance(value, str):
         return value.removesuffix("Z").removesuffix("+00:00")
     return pretty(value) if of.kind == "json" else _word(value)
+
+
+def _kept(of: Field, text: str) -> str:
+    """What a browser makes of the text of a field that nobody has touched (HTML, value sanitization)."""
+    if of.kind in VALID:
+        return text if VALID[of.kind].fullmatch(text) else ""
+    return _unix(text)
+
+
+def _unix(text: str) -> str:
+    """Browsers send each end of a line in a field as CR LF."""
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _fields(schema: Mapping[str, Any], root: Mapping[str, Any], within: str, deep: int) -> Iterator[Field]:
@@ -135,7 +154,7 @@ def _read(of: Field, text: str) -> Any:
         return json_of({of.name: text}, of.name)
     if of.kind == "number":
         return _scalar(text)
-    return moment(text) if of.kind == "datetime-local" else text
+    return moment(text) if of.kind == "datetime-local" else _unix(text)
 
 
 def _scalar(text: str) -> Any:

@@ -60,12 +60,17 @@ class Search:
 
     def narrowed(self, name: str, value: str) -> str:
         """The same search for another value of a qualifier."""
-        said = value if value.split() == [value] else f'"{value}"'
-        return f"{self.without(name)} {name}:{said}".strip()
+        return f"{self.without(name)} {quoted(name, value)}".strip()
 
     def without(self, name: str) -> str:
         """The same search without a qualifier."""
         return " ".join(match[0] for match in TOKEN.finditer(self.text) if match[1] != name)
+
+
+def quoted(name: str, value: str) -> str:
+    """A qualifier with a value, whatever that is."""
+    said = value if value.split() == [value] else f'"{value}"'
+    return f"{name}:{said}"
 
 
 def understood(text: str) -> Search:

@@ -90,7 +90,10 @@ def filled(schema: Mapping[str, Any], payload: Mapping[str, Any], take: Taker, *
 
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Line]:
     """How two objects differ, line by line, as JSON is read."""
-    one, other = (pretty(dict(sorted(each.items()))).splitlines() for each in (before, after))
+    # In one order at each depth: jsonb keeps none.
+    one, other = (
+        json.dumps(each, indent=2, ensure_ascii=False, sort_keys=True).splitlines() for each in (before, after)
+    )
     told = (line for line in difflib.ndiff(one, other) if line[:2] in MARKS)
     return [Line(MARKS[line[:2]], line) for line in told]
 

@@ -252,7 +252,7 @@ def templates() -> Environment:
     environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True)
     environment.filters |= {
         name: getattr(wording, name)
-        for name in ("ago", "when", "exactly", "pretty", "clock", "span", "breakable", "coded")
+        for name in ("ago", "when", "exactly", "pretty", "clock", "span", "breakable", "coded", "shortened")
     }
     environment.globals |= {
         "MARKS": wording.MARKS,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,12 +11,16 @@ from starlette.responses import Response
 
 from api.dashboard.asking import NotMade, made
 from api.dashboard.site import Visit, render
+from api.dashboard.wording import trying
 from api.permissions import MANAGE_JOBS
 from api.routes import job_types as routes
 from api.routes import organization
 from api.schemas.job_types import JobType
+from api.schemas.organization import Pause
 from api.schemas.requests import PauseRequest
-from tracking.admission import pauses
+from tracking.admission import circuits, pauses
+from tracking.admission.circuits import Circuit
+from tracking.reads import unserved
 from tracking.reads.types import TypeCounts, by_type
 
 WINDOW = timedelta(hours=1)
@@ -79,7 +83,21 @@ def _show(visit: Visit, said: Mapping[str, str], errors: Mapping[str, str]) -> R
     known = {
         each.job_type: each for each in routes.list_job_types(visit.principal, visit.platform, visit.read).job_types
     }
-    lines = [_line(name, known.get(name), counts.get(name, TypeCounts())) for name in {*known, *counts}]
+    lease, own = visit.platform.limits.lease_timeout, visit.principal.organization
+    deserted = {
+        name: each.queue for each in visit.read(unserved.queues, visit.principal.scope, lease) for name in each.types
+    }
+    failing = {each.job_type: each for each in visit.read(circuits.opened, own) if not each.key}
+    lines = [
+        Line(
+            name,
+            known.get(name),
+            counts.get(name, TypeCounts()),
+            _state(known.get(name), failing.get(name), deserted.get(name)),
+            any(pause.job_type == name and not pause.everywhere for pause in _pauses(known.get(name))),
+        )
+        for name in {*known, *counts}
+    ]
     return render(
         visit.request,
         "types_body.html" if visit.request.query_params.get("part") == "body" else "types.html",
@@ -116,19 +134,18 @@ def _done(visit: Visit, what: str) -> Response:
     return visit.done(DONE[what], f"/types?done={what}")
 
 
-def _line(name: str, described: JobType | None, counts: TypeCounts) -> Line:
-    held = [pause for pause in described.pauses if pause.job_type == name] if described else []
-    return Line(name, described, counts, _state(described), any(not pause.everywhere for pause in held))
+def _pauses(described: JobType | None) -> Sequence[Pause]:
+    return described.pauses if described else ()
 
 
-def _state(described: JobType | None) -> str:
-    """What keeps its jobs from starting; empty: nothing."""
-    if described is None:
-        return ""
+def _state(described: JobType | None, circuit: Circuit | None, deserted: str | None) -> str:
+    """What keeps its jobs from starting; empty: nothing. `deserted`: a queue without a worker in which some wait."""
     said = [
         f"paused by {pause.paused_by or 'an operator'}" + (f": {pause.reason}" if pause.reason else "")
-        for pause in described.pauses
+        for pause in _pauses(described)
     ]
-    if described.circuit.state != "closed":
-        said.append("keeps failing: one job tries, the others wait")
+    if circuit is not None:
+        said.append(f"keeps failing: {trying(circuit)}")
+    if deserted is not None:
+        said.append(f"no living worker consumes the queue {deserted}")
     return "; ".join(said)

@@ -11,6 +11,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from tracking.admission.circuits import Circuit
 from tracking.admission.organizations import Slots
 from tracking.models import JobRecord
 from tracking.states import ACTIVE, Hold, Status
@@ -27,7 +28,7 @@ HELD = {
     Hold.SCHEDULE: "Due now",
     Hold.BACKOFF: "Again now",
     Hold.DEPENDENCY: "Waiting for another job to succeed",
-    Hold.CIRCUIT: "Jobs of its type keep failing: one tries, the others wait for its success",
+    Hold.CIRCUIT: "Jobs of its type keep failing: it waits until another one has succeeded",
     Hold.LIMIT: "Waiting for the limit of its type: as many as may execute, or were sent",
     Hold.PAUSED: "Jobs like this one are paused",
     Hold.EXTERNAL: "Waiting for whoever does it elsewhere to report",
@@ -35,6 +36,9 @@ HELD = {
 UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 NOTHING = "\N{EN DASH}"
 LONGEST_RESULT = 120  # characters, in a row
+LONGEST_SAID = 600  # characters of what a job says of itself, where all of it stands elsewhere
+LONGEST_END = 100  # of these, behind what is left out
+OVERRIDES = re.compile("[\u202a-\u202e\u2066-\u2069]")  # of the direction of writing, as a terminal shows them too
 BETWEEN = re.compile(r"(?<=[_./:-])(?=\w)")
 CODE = re.compile(r"`([^`]+)`")
 
@@ -66,15 +70,25 @@ def why_it_waits(job: JobRecord, around: Surroundings) -> str:
     if job.due_at and job.hold in (Hold.SCHEDULE, Hold.BACKOFF):
         begins, error = ("Due", None) if job.hold is Hold.SCHEDULE else ("Again", job.error_message or job.error_type)
         return f"{begins} {when(job.due_at, around.now)}" + (f" · {error}" if error else "")
+    is_next = job.hold in (None, Hold.ORGANIZATION_LIMIT)
+    if is_next and job.queue not in around.served:  # neither a slot nor a turn helps
+        return f"No living worker consumes the queue {job.queue}"
     if job.hold is Hold.ORGANIZATION_LIMIT:
         return _line(around.organization)
     if job.hold is Hold.DEPENDENCY and len(job.depends_on) > 1:
         return f"Waiting for {len(job.depends_on)} jobs to succeed"
     if job.hold is not None:
         return HELD[job.hold]
-    if job.queue not in around.served:
-        return f"No living worker consumes the queue {job.queue}"
     return f"In the queue {job.queue}" if job.dispatched_at else f"On its way to the queue {job.queue}"
+
+
+def trying(circuit: Circuit) -> str:
+    """What a circuit that is not closed lets through."""
+    if circuit.state == "open":
+        return f"none starts until {circuit.probe_at:%H:%M:%S} UTC, then one tries"
+    if circuit.probe_id is not None:
+        return "one job tries now, the others wait for its success"
+    return "the next job tries, others wait for its success"
 
 
 def _line(organization: Slots) -> str:
@@ -122,6 +136,12 @@ def exactly(length: timedelta | None) -> str:
 def pretty(value: Any) -> str:
     """JSON to read, numbers exactly as they are."""
     return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def shortened(text: str, most: int = LONGEST_SAID) -> str:
+    """The text without what turns the words after it around; of a long one its beginning and its end."""
+    text = text if len(text) <= most else f"{text[: most - 2 * LONGEST_END]} … {text[-LONGEST_END:]}"
+    return OVERRIDES.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def breakable(name: str) -> Markup:

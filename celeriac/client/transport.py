@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
-from ssl import SSLContext
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -17,6 +14,7 @@ import pydantic
 
 from celeriac.client.answers import Answer, Paged
 from celeriac.client.calling import Ask, Flow, Give, Item, Pause, Steps
+from tasks.authorities import Authorities
 
 ANSWER_TIMEOUT = 10.0  # seconds to connect, and between two pieces of an answer
 PATIENCE = 30.0  # seconds during which a request is repeated while the server cannot answer
@@ -144,17 +142,7 @@ def connecting(url: str, token: str, transport: object) -> dict[str, Any]:
     """What either client of httpx2 is made with. Raises ValueError as `authorized` does."""
     mounts = {f"all://{host}": transport for host in DIRECT}
     headers = authorized(url, token)
-    return {"base_url": url, "headers": headers, "transport": transport, "mounts": mounts, "verify": _trusted()}
-
-
-def _trusted() -> SSLContext:
-    return _read(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
-
-
-@cache
-def _read(_file: str | None, _directory: str | None) -> SSLContext:
-    """Whom to trust, as httpx2 finds it there. Once for all clients: it takes 35 ms, ten times what a request does."""
-    return httpx2.create_ssl_context()
+    return {"base_url": url, "headers": headers, "transport": transport, "mounts": mounts, "verify": Authorities()}
 
 
 def silence(timeout: float) -> httpx2.Timeout:

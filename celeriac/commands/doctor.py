@@ -61,6 +61,7 @@ def _from_here() -> Examination:
     from api.examining import findings  # noqa: PLC0415 - it loads Celery
     from api.schemas import doctor as answers  # noqa: PLC0415 - as above
     from celeriac.commands.operating import quiet  # noqa: PLC0415 - as above
+    from celeriac.commands.published import import_published  # noqa: PLC0415 - as above
     from celeriac.preconditions import require_servers  # noqa: PLC0415 - as above
     from tasks.app import app, import_handlers  # noqa: PLC0415 - as above
     from tasks.platform import Platform  # noqa: PLC0415 - as above
@@ -69,6 +70,7 @@ def _from_here() -> Examination:
     require_servers(settings())
     with quiet():
         import_handlers(settings())
+        import_published(settings())
         platform = Platform(app, settings())
         try:
             found = answers.Examination.of(findings(platform))

@@ -91,12 +91,13 @@ def jobs(*, client: Client, screen: Screen, limit: int, **which: Any) -> None:
 
 @click.command(cls=Command)
 @click.argument("job_id", metavar="ID", type=click.UUID)
+@click.option("--frames", is_flag=True, help="Show the frames of libraries in tracebacks as well.")
 @reaching
-def job(*, client: Client, screen: Screen, job_id: UUID) -> None:
+def job(*, client: Client, screen: Screen, job_id: UUID, frames: bool) -> None:
     """Show a job: its payload and result, its attempts with their errors, its timeline."""
     from celeriac.commands.jobs import print_job
 
-    print_job(client, screen, job_id)
+    print_job(client, screen, job_id, with_libraries=frames)
 
 
 @click.command(cls=Command)

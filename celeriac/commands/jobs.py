@@ -17,6 +17,7 @@ from celeriac.client.looking import JobWithDetails
 from celeriac.commands.names import similar
 from celeriac.commands.saying import fault_of_answer
 from celeriac.commands.screen import Columns, Screen, clean, lasted
+from tasks.tracebacks import parts
 from tracking.errors import ConfigurationError
 from tracking.exit_status import Exit
 from tracking.states import Status
@@ -65,14 +66,14 @@ def created_by(client: Client, job_type: str, **said: Any) -> Created:
         raise ConfigurationError(f"there is no job type {job_type!r}{hint}") from None
 
 
-def print_job(client: Client, screen: Screen, job_id: UUID) -> None:
-    """Print a job with all that is known of it."""
+def print_job(client: Client, screen: Screen, job_id: UUID, *, with_libraries: bool) -> None:
+    """Print a job with all that is known of it; without libraries their frames are only counted."""
     found = client.details(job_id)
     if screen.as_json:
         screen.json(found)
         return
     screen.one(found, _facts(found))
-    _print_attempts(screen, found)
+    _print_attempts(screen, found, with_libraries=with_libraries)
     for entry in found.history:
         told = {name: value for name, value in entry.detail.items() if name not in OF_ATTEMPTS}
         detail = f"  {json.dumps(told, ensure_ascii=False)}" if told else ""
@@ -128,9 +129,12 @@ def _facts(job: Job) -> dict[str, Any]:
     }
 
 
-def _print_attempts(screen: Screen, job: JobWithDetails) -> None:
+def _print_attempts(screen: Screen, job: JobWithDetails, *, with_libraries: bool) -> None:
     for attempt in job.attempts:
         ended = attempt.outcome or "running"
         screen.say(f"attempt {attempt.attempt}  {ended:<10}  {attempt.worker}  {attempt.error_type or ''}".rstrip())
-        for line in (attempt.traceback or attempt.error_message or "").splitlines():
-            click.echo(f"    {clean(line)}")
+        for part in parts(attempt.traceback or attempt.error_message):
+            passed = "1 frame" if part.count == 1 else f"{part.count} frames"
+            is_shown = with_libraries or part.is_own
+            for line in part.text.splitlines() if is_shown else [f"  ... {passed} of libraries, which --frames shows"]:
+                click.echo(f"    {clean(line)}")

@@ -7,6 +7,7 @@ shown.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import socket
@@ -29,6 +30,7 @@ from api.connections import Connection
 from api.problems import Code
 from celeriac.client import Client
 from celeriac.commands import registered
+from celeriac.commands.published import import_published
 from celeriac.preconditions import require_servers
 from tasks.app import app as tasks
 from tasks.app import import_handlers
@@ -46,6 +48,7 @@ CONNECTIONS = 3  # of the database: one command at a time asks
 START = 20.0  # seconds for the API to begin
 LOOK = 0.01  # seconds between two looks whether it has
 END = 10.0  # seconds for it to end, of which five are for messages that are still to go out
+CLOSING = 0.1  # seconds for the connections of a client that has closed them
 GRACE = 2  # seconds that open streams have at the end
 PATIENCE = 5.0  # seconds that a request is repeated while the database does not answer
 
@@ -59,6 +62,7 @@ def operating(organization: str, user: str) -> Iterator[Client]:
     configured = settings().model_copy(update={"pool_size": CONNECTIONS, "dashboard": False})
     require_servers(configured)
     import_handlers(configured)
+    import_published(configured)
     known = OneToken(Principal(organization, user, frozenset(_permissions(configured))))
     app = create_app(Platform(tasks, configured), tokens=known, source=Source.CLI)
     with quiet(), TemporaryDirectory(prefix="celeriac-") as directory, socket.socket(socket.AF_UNIX) as listener:
@@ -91,7 +95,7 @@ class OneToken:
 
 @contextmanager
 def _serving(config: uvicorn.Config, listener: socket.socket) -> Iterator[None]:
-    server = uvicorn.Server(config)
+    server = Prompt(config)
     thread = threading.Thread(target=server.run, args=([listener],), name="api of this command", daemon=True)
     thread.start()
     deadline = time.monotonic() + START
@@ -102,8 +106,44 @@ def _serving(config: uvicorn.Config, listener: socket.socket) -> Iterator[None]:
     try:
         yield
     finally:
-        server.should_exit = True
+        server.end()
         thread.join(END)
+
+
+class Prompt(uvicorn.Server):
+    """Ends when it is told to: uvicorn looks each tenth of a second, and always waits for another one."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._told = asyncio.Event()
+
+    def end(self) -> None:
+        """From any thread."""
+        self.should_exit = True
+        if self._loop is not None:  # before there is one, it is looked at
+            self._loop.call_soon_threadsafe(self._told.set)
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        self._loop = asyncio.get_running_loop()
+        if not self.should_exit:
+            await self._told.wait()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        deadline = time.monotonic() + CLOSING
+        while self._is_used and time.monotonic() < deadline:  # noqa: ASYNC110 - uvicorn has no event for it
+            await asyncio.sleep(CLOSING / 100)  # until it has read that they are closed
+        if self._is_used:
+            await super().shutdown(sockets)
+            return
+        for each in (*self.servers, *(sockets or ())):
+            each.close()
+        await self.lifespan.shutdown()
+
+    @property
+    def _is_used(self) -> bool:
+        return bool(self.server_state.connections or self.server_state.tasks)
 
 
 def _permissions(configured: Settings) -> set[str]:

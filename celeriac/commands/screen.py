@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 # ruff: noqa: PLC0415  a pipe does without what draws tables
 
-# What a terminal would obey: jobs say what they like. C1 controls too, and what turns the direction of text.
-CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+# What a terminal would obey: jobs say what they like. C1 controls too, what turns the direction of text, and what
+# programs may take for the end of a line.
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 COLORS = {
     "queued": "yellow",
     "running": "cyan",
@@ -90,7 +91,7 @@ class Screen:
 
     def json(self, answer: Answer) -> None:
         """Print an answer as the API has said it."""
-        click.echo(answer.model_dump_json(by_alias=True))
+        click.echo(in_a_line(answer.model_dump_json(by_alias=True)))
 
     def say(self, words: str) -> None:
         """Print a line for people; programs, which asked for JSON, do without."""
@@ -117,6 +118,16 @@ def console() -> Console:
 def clean(text: str) -> str:
     """The text without what a terminal would obey."""
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def clean_lines(text: str) -> str:
+    """The same of a text that has lines of its own."""
+    return "\n".join(map(clean, text.splitlines()))
+
+
+def in_a_line(text: str) -> str:
+    """JSON that is one line for whoever reads lines, and the same value: in it only strings have such characters."""
+    return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def plain(value: Any) -> str:

@@ -12,8 +12,11 @@ import jwt
 from api.secrets import SECRET_FILE, signing_secret
 from celeriac.commands import registered
 from celeriac.commands.names import similar
+from celeriac.commands.published import import_published
 from tracking.errors import ConfigurationError
 from tracking.settings import Settings
+
+PLATFORM = registered.IN_ORGANIZATION | registered.OF_PLATFORM
 
 
 def make_token(
@@ -24,6 +27,8 @@ def make_token(
     Permissions that nothing asks for are warned of on stderr. Raises ConfigurationError where there is no secret.
     """
     secret = _secret(configured)
+    if admin or not PLATFORM.issuperset(permissions):
+        import_published(configured)
     granted = {*permissions, *(registered.IN_ORGANIZATION | registered.permissions() if admin else ())}
     _warn_of_unknown(granted)
     now = int(time.time())
@@ -54,10 +59,9 @@ def _secret(configured: Settings) -> str:
 
 
 def _warn_of_unknown(granted: Collection[str]) -> None:
-    platform = registered.IN_ORGANIZATION | registered.OF_PLATFORM
-    if platform.issuperset(granted):
+    if PLATFORM.issuperset(granted):
         return
-    known = platform | registered.permissions()
+    known = PLATFORM | registered.permissions()
     for permission in sorted(set(granted) - known):
         hint = similar(permission, known)
         click.echo(f"celeriac: warning: nothing asks for the permission {permission!r}{hint}", err=True)

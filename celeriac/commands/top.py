@@ -16,7 +16,7 @@ import click
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from celeriac.client import ApiError, Client
@@ -83,7 +83,8 @@ def _table(columns: Columns, rows: list[Any]) -> RenderableType:
 
 def _jobs(jobs: tuple[Job, ...], width: int) -> RenderableType:
     columns = _columns(width)
-    table = Table(*columns, box=None, header_style="dim", pad_edge=False)
+    rest = Column("says", ratio=1, no_wrap=True, overflow="ellipsis")  # what the others leave
+    table = Table(*tuple(columns)[:-1], rest, box=None, header_style="dim", pad_edge=False, expand=True)
     for job in jobs:
         table.add_row(*[of(job) for of in columns.values()])
     return table
@@ -97,14 +98,18 @@ def _columns(width: int) -> Mapping[str, Callable[[Job], RenderableType]]:
         "type": lambda job: as_text(job.job_type, widest=WIDEST_TYPE if width >= WIDE else width // 4),
         "status": lambda job: as_text(job.status),
     }
+
+    def said(job: Job) -> RenderableType:
+        return as_text(says(job) or (job.hold and f"waits: {job.hold.replace('_', ' ')}"), widest=None)
+
     if width < WIDE:
-        return {**first, "says": lambda job: as_text(says(job) or job.hold)}
+        return {**first, "says": said}
     return {
         **first,
         "": lambda job: ProgressBar(100, job.progress, width=12),
         "attempt": lambda job: as_text(f"{job.attempt}/{job.max_retries + 1}"),
         "took": lambda job: as_text(lasted(job.duration_ms)),
-        "says": lambda job: as_text(says(job) or job.hold, widest=max(10, width - 90)),
+        "says": said,
     }
 
 

@@ -14,7 +14,7 @@ import click
 from celeriac.client import Client, Event
 from celeriac.client.answers import Job, JobStatus
 from celeriac.commands.jobs import says
-from celeriac.commands.screen import COLORS, Screen, clean, console, lasted
+from celeriac.commands.screen import COLORS, Screen, clean, clean_lines, console, in_a_line, lasted
 from tracking.exit_status import Exit
 from tracking.states import Status
 
@@ -92,9 +92,10 @@ def _say_end(screen: Screen, job: Job) -> None:
     head.append(f"  {job.job_type}  {job.id}{f'  in {took}' if took else ''}", "dim")
     screen.print(head)
     if job.error_message:
-        click.echo(clean(job.error_message))
+        click.echo(clean_lines(job.error_message))
     elif job.result is not None:
-        click.echo(clean(json.dumps(job.result, ensure_ascii=False, indent=2)).replace("\\n", "\n"))
+        lines = json.dumps(job.result, ensure_ascii=False, indent=2).split("\n")
+        click.echo("\n".join(map(in_a_line, lines)))
 
 
 def _until_quiet(stream: Iterator[Event]) -> Iterator[Event]:

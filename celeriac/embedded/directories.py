@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from celeriac.embedded import flower, postgres, predecessors, valkey
-from celeriac.embedded.processes import hold, own_directory, write_private
+from celeriac.embedded.processes import hold, is_held, own_directory, write_private
 from tracking.errors import ConfigurationError
 from tracking.settings import SERVERS_FILE
 
@@ -145,17 +145,9 @@ def _look(path: Path) -> Found:
         postgres=max(versions, default=None),
         size=sum(_size(place) for place in set(places) if path not in place.parents),
         used_at=datetime.fromtimestamp(max(place.stat().st_mtime for place in places), UTC),
-        is_running=valkey.is_running(path) or any(postgres.is_running(place) or _is_held(place) for place in places),
+        is_running=valkey.is_running(path) or any(postgres.is_running(place) or is_held(place) for place in places),
         is_gone=not path.exists(),
     )
-
-
-def _is_held(place: Path) -> bool:
-    try:
-        with hold(place, seconds=0):
-            return False
-    except ConfigurationError:
-        return True
 
 
 def _size(place: Path) -> int:

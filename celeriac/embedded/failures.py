@@ -17,7 +17,9 @@ from tracking.settings import Settings
 from tracking.states import Event
 
 FRAME = re.compile(
-    r'^  File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<where>.+)\n(?:    (?P<code>.+)\n?)?', re.MULTILINE
+    r'^(?P<margin> *\| )?  File "(?P<file>[^"]+)", line (?P<line>\d+), in (?P<where>.+)\n'
+    r"(?:(?(margin) *\| )    (?P<code>.+)\n?)?",  # each line of a group of exceptions has a margin
+    re.MULTILINE,
 )
 INSTALLED = ("/site-packages/", "/dist-packages/")  # also those of another environment that this one is built on
 MOST_AT_ONCE = 5  # that are shown of one look

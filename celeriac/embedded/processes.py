@@ -175,6 +175,15 @@ def hold(directory: Path, seconds: float = 1) -> Iterator[None]:
         os.close(descriptor)
 
 
+def is_held(directory: Path) -> bool:
+    """Whether another process holds it: an `up` runs there."""
+    try:
+        with hold(directory, seconds=0):
+            return False
+    except ConfigurationError:
+        return True
+
+
 def own_directory(path: Path) -> Path:
     """Make a directory for us alone, or check that the one that is there is ours; its mode is never changed.
 

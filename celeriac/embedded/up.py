@@ -28,7 +28,7 @@ from celeriac.embedded.supervisor import Part, Supervisor, nothing, show_line
 from celeriac.preconditions import listen, require_secret
 from tracking import tickets
 from tracking.db import Database
-from tracking.settings import QUEUES, SERVERS_FILE, Settings
+from tracking.settings import IMPORTS, QUEUES, SERVERS_FILE, Settings
 from tracking.tickets import Purpose, Rights
 
 # Informations of ours, of PostgreSQL, and of Valkey, whose sign for a notice or less stands behind the time; advice for
@@ -143,7 +143,8 @@ def _start_servers(settings: Settings, data_dir: Path, supervisor: Supervisor, s
         _say_whose("valkey", broker.program)
         supervisor.start(valkey.part(broker))
         servers["broker_url"] = broker.url
-    stack.enter_context(_published(data_dir / SERVERS_FILE, servers))
+    handlers = {IMPORTS: ",".join(settings.imports)} if settings.imports else {}  # for an operator's commands
+    stack.enter_context(_published(data_dir / SERVERS_FILE, servers | handlers))
     return servers
 
 

@@ -110,7 +110,7 @@ def _clock(connection: Connection) -> Finding:
         if trip < best:
             best, apart = trip, theirs - (asked + trip / 2)
     exact = f"(± {best.total_seconds() * 500:.0f})"
-    said = f"this host and the database differ by {apart.total_seconds() * 1000:+.0f} ms {exact}"
+    said = f"this host and the database differ by {round(apart.total_seconds() * 1000):+} ms {exact}"
     if abs(apart.total_seconds()) > APART:
         return failed("clock", said, "let both follow the same time servers (NTP)")
     return fine("clock", said)

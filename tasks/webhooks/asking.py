@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from functools import lru_cache
 from importlib.metadata import version
-from pathlib import Path
-from ssl import SSLContext
 
 import httpcore2
 import httpx2
 
+from tasks.authorities import Authorities
 from tasks.webhooks.addresses import is_public
 from tasks.webhooks.dialling import Dialler, OtherPort, PrivateAddress
 
@@ -59,7 +56,7 @@ def asking(
     target = httpcore2.URL(scheme=address.scheme, host=address.raw_host, port=address.port, target=address.raw_path)
     try:
         with (
-            httpcore2.ConnectionPool(ssl_context=_authorities(address), network_backend=dialler) as pool,
+            httpcore2.ConnectionPool(ssl_context=Authorities(), network_backend=dialler) as pool,
             pool.stream(method, target, headers=list(headers.items()), content=content) as response,
         ):
             yield response, dialler
@@ -72,18 +69,3 @@ def asking(
         raise Forbidden(f"{address.host} is not a host name") from error
     except (httpcore2.NetworkError, httpcore2.TimeoutException, httpcore2.ProtocolError) as error:
         raise Unreachable(f"{address.host} cannot be reached: {type(error).__name__}") from error
-
-
-def _authorities(address: httpx2.URL) -> SSLContext | None:
-    """Those of SSL_CERT_FILE count, but no proxy of the environment: it would look the name up by itself."""
-    if address.scheme != "https":
-        return None
-    file = os.environ.get("SSL_CERT_FILE")
-    changed = Path(file).stat().st_mtime_ns if file and Path(file).exists() else 0
-    return _read(file, os.environ.get("SSL_CERT_DIR"), changed)
-
-
-@lru_cache(maxsize=1)
-def _read(_file: str | None, _directory: str | None, _changed: int) -> SSLContext:
-    """What httpx2 finds there. To read them takes 35 ms of a processor, more than all else of a request."""
-    return httpx2.create_ssl_context()

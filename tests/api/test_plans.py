@@ -14,13 +14,13 @@ from sqlalchemy import Connection, event, text
 
 from tests.weeks import vacuum
 from tracking import fingerprints, groups, jobs, retention
-from tracking.admission import holds, organizations
+from tracking.admission import holds, organizations, queue_pauses
 from tracking.admission.rule import Limits
 from tracking.db import Database
 from tracking.jobs.settle import ABANDONED_STOPS, ORPHANS
 from tracking.models import EVERYWHERE, Scope
 from tracking.operations.begin import MOST_JOBS, preview
-from tracking.reads import explain, failures, lists, past
+from tracking.reads import explain, failures, lists, past, unserved
 from tracking.reads.answers import Filters
 from tracking.reads.failures import Standing
 from tracking.reads.matching import chosen
@@ -112,6 +112,9 @@ def reads(cursor: str, job_id: UUID) -> Iterator[tuple[str, Callable[[Connection
         yield f"recent {whose}", partial(lists.recent, scope=scope, limit=100)
         yield f"recent of a type {whose}", partial(lists.recent, scope=scope, limit=100, job_type="type-1")
         yield f"stats {whose}", partial(lists.stats, scope=scope)
+        # With a lease of no time every queue is without a worker: that is the look that reads jobs.
+        yield f"queues without a worker {whose}", partial(unserved.queues, scope=scope, lease_timeout=timedelta(0))
+        yield f"pauses of queues {whose}", partial(queue_pauses.holding, scope=scope)
         yield f"stats of a project {whose}", partial(lists.stats, scope=scope, project_id="project-1")
         if not scope.is_everywhere:
             yield f"stats then {whose}", partial(past.stats, scope=scope, at=NOW, window=timedelta(hours=1))

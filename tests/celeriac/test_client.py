@@ -44,10 +44,10 @@ def is_stream(answer: httpx2.Response) -> bool:
     return bool(answer.headers.get("content-type", "").startswith("text/event-stream"))
 
 
-def settle(caller: Caller, job_id: UUID) -> None:
+def settle(caller: Caller, job_id: UUID, result: Any = 1) -> None:
     """Let a running job succeed."""
     with caller.api.database.autocommit() as connection:
-        assert accepted(connection, [Outcome(Fence(job_id, 1), "succeeded", "worker-1", result=1)])
+        assert accepted(connection, [Outcome(Fence(job_id, 1), "succeeded", "worker-1", result=result)])
 
 
 @contextmanager

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -15,6 +17,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from celeriac.client import ApiError, AsyncClient, Client
+from tests.receiving import make_certificate
 
 BROKEN = (503, {"Retry-After": "0"}, b'{"code": "overloaded", "title": "Too many", "detail": "", "status": 503}')
 
@@ -30,7 +33,9 @@ class Script:
 
 
 @contextmanager
-def scripted(*replies: tuple[int, dict[str, str], bytes], pause: float = 0.0) -> Iterator[Script]:
+def scripted(
+    *replies: tuple[int, dict[str, str], bytes], pause: float = 0.0, tls: ssl.SSLContext | None = None
+) -> Iterator[Script]:
     """Serve a script on loopback."""
     script = Script(list(replies), pause)
 
@@ -62,6 +67,9 @@ def scripted(*replies: tuple[int, dict[str, str], bytes], pause: float = 0.0) ->
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         script.url = f"http://127.0.0.1:{server.server_port}"
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+            script.url = f"https://localhost:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
@@ -236,3 +244,58 @@ def test_loopback_needs_no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     job_id = uuid4()
     with scripted(created(job_id)) as server, Client(server.url, "t", patience=0) as asking:
         assert asking.create("open").job_id == job_id
+
+
+def renewed(directory: Path, served: ssl.SSLContext) -> None:
+    """The server has another certificate, and the file of those that are trusted is another one."""
+    trusted = make_certificate(directory, "localhost").replace(directory / "trusted.pem")
+    served.load_cert_chain(trusted)
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_a_renewed_certificate_is_trusted_by_a_client_that_is_open(
+    kind: type[Client | AsyncClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that was made before SSL_CERT_FILE was replaced trusts what that holds now, and no more what it held."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "trusted.pem"))
+    served, job_id = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), uuid4()
+    renewed(tmp_path, served)
+    fine, before = created(job_id), tmp_path / "before.pem"
+    with scripted((fine[0], {"Connection": "close"}, fine[2]), tls=served) as server, asyncio.Runner() as runner:
+        client = kind(server.url, "t", patience=0)
+
+        def ask() -> UUID:
+            made = client.create("open")
+            return runner.run(made).job_id if asyncio.iscoroutine(made) else made.job_id
+
+        assert ask() == job_id
+        before.write_bytes((tmp_path / "trusted.pem").read_bytes())
+        renewed(tmp_path, served)
+        assert ask() == job_id
+        served.load_cert_chain(before)
+        with pytest.raises(ApiError, match="certificate"):
+            ask()
+        if isinstance(client, AsyncClient):
+            runner.run(client.aclose())
+        else:
+            client.close()
+
+
+@pytest.mark.parametrize("kind", [Client, AsyncClient])
+def test_certificates_that_cannot_be_read_count_where_they_are_needed(
+    kind: type[Client | AsyncClient], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the file of SSL_CERT_FILE a request over http goes on, and one over https says which error there is."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "nothing.pem"))
+    served, job_id = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), uuid4()
+    served.load_cert_chain(make_certificate(tmp_path, "localhost"))
+
+    def ask(url: str) -> UUID:
+        with asyncio.Runner() as runner:
+            made = kind(url, "t", patience=0).create("open")
+            return runner.run(made).job_id if asyncio.iscoroutine(made) else made.job_id
+
+    with scripted(created(job_id)) as server:
+        assert ask(server.url) == job_id
+    with scripted(created(job_id), tls=served) as server, pytest.raises(ApiError, match="whom to trust cannot be read"):
+        ask(server.url)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -50,6 +51,15 @@ class Platform:
         assert ended.returncode == 0, ended.stdout + ended.stderr
         keep(name, f"$ {' '.join(command)}\n{ended.stdout}")
         return ended.stdout
+
+    def obey_readme(self) -> None:
+        """Run what the README of the project says beside `up`: all but the tests, and `up` itself."""
+        block = re.findall(r"```sh\n(.*?)```", (self.home / "jobs" / "README.md").read_text(), re.DOTALL)[0]
+        commands = [line for line in block.splitlines() if line.startswith("celeriac ") and "celeriac up" not in line]
+        assert len(commands) == 2
+        for line in commands:
+            ended = self._installed.run(*shlex.split(line), within=self.home / "jobs", HOME=str(self.home))
+            assert ended.returncode == 0, ended.stdout + ended.stderr
 
     def up(self) -> subprocess.Popen[bytes]:
         """`celeriac up`, which stays."""
@@ -127,6 +137,7 @@ def platform(installed: Installed, tmp_path_factory: pytest.TempPathFactory) -> 
     running = found.up()
     try:
         yield found
+        found.obey_readme()
     finally:
         running.send_signal(signal.SIGINT)
         assert running.wait(60) == 0, found.printed()

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, delete, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from tracking import audit
 from tracking.audit import Deed
 from tracking.audited import Action
 from tracking.limit_tables import paused_queues
+from tracking.models import Scope
 from tracking.origins import Origin
+from tracking.sql import SCOPE
+from tracking.states import Hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +56,16 @@ def of(connection: Connection, queue: str) -> QueuePause | None:
     """The pause of a queue; None: it is not paused."""
     row = connection.execute(select(paused_queues).where(paused_queues.c.queue == queue)).first()
     return QueuePause(**row._mapping) if row is not None else None  # noqa: SLF001 - a public name
+
+
+def holding(connection: Connection, scope: Scope) -> Sequence[QueuePause]:
+    """The pauses of queues for whose end jobs of this scope wait, by name."""
+    return [QueuePause(**row._mapping) for row in connection.execute(HOLDING, scope.parameters)]  # noqa: SLF001 - public
+
+
+HOLDING = text(
+    f"""
+    SELECT queue, paused_by, reason, paused_at FROM paused_queues
+    WHERE EXISTS (SELECT FROM jobs WHERE {SCOPE} AND hold = '{Hold.PAUSED}' AND jobs.queue = paused_queues.queue)
+    ORDER BY queue"""
+)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from api.dashboard.schemas import fields_of, payload_of, texts_of
+from api.dashboard.sheets import difference, is_same
 from tests.api.calling import Caller
 from tests.api.dashboard.conftest import SignIn
 from tests.api.dashboard.test_creating import SAME
@@ -19,7 +20,7 @@ def typed(page: str, **changes: str) -> dict[str, str]:
     """What the last form of a page says, with these changes, as a browser without a script sends it."""
     form = page[page.rindex('<form method="post"') :]
     found = dict(re.findall(r'<input[^>]* name="([^"]+)"[^>]* value="([^"]*)"', form))
-    found |= dict(re.findall(r'<textarea name="([^"]+)"[^>]*>(.*?)</textarea>', form, re.DOTALL))
+    found |= dict(re.findall(r'<textarea name="([^"]+)"[^>]*>\n?(.*?)</textarea>', form, re.DOTALL))
     for name, options in re.findall(r'<select name="([^"]+)"[^>]*>(.*?)</select>', form, re.DOTALL):
         found |= dict.fromkeys([name], *re.findall(r'value="([^"]*)" selected', options)[:1])
     return {name: html.unescape(value) for name, value in found.items()} | changes
@@ -220,3 +221,10 @@ def test_a_schedule_that_has_changed_meanwhile_is_not_changed(caller: Caller, re
     answer = client.post(f"/schedules/{schedule_id}/edit", data=form, headers=SAME)
     assert answer.status_code == 422
     assert "Begin again with the schedule as it is" in answer.text
+
+
+def test_the_order_of_names_is_no_difference() -> None:
+    """Objects that differ in the order of their names alone, at any depth, are shown as the same."""
+    one, other = {"a": 1, "b": {"c": [{"d": 1, "e": 2}], "f": 2}}, {"b": {"f": 2, "c": [{"e": 2, "d": 1}]}, "a": 1}
+    assert is_same(difference(one, other))
+    assert not is_same(difference(one, {**other, "a": 2}))

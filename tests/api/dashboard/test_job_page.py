@@ -30,6 +30,12 @@ from tracking.models import Claim, Failure, JobRecord, Outcome
 SAME = {"Sec-Fetch-Site": "same-origin"}
 RAN = "UPDATE jobs SET started_at = created_at, completed_at = created_at + make_interval(secs => %s) WHERE id = %s"
 LATER = "UPDATE history SET at = at + make_interval(secs => %s) WHERE job_id = %s AND event = %s"
+HAPPENED = """
+    INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status, attempt, dispatch,
+                         actor, detail, at)
+    SELECT id, organization_id, user_id, job_type, %s, 'queued', 'queued', 0, 1, 'admission', CAST(%s AS jsonb),
+           created_at + make_interval(secs => %s)
+    FROM jobs WHERE id = %s"""
 # The page has the job by then, and waits for the lock on what has happened to it.
 READS_HISTORY = text(
     """
@@ -101,6 +107,21 @@ def test_an_attempt_that_has_not_run_is_shown_as_such(caller: Caller, reading: S
     sent = caller.job()
     change(caller, "UPDATE jobs SET dispatched_at = clock_timestamp() WHERE id = %s", sent.id)
     assert re.search(r"waiting \d+ ms in the broker .* so far$", spent(client, sent))
+
+
+def test_what_held_a_job_is_no_time_in_the_broker(caller: Caller, reading: SignIn) -> None:
+    """A job that a circuit, a line or another job held says for how long, apart from its way to a worker."""
+    client, begun = reading(caller), caller.job("running")
+    change(caller, LATER, 40, begun.id, "started")
+    for seconds, event, detail in (
+        (10, "due", '{"hold": "dependency", "next": "circuit"}'),
+        (20, "held", '{"hold": "circuit"}'),
+        (30, "due", '{"hold": "circuit"}'),
+    ):
+        change(caller, HAPPENED, event, detail, seconds, begun.id)
+    assert re.search(r"attempt 1 went held (30\.0|29\.9) s on its way (10\.\d|9\.9) s running", spent(client, begun))
+    change(caller, HAPPENED, "held", '{"hold": "paused"}', 35, begun.id)
+    assert re.search(r"attempt 1 went waiting and in the broker 40\.\d s running", spent(client, begun))
 
 
 def test_a_result_comes_first_and_once(caller: Caller, reading: SignIn) -> None:
@@ -254,3 +275,29 @@ def test_a_job_that_has_ended_leads_to_its_removal(caller: Caller, reading: Sign
     assert "action=delete" not in allowed.get(f"/jobs/{waiting.id}").text
     assert "action=delete" not in reading(caller).get(f"/jobs/{ended.id}").text
     assert "Delete 1 job" in allowed.get(html.unescape(address)).text
+
+
+def test_what_a_job_says_at_length_stands_once_in_full(caller: Caller, reading: SignIn) -> None:
+    """A long error is told by its beginning and its end, and whole in the traceback alone."""
+    long = f"begin {'x' * 5000} the end"
+    job = caller.job("running")
+    failure = Failure("ValueError", long, f"Traceback (most recent call last):\nValueError: {long}")
+    with caller.api.database.autocommit() as connection:
+        jobs.settle(connection, [Outcome(job.fence, "failed", "worker-1", failure=failure)])
+    page = reading(caller).get(f"/jobs/{job.id}").text
+    assert page.count("x" * 5000) == 1
+    assert re.search(r'class="why-box failed"[^\n]*begin x+ … x+ the end; reported by worker-1 at ', page)
+    assert len(reading(caller).get("/").text) < 5000 + len(reading(caller.but(user="u9")).get("/").text)
+
+
+def test_nothing_that_a_job_says_turns_the_words_of_a_page(caller: Caller, reading: SignIn) -> None:
+    """An override of the direction of writing is shown as its escape, and does not turn the words behind it."""
+    job = caller.job("running")
+    caller.report(job, percent=5, message="\u202egnp.exe")
+    running = reading(caller).get(f"/jobs/{job.id}").text + reading(caller).get("/").text
+    failure = Failure("ValueError", "\u202eevil", "Traceback (most recent call last):\nValueError: \u202eevil")
+    with caller.api.database.autocommit() as connection:
+        jobs.settle(connection, [Outcome(job.fence, "failed", "worker-1", failure=failure)])
+    for page in (running, *(reading(caller).get(path).text for path in ("/", f"/jobs/{job.id}", "/errors"))):
+        assert "\u202e" not in page
+        assert "\\u202e" in page

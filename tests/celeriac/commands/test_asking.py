@@ -10,7 +10,8 @@ from tests.api.calling import OF_GUARDED
 from tests.celeriac.commands.asking import Door
 from tests.tracked import Tracked
 from tracking.exit_status import Exit
-from tracking.models import Failure
+from tracking.jobs import settle
+from tracking.models import Failure, Outcome
 from tracking.states import Status
 
 TEMPLATE = ("--type", "guarded", "--payload", '{"kind": "small"}')
@@ -235,6 +236,22 @@ def test_a_traceback_is_printed_once(door: Door) -> None:
     assert shown.count("Traceback") == 1
     assert shown.count("ValueError") == 2  # of the attempt, and in the timeline
     assert door.json("job", str(job.id))[0]["history"][-1]["detail"]["traceback"] == "Traceback ..."
+
+
+def test_the_frames_of_libraries_are_passed_over(door: Door) -> None:
+    """`job` shows the frames of the handler's code, counts those of libraries, and has all of them on request."""
+    files = ("/v/site-packages/celery/x.py", "/home/words.py")
+    frames = "".join(f'  File "{file}", line 3, in run\n    go()\n' for file in files)
+    text = f"Traceback (most recent call last):\n{frames}ValueError: no word"
+    failure = Failure("ValueError", "no word", text)
+    job = door.caller.job("running")
+    with door.caller.api.database.autocommit() as connection:
+        settle(connection, [Outcome(job.fence, "failed", "worker-1", failure=failure)])
+    shown = door.ask("job", str(job.id)).stdout
+    assert "... 1 frame of libraries, which --frames shows" in shown
+    assert "/home/words.py" in shown
+    assert "celery" not in shown
+    assert "celery/x.py" in door.ask("job", str(job.id), "--frames").stdout
 
 
 def test_events_are_printed_as_they_come(door: Door) -> None:

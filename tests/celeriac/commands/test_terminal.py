@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import pty
 import re
@@ -154,23 +155,26 @@ def test_an_empty_list_says_so(caller: Caller) -> None:
 
 
 def test_a_watch_is_a_bar_that_moves(caller: Caller) -> None:
-    """In a terminal a watch shows the percentage and the message as they come, and the end."""
+    """In a terminal a watch shows the percentage and the message as they come, the end, and the result as JSON."""
     job = caller.job("running")
     terminal = Terminal(caller, "watch", str(job.id))
     terminal.until(lambda shown: "running" in shown)
     caller.report(job, percent=40, message="Page 4 of 10")
     terminal.until(lambda shown: "40 %" in shown and "Page 4 of 10" in shown)
-    settle(caller, job.id)
+    settle(caller, job.id, {"text": "one\ntwo", "number": 1})
     assert terminal.end() == Exit.FINE
-    assert f"succeeded  open  {job.id}" in terminal.shown
+    end = terminal.shown.partition(f"succeeded  open  {job.id}")[2]
+    assert json.loads(end[end.index("{") :]) == {"text": "one\ntwo", "number": 1}
 
 
 def test_top_shows_all_of_it_until_q(api: Api) -> None:
     """`top` shows counts, queues and jobs of an operator, follows what happens, and ends with a key."""
     caller = api.caller(permissions=(*EVERYTHING, "jobs.view_all"))
     job = caller.job("running")
-    terminal = Terminal(caller, "top", "--every", "1s")
-    terminal.until(lambda shown: str(job.id)[-12:] in shown and "running 1" in shown)
+    report = "a report of which no word is left out where there is room for all of it"
+    caller.report(job, message=report)
+    terminal = Terminal(caller, "top", "--every", "1s", columns=140)
+    terminal.until(lambda shown: str(job.id)[-12:] in shown and "running 1" in shown and report in shown)
     assert re.search(r"queue +workers +slots", terminal.shown)
     settle(caller, job.id)
     terminal.until(lambda shown: "succeeded 1" in shown)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
 from pathlib import Path
 
+import jwt
 import pytest
 
+from celeriac.embedded.processes import hold
+from tests.commands import PROGRAM
 from tests.exiting import check, ended
 from tracking.exit_status import Exit
+from tracking.settings import IMPORTS, SERVERS_FILE
 
 
 def test_no_directory_gets_a_secret_from_a_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,6 +41,25 @@ def test_a_permission_that_nothing_asks_for_is_warned_of() -> None:
     )
     assert second.startswith("celeriac: known permissions: ")
     assert "reports.export_reports" in second
+
+
+def test_the_handlers_of_up_are_known_where_it_runs(handlers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a running `celeriac up` a command knows its handlers; one that is being mended stops none."""
+    code = "from celeriac import app\n\n@app.task(name='mine', permission='shop.{0}')\ndef {0}(): ...\n"
+    handlers.write_text(code.format("sell"))
+    handlers.with_name("mended.py").write_text("def misspelt(:\n")
+    monkeypatch.delenv("CELERIAC_IMPORTS")
+    published = Path(os.environ["CELERIAC_DATA_DIR"]) / SERVERS_FILE
+    published.parent.mkdir()
+    published.write_text(json.dumps({IMPORTS: "mended,handlers_of_mine"}))
+    asked = [str(PROGRAM), "token", "--organization", "acme", "--user", "u1", "--admin"]
+    alone = subprocess.run(asked, capture_output=True, text=True, check=True)
+    assert "shop.sell" not in jwt.decode(alone.stdout.strip(), options={"verify_signature": False})["permissions"]
+    with hold(published.parent):
+        end = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert end.returncode == Exit.FINE, end.stderr
+    assert "shop.sell" in jwt.decode(end.stdout.strip(), options={"verify_signature": False})["permissions"]
+    assert "'mended' cannot be imported: SyntaxError" in end.stderr
 
 
 @pytest.mark.parametrize(

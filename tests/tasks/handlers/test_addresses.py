@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import ssl
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 
 from tasks.handlers.notification import notification
-from tasks.webhooks import asking
 from tasks.webhooks.addresses import is_public
 from tasks.webhooks.delivery import DeliveryDelayed, DeliveryRefused, Reach, deliver
 from tests.handling import call
@@ -133,21 +130,6 @@ def test_a_certificate_is_checked_against_the_name(
         else:
             with pytest.raises(DeliveryDelayed, match="ConnectError"):
                 deliver(f"https://{name}:{secure.port}/", {}, idempotency_key="1", reach=ANYWHERE)
-
-
-def test_the_authorities_are_read_again_when_their_file_has_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """To read them takes longer than a request: it is done once, and again for another file or other contents."""
-    address = httpx2.URL("https://hook.test/")
-    file = make_certificate(tmp_path, "hook.test")
-    monkeypatch.setenv("SSL_CERT_FILE", str(file))
-    first = asking._authorities(address)
-    assert first is not None
-    assert asking._authorities(address) is first
-    os.utime(file, ns=(1, 1))
-    assert asking._authorities(address) is not first
-    assert asking._authorities(httpx2.URL("http://hook.test/")) is None
 
 
 def test_an_address_with_a_password_is_refused(receiver: Receiver) -> None:
