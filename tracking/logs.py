@@ -17,7 +17,14 @@ from tracking.settings import Settings
 # At DEBUG they print whole messages, statements or URLs.
 TALKATIVE = ("celery", "kombu", "amqp", "asyncio")
 # And these at INFO too; the two of Celery's say of each job what our own lines say, without the job's id.
-MORE_TALKATIVE = ("sqlalchemy", "httpx2", "httpcore2", "celery.worker.strategy", "celery.app.trace")
+MORE_TALKATIVE = (
+    "sqlalchemy",
+    "httpx2",
+    "httpcore2",
+    "alembic.runtime.plugins",
+    "celery.worker.strategy",
+    "celery.app.trace",
+)
 
 # Loggers of Celery's and kombu's that quote jobs: whole messages after these words, and in these arguments.
 QUOTING = ("celery.app.trace", "celery.worker", "kombu.transport.redis")
