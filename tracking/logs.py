@@ -12,6 +12,7 @@ from typing import ClassVar, TextIO
 
 import structlog
 
+from tracking.prints import unlogged
 from tracking.settings import Settings
 
 # At DEBUG they print whole messages, statements or URLs.
@@ -56,8 +57,8 @@ def configure_logging(settings: Settings) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
         cache_logger_on_first_use=True,
     )
-    _Lines.stream = sys.stderr
-    handler = logging.StreamHandler(sys.stderr)
+    _Lines.stream = unlogged(sys.stderr)
+    handler = logging.StreamHandler(unlogged(sys.stderr))
     handler.addFilter(keep_jobs_private)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
