@@ -67,7 +67,7 @@ def test_a_log_that_cannot_write_says_so_on_the_stream() -> None:
 
 
 def test_all_else_is_that_of_the_stream(capsys: pytest.CaptureFixture[str]) -> None:
-    """Its encoding and file are those of the stream, and it is found again."""
+    """A stream whose prints are logged keeps its encoding and its file, and is found again."""
     prints, _, stream = printing()
     assert (prints.encoding, prints.isatty(), unlogged(prints)) == (stream.encoding, False, stream)  # type: ignore[arg-type]  # it stands for one
     assert unlogged(stream) is stream
