@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, product
+from math import inf
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -12,7 +13,8 @@ from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
 from tracking.reads.measured import Active, By, Measured
-from tracking.totals import BOUNDS, Measure, Total
+from tracking.states import FINISHED
+from tracking.totals import BOUNDS, Ended, Measure, Total
 
 MOST_ORGANIZATIONS = 20
 MOST_TYPES = 200
@@ -42,7 +44,7 @@ class OfRows(Collector):
 
 
 def _now(read: Measured) -> Iterator[Metric]:
-    queues, types = read.active[By.QUEUE][:MOST_QUEUES], read.active[By.TYPE][:MOST_TYPES]
+    queues, types = _queues(read), read.active[By.TYPE][:MOST_TYPES]
     yield _gauge("capped", "Whether more jobs are active than are read.", (), [((), read.is_capped)])
     yield _gauge("jobs", "Jobs that are not finished.", ("queue", "state"), _by_state(queues))
     oldest = [((each.name,), each.oldest.total_seconds() if each.oldest else 0.0) for each in queues]
@@ -67,9 +69,16 @@ def _now(read: Measured) -> Iterator[Metric]:
     yield _gauge("uncounted_events", "What has happened and is not counted yet.", (), [((), read.uncounted)])
 
 
+def _queues(read: Measured) -> Sequence[Active]:
+    """Those with jobs, and those that workers serve: who scales by a queue's jobs is told 0, and not nothing."""
+    busy = read.active[By.QUEUE][:MOST_QUEUES]
+    idle = {each.queue for each in read.served} - {each.name for each in read.active[By.QUEUE]}
+    return [*busy, *(Active(name, 0, 0, 0, 0, None) for name in sorted(idle))]
+
+
 def _so_far(read: Measured) -> Iterator[Metric]:
     totals: dict[Measure, list[Total]] = defaultdict(list)
-    for total in read.totals:
+    for total in (*read.totals, *_nothing_yet(read.totals)):
         totals[total.measure].append(total)
     pair = ("type", "queue")
     yield _counter("jobs_created", "Jobs that were created.", pair, totals[Measure.CREATED])
@@ -79,6 +88,19 @@ def _so_far(read: Measured) -> Iterator[Metric]:
     waited = "From when a job could run to its start."
     yield _histogram("job_wait_seconds", waited, totals[Measure.WAITED])
     yield _histogram("job_run_seconds", "From the start of an attempt to its end.", totals[Measure.RAN])
+
+
+def _nothing_yet(totals: Sequence[Total]) -> Iterator[Total]:
+    """Zero for each way to end that a type and queue has not seen: Prometheus counts no increase from nothing to five.
+
+    So the first workers that die of a type would raise no alarm.
+    """
+    ways = [*product([Measure.ENDED], FINISHED), *product([Measure.ATTEMPTS], Ended)]
+    seen = {(each.measure, each.job_type, each.queue, each.outcome) for each in totals}
+    for job_type, queue in sorted({(each.job_type, each.queue) for each in totals}):
+        for measure, outcome in ways:
+            if (measure, job_type, queue, outcome) not in seen:
+                yield Total(measure, job_type, queue, outcome, inf, 0, 0.0)
 
 
 def _by_state(loads: Sequence[Active]) -> Values:

@@ -21,6 +21,7 @@ from api.live.sse import HEARTBEAT  # noqa: E402 - as above
 from tracking import traces  # noqa: E402 - as above
 from tracking.exits import StartError  # noqa: E402 - as above
 from tracking.logs import configure_logging  # noqa: E402 - as above
+from tracking.prints import log_prints  # noqa: E402 - as above
 from tracking.settings import settings  # noqa: E402 - as above
 
 LONGEST_MESSAGE = 4096  # bytes that a client may send over a WebSocket, on which it has nothing to say
@@ -58,6 +59,8 @@ def serve(listener: socket.socket, processes: int) -> None:
 def application() -> FastAPI:
     """The API; logs are set up here because each of uvicorn's processes begins here."""
     configure_logging(settings())
+    if settings().log_format == "json":
+        log_prints()
     traces.begin(settings(), "celeriac-api")
     app = create_app()
     garbage.look_from_now_on()

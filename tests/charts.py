@@ -1,23 +1,35 @@
-"""Renders a chart as Helm does, as far as ours goes: values, `if`, `else`, `range` over a map, `quote` and `toJson`.
+"""Renders a chart as Helm does, as far as ours goes: values, `if`, `else`, `range`, pipes and a few functions.
 
 It is no Helm: `rendered-chart.yaml` was made by that, and a test holds the two against each other.
 """
 
 from __future__ import annotations
 
+import copy
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 ACTION = re.compile(r"(\s*)\{\{(-?)\s*(.*?)\s*(-?)\}\}(\s*)", re.DOTALL)
-RANGE = re.compile(r"range (\$\w+), (\$\w+) := (\S+)")
-WORD = re.compile(r"\(|\)|[^\s()]+")
-FILTERS: Mapping[str, Callable[[Any], str]] = {
-    "quote": lambda value: json.dumps(str(value)),
+RANGE = re.compile(r"range (\$\w+), (\$\w+) := (.+)")
+WORD = re.compile(r'"[^"]*"|[()|]|[^\s()|]+')
+KINDS: Mapping[type, str] = {str: "string", bool: "bool", int: "float64", float: "float64", dict: "map", list: "slice"}
+FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "add": lambda *numbers: sum(map(int, numbers)),
+    "and": lambda first, second: first and second,
+    "deepCopy": copy.deepcopy,
+    "default": lambda otherwise, value=None: value or otherwise,
+    "dict": dict,
+    "join": lambda between, value: between.join(value) if isinstance(value, list) else value,
+    "kindIs": lambda kind, value: kind == ("invalid" if value is None else KINDS[type(value)]),
+    "not": lambda value: not value,
+    "or": lambda first, second: first or second,
+    "quote": lambda value: json.dumps("" if value is None else str(value)),
+    "replace": lambda old, new, value: value.replace(old, new),
     "toJson": lambda value: json.dumps(value, sort_keys=True),
 }
 
@@ -32,13 +44,29 @@ def rendered(chart: Path, values: Mapping[str, Any], revision: int = 1) -> list[
     objects: list[dict[str, Any]] = []
     for template in sorted((chart / "templates").iterdir()):
         text = _Template(template.read_text()).rendered(names)
-        objects += [each for each in yaml.safe_load_all(text) if each]
+        objects += [each for each in yaml.load_all(text, Loader=_Strict) if each]
     return objects
 
 
 def _merged(own: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    both = {name: _merged(own[name], over[name]) for name in own.keys() & over.keys() if isinstance(own[name], dict)}
-    return {**own, **over, **both}
+    """What is null in `over` is taken away; maps are put together."""
+    merged = {**own, **over}
+    for name in own.keys() & over.keys():
+        if isinstance(own[name], dict) and isinstance(over[name], dict):
+            merged[name] = _merged(own[name], over[name])
+    return {name: value for name, value in merged.items() if value is not None}
+
+
+FUNCTIONS["mergeOverwrite"] = _merged
+
+
+class _Strict(yaml.SafeLoader):
+    """Refuses what names a field twice, as Helm does."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - YAML's
+        names = [key.value for key, _ in node.value]
+        assert len(set(names)) == len(names), names
+        return super().construct_mapping(node, deep)
 
 
 class _Template:
@@ -82,7 +110,7 @@ class _Template:
         assert found is not None, said
         key, item, over = found.groups()
         begin, out = self._place, []
-        for name, value in sorted(_value(over, names).items()) if shown else ():
+        for name, value in _items(_value(over, names)) if shown else ():
             self._place = begin
             out.append(self._block({**names, key: name, item: value}, shown=True))
         self._place = begin
@@ -101,30 +129,53 @@ def _tokens(text: str) -> Iterator[Token]:
     yield "text", text[place:]
 
 
+def _items(value: Any) -> Iterable[tuple[Any, Any]]:
+    return sorted(value.items()) if isinstance(value, dict) else enumerate(value)
+
+
 def _text(said: str, names: Names) -> str:
-    expression, *filters = (part.strip() for part in said.split("|"))
-    value = _value(expression, names)
-    for each in filters:
-        value = FILTERS[each](value)
-    assert value is not None, f"there is no {expression}"
+    value = _value(said, names)
+    assert value is not None, f"there is no {said}"
     return str(value)
 
 
 def _value(expression: str, names: Names) -> Any:
-    return _evaluated(WORD.findall(expression), names)
+    words = WORD.findall(expression)
+    value = _piped(words, names)
+    assert not words, expression
+    return value
 
 
-def _evaluated(words: list[str], names: Names) -> Any:
+def _piped(words: list[str], names: Names) -> Any:
+    """Each command of a pipe gets what the one before has made, as its last argument."""
+    value = _command(words, names)
+    while words and words[0] == "|":
+        words.pop(0)
+        value = _command(words, names, value)
+    return value
+
+
+def _command(words: list[str], names: Names, *piped: Any) -> Any:
+    if words[0] not in FUNCTIONS:
+        return _operand(words, names)
+    function, arguments = FUNCTIONS[words.pop(0)], []
+    while words and words[0] not in ("|", ")"):
+        arguments.append(_operand(words, names))
+    return function(*arguments, *piped)
+
+
+def _operand(words: list[str], names: Names) -> Any:
     word = words.pop(0)
     if word == "(":
-        value = _evaluated(words, names)
+        value = _piped(words, names)
         assert words.pop(0) == ")"
         return value
-    if word == "not":
-        return not _evaluated(words, names)
-    if word == "and":
-        first, second = _evaluated(words, names), _evaluated(words, names)
-        return first and second
+    if word.startswith('"'):
+        return word[1:-1]
+    if word.isdecimal():
+        return int(word)
+    if word in FUNCTIONS:  # without an argument
+        return FUNCTIONS[word]()
     root, *path = word.split(".")
     value = names[root or "$"]
     for each in path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -305,3 +306,12 @@ def kill_worker() -> None:
     """Take the whole worker down, and never return."""
     os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(60)
+
+
+@app.task(name="printing", public=True)
+def printing() -> None:
+    """Print, as libraries do: in several pieces, over several lines, and without an end."""
+    print("one", "two")  # noqa: T201 - what it is for
+    sys.stderr.write("three\nfour")
+    sys.stdout.buffer.write(b"")
+    sys.stderr.flush()

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Engine, NullPool, create_engine, event, text
 from sqlalchemy.exc import DBAPIError, InvalidatePoolError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
-from tracking import traces
+from tracking import traces, versions
 from tracking.errors import ConfigurationError
 from tracking.outages import LACKING, Outage, cause_of, is_away, is_locked, is_too_slow, outage, said_by
 from tracking.settings import Settings
@@ -193,10 +193,11 @@ def is_stopped(connection: Connection) -> bool:
     return bool(connection.execute(text(asked)).scalar())
 
 
-def migrate(url: str) -> None:
+def migrate(url: str) -> bool:
     """Bring the schema to the newest version, and make partitions ahead; safe to run from several processes at once.
 
-    Raises ConfigurationError when another one has been at it for MIGRATION_PATIENCE seconds.
+    False: it is that of a later release, and stays as it is. Raises ConfigurationError when another one has been at
+    it for MIGRATION_PATIENCE seconds, or nobody knows of which version the tables are.
     """
     from alembic import command  # noqa: PLC0415 - an eighth of the time that every process takes to start,
     from alembic.config import Config  # noqa: PLC0415 - and one in a thousand migrates
@@ -205,12 +206,16 @@ def migrate(url: str) -> None:
 
     with create_engine(url, poolclass=NullPool).connect() as connection:
         _lock_migrations(connection)
+        if versions.is_later(connection):  # Alembic does not know it: a release was taken back
+            return False
+        connection.rollback()
         config = Config()
         config.set_main_option("script_location", MIGRATIONS)
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
         row_security.bring_about(connection)
         _make_partitions(connection)
+    return True
 
 
 def migration_sql(found: str, until: str) -> str:

@@ -12,12 +12,20 @@ from typing import ClassVar, TextIO
 
 import structlog
 
+from tracking.prints import unlogged
 from tracking.settings import Settings
 
 # At DEBUG they print whole messages, statements or URLs.
 TALKATIVE = ("celery", "kombu", "amqp", "asyncio")
 # And these at INFO too; the two of Celery's say of each job what our own lines say, without the job's id.
-MORE_TALKATIVE = ("sqlalchemy", "httpx2", "httpcore2", "celery.worker.strategy", "celery.app.trace")
+MORE_TALKATIVE = (
+    "sqlalchemy",
+    "httpx2",
+    "httpcore2",
+    "alembic.runtime.plugins",
+    "celery.worker.strategy",
+    "celery.app.trace",
+)
 
 # Loggers of Celery's and kombu's that quote jobs: whole messages after these words, and in these arguments.
 QUOTING = ("celery.app.trace", "celery.worker", "kombu.transport.redis")
@@ -49,8 +57,8 @@ def configure_logging(settings: Settings) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(settings.log_level),
         cache_logger_on_first_use=True,
     )
-    _Lines.stream = sys.stderr
-    handler = logging.StreamHandler(sys.stderr)
+    _Lines.stream = unlogged(sys.stderr)
+    handler = logging.StreamHandler(unlogged(sys.stderr))
     handler.addFilter(keep_jobs_private)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

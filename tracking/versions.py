@@ -26,29 +26,37 @@ class Migration:
 
 
 def require_newest(connection: Connection) -> None:
-    """Raise ConfigurationError when the schema is older than this program; a newer one was made for what follows it.
-
-    A database without a schema raises the DBAPIError of a table that does not exist.
-    """
-    found = _version(connection)
+    """Raise ConfigurationError when the schema is older than this program; a newer one was made for what follows it."""
+    found = version(connection)
     if found == NONE or found < newest():
         raise ConfigurationError(f"the schema is not the newest ({found}, not {newest()}): run `celeriac migrate`")
 
 
 def version(connection: Connection) -> str:
-    """The version of the schema; NONE: there is none."""
-    is_there = connection.execute(text("SELECT to_regclass('alembic_version') IS NOT NULL")).scalar()
-    return _version(connection) if is_there else NONE
+    """The version of the schema; NONE: there is none.
+
+    Raises ConfigurationError for tables of which nobody knows the version: to make them again would fail amid them.
+    """
+    row = connection.execute(THERE).one()
+    found: str = (row.is_told and connection.execute(NEWEST_TOLD).scalar()) or NONE
+    if found == NONE and row.has_jobs:
+        raise ConfigurationError(
+            "the tables are there, and alembic_version does not say of which version: restore it with them, or make "
+            "the database anew"
+        )
+    return found
+
+
+def is_later(connection: Connection) -> bool:
+    """Whether the schema is that of a later release, so that this program has nothing to bring to it."""
+    found = version(connection)
+    return found != NONE and found > newest()
 
 
 def pending(found: str) -> list[Migration]:
     """The migrations of this program that a schema of that version lacks, in their order."""
     files = sorted(MIGRATIONS.glob("[0-9]*_*.py"))
     return [Migration(_number(path), _said(path)) for path in files if found == NONE or _number(path) > found]
-
-
-def _version(connection: Connection) -> str:
-    return connection.execute(text("SELECT max(version_num) FROM alembic_version")).scalar() or NONE
 
 
 def _number(path: Path) -> str:
@@ -64,3 +72,9 @@ def _said(path: Path) -> str:
 def newest() -> str:
     """The newest version; Alembic, which knows it too, takes longer to import than most commands to run."""
     return max(_number(path) for path in MIGRATIONS.glob("[0-9]*_*.py"))
+
+
+THERE = text(
+    "SELECT to_regclass('alembic_version') IS NOT NULL AS is_told, to_regclass('jobs') IS NOT NULL AS has_jobs"
+)
+NEWEST_TOLD = text("SELECT max(version_num) FROM alembic_version")

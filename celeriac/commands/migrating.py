@@ -12,6 +12,7 @@ from tracking.db import migration_sql
 from tracking.versions import NONE, newest, pending, require_newest, version
 
 TIMEOUT = 30  # seconds for each statement
+LATER = "The schema is that of a later release, which this one can work with while you upgrade."
 
 
 def print_status() -> None:
@@ -19,7 +20,7 @@ def print_status() -> None:
     found = _version()
     click.echo(f"schema   {found}\nprogram  {newest()}")
     if found != NONE and found > newest():
-        click.echo("The schema is that of a later release, which this one can work with while you upgrade.")
+        click.echo(LATER)
     for each in pending(found):
         click.echo(f"{each.version}  {each.said}")
 
@@ -33,6 +34,8 @@ def check() -> None:
 def print_sql() -> None:
     """Print the statements of the migrations that are to come. Raises ConfigurationError."""
     found = _version()
+    if found != NONE and found > newest():
+        return
     versions = ["base" if found == NONE else found, *(each.version for each in pending(found))]
     statements = [migration_sql(*pair) for pair in itertools.pairwise(versions)]
     for each in statements:  # all of them, or none

@@ -21,9 +21,9 @@ from tracking.exit_status import Exit
 @click.option("--sql", "wanted", flag_value="sql", help="Only print the statements that are to come.")
 def migrate(wanted: str | None) -> None:
     """Bring the database's schema to the newest version."""
-    if wanted is not None:
-        from celeriac.commands.migrating import LOOKS
+    from celeriac.commands.migrating import LATER, LOOKS
 
+    if wanted is not None:
         LOOKS[wanted]()
         return
     from tracking.db import migrate as bring_up_to_date
@@ -33,7 +33,8 @@ def migrate(wanted: str | None) -> None:
 
     configure_logging(settings())
     require_kept(settings())
-    bring_up_to_date(settings().direct)
+    if not bring_up_to_date(settings().direct):
+        click.echo(LATER)
 
 
 @click.command(cls=Command)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import json
-import ssl
 import time
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -27,6 +26,7 @@ from kombu.utils.json import dumps, loads
 
 from tasks.broker.frames import UNREADABLE, Frames, frame_handler, reader_of
 from tasks.broker.messages import DISPATCH_HEADER, shortened
+from tracking.certificates import verifying
 
 log = structlog.get_logger(__name__)
 
@@ -323,18 +323,11 @@ class AmqpsTransport(pyamqp.SSLTransport):
     def establish_connection(self) -> Any:
         client: Any = self.client
         host, given = client.hostname, client.ssl
-        client.ssl = _verifying(given, host)
+        client.ssl = verifying(given, host)
         try:
             return super().establish_connection()
         finally:  # as it was, for the next one: kombu makes 127.0.0.1 of localhost, and no certificate is of that
             client.hostname, client.ssl = host, given
-
-
-def _verifying(given: Any, host: str) -> dict[str, Any]:
-    options = {name.removeprefix("ssl_"): value for name, value in given.items()} if isinstance(given, dict) else {}
-    options = {"cert_reqs": ssl.CERT_REQUIRED, "check_hostname": True, **options}
-    is_checked = options.pop("check_hostname") and options["cert_reqs"] != ssl.CERT_NONE
-    return {**options, "server_hostname": host} if is_checked else options
 
 
 def register() -> None:

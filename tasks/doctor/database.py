@@ -18,7 +18,7 @@ from tracking.exits import fault_of
 from tracking.reads import condition
 from tracking.reads.tail import Tail
 from tracking.settings import Settings
-from tracking.versions import newest, require_newest
+from tracking.versions import newest, require_newest, version
 
 OLDEST = 15  # PostgreSQL's version that is supported
 FULL = 0.9  # of its connections
@@ -83,9 +83,11 @@ def _migrations(connection: Connection) -> Finding:
         require_newest(connection)
     except ConfigurationError as error:
         return failed("migrations", str(error), "run `celeriac migrate` with this version of the program")
-    except SQLAlchemyError:
-        return failed("migrations", "there is no schema", "run `celeriac migrate`")
-    return fine("migrations", f"the schema is {newest()}, that of this program")
+    found = version(connection)
+    whose = (
+        "that of this program" if found == newest() else f"of a later release than this program, which has {newest()}"
+    )
+    return fine("migrations", f"the schema is {found}, {whose}")
 
 
 def _tenants(connection: Connection) -> Finding:

@@ -27,6 +27,12 @@ class Budget:
         return int(self._worker.semaphore.initial_value)
 
     @property
+    def most_slots(self) -> int:
+        """How many there may be: one that scales by itself makes them when it has messages for them."""
+        autoscaler = getattr(self._worker, "autoscaler", None)
+        return max(self.slots, int(autoscaler.max_concurrency) if autoscaler is not None else 0)
+
+    @property
     def jobs(self) -> int:
         """How many more it allows, whatever their types."""
         return self.pace.more(self._left)

@@ -144,7 +144,7 @@ class LookAhead:
     def window(self) -> int:
         """How many messages the worker should have, those that run included."""
         qos = self._worker.consumer.qos
-        return self._budget.pace.window(self._budget.slots, self._most, qos.value if qos is not None else 0)
+        return self._budget.pace.window(self._budget.most_slots, self._most, qos.value if qos is not None else 0)
 
     def register(self, hub: Any) -> None:
         """Begin to look whether anything moves."""

@@ -204,6 +204,8 @@ class Processes(asynpool.AsynPool):
     _active_writers: set[Any]
     _cache: dict[int, Any]
     _queues: dict[Any, Any]
+    _pool: list[Any]
+    _waiting_to_start: set[Any]
     _find_worker_queues: Callable[[Any], Any]
     _fileno_to_inq: dict[int, Any]
     _result_handler: Any
@@ -237,7 +239,24 @@ class Processes(asynpool.AsynPool):
         self._queues[self.create_process_queues()] = None
 
     def _worker_active(self, worker: Any) -> bool:
-        return self.bundles.is_with(worker) or super()._worker_active(worker)  # type: ignore[misc]  # as above
+        """Whether a process has a job, or will have: it may have begun one, or started, and not have said so yet."""
+        if worker in self._waiting_to_start:  # where SIGTERM still does what it does in the main process: it goes on
+            return True
+        is_given = any(job._write_to is worker for job in self._cache.values())  # noqa: SLF001 - Celery's own way to ask
+        return is_given or self.bundles.is_with(worker) or super()._worker_active(worker)  # type: ignore[misc]  # as above
+
+    def _iterinactive(self) -> Iterator[Any]:
+        """The processes that may be ended for want of work; one that was told to end is not told again."""
+        for worker in super()._iterinactive():  # type: ignore[misc]  # as above
+            if not _is_to_end(worker):
+                yield worker
+
+    def shrink(self, n: int = 1) -> None:
+        """End so many processes. Raises ValueError when fewer are idle, after it has told those."""
+        try:
+            super().shrink(n)
+        finally:  # Celery gives them jobs until it sees that they have ended
+            self._all_inqueues.difference_update(each.inqW_fd for each in self._pool if _is_to_end(each))
 
     def on_partial_read(self, job: Any, proc: Any) -> None:
         """A process has died of whom nobody knows whether it has begun a job."""
@@ -316,6 +335,10 @@ class Processes(asynpool.AsynPool):
     def _is_being_written(self, job: Any) -> bool:
         writer = job._writer()  # noqa: SLF001 - as above
         return writer is not None and writer in self._active_writers
+
+
+def _is_to_end(worker: Any) -> bool:
+    return bool(getattr(worker, "_controlled_termination", False))
 
 
 def _is_claimed(task: Any) -> bool:

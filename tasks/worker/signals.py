@@ -19,6 +19,7 @@ from tasks.broker.messages import fence_of
 from tasks.worker import dead_letters, losses
 from tracking.logs import configure_logging
 from tracking.models import Failure
+from tracking.prints import log_prints
 from tracking.settings import settings
 from tracking.values import MESSAGE_BYTES, bounded
 
@@ -65,6 +66,8 @@ def on_rejected(sender: Any, message: Any, exc: Exception | None, **_: Any) -> N
 def on_logging(**_: Any) -> None:
     """Celery is about to set up its own logging: ours takes its place, by the settings that this process began with."""
     configure_logging(settings())
+    if settings().log_format == "json":
+        log_prints()
 
 
 def on_process(**_: Any) -> None:

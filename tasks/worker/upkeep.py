@@ -338,7 +338,13 @@ def _forget_workers(platform: Platform) -> None:
 
 
 def _concurrency(worker: Any) -> int:
-    """How many bodies it can run at once; its pool, once it runs, may have been told to grow or shrink."""
+    """How many bodies it can run at once; its pool, once it runs, may have been told to grow or shrink.
+
+    One that scales by itself grows with what it is given: told of what runs now, nobody would give it more.
+    """
+    autoscaler = getattr(worker, "autoscaler", None)
+    if autoscaler is not None:
+        return int(autoscaler.max_concurrency)
     try:
         return int(worker.pool.num_processes)
     except (AttributeError, TypeError):  # it has not begun, or has ended

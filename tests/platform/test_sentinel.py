@@ -35,6 +35,8 @@ def test_workers_follow_the_server_that_sentinels_promote(database_url: str, tmp
         for job_id in jobs:
             assert platform.wait_for(job_id).status == "succeeded"
         assert worker.poll() is None
+        asked = f"from celeriac import alive; print(alive.main([{platform.directory.name!r}]))"
+        assert platform.run(asked).strip() == "0"  # the probe finds its way by the sentinels as well
         starts = Counter(witness.read_text().split())
         assert {word: starts[word] for word in words if starts[word] != 1} == {}
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import signal
 from collections import Counter
-from itertools import pairwise
+from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy import select
 
 from tests.live import LivePlatform
 from tracking.crashpoints import GIVEN, SETTLED, VARIABLE
+from tracking.models import JobRecord
+from tracking.schema import workers
 from tracking.states import Event, Status
 
 LINE = 120
@@ -41,14 +45,26 @@ def test_a_line_runs_in_its_order_and_never_beyond_the_limit(platform: LivePlatf
     assert {(job.status, job.attempt, job.losses, job.dispatch) for job in jobs} == {("succeeded", 1, 0, 1)}
     assert {Event(event) for told in platform.all_events().values() for event in told} == PLAIN
     began = [job.started_at for job in jobs if job.started_at is not None]
-    over = [job.completed_at for job in jobs if job.completed_at is not None]
     assert sum(later < earlier for earlier, later in pairwise(began)) <= LINE / 10  # two may change places
-    changes = sorted([(at, 1) for at in began] + [(at, -1) for at in over])
-    running = most = 0
-    for _, change in changes:
-        running += change
-        most = max(most, running)
-    assert most <= 2
+    assert most_at_once(jobs) <= 2
+
+
+def most_at_once(jobs: Sequence[JobRecord]) -> int:
+    """How many of them ran at the same time, at most."""
+    starts = [(job.started_at, 1) for job in jobs if job.started_at is not None]
+    ends = [(job.completed_at, -1) for job in jobs if job.completed_at is not None]
+    return max(accumulate(change for _, change in sorted([*starts, *ends])))
+
+
+def test_a_worker_that_scales_by_itself_grows_with_what_waits(platform: LivePlatform) -> None:
+    """A worker of one to eight processes, each for three jobs, soon runs eight at once, and loses none."""
+    platform.environment["CELERIAC_ORGANIZATION_LIMIT"] = "0"
+    platform.start_worker("--autoscale", "8,1", "--max-tasks-per-child", "3", concurrency=1)
+    with platform.database.begin() as connection:
+        assert connection.execute(select(workers.c.concurrency)).scalar() == 8  # or nobody would send it more than one
+    jobs = platform.all_ended(platform.submit_all([("nap", [], {"payload": {"seconds": 1}}, {})] * 20))
+    assert most_at_once(jobs) == 8
+    assert {(job.status, job.attempt, job.losses) for job in jobs} == {("succeeded", 1, 0)}
 
 
 @pytest.mark.parametrize("point", [GIVEN, SETTLED])

@@ -99,11 +99,13 @@ def test_one_trace_from_the_request_to_the_outcome(
         platform.start("celeriac", "worker", "--concurrency", "1", log="worker.log")
         job_id = _created(api, "count_words", {"words": [SECRET]})
         failed_id = _created(api, "count_words", {"words": []}, traced=False)
+        printing_id = _created(api, "printing", {}, traced=False)
         names = ("POST /v1/jobs", "submit count_words", "publish", "wait: broker", "run count_words", "settle")
         for name in names:
             eventually(lambda name=name: collector.named(name), what=name)  # type: ignore[misc]
         eventually(lambda: "job.ended" in platform.log("worker.log"), what="the line of the end")
         eventually(lambda: str(failed_id) in platform.log("worker.log"), what="the other job")
+        eventually(lambda: "four" in platform.log("worker.log"), what="what a body prints")
         request, submit = collector.named("POST /v1/jobs"), collector.named("submit count_words")
         assert request.parent_span_id.hex() == CALLER
         assert submit.parent_span_id == request.span_id
@@ -118,6 +120,12 @@ def test_one_trace_from_the_request_to_the_outcome(
     of_job = [line for line in worker_lines if line.get("job_id") == job_id]
     assert {line["event"] for line in of_job} == {"job.started", "job.ended"}
     assert {line["trace_id"] for line in of_job} == {TRACE}
+    printed = [line for line in worker_lines if line["logger"] in ("stdout", "stderr")]
+    assert [(line["event"], line["level"]) for line in printed if line.get("job_id") == printing_id] == [
+        ("one two", "info"),
+        ("three", "warning"),
+        ("four", "warning"),
+    ]
     assert SECRET not in f"{api_lines}{worker_lines}"
     assert not [body for body in collector.bodies if SECRET.encode() in body]
 

@@ -115,21 +115,19 @@ def test_every_command_is_one_that_celeriac_has(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WORKERS)
-def test_the_health_check_asks_the_worker_of_its_own_host(name: str) -> None:
-    """A worker's health check asks by a pattern with its own host."""
-    assert '"*@{socket.gethostname()}"' in SERVICES[name]["healthcheck"]["test"][-1]
-    assert '"matcher": "glob"' in SERVICES[name]["healthcheck"]["test"][-1]
+def test_the_health_check_asks_for_a_worker_of_this_host(name: str) -> None:
+    """A worker's health check is the program that asks whether the worker of its own host answers."""
+    assert SERVICES[name]["healthcheck"]["test"] == ["CMD", "python", "-m", "celeriac.alive"]
 
 
 def test_a_worker_answers_what_the_health_check_asks(running: LivePlatform) -> None:
-    """A worker answers the health check's pattern on both brokers."""
-    code = SERVICES[WORKERS[0]]["healthcheck"]["test"][-1].replace("timeout=5", "timeout=2")
-    (running.directory / "broker_url").write_text(running.broker_url)
-    ask = "try: exec(code)\nexcept SystemExit as end: print(bool(end.code))"
-    for host, fails in ((running.directory.name, "False"), ("elsewhere", "True")):
-        place = f"import os\nos.environ['BROKER_URL_FILE'] = {str(running.directory / 'broker_url')!r}\n"
-        asked = f"{place}code = {code.replace('socket.gethostname()', repr(host))!r}\n{ask}"
-        assert running.run(asked).strip() == fails
+    """A worker answers the health check of its own host on both brokers, and that of another host fails."""
+    for host, status in ((running.directory.name, "0"), ("elsewhere", "1")):
+        asked = (
+            "import socket; from celeriac import alive; alive.PATIENCE = 2.0; "
+            f"socket.gethostname = lambda: {host!r}; print(alive.main([]))"
+        )
+        assert running.run(asked).strip() == status
 
 
 @pytest.mark.parametrize("name", LONG_RUNNING)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,29 @@ def test_thresholds_are_beyond_what_is_usual() -> None:
     assert 0 < threshold("CeleriacTypeFails") < 1
 
 
+def test_a_type_has_each_outcome_from_its_first_job_on() -> None:
+    """A type that was created only has zeros of what may come: Prometheus sees no increase in what begins at five."""
+    only = [Total(Measure.CREATED, "some", "some", "", 1.0, 1, 0.0)]
+    registry = CollectorRegistry()
+    registry.register(OfRows(replace(EVERYTHING, totals=only), organizations=False))
+    samples = {
+        (sample.name, sample.labels["outcome"]): sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if "outcome" in sample.labels
+    }
+    asked = {
+        (name, value)
+        for expression in EXPRESSIONS.values()
+        for name, matchers in SELECTED.findall(expression)
+        for label, _, values in MATCHER.findall(matchers)
+        for value in values.split("|")
+        if label == "outcome"
+    }
+    assert asked <= samples.keys()
+    assert set(samples.values()) == {0}
+
+
 def test_the_panels_lie_beside_each_other() -> None:
     """Panels of the dashboard have ids of their own, lie within its 24 columns, and none lies upon another."""
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
@@ -205,4 +229,8 @@ def test_autoscaling_keeps_a_worker_and_uses_the_metric_of_jobs() -> None:
     [metric] = HORIZONTAL["spec"]["metrics"]
     asked = metric["external"]["metric"]
     assert asked["selector"]["matchLabels"].keys() <= REAL[asked["name"]].keys()
+    # By what waits alone, a deployment whose workers are all busy would be taken away from under its jobs.
+    [states] = asked["selector"]["matchExpressions"]
+    assert (states["key"], set(states["values"])) == ("state", {"waiting", "running"})
+    assert SCALED["spec"]["triggers"][0]["metadata"]["ignoreNullValues"] == "false"
     assert metric["external"]["target"]["averageValue"] == SCALED["spec"]["triggers"][0]["metadata"]["threshold"]

@@ -20,9 +20,12 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from kombu import Connection
+from pydantic import SecretStr
 
+from celeriac import alive
 from tasks.broker.transport import register
 from tests.project.test_project import ROOT
+from tracking.settings import Settings
 from tracking.urls import check_broker, check_database
 
 NAME = "localhost"  # in the certificate, which is not that of 127.0.0.1
@@ -117,6 +120,30 @@ def test_a_broker_is_told_nothing_unless_it_is_the_one(
                 connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
     assert (len(server.heard) > 1) is bool(server.heard) is is_trusted, ended.value
     assert is_trusted or "certificate verify failed" in str(ended.value).lower()
+
+
+@pytest.mark.parametrize("scheme", ["amqps", "rediss"])
+@pytest.mark.parametrize(("host", "is_trusted"), [(NAME, True), ("127.0.0.1", False)])
+def test_the_probe_of_a_worker_has_the_authorities_of_the_url(
+    server: Server,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    scheme: str,
+    *,
+    host: str,
+    is_trusted: bool,
+) -> None:
+    """The probe trusts whom the worker trusts, and nobody else; it says so and shows no password."""
+    path = "/0" if scheme == "rediss" else "//"
+    url = f"{scheme}://u:pass-word@{host}:{server.port}{path}?ssl_ca_certs={server.certificate}"
+    monkeypatch.setattr(alive, "settings", lambda: Settings(broker_url=SecretStr(check_broker(url))))
+    monkeypatch.setattr(alive, "PATIENCE", 1.0)
+    server.heard.clear()
+    assert alive.main([]) == 1  # it is no broker
+    assert bool(server.heard) is is_trusted
+    said = capfd.readouterr().err
+    assert ("certificate verify failed" in said.lower()) is not is_trusted
+    assert "pass-word" not in said
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,13 @@ def test_messages_without_a_known_length_wait_unclaimed(world: World, database: 
     assert [status(database, record)[0] for record in records] == ["queued"] * 4
 
 
+def test_a_worker_that_scales_by_itself_fetches_for_all_its_processes(world: World) -> None:
+    """The window is that of the processes which an autoscaler may make: it makes them for messages that are here."""
+    before = world.ahead.window
+    world.worker.autoscaler = SimpleNamespace(max_concurrency=8)
+    assert (before, world.ahead.window) == (world.semaphore.initial_value, 8)
+
+
 def test_short_jobs_are_claimed_ahead_the_most_urgent_first(world: World, database: Database) -> None:
     """Of a hundred waiting jobs a moment's worth is claimed; a more urgent one overtakes all that are not."""
     first, *others = queued(database, 100, priority=1)

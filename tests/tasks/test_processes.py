@@ -196,3 +196,43 @@ def test_no_message_is_lost_with_one_that_ends_the_worker() -> None:
     told.readable(reading)
     assert not told.loop.readers, "the end of the pipe"
     os.close(reading)
+
+
+def test_a_process_that_was_given_a_body_counts_as_busy(pool: Pool, tmp_path: Path) -> None:
+    """An autoscaler ends no process that was given a body, though it has not said yet that it has begun."""
+    pool.told.clear()
+    pool.begun.clear()
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    pool.run_claimed(str(path), "")
+    pool.pool.on_poll_start()  # which writes it; nothing is read before the event loop turns
+    assert pool.pool._busy_workers
+    assert len(list(pool.pool._iterinactive())) == COUNT - 1
+    pool.until(lambda: len(pool.begun) == 1)
+    assert path.read_text() == "id"
+    pool.until(lambda: len(pool.told) == 1)
+    assert len(list(pool.pool._iterinactive())) == COUNT
+
+
+@pytest.mark.parametrize("request_says", [CLAIMED, {}], ids=["claimed", "unclaimed"])
+def test_a_process_that_is_told_to_end_gets_no_body_any_more(request_says: dict[str, Any]) -> None:
+    """Bodies that come in the moment in which the pool is made smaller run, each once, in the processes that stay."""
+    with Pool() as pool:
+        ends, stays = pool.pool._pool
+        pool.pool.shrink(1)
+        for _ in range(6):
+            pool.run_claimed("", "", **request_says)
+        pool.until(lambda: len(pool.told) == 6)
+        assert {told if isinstance(told, BaseException) else told[0] for told in pool.told} == {stays.pid}
+        pool.until(lambda: ends._popen.poll() is not None)
+
+
+def test_processes_that_start_are_not_ended_for_want_of_work() -> None:
+    """A process that has not said that it is up counts as busy, and one that was told to end is told so once."""
+    with Pool() as pool:
+        pool.pool.grow(1)
+        pool.pool.maintain_pool()
+        assert len(list(pool.pool._iterinactive())) == COUNT
+        pool.pool.shrink(1)
+        assert len(list(pool.pool._iterinactive())) == COUNT - 1
+        pool.until(lambda: len(pool.pool._all_inqueues) == COUNT)

