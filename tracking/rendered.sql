@@ -4521,6 +4521,12 @@ WHERE organization_id = :'organization_id' ORDER BY created_at, id;
 -- uploads.py FORGET
 DELETE FROM files WHERE organization_id = :'organization_id' AND id = ANY(CAST(:'ids' AS uuid[]));
 
+-- versions.py THERE
+SELECT to_regclass('alembic_version') IS NOT NULL AS is_told, to_regclass('jobs') IS NOT NULL AS has_jobs;
+
+-- versions.py NEWEST_TOLD
+SELECT max(version_num) FROM alembic_version;
+
 -- views.py LOCK
 SELECT pg_advisory_xact_lock(hashtextextended('views of ' || :'user_id' || ' of ' || :'organization_id', 0));
 

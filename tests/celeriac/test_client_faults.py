@@ -18,6 +18,7 @@ import pytest
 
 from celeriac.client import ApiError, AsyncClient, Client
 from tests.receiving import make_certificate
+from tracking.states import Status
 
 BROKEN = (503, {"Retry-After": "0"}, b'{"code": "overloaded", "title": "Too many", "detail": "", "status": 503}')
 
@@ -154,16 +155,28 @@ def test_longer_retry_after_than_patience_is_not_waited() -> None:
     assert (raised.value.retry_after, len(server.asked)) == (60, 1)
 
 
-@pytest.mark.parametrize("move", ["cancel", "retry"])
-def test_moves_are_not_repeated(move: str) -> None:
-    """The client does not repeat a cancel or a retry."""
+def test_a_cancel_is_not_repeated() -> None:
+    """The client does not repeat a cancel, which has no key."""
     with (
         scripted(BROKEN) as server,
         Client(server.url, "t") as asking,
         pytest.raises(ApiError, match="overloaded"),
     ):
-        getattr(asking, move)(uuid4())
+        asking.cancel(uuid4())
     assert len(server.asked) == 1
+
+
+def test_a_retry_is_repeated_under_one_key() -> None:
+    """The client repeats a retry that was answered with 503 under the same key, by which the job is retried once."""
+    moved: tuple[int, dict[str, str], bytes] = (
+        200,
+        {},
+        b'{"message": "", "status": "queued", "timestamp": "2026-01-01T00:00:00.000Z"}',
+    )
+    with scripted(BROKEN, BROKEN, moved) as server, Client(server.url, "t") as asking:
+        assert asking.retry(uuid4()) is Status.QUEUED
+    keys = {headers["Idempotency-Key"] for _, headers in server.asked}
+    assert (len(server.asked), len(keys)) == (3, 1)
 
 
 def test_closed_port_is_unreachable() -> None:

@@ -58,6 +58,7 @@ NOBODY_LEAVES_THE_LINE = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'nobody leaves the line'; END $$;
 CREATE TRIGGER nobody_leaves_the_line BEFORE UPDATE ON jobs FOR EACH ROW
 WHEN (OLD.hold = 'organization_limit' AND NEW.hold IS NULL) EXECUTE FUNCTION refuse()"""
+AS_BEFORE = "DROP TRIGGER nobody_leaves_the_line ON jobs; DROP FUNCTION refuse"
 
 GARBAGE: dict[str, Any] = {"delivery": {"headers": [1, 2]}}  # no headers
 
@@ -83,6 +84,15 @@ def world(app: JobApp, database: Database) -> Iterator[Line]:
 
         made.ahead.direct.bind(deliver)
         yield made
+
+
+@pytest.fixture
+def closed_line(world: Line, database: Database) -> Iterator[Line]:
+    """The same with a database that lets nobody leave the line."""
+    with database.autocommit() as connection:
+        connection.exec_driver_sql(NOBODY_LEAVES_THE_LINE)
+        yield world
+        connection.exec_driver_sql(AS_BEFORE)
 
 
 def test_the_next_in_line_begins_where_a_job_has_ended_without_a_message(world: Line, database: Database) -> None:
@@ -333,13 +343,11 @@ def test_a_line_that_somebody_else_looks_at_is_looked_at_again_by_the_dispatcher
     assert (world.came, world.sent, world.platform.dispatcher.refilled) == ([], [], ["acme"])
 
 
-def test_an_outcome_is_written_though_the_line_cannot_be_looked_at(world: Line, database: Database) -> None:
+def test_an_outcome_is_written_though_the_line_cannot_be_looked_at(closed_line: Line, database: Database) -> None:
     """What the database refuses in the admission undoes no outcome: that is written alone, and the line is left."""
+    closed_line.batcher._settling._meets_lines = True
+    closed_line.end()
+    assert closed_line.platform.dispatcher.refilled == ["acme"]
+    assert status(database, closed_line.waiting[0])[0] == "queued"
     with database.autocommit() as connection:
-        connection.exec_driver_sql(NOBODY_LEAVES_THE_LINE)
-    world.batcher._settling._meets_lines = True
-    world.end()
-    assert world.platform.dispatcher.refilled == ["acme"]
-    assert status(database, world.waiting[0])[0] == "queued"
-    with database.autocommit() as connection:
-        assert Tracked(connection).get(world.running.fence.job_id).status == "succeeded"
+        assert Tracked(connection).get(closed_line.running.fence.job_id).status == "succeeded"
