@@ -7,16 +7,16 @@ import io
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import openpyxl
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it has no types
-import pytest
 
-from tasks import Job, app
+from tasks import app, observing
 from tasks.exports.files import drafting, find_export
 from tasks.exports.formats import FORMATS
 from tasks.exports.stores import Directory
@@ -102,17 +102,18 @@ def records(path: Path) -> list[dict[str, Any]]:
     return [dict(zip(map(str, names), row, strict=True)) for row in rows]
 
 
-def record_reports(monkeypatch: pytest.MonkeyPatch, cancel_at: str = "") -> list[dict[str, Any]]:
-    """What the body reports from now on; it is cancelled when it says `cancel_at`."""
-    news: list[dict[str, Any]] = []
+@contextmanager
+def reports(cancel_at: str = "") -> Iterator[list[Mapping[str, Any]]]:
+    """What the bodies within the block report; one is cancelled when it says `cancel_at`."""
+    news: list[Mapping[str, Any]] = []
 
-    def report(_: Job, **item: Any) -> None:
+    def hear(item: Mapping[str, Any]) -> None:
         news.append(item)
         if cancel_at and item.get("message") == cancel_at:
             raise JobCancelled
 
-    monkeypatch.setattr(Job, "_report", report)
-    return news
+    with observing.heard(hear):
+        yield news
 
 
 def everything_in(directory: Path) -> list[str]:

@@ -18,11 +18,12 @@ from tasks.catalog import handler
 from tasks.exports.reporting import catalogue, rows_of
 from tasks.handlers.export_report import ExportReport, export_report
 from tasks.money import MONETARY_WORDS
-from tasks.webhooks.fetching import Page
 from tests.exporting import file_of
 from tests.handling import add_job, workplace
 from tests.live import LivePlatform
 from tests.mailing import Mailbox, mail_server
+from tests.paging import Told, source
+from tests.receiving import receiving
 from tracking import acting_as
 from tracking.db import Database
 
@@ -66,6 +67,7 @@ def place(database_url: str, database: Database, mailbox: Mailbox, tmp_path: Pat
     (tmp_path / "reports" / "failures.sql").write_text(blocks("exports.md", "sql")[0])
     directories = {"REPORTS_DIR": "reports", "SYNC_DIR": "mirror", "MESSAGES_DIR": "messages", "QUERY_DIR": "files"}
     settings = {f"CELERIAC_{name}": str(tmp_path / directory) for name, directory in directories.items()}
+    settings |= {"CELERIAC_SYNC_PRIVATE": "true", "CELERIAC_WEBHOOKS_PRIVATE": "true"}  # what the pages name is here
     mail = {"CELERIAC_SMTP_URL": f"smtp://127.0.0.1:{mailbox.port}", "CELERIAC_SMTP_FROM": "jobs@example.org"}
     with workplace(database_url, tmp_path, **settings, **mail) as exports:
         for outcome in ("succeeded", "failed", "failed"):
@@ -79,16 +81,16 @@ def place(database_url: str, database: Database, mailbox: Mailbox, tmp_path: Pat
 
 @pytest.mark.parametrize(("job_type", "payload", "shown"), examples())
 def test_an_example_runs_and_gives_what_the_page_shows(
-    job_type: str, payload: dict[str, Any], shown: dict[str, Any] | None, place: Path, monkeypatch: pytest.MonkeyPatch
+    job_type: str, payload: dict[str, Any], shown: dict[str, Any] | None, place: Path
 ) -> None:
     """The examples of docs/handlers.md run and give results of the shown members and types."""
-    monkeypatch.setattr("tasks.handlers.notification.deliver", lambda *_, **__: 204)
-    page = Page(200, {"content-type": "application/json"}, b'{"data": [{"id": 1}], "meta": {"next": null}}', None)
-    monkeypatch.setattr("tasks.handlers.pulling.fetch", lambda *_, **__: page)
     task = handler(app, job_type)
     assert task.payload_model is not None
-    with acting_as("acme", "u1"):
-        result = task(task.payload_model.model_validate(payload))
+    page = Told('{"data": [{"id": 1}], "meta": {"next": null}}')
+    with receiving() as receiver, source(lambda _: page) as people, acting_as("acme", "u1"):
+        here = json.dumps(payload).replace("https://hooks.example.org", f"http://127.0.0.1:{receiver.port}")
+        here = here.replace("https://api.example.org/people", people.url)
+        result = task(task.payload_model.model_validate_json(here))
     assert result.get("recordCount", 1) > 0
     if shown is not None:
         assert [(name, type(value)) for name, value in result.items()] == [

@@ -13,7 +13,7 @@ from tasks.exports.files import ExportNotFound, drafting
 from tasks.exports.stores import Directory
 from tasks.handlers.data_processing import ProcessData, UnknownColumn, data_processing
 from tasks.progress import JobCancelled
-from tests.exporting import add_export, content, record_reports
+from tests.exporting import add_export, content, reports
 from tests.handling import add_job, call
 from tracking.db import Database
 
@@ -77,12 +77,9 @@ def test_processing_does_not_see_another_organizations_export(place: Path, datab
         call(data_processing, ProcessData(export=add_export(database, organization="globex")))
 
 
-def test_processing_can_be_cancelled_between_batches(
-    place: Path, database: Database, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_processing_can_be_cancelled_between_batches(place: Path, database: Database) -> None:
     """data_processing that is cancelled leaves nothing on the disk."""
     name = add_export(database, [[number, "Bonn"] for number in range(2000)])
-    record_reports(monkeypatch, cancel_at="1,000 records read, 1,000 kept")
-    with pytest.raises(JobCancelled):
+    with reports(cancel_at="1,000 records read, 1,000 kept"), pytest.raises(JobCancelled):
         call(data_processing, ProcessData(export=name))
     assert [path.name for path in place.rglob("*") if path.is_file()] == [name]

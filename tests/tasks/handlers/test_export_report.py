@@ -17,7 +17,7 @@ from tasks.exports.formats import FORMATS
 from tasks.exports.stores import DRAFTS
 from tasks.handlers.export_report import ExportReport, export_report
 from tasks.progress import JobCancelled
-from tests.exporting import everything_in, export, file_of, record_reports, records
+from tests.exporting import everything_in, export, file_of, records, reports
 from tests.handling import add_job
 from tracking.db import Database
 from tracking.errors import OwnerMissing
@@ -123,10 +123,10 @@ def test_a_report_without_rows_is_a_valid_file(form: str, place: Path) -> None:
     assert (result["recordCount"], records(file_of(result))) == (0, [])
 
 
-def test_the_six_steps_reach_their_percentages(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_six_steps_reach_their_percentages(place: Path) -> None:
     """The steps of an export reach 20, 40, 60, 80 and 95, and the success 100."""
-    news = record_reports(monkeypatch)
-    export("numbers", rows=1200)
+    with reports() as news:
+        export("numbers", rows=1200)
     steps = [(item["current_step"], item["total_steps"], item["message"]) for item in news if "current_step" in item]
     names = ("Validate", "Query", "Process", "Format", "Generate", "Finalize")
     assert steps == [(number, 6, name) for number, name in enumerate(names, start=1)]
@@ -136,10 +136,10 @@ def test_the_six_steps_reach_their_percentages(place: Path, monkeypatch: pytest.
     assert ends == [20, 40, 60, 80, 95, 99]
 
 
-def test_progress_counts_rows_and_never_falls(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_counts_rows_and_never_falls(place: Path) -> None:
     """The progress of an export counts rows and never falls."""
-    news = record_reports(monkeypatch)
-    export("numbers", rows=1200)
+    with reports() as news:
+        export("numbers", rows=1200)
     percents = [item["percent"] for item in news if "percent" in item]
     assert percents == sorted(percents)
     messages = [item["message"] for item in news if item.get("detail")]
@@ -163,12 +163,9 @@ def test_a_failed_export_leaves_nothing_behind(form: str, place: Path) -> None:
 
 @pytest.mark.parametrize("form", FORMATS)
 @pytest.mark.parametrize("message", ["Process: 1,000 rows", "Format: 1,000 of 1,200 rows"])
-def test_a_cancelled_export_leaves_nothing_behind(
-    form: str, message: str, place: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cancelled_export_leaves_nothing_behind(form: str, message: str, place: Path) -> None:
     """An export that is cancelled between batches leaves no file."""
-    record_reports(monkeypatch, cancel_at=message)
-    with pytest.raises(JobCancelled):
+    with reports(cancel_at=message), pytest.raises(JobCancelled):
         export("numbers", form, rows=1200)
     assert everything_in(place) == []
     assert list((place / DRAFTS).iterdir()) == []
