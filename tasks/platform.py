@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made")
 
+LONGEST_SILENCE = 60.0  # seconds in the midst of a transaction, after which the database ends the session
+
 
 class OfProcess(Generic[Made]):
     """What each process makes for itself at its first use: a forked child has neither the threads nor the connections.
@@ -71,18 +73,25 @@ class Platform:
     @cached_property
     def database(self) -> Database:
         """The tracking database. Raises ConfigurationError when the settings name none."""
-        return Database(self.settings.database, self.settings, options=BY_INDEX)
+        return Database(self.settings.database, self.settings, options=self._options)
 
     def single(self) -> Database:
         """A connection of its own to the same database, for a thread that waits for no other one's statements."""
-        return Database(self.settings.database, self.settings, pool_size=1, options=BY_INDEX)
+        return Database(self.settings.database, self.settings, pool_size=1, options=self._options)
 
     @cached_property
     def direct(self) -> Database:
         """The same for the lock of the leader, which belongs to a session: behind a pooler, a connection past it."""
         if not self.settings.is_pooled:
             return self.database
-        return Database(self.settings.direct, self.settings, pool_size=1, options=BY_INDEX)
+        return Database(self.settings.direct, self.settings, pool_size=1, options=self._options)
+
+    @property
+    def _options(self) -> str:
+        # A process that is frozen, or a child of a killed one that has its connection, would keep what it has locked,
+        # and nobody could give the job to another worker. By then its lease is over.
+        silence = round(1000 * min(self.settings.lease_timeout, LONGEST_SILENCE))
+        return f"{BY_INDEX} -c idle_in_transaction_session_timeout={silence}"
 
     @cached_property
     def limits(self) -> Limits:

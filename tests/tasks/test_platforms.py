@@ -27,10 +27,11 @@ from tests.tasks.conftest import own_app
 from tests.tracked import Tracked
 from tracking import acting_as
 from tracking.admission import line
+from tracking.db import DBAPIError, is_away
 from tracking.errors import JobNotFound
 from tracking.models import JobRecord, Scope
 from tracking.reads import lists
-from tracking.settings import settings
+from tracking.settings import Settings, settings
 from tracking.states import Hold
 
 NUMBER = 20
@@ -192,3 +193,24 @@ def test_a_forked_child_sends_and_writes_by_threads_of_its_own(sides: list[Side]
     assert os.waitpid(child, 0)[1] == 0
     with platform.database.autocommit() as connection:
         assert connection.execute(text("SELECT pg_backend_pid()")).scalar_one() == before
+
+
+def test_who_is_silent_in_a_transaction_keeps_nothing_locked(database_url: str) -> None:
+    """A frozen process, or one that has a dead one's connection, holds a job up for no longer than its lease lasts."""
+    with own_app("silent") as app:
+        platform = Platform(app, Settings(database_url=SecretStr(database_url), lease_timeout=2, heartbeat=1))
+        with platform.database.autocommit() as connection:
+            job = Tracked(connection).submit()
+        other = platform.single()
+        with platform.database.engine.connect() as silent:
+            silent.execute(text("BEGIN"))
+            silent.execute(text("SELECT FROM jobs FOR UPDATE"))
+            began = time.monotonic()
+            with other.autocommit() as connection:
+                Tracked(connection).cancel(job)
+            assert 1 < time.monotonic() - began < settings().statement_timeout
+            with pytest.raises(DBAPIError) as raised:
+                silent.execute(text("SELECT 1"))
+        assert is_away(raised.value)
+        other.close()
+        platform.close(5)
