@@ -74,6 +74,8 @@ def _kill_child(world: World, rng: Random) -> Deaths:
     wait_until(lambda: any(body.pid in ours for body in _bodies(world)), BUSY)
     bodies = [body for body in _bodies(world) if body.pid in ours]
     victim = rng.choice(bodies) if bodies else None
+    if not ours:  # another fault has just killed the workers, or a crash point the last of them
+        return Deaths(time.time(), ())
     pid = victim.pid if victim else rng.choice(sorted(ours))
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
