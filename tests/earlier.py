@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import os
 import subprocess
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -25,8 +23,7 @@ def extract(directory: Path) -> Path:
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    with tarfile.open(fileobj=io.BytesIO(_git("archive", commit))) as files:
-        files.extractall(directory, filter="data")
+    subprocess.run(["tar", "-x", "-C", directory], input=_git("archive", commit), check=True)
     return directory
 
 
