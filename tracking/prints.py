@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterable
 from typing import Any, TextIO
 
+LONGEST = 8192  # characters that are kept of a line that is begun
 STREAMS = {"stdout": logging.INFO, "stderr": logging.WARNING}
 
 
@@ -40,6 +41,8 @@ class Prints:
         if getattr(self._of_thread, "is_logging", False):  # logging says that it cannot
             return self.stream.write(said)
         *lines, begun = f"{self._begun}{said}".split("\n")
+        if len(begun) > LONGEST:  # dots that tell progress, say: no line may end
+            lines, begun = [*lines, begun], ""
         self._of_thread.begun = begun
         self._tell(lines)
         return len(said)

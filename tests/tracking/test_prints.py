@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracking.prints import Prints, unlogged
+from tracking.prints import LONGEST, Prints, unlogged
 
 
 class Told(logging.Handler):
@@ -71,3 +71,11 @@ def test_all_else_is_that_of_the_stream(capsys: pytest.CaptureFixture[str]) -> N
     prints, _, stream = printing()
     assert (prints.encoding, prints.isatty(), unlogged(prints)) == (stream.encoding, False, stream)  # type: ignore[arg-type]  # it stands for one
     assert unlogged(stream) is stream
+
+
+def test_a_line_that_never_ends_is_logged_in_parts() -> None:
+    """Dots that tell progress do not collect in memory, nor wait for an end that does not come."""
+    prints, told, _ = printing()
+    for _ in range(2 * LONGEST + 10):
+        prints.write(".")
+    assert [len(line) for line in told.lines] == [LONGEST + 1, LONGEST + 1]
