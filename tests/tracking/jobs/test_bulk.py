@@ -11,15 +11,16 @@ from uuid import UUID, uuid4
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import event, text
+from sqlalchemy import text
 
 from tests.anonymous import anonymous
+from tests.counting import statements_of
 from tests.properties import JSON, ON_ONE_DATABASE, TEXTS
 from tests.tracked import HOUR, Tracked, check_rows, empty, new_job, submit_all
 from tracking import jobs, revocations
 from tracking.admission import line, pauses
 from tracking.admission.rule import UNLIMITED, Limits
-from tracking.db import Connection, Database, DBAPIError, Statement, run
+from tracking.db import Database, DBAPIError
 from tracking.errors import IdempotencyConflict, InvalidValue, TrackingError, UnknownDependency
 from tracking.jobs import bulk
 from tracking.models import NewJob, Owner, Scope, Submitted
@@ -201,27 +202,14 @@ def test_the_same_bulk_submit_again_writes_nothing(tracked: Tracked) -> None:
     assert [(answer.job, answer.created) for answer in again] == [(answer.job, False) for answer in first]
 
 
-def test_a_repeated_bulk_submit_takes_as_many_statements_as_the_first(
-    pool: Database, tracked: Tracked, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_repeated_bulk_submit_takes_as_many_statements_as_the_first(pool: Database, tracked: Tracked) -> None:
     """Whoever repeats a request for a thousand jobs, by their keys or by their ids, asks the database twice."""
-    sent: list[str] = []
-    listener: Any = lambda *args: sent.append(args[2])  # noqa: E731 - to be removed
-    event.listen(pool.engine, "before_cursor_execute", listener)
-
-    def counted(connection: Connection, *statements: Statement) -> list[list[Any]]:
-        sent.extend(sql for sql, _ in statements)
-        return run(connection, *statements)
-
-    monkeypatch.setattr(bulk, "run", counted)
     keyed = [new_job(idempotency_key=f"k{number}", request_hash="same") for number in range(500)]
     new = [*keyed, *(new_job() for _ in range(500))]
     submit_all(tracked.connection, new, UNLIMITED)
     again = [replace(job, id=uuid4()) for job in keyed] + new[500:]
-    with pool.begin() as connection:
-        sent.clear()
+    with pool.begin() as connection, statements_of(connection) as sent:
         answers = submitted(submit_all(connection, again, UNLIMITED))
-    event.remove(pool.engine, "before_cursor_execute", listener)
     assert len(sent) == 2
     assert [(answer.created, answer.job.id) for answer in answers] == [(False, job.id) for job in new]
 
