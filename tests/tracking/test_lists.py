@@ -65,6 +65,15 @@ def test_numbered_pages_end_where_the_count_does_and_the_cursor_goes_on(tracked:
     assert (len(rest.jobs), rest.next_cursor) == (20, None)
 
 
+def test_a_page_is_looked_for_once_though_the_table_was_thought_empty(database: Database) -> None:
+    """A page of jobs that were inserted in one go while the table was analyzed: their ids are not sought for each."""
+    with database.autocommit() as connection:
+        with database.begin() as inserting:
+            inserting.execute(text(MANY), {"rows": MOST_COUNTED})
+            connection.execute(text("ANALYZE jobs"))  # sees the pages, and no row in them
+        assert len(lists.page(connection, ACME, number=100, size=100).jobs) == 100
+
+
 def test_a_full_count_is_not_capped(tracked: Tracked) -> None:
     """Of exactly 10,000 jobs the total is exact, and the last page has no cursor."""
     tracked.connection.execute(text(MANY), {"rows": MOST_COUNTED})

@@ -18,6 +18,7 @@ from sqlalchemy import (
     Select,
     Text,
     and_,
+    any_,
     case,
     cast,
     func,
@@ -173,8 +174,7 @@ def _in_order(
 ) -> list[JobRecord]:
     found = select(jobs).where(*conditions).limit(limit)
     if scope.is_everywhere:
-        ids = everywhere.first(conditions, order, limit).subquery()
-        found = select(jobs).join(ids, jobs.c.id == ids.c.id)
+        found = select(jobs).where(_is_one_of(everywhere.first(conditions, order, limit)))
     return [record(row) for row in connection.execute(found.order_by(*order))]
 
 
@@ -330,9 +330,17 @@ def _first(
     if are_several:
         found = found.order_by(found.selected_columns.at.desc(), found.selected_columns.id.desc())
         found = found.offset(offset).limit(limit)
-    ids = found.subquery()
-    rows = connection.execute(select(jobs).join(ids, jobs.c.id == ids.c.id).order_by(by.desc(), jobs.c.id.desc()))
+    ids = select(found.subquery().c.id)
+    rows = connection.execute(select(jobs).where(_is_one_of(ids)).order_by(by.desc(), jobs.c.id.desc()))
     return [record(row) for row in rows]
+
+
+def _is_one_of(ids: Select[Any]) -> ColumnElement[bool]:
+    """Whether the job is one of these, which are looked for once.
+
+    In a join, a planner that thinks the table is empty may look for them anew for each row, until the time limit.
+    """
+    return jobs.c.id == any_(func.array(ids.scalar_subquery()))
 
 
 def _then(connection: Connection, found: Sequence[JobRecord], filters: Filters) -> Sequence[JobRecord]:
