@@ -618,47 +618,72 @@ FROM unnest(CAST(:'organizations' AS text[])) AS organization_id;
 
 -- admission/line.py ADMIT
 WITH RECURSIVE
-queues AS (
-    (SELECT queue FROM jobs WHERE organization_id = :'organization_id' AND hold = 'organization_limit'
-     ORDER BY queue LIMIT 1)
-    UNION ALL
-    SELECT next.queue FROM queues CROSS JOIN LATERAL (
+whose AS MATERIALIZED (
+    SELECT organization_id, most,
+           least(:'batch', CASE WHEN most > 0 THEN most - (SELECT count(*) FROM jobs WHERE organization_id = limited.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping)) END) AS own
+    FROM (SELECT organization_id, coalesce((SELECT concurrency FROM organizations WHERE id = asked.organization_id), CAST(:'limit' AS int)) AS most FROM (SELECT unnest((SELECT CAST(:'organizations' AS text[]))) AS organization_id) AS asked) AS limited
+), queues AS (
+    SELECT whose.organization_id, next.queue FROM whose CROSS JOIN LATERAL (
         SELECT queue FROM jobs
-        WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND jobs.queue > queues.queue
+        WHERE jobs.organization_id = whose.organization_id AND hold = 'organization_limit'
         ORDER BY queue LIMIT 1) AS next
+    UNION ALL
+    SELECT queues.organization_id, next.queue FROM queues CROSS JOIN LATERAL (
+        SELECT queue FROM jobs
+        WHERE jobs.organization_id = queues.organization_id AND hold = 'organization_limit'
+          AND jobs.queue > queues.queue
+        ORDER BY queue LIMIT 1) AS next
+), lined AS MATERIALIZED (
+    SELECT organization_id, queue FROM queues UNION SELECT organization_id, queue FROM (SELECT organization_id, id, queue, priority, created_at FROM jobs WHERE hold = 'limit' AND jobs.id = ANY(CAST(:'within' AS uuid[]))) AS more
 ), served AS MATERIALIZED (
-    SELECT queue, ARRAY(SELECT lease FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY lease) AS servers
-    FROM (SELECT queue FROM queues UNION SELECT queue FROM (SELECT id, queue, priority, created_at FROM jobs WHERE hold = 'limit' AND jobs.id = ANY(CAST(:'within' AS uuid[]))) AS more) AS queues
-    WHERE (queues.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
-            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) OR coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) = 0
-), alike AS MATERIALIZED (
-    SELECT servers, first AS queue, shared, dense_rank() OVER (ORDER BY shared) AS pool,
-           room_in(:'organization_id', first, :'limit', :'lease_timeout') AS room, is_contended(:'organization_id', first, :'lease_timeout') AS contended
+    SELECT queue, ARRAY(SELECT lease FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY lease) AS servers, (queues.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) AS is_served
+    FROM (SELECT DISTINCT queue FROM lined) AS queues
+), pools AS MATERIALIZED (
+    SELECT servers, first, shared, dense_rank() OVER (ORDER BY shared) AS pool
     FROM (SELECT *, coalesce(nullif(ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
                  WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND first = ANY(workers.queues) ORDER BY each), '{}'), ARRAY[first]) AS shared
           FROM (SELECT servers, min(queue) AS first FROM served GROUP BY servers, CASE WHEN servers = '{}' THEN queue END) AS firsts) AS firsts
+), places AS MATERIALIZED (
+    SELECT organization_id, lined.queue, own, first, shared, pool
+    FROM lined JOIN whose USING (organization_id) JOIN served USING (queue)
+    JOIN pools ON pools.servers = served.servers AND (served.servers <> '{}' OR pools.first = lined.queue)
+    WHERE is_served OR most = 0
+), asking AS MATERIALIZED (
+    SELECT organization_id, first, shared, is_contended(kinds.organization_id, kinds.first, :'lease_timeout') AS contended
+    FROM (SELECT DISTINCT organization_id, first, shared FROM places) AS kinds
+), alike AS MATERIALIZED (
+    SELECT organization_id, first, contended, room_in(asking.organization_id, asking.first, :'limit', :'lease_timeout') AS room,
+           CASE WHEN contended THEN free_in(asking.first, :'lease_timeout') END AS free,
+           CASE WHEN contended THEN coalesce((SELECT weight FROM organization_weights WHERE organization_id = asking.organization_id), 1) - (
+               SELECT count(*) FROM jobs WHERE jobs.organization_id = asking.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying')
+                                           AND queue = ANY(asking.shared)) END AS entitled
+    FROM asking
 ), rooms AS MATERIALIZED (
-    SELECT served.queue, greatest(CASE WHEN served.queue = ANY(CAST(:'queues' AS text[])) AND NOT contended
-                     THEN CAST(:'ahead' AS int) ELSE 0 END, room) AS room, pool, shared, contended
-    FROM served JOIN alike ON alike.servers = served.servers
-                          AND (served.servers <> '{}' OR alike.queue = served.queue)
+    SELECT organization_id, places.queue, own, pool, shared, contended, free, entitled,
+           greatest(CASE WHEN places.queue = ANY(CAST(:'queues' AS text[])) AND NOT contended
+                     THEN CAST(:'ahead' AS int) ELSE 0 END, room) AS room
+    FROM places JOIN alike USING (organization_id, first)
 ), candidates AS (
-    SELECT room, pool, candidate.*
+    SELECT organization_id, own, pool, free, entitled, room, candidate.*
     FROM rooms CROSS JOIN LATERAL (
         SELECT id, queue, priority, created_at FROM jobs AS waiting
-        WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND waiting.queue = rooms.queue
-          AND true
+        WHERE waiting.organization_id = rooms.organization_id AND hold = 'organization_limit'
+          AND waiting.queue = rooms.queue AND true
         ORDER BY priority DESC, created_at, id
         LIMIT greatest(0, least(:'batch', room))) AS candidate
-    UNION ALL SELECT room, pool, more.* FROM (SELECT id, queue, priority, created_at FROM jobs WHERE hold = 'limit' AND jobs.id = ANY(CAST(:'within' AS uuid[]))) AS more JOIN rooms USING (queue)
-), first AS (
-    SELECT id, queue, place FROM (
-        SELECT *, row_number() OVER (PARTITION BY pool ORDER BY priority DESC, created_at, id) AS place
-        FROM candidates) AS placed
+    UNION ALL
+    SELECT organization_id, own, pool, free, entitled, room, id, queue, priority, created_at FROM (SELECT organization_id, id, queue, priority, created_at FROM jobs WHERE hold = 'limit' AND jobs.id = ANY(CAST(:'within' AS uuid[]))) AS more JOIN rooms USING (organization_id, queue)
+), numbered AS (
+    SELECT *, row_number() OVER (PARTITION BY organization_id ORDER BY priority DESC, created_at, id) AS number
+    FROM (SELECT *, row_number() OVER (PARTITION BY organization_id, pool ORDER BY priority DESC, created_at, id) AS place
+          FROM candidates) AS placed
     WHERE place <= room
-    ORDER BY priority DESC, created_at, id
-    LIMIT least(:'batch', CASE WHEN coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) = 0 THEN :'batch' ELSE
-                        greatest(0, coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) - (SELECT count(*) FROM jobs WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping))) END)
+), first AS (
+    SELECT id, queue, place
+    FROM (SELECT *, row_number() OVER (PARTITION BY pool ORDER BY organization_id COLLATE "C", number) AS turn
+          FROM numbered WHERE number <= own) AS turns
+    WHERE turn <= free OR place <= entitled OR free IS NULL
 ), locked AS (
     SELECT id, status AS from_status, hold AS held FROM jobs
     WHERE id IN (SELECT id FROM first) AND hold IN ('organization_limit', 'limit')
@@ -697,7 +722,8 @@ queues AS (
     WHEN true THEN 'organization_limit'
 END AS hold) AS next),
         limit_key = CASE WHEN jobs.id = ANY(CAST(:'within' AS uuid[])) THEN limit_key END, dispatched_at = NULL,
-        sent_priority = CASE WHEN (SELECT contended FROM rooms WHERE rooms.queue = jobs.queue) THEN 0 ELSE priority END, updated_at = clock_timestamp()
+        sent_priority = CASE WHEN (SELECT contended FROM rooms
+                 WHERE rooms.organization_id = jobs.organization_id AND rooms.queue = jobs.queue) THEN 0 ELSE priority END, updated_at = clock_timestamp()
     FROM locked
     WHERE jobs.id = locked.id
     RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status, locked.held
@@ -709,50 +735,74 @@ END AS hold) AS next),
            jsonb_strip_nulls(jsonb_build_object('hold', coalesce(hold, held))) || '{}', NULL, NULL, clock_timestamp()
     FROM moved
 )
-SELECT moved.*, contended AS is_contended FROM moved JOIN rooms USING (queue)
-ORDER BY priority DESC, created_at, id;
+SELECT moved.*, contended AS is_contended FROM moved JOIN rooms USING (organization_id, queue)
+ORDER BY organization_id COLLATE "C", priority DESC, created_at, id;
 
 -- admission/line.py GIVE_WAY
 WITH RECURSIVE
-queues AS (
-    (SELECT queue FROM jobs WHERE organization_id = :'organization_id' AND hold = 'organization_limit'
-     ORDER BY queue LIMIT 1)
-    UNION ALL
-    SELECT next.queue FROM queues CROSS JOIN LATERAL (
+whose AS MATERIALIZED (
+    SELECT organization_id, most,
+           least(:'batch', CASE WHEN most > 0 THEN most - (SELECT count(*) FROM jobs WHERE organization_id = limited.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping)) END) AS own
+    FROM (SELECT organization_id, coalesce((SELECT concurrency FROM organizations WHERE id = asked.organization_id), CAST(:'limit' AS int)) AS most FROM (SELECT CAST(:'organization_id' AS text) AS organization_id) AS asked) AS limited
+), queues AS (
+    SELECT whose.organization_id, next.queue FROM whose CROSS JOIN LATERAL (
         SELECT queue FROM jobs
-        WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND jobs.queue > queues.queue
+        WHERE jobs.organization_id = whose.organization_id AND hold = 'organization_limit'
         ORDER BY queue LIMIT 1) AS next
+    UNION ALL
+    SELECT queues.organization_id, next.queue FROM queues CROSS JOIN LATERAL (
+        SELECT queue FROM jobs
+        WHERE jobs.organization_id = queues.organization_id AND hold = 'organization_limit'
+          AND jobs.queue > queues.queue
+        ORDER BY queue LIMIT 1) AS next
+), lined AS MATERIALIZED (
+    SELECT organization_id, queue FROM queues
 ), served AS MATERIALIZED (
-    SELECT queue, ARRAY(SELECT lease FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY lease) AS servers
-    FROM (SELECT queue FROM queues ) AS queues
-    WHERE (queues.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
-            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) OR coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) = 0
-), alike AS MATERIALIZED (
-    SELECT servers, first AS queue, shared, dense_rank() OVER (ORDER BY shared) AS pool,
-           room_in(:'organization_id', first, :'limit', :'lease_timeout') AS room, is_contended(:'organization_id', first, :'lease_timeout') AS contended
+    SELECT queue, ARRAY(SELECT lease FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY lease) AS servers, (queues.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) AS is_served
+    FROM (SELECT DISTINCT queue FROM lined) AS queues
+), pools AS MATERIALIZED (
+    SELECT servers, first, shared, dense_rank() OVER (ORDER BY shared) AS pool
     FROM (SELECT *, coalesce(nullif(ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
                  WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND first = ANY(workers.queues) ORDER BY each), '{}'), ARRAY[first]) AS shared
           FROM (SELECT servers, min(queue) AS first FROM served GROUP BY servers, CASE WHEN servers = '{}' THEN queue END) AS firsts) AS firsts
+), places AS MATERIALIZED (
+    SELECT organization_id, lined.queue, own, first, shared, pool
+    FROM lined JOIN whose USING (organization_id) JOIN served USING (queue)
+    JOIN pools ON pools.servers = served.servers AND (served.servers <> '{}' OR pools.first = lined.queue)
+    WHERE is_served OR most = 0
+), asking AS MATERIALIZED (
+    SELECT organization_id, first, shared, is_contended(kinds.organization_id, kinds.first, :'lease_timeout') AS contended
+    FROM (SELECT DISTINCT organization_id, first, shared FROM places) AS kinds
+), alike AS MATERIALIZED (
+    SELECT organization_id, first, contended, room_in(asking.organization_id, asking.first, :'limit', :'lease_timeout') AS room,
+           CASE WHEN contended THEN free_in(asking.first, :'lease_timeout') END AS free,
+           CASE WHEN contended THEN coalesce((SELECT weight FROM organization_weights WHERE organization_id = asking.organization_id), 1) - (
+               SELECT count(*) FROM jobs WHERE jobs.organization_id = asking.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying')
+                                           AND queue = ANY(asking.shared)) END AS entitled
+    FROM asking
 ), rooms AS MATERIALIZED (
-    SELECT served.queue, greatest(0, room) AS room, pool, shared, contended
-    FROM served JOIN alike ON alike.servers = served.servers
-                          AND (served.servers <> '{}' OR alike.queue = served.queue)
+    SELECT organization_id, places.queue, own, pool, shared, contended, free, entitled,
+           greatest(0, room) AS room
+    FROM places JOIN alike USING (organization_id, first)
 ), candidates AS (
-    SELECT room, pool, candidate.*
+    SELECT organization_id, own, pool, free, entitled, room, candidate.*
     FROM rooms CROSS JOIN LATERAL (
         SELECT id, queue, priority, created_at FROM jobs AS waiting
-        WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND waiting.queue = rooms.queue
-          AND true
+        WHERE waiting.organization_id = rooms.organization_id AND hold = 'organization_limit'
+          AND waiting.queue = rooms.queue AND true
         ORDER BY priority DESC, created_at, id
         LIMIT greatest(0, least(:'batch', room))) AS candidate
-), first AS (
-    SELECT id, queue, place FROM (
-        SELECT *, row_number() OVER (PARTITION BY pool ORDER BY priority DESC, created_at, id) AS place
-        FROM candidates) AS placed
+), numbered AS (
+    SELECT *, row_number() OVER (PARTITION BY organization_id ORDER BY priority DESC, created_at, id) AS number
+    FROM (SELECT *, row_number() OVER (PARTITION BY organization_id, pool ORDER BY priority DESC, created_at, id) AS place
+          FROM candidates) AS placed
     WHERE place <= room
-    ORDER BY priority DESC, created_at, id
-    LIMIT least(:'batch', CASE WHEN coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) = 0 THEN :'batch' ELSE
-                        greatest(0, coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) - (SELECT count(*) FROM jobs WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping))) END)
+), first AS (
+    SELECT id, queue, place
+    FROM (SELECT *, row_number() OVER (PARTITION BY pool ORDER BY organization_id COLLATE "C", number) AS turn
+          FROM numbered WHERE number <= own) AS turns
+    WHERE turn <= free OR place <= entitled OR free IS NULL
 )
 SELECT coalesce(bool_or(give_way(:'organization_id', head.queue, head.priority)), false)
 FROM rooms CROSS JOIN LATERAL (
@@ -935,35 +985,57 @@ ORDER BY queue;
 
 -- admission/turns.py PLACE
 WITH RECURSIVE
-queues AS (
-    (SELECT queue FROM jobs WHERE organization_id = :'organization_id' AND hold = 'organization_limit'
-     ORDER BY queue LIMIT 1)
-    UNION ALL
-    SELECT next.queue FROM queues CROSS JOIN LATERAL (
+whose AS MATERIALIZED (
+    SELECT organization_id, most,
+           least(:'batch', CASE WHEN most > 0 THEN most - (SELECT count(*) FROM jobs WHERE organization_id = limited.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping)) END) AS own
+    FROM (SELECT organization_id, coalesce((SELECT concurrency FROM organizations WHERE id = asked.organization_id), CAST(:'limit' AS int)) AS most FROM (SELECT CAST(:'organization_id' AS text) AS organization_id) AS asked) AS limited
+), queues AS (
+    SELECT whose.organization_id, next.queue FROM whose CROSS JOIN LATERAL (
         SELECT queue FROM jobs
-        WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND jobs.queue > queues.queue
+        WHERE jobs.organization_id = whose.organization_id AND hold = 'organization_limit'
         ORDER BY queue LIMIT 1) AS next
+    UNION ALL
+    SELECT queues.organization_id, next.queue FROM queues CROSS JOIN LATERAL (
+        SELECT queue FROM jobs
+        WHERE jobs.organization_id = queues.organization_id AND hold = 'organization_limit'
+          AND jobs.queue > queues.queue
+        ORDER BY queue LIMIT 1) AS next
+), lined AS MATERIALIZED (
+    SELECT organization_id, queue FROM queues UNION SELECT organization_id, queue FROM (SELECT organization_id, id, queue, priority, created_at FROM jobs WHERE id = :'id') AS more
 ), served AS MATERIALIZED (
-    SELECT queue, ARRAY(SELECT lease FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY lease) AS servers
-    FROM (SELECT queue FROM queues UNION SELECT queue FROM (SELECT id, queue, priority, created_at FROM jobs WHERE id = :'id') AS more) AS queues
-    WHERE (queues.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
-            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) OR coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) = 0
-), alike AS MATERIALIZED (
-    SELECT servers, first AS queue, shared, dense_rank() OVER (ORDER BY shared) AS pool,
-           room_in(:'organization_id', first, :'limit', :'lease_timeout') AS room, is_contended(:'organization_id', first, :'lease_timeout') AS contended
+    SELECT queue, ARRAY(SELECT lease FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY lease) AS servers, (queues.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) AS is_served
+    FROM (SELECT DISTINCT queue FROM lined) AS queues
+), pools AS MATERIALIZED (
+    SELECT servers, first, shared, dense_rank() OVER (ORDER BY shared) AS pool
     FROM (SELECT *, coalesce(nullif(ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
                  WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND first = ANY(workers.queues) ORDER BY each), '{}'), ARRAY[first]) AS shared
           FROM (SELECT servers, min(queue) AS first FROM served GROUP BY servers, CASE WHEN servers = '{}' THEN queue END) AS firsts) AS firsts
+), places AS MATERIALIZED (
+    SELECT organization_id, lined.queue, own, first, shared, pool
+    FROM lined JOIN whose USING (organization_id) JOIN served USING (queue)
+    JOIN pools ON pools.servers = served.servers AND (served.servers <> '{}' OR pools.first = lined.queue)
+    WHERE is_served OR most = 0
+), asking AS MATERIALIZED (
+    SELECT organization_id, first, shared, is_contended(kinds.organization_id, kinds.first, :'lease_timeout') AS contended
+    FROM (SELECT DISTINCT organization_id, first, shared FROM places) AS kinds
+), alike AS MATERIALIZED (
+    SELECT organization_id, first, contended, room_in(asking.organization_id, asking.first, :'limit', :'lease_timeout') AS room,
+           CASE WHEN contended THEN free_in(asking.first, :'lease_timeout') END AS free,
+           CASE WHEN contended THEN coalesce((SELECT weight FROM organization_weights WHERE organization_id = asking.organization_id), 1) - (
+               SELECT count(*) FROM jobs WHERE jobs.organization_id = asking.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying')
+                                           AND queue = ANY(asking.shared)) END AS entitled
+    FROM asking
 ), rooms AS MATERIALIZED (
-    SELECT served.queue, greatest(0, room) AS room, pool, shared, contended
-    FROM served JOIN alike ON alike.servers = served.servers
-                          AND (served.servers <> '{}' OR alike.queue = served.queue)
+    SELECT organization_id, places.queue, own, pool, shared, contended, free, entitled,
+           greatest(0, room) AS room
+    FROM places JOIN alike USING (organization_id, first)
 ), candidates AS (
-    SELECT room, pool, candidate.*
+    SELECT organization_id, own, pool, free, entitled, room, candidate.*
     FROM rooms CROSS JOIN LATERAL (
         SELECT id, queue, priority, created_at FROM jobs AS waiting
-        WHERE organization_id = :'organization_id' AND hold = 'organization_limit' AND waiting.queue = rooms.queue
-          AND (waiting.id <> :'id' AND (CASE
+        WHERE waiting.organization_id = rooms.organization_id AND hold = 'organization_limit'
+          AND waiting.queue = rooms.queue AND (waiting.id <> :'id' AND (CASE
     WHEN waiting.external THEN 'external'
     WHEN (waiting.follows IS NOT NULL OR waiting.follows_group IS NOT NULL) OR waiting.unresolved
          OR waiting.attempt = 0 AND waiting.depends_on <> '{}' AND EXISTS (SELECT FROM unnest(waiting.depends_on, waiting.depends_when) AS wanted (id, ending)
@@ -1024,15 +1096,18 @@ END = 'organization_limit' OR (SELECT CASE
 END NOT IN ('limit', 'organization_limit') FROM jobs AS this WHERE this.id = :'id')))
         ORDER BY priority DESC, created_at, id
         LIMIT greatest(0, least(:'batch', room))) AS candidate
-    UNION ALL SELECT room, pool, more.* FROM (SELECT id, queue, priority, created_at FROM jobs WHERE id = :'id') AS more JOIN rooms USING (queue)
-), first AS (
-    SELECT id, queue, place FROM (
-        SELECT *, row_number() OVER (PARTITION BY pool ORDER BY priority DESC, created_at, id) AS place
-        FROM candidates) AS placed
+    UNION ALL
+    SELECT organization_id, own, pool, free, entitled, room, id, queue, priority, created_at FROM (SELECT organization_id, id, queue, priority, created_at FROM jobs WHERE id = :'id') AS more JOIN rooms USING (organization_id, queue)
+), numbered AS (
+    SELECT *, row_number() OVER (PARTITION BY organization_id ORDER BY priority DESC, created_at, id) AS number
+    FROM (SELECT *, row_number() OVER (PARTITION BY organization_id, pool ORDER BY priority DESC, created_at, id) AS place
+          FROM candidates) AS placed
     WHERE place <= room
-    ORDER BY priority DESC, created_at, id
-    LIMIT least(:'batch', CASE WHEN coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) = 0 THEN :'batch' ELSE
-                        greatest(0, coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) - (SELECT count(*) FROM jobs WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping))) END)
+), first AS (
+    SELECT id, queue, place
+    FROM (SELECT *, row_number() OVER (PARTITION BY pool ORDER BY organization_id COLLATE "C", number) AS turn
+          FROM numbered WHERE number <= own) AS turns
+    WHERE turn <= free OR place <= entitled OR free IS NULL
 )
 SELECT first.place AS number, shared,
        CASE WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) > 0 OR is_contended(:'organization_id', first.queue, :'lease_timeout'))

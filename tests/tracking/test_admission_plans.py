@@ -127,7 +127,7 @@ def test_no_look_of_admission_scans_the_tables(filled: Database) -> None:
             times[name] = 1000 * (time.monotonic() - began)
         for name, organization_id in (("admit", "org-4"), ("admit into gates", "org-1")):
             others = {"within": [SOME], "ahead": 10, "queues": array(["default"])}
-            values = {"organization_id": organization_id, "batch": 100, **others, **FIVE.parameters}
+            values = {"organizations": array([organization_id]), "batch": 100, **others, **FIVE.parameters}
             plans[name].append(_plan(connection, line.ADMIT, values))
     figures = {name: f"{spent:.1f} ms" for name, spent in times.items()}
     print(figures)  # noqa: T201 - worth a look (pytest -rP)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sqlalchemy import update
 
 from tests.holding import GLOBEX, Limited, limited
 from tests.properties import ON_ONE_DATABASE
@@ -17,6 +21,7 @@ from tracking.admission import line
 from tracking.admission.line import NOBODY, Ahead, Filled
 from tracking.db import Connection, Database
 from tracking.models import JobRecord, Owner
+from tracking.schema import jobs as table
 
 OWNERS = (Owner("acme", "u1"), GLOBEX, Owner("initech", "u1"))
 
@@ -172,6 +177,113 @@ def test_slots_filled_with_their_batch_are_those_that_single_looks_fill(
         seen.append([_of(tracked, job_id) for job_id in ids])
     one_by_one, at_once = seen
     assert at_once == one_by_one
+
+
+QUEUES = ("default", "slow", "nobody's")
+APART, TOGETHER = ((("default",), ("slow",)), (("default", "slow"),))
+
+
+@dataclass
+class Lines:
+    """The rule for free slots, job by job, as somebody would apply it who has the list of them at hand."""
+
+    limit: int
+    weights: dict[str, int]
+    workers: list[tuple[tuple[str, ...], int]]
+    jobs: dict[UUID, JobRecord]
+    sent: set[UUID]
+
+    def look(self, organization: str, most: int) -> None:
+        """Let the first in line through, as long as there is room."""
+        for job in sorted(
+            self._those(lambda job: job.id not in self.sent and job.organization_id == organization), key=_place
+        ):
+            if most and self._has_room(job):
+                self.sent.add(job.id)
+                most -= 1
+
+    def _has_room(self, job: JobRecord) -> bool:
+        mine = self._those(lambda each: each.id in self.sent and each.organization_id == job.organization_id)
+        if self.limit and len(mine) >= self.limit:
+            return False
+        serving = [(queues, slots) for queues, slots in self.workers if job.queue in queues]
+        shared = {queue for queues, _ in serving for queue in queues} or {job.queue}
+        if not serving:
+            return not self.workers or not self.limit
+        if not self.limit and not self._those(
+            lambda each: each.organization_id != job.organization_id and each.queue in shared
+        ):
+            return True
+        busy = self._those(lambda each: each.id in self.sent and each.queue in shared)
+        entitled = self.weights[job.organization_id] - len([each for each in mine if each.queue in shared])
+        return len(busy) < sum(slots for _, slots in serving) or entitled > 0
+
+    def _those(self, wanted: Callable[[JobRecord], bool]) -> list[JobRecord]:
+        return [job for job in self.jobs.values() if wanted(job)]
+
+
+def _place(job: JobRecord) -> tuple[int, datetime, UUID]:
+    return -job.priority, job.created_at, job.id
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A limit for each organization, workers with their queues, jobs (sent already, or in line), and what is freed."""
+
+    limit: int
+    workers: list[tuple[tuple[str, ...], int]]
+    weights: list[int]
+    made: list[tuple[Owner, str, int, bool]]
+    freed: list[int]
+
+
+SCENES = st.builds(
+    Scene,
+    limit=st.integers(0, 4),
+    workers=st.sampled_from((APART, TOGETHER)).flatmap(
+        lambda kinds: st.lists(st.tuples(st.sampled_from(kinds), st.integers(1, 4)), max_size=3)
+    ),
+    weights=st.lists(st.sampled_from((1, 1, 2)), min_size=3, max_size=3),
+    made=st.lists(
+        st.tuples(st.sampled_from(OWNERS), st.sampled_from(QUEUES), st.integers(0, 3), st.booleans()),
+        min_size=4,
+        max_size=24,
+    ),
+    freed=st.lists(st.integers(0, 4), min_size=3, max_size=3),
+)
+
+
+@settings(ON_ONE_DATABASE, max_examples=60)
+@given(scene=SCENES)
+def test_free_slots_are_shared_by_the_rule_whatever_lines_and_workers_there_are(
+    pool: Database, tracked: Tracked, scene: Scene
+) -> None:
+    """A look at several lines lets those through whom the rule does that asks about one job after the other."""
+    empty(pool)
+    of = limited(pool, tracked, scene.limit)
+    with pool.autocommit() as connection:
+        for number, (queues, slots) in enumerate(scene.workers):
+            workers.beat(connection, uuid4(), name=f"worker-{number}", pid=1, queues=queues, concurrency=slots)
+    weights = dict(zip((owner.organization_id for owner in OWNERS), scene.weights, strict=True))
+    for name, weight in weights.items():
+        of.weigh(name, weight)
+    made = {
+        job.id: job
+        for owner, queue, priority, _ in scene.made
+        for job in [of.submit(owner=owner, queue=queue, priority=priority)]
+    }
+    sent = {job_id for job_id, (*_, is_sent) in zip(made, scene.made, strict=True) if is_sent}
+    in_line = [job_id for job_id in made if job_id not in sent]
+    tracked.connection.execute(update(table).values(hold=None))
+    tracked.connection.execute(update(table).where(table.c.id.in_(in_line)).values(hold="organization_limit"))
+    freed = {name: number for name, number in zip(weights, scene.freed, strict=True) if number}
+    lines = Lines(scene.limit, weights, scene.workers, made, {*sent})
+    with pool.begin() as connection:
+        filled = line.fill(connection, freed, of.limits, 100)
+    for most in (100,) if len(freed) == 1 else (1, 2, 4):
+        for name in sorted(name for name, number in freed.items() if number >= most or len(freed) == 1):
+            lines.look(name, most)
+    assert {job.id for job in (*filled.alone, *filled.others)} == lines.sent - sent
 
 
 def _of(tracked: Tracked, job_id: UUID) -> tuple[object, ...]:

@@ -1,4 +1,4 @@
-"""Who gets the free slots of an organization: the first in line, of each queue as many as its workers have room for.
+"""Who gets the free slots of organizations: the first in the line of each, of a queue as many as it has room for.
 
 An organization may have lines for hundreds of queues. What is to be known of their workers is asked once for all queues
 that have the same ones.
@@ -6,56 +6,113 @@ that have the same ones.
 
 from __future__ import annotations
 
-from tracking.admission.rule import ALIVE, in_flight, is_contended, is_served, limit_of, room_in, shared_with
+from tracking.admission.rule import (
+    ALIVE,
+    SENT,
+    free_in,
+    in_flight,
+    is_contended,
+    is_served,
+    limit_of,
+    room_in,
+    shared_with,
+    weight_of,
+)
+
+ONE = "SELECT CAST(:organization_id AS text) AS organization_id"
+# A planner that sees how many there are finds a plan for each number, and takes longer for it than the look does.
+SEVERAL = "SELECT unnest((SELECT CAST(:organizations AS text[]))) AS organization_id"
+
+_COLUMNS = "id, queue, priority, created_at"
+_IN_ORDER = "ORDER BY priority DESC, created_at, id"
 
 
-def first_in_line(which: str = "true", besides: str = "", ahead: str = "0") -> str:
-    """SQL, common table expressions: `first`, the jobs that get the free slots of :organization_id, at most :batch.
+def first_in_line(which: str = "true", besides: str = "", ahead: str = "0", whose: str = ONE) -> str:
+    """SQL, common table expressions: `first`, the jobs that get the free slots, of each organization at most :batch.
 
-    Of its line they are those that are so: `waiting`. `besides`: a query of more candidates, as if they stood in it.
-    The rooms of queues that share a worker are one and the same. `ahead`: SQL for how many jobs of served.queue may be
-    sent whatever slots its workers have; `rooms.contended`: whether others have jobs for these.
+    Of their lines they are those that are so: `waiting`. `besides`: a query of more candidates, as if they stood there.
+    The rooms of queues that share a worker are one and the same. Of several organizations, what the workers have free
+    goes to one after the other, in the order of their names; each gets what its weight entitles it to all the same.
+    `ahead`: SQL for how many jobs of places.queue may be sent whatever slots its workers have. `rooms.contended`:
+    whether others have jobs for them.
     """
-    columns = "id, queue, priority, created_at"
+    known = "organization_id, own, pool, free, entitled, room"
+    more, more_candidates = "", ""
+    if besides:
+        more = f"UNION SELECT organization_id, queue FROM ({besides}) AS more"
+        more_candidates = f"""UNION ALL
+        SELECT {known}, {_COLUMNS} FROM ({besides}) AS more JOIN rooms USING (organization_id, queue)"""
     return f"""
-    queues AS (
-        (SELECT queue FROM jobs WHERE organization_id = :organization_id AND hold = 'organization_limit'
-         ORDER BY queue LIMIT 1)
-        UNION ALL
-        SELECT next.queue FROM queues CROSS JOIN LATERAL (
-            SELECT queue FROM jobs
-            WHERE organization_id = :organization_id AND hold = 'organization_limit' AND jobs.queue > queues.queue
-            ORDER BY queue LIMIT 1) AS next
-    ), served AS MATERIALIZED (
-        SELECT queue, {servers_of("queues.queue")} AS servers
-        FROM (SELECT queue FROM queues {besides and f"UNION SELECT queue FROM ({besides}) AS more"}) AS queues
-        WHERE {is_served("queues")} OR {limit_of(":organization_id")} = 0
+    {_pools(whose, more)}, asking AS MATERIALIZED (
+        SELECT organization_id, first, shared, {is_contended("kinds.organization_id", "kinds.first")} AS contended
+        FROM (SELECT DISTINCT organization_id, first, shared FROM places) AS kinds
     ), alike AS MATERIALIZED (
-        SELECT servers, first AS queue, shared, dense_rank() OVER (ORDER BY shared) AS pool,
-               {room_in(":organization_id", "first")} AS room, {is_contended(":organization_id", "first")} AS contended
+        SELECT organization_id, first, contended, {room_in("asking.organization_id", "asking.first")} AS room,
+               CASE WHEN contended THEN {free_in("asking.first")} END AS free,
+               CASE WHEN contended THEN {weight_of("asking.organization_id")} - (
+                   SELECT count(*) FROM jobs WHERE jobs.organization_id = asking.organization_id AND {SENT}
+                                               AND queue = ANY(asking.shared)) END AS entitled
+        FROM asking
+    ), rooms AS MATERIALIZED (
+        SELECT organization_id, places.queue, own, pool, shared, contended, free, entitled,
+               greatest({ahead}, room) AS room
+        FROM places JOIN alike USING (organization_id, first)
+    ), candidates AS (
+        SELECT {known}, candidate.*
+        FROM rooms CROSS JOIN LATERAL (
+            SELECT {_COLUMNS} FROM jobs AS waiting
+            WHERE waiting.organization_id = rooms.organization_id AND hold = 'organization_limit'
+              AND waiting.queue = rooms.queue AND {which}
+            {_IN_ORDER}
+            LIMIT greatest(0, least(:batch, room))) AS candidate
+        {more_candidates}
+    ), numbered AS (
+        SELECT *, row_number() OVER (PARTITION BY organization_id {_IN_ORDER}) AS number
+        FROM (SELECT *, row_number() OVER (PARTITION BY organization_id, pool {_IN_ORDER}) AS place
+              FROM candidates) AS placed
+        WHERE place <= room
+    ), first AS (
+        SELECT id, queue, place
+        FROM (SELECT *, row_number() OVER (PARTITION BY pool ORDER BY organization_id COLLATE "C", number) AS turn
+              FROM numbered WHERE number <= own) AS turns
+        WHERE turn <= free OR place <= entitled OR free IS NULL
+    )"""
+
+
+def _pools(whose: str, more: str) -> str:
+    """SQL: `places`, what organizations have jobs in line for; `first` is a queue with the same workers as that one.
+
+    `own`: how many an organization may have at most; `shared`: the queues of those workers, `pool` a number for them.
+    """
+    return f"""whose AS MATERIALIZED (
+        SELECT organization_id, most,
+               least(:batch, CASE WHEN most > 0 THEN most - {in_flight("limited.organization_id")} END) AS own
+        FROM (SELECT organization_id, {limit_of("asked.organization_id")} AS most FROM ({whose}) AS asked) AS limited
+    ), queues AS (
+        SELECT whose.organization_id, next.queue FROM whose CROSS JOIN LATERAL (
+            SELECT queue FROM jobs
+            WHERE jobs.organization_id = whose.organization_id AND hold = 'organization_limit'
+            ORDER BY queue LIMIT 1) AS next
+        UNION ALL
+        SELECT queues.organization_id, next.queue FROM queues CROSS JOIN LATERAL (
+            SELECT queue FROM jobs
+            WHERE jobs.organization_id = queues.organization_id AND hold = 'organization_limit'
+              AND jobs.queue > queues.queue
+            ORDER BY queue LIMIT 1) AS next
+    ), lined AS MATERIALIZED (
+        SELECT organization_id, queue FROM queues {more}
+    ), served AS MATERIALIZED (
+        SELECT queue, {servers_of("queues.queue")} AS servers, {is_served("queues")} AS is_served
+        FROM (SELECT DISTINCT queue FROM lined) AS queues
+    ), pools AS MATERIALIZED (
+        SELECT servers, first, shared, dense_rank() OVER (ORDER BY shared) AS pool
         FROM (SELECT *, coalesce(nullif({shared_with("first")}, '{{}}'), ARRAY[first]) AS shared
               FROM (SELECT servers, min(queue) AS first FROM served GROUP BY {ALIKE}) AS firsts) AS firsts
-    ), rooms AS MATERIALIZED (
-        SELECT served.queue, greatest({ahead}, room) AS room, pool, shared, contended
-        FROM served JOIN alike ON alike.servers = served.servers
-                              AND (served.servers <> '{{}}' OR alike.queue = served.queue)
-    ), candidates AS (
-        SELECT room, pool, candidate.*
-        FROM rooms CROSS JOIN LATERAL (
-            SELECT {columns} FROM jobs AS waiting
-            WHERE organization_id = :organization_id AND hold = 'organization_limit' AND waiting.queue = rooms.queue
-              AND {which}
-            ORDER BY priority DESC, created_at, id
-            LIMIT greatest(0, least(:batch, room))) AS candidate
-        {besides and f"UNION ALL SELECT room, pool, more.* FROM ({besides}) AS more JOIN rooms USING (queue)"}
-    ), first AS (
-        SELECT id, queue, place FROM (
-            SELECT *, row_number() OVER (PARTITION BY pool ORDER BY priority DESC, created_at, id) AS place
-            FROM candidates) AS placed
-        WHERE place <= room
-        ORDER BY priority DESC, created_at, id
-        LIMIT least(:batch, CASE WHEN {limit_of(":organization_id")} = 0 THEN :batch ELSE
-                            greatest(0, {limit_of(":organization_id")} - {in_flight(":organization_id")}) END)
+    ), places AS MATERIALIZED (
+        SELECT organization_id, lined.queue, own, first, shared, pool
+        FROM lined JOIN whose USING (organization_id) JOIN served USING (queue)
+        JOIN pools ON pools.servers = served.servers AND (served.servers <> '{{}}' OR pools.first = lined.queue)
+        WHERE is_served OR most = 0
     )"""
 
 

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, delete, text
 
 from tracking import audit
 from tracking.admission import within
-from tracking.admission.first import ALIKE, first_in_line, servers_of
+from tracking.admission.first import ALIKE, SEVERAL, first_in_line, servers_of
 from tracking.admission.holds import _records
 from tracking.admission.rule import (
     ALIVE,
@@ -73,17 +73,18 @@ def admit(
     admitted: list[JobRecord] = []
     looked_at, most = 0, batch if most is None else most
     lock = (LOCK, {"lines": LINES, "organization_id": organization_id})
+    about = {"organization_id": organization_id, "batch": 1, **limits.parameters}
     while looked_at < batch and len(admitted) < most:
         wanted = min(batch, most - len(admitted))
         chosen: list[UUID] = []
         if is_limited:
             run(connection, lock)
             chosen = within.choose(connection, organization_id, limits.parameters, wanted, has_turn=has_turn)
-        _, rows = run(connection, lock, (ADMIT, {**_of(organization_id, wanted, limits), "within": chosen}))
+        _, rows = run(connection, lock, (ADMIT, _looks([organization_id], wanted, limits, within=chosen)))
         admitted += [record(row) for row in rows if row.hold is None]
         within.count(connection, [row.id for row in rows if row.hold is None and row.id in chosen])
         looked_at += len(rows)
-        if not rows and (admitted or not connection.execute(GIVE_WAY, _of(organization_id, 1, limits)).scalar()):
+        if not rows and (admitted or not connection.execute(GIVE_WAY, about).scalar()):
             break
         if rows and all(row.hold is None for row in rows):
             break  # otherwise some of them met a gate and their slots are still free
@@ -126,34 +127,32 @@ def fill(connection: Connection, freed: Mapping[str, int], limits: Limits, batch
     [rows] = run(connection, (TRY_LOCK, given))
     locked = [row.organization_id for row in rows if row.is_locked]
     filled = Filled(left={*freed} - {*locked})
-    looks = [(each, batch) for each in locked] if len(freed) == 1 else _rounds(locked, freed)
-    found = (
-        run(connection, *((ADMIT, _of(organization, most, limits, ahead)) for organization, most in looks))
-        if looks
-        else []
-    )
-    for (organization, _), jobs in zip(looks, found, strict=True):
-        for row in jobs:
-            if row.hold is not None:  # it has met a gate, and its slot is still free
-                filled.left.add(organization)
-            else:
-                (filled.others if row.is_contended else filled.alone).append(record(row))
+    looks = [(locked, batch)] if len(freed) == 1 else _rounds(locked, freed)
+    found = run(connection, *((ADMIT, _looks(whose, most, limits, ahead)) for whose, most in looks)) if locked else []
+    for row in chain.from_iterable(found):
+        if row.hold is not None:  # it has met a gate, and its slot is still free
+            filled.left.add(row.organization_id)
+        else:
+            (filled.others if row.is_contended else filled.alone).append(record(row))
     return filled
 
 
-def _rounds(organizations: Sequence[str], freed: Mapping[str, int]) -> list[tuple[str, int]]:
+def _rounds(organizations: Sequence[str], freed: Mapping[str, int]) -> list[tuple[Sequence[str], int]]:
     """Who gets how many in turns: each one, then two more, and so on, as far as its own slots have become free."""
     looks, most = [], 1
     while organizations:
-        looks += [(each, most) for each in organizations]
+        looks.append((organizations, most))
         most *= 2
         organizations = [each for each in organizations if freed[each] >= most]
     return looks
 
 
-def _of(organization_id: str, batch: int, limits: Limits, ahead: Ahead = NOBODY) -> dict[str, Any]:
-    looks_ahead = {"ahead": ahead.jobs, "queues": array(ahead.queues)}
-    return {"organization_id": organization_id, **limits.parameters, "batch": batch, "within": [], **looks_ahead}
+def _looks(
+    organizations: Sequence[str], batch: int, limits: Limits, ahead: Ahead = NOBODY, within: Sequence[UUID] = ()
+) -> dict[str, Any]:
+    """The parameters of ADMIT: of each organization `batch` at most, and of its limited jobs those within limits."""
+    wanted = {"organizations": array(organizations), "batch": batch, "within": list(within)}
+    return {**wanted, **limits.parameters, "ahead": ahead.jobs, "queues": array(ahead.queues)}
 
 
 def with_room(connection: Connection, limits: Limits) -> list[str]:
@@ -236,10 +235,11 @@ TRY_LOCK = for_driver(
 )
 
 _IS_WITHIN = "jobs.id = ANY(CAST(:within AS uuid[]))"
-_LIMITED = f"SELECT id, queue, priority, created_at FROM jobs WHERE hold = 'limit' AND {_IS_WITHIN}"
-_AHEAD = """CASE WHEN served.queue = ANY(CAST(:queues AS text[])) AND NOT contended
+_LIMITED = f"SELECT organization_id, id, queue, priority, created_at FROM jobs WHERE hold = 'limit' AND {_IS_WITHIN}"
+_AHEAD = """CASE WHEN places.queue = ANY(CAST(:queues AS text[])) AND NOT contended
                          THEN CAST(:ahead AS int) ELSE 0 END"""
-_IS_CONTENDED = "(SELECT contended FROM rooms WHERE rooms.queue = jobs.queue)"
+_IS_CONTENDED = """(SELECT contended FROM rooms
+                     WHERE rooms.organization_id = jobs.organization_id AND rooms.queue = jobs.queue)"""
 
 ADMIT = for_driver(
     move(
@@ -249,14 +249,14 @@ ADMIT = for_driver(
             limit_key = CASE WHEN {_IS_WITHIN} THEN limit_key END, dispatched_at = NULL,
             sent_priority = CASE WHEN {_IS_CONTENDED} THEN 0 ELSE priority END""",
         "jsonb_build_object('hold', coalesce(hold, held))",
-        given=first_in_line(besides=_LIMITED, ahead=_AHEAD),
+        given=first_in_line(besides=_LIMITED, ahead=_AHEAD, whose=SEVERAL),
         locked="""SELECT id, status AS from_status, hold AS held FROM jobs
         WHERE id IN (SELECT id FROM first) AND hold IN ('organization_limit', 'limit')
         FOR UPDATE SKIP LOCKED""",
         returning=f"{JOB}, locked.from_status, locked.held",
         by=BY_ADMISSION,
-        answer="""SELECT moved.*, contended AS is_contended FROM moved JOIN rooms USING (queue)
-    ORDER BY priority DESC, created_at, id""",
+        answer="""SELECT moved.*, contended AS is_contended FROM moved JOIN rooms USING (organization_id, queue)
+    ORDER BY organization_id COLLATE "C", priority DESC, created_at, id""",
     )
 )
 

@@ -202,6 +202,11 @@ def room_in(organization: str, queue: str) -> str:
     return f"room_in({organization}, {queue}, :limit, :lease_timeout)"
 
 
+def free_in(queue: str) -> str:
+    """SQL: how many slots of this queue's workers no job was sent for; null while there is no worker."""
+    return f"free_in({queue}, :lease_timeout)"
+
+
 def is_served(job: str) -> str:
     """SQL: whether a living worker consumes this job's queue; yes while there is none at all, as before a first start.
 

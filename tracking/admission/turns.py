@@ -58,7 +58,7 @@ _IS_STOPPED = (
 )
 _IS_NEXT = f"({next_hold('waiting', joins='true')} = 'organization_limit' OR {_IS_STOPPED})"
 _OTHERS = f"(waiting.id <> :id AND {_IS_NEXT})"
-_ITSELF = "SELECT id, queue, priority, created_at FROM jobs WHERE id = :id"
+_ITSELF = "SELECT organization_id, id, queue, priority, created_at FROM jobs WHERE id = :id"
 
 # Its place among those that get what is free for its organization. The first of one that has less with the
 # broker than its weight need no free slot; without a worker there are none to share, and without a limit and others it

@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from tracking.admission.job_limits import LIMITS, SHARED, JobLimit, Per, key_of, limit_of_row
-from tracking.admission.rule import SENT, has_room, is_before, is_served
+from tracking.admission.rule import SENT, free_in, has_room, is_before, is_served
 from tracking.columns import columns_of
 from tracking.limit_tables import job_limits
 from tracking.schema import IN_FLIGHT
@@ -219,7 +219,7 @@ CANDIDATES = text(
         SELECT CASE WHEN slots IS NOT NULL THEN greatest(slots, CASE WHEN EXISTS (
                    SELECT FROM jobs WHERE organization_id = :organization_id AND {SENT} AND job_type = open.job_type)
                THEN 0 ELSE 1 END) END AS free
-        FROM (SELECT CASE WHEN open.is_rate THEN free_in(first.queue, :lease_timeout) END AS slots) AS found) AS served
+        FROM (SELECT CASE WHEN open.is_rate THEN {free_in("first.queue")} END AS slots) AS found) AS served
     WHERE coalesce(served.free, 1) > 0
     ORDER BY priority DESC, created_at, id
     LIMIT 10 * :batch"""
