@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import wraps
 from http import HTTPStatus
 from inspect import isclass, signature
-from typing import Any
+from typing import Any, get_args, get_origin
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
@@ -55,8 +56,9 @@ class StrictRoute(APIRoute):
         self._action = ACTIONS.get(self.name)
         self._takes_body = "GET" in (self.methods or ()) or self.body_field is not None or "requestBody" in described
         parameters = self.dependant.query_params
-        has_model = any(isclass(each.field_info.annotation) for each in parameters)  # which refuses others by itself
-        self._reads = None if has_model else frozenset(each.alias for each in parameters)
+        models = [each.field_info.annotation for each in parameters if isclass(each.field_info.annotation)]
+        self._reads = None if models else frozenset(each.alias for each in parameters)  # a model refuses others itself
+        self._lists = frozenset(name for model in models if issubclass(model, BaseModel) for name in _lists_of(model))
 
     def get_route_handler(self) -> Handler:
         """FastAPI's handler, in our order of things."""
@@ -90,10 +92,13 @@ class StrictRoute(APIRoute):
             raise
 
     def _require_read(self, request: Request) -> None:
-        """Raises the 422 problem for what nobody reads, which would be answered as if it had not been said."""
+        """Raises the 422 problem for what nobody reads, or of which one of two is: it would count as not said."""
         unread = [] if self._reads is None else [name for name in request.query_params if name not in self._reads]
         if unread:
             raise invalid([{"loc": ("query", name), "msg": NOT_PERMITTED} for name in unread])
+        given = Counter(name for name, _ in request.query_params.multi_items())
+        if twice := [name for name, times in given.items() if times > 1 and name not in self._lists]:
+            raise invalid([{"loc": ("query", name), "msg": "Input should be given once"} for name in twice])
         if not self._takes_body and _says_something(request.headers):
             raise invalid([{"loc": ("body",), "msg": "This request takes no body"}])
 
@@ -135,6 +140,13 @@ class StrictRequest(Request):
         except ValueError as error:
             raise Problem(Code.MALFORMED_JSON, str(error)) from None
         return parsed
+
+
+def _lists_of(model: type[BaseModel]) -> Iterator[str]:
+    """The parameters of a query that may be given several times."""
+    for name, field in model.model_fields.items():
+        if list in (get_origin(field.annotation), *map(get_origin, get_args(field.annotation))):
+            yield field.alias or name
 
 
 def _says_something(headers: Headers) -> bool:
