@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from datetime import timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,9 +16,11 @@ from playwright.sync_api import Browser, Page, expect
 from tests.api.calling import Caller
 from tests.api.dashboard.accessible import violations
 from tests.api.dashboard.conftest import PATIENCE, Window
+from tests.workflowing import begin
 from tracking import jobs, workers
 from tracking.admission import pauses
-from tracking.models import Claim, Failure, JobRecord, Outcome
+from tracking.models import Claim, Failure, JobRecord, Outcome, Owner
+from tracking.workflows.values import Node
 
 expect.set_options(timeout=PATIENCE)
 
@@ -282,13 +285,20 @@ def test_a_worker_that_comes_is_on_the_page_of_the_workers(window: Window, calle
 
 
 def test_nothing_scrolls_sideways_on_a_phone(window: Window, caller: Caller) -> None:
-    """At the width of a phone neither page is wider than the screen."""
+    """At the width of a phone, and at twice the size, no page is wider than the screen, however long its names are."""
     found = fill(caller)
+    flow = uuid4()
+    begun = begin(
+        caller.api.database,
+        Node("b" * 100, "guarded", {}),
+        id=flow,
+        name="a" * 200,
+        owner=Owner(caller.organization, caller.user),
+    )
     caller.schedule(uuid4(), "every minute of every hour of every day")
     further = others(caller)
     page = window.sign_in(caller)
-    page.set_viewport_size({"width": 390, "height": 844})
-    for address in (
+    addresses = (
         "/",
         "/errors",
         "/errors?state=ignored",
@@ -298,9 +308,14 @@ def test_nothing_scrolls_sideways_on_a_phone(window: Window, caller: Caller) -> 
         *further,
         f"/jobs/{found['failed'].id}",
         f"/jobs/{found['long'].id}",
-    ):
+        "/workflows",
+        f"/workflows/{flow}",
+        f"/jobs/{begun.jobs['b' * 100].id}",
+    )
+    for width, address in product((390, 320), addresses):
+        page.set_viewport_size({"width": width, "height": 844})
         page.goto(f"{caller.api.url}{address}")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, address
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, (width, address)
 
 
 def others(caller: Caller) -> list[str]:
