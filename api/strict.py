@@ -29,6 +29,7 @@ from api.turns import Shares, Turns
 from tracking.audited import Action
 from tracking.errors import TrackingError
 from tracking.tenancy import confined_to
+from tracking.values import distinct
 
 BODY_PATIENCE = 20  # seconds for the whole body to arrive
 CLOSE = {"Connection": "close"}
@@ -136,7 +137,7 @@ class StrictRequest(Request):
         try:
             body = await self.body()
             parsed = from_json(body, allow_inf_nan=False)
-            json.loads(body, object_pairs_hook=_distinct)
+            json.loads(body, object_pairs_hook=distinct)
         except ValueError as error:
             raise Problem(Code.MALFORMED_JSON, str(error)) from None
         return parsed
@@ -152,14 +153,6 @@ def _lists_of(model: type[BaseModel]) -> Iterator[str]:
 def _says_something(headers: Headers) -> bool:
     """Whether a body comes that is more than the {} or null of clients which always send JSON; it is not read."""
     return "transfer-encoding" in headers or int(headers.get("content-length", "0")) >= SHORTEST
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> None:
-    """Refuse an object that says two things of the same name: parsers differ in which one they take."""
-    if len(pairs) > len({name for name, _ in pairs}):
-        names = [name for name, _ in pairs]
-        twice = next(name for number, name in enumerate(names) if name in names[:number])
-        raise ValueError(f"an object has the key {twice[:100]!r} twice")
 
 
 def _in_bytes(endpoint: Callable[..., Any], status: int) -> Callable[..., Any]:

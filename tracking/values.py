@@ -71,6 +71,16 @@ def check_json(value: Any, name: str, *, max_bytes: int = MAX_BYTES, max_depth: 
     return value
 
 
+def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object that JSON has. A ValueError for two things of one name: parsers differ in which of them counts."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for number, name in enumerate(names) if name in names[:number])
+        raise ValueError(f"an object has the key {twice[:100]!r} twice")
+    return made
+
+
 def read_json(data: bytes | str) -> Any:
     """What the database has of a JSON value: 1e300 comes back from it as an integer of 301 digits, and is a float."""
     text = data if isinstance(data, str) else data.decode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,8 @@ PAUSE = 0.5  # seconds between two of them, when the server does not say
 DIRECT = ("127.0.0.1", "localhost", "[::1]")  # never behind a proxy of the environment
 
 EVENTS = "/v1/events"
+KEY = re.compile("(?! )[ -~]{1,255}(?<! )")
+KEYS = "1 to 255 printable ASCII characters, and no space around them"
 
 # The client's own codes, besides those of docs/errors.md.
 UNREACHABLE = "unreachable"
@@ -92,7 +95,10 @@ class Requests:
         self, model: type[AnswerType], path: str, body: Mapping[str, Any], idempotency_key: str | None
     ) -> Steps[AnswerType]:
         """With a key, by which a repetition has the same answer."""
-        headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
+        key = str(uuid4()) if idempotency_key is None else idempotency_key
+        if not KEY.fullmatch(key):
+            raise ValueError(f"{key!r} is no Idempotency-Key: one has {KEYS}")
+        headers = {"Idempotency-Key": key}
         return self._repeat(model, "POST", path, json=body, headers=headers)
 
     def _pages(
@@ -133,8 +139,8 @@ def authorized(url: str, token: str) -> dict[str, str]:
     if not is_one:
         raise ValueError(f"{url!r} is no address such as https://jobs.example.org")
     token = token.strip()
-    if not token.isascii() or any(not letter.isprintable() or letter.isspace() for letter in token):
-        raise ValueError("that is no token: one has neither spaces nor line breaks in it")
+    if not token or not token.isascii() or any(not letter.isprintable() or letter.isspace() for letter in token):
+        raise ValueError("that is no token: one is not empty, and has neither spaces nor line breaks in it")
     return {"Authorization": f"Bearer {token}"}
 
 
