@@ -33,7 +33,8 @@ def _instant(value: Any) -> datetime:
     try:
         moment = datetime.fromisoformat(UNESCAPED.sub(r"\1+\2", value))
     except ValueError as error:
-        raise ValueError(f"Input should be text such as 2026-01-31T12:00:00Z: {error}") from None
+        reason = "" if "isoformat" in str(error) else f": {error}"  # "second must be in 0..59"
+        raise ValueError(f"Input should be text such as 2026-01-31T12:00:00Z{reason}") from None
     if moment.tzinfo is None:
         raise ValueError("Input should say its time zone, such as Z")
     try:
