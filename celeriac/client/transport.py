@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import pydantic
 from celeriac.client.answers import Answer, Paged
 from celeriac.client.calling import Ask, Flow, Give, Item, Pause, Steps
 from tasks.authorities import Authorities
+from tracking.values import KEY, KEYS
 
 ANSWER_TIMEOUT = 10.0  # seconds to connect, and between two pieces of an answer
 PATIENCE = 30.0  # seconds during which a request is repeated while the server cannot answer
@@ -24,8 +24,6 @@ PAUSE = 0.5  # seconds between two of them, when the server does not say
 DIRECT = ("127.0.0.1", "localhost", "[::1]")  # never behind a proxy of the environment
 
 EVENTS = "/v1/events"
-KEY = re.compile("(?! )[ -~]{1,255}(?<! )")
-KEYS = "1 to 255 printable ASCII characters, and no space around them"
 
 # The client's own codes, besides those of docs/errors.md.
 UNREACHABLE = "unreachable"

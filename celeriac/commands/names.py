@@ -36,7 +36,7 @@ class Key(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The key, which a header can hold."""
-        from celeriac.client.transport import KEY, KEYS
+        from tracking.values import KEY, KEYS
 
         return str(value) if KEY.fullmatch(value) else self.fail(f"a key has {KEYS}", param, ctx)
 
