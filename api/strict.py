@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Container, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import wraps
 from http import HTTPStatus
@@ -16,7 +16,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic_core import from_json
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, QueryParams
 
 from api.auth import REACHING, SEES, Principal, authenticate
 from api.connections import FULL
@@ -97,9 +97,7 @@ class StrictRoute(APIRoute):
         unread = [] if self._reads is None else [name for name in request.query_params if name not in self._reads]
         if unread:
             raise invalid([{"loc": ("query", name), "msg": NOT_PERMITTED} for name in unread])
-        given = Counter(name for name, _ in request.query_params.multi_items())
-        if twice := [name for name, times in given.items() if times > 1 and name not in self._lists]:
-            raise invalid([{"loc": ("query", name), "msg": "Input should be given once"} for name in twice])
+        require_once(request.query_params, self._lists)
         if not self._takes_body and _says_something(request.headers):
             raise invalid([{"loc": ("body",), "msg": "This request takes no body"}])
 
@@ -141,6 +139,13 @@ class StrictRequest(Request):
         except ValueError as error:
             raise Problem(Code.MALFORMED_JSON, str(error)) from None
         return parsed
+
+
+def require_once(given: QueryParams, lists: Container[str] = ()) -> None:
+    """Raises the 422 problem for a parameter that is given several times and is none of the `lists`."""
+    times = Counter(name for name, _ in given.multi_items())
+    if twice := [name for name, count in times.items() if count > 1 and name not in lists]:
+        raise invalid([{"loc": ("query", name), "msg": "Input should be given once"} for name in twice])
 
 
 def _lists_of(model: type[BaseModel]) -> Iterator[str]:
