@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import wraps
 from http import HTTPStatus
 from inspect import isclass, signature
-from typing import Any, get_args, get_origin
+from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
@@ -25,6 +25,7 @@ from api.openapi import PERMISSIONS, SECURED, operation_id
 from api.origins import ACTIONS, keep_failed
 from api.problems import RETRY_AFTER, Code, Problem, invalid
 from api.reading import list_reading, slow_reading
+from api.schemas.fields import Listed
 from api.turns import Shares, Turns
 from tracking.audited import Action
 from tracking.errors import TrackingError
@@ -151,7 +152,7 @@ def require_once(given: QueryParams, lists: Container[str] = ()) -> None:
 def _lists_of(model: type[BaseModel]) -> Iterator[str]:
     """The parameters of a query that may be given several times."""
     for name, field in model.model_fields.items():
-        if list in (get_origin(field.annotation), *map(get_origin, get_args(field.annotation))):
+        if Listed in field.metadata:
             yield field.alias or name
 
 

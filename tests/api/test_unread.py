@@ -118,4 +118,5 @@ def test_a_parameter_that_is_given_twice_is_refused_without_a_model(caller: Call
     job = caller.job("failed")
     path = f"/v1/jobs?status=failed&status=queued&ids={job.id}&ids={job.id}"
     assert [each["id"] for each in caller.get(path).json()["jobs"]] == [str(job.id)]
-    assert caller.get(f"/v1/jobs/{job.id}?include=attempts&include=history").is_success
+    for several in (f"jobs/{job.id}?include=attempts&include=history", "audit?action=job.create&action=job.cancel"):
+        assert caller.get(f"/v1/{several}").is_success
