@@ -24,6 +24,7 @@ MAX_BODY = 512 * 1024  # bytes: twice the largest payload, for metadata and whit
 LARGER = {"/v1/jobs/bulk": 16 * 1024 * 1024}  # of which an application reads few at a time
 JOBS = "/v1/jobs"
 FILES = "/v1/files"  # whose bodies are not held in memory
+EVENTS = "/v1/events"  # whose answer does not end
 HEALTH = ("/livez", "/healthz", "/readyz", "/metrics")
 REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 INNERMOST_FRAMES = 10  # of a failure are logged
@@ -55,12 +56,12 @@ class Envelope:
             return
         traced = _traced(request_id)
         with structlog.contextvars.bound_contextvars(request_id=request_id, **traced), confined_to(NOBODY):
-            answer = _Answer(send, request_id)
-            scope["request_id"] = request_id
+            answer, method = _Answer(send, request_id), scope["method"]
+            scope = {**scope, "request_id": request_id, "method": _answered_as(scope)}
             await self._serve(scope, _counted(receive, _most(scope)), answer)
             seconds = answer.age()
             scope["app"].state.metrics.answered(scope, answer.status, seconds)
-            told = {"method": scope["method"], "path": _path(scope), "status": answer.status, **answer.made}
+            told = {"method": method, "path": _path(scope), "status": answer.status, **answer.made}
             log.info("request", **told, ms=round(seconds * 1000, 1))
 
     async def _serve(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
@@ -123,6 +124,11 @@ def _traced(request_id: str) -> dict[str, str]:
         return {}
     spans.say(**{"url.query": "(not kept)", "celeriac.request_id": request_id})
     return {"trace_id": spans.trace_id}
+
+
+def _answered_as(scope: Scope) -> str:
+    """HEAD is a GET, which probes and load balancers send: the server that has called us leaves its body out."""
+    return "GET" if scope["method"] == "HEAD" and scope["path"] != EVENTS else str(scope["method"])
 
 
 def _most(scope: Scope) -> int:

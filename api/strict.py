@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
+from collections import Counter
+from collections.abc import Callable, Container, Coroutine, Iterator
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import wraps
 from http import HTTPStatus
@@ -15,7 +16,7 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from pydantic_core import from_json
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, QueryParams
 
 from api.auth import REACHING, SEES, Principal, authenticate
 from api.connections import FULL
@@ -24,10 +25,12 @@ from api.openapi import PERMISSIONS, SECURED, operation_id
 from api.origins import ACTIONS, keep_failed
 from api.problems import RETRY_AFTER, Code, Problem, invalid
 from api.reading import list_reading, slow_reading
+from api.schemas.fields import Listed
 from api.turns import Shares, Turns
 from tracking.audited import Action
 from tracking.errors import TrackingError
 from tracking.tenancy import confined_to
+from tracking.values import distinct
 
 BODY_PATIENCE = 20  # seconds for the whole body to arrive
 CLOSE = {"Connection": "close"}
@@ -55,8 +58,9 @@ class StrictRoute(APIRoute):
         self._action = ACTIONS.get(self.name)
         self._takes_body = "GET" in (self.methods or ()) or self.body_field is not None or "requestBody" in described
         parameters = self.dependant.query_params
-        has_model = any(isclass(each.field_info.annotation) for each in parameters)  # which refuses others by itself
-        self._reads = None if has_model else frozenset(each.alias for each in parameters)
+        models = [each.field_info.annotation for each in parameters if isclass(each.field_info.annotation)]
+        self._reads = None if models else frozenset(each.alias for each in parameters)  # a model refuses others itself
+        self._lists = frozenset(name for model in models if issubclass(model, BaseModel) for name in _lists_of(model))
 
     def get_route_handler(self) -> Handler:
         """FastAPI's handler, in our order of things."""
@@ -90,10 +94,11 @@ class StrictRoute(APIRoute):
             raise
 
     def _require_read(self, request: Request) -> None:
-        """Raises the 422 problem for what nobody reads, which would be answered as if it had not been said."""
+        """Raises the 422 problem for what nobody reads, or of which one of two is: it would count as not said."""
         unread = [] if self._reads is None else [name for name in request.query_params if name not in self._reads]
         if unread:
             raise invalid([{"loc": ("query", name), "msg": NOT_PERMITTED} for name in unread])
+        require_once(request.query_params, self._lists)
         if not self._takes_body and _says_something(request.headers):
             raise invalid([{"loc": ("body",), "msg": "This request takes no body"}])
 
@@ -131,23 +136,29 @@ class StrictRequest(Request):
         try:
             body = await self.body()
             parsed = from_json(body, allow_inf_nan=False)
-            json.loads(body, object_pairs_hook=_distinct)
+            json.loads(body, object_pairs_hook=distinct)
         except ValueError as error:
             raise Problem(Code.MALFORMED_JSON, str(error)) from None
         return parsed
 
 
+def require_once(given: QueryParams, lists: Container[str] = ()) -> None:
+    """Raises the 422 problem for a parameter that is given several times and is none of the `lists`."""
+    times = Counter(name for name, _ in given.multi_items())
+    if twice := [name for name, count in times.items() if count > 1 and name not in lists]:
+        raise invalid([{"loc": ("query", name), "msg": "Input should be given once"} for name in twice])
+
+
+def _lists_of(model: type[BaseModel]) -> Iterator[str]:
+    """The parameters of a query that may be given several times."""
+    for name, field in model.model_fields.items():
+        if Listed in field.metadata:
+            yield field.alias or name
+
+
 def _says_something(headers: Headers) -> bool:
     """Whether a body comes that is more than the {} or null of clients which always send JSON; it is not read."""
     return "transfer-encoding" in headers or int(headers.get("content-length", "0")) >= SHORTEST
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> None:
-    """Refuse an object that says two things of the same name: parsers differ in which one they take."""
-    if len(pairs) > len({name for name, _ in pairs}):
-        names = [name for name, _ in pairs]
-        twice = next(name for number, name in enumerate(names) if name in names[:number])
-        raise ValueError(f"an object has the key {twice[:100]!r} twice")
 
 
 def _in_bytes(endpoint: Callable[..., Any], status: int) -> Callable[..., Any]:

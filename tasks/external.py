@@ -129,8 +129,12 @@ class Tracked:
             return
         if error is None:
             self.complete()
-        else:
-            self.fail(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)
+            return
+        told = storable_text(error)
+        try:
+            self.fail(f"{type(error).__name__}: {told}" if told else type(error).__name__)
+        except Exception as refusal:  # noqa: BLE001 - whatever it is, what the block raised goes on
+            error.add_note(f"The job {self.id} could not be told so: {type(refusal).__name__}")
 
     def update(self, percent: float | None = None, message: str | None = None, *, detail: Any = None) -> None:
         """Say how far it is, 0-100, which never falls; with a percentage a job that waits has begun."""

@@ -26,6 +26,7 @@ from tracking.errors import ConfigurationError
 from tracking.outages import LACKING, Outage, cause_of, is_away, is_locked, is_too_slow, outage, said_by
 from tracking.settings import Settings
 from tracking.tenancy import confinement, confining, has_tenants
+from tracking.values import read_json
 
 # What of SQLAlchemy the other packages use: they import it from here alone.
 __all__ = [
@@ -87,6 +88,7 @@ class Database:
             pool_reset_on_return=None,
             skip_autocommit_rollback=True,
             hide_parameters=True,  # payloads: they must not be quoted in errors and logs
+            json_deserializer=read_json,
             connect_args={
                 "connect_timeout": settings.connect_timeout,
                 "patience": settings.statement_timeout + HEAD_START,

@@ -2290,8 +2290,11 @@ WITH RECURSIVE opened AS (
       AND NOT EXISTS (SELECT FROM jobs AS followed
                       WHERE followed.status IN ('failed', 'cancelled') AND (followed.id = jobs.follows
                                 OR followed.group_id = jobs.follows_group AND followed.id <> jobs.id))))
-      AND (CAST(:'key' AS text) IS NULL OR NOT EXISTS (SELECT FROM history WHERE history.job_id = jobs.id AND history.at >= jobs.created_at - interval '1 hour' AND history.event = 'retried'
-          AND history.detail ->> 'idempotencyKey' = CAST(:'key' AS text))) FOR UPDATE
+      AND (CAST(:'key' AS text) IS NULL
+           OR NOT EXISTS (SELECT FROM history WHERE history.job_id = jobs.id AND history.at >= jobs.created_at - interval '1 hour' AND history.event = 'retried'
+          AND history.detail ->> 'idempotencyKey' = CAST(:'key' AS text)) AND NOT EXISTS (SELECT FROM jobs AS anew
+          WHERE anew.organization_id = jobs.organization_id AND anew.user_id = jobs.user_id
+            AND anew.idempotency_key = jobs.id || '/' || CAST(:'key' AS text))) FOR UPDATE
 ), moved AS (
     UPDATE jobs
     SET status = 'queued', dispatch = dispatch + 1, retry_count = retry_count + 1, losses = 0, limit_key = NULL,
@@ -2432,6 +2435,8 @@ WITH locked AS (
     SELECT *, status AS from_status FROM jobs
     WHERE id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND status IN ('failed', 'cancelled') AND NOT stopping AND (retry_count < max_retries OR :'force')
       AND NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL)
+      AND (CAST(:'key' AS text) IS NULL OR NOT EXISTS (SELECT FROM history WHERE history.job_id = jobs.id AND history.at >= jobs.created_at - interval '1 hour' AND history.event = 'retried'
+          AND history.detail ->> 'idempotencyKey' = CAST(:'key' AS text)))
     FOR UPDATE
 ), asked AS (
     SELECT CAST(:'new_id' AS uuid) AS id, organization_id, user_id, project_id, job_type, 'queued' AS status,

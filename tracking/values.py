@@ -25,8 +25,11 @@ MAX_BYTES = 256 * 1024
 MAX_DEPTH = 32
 MAX_PATH = 200  # characters of a place that an error names
 MAX_INTEGER = 2**53  # beyond it a JavaScript client reads another number (ECMA-262, Number.MAX_SAFE_INTEGER)
+LONGEST_INTEGER = len(str(MAX_INTEGER))
 MAX_NAME = 255  # bytes of a name in a message (AMQP 0-9-1, 4.2.5.3: short strings)
 MAX_HEADERS = 32 * 1024  # bytes; RabbitMQ takes all headers in one frame of 128 KiB
+KEY = re.compile("(?! )[ -~]{1,255}(?<! )")  # of a request that is repeated, in a header
+KEYS = "1 to 255 printable ASCII characters, and no space around them"
 DETAIL_BYTES = 64 * 1024
 MESSAGE_BYTES = 4 * 1024
 MOST_DEPENDENCIES = 100
@@ -37,6 +40,8 @@ MAX_STEPS = 2**31 - 1  # PostgreSQL's integer
 SCALARS = frozenset({str, int, float, bool, type(None)})
 CONTAINERS = frozenset({dict, list, tuple})
 LONG_NUMBER = re.compile("[0-9]{16}")  # perhaps an integer beyond the limits
+# A number that PostgreSQL keeps, and writes, with hundreds of digits: 1e300.
+MANY_DIGITS = re.compile(rb"(?<=[\[,:])-?[0-9](?:\.[0-9]+)?e[+-]([0-9]{3})(?=[\],}])")
 TOO_DEEP = "... too deep ..."
 CUT = "... cut ..."
 
@@ -56,16 +61,32 @@ Instant = Annotated[
 def check_json(value: Any, name: str, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> Any:
     """`value` unchanged when it is JSON within the limits. Raises InvalidValue, which names the place.
 
-    Sizes are of the UTF-8 text without white space.
+    Sizes are of the UTF-8 text without white space, and with the digits that 1e300 has where it is kept.
     """
     data = _plain(value, max_depth)
     if data is None:
         _check(value, name, max_depth, max_depth)
         data = _text(value).encode()
-    size = len(data)
+    size = _size(data)
     if size > max_bytes:
         raise InvalidValue(f"{name} is {size} bytes of JSON; at most {max_bytes} are allowed")
     return value
+
+
+def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object that JSON has. A ValueError for two things of one name: parsers differ in which of them counts."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for number, name in enumerate(names) if name in names[:number])
+        raise ValueError(f"an object has the key {twice[:100]!r} twice")
+    return made
+
+
+def read_json(data: bytes | str) -> Any:
+    """What the database has of a JSON value: 1e300 comes back from it as an integer of 301 digits, and is a float."""
+    text = data if isinstance(data, str) else data.decode()
+    return json.loads(text) if LONG_NUMBER.search(text) is None else _WITH_LONG_NUMBERS.decode(text)
 
 
 def check_text(value: str, name: str) -> str:
@@ -138,7 +159,7 @@ def storable_json(value: Any, *, max_bytes: int = DETAIL_BYTES) -> Any:
     except Exception:  # noqa: BLE001 - whatever the methods of a strange object raise
         made = _made_json(value, MAX_DEPTH, _Room(max_bytes))
     text = json.dumps(made, ensure_ascii=False, separators=(",", ":"))
-    return made if len(text.encode()) <= max_bytes else bounded(text, max(0, max_bytes // 2 - 2))
+    return made if _size(text.encode()) <= max_bytes else bounded(text, max(0, max_bytes // 2 - 2))
 
 
 def storable_text(value: Any, max_bytes: int = MESSAGE_BYTES) -> str:
@@ -189,6 +210,22 @@ def _plain(value: Any, max_depth: int) -> bytes | None:
         return None
     is_sound = "\\u0000" not in text and LONG_NUMBER.search(text) is None
     return data if is_sound and type(value) in CONTAINERS and _is_shallow(value, max_depth) else None
+
+
+def _size(data: bytes) -> int:
+    return len(data) + sum(int(digits) for digits in MANY_DIGITS.findall(data))
+
+
+def _integer(digits: str) -> int | float:
+    """From 1e16 on a float is sent with an exponent; an integer that no float has is from somewhere else, and stays."""
+    return (
+        float(digits)
+        if len(digits) > LONGEST_INTEGER and f"{Decimal(repr(float(digits))):f}" == digits
+        else int(digits)
+    )
+
+
+_WITH_LONG_NUMBERS = json.JSONDecoder(parse_int=_integer)
 
 
 def _text(value: Any, *, allow_nan: bool = True) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from pydantic import ValidationError
 from starlette.responses import Response
 
 from api.dashboard.site import Visit, render
+from api.dashboard.wording import spelled
 from api.permissions import VIEW_AUDIT
 from api.problems import invalid_by
 from api.routes import audit as routes
@@ -135,4 +135,4 @@ def _said(detail: Mapping[str, Any]) -> str:
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return value if isinstance(value, str) else spelled(value)

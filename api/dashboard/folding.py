@@ -5,12 +5,11 @@ The parts one after another are the text as `pretty` writes it, to the letter; i
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from api.dashboard.wording import pretty
+from api.dashboard.wording import pretty, spelled
 
 OPEN_DEPTH = 2  # what lies deeper is folded at first
 OPEN_ENTRIES = 40  # an object or list with more is folded at first
@@ -71,7 +70,7 @@ class _Folding:
     def _entries(self, value: dict[str, Any] | list[Any], depth: int) -> Iterator[Fold | str]:
         indent, last = "  " * (depth + 1), len(value) - 1
         named = (
-            ((f"{json.dumps(key, ensure_ascii=False)}: ", each) for key, each in value.items())
+            ((f"{spelled(key)}: ", each) for key, each in value.items())
             if isinstance(value, dict)
             else (("", each) for each in value)
         )

@@ -61,7 +61,7 @@ def jobs_page(visit: Visit) -> Response:
     values: dict[str, Any] = {"principal": visit.principal, "search": search, "window": window, "now": around.now}
     values |= {"by": by, "groupings": tuple(By), "kept": _kept(query), "most_grouped": throughput.MOST_GROUPED}
     values |= {"at": at, "then": f"&asOf={quote(in_milliseconds(at))}" if at else "", "back": _minutes_back(at)}
-    values["last_event"] = visit.last_event
+    values |= {"last_event": visit.last_event, "actions": actions_of(visit.principal) if at is None else {}}
     if part == "rows":
         return render(visit.request, "rows.html", **values, rows=_known(visit, query.get("ids", ""), around))
     if part != "list":
@@ -71,7 +71,7 @@ def jobs_page(visit: Visit) -> Response:
     if part != "list":
         values |= {"views": visit.read(views.every, visit.principal.owner), "done": query.get("done")}
         values["completions"] = completions(visit, around.served)
-    values |= _listed(visit, search, around, at) | {"actions": actions_of(visit.principal) if at is None else {}}
+    values |= _listed(visit, search, around, at)
     return render(visit.request, "list.html" if part == "list" else "jobs.html", **values)
 
 

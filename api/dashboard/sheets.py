@@ -14,7 +14,7 @@ from starlette.responses import Response
 from api.dashboard.asking import NotUnderstood, object_of
 from api.dashboard.schemas import Field, fields_of, flat, payload_of, texts_of
 from api.dashboard.site import Visit, render
-from api.dashboard.wording import pretty
+from api.dashboard.wording import pretty, spelled
 from api.problems import Problem
 from tasks.catalog import handler, permission_for
 from tracking.errors import TrackingError
@@ -91,9 +91,7 @@ def filled(schema: Mapping[str, Any], payload: Mapping[str, Any], take: Taker, *
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Line]:
     """How two objects differ, line by line, as JSON is read."""
     # In one order at each depth: jsonb keeps none.
-    one, other = (
-        json.dumps(each, indent=2, ensure_ascii=False, sort_keys=True).splitlines() for each in (before, after)
-    )
+    one, other = (spelled(each, indent=2, sort_keys=True).splitlines() for each in (before, after))
     told = (line for line in difflib.ndiff(one, other) if line[:2] in MARKS)
     return [Line(MARKS[line[:2]], line) for line in told]
 

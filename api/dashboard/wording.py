@@ -135,13 +135,18 @@ def exactly(length: timedelta | None) -> str:
 
 def pretty(value: Any) -> str:
     """JSON to read, numbers exactly as they are."""
-    return json.dumps(value, indent=2, ensure_ascii=False)
+    return spelled(value, indent=2)
+
+
+def spelled(value: Any, **options: Any) -> str:
+    """JSON in the letters of its texts; those that turn what stands behind them around are escaped, as JSON may."""
+    return _escaped(json.dumps(value, ensure_ascii=False, **options))
 
 
 def shortened(text: str, most: int = LONGEST_SAID) -> str:
     """The text without what turns the words after it around; of a long one its beginning and its end."""
     text = text if len(text) <= most else f"{text[: most - 2 * LONGEST_END]} … {text[-LONGEST_END:]}"
-    return OVERRIDES.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+    return _escaped(text)
 
 
 def breakable(name: str) -> Markup:
@@ -168,5 +173,9 @@ def joined(words: Sequence[str]) -> str:
 
 
 def _in_short(result: Any) -> str:
-    text = json.dumps(result, ensure_ascii=False)
+    text = spelled(result)
     return text if len(text) <= LONGEST_RESULT else f"{text[: LONGEST_RESULT - 1]}…"
+
+
+def _escaped(text: str) -> str:
+    return OVERRIDES.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -20,7 +20,7 @@ from api.permissions import VIEW_JOBS
 from api.problems import invalid_by
 from api.reading import Served
 from api.schemas import answers, requests
-from api.strict import StrictRoute
+from api.strict import StrictRoute, require_once
 from tracking.tenancy import confined_to
 from tracking.values import MAX_INTEGER
 
@@ -73,6 +73,7 @@ async def _converse(websocket: WebSocket) -> None:
     require_own_origin(websocket)
     principal = await streaming_caller(websocket)
     principal.must_have(VIEW_JOBS)
+    require_once(websocket.query_params)
     try:
         query = requests.EventsQuery.model_validate(dict(websocket.query_params))
     except ValidationError as error:

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from math import floor
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 
 from tasks.encoding import as_json
@@ -21,7 +30,11 @@ from tracking.values import check_json, check_moment, check_segment, check_text
 def _instant(value: Any) -> datetime:
     if not isinstance(value, str):
         raise ValueError("Input should be text such as 2026-01-31T12:00:00Z")  # noqa: TRY004 - pydantic's own way
-    moment = datetime.fromisoformat(value)
+    try:
+        moment = datetime.fromisoformat(UNESCAPED.sub(r"\1+\2", value))
+    except ValueError as error:
+        reason = "" if "isoformat" in str(error) else f": {error}"  # "second must be in 0..59"
+        raise ValueError(f"Input should be text such as 2026-01-31T12:00:00Z{reason}") from None
     if moment.tzinfo is None:
         raise ValueError("Input should say its time zone, such as Z")
     try:
@@ -63,7 +76,12 @@ def _whole(value: Any) -> Any:
 
 
 def _window(value: Any) -> Any:
-    return None if value == "all" else value
+    if value == "all":
+        return None
+    try:
+        return SPAN.validate_python(value)
+    except ValidationError:
+        raise ValueError("Input should be a span of time such as PT15M or P7D, or all") from None
 
 
 def _described(**schema: Any) -> Any:
@@ -71,6 +89,8 @@ def _described(**schema: Any) -> Any:
     return Field(json_schema_extra=schema)
 
 
+UNESCAPED = re.compile("(T[0-9:.]+) ([0-9]{2}:?[0-9]{2})$")  # +01:00 in an address whose plus is read as a space
+SPAN = TypeAdapter(timedelta)
 LONGEST_WINDOW = timedelta(days=90)
 CLOCKS_APART = timedelta(seconds=30)  # times that we have answered are of the database's clock, which may be ahead
 

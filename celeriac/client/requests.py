@@ -279,7 +279,7 @@ class Looks:
 
     def _wait(self, looked: float) -> Steps[None]:
         remaining = self._deadline - time.monotonic()
-        if remaining <= 0:
+        if not remaining > 0:  # nor is NaN
             told = f"{self._job_id} is {self._last} after {self._within:g} s"
             raise ApiError(TOO_LATE, "The job did not end in time", told)
         yield AwaitNews(remaining, self._pace if self._every is None else self._every)

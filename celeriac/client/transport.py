@@ -15,6 +15,7 @@ import pydantic
 from celeriac.client.answers import Answer, Paged
 from celeriac.client.calling import Ask, Flow, Give, Item, Pause, Steps
 from tasks.authorities import Authorities
+from tracking.values import KEY, KEYS
 
 ANSWER_TIMEOUT = 10.0  # seconds to connect, and between two pieces of an answer
 PATIENCE = 30.0  # seconds during which a request is repeated while the server cannot answer
@@ -92,7 +93,10 @@ class Requests:
         self, model: type[AnswerType], path: str, body: Mapping[str, Any], idempotency_key: str | None
     ) -> Steps[AnswerType]:
         """With a key, by which a repetition has the same answer."""
-        headers = {"Idempotency-Key": idempotency_key or str(uuid4())}
+        key = str(uuid4()) if idempotency_key is None else idempotency_key
+        if not KEY.fullmatch(key):
+            raise ValueError(f"{key!r} is no Idempotency-Key: one has {KEYS}")
+        headers = {"Idempotency-Key": key}
         return self._repeat(model, "POST", path, json=body, headers=headers)
 
     def _pages(
@@ -133,8 +137,8 @@ def authorized(url: str, token: str) -> dict[str, str]:
     if not is_one:
         raise ValueError(f"{url!r} is no address such as https://jobs.example.org")
     token = token.strip()
-    if not token.isascii() or any(not letter.isprintable() or letter.isspace() for letter in token):
-        raise ValueError("that is no token: one has neither spaces nor line breaks in it")
+    if not token or not token.isascii() or any(not letter.isprintable() or letter.isspace() for letter in token):
+        raise ValueError("that is no token: one is not empty, and has neither spaces nor line breaks in it")
     return {"Authorization": f"Bearer {token}"}
 
 

@@ -76,6 +76,8 @@ class Hearing(Generic[News]):
                     break  # refused: a stream too many, or no right to it
             except (httpx2.TransportError, httpx2.StreamError, ValueError):
                 pass  # lost, or no event of ours: begun again
+            except RuntimeError:
+                break  # the client was closed: whoever waits with it is told by a look of their own
             finally:
                 self.hears = False
                 self.begun.set()

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import click
 
-from celeriac.commands.names import Moment, Name, Object, Word, span_given
+from celeriac.commands.names import Key, Moment, Name, Object, Word, span_given
 from celeriac.commands.program import Command
 from celeriac.commands.reaching import reaching
 from tracking.exit_status import Exit
@@ -57,7 +57,7 @@ def chosen(run: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--project", "project_id", type=Name())
 @click.option("--message", help="Shown with the job.")
 @click.option("--metadata", type=Object(), help=PAYLOAD)
-@click.option("--key", "idempotency_key", type=Name(), help="Of an earlier request: then it is that request's job.")
+@click.option("--key", "idempotency_key", type=Key(), help="Of an earlier request: then it is that request's job.")
 @click.option("--wait", is_flag=True, help="Watch it to its end, and end as it does.")
 @click.option("--within", default="1h", show_default=True, help="How long to wait: a number and s, m, h or d.")
 @reaching

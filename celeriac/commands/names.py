@@ -29,6 +29,18 @@ class Name(click.ParamType[str]):
             self.fail(str(error), param, ctx)
 
 
+class Key(click.ParamType[str]):
+    """An Idempotency-Key."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The key, which a header can hold."""
+        from tracking.values import KEY, KEYS
+
+        return str(value) if KEY.fullmatch(value) else self.fail(f"a key has {KEYS}", param, ctx)
+
+
 class Names(click.ParamType[tuple[str, ...]]):
     """Names, comma-separated."""
 
@@ -85,10 +97,16 @@ class Object(click.ParamType[dict[str, Any]]):
         """The object, whose numbers and depth the API judges."""
         if isinstance(value, dict):
             return value
+        from tracking.errors import InvalidValue
+        from tracking.values import check_text, distinct
+
         try:
-            read = json.loads(self._text(value))
+            read = json.loads(self._text(value), object_pairs_hook=distinct)
+            check_text(json.dumps(read, ensure_ascii=False), "it")  # which no request holds
         except OSError as error:
             self.fail(f"{value[1:]}: {error.strerror}", param, ctx)
+        except InvalidValue as error:
+            self.fail(str(error), param, ctx)
         except (ValueError, RecursionError) as error:
             self.fail(f"is no JSON: {str(error)[:SHOWN]}", param, ctx)
         if not isinstance(read, dict):
@@ -99,7 +117,7 @@ class Object(click.ParamType[dict[str, Any]]):
     def _text(value: str) -> str:
         if value == "-":
             return sys.stdin.read()
-        return Path(value[1:]).read_text(encoding="utf-8") if value.startswith("@") else value
+        return Path(value[1:]).read_text(encoding="utf-8-sig") if value.startswith("@") else value
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[Any]:  # noqa: ARG002
         from click.shell_completion import CompletionItem

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import click
 
-from celeriac.commands.names import Name, Object
+from celeriac.commands.names import Key, Name, Object
 from celeriac.commands.program import Commands
 from celeriac.commands.reaching import reaching
 
@@ -44,7 +44,7 @@ def list_workflows(*, client: Client, screen: Screen, status: Any, name: str | N
 @click.argument("name", type=Name())
 @click.option("--jobs", required=True, type=Object(), help="By their keys, as the API takes them: JSON, @file, or -.")
 @click.option("--project", "project_id", type=Name())
-@click.option("--key", "idempotency_key", type=Name(), help="Of an earlier request: then it is that workflow.")
+@click.option("--key", "idempotency_key", type=Key(), help="Of an earlier request: then it is that workflow.")
 @reaching
 def create_workflow(*, client: Client, screen: Screen, name: str, jobs: Any, **said: Any) -> None:
     """Have a workflow made, all of it or nothing, and print its id."""

@@ -50,6 +50,20 @@ def test_the_frameworks_own_errors_are_problems_too(caller: Caller, path: str, s
     problem(caller.post(path), status, code)
 
 
+@pytest.mark.parametrize("path", ["/livez", "/readyz", "/v1/jobs", "/v1/jobs?page=0", "/nothing", "/docs"])
+def test_head_is_answered_as_get_without_a_body(caller: Caller, path: str) -> None:
+    """HEAD, by which probes and load balancers ask, has the status and the headers of GET, and no body."""
+    asked = caller.api.client.get(path, headers=caller.headers)
+    answer = caller.api.client.head(path, headers=caller.headers)
+    assert (answer.status_code, answer.content) == (asked.status_code, b"")
+    assert answer.headers["content-type"] == asked.headers["content-type"]
+
+
+def test_head_opens_no_stream(caller: Caller) -> None:
+    """HEAD of the live events, which do not end, is refused."""
+    assert caller.api.client.head("/v1/events", headers=caller.headers).status_code == 405
+
+
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/jobs?page=0", "/nothing", "/healthz", "/openapi.json"])
 def test_every_answer_has_safe_headers_and_an_id(caller: Caller, path: str) -> None:
     """Every answer has headers against sniffing, framing and storing, and an id."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 from uuid import uuid4
 
@@ -279,3 +279,26 @@ def test_what_is_not_there_is_404_and_what_is_no_id_is_422(caller: Caller, tail:
     """An unknown id is 404, and text that is no id is 422."""
     problem(caller.get(f"/v1/jobs/{uuid4()}{tail}"), 404, "job_not_found")
     problem(caller.get(f"/v1/jobs/nonsense{tail}"), 422, "invalid_request")
+
+
+def test_the_plus_of_a_time_zone_may_be_unescaped(caller: Caller) -> None:
+    """A time as browsers write it into an address, where a plus is read as a space, is that time."""
+    job = caller.job("failed")
+    zone = timezone(timedelta(hours=5, minutes=30))
+    found, none = (
+        caller.get(f"/v1/jobs?createdFrom={(job.created_at + by).astimezone(zone).isoformat()}").json()["total"]
+        for by in (timedelta(), timedelta(hours=1))
+    )
+    assert (found, none) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("jobs?createdFrom=yesterday", "createdFrom: Input should be text such as 2026-01-31T12:00:00Z"),
+        ("jobs/stats?window=1h", "window: Input should be a span of time such as PT15M or P7D, or all"),
+    ],
+)
+def test_a_wrong_time_is_answered_with_an_example(caller: Caller, query: str, words: str) -> None:
+    """What is no time is answered with one that is, for people who know neither ISO 8601 nor Python."""
+    assert problem(caller.get(f"/v1/{query}"), 422, "invalid_request")["detail"].startswith(words)

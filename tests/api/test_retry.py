@@ -71,6 +71,33 @@ def test_a_retry_in_place_is_done_once_under_a_key(caller: Caller) -> None:
     problem(caller.but(organization="somebody-else").post(path, headers=key), 404, "job_not_found")
 
 
+def test_a_key_stands_for_one_kind_of_retry(caller: Caller) -> None:
+    """A key under which a job was retried makes no new job with a payload, and the other way round: either is 422."""
+    key = {"Idempotency-Key": "k1"}
+    for bodies in ([None, {"payload": {"kind": "large"}}], [{"payload": {"kind": "large"}}, None]):
+        old, path = guarded(caller, max_retries=9)
+        first = caller.post(path, bodies[0], headers=key)
+        assert first.is_success
+        problem(caller.post(path, bodies[1], headers=key), 422, "idempotency_conflict")
+        caller.post(f"/v1/jobs/{old}/cancel")
+        problem(caller.post(path, bodies[1], headers=key), 422, "idempotency_conflict")
+        assert caller.post(path, bodies[0], headers=key).headers["Idempotency-Replayed"] == "true"
+        retries = caller.get(f"/v1/jobs/{old}", include="retries").json()["retries"]
+        assert len(retries) == (bodies[0] is not None)
+
+
+def test_numbers_beyond_the_integers_come_back_as_they_were_sent(caller: Caller) -> None:
+    """1e300 in a payload is shown as the number that it was, and what is shown is taken again by a retry."""
+    sent = {"anything": [1e300, -1e300, 1e22, 2**53, -(2**53), 1.5, 5e-324]}
+    job = caller.job("failed", payload=sent)
+    shown = caller.get(f"/v1/jobs/{job.id}")
+    assert shown.json()["payload"] == sent
+    assert "1e+300" in shown.text or "1e300" in shown.text
+    assert [type(each) for each in shown.json()["payload"]["anything"]] == [float, float, float, int, int, float, float]
+    again = caller.post(f"/v1/jobs/{job.id}/retry", {"payload": shown.json()["payload"], "force": True})
+    assert again.status_code == 202, again.text
+
+
 def test_retries_under_one_key_at_the_same_moment_are_one(caller: Caller) -> None:
     """Of eight requests with the same key at once each is answered with success, and the job is retried once."""
     old, path = guarded(caller, max_retries=9)

@@ -101,3 +101,22 @@ def test_who_may_not_is_told_that_first(caller: Caller) -> None:
 
 def as_json(caller: Caller) -> dict[str, str]:
     return {**caller.headers, "Content-Type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    "query", ["jobType=open&jobType=guarded", "page=1&page=1", "q=a&q=b", "organization=a&organization=b"]
+)
+def test_a_parameter_that_is_given_twice_is_refused(caller: Caller, query: str) -> None:
+    """A parameter that has one value is refused when it has two, of which one would not count."""
+    told = problem(caller.get(f"/v1/jobs?{query}"), 422, "invalid_request")
+    assert told["errors"] == [{"field": query.partition("=")[0], "message": "Input should be given once"}]
+
+
+def test_a_parameter_that_is_given_twice_is_refused_without_a_model(caller: Caller) -> None:
+    """Routes that take a parameter of their own refuse it twice too, and lists take several."""
+    problem(caller.get("/v1/organization?organization=a&organization=a"), 422, "invalid_request")
+    job = caller.job("failed")
+    path = f"/v1/jobs?status=failed&status=queued&ids={job.id}&ids={job.id}"
+    assert [each["id"] for each in caller.get(path).json()["jobs"]] == [str(job.id)]
+    for several in (f"jobs/{job.id}?include=attempts&include=history", "audit?action=job.create&action=job.cancel"):
+        assert caller.get(f"/v1/{several}").is_success

@@ -73,6 +73,7 @@ def test_what_is_refused_is_a_problem(api: Api, caller: Caller) -> None:
     assert refused(caller.but(permissions=()))[0] == 403
     assert "invalid_request" in refused(caller, "?jobId=x")[1]
     assert "invalid_request" in refused(caller, "?page=1")[1]
+    assert "invalid_request" in refused(caller, "?type=open&type=guarded")[1]
     assert "job_not_found" in refused(caller, f"?jobId={api.caller().job().id}")[1]
 
 

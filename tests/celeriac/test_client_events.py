@@ -19,6 +19,7 @@ from celeriac.client import ApiError, Client, Event
 from celeriac.client.streaming import Stream
 from tests.api.calling import Api, Caller
 from tests.celeriac.test_client import client_of, meanwhile
+from tests.live import eventually
 
 PAGE = Path(__file__).parents[2] / "docs" / "events.md"
 
@@ -145,3 +146,21 @@ def test_the_example_of_the_documentation_runs(caller: Caller) -> None:
     with meanwhile(create), pytest.raises(Enough) as printed:
         exec(compile(example, str(PAGE), "exec"), {**known, "print": show})  # noqa: S102 - our own page
     assert printed.value.args[0][1] == "job:created"
+
+
+def test_a_client_that_is_closed_leaves_no_thread_that_fails(caller: Caller) -> None:
+    """Who waits with a client that somebody closes is told by an error, and its thread of events ends in silence."""
+    client, job, told = client_of(caller), caller.job(), []
+
+    def wait() -> None:
+        with pytest.raises(RuntimeError, match="closed") as raised:
+            client.wait(job.id, within=30)
+        told.append(raised.value)
+
+    waiting = threading.Thread(target=wait)
+    waiting.start()
+    eventually(lambda: client.ears.hearing is not None and client.ears.hearing.hears, what="a stream")
+    client.close()
+    waiting.join(30)
+    wait()
+    assert len(told) == 2

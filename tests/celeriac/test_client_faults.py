@@ -115,10 +115,18 @@ def test_what_cannot_be_sent_is_refused_at_once_and_not_shown() -> None:
     for url in ("nowhere", "ftp://h", "http://[", ""):
         with pytest.raises(ValueError, match="is no address such as"):
             Client(url, "t")
-    for token in ("hun\nter2", "hun ter2", "hün"):
+    for token in ("hun\nter2", "hun ter2", "hün", "", " \n"):
         with pytest.raises(ValueError, match="is no token") as refused:
             AsyncClient("http://127.0.0.1:9", token)
-        assert token not in str(refused.value)
+        assert not token or repr(token) not in str(refused.value)
+
+
+@pytest.mark.parametrize("key", ["", "a\nb", "é", " a", "a ", "x" * 256])
+def test_a_key_that_no_header_holds_is_refused_at_once(key: str) -> None:
+    """What can be no Idempotency-Key is told to its author, and is not taken for a server that is away for 30 s."""
+    client = Client("http://127.0.0.1:9", "token")
+    with client, pytest.raises(ValueError, match="is no Idempotency-Key"):
+        client.create("open", {}, idempotency_key=key)
 
 
 def test_retry_after_of_a_503_is_waited() -> None:

@@ -85,6 +85,33 @@ def test_an_exception_is_its_failure_and_goes_on(own: JobApp, tracked: Tracked) 
     assert (row(tracked, job).status, row(tracked, job).error_message) == (Status.FAILED, "KeyError: 'page'")
 
 
+class _Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def test_an_exception_without_words_goes_on_too(own: JobApp, tracked: Tracked) -> None:
+    """An exception whose text cannot be made fails the job with its class, and goes on."""
+    with pytest.raises(_Mute), own.track() as job:
+        raise _Mute
+    assert (row(tracked, job).status, row(tracked, job).error_message) == (Status.FAILED, "_Mute: <_Mute>")
+
+
+def _raise_when_cancelled(tracked: Tracked, job: Elsewhere) -> None:
+    with job:
+        jobs.cancel(tracked.connection, job.id, ACME, actor="u2")
+        raise KeyError("page")
+
+
+def test_an_exception_goes_on_when_the_job_cannot_be_told(own: JobApp, tracked: Tracked) -> None:
+    """What a block raises after its job was cancelled reaches the caller, with a note of why the job has not failed."""
+    job = own.track()
+    with pytest.raises(KeyError) as raised:
+        _raise_when_cancelled(tracked, job)
+    assert raised.value.__notes__ == [f"The job {job.id} could not be told so: JobCancelled"]
+    assert row(tracked, job).status is Status.CANCELLED
+
+
 def _complete_and_raise(job: Elsewhere) -> None:
     with job:
         job.complete()

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import OrderedDict
+from decimal import Decimal
 from http import HTTPStatus
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.properties import UNHURRIED
 from tracking.errors import InvalidValue
-from tracking.values import MAX_BYTES, MAX_DEPTH, MAX_INTEGER, bounded, check_json, check_text
+from tracking.values import MAX_BYTES, MAX_DEPTH, MAX_INTEGER, bounded, check_json, check_text, read_json
 
 ANY_TEXT = st.text(st.characters(), max_size=300)  # lone surrogates and NUL among it
 STORABLE = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20)
@@ -102,11 +104,29 @@ def test_the_size_is_that_of_the_utf8_text(character: str) -> None:
 def test_a_smaller_limit_of_size_can_be_asked_for(value: Any, limit: int) -> None:
     """A smaller limit refuses exactly what is longer."""
     size = len(json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode())
+    assume(re.search("e[+-][0-9]{3}", str(value)) is None)  # which counts with all its digits
     if size <= limit:
         assert check_json(value, "result", max_bytes=limit) is value
     else:
         with pytest.raises(InvalidValue, match=f"result is {size} bytes of JSON"):
             check_json(value, "result", max_bytes=limit)
+
+
+@UNHURRIED
+@given(JSON)
+def test_what_the_database_writes_of_json_is_read_as_what_was_sent(value: Any) -> None:
+    """A number comes back as it was sent, also when PostgreSQL writes all of its digits, without an exponent."""
+    spelled = json.dumps(value, default=str)
+    written = re.sub(r"(?<=[\[:, ])-?[0-9.]+e[+-][0-9]+(?=[\],}]|$)", lambda found: f"{Decimal(found[0]):f}", spelled)
+    assert read_json(written.encode()) == read_json(written) == value
+    assert repr(read_json(written)) == repr(json.loads(spelled))
+
+
+def test_digits_that_the_database_writes_out_count_as_bytes() -> None:
+    """A payload of 256 KiB that would be 13 MiB where it is kept is refused, and text that looks like one is not."""
+    with pytest.raises(InvalidValue, match="at most 262144"):
+        check_json({"a": [1e300] * 2_000}, "payload")
+    check_json({"a": [1e300] * 500, "b": ["[1e300]"] * 2_000, "c": [1e-07] * 9_000}, "payload")
 
 
 @UNHURRIED

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, TextClause, text
 from uuid_utils.compat import uuid7
 
 from tracking.admission.rule import Limits, is_uncalled, next_hold
@@ -45,9 +45,9 @@ def retry(
     if row is not None:
         return Submitted(record(row), created=True)
     existing = connection.execute(RETRIED, parameters).first()
-    if existing is None:
+    if existing is None and not _is_taken(connection, EXISTING, job_id, scope, idempotency_key):
         raise _why_not(connection, job_id, scope)
-    if not existing.is_same:
+    if existing is None or not existing.is_same:
         raise IdempotencyConflict
     return Submitted(record(existing), created=False)
 
@@ -95,7 +95,8 @@ def retry_anew(
         "delivery": jsonb(changes.delivery),
         "circuit_key": changes.circuit_key,
         "priority": changes.priority,
-        "idempotency_key": None if idempotency_key is None else f"{job_id}/{idempotency_key}",
+        "idempotency_key": _kept(job_id, idempotency_key),
+        "key": idempotency_key,
         "request_hash": request_hash,
     }
     parameters |= scope.parameters | limits.parameters | origin_parameter(origin)
@@ -103,11 +104,22 @@ def retry_anew(
     if row is not None:
         return Submitted(record(row), created=True)
     existing = connection.execute(EXISTING, parameters).first()
-    if existing is None:
+    if existing is None and not _is_taken(connection, RETRIED, job_id, scope, idempotency_key):
         raise _why_not(connection, job_id, scope)
-    if existing.request_hash != request_hash:
+    if existing is None or existing.request_hash != request_hash:
         raise IdempotencyConflict
     return Submitted(record(existing), created=False)
+
+
+def _kept(job_id: UUID, key: str | None) -> str | None:
+    """The key as the row of the new job has it."""
+    return None if key is None else f"{job_id}/{key}"
+
+
+def _is_taken(connection: Connection, by: TextClause, job_id: UUID, scope: Scope, key: str | None) -> bool:
+    """Whether the key stands for a retry of the other kind: of the job itself, or with a payload of its own."""
+    said = {"id": job_id, "key": key, "idempotency_key": _kept(job_id, key), "force": False, "priority": None}
+    return connection.execute(by, {**said, **scope.parameters}).first() is not None
 
 
 def _why_not(connection: Connection, job_id: UUID, scope: Scope) -> IllegalMove:
@@ -150,6 +162,9 @@ _DETAIL = f"""jsonb_build_object('by', {ACTOR}, 'force', CAST(:force AS boolean)
 _KEYED_DETAIL = f"{_DETAIL} || jsonb_build_object('idempotencyKey', CAST(:key AS text))"
 _OF_KEY = f"""history.job_id = jobs.id AND history.{in_life("jobs")} AND history.event = '{Event.RETRIED}'
               AND history.detail ->> 'idempotencyKey' = CAST(:key AS text)"""
+_IS_REPEATED = """EXISTS (SELECT FROM jobs AS anew
+              WHERE anew.organization_id = jobs.organization_id AND anew.user_id = jobs.user_id
+                AND anew.idempotency_key = jobs.id || '/' || CAST(:key AS text))"""
 
 # Whoever has seen that its workflow was over waits for this, and looks again.
 REOPENED = f""", reopened AS (
@@ -179,7 +194,8 @@ RETRY = text(
         _KEYED_DETAIL,
         given=_OPENED,
         find=f"""(SELECT count(*) FROM opened) >= 0 AND id = :id AND {WITHIN_SCOPE} AND {_IS_RETRYABLE}
-          AND (CAST(:key AS text) IS NULL OR NOT EXISTS (SELECT FROM history WHERE {_OF_KEY}))""",
+          AND (CAST(:key AS text) IS NULL
+               OR NOT EXISTS (SELECT FROM history WHERE {_OF_KEY}) AND NOT {_IS_REPEATED})""",
         to=Status.QUEUED,
         origin=ORIGIN,
         answer=f"{REOPENED} SELECT * FROM moved",
@@ -221,6 +237,7 @@ RETRY_ANEW = text(
         SELECT *, status AS from_status FROM jobs
         WHERE id = :id AND {WITHIN_SCOPE} AND status IN ({listed(sources(Event.RETRIED))}) AND {_IS_LEFT}
           AND NOT {is_uncalled("jobs")}
+          AND (CAST(:key AS text) IS NULL OR NOT EXISTS (SELECT FROM history WHERE {_OF_KEY}))
         FOR UPDATE
     ), asked AS (
         SELECT CAST(:new_id AS uuid) AS id, organization_id, user_id, project_id, job_type, '{Status.QUEUED}' AS status,

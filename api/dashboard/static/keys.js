@@ -12,7 +12,7 @@ export function moveByKeys(pause) {
     where?.querySelector(`form[data-act="${act}"] button:not([disabled])`)?.click();
   };
   const keys = {
-    "/": () => document.querySelector("input[type=search]")?.focus(),
+    "/": () => document.querySelector("input[type=search]")?.select(),
     j: () => go(1), k: () => go(-1), c: () => press("cancel"), r: () => press("retry"), p: pause,
     v: () => {
       const views = document.getElementById("views");

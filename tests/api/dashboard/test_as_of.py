@@ -93,6 +93,7 @@ def test_the_page_shows_how_it_was(caller: Caller, reading: SignIn) -> None:
     assert "data-live" not in page
     assert f"/jobs/{job.id}?asOf=" in page
     assert "/cancel" not in page
+    assert 'type="checkbox"' not in page  # there is nothing to be selected for
     shown = client.get(f"/jobs/{job.id}", params={"asOf": then}).text
     assert '<span class="badge queued"' in shown
     assert "Cancelled" not in shown

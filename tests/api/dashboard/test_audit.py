@@ -116,3 +116,16 @@ def test_the_audit_is_read_in_a_browser(window: Window, caller: Caller) -> None:
     expect(page.locator("#rows tr")).to_have_count(1)
     page.get_by_role("link", name=done["job"]).click()
     page.wait_for_url(f"**/jobs/{done['job']}")
+
+
+@pytest.mark.parametrize("width", [320, 640, 1280])
+def test_a_time_is_seen_whole_in_its_field(window: Window, caller: Caller, width: int) -> None:
+    """The fields of the times are wide enough for a date with its hour and minute, at every width of the page."""
+    page = window.sign_in(caller)
+    page.set_viewport_size({"width": width, "height": 800})
+    page.goto(f"{caller.api.url}/audit")
+    for name in ("From, UTC", "To, UTC"):
+        box = page.get_by_label(name).bounding_box()
+        assert box is not None
+        assert box["width"] >= 200
+    assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from datetime import timedelta
+from itertools import product
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,12 +16,15 @@ from playwright.sync_api import Browser, Page, expect
 from tests.api.calling import Caller
 from tests.api.dashboard.accessible import violations
 from tests.api.dashboard.conftest import PATIENCE, Window
+from tests.workflowing import begin
 from tracking import jobs, workers
 from tracking.admission import pauses
-from tracking.models import Claim, Failure, JobRecord, Outcome
+from tracking.models import Claim, Failure, JobRecord, Outcome, Owner
+from tracking.workflows.values import Node
 
 expect.set_options(timeout=PATIENCE)
 
+NARROWEST = "Math.min(...[...document.querySelectorAll('td.what')].map(cell => cell.offsetWidth), 1000)"
 EVENTS = Path(__file__).parents[3] / "docs" / "events.md"
 TRACEBACK = """Traceback (most recent call last):
   File "/srv/app/handlers/reports.py", line 61, in export_report
@@ -197,9 +201,13 @@ def test_the_keyboard_reaches_everything(window: Window, caller: Caller) -> None
     page.wait_for_url(f"**/jobs/{newer.id}")
     page.go_back()
     page.keyboard.press("/")
+    page.keyboard.type("status:queued")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/?q=status%3Aqueued*")
+    page.keyboard.press("/")  # what is typed then takes the place of the search
     page.keyboard.type("status:cancelled")
     page.keyboard.press("Enter")
-    expect(page.locator("#rows tr")).to_have_count(1)
+    expect(page.locator("#rows .badge")).to_have_text("cancelled")
     page.locator("#rows tr a").focus()
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_contain_text("pause the live view")
@@ -281,14 +289,21 @@ def test_a_worker_that_comes_is_on_the_page_of_the_workers(window: Window, calle
     expect(page.locator(f"#worker-{lease}")).to_have_count(0)
 
 
-def test_nothing_scrolls_sideways_on_a_phone(window: Window, caller: Caller) -> None:
-    """At the width of a phone neither page is wider than the screen."""
+def test_nothing_scrolls_sideways_on_a_small_screen(window: Window, caller: Caller) -> None:
+    """On a phone, a tablet and at twice the size no page is wider than the screen, and no name is squeezed."""
     found = fill(caller)
+    flow = uuid4()
+    begun = begin(
+        caller.api.database,
+        Node("b" * 100, "guarded", {}),
+        id=flow,
+        name="a" * 200,
+        owner=Owner(caller.organization, caller.user),
+    )
     caller.schedule(uuid4(), "every minute of every hour of every day")
     further = others(caller)
     page = window.sign_in(caller)
-    page.set_viewport_size({"width": 390, "height": 844})
-    for address in (
+    addresses = (
         "/",
         "/errors",
         "/errors?state=ignored",
@@ -298,9 +313,15 @@ def test_nothing_scrolls_sideways_on_a_phone(window: Window, caller: Caller) -> 
         *further,
         f"/jobs/{found['failed'].id}",
         f"/jobs/{found['long'].id}",
-    ):
+        "/workflows",
+        f"/workflows/{flow}",
+        f"/jobs/{begun.jobs['b' * 100].id}",
+    )
+    for width, address in product((390, 320, 800, 1010), addresses):
+        page.set_viewport_size({"width": width, "height": 844})
         page.goto(f"{caller.api.url}{address}")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, address
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, (width, address)
+        assert page.evaluate(NARROWEST) >= 100, (width, address)
 
 
 def others(caller: Caller) -> list[str]:

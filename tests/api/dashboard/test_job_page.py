@@ -290,6 +290,20 @@ def test_what_a_job_says_at_length_stands_once_in_full(caller: Caller, reading: 
     assert len(reading(caller).get("/").text) < 5000 + len(reading(caller.but(user="u9")).get("/").text)
 
 
+def test_a_payload_turns_no_words_of_a_page(caller: Caller, reading: SignIn) -> None:
+    """An override of the direction of writing in a payload is shown as its escape, and so in forms."""
+    text = "\u202egnp.exe\u2066"
+    job = caller.job("failed", payload={text: text, "مرحبا": "سلام"}, result=None)
+    reader = reading(caller)
+    for path in (f"/jobs/{job.id}", f"/jobs/{job.id}/retry-with", "/audit"):
+        page = reader.get(path).text
+        assert not {"\u202e", "\u2066"} & set(page), path
+    form = html.unescape(reader.get(f"/jobs/{job.id}/retry-with").text)
+    sent = re.search(r"<textarea[^>]*>\n?(\{.*?\})\s*</textarea>", form, re.DOTALL)
+    assert sent is not None
+    assert json.loads(sent[1]) == {text: text, "مرحبا": "سلام"}
+
+
 def test_nothing_that_a_job_says_turns_the_words_of_a_page(caller: Caller, reading: SignIn) -> None:
     """An override of the direction of writing is shown as its escape, and does not turn the words behind it."""
     job = caller.job("running")

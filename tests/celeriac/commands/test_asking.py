@@ -42,6 +42,23 @@ def test_a_job_is_submitted_listed_shown_and_cancelled(door: Door, tmp_path: Pat
     assert (again.exit_code, "illegal_move" in again.stderr) == (Exit.MISUSED, True)
 
 
+def test_what_no_request_holds_is_told_in_a_line(door: Door, tmp_path: Path) -> None:
+    """A payload or a key that no request can hold, or that says two things, is wrong use, no fault of the command."""
+    marked = tmp_path / "marked.json"
+    marked.write_bytes(b'\xef\xbb\xbf{"kind": "small"}')  # as Windows writes UTF-8
+    assert door.ask("submit", "guarded", "--payload", f"@{marked}").exit_code == 0
+    for arguments, words in (
+        (("--payload", '{"kind": "\\ud800"}'), "it contains a lone surrogate"),
+        (("--payload", '{"kind": "small", "kind": "large"}'), "an object has the key 'kind' twice"),
+        (("--metadata", '{"\\udfff": 1}'), "it contains a lone surrogate"),
+        (("--key", "a\nb"), "a key has 1 to 255 printable ASCII characters"),
+        (("--key", ""), "a key has 1 to 255 printable ASCII characters"),
+    ):
+        refused = door.ask("submit", "guarded", *arguments)
+        assert refused.exit_code == Exit.MISUSED, (arguments, refused.output)
+        assert words in refused.stderr
+
+
 def test_failed_jobs_are_retried(door: Door) -> None:
     """`retry` queues failed jobs again, or repeats one with another payload; what it cannot is told, the rest done."""
     failed, other, queued = door.caller.job("failed"), door.caller.job("failed"), door.caller.job()

@@ -133,3 +133,26 @@ def test_a_project_says_how_its_directory_is_entered(tmp_path: Path, capsys: pyt
     """`celeriac init` prints a line that a shell takes, whatever the directory is called."""
     write_project(tmp_path / "my jobs")
     assert f"cd '{tmp_path / 'my jobs'}' && pytest" in capsys.readouterr().out
+
+
+INTERRUPTED_IN_AN_IMPORT = """
+import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+class Early:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "celeriac.commands.cli":
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Early)
+sys.argv = ["celeriac", "--help"]
+from celeriac.__main__ import main
+main()
+"""
+
+
+def test_an_early_interrupt_ends_it_cleanly() -> None:
+    """Ctrl-C before a command has been read, amid its imports, ends it with 130 and without a traceback."""
+    ended = subprocess.run([sys.executable, "-c", INTERRUPTED_IN_AN_IMPORT], capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (Exit.INTERRUPTED, b"", b"")
