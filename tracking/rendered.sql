@@ -204,22 +204,37 @@ WHERE (circuits.job_type, circuits.organization_id, circuits.key) IN (SELECT * F
 RETURNING circuits.job_type;
 
 -- admission/circuits.py PROBE
-WITH named AS (
+WITH RECURSIVE groups AS (
+    (SELECT organization_id, job_type, queue, circuit_key FROM jobs WHERE hold = 'circuit' ORDER BY organization_id, job_type, queue, circuit_key LIMIT 1)
+    UNION ALL
+    SELECT next.* FROM groups CROSS JOIN LATERAL (
+        SELECT organization_id, job_type, queue, circuit_key FROM jobs
+        WHERE hold = 'circuit' AND (jobs.organization_id, jobs.job_type, jobs.queue, jobs.circuit_key) > (groups.organization_id, groups.job_type, groups.queue, groups.circuit_key)
+        ORDER BY organization_id, job_type, queue, circuit_key LIMIT 1) AS next
+), named AS (
     SELECT circuits.job_type, circuits.key, circuits.organization_id AS whose, candidate.*
     FROM circuits CROSS JOIN LATERAL (
-SELECT held.id, held.organization_id FROM jobs AS held
-WHERE held.hold = 'circuit' AND held.job_type = circuits.job_type AND held.circuit_key = circuits.key
-  AND circuits.organization_id IN (held.organization_id, '') AND NOT (EXISTS (SELECT FROM pauses
+SELECT held.id, held.organization_id FROM (
+    SELECT first.* FROM groups CROSS JOIN LATERAL (
+        SELECT id, organization_id, job_type, queue, attempt, priority, created_at FROM jobs AS held
+        WHERE held.hold = 'circuit' AND held.organization_id = groups.organization_id
+          AND held.job_type = groups.job_type AND held.queue = groups.queue
+          AND held.circuit_key = groups.circuit_key
+        ORDER BY attempt, priority DESC, created_at, id
+        LIMIT 1) AS first
+    WHERE groups.job_type = circuits.job_type AND groups.circuit_key = circuits.key
+      AND circuits.organization_id IN (groups.organization_id, '')
+      AND NOT EXISTS (SELECT FROM circuits AS own
+                      WHERE own.job_type = circuits.job_type AND own.key = circuits.key AND own.organization_id = groups.organization_id
+                        AND own.probe_id IS NOT NULL)
+    ORDER BY first.organization_id <= coalesce(circuits.turn, ''), first.organization_id,
+             first.attempt, first.priority DESC, first.created_at, first.id
+    OFFSET 0) AS held
+WHERE NOT (EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, held.organization_id) = held.organization_id
                      AND coalesce(pauses.job_type, held.job_type) = held.job_type)
-            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = held.queue))
-  AND ((held.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = held.queue)) AND ((held.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
             OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) AND room_in(held.organization_id, held.queue, :'limit', :'lease_timeout') > 0)
-  AND NOT EXISTS (SELECT FROM circuits AS own
-                  WHERE own.job_type = circuits.job_type AND own.key = circuits.key AND own.organization_id = held.organization_id
-                    AND own.probe_id IS NOT NULL)
-ORDER BY held.organization_id <= coalesce(circuits.turn, ''), held.organization_id,
-         held.attempt, held.priority DESC, held.created_at, held.id
 LIMIT 1) AS candidate
     WHERE probe_id IS NULL AND probe_at <= clock_timestamp()
       AND (circuits.organization_id = ''
