@@ -88,8 +88,8 @@ class Platform:
 
     @property
     def _options(self) -> str:
-        # A process that is frozen, or a child of a killed one that has its connection, would keep what it has locked,
-        # and nobody could give the job to another worker. By then its lease is over.
+        # A process that is frozen would keep what it has locked, and nobody could give the job to another worker. By
+        # then its lease is over.
         silence = round(1000 * min(self.settings.lease_timeout, LONGEST_SILENCE))
         return f"{BY_INDEX} -c idle_in_transaction_session_timeout={silence}"
 

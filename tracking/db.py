@@ -51,6 +51,7 @@ __all__ = [
 ]
 
 _pools: WeakSet[Database] = WeakSet()
+_connections: WeakSet[_PatientConnection] = WeakSet()
 Statement = tuple[str, Mapping[str, Any]]  # and its parameters
 
 HEAD_START = 0.5  # seconds: a server that is there ends a statement that is too slow before we take it for silent
@@ -171,7 +172,7 @@ class Database:
         return int(self.engine.pool.size())  # type: ignore[attr-defined]
 
     def forget(self) -> None:
-        """Drop the pool without closing its sockets: in a forked child they belong to the parent."""
+        """Drop the pool without a word to the server: in a forked child its connections belong to the parent."""
         self.engine.dispose(close=False)
 
     def close(self) -> None:
@@ -373,6 +374,7 @@ def _connect(_dialect: Any, _record: Any, arguments: Any, parameters: dict[str, 
             raise psycopg.errors.TooManyConnections(str(error)) from None
         raise
     connection.patience = patience
+    _connections.add(connection)
     return connection
 
 
@@ -392,8 +394,18 @@ def _still_there(connection: _PatientConnection, _record: Any, _borrowed: Any) -
 
 
 def _forget_after_fork() -> None:
+    """In a child, which outlives a process that is killed: the server would take that one's connections for alive.
+
+    Their sockets are not closed, but lead nowhere: a number that is free may become that of another file.
+    """
     for pool in list(_pools):
         pool.forget()
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for connection in list(_connections):
+        with suppress(psycopg.OperationalError):  # it is closed
+            os.dup2(nowhere, connection.fileno(), inheritable=False)
+    os.close(nowhere)
+    _connections.clear()
 
 
 os.register_at_fork(after_in_child=_forget_after_fork)

@@ -204,22 +204,37 @@ WHERE (circuits.job_type, circuits.organization_id, circuits.key) IN (SELECT * F
 RETURNING circuits.job_type;
 
 -- admission/circuits.py PROBE
-WITH named AS (
+WITH RECURSIVE groups AS (
+    (SELECT organization_id, job_type, queue, circuit_key FROM jobs WHERE hold = 'circuit' ORDER BY organization_id, job_type, queue, circuit_key LIMIT 1)
+    UNION ALL
+    SELECT next.* FROM groups CROSS JOIN LATERAL (
+        SELECT organization_id, job_type, queue, circuit_key FROM jobs
+        WHERE hold = 'circuit' AND (jobs.organization_id, jobs.job_type, jobs.queue, jobs.circuit_key) > (groups.organization_id, groups.job_type, groups.queue, groups.circuit_key)
+        ORDER BY organization_id, job_type, queue, circuit_key LIMIT 1) AS next
+), named AS (
     SELECT circuits.job_type, circuits.key, circuits.organization_id AS whose, candidate.*
     FROM circuits CROSS JOIN LATERAL (
-SELECT held.id, held.organization_id FROM jobs AS held
-WHERE held.hold = 'circuit' AND held.job_type = circuits.job_type AND held.circuit_key = circuits.key
-  AND circuits.organization_id IN (held.organization_id, '') AND NOT (EXISTS (SELECT FROM pauses
+SELECT held.id, held.organization_id FROM (
+    SELECT first.* FROM groups CROSS JOIN LATERAL (
+        SELECT id, organization_id, job_type, queue, attempt, priority, created_at FROM jobs AS held
+        WHERE held.hold = 'circuit' AND held.organization_id = groups.organization_id
+          AND held.job_type = groups.job_type AND held.queue = groups.queue
+          AND held.circuit_key = groups.circuit_key
+        ORDER BY attempt, priority DESC, created_at, id
+        LIMIT 1) AS first
+    WHERE groups.job_type = circuits.job_type AND groups.circuit_key = circuits.key
+      AND circuits.organization_id IN (groups.organization_id, '')
+      AND NOT EXISTS (SELECT FROM circuits AS own
+                      WHERE own.job_type = circuits.job_type AND own.key = circuits.key AND own.organization_id = groups.organization_id
+                        AND own.probe_id IS NOT NULL)
+    ORDER BY first.organization_id <= coalesce(circuits.turn, ''), first.organization_id,
+             first.attempt, first.priority DESC, first.created_at, first.id
+    OFFSET 0) AS held
+WHERE NOT (EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, held.organization_id) = held.organization_id
                      AND coalesce(pauses.job_type, held.job_type) = held.job_type)
-            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = held.queue))
-  AND ((held.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = held.queue)) AND ((held.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
             OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) AND room_in(held.organization_id, held.queue, :'limit', :'lease_timeout') > 0)
-  AND NOT EXISTS (SELECT FROM circuits AS own
-                  WHERE own.job_type = circuits.job_type AND own.key = circuits.key AND own.organization_id = held.organization_id
-                    AND own.probe_id IS NOT NULL)
-ORDER BY held.organization_id <= coalesce(circuits.turn, ''), held.organization_id,
-         held.attempt, held.priority DESC, held.created_at, held.id
 LIMIT 1) AS candidate
     WHERE probe_id IS NULL AND probe_at <= clock_timestamp()
       AND (circuits.organization_id = ''
@@ -886,11 +901,11 @@ SELECT * FROM moved;
 
 -- admission/line.py TAKE_BACK_CROWD
 WITH RECURSIVE sent AS (
-    (SELECT organization_id, queue FROM jobs WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying') ORDER BY organization_id, queue LIMIT 1)
+    (SELECT organization_id, queue FROM jobs WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND NOT stopping AND status <> 'running' ORDER BY organization_id, queue LIMIT 1)
     UNION ALL
     SELECT next.* FROM sent CROSS JOIN LATERAL (
         SELECT organization_id, queue FROM jobs
-        WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying') AND (jobs.organization_id, jobs.queue) > (sent.organization_id, sent.queue)
+        WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND NOT stopping AND status <> 'running' AND (jobs.organization_id, jobs.queue) > (sent.organization_id, sent.queue)
         ORDER BY organization_id, queue LIMIT 1) AS next
 ), queues AS MATERIALIZED (
     SELECT queue,
@@ -2055,10 +2070,12 @@ LIMIT :'limit';
 
 -- jobs/dispatch.py MARK_DISPATCHED
 WITH locked AS (
-    SELECT id FROM jobs JOIN unnest(CAST(:'job_ids' AS uuid[]), CAST(:'dispatches' AS int[])) AS each (job_id, number) ON id = job_id AND dispatch = number
-    WHERE dispatched_at IS NULL
-    ORDER BY id
-    FOR NO KEY UPDATE OF jobs
+    SELECT found.id
+    FROM (SELECT * FROM unnest(CAST(:'job_ids' AS uuid[]), CAST(:'dispatches' AS int[])) AS each (job_id, number)
+          ORDER BY job_id LIMIT cardinality(CAST(:'job_ids' AS uuid[]))) AS each
+    CROSS JOIN LATERAL (SELECT id FROM jobs
+                        WHERE id = each.job_id AND dispatch = each.number AND dispatched_at IS NULL FOR NO KEY UPDATE
+                       ) AS found
 )
 UPDATE jobs SET dispatched_at = clock_timestamp() FROM locked WHERE jobs.id = locked.id;
 
@@ -2084,10 +2101,12 @@ LIMIT least(:'limit', greatest(0, (SELECT count(*) FROM waiting) - :'ready'));
 
 -- jobs/dispatch.py SEND_AGAIN
 WITH locked AS (
-    SELECT id FROM jobs JOIN unnest(CAST(:'job_ids' AS uuid[]), CAST(:'dispatches' AS int[])) AS each (job_id, number) ON id = job_id AND dispatch = number
-    WHERE status IN ('queued', 'retrying') AND hold IS NULL AND dispatched_at IS NOT NULL
-    ORDER BY id
-    FOR NO KEY UPDATE OF jobs
+    SELECT found.id
+    FROM (SELECT * FROM unnest(CAST(:'job_ids' AS uuid[]), CAST(:'dispatches' AS int[])) AS each (job_id, number)
+          ORDER BY job_id LIMIT cardinality(CAST(:'job_ids' AS uuid[]))) AS each
+    CROSS JOIN LATERAL (SELECT id FROM jobs
+                        WHERE id = each.job_id AND dispatch = each.number AND status IN ('queued', 'retrying') AND hold IS NULL AND dispatched_at IS NOT NULL FOR NO KEY UPDATE
+                       ) AS found
 )
 UPDATE jobs SET dispatched_at = NULL FROM locked WHERE jobs.id = locked.id
 RETURNING jobs.id;
@@ -2647,7 +2666,7 @@ SELECT given_place AS place, organization_id, status,
 FROM locked FULL JOIN moved USING (given_place);
 
 -- jobs/settle.py RUNNING
-SELECT id, dispatch FROM jobs WHERE lease = :'lease' AND status = 'running';
+SELECT id, dispatch FROM jobs WHERE lease = :'lease' AND (status = 'running' OR stopping) AND NOT stopping;
 
 -- jobs/settle.py ORPHANS
 SELECT id, dispatch FROM jobs WHERE status = 'running' AND NOT external AND NOT EXISTS (SELECT FROM workers WHERE workers.lease = jobs.lease
@@ -3338,7 +3357,7 @@ ORDER BY count DESC, last_seen DESC, shown.fingerprint;
 SELECT lease, name, pid, queues, concurrency, started_at, seen_at,
        seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AS is_alive,
        clock_timestamp() - seen_at AS silent_for,
-       (SELECT count(*) FROM jobs WHERE jobs.lease = workers.lease AND status = 'running') AS running
+       (SELECT count(*) FROM jobs WHERE jobs.lease = workers.lease AND (status = 'running' OR stopping) AND NOT stopping) AS running
 FROM workers ORDER BY is_alive DESC, name, started_at;
 
 -- reads/fleet.py QUEUES
@@ -4383,7 +4402,7 @@ WITH RECURSIVE doomed AS (
         cancel_requested_at = CASE WHEN CAST(:'status' AS text) = 'cancelled' THEN clock_timestamp() END,
         completed_at = clock_timestamp(), updated_at = clock_timestamp()
     FROM locked
-    WHERE jobs.id = locked.id
+    WHERE jobs.id = locked.id AND jobs.id = ANY(ARRAY(SELECT id FROM locked))
     RETURNING jobs.id, jobs.dispatch, jobs.organization_id, jobs.user_id, jobs.project_id, jobs.job_type, jobs.status, jobs.hold, jobs.due_at, jobs.priority, jobs.sent_priority, jobs.queue, jobs.attempt, jobs.retry_count, jobs.max_retries, jobs.losses, jobs.payload, jobs.metadata, jobs.delivery, jobs.parent_id, jobs.root_id, jobs.group_id, jobs.group_index, jobs.result, jobs.typed_result, jobs.error_type, jobs.error_message, jobs.fingerprint, jobs.message, jobs.progress, jobs.progress_detail, jobs.current_step, jobs.total_steps, jobs.circuit_key, jobs.limit_key, jobs.worker, jobs.lease, jobs.claim_id, jobs.stopping, jobs.external, jobs.depends_on, jobs.depends_when, jobs.unresolved, jobs.follows, jobs.follows_group, jobs.retry_of, jobs.idempotency_key, jobs.request_hash, jobs.scheduled_at, jobs.dispatched_at, jobs.cancel_requested_at, jobs.cancel_seen_at, jobs.started_at, jobs.completed_at, jobs.created_at, jobs.updated_at, locked.from_status
 ), logged AS (
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, from_status, to_status,
@@ -4754,9 +4773,11 @@ WHERE job_type = :'job_type'
   AND NOT EXISTS (SELECT FROM webhooks WHERE CAST(webhooks.id AS text) = circuits.key AND enabled);
 
 -- webhooks.py HAPPENED
-SELECT history.id, history.at, jobs.result IS NOT NULL AS has_result,
-       CASE WHEN octet_length(CAST(jobs.result AS text)) <= :'most_bytes' THEN jobs.result END AS result
-FROM history LEFT JOIN jobs ON jobs.id = history.job_id AND history.to_status = 'succeeded'
+SELECT history.id, history.at, job.result IS NOT NULL AS has_result,
+       CASE WHEN octet_length(CAST(job.result AS text)) <= :'most_bytes' THEN job.result END AS result
+FROM history LEFT JOIN LATERAL (
+    SELECT result FROM jobs WHERE jobs.id = history.job_id AND history.to_status = 'succeeded'
+    OFFSET 0) AS job ON true
 WHERE history.id = ANY(CAST(:'ids' AS bigint[]));
 
 -- workflows/concluding.py OVER
@@ -4872,7 +4893,11 @@ ORDER BY completed_at, id;
 WITH old AS (
     SELECT id FROM workflows
     WHERE completed_at < clock_timestamp() - CAST(:'older_than' AS interval)
-      AND NOT EXISTS (SELECT FROM workflow_jobs JOIN jobs ON jobs.id = job_id WHERE workflow_id = workflows.id)
+      AND NOT EXISTS (SELECT FROM workflow_jobs CROSS JOIN LATERAL (
+                          SELECT FROM jobs WHERE jobs.id = job_id
+                          OFFSET 0) AS kept
+                      WHERE workflow_id = workflows.id
+                      OFFSET 0)
     ORDER BY completed_at
     LIMIT :'limit'
     FOR UPDATE SKIP LOCKED

@@ -39,6 +39,10 @@ WITHIN_SCOPE = (
     f"(CAST(:organization_id AS text) = '' OR {own()}) AND (CAST(:user_id AS text) IS NULL OR user_id = :user_id)"
 )
 
+# Of rows that are found by their lease: that a job is running. Said so that only the index of leases has it; else the
+# planner may read all that is active as well, for each worker. What stops is not running any more.
+RUNS_THERE = f"(status = '{Status.RUNNING}' OR stopping) AND NOT stopping"
+
 ACTOR = "CAST(:actor AS text)"
 
 ORIGIN = "CAST(:origin AS jsonb)"

@@ -374,6 +374,8 @@ END = text(
             OFFSET 0 FOR UPDATE) AS found
         WHERE held = 'dependency' AND from_status IN ({listed(WAITING)})
         LIMIT :batch""",
+        # The planner takes them for very many, and would read all jobs for that: of an array it expects few.
+        guard="jobs.id = ANY(ARRAY(SELECT id FROM locked))",
         by=BY_ADMISSION,
         kept="CAST(:kept AS jsonb)",
     )

@@ -75,8 +75,10 @@ class Worker(CeleryWorker):
     """
 
     app: JobApp
+    autoscale: Any
     blueprint: Any
     hostname: str
+    pool_cls: type[Any]
     lookahead: LookAhead | None = None
 
     def __init__(self, app: JobApp | None = None, hostname: str | None = None, **options: Any) -> None:
@@ -88,6 +90,7 @@ class Worker(CeleryWorker):
     def start(self) -> None:
         """Run until it is told to stop or cannot go on."""
         try:
+            self._require_growing()
             patience = self.app.platform.settings.start_patience
             wait_for("database", patience, lambda: _ask_database(self.app.platform))
             wait_for("broker", patience, lambda: _ask_broker(self.app))
@@ -101,6 +104,11 @@ class Worker(CeleryWorker):
             self.stop(exitcode=error.code if isinstance(error.code, int) else Exit.FAILED)
         except Exception as error:  # noqa: BLE001 - whatever it is, the supervisor has to hear of it
             self.stop(exitcode=_tell(error, self.hostname))
+
+    def _require_growing(self) -> None:
+        """Celery's autoscaler finds out that a pool cannot grow when it would let it, and takes the worker with it."""
+        if self.autoscale and not (self.pool_cls.uses_semaphore or hasattr(self.pool_cls, "grow")):
+            raise ImproperlyConfigured("--autoscale: a pool of this kind does not grow, take --pool prefork")
 
 
 def free_name(platform: Platform, asked: str | None) -> str:

@@ -14,6 +14,7 @@ from sqlalchemy import select
 
 from tests.live import LivePlatform
 from tracking.crashpoints import GIVEN, SETTLED, VARIABLE
+from tracking.exit_status import Exit
 from tracking.models import JobRecord
 from tracking.schema import workers
 from tracking.states import Event, Status
@@ -65,6 +66,14 @@ def test_a_worker_that_scales_by_itself_grows_with_what_waits(platform: LivePlat
     jobs = platform.all_ended(platform.submit_all([("nap", [], {"payload": {"seconds": 1}}, {})] * 20))
     assert most_at_once(jobs) == 8
     assert {(job.status, job.attempt, job.losses) for job in jobs} == {("succeeded", 1, 0)}
+
+
+@pytest.mark.parametrize("pool", ["threads", "solo"])
+def test_a_pool_that_does_not_grow_is_not_scaled(platform: LivePlatform, pool: str) -> None:
+    """A worker that is told to scale such a pool ends at its start with status 2, not when there is much to do."""
+    worker = platform.start("celery", "-A", "tasks", "worker", "--pool", pool, "--autoscale", "6,2")
+    assert worker.wait(60) == Exit.MISUSED
+    assert "--autoscale: a pool of this kind does not grow" in platform.log("process.log")
 
 
 @pytest.mark.parametrize("point", [GIVEN, SETTLED])

@@ -16,7 +16,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, func, or_, select, text
 
-from tracking.admission.rule import EVERYBODY, Limits, has_room, is_broken, is_paused
+from tracking.admission.rule import EVERYBODY, Limits, distinct, has_room, is_broken, is_paused
 from tracking.columns import columns_of
 from tracking.schema import circuits
 from tracking.sql import in_life
@@ -196,22 +196,34 @@ JUDGE = text(
     RETURNING circuits.job_type"""
 )
 
+_GROUP = ("organization_id", "job_type", "queue", "circuit_key")
+
+# Whether there is room is asked once for what waits in one queue, and for no more queues than it takes: of each job it
+# would cost more than a statement may take, so that nobody behind the circuit would ever try.
 _CANDIDATES = f"""
-    SELECT held.id, held.organization_id FROM jobs AS held
-    WHERE held.hold = 'circuit' AND held.job_type = circuits.job_type AND held.circuit_key = circuits.key
-      AND circuits.organization_id IN (held.organization_id, '{EVERYBODY}') AND NOT {is_paused("held")}
-      AND {has_room("held")}
-      AND NOT EXISTS (SELECT FROM circuits AS own
-                      WHERE {_SAME.format(other="own")} AND own.organization_id = held.organization_id
-                        AND own.probe_id IS NOT NULL)
-    ORDER BY held.organization_id <= coalesce(circuits.turn, ''), held.organization_id,
-             held.attempt, held.priority DESC, held.created_at, held.id
+    SELECT held.id, held.organization_id FROM (
+        SELECT first.* FROM groups CROSS JOIN LATERAL (
+            SELECT id, organization_id, job_type, queue, attempt, priority, created_at FROM jobs AS held
+            WHERE held.hold = 'circuit' AND held.organization_id = groups.organization_id
+              AND held.job_type = groups.job_type AND held.queue = groups.queue
+              AND held.circuit_key = groups.circuit_key
+            ORDER BY attempt, priority DESC, created_at, id
+            LIMIT 1) AS first
+        WHERE groups.job_type = circuits.job_type AND groups.circuit_key = circuits.key
+          AND circuits.organization_id IN (groups.organization_id, '{EVERYBODY}')
+          AND NOT EXISTS (SELECT FROM circuits AS own
+                          WHERE {_SAME.format(other="own")} AND own.organization_id = groups.organization_id
+                            AND own.probe_id IS NOT NULL)
+        ORDER BY first.organization_id <= coalesce(circuits.turn, ''), first.organization_id,
+                 first.attempt, first.priority DESC, first.created_at, first.id
+        OFFSET 0) AS held
+    WHERE NOT {is_paused("held")} AND {has_room("held")}
     LIMIT 1"""
 
 # While the circuit for all is open, only that one has a probe: it decides for its organization's circuit as well.
 PROBE = text(
     f"""
-    WITH named AS (
+    WITH RECURSIVE {distinct("groups", _GROUP, "hold = 'circuit'")}, named AS (
         SELECT circuits.job_type, circuits.key, circuits.organization_id AS whose, candidate.*
         FROM circuits CROSS JOIN LATERAL ({_CANDIDATES}) AS candidate
         WHERE probe_id IS NULL AND probe_at <= clock_timestamp()

@@ -43,7 +43,7 @@ from tracking.models import JobRecord
 from tracking.origins import Origin
 from tracking.schema import IN_FLIGHT
 from tracking.sql import JOB, array, for_driver, listed, move, record
-from tracking.states import WAITING, Event
+from tracking.states import WAITING, Event, Status
 
 MOST_COUNTED = 2000  # jobs of an organization in a queue, to tell who has most there
 
@@ -346,6 +346,9 @@ _EXCESS = f"""
                                                 WHERE {ALIVE} AND sent.queue = ANY(workers.queues)))
         LIMIT coalesce({_SLOTS}, 0) + :batch) AS taken)
     - {_SLOTS}"""
+# The same as SENT, said so that only the index of what is in flight has it, in this order: by another one, all that was
+# sent would be sorted for each organization.
+_IS_SENT = f"{IN_FLIGHT} AND NOT stopping AND status <> '{Status.RUNNING}'"
 _OF_SENT = f"jobs.organization_id = crowded.organization_id AND jobs.queue = crowded.queue AND {SENT}"
 
 # From the organization that has most there, of its jobs the least urgent and newest first. Those that have more than
@@ -354,7 +357,7 @@ TAKE_BACK_CROWD = _back_in_line(
     f"""SELECT id, status AS from_status FROM jobs
         WHERE {SENT} AND id = ANY(ARRAY(SELECT id FROM crowd WHERE turn <= excess LIMIT :batch))
         FOR UPDATE SKIP LOCKED""",
-    given=f"""{distinct("sent", _PLACE, SENT)}, queues AS MATERIALIZED (
+    given=f"""{distinct("sent", _PLACE, _IS_SENT)}, queues AS MATERIALIZED (
         SELECT queue, {_EXCESS} AS excess FROM (SELECT DISTINCT queue FROM sent) AS sent
     ), crowded AS MATERIALIZED (
         SELECT sent.organization_id, queue, excess, {weight_of("sent.organization_id")} AS weight

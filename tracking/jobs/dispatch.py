@@ -79,12 +79,17 @@ UNDISPATCHED = text(
 
 
 def _locked(condition: str) -> str:
-    """SQL, a CTE: the rows of these dispatches. Two batches of the same rows lock them in one order: no deadlock."""
+    """SQL, a CTE: the rows of these dispatches. Two batches of the same rows lock them in one order: no deadlock.
+
+    Each is looked up by itself, as in `each_locked`: a join would compare each of them with all that was sent.
+    """
     return f"""locked AS (
-        SELECT id FROM jobs JOIN {_FENCES} AS each (job_id, number) ON id = job_id AND dispatch = number
-        WHERE {condition}
-        ORDER BY id
-        FOR NO KEY UPDATE OF jobs
+        SELECT found.id
+        FROM (SELECT * FROM {_FENCES} AS each (job_id, number)
+              ORDER BY job_id LIMIT cardinality(CAST(:job_ids AS uuid[]))) AS each
+        CROSS JOIN LATERAL (SELECT id FROM jobs
+                            WHERE id = each.job_id AND dispatch = each.number AND {condition} FOR NO KEY UPDATE
+                           ) AS found
     )"""
 
 

@@ -16,7 +16,7 @@ from tracking.batches import ask, in_turns
 from tracking.db import Statement
 from tracking.fingerprints import printed
 from tracking.models import Fence, Outcome, Refusal, Settled
-from tracking.sql import UNLESS_LOCKED, array, chosen, each_locked, for_driver, jsonb, listed, move
+from tracking.sql import RUNS_THERE, UNLESS_LOCKED, array, chosen, each_locked, for_driver, jsonb, listed, move
 from tracking.states import ENDS, FINISHED, LOSSES, MOVES, Event, Status
 
 MAX_LOSSES = 3
@@ -262,7 +262,7 @@ SUCCEED = for_driver(
     )
 )
 
-RUNNING = text(f"SELECT id, dispatch FROM jobs WHERE lease = :lease AND status = '{Status.RUNNING}'")
+RUNNING = text(f"SELECT id, dispatch FROM jobs WHERE lease = :lease AND {RUNS_THERE}")
 
 _DEAD = """NOT EXISTS (SELECT FROM workers WHERE workers.lease = jobs.lease
                        AND workers.seen_at > clock_timestamp() - CAST(:timeout AS interval))"""

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from tracking.sql import listed
+from tracking.sql import RUNS_THERE, listed
 from tracking.states import ACTIVE, WAITING, Hold, Status
 
 
@@ -78,7 +78,7 @@ WORKERS = text(
     SELECT lease, name, pid, queues, concurrency, started_at, seen_at,
            seen_at > clock_timestamp() - CAST(:lease_timeout AS interval) AS is_alive,
            clock_timestamp() - seen_at AS silent_for,
-           (SELECT count(*) FROM jobs WHERE jobs.lease = workers.lease AND status = '{Status.RUNNING}') AS running
+           (SELECT count(*) FROM jobs WHERE jobs.lease = workers.lease AND {RUNS_THERE}) AS running
     FROM workers ORDER BY is_alive DESC, name, started_at"""
 )
 

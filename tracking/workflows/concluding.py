@@ -131,12 +131,17 @@ TELL_ENDS = text(
     ORDER BY completed_at, id"""
 )
 
+# Of each workflow by itself: a join would read all jobs, of those that are kept as well.
 FORGET = text(
     """
     WITH old AS (
         SELECT id FROM workflows
         WHERE completed_at < clock_timestamp() - CAST(:older_than AS interval)
-          AND NOT EXISTS (SELECT FROM workflow_jobs JOIN jobs ON jobs.id = job_id WHERE workflow_id = workflows.id)
+          AND NOT EXISTS (SELECT FROM workflow_jobs CROSS JOIN LATERAL (
+                              SELECT FROM jobs WHERE jobs.id = job_id
+                              OFFSET 0) AS kept
+                          WHERE workflow_id = workflows.id
+                          OFFSET 0)
         ORDER BY completed_at
         LIMIT :limit
         FOR UPDATE SKIP LOCKED
