@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import re
-import select
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from functools import cached_property
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -16,12 +13,12 @@ from weakref import WeakSet
 
 import psycopg
 from psycopg.pq import PipelineStatus, TransactionStatus
-from psycopg.rows import namedtuple_row
 from sqlalchemy import Connection, Engine, NullPool, create_engine, event, text
-from sqlalchemy.exc import DBAPIError, InvalidatePoolError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from tracking import traces, versions
+from tracking.connections import PatientConnection, connect, let_go_after_fork, still_there
 from tracking.errors import ConfigurationError
 from tracking.outages import LACKING, Outage, cause_of, is_away, is_locked, is_too_slow, outage, said_by
 from tracking.settings import Settings
@@ -51,7 +48,6 @@ __all__ = [
 ]
 
 _pools: WeakSet[Database] = WeakSet()
-_connections: WeakSet[_PatientConnection] = WeakSet()
 Statement = tuple[str, Mapping[str, Any]]  # and its parameters
 
 HEAD_START = 0.5  # seconds: a server that is there ends a statement that is too slow before we take it for silent
@@ -81,7 +77,7 @@ class Database:
             pool_size=pool_size or settings.pool_size,
             max_overflow=0,
             pool_timeout=settings.connect_timeout,
-            pool_pre_ping=False,  # a round trip for every statement: `_still_there` makes one only where there is news
+            pool_pre_ping=False,  # a round trip for every statement: `still_there` makes one only where there is news
             pool_use_lifo=True,
             # Autocommit from the start, and nothing to undo when a connection comes back: switching and resetting cost
             # more than a verb's own work in this process. Only `begin` switches.
@@ -99,8 +95,8 @@ class Database:
                 "application_name": "celeriac",
             },
         )
-        event.listen(self.engine, "do_connect", _connect)
-        event.listen(self.engine, "checkout", _still_there)
+        event.listen(self.engine, "do_connect", connect)
+        event.listen(self.engine, "checkout", still_there)
         if (spans := traces.spans()) is not None:
             spans.watch(self.engine)
         self._transactional = self.engine.execution_options(isolation_level="READ COMMITTED")
@@ -286,7 +282,7 @@ def run(connection: Connection, *statements: Statement) -> list[list[Any]]:
 
 
 def _run(connection: Connection, statements: Sequence[Statement]) -> list[list[Any]]:
-    driver: _PatientConnection = connection.connection.driver_connection  # type: ignore[assignment]
+    driver: PatientConnection = connection.connection.driver_connection  # type: ignore[assignment]
     try:
         with driver.pipeline() if len(statements) > 1 else nullcontext():
             cursors = [
@@ -315,97 +311,13 @@ def _dropped_in_midst(connection: Connection) -> Iterator[None]:
         raise
 
 
-class _PatientConnection(psycopg.Connection[Any]):
-    """A connection that gives up on a server that is silent.
-
-    A stopped or black-holed server still has its kernel acknowledge what we send, so that neither TCP's nor the
-    statement's time-out ends the wait.
-    """
-
-    patience = 4.0
-
-    @cached_property
-    def _kept_cursors(self) -> list[psycopg.Cursor[Any]]:
-        return []
-
-    def kept_cursor(self, place: int) -> psycopg.Cursor[Any]:
-        """A cursor of `run`: a new one for every statement looks up its types again, which takes a third of it."""
-        while len(self._kept_cursors) <= place:
-            self._kept_cursors.append(self.cursor(row_factory=namedtuple_row))
-        return self._kept_cursors[place]
-
-    def rollback(self) -> None:
-        """Undo the transaction, without forgetting the prepared statements if the server has refused none of it.
-
-        Psycopg forgets them, as tables may have been made in it. Ours only give up what somebody may not do, and the
-        next job that is submitted would have its statements planned anew, which takes longer than they do.
-        """
-        if self.info.transaction_status != TransactionStatus.INTRANS or self.info.pipeline_status != PipelineStatus.OFF:
-            super().rollback()
-            return
-        with self.lock:
-            self.wait(self._exec_command(b"ROLLBACK"))
-
-    def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
-        """Psycopg's wait for any answer of the server, with a deadline of `patience` seconds."""
-        try:
-            return super().wait(gen, interval, timeout or self.patience)
-        except psycopg.errors._WaitTimeout:  # noqa: SLF001 - what psycopg's own wait raises
-            self.pgconn.finish()
-            raise psycopg.OperationalError("the server does not answer") from None
-
-
 _AT_REST = tuple((status, PipelineStatus.OFF) for status in TransactionStatus if status != TransactionStatus.ACTIVE)
-
-# As PostgreSQL and PgBouncer say it.
-NO_CONNECTION_LEFT = re.compile(
-    "too many clients already|too many connections for|remaining connection slots|no more connections allowed"
-    "|query_wait_timeout"
-)
-
-
-def _connect(_dialect: Any, _record: Any, arguments: Any, parameters: dict[str, Any]) -> _PatientConnection:
-    patience = parameters.pop("patience")
-    try:
-        connection = _PatientConnection.connect(*arguments, **parameters)
-    except psycopg.OperationalError as error:
-        # The error of a connection that was not made has no code.
-        if error.sqlstate is None and NO_CONNECTION_LEFT.search(str(error)):
-            raise psycopg.errors.TooManyConnections(str(error)) from None
-        raise
-    connection.patience = patience
-    _connections.add(connection)
-    return connection
-
-
-def _still_there(connection: _PatientConnection, _record: Any, _borrowed: Any) -> None:
-    """Before a connection of the pool is used: those of a server that was restarted are replaced, all at once.
-
-    A server that ends a connection says so, and of an idle one nothing else but what a reload of its settings changes:
-    only what has something to read is asked for a sign of life.
-    """
-    unread = select.poll()
-    try:
-        unread.register(connection.fileno(), select.POLLIN)
-        if unread.poll(0):
-            connection.execute("SELECT")
-    except psycopg.Error as error:
-        raise InvalidatePoolError from error
 
 
 def _forget_after_fork() -> None:
-    """In a child, which outlives a process that is killed: the server would take that one's connections for alive.
-
-    Their sockets are not closed, but lead nowhere: a number that is free may become that of another file.
-    """
     for pool in list(_pools):
         pool.forget()
-    nowhere = os.open(os.devnull, os.O_RDWR)
-    for connection in list(_connections):
-        with suppress(psycopg.OperationalError):  # it is closed
-            os.dup2(nowhere, connection.fileno(), inheritable=False)
-    os.close(nowhere)
-    _connections.clear()
+    let_go_after_fork()
 
 
 os.register_at_fork(after_in_child=_forget_after_fork)
