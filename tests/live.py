@@ -27,7 +27,6 @@ from sqlalchemy import Uuid, any_, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from tests.forkserver import Forked, ForkServer
-from tracking.crashpoints import VARIABLE
 from tracking.db import Database
 from tracking.models import JobRecord
 from tracking.reads import lists
@@ -135,8 +134,7 @@ class LivePlatform:
         """Start a program of the virtual environment in a session of its own; its output goes to `log`."""
         program = (str(Path(sys.executable).parent / command[0]), *command[1:])
         variables = {**self.environment, **environment}
-        # The crash points are read from the environment once, at their import, which a fork has behind it.
-        warm = warm and self.code is None and command[0] in ("celery", "celeriac") and VARIABLE not in variables
+        warm = warm and self.code is None and command[0] in ("celery", "celeriac")
         with (self.directory / log).open("ab") as output:
             process: Process = (
                 _fork(program, variables, output.fileno())
