@@ -58,7 +58,7 @@ for line in sys.stdin:
 """
 
 
-SOONEST, LATEST = 0.02, 0.1  # seconds between two looks at what is waited for
+SOONEST, LATEST = 0.02, 0.25  # seconds between two looks at what is waited for
 
 fork_server = ForkServer()
 
@@ -115,7 +115,7 @@ class LivePlatform:
             "DATABASE_URL": database_url,
             "BROKER_URL": broker_url,
             "CELERIAC_DATA_DIR": str(directory / "data"),
-            "CELERIAC_SWEEP_INTERVAL": "0.1",
+            "CELERIAC_SWEEP_INTERVAL": "0.25",
             **environment,
         }
         self._stack = ExitStack()
