@@ -9,7 +9,7 @@ SLOW := $(shell grep -v '^\#' tests/slow.txt)
 # Quick tests: a process that has none left takes some of the others'. Slow ones wait for other processes much of the
 # time; those that share a platform or a table stay together, and the longest begin (tests/spreading.py).
 QUICKLY := -n 3 --dist worksteal
-SLOWLY := -n 5 --dist loadgroup --no-loadscope-reorder
+SLOWLY := -n 6 --dist loadgroup --no-loadscope-reorder
 # pytest's exit status 5: what ARGS selects is in the other half.
 NOTHING := test $$? -eq 5
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -60,10 +60,13 @@ def completed(model: type[pydantic.BaseModel], sent: Mapping[str, Any]) -> dict[
     return filled
 
 
-def unsendable(model: type[pydantic.BaseModel]) -> str | None:
-    """Why no model of this type can be sent as JSON and read again, and be shown; None: nothing is known against it."""
+def unsendable(model: type[pydantic.BaseModel], described: Callable[[], dict[str, Any]]) -> str | None:
+    """Why no model of this type can be sent as JSON and read again, and be shown; None: nothing is known against it.
+
+    `described` makes its JSON Schema.
+    """
     reason = _unsendable(model, set())
-    secret = next(_secrets(_schema(model)), None) if reason is None else None
+    secret = next(_secrets(_schema(described)), None) if reason is None else None
     return reason if secret is None else f"{model.__name__} holds {secret!r}, which {NO_PLACE}"
 
 
@@ -86,10 +89,10 @@ def _unsendable(model: type[pydantic.BaseModel], seen: set[type]) -> str | None:
     return None
 
 
-def _schema(model: type[pydantic.BaseModel]) -> dict[str, Any]:
+def _schema(described: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What a payload is described by; empty where JSON has no words for it."""
     try:
-        return model.model_json_schema()
+        return described()
     except pydantic.errors.PydanticUserError:
         return {}
 

@@ -102,12 +102,19 @@ class Signature:
         schema: dict[str, Any] = json.loads(self._schema)
         return schema
 
+    def described(self) -> dict[str, Any]:
+        """The JSON Schema of the model of the payload, or else of the arguments; not to be changed."""
+        return self._described
+
     @cached_property
     def _schema(self) -> str:
-        # Made once: pydantic takes milliseconds for it, and pages of the dashboard ask for those of all types.
-        if self.payload_model is not None:
-            return json.dumps(self.payload_model.model_json_schema())
-        return json.dumps({"type": "object"} if self.takes_object else self.arguments_model.model_json_schema())
+        is_any_object = self.takes_object and self.payload_model is None
+        return json.dumps({"type": "object"} if is_any_object else self._described)
+
+    @cached_property
+    def _described(self) -> dict[str, Any]:
+        # Made once: it takes milliseconds, each start asks for it, and pages of the dashboard for those of all types.
+        return (self.payload_model or self.arguments_model).model_json_schema()
 
     def _type(self, parameter: inspect.Parameter) -> Any:
         return Any if parameter.annotation is parameter.empty else self._hints.get(parameter.name, Any)

@@ -33,7 +33,8 @@ POLL, SELDOM = 0.01, 0.1  # seconds between two looks at a process that is expec
 PATIENCE = 120  # seconds for an answer, of which the first one waits for all imports
 LONGEST = 1 << 20  # bytes of a request: mostly an environment
 
-# What a worker, a producer and an API import. Of our own only what reads no setting: never celeryconfig or handlers.
+# What a worker, a producer and an API import. Of our own only what reads no setting: never celeryconfig, or the handler
+# of exports, which looks for reports.
 MODULES = (
     "tasks",
     "tasks.backend",
@@ -53,6 +54,10 @@ MODULES = (
     ),
     *("redis", "kombu.transport.redis", "httpx2", "xlsxwriter", "celeriac.commands.cli"),
     *("uvicorn.loops.auto", "uvicorn.lifespan.on"),
+    *("celery.app.log", "celery.worker.consumer.delayed_delivery", "tasks.broker.events"),
+    *("tasks.exports.loading", "tasks.exports.reportfile", "tasks.exports.reporting", "tasks.exports.spool"),
+    *(f"tasks.handlers.{name}" for name in ("data_processing", "notification", "cleanup", "sync")),
+    *("tasks.handlers.webhook_delivery", "tasks.handlers.canary"),
 )
 
 

@@ -27,7 +27,6 @@ from sqlalchemy import Uuid, any_, func, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from tests.forkserver import Forked, ForkServer
-from tracking.crashpoints import VARIABLE
 from tracking.db import Database
 from tracking.models import JobRecord
 from tracking.reads import lists
@@ -59,7 +58,7 @@ for line in sys.stdin:
 """
 
 
-SOONEST, LATEST = 0.02, 0.1  # seconds between two looks at what is waited for
+SOONEST, LATEST = 0.02, 0.25  # seconds between two looks at what is waited for
 
 fork_server = ForkServer()
 
@@ -116,7 +115,7 @@ class LivePlatform:
             "DATABASE_URL": database_url,
             "BROKER_URL": broker_url,
             "CELERIAC_DATA_DIR": str(directory / "data"),
-            "CELERIAC_SWEEP_INTERVAL": "0.1",
+            "CELERIAC_SWEEP_INTERVAL": "0.25",
             **environment,
         }
         self._stack = ExitStack()
@@ -135,8 +134,7 @@ class LivePlatform:
         """Start a program of the virtual environment in a session of its own; its output goes to `log`."""
         program = (str(Path(sys.executable).parent / command[0]), *command[1:])
         variables = {**self.environment, **environment}
-        # The crash points are read from the environment once, at their import, which a fork has behind it.
-        warm = warm and self.code is None and command[0] in ("celery", "celeriac") and VARIABLE not in variables
+        warm = warm and self.code is None and command[0] in ("celery", "celeriac")
         with (self.directory / log).open("ab") as output:
             process: Process = (
                 _fork(program, variables, output.fileno())

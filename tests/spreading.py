@@ -22,17 +22,10 @@ WORDS = frozenset({"broker_url"})  # shared, and made at no cost
 
 # Those whose tests or groups take longest. Begun last, each would keep one process at work while the others idle.
 LONGEST = (
-    *(
-        "test_interleavings",
-        "test_demo",
-        "test_bench",
-        "test_chaos",
-        "test_up",
-        "test_canvas",
-        "test_ends",
-        "test_face",
-    ),
-    *("test_faults", "test_batches", "test_holds_live", "test_shutdown", "test_browser", "test_lost_messages"),
+    *("test_upgrade", "test_tutorial", "test_interleavings", "test_demo", "test_bench", "test_chaos", "test_up"),
+    *("test_canvas", "test_browser", "test_authorization", "test_walk", "test_restore", "test_up_writing"),
+    *("test_ends", "test_face", "test_memory", "test_faults", "test_wrong_clocks", "test_batches", "test_fail_over"),
+    *("test_holds_live", "test_shutdown", "test_lost_messages", "test_wheel", "test_bundled", "test_described"),
 )
 
 

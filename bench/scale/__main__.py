@@ -69,8 +69,9 @@ class Line:
 @click.option(
     "--seconds", default=10.0, show_default=True, type=click.FloatRange(1), help="Of one tenant beside another."
 )
+@click.option("--backlog", default=100_000, show_default=True, type=click.IntRange(1000), help="Jobs of each kind.")
 @click.option("--json", "json_file", type=click.Path(dir_okay=False, path_type=Path), help="Write all measurements.")
-def main(*, jobs: int, organizations: int, samples: int, seconds: float, json_file: Path | None) -> None:
+def main(*, jobs: int, organizations: int, samples: int, seconds: float, backlog: int, json_file: Path | None) -> None:
     """Measure reads, tenants beside each other and the leader's duties on a large database.
 
     PostgreSQL and Valkey are started for the run alone. Ends with 1 when a tenant was answered with a server error
@@ -80,7 +81,7 @@ def main(*, jobs: int, organizations: int, samples: int, seconds: float, json_fi
     console = Console()
     size = Size(jobs, organizations)
     try:
-        lines = list(_measure(console, size, samples, seconds))
+        lines = list(_measure(console, size, samples, seconds, backlog))
     except (StartError, ConfigurationError, AssertionError) as error:
         raise click.ClickException(str(error)) from None
     console.print(_table(size, lines))
@@ -89,7 +90,7 @@ def main(*, jobs: int, organizations: int, samples: int, seconds: float, json_fi
     sys.exit(Exit.FAILED if any(line.is_broken for line in lines) else Exit.FINE)
 
 
-def _measure(console: Console, size: Size, samples: int, seconds: float) -> Iterator[Line]:
+def _measure(console: Console, size: Size, samples: int, seconds: float, backlog: int) -> Iterator[Line]:
     with private_servers() as servers, progress_bars(console) as progress:
         patient = settings().model_copy(update={"statement_timeout": 600})
         database = Database(servers.tracked_url, patient, options=BY_INDEX)
@@ -107,8 +108,8 @@ def _measure(console: Console, size: Size, samples: int, seconds: float) -> Iter
             given = {"database_url": SecretStr(servers.tracked_url), "statement_timeout": 600}
             yield from _removal(removal.measure(settings().model_copy(update=given), api))
         show = progress("Long backlogs", len(backlogs.KINDS))
-        for kind, duty, spent in backlogs.measure(database, show):
-            yield Line(f"slowest duty beside {backlogs.EACH:,} jobs {kind}: {duty}", spent, "ms", DUTY_LIMIT, {})
+        for kind, duty, spent in backlogs.measure(database, backlog, show):
+            yield Line(f"slowest duty beside {backlog:,} jobs {kind}: {duty}", spent, "ms", DUTY_LIMIT, {})
         database.close()
 
 

@@ -9,7 +9,6 @@ from sqlalchemy import Connection, text
 from bench.scale import duties
 from tracking.db import Database
 
-EACH = 100_000
 ROUNDS = 3
 # They count what is active, or what has happened, and take their time in relation to it.
 COUNTING = {"metrics", "lost messages", "totals of 2,000 events"}
@@ -34,12 +33,12 @@ FILL = """
 PAUSE = "INSERT INTO pauses (job_type, paused_by) VALUES ('waits', 'bench')"
 
 
-def measure(database: Database, show: Callable[[int], None]) -> Iterator[tuple[str, str, float]]:
-    """Of each kind the slowest look, with its milliseconds; nothing is kept."""
+def measure(database: Database, count: int, show: Callable[[int], None]) -> Iterator[tuple[str, str, float]]:
+    """Of each kind, so many jobs, the slowest look, with its milliseconds; nothing is kept."""
     for done, (kind, columns) in enumerate(KINDS.items()):
         with database.begin() as connection:
             connection.execute(text(PAUSE))
-            connection.execute(text(FILL.format(*columns)), {"count": EACH})
+            connection.execute(text(FILL.format(*columns)), {"count": count})
             connection.execute(text("ANALYZE jobs"))
             found = {name: _time(connection, look) for name, look in duties.looks().items() if name not in COUNTING}
             connection.rollback()

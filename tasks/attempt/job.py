@@ -309,7 +309,7 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
         signature = self.signature_read
         try:
             model = signature.payload_model or (signature.arguments_model if self.is_offered else None)
-            reason = unsendable(model) if model else None
+            reason = unsendable(model, signature.described) if model else None
             if reason is None and self.is_offered:
                 signature.schema()
         except (ConfigurationError, pydantic.errors.PydanticUserError) as error:

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from tests.live import LivePlatform, eventually
 from tracking.crashpoints import HANDED_OVER, SETTLED, VARIABLE
 
-BURST = 200
+BURST = 100
 SIGNALS = 10  # to each process of bodies: of those that hit a body, each costs it two seconds
 
 Call = tuple[str, list[Any], dict[str, Any], dict[str, Any]]
@@ -44,7 +44,7 @@ def warm_up(platform: LivePlatform) -> None:
 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
 def test_a_burst_of_short_jobs_runs_once_each_and_most_of_it_in_batches(platform: LivePlatform, pool: str) -> None:
-    """Two hundred jobs, some with results, progress or errors: each ends as it would alone, with the same history."""
+    """A hundred jobs, some with results, progress or errors: each ends as it would alone, with the same history."""
     kinds: list[tuple[Call, str, list[str], Any]] = [
         (("noop", [], {}, {}), "succeeded", ["created", "started", "completed"], None),
         (("add", [1, 2], {}, {}), "succeeded", ["created", "started", "completed"], 3),
@@ -62,7 +62,7 @@ def test_a_burst_of_short_jobs_runs_once_each_and_most_of_it_in_batches(platform
         None,
     )
     # Fewer than open a circuit.
-    wanted = [failing if number % 50 == 0 else kinds[number % 3] for number in range(BURST)]
+    wanted = [failing if number % 40 == 0 else kinds[number % 3] for number in range(BURST)]
     platform.start_worker("-P", pool)
     ids = platform.submit_all([call for call, *_ in wanted])
     jobs, told = platform.all_ended(ids), platform.all_events()
@@ -101,9 +101,9 @@ def test_short_jobs_do_not_wait_for_the_long_one_before_them(platform: LivePlatf
 
 
 def test_an_urgent_job_overtakes_those_that_a_worker_has_already(platform: LivePlatform) -> None:
-    """Behind two hundred jobs of 10 ms an urgent one starts long before the last of them."""
+    """Behind a hundred and fifty jobs of 10 ms an urgent one starts long before the last of them."""
     platform.start_worker(concurrency=1)
-    naps: list[Call] = [("nap", [], {"payload": {"seconds": 0.01}}, {"priority": 1})] * BURST
+    naps: list[Call] = [("nap", [], {"payload": {"seconds": 0.01}}, {"priority": 1})] * (BURST + 50)
     ids = platform.submit_all(naps)
     eventually(lambda: platform.job(ids[30]).status == "succeeded", within=30, what="the beginning")
     urgent = platform.submit("noop", priority=9)
@@ -166,7 +166,7 @@ def test_only_the_job_that_takes_workers_down_is_poison(platform: LivePlatform) 
 @pytest.mark.parametrize("pool", ["prefork", "threads", "solo"])
 def test_a_worker_that_is_told_to_stop_leaves_nothing_running(platform: LivePlatform, pool: str) -> None:
     """A warm stop amid a burst: what has run is settled, what has not begun is another worker's, without a loss."""
-    ids = platform.submit_all(noops(3 * BURST))
+    ids = platform.submit_all(noops(4 * BURST))
     stopping = platform.start_worker("-P", pool)
     eventually(lambda: in_batches(platform) > 20, what="some batches")
     stopping.terminate()
@@ -191,3 +191,10 @@ def test_interruptions_between_two_jobs_harm_neither(platform: LivePlatform) -> 
     jobs = platform.all_ended(ids)
     assert {(job.status, job.losses <= 2) for job in jobs} == {("succeeded", True)}
     assert {child.pid for child in psutil.Process(platform.worker_pid).children()} == {child.pid for child in children}
+
+
+def test_processes_that_are_replaced_after_some_jobs_take_none_with_them(platform: LivePlatform) -> None:
+    """With `--max-tasks-per-child` each job runs once, without a loss, in bundles and alone."""
+    platform.start_worker("--max-tasks-per-child", "5")
+    ids = platform.submit_all([("short" if number % 2 else "noop", [], {}, {}) for number in range(80)])
+    assert {(job.status, job.losses, job.attempt) for job in platform.all_ended(ids)} == {("succeeded", 0, 1)}

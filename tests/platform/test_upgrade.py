@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -17,6 +16,7 @@ import pytest
 from sqlalchemy import select, text
 
 from tests import earlier
+from tests.commands import search_path
 from tests.live import LivePlatform, Process, empty_queues, eventually
 from tests.rolling import Load
 from tests.servers import Servers, new_database
@@ -113,11 +113,10 @@ def _add_columns(platform: LivePlatform) -> None:
 
 def _follow_the_page(platform: LivePlatform) -> str:
     """What the commands of the page print, each of which succeeds."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
         ["bash", "-euc", COMMANDS],
         cwd=platform.directory,
-        env={**platform.environment, "PATH": path},
+        env={**platform.environment, "PATH": search_path(platform.directory)},
         capture_output=True,
         text=True,
         check=False,

@@ -146,7 +146,8 @@ def test_every_table_is_kept_apart_or_known_to_be_of_nobody() -> None:
 def test_the_condition_of_a_query_is_what_an_index_answers(two: Database) -> None:
     """A list uses its index, and the policy is asked once, not of each row."""
     with confined_to("acme"), two.autocommit() as connection:
-        connection.execute(text("SET LOCAL enable_seqscan = off"))
+        # Earlier tests may have left a table of many pages, and this one has four rows: they are sorted in no time.
+        connection.execute(text("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off"))
         asked = "EXPLAIN SELECT id FROM jobs WHERE organization_id = 'acme' ORDER BY created_at DESC, id DESC LIMIT 9"
         plan = "\n".join(connection.execute(text(asked)).scalars())
     assert "One-Time Filter" in plan

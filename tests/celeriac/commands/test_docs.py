@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from collections.abc import Iterator
@@ -13,7 +12,7 @@ import pytest
 from sqlalchemy import make_url
 
 from celeriac.commands.cli import command
-from tests.commands import PROGRAM
+from tests.commands import search_path
 from tests.live import LivePlatform, eventually
 from tests.servers import Servers
 from tracking.exit_status import MEANINGS
@@ -45,7 +44,7 @@ def test_the_examples_of_the_page_run(platform: LivePlatform, tmp_path: Path) ->
     script = "\n".join(("set -euo pipefail", *EXAMPLES)).replace(":8000", f":{port}")
     environment = {
         **platform.environment,
-        "PATH": f"{Path(PROGRAM).parent}:{os.environ['PATH']}",
+        "PATH": search_path(tmp_path),
         "XDG_CONFIG_HOME": str(tmp_path),
     }
     ended = subprocess.run(

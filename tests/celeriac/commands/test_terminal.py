@@ -22,6 +22,7 @@ from tests.api.calling import EVERYTHING, Api, Caller
 from tests.celeriac.commands.asking import environment_of
 from tests.celeriac.test_client import settle
 from tests.commands import PROGRAM
+from tests.live import fork_server
 from tracking.exit_status import Exit
 
 CODES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -35,13 +36,8 @@ class Terminal:
         environment = {**os.environ, **environment_of(caller), "TERM": "xterm-256color", "COLUMNS": str(columns)}
         self._terminal, inside = pty.openpty()
         fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, columns, 0, 0))
-        self._process = subprocess.Popen(
-            [PROGRAM, *arguments],
-            env=environment,
-            stdin=inside,
-            stdout=inside,
-            stderr=inside,
-            start_new_session=True,
+        self._process = fork_server.start(
+            (PROGRAM, *arguments), environment=environment, stdin=inside, stdout=inside, stderr=inside
         )
         os.close(inside)
         self.raw = ""
