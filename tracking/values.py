@@ -40,8 +40,10 @@ MAX_STEPS = 2**31 - 1  # PostgreSQL's integer
 SCALARS = frozenset({str, int, float, bool, type(None)})
 CONTAINERS = frozenset({dict, list, tuple})
 LONG_NUMBER = re.compile("[0-9]{16}")  # perhaps an integer beyond the limits
-# A number that PostgreSQL keeps, and writes, with hundreds of digits: 1e300.
-MANY_DIGITS = re.compile(rb"(?<=[\[,:])-?[0-9](?:\.[0-9]+)?e[+-]([0-9]{3})(?=[\],}])")
+# A number that PostgreSQL keeps, and writes, with hundreds of digits: 1e300; in a text it is no number.
+MANY_DIGITS = rb"(?<=[\[,:])-?[0-9](?:\.[0-9]+)?e[+-]([0-9]{3})(?=[\],}])"
+PERHAPS_MANY_DIGITS = re.compile(MANY_DIGITS)
+TEXT_OR_MANY_DIGITS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|' + MANY_DIGITS)
 TOO_DEEP = "... too deep ..."
 CUT = "... cut ..."
 
@@ -213,7 +215,9 @@ def _plain(value: Any, max_depth: int) -> bytes | None:
 
 
 def _size(data: bytes) -> int:
-    return len(data) + sum(int(digits) for digits in MANY_DIGITS.findall(data))
+    if PERHAPS_MANY_DIGITS.search(data) is None:
+        return len(data)
+    return len(data) + sum(int(digits) for digits in TEXT_OR_MANY_DIGITS.findall(data) if digits)
 
 
 def _integer(digits: str) -> int | float:
