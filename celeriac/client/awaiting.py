@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, aclosing, closing
+from contextlib import AsyncExitStack, aclosing, closing, contextmanager
 from functools import cached_property
 from typing import Any, Self
 
@@ -26,7 +26,7 @@ from celeriac.client.calling import (
     advance,
 )
 from celeriac.client.transport import ANSWER_TIMEOUT, PATIENCE, connecting, errors_told, is_fine, problem
-from celeriac.client.watching import AsyncEars, AsyncWatcher
+from celeriac.client.watching import END, AsyncEars, AsyncWatcher, set_within
 
 
 class AsyncSender:
@@ -44,6 +44,10 @@ class AsyncSender:
         self.patience = patience
         self.timeout = timeout
         self._http = httpx2.AsyncClient(timeout=timeout, **connecting(url, token, transport))
+        self._asking = 0  # requests of any task that have no answer yet
+        self._answered = asyncio.Event()
+        self._answered.set()
+        self._is_closed = False
 
     async def __aenter__(self) -> Self:
         return self
@@ -52,6 +56,9 @@ class AsyncSender:
         await self.aclose()
 
     async def aclose(self) -> None:
+        """Whatever waits with it ends. A connection that is just being made would outlive it."""
+        self._is_closed = True
+        await set_within(self._answered, END)
         await self._http.aclose()
 
     @cached_property
@@ -75,7 +82,7 @@ class AsyncSender:
 
     async def ask(self, ask: Ask) -> httpx2.Response:
         """The answer, if it is a yes. Raises ApiError."""
-        with errors_told():
+        with errors_told(), self._counted():
             # A file may be in a bucket, at an address of another server; httpx2 does not show that one the token.
             options = dict(ask.options)
             if "content" in options:  # of a file
@@ -87,6 +94,19 @@ class AsyncSender:
             async with aclosing(answer):
                 await answer.aread()
         raise problem(answer)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        if self._is_closed:
+            raise RuntimeError("the client is closed")
+        self._asking += 1
+        self._answered.clear()
+        try:
+            yield
+        finally:
+            self._asking -= 1
+            if not self._asking:
+                self._answered.set()
 
 
 class _Taking:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from functools import cached_property
 from typing import Any, Self
 
@@ -26,7 +27,7 @@ from celeriac.client.calling import (
     advance,
 )
 from celeriac.client.transport import ANSWER_TIMEOUT, PATIENCE, connecting, errors_told, is_fine, problem
-from celeriac.client.watching import Ears, ThreadWatcher
+from celeriac.client.watching import END, Ears, ThreadWatcher
 
 
 class Sender:
@@ -44,6 +45,9 @@ class Sender:
         self.patience = patience
         self.timeout = timeout
         self._http = httpx2.Client(timeout=timeout, **connecting(url, token, transport))
+        self._asking = 0  # requests of any thread that have no answer yet
+        self._answered = threading.Condition()
+        self._is_closed = False
 
     def __enter__(self) -> Self:
         return self
@@ -52,6 +56,10 @@ class Sender:
         self.close()
 
     def close(self) -> None:
+        """Whatever waits with it, in any thread, ends. A connection that is just being made would outlive it."""
+        with self._answered:
+            self._is_closed = True
+            self._answered.wait_for(lambda: self._asking == 0, END)
         self._http.close()
 
     @cached_property
@@ -77,7 +85,7 @@ class Sender:
 
     def ask(self, ask: Ask) -> httpx2.Response:
         """The answer, if it is a yes. Raises ApiError."""
-        with errors_told():
+        with errors_told(), self._counted():
             # A file may be in a bucket, at an address of another server; httpx2 does not show that one the token.
             built = self._http.build_request(ask.method, ask.path, **ask.options)
             answer = self._http.send(built, stream=ask.is_stream, follow_redirects=ask.is_stream)
@@ -86,6 +94,19 @@ class Sender:
             with closing(answer):
                 answer.read()
         raise problem(answer)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._answered:
+            if self._is_closed:
+                raise RuntimeError("the client is closed")
+            self._asking += 1
+        try:
+            yield
+        finally:
+            with self._answered:
+                self._asking -= 1
+                self._answered.notify_all()
 
 
 class Taking:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 LAST_RESORT = 10.0  # seconds after which somebody who waits looks without an event
 PATIENCE = 5.0  # seconds for the stream to begin; until then, and without one, they look as the server says
-END = 2.0  # seconds for the thread to end
+END = 2.0  # seconds for the thread to end, and for requests of a client that is closed to be answered
 
 News = TypeVar("News", threading.Event, asyncio.Event)
 
@@ -172,7 +172,7 @@ class AsyncEars:
         watcher = AsyncWatcher(hearing, job_id, asyncio.Event())
         hearing.watchers.add(watcher)
         try:
-            await _set_within(hearing.begun, PATIENCE)
+            await set_within(hearing.begun, PATIENCE)
             yield watcher
         finally:
             hearing.watchers.discard(watcher)
@@ -188,11 +188,12 @@ class AsyncWatcher(Watcher[asyncio.Event]):
 
     async def wait(self, seconds: float, otherwise: float) -> None:
         """As that of ThreadWatcher."""
-        await _set_within(self.news, self.limit(seconds, otherwise))
+        await set_within(self.news, self.limit(seconds, otherwise))
         self.news.clear()
 
 
-async def _set_within(event: asyncio.Event, seconds: float) -> None:
+async def set_within(event: asyncio.Event, seconds: float) -> None:
+    """Return when the event is set, after so long at the latest."""
     with suppress(TimeoutError):
         async with asyncio.timeout(seconds):  # `wait_for` of Python 3.11 loses a cancel that comes with the event
             await event.wait()
