@@ -791,8 +791,8 @@ whose AS MATERIALIZED (
     FROM (SELECT DISTINCT organization_id, first, shared FROM places) AS kinds
 ), alike AS MATERIALIZED (
     SELECT organization_id, first, contended, room_in(asking.organization_id, asking.first, :'limit', :'lease_timeout') AS room,
-           CASE WHEN contended THEN free_in(asking.first, :'lease_timeout') END AS free,
-           CASE WHEN contended THEN coalesce((SELECT weight FROM organization_weights WHERE organization_id = asking.organization_id), 1) - (
+           CASE WHEN false THEN free_in(asking.first, :'lease_timeout') END AS free,
+           CASE WHEN false THEN coalesce((SELECT weight FROM organization_weights WHERE organization_id = asking.organization_id), 1) - (
                SELECT count(*) FROM jobs WHERE jobs.organization_id = asking.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying')
                                            AND queue = ANY(asking.shared)) END AS entitled
     FROM asking
@@ -1036,8 +1036,8 @@ whose AS MATERIALIZED (
     FROM (SELECT DISTINCT organization_id, first, shared FROM places) AS kinds
 ), alike AS MATERIALIZED (
     SELECT organization_id, first, contended, room_in(asking.organization_id, asking.first, :'limit', :'lease_timeout') AS room,
-           CASE WHEN contended THEN free_in(asking.first, :'lease_timeout') END AS free,
-           CASE WHEN contended THEN coalesce((SELECT weight FROM organization_weights WHERE organization_id = asking.organization_id), 1) - (
+           CASE WHEN false THEN free_in(asking.first, :'lease_timeout') END AS free,
+           CASE WHEN false THEN coalesce((SELECT weight FROM organization_weights WHERE organization_id = asking.organization_id), 1) - (
                SELECT count(*) FROM jobs WHERE jobs.organization_id = asking.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying')
                                            AND queue = ANY(asking.shared)) END AS entitled
     FROM asking

@@ -36,6 +36,7 @@ def first_in_line(which: str = "true", besides: str = "", ahead: str = "0", whos
     `ahead`: SQL for how many jobs of places.queue may be sent whatever slots its workers have. `rooms.contended`:
     whether others have jobs for them.
     """
+    is_shared = "false" if whose == ONE else "contended"  # with others of the same look
     known = "organization_id, own, pool, free, entitled, room"
     more, more_candidates = "", ""
     if besides:
@@ -48,8 +49,8 @@ def first_in_line(which: str = "true", besides: str = "", ahead: str = "0", whos
         FROM (SELECT DISTINCT organization_id, first, shared FROM places) AS kinds
     ), alike AS MATERIALIZED (
         SELECT organization_id, first, contended, {room_in("asking.organization_id", "asking.first")} AS room,
-               CASE WHEN contended THEN {free_in("asking.first")} END AS free,
-               CASE WHEN contended THEN {weight_of("asking.organization_id")} - (
+               CASE WHEN {is_shared} THEN {free_in("asking.first")} END AS free,
+               CASE WHEN {is_shared} THEN {weight_of("asking.organization_id")} - (
                    SELECT count(*) FROM jobs WHERE jobs.organization_id = asking.organization_id AND {SENT}
                                                AND queue = ANY(asking.shared)) END AS entitled
         FROM asking
