@@ -2268,6 +2268,9 @@ END
 SELECT id, status, external, updated_at, (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) AS is_uncalled
 FROM jobs WHERE id = ANY(:'ids') AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id');
 
+-- jobs/progress.py LOCK
+SELECT id FROM jobs WHERE id = :'id' AND dispatch = :'dispatch' FOR UPDATE;
+
 -- jobs/progress.py REPORT
 WITH moved AS (
     UPDATE jobs

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from psycopg.types.json import Jsonb
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 
+from tracking.db import run
 from tracking.models import Progress
-from tracking.sql import JOB, in_life, jsonb, logged
+from tracking.sql import JOB, for_driver, in_life, jsonb, logged
 from tracking.states import Event, Status
 
 
@@ -34,14 +35,20 @@ def report(connection: Connection, progress: Progress) -> bool:
             ]
         ),
     }
-    return connection.execute(REPORT, parameters).first() is not None
+    # What is told later comes after all that the history has by then. A statement that has waited for the row itself
+    # does not see that.
+    late = [(LOCK, progress.fence.parameters)] if progress.milestones else []
+    *_, moved = run(connection, *late, (REPORT, parameters))
+    return bool(moved)
 
+
+LOCK = for_driver("SELECT id FROM jobs WHERE id = :id AND dispatch = :dispatch FOR UPDATE")
 
 # When the last entry of the job's history was written: a milestone that is told later comes after it, as its id does.
 _LAST = f"""(SELECT at FROM history WHERE history.job_id = moved.id AND {in_life("moved")}
              ORDER BY history.id DESC LIMIT 1)"""
 
-REPORT = text(
+REPORT = for_driver(
     f"""
     WITH moved AS (
         UPDATE jobs
