@@ -38,7 +38,7 @@ class Held(httpx2.BaseTransport):
 
 
 def test_close_waits_for_what_other_threads_ask() -> None:
-    """It ends when they have their answers; whoever asks after it is told so."""
+    """A client is closed when other threads have their answers; whoever asks after that is told so."""
     transport = Held()
     client = Client(URL, TOKEN, transport=transport)
     with ThreadPoolExecutor() as threads:
@@ -74,7 +74,7 @@ class AsyncHeld(httpx2.AsyncBaseTransport):
 
 
 def test_aclose_waits_for_what_other_tasks_ask() -> None:
-    """As with threads."""
+    """An asynchronous client is closed when other tasks have their answers, too."""
 
     async def close() -> tuple[bool, bool]:
         transport = AsyncHeld()

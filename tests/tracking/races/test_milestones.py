@@ -19,7 +19,7 @@ WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' 
 def test_a_milestone_that_has_waited_for_its_row_comes_after_what_was_written_meanwhile(
     pool: Database, tracked: Tracked
 ) -> None:
-    """Its time is not before that of a message that was refused while it waited, as its id is not."""
+    """A late milestone has no earlier time than a message that was refused while it waited: its id is not earlier."""
     job = tracked.start(tracked.submit())
     milestone = Milestone(ago=timedelta(minutes=1), percent=50)
     told = Progress(job.fence, job.attempt, percent=50, milestones=[milestone], moved_on=False)
