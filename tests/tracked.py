@@ -167,6 +167,11 @@ class Tracked:
         released: JobRecord = eventually(lifted, what="the end of the hold")
         return released
 
+    def waits_for_lock(self) -> bool:
+        """Whether somebody waits for a lock in this database."""
+        asked = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+        return bool(self.connection.execute(text(asked)).scalar_one())
+
     def make_due(self, job: JobRecord) -> None:
         """Let time pass until the job is due."""
         past = func.clock_timestamp() - timedelta(seconds=1)

@@ -5,15 +5,11 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
-from sqlalchemy import text
-
 from tests.live import eventually
 from tests.tracked import Tracked, wish
 from tracking import jobs
 from tracking.db import Database
 from tracking.models import Milestone, Progress
-
-WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 
 
 def test_a_milestone_that_has_waited_for_its_row_comes_after_what_was_written_meanwhile(
@@ -32,7 +28,7 @@ def test_a_milestone_that_has_waited_for_its_row_comes_after_what_was_written_me
         with pool.begin() as connection:
             jobs.claim(connection, [wish(job.fence)])
             reporting = threads.submit(report)
-            eventually(lambda: tracked.connection.execute(text(WAITING)).scalar_one(), what="a report that waits")
+            eventually(tracked.waits_for_lock, what="a report that waits")
         assert reporting.result(10)
     history = tracked.history(job)
     assert [entry.event for entry in history] == ["created", "started", "duplicate_refused", "progress"]

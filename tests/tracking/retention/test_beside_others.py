@@ -54,7 +54,7 @@ def test_a_retry_that_comes_too_late_finds_nothing(pool: Database, tracked: Trac
         with pool.begin() as connection:
             assert prune(connection, POLICY, limit=None).total == 1
             answer = threads.submit(retry)
-            eventually(lambda: _waiting_for_a_lock(tracked), what="the retry")
+            eventually(tracked.waits_for_lock, what="the retry")
         with pytest.raises(JobNotFound):
             answer.result(PATIENCE)
     assert tracked.events(job) == []
@@ -188,8 +188,3 @@ def _listening(pool: Database, name: str, listener: Any) -> Iterator[None]:
         yield
     finally:
         event.remove(pool.engine, name, listener)
-
-
-def _waiting_for_a_lock(tracked: Tracked) -> bool:
-    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    return bool(tracked.connection.execute(text(waiting)).scalar_one())

@@ -29,7 +29,6 @@ from tracking.workflow_tables import WorkflowStatus
 from tracking.workflows import concluding, reads
 
 DAY = timedelta(days=1)
-WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 
 
 def test_a_large_workflow_is_made_in_one_statement_of_each_table(pool: Database, tracked: Tracked) -> None:
@@ -251,7 +250,7 @@ def test_a_retry_of_a_job_while_the_end_is_being_kept_opens_the_workflow_again(
         with pool.begin() as connection:
             assert [*concluding.conclude(connection, 10)] == [flow.id]
             retried = threads.submit(_retry, pool, failed.id)
-            eventually(lambda: flow.tracked.connection.execute(text(WAITING)).scalar_one(), what="somebody who waits")
+            eventually(flow.tracked.waits_for_lock, what="somebody who waits")
         assert retried.result(30) is Status.QUEUED
     assert (flow.now.status, _row(flow).completed_at) == ("running", None)
 
@@ -264,7 +263,7 @@ def test_a_retry_of_a_job_does_not_block_a_cancel_of_its_workflow(created: Creat
         with pool.begin() as connection:
             connection.execute(text("SELECT id FROM workflows WHERE id = :id FOR UPDATE"), {"id": flow.id})
             retried = threads.submit(_retry, pool, failed.id)
-            eventually(lambda: flow.tracked.connection.execute(text(WAITING)).scalar_one(), what="somebody who waits")
+            eventually(flow.tracked.waits_for_lock, what="somebody who waits")
             connection.execute(text("SELECT id FROM jobs WHERE id = :id FOR UPDATE NOWAIT"), {"id": failed.id})
         assert retried.result(30) is Status.QUEUED
 
