@@ -117,8 +117,7 @@ class Wishes(TypedDict, total=False):
     request_hash: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class JobRecord:
+class JobRecord(NamedTuple):
     """One row of `jobs`. A time that is None has not come; `progress` is 0-100.
 
     `due_at`: when its hold of time ends. `sent_priority`: the priority of its message at the broker. `typed_result`:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
@@ -212,6 +211,6 @@ def record(row: Row[Any] | Any, **known: Any) -> JobRecord:
     return JobRecord(*values)
 
 
-_NAMES = tuple(each.name for each in fields(JobRecord))
+_NAMES = JobRecord._fields
 _values = attrgetter(*_NAMES)  # of a row, in a third of the time that a dict of its names takes
 _STATUS, _HOLD = _NAMES.index("status"), _NAMES.index("hold")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -48,8 +47,8 @@ def test_a_job_that_has_begun_keeps_the_mark_of_its_claim(late: LateMarks, track
 def test_what_upkeep_would_send_again_before_is_marked_at_once(late: LateMarks, tracked: Tracked) -> None:
     """A job that was accepted a while ago, or was begun before, has its mark with the broker's confirmation."""
     old, again = tracked.submit(), tracked.submit()
-    aged = replace(old, updated_at=old.updated_at - timedelta(seconds=2))
-    late.note([aged, replace(again, started_at=again.created_at)], [old.fence, again.fence])
+    aged = old._replace(updated_at=old.updated_at - timedelta(seconds=2))
+    late.note([aged, again._replace(started_at=again.created_at)], [old.fence, again.fence])
     assert all(tracked.get(job.id).dispatched_at for job in (old, again))
 
 

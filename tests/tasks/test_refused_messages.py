@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any
 from uuid import uuid4
 
@@ -42,11 +41,11 @@ def test_a_late_message_is_no_warning(app: JobApp) -> None:
     job = submitted(app, "fit")
     assert attempt(app, job).status is Status.SUCCEEDED
     assert [(line["reason"], line["log_level"]) for line in refusals(app, job)] == [("finished", "info")]
-    other = replace(job, dispatch=job.dispatch + 1)
+    other = job._replace(dispatch=job.dispatch + 1)
     assert [(line["reason"], line["log_level"]) for line in refusals(app, other)] == [("stale", "info")]
 
 
 def test_a_message_of_nobody_is_a_warning(app: JobApp) -> None:
     """A message that no accepted job explains is a warning."""
-    stranger = replace(submitted(app, "fit"), id=uuid4())
+    stranger = submitted(app, "fit")._replace(id=uuid4())
     assert [(line["reason"], line["log_level"]) for line in refusals(app, stranger)] == [("unknown", "warning")]

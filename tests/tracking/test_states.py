@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -277,7 +277,7 @@ def test_a_verb_with_an_older_dispatch_changes_nothing(tracked: Tracked, name: s
     before = _in_its_second_dispatch(tracked, situation)
     told = tracked.history(before)
     assert before.dispatch > 1
-    VERBS[name].call(tracked, replace(before, dispatch=1))
+    VERBS[name].call(tracked, before._replace(dispatch=1))
     assert tracked.get(before.id) == before
     assert [entry for entry in tracked.history(before) if entry.event is not Event.DUPLICATE_REFUSED] == told
 

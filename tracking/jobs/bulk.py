@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any, Self
 from uuid import UUID
 
@@ -71,21 +72,21 @@ def submit_together(connection: Connection, new: Sequence[NewJob], limits: Limit
 
 @dataclass(frozen=True, slots=True)
 class NewRow:
-    """A job as a statement for many takes it: `elements` of its arrays, in the order of GIVEN."""
+    """A job as a statement for many takes it: its columns, and what is JSON of them as text."""
 
     given: Mapping[str, Any]
-    elements: Sequence[str]
+    documents: Mapping[str, str]
 
     @classmethod
     def of(cls, job: NewJob) -> Self:
-        """The row of this job."""
+        """The row of this job, with the trace that its thread is in."""
         given = columns(job)
-        return cls(given, [element(_plain(given[name], of)) for name, of in GIVEN.items()])
+        return cls(given, {name: json.dumps(given[name]) if given[name] else "{}" for name in _DOCUMENTS})
 
     @property
     def size(self) -> int:
-        """How many characters it has in the statement."""
-        return sum(map(len, self.elements))
+        """How many characters its JSON has: all else of a job is short."""
+        return sum(map(len, self.documents.values()))
 
 
 def submit_most(connection: Connection, new: Sequence[NewRow], limits: Limits) -> list[Submitted | None]:
@@ -161,29 +162,35 @@ def _created(connection: Connection, new: Sequence[NewRow], rows: Iterable[Any])
 
 
 def _arrays(new: Sequence[NewRow]) -> dict[str, str]:
-    elements = zip(*(row.elements for row in new), strict=True)
-    return {name: "{" + ",".join(each) + "}" for name, each in zip(GIVEN, elements, strict=True)}
+    """The parameters: an array of each column. Most jobs of a request share most of their values: written once."""
+    columns_of = {name: [row.given[name] for row in new] for name in GIVEN if name not in _DOCUMENTS}
+    columns_of |= {name: [row.documents[name] for row in new] for name in _DOCUMENTS}
+    return {name: _array(columns_of[name], of) for name, of in GIVEN.items()}
 
 
-def _plain(value: Any, of: str) -> str | int | UUID | None:
-    """The element of an array: what is no number, id or text, as text."""
-    if of == "jsonb":
-        return json.dumps(value) if value else "{}"
-    if of in ARRAYS:
-        return value if value is None else array(value)
-    return value if value is None or of in {"uuid", "text", "int"} else str(value)
+def _array(values: Sequence[Any], of: str) -> str:
+    first = values[0]
+    if all(value is first for value in values):
+        elements = [_element(first, of)] * len(values)
+    else:
+        elements = [_element(value, of) for value in values]
+    return "{" + ",".join(elements) + "}"
+
+
+def _element(value: Any, of: str) -> str:
+    if of in ARRAYS and value is not None:
+        return element(array(value))
+    # What is no number, id or text is read by PostgreSQL as Python writes it.
+    return element(value if value is None or isinstance(value, str | int | UUID) else str(value))
 
 
 def _record(row: Any, given: Mapping[str, Any]) -> JobRecord:
-    kept = {name: given[name] for name in _KEPT}
-    times = {name: getattr(row, name) for name in ("scheduled_at", "due_at", "created_at", "updated_at")}
-    return JobRecord(
-        **{**UNSAID, **kept, **times, "external": row.external, "hold": Hold(row.hold) if row.hold else None}
-    )
+    made = {name: getattr(row, name) for name in _MADE}
+    hold = Hold(row.hold) if row.hold else None
+    return JobRecord(*_values({**UNSAID, **given, **made, "hold": hold}))
 
 
 ARRAYS = ("uuid[]", "text[]")
-NOT_SHOWN = ("depends_when", "unresolved")
 
 # What is given with each job.
 GIVEN = {
@@ -214,17 +221,20 @@ GIVEN = {
     "scheduled_at": "timestamptz",
     "delay": "interval",
 }
-_KEPT = [name for name in GIVEN if name not in {"scheduled_at", "delay", "external", "origin", *NOT_SHOWN}]
+_DOCUMENTS = [name for name, of in GIVEN.items() if of == "jsonb"]
 
 # What else a new job is: it has no result, no worker, nothing has happened to it.
 UNSAID: dict[str, Any] = {
-    **dict.fromkeys(each.name for each in fields(JobRecord)),
+    **dict.fromkeys(JobRecord._fields),
     "dispatch": 1,
     "status": Status.QUEUED,
     "stopping": False,
     "external": False,
     **dict.fromkeys(("attempt", "retry_count", "losses", "progress", "current_step", "total_steps"), 0),
 }
+# And what the statement says of it.
+_MADE = ("external", "scheduled_at", "due_at", "created_at", "updated_at")
+_values = itemgetter(*UNSAID)
 
 # As PostgreSQL gets them: it cannot take an array of arrays of any lengths apart, and reads JSON faster from text.
 _ARRAYS = ", ".join(f"CAST(:{name} AS {'text' if of in {'jsonb', *ARRAYS} else of}[])" for name, of in GIVEN.items())

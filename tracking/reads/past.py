@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -56,8 +55,7 @@ def as_it_was(job: JobRecord, entries: Sequence[HistoryEntry]) -> JobRecord:
     failed = _latest(entries, lambda entry: entry.event is Event.FAILED and (again is None or entry.id > again.id))
     error: dict[str, Any] = failed.detail if failed and not has_succeeded else {}
     why = moved.detail.get("reason") if moved.event is Event.CANCELLED else None
-    return replace(
-        job,
+    return job._replace(
         status=last.to_status,
         hold=None if is_over else Hold.EXTERNAL if job.external else _hold(entries),
         due_at=_due_at(last, moved),
