@@ -288,8 +288,11 @@ def problem_of(error: Exception) -> Problem:
 def _allowed(request: Request) -> str:
     """All methods of the address: the framework names those of the first route that it finds."""
     route = request.scope.get("route")
-    methods = request.app.openapi()["paths"].get(getattr(route, "path", ""), {"get": None})
-    return ", ".join(sorted(method.upper() for method in methods))
+    described = request.app.openapi()["paths"].get(getattr(route, "path", ""), {"get": None})
+    methods = {method.upper() for method in described}
+    if "GET" in methods and request.method != "HEAD":  # which is a GET wherever it is not refused itself
+        methods.add("HEAD")
+    return ", ".join(sorted(methods))
 
 
 def _field(location: Iterable[Any], within: str, *, outer: bool) -> str:

@@ -220,7 +220,7 @@ def test_a_hostile_header_does_no_harm(caller: Caller, name: str, value: bytes) 
 def test_another_method_is_refused(caller: Caller, method: str) -> None:
     """An unsupported method is 405, and Allow names the supported ones."""
     response = caller.api.client.request(method, "/v1/jobs", headers=caller.headers)
-    assert (response.status_code, response.headers["allow"]) == (405, "GET, POST")
+    assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD, POST")
 
 
 FIELDS = ("jobType", "payload", "priority", "maxRetries", "scheduledAt", "projectId", "message", "metadata", "other")
