@@ -654,15 +654,17 @@ whose AS MATERIALIZED (
     SELECT queue, ARRAY(SELECT lease FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY lease) AS servers, (queues.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
             OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) AS is_served
     FROM (SELECT DISTINCT queue FROM lined) AS queues
-), pools AS MATERIALIZED (
+), firsts AS MATERIALIZED (
     SELECT servers, first, shared, dense_rank() OVER (ORDER BY shared) AS pool
     FROM (SELECT *, coalesce(nullif(ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
                  WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND first = ANY(workers.queues) ORDER BY each), '{}'), ARRAY[first]) AS shared
           FROM (SELECT servers, min(queue) AS first FROM served GROUP BY servers, CASE WHEN servers = '{}' THEN queue END) AS firsts) AS firsts
+), alike_queues AS MATERIALIZED (
+    SELECT queue, is_served, first, shared, pool FROM served
+    JOIN firsts ON firsts.servers = served.servers AND (served.servers <> '{}' OR firsts.first = served.queue)
 ), places AS MATERIALIZED (
-    SELECT organization_id, lined.queue, own, first, shared, pool
-    FROM lined JOIN whose USING (organization_id) JOIN served USING (queue)
-    JOIN pools ON pools.servers = served.servers AND (served.servers <> '{}' OR pools.first = lined.queue)
+    SELECT organization_id, queue, own, first, shared, pool
+    FROM lined JOIN whose USING (organization_id) JOIN alike_queues USING (queue)
     WHERE is_served OR most = 0
 ), asking AS MATERIALIZED (
     SELECT organization_id, first, shared, is_contended(kinds.organization_id, kinds.first, :'lease_timeout') AS contended
@@ -670,9 +672,9 @@ whose AS MATERIALIZED (
 ), alike AS MATERIALIZED (
     SELECT organization_id, first, contended, room_in(asking.organization_id, asking.first, :'limit', :'lease_timeout') AS room,
            CASE WHEN contended THEN free_in(asking.first, :'lease_timeout') END AS free,
-           CASE WHEN contended THEN coalesce((SELECT weight FROM organization_weights WHERE organization_id = asking.organization_id), 1) - (
+           CASE WHEN contended THEN (coalesce((SELECT weight FROM organization_weights WHERE organization_id = asking.organization_id), 1) - (
                SELECT count(*) FROM jobs WHERE jobs.organization_id = asking.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying')
-                                           AND queue = ANY(asking.shared)) END AS entitled
+                                           AND queue = ANY(asking.shared))) END AS entitled
     FROM asking
 ), rooms AS MATERIALIZED (
     SELECT organization_id, places.queue, own, pool, shared, contended, free, entitled,
@@ -776,15 +778,17 @@ whose AS MATERIALIZED (
     SELECT queue, ARRAY(SELECT lease FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY lease) AS servers, (queues.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
             OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) AS is_served
     FROM (SELECT DISTINCT queue FROM lined) AS queues
-), pools AS MATERIALIZED (
+), firsts AS MATERIALIZED (
     SELECT servers, first, shared, dense_rank() OVER (ORDER BY shared) AS pool
     FROM (SELECT *, coalesce(nullif(ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
                  WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND first = ANY(workers.queues) ORDER BY each), '{}'), ARRAY[first]) AS shared
           FROM (SELECT servers, min(queue) AS first FROM served GROUP BY servers, CASE WHEN servers = '{}' THEN queue END) AS firsts) AS firsts
+), alike_queues AS MATERIALIZED (
+    SELECT queue, is_served, first, shared, pool FROM served
+    JOIN firsts ON firsts.servers = served.servers AND (served.servers <> '{}' OR firsts.first = served.queue)
 ), places AS MATERIALIZED (
-    SELECT organization_id, lined.queue, own, first, shared, pool
-    FROM lined JOIN whose USING (organization_id) JOIN served USING (queue)
-    JOIN pools ON pools.servers = served.servers AND (served.servers <> '{}' OR pools.first = lined.queue)
+    SELECT organization_id, queue, own, first, shared, pool
+    FROM lined JOIN whose USING (organization_id) JOIN alike_queues USING (queue)
     WHERE is_served OR most = 0
 ), asking AS MATERIALIZED (
     SELECT organization_id, first, shared, is_contended(kinds.organization_id, kinds.first, :'lease_timeout') AS contended
@@ -792,9 +796,9 @@ whose AS MATERIALIZED (
 ), alike AS MATERIALIZED (
     SELECT organization_id, first, contended, room_in(asking.organization_id, asking.first, :'limit', :'lease_timeout') AS room,
            CASE WHEN false THEN free_in(asking.first, :'lease_timeout') END AS free,
-           CASE WHEN false THEN coalesce((SELECT weight FROM organization_weights WHERE organization_id = asking.organization_id), 1) - (
+           CASE WHEN false THEN (coalesce((SELECT weight FROM organization_weights WHERE organization_id = asking.organization_id), 1) - (
                SELECT count(*) FROM jobs WHERE jobs.organization_id = asking.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying')
-                                           AND queue = ANY(asking.shared)) END AS entitled
+                                           AND queue = ANY(asking.shared))) END AS entitled
     FROM asking
 ), rooms AS MATERIALIZED (
     SELECT organization_id, places.queue, own, pool, shared, contended, free, entitled,
@@ -835,13 +839,28 @@ WITH RECURSIVE lines AS (
         WHERE hold = 'organization_limit' AND (jobs.organization_id, jobs.queue) > (lines.organization_id, lines.queue)
         ORDER BY organization_id, queue LIMIT 1) AS next
 ), served AS MATERIALIZED (
-    SELECT queue, ARRAY(SELECT lease FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY lease) AS servers FROM (SELECT DISTINCT queue FROM lines) AS queues
+    SELECT queue, ARRAY(SELECT lease FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY lease) AS servers, (queues.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) AS is_served
+    FROM (SELECT DISTINCT queue FROM lines) AS queues
+), firsts AS MATERIALIZED (
+    SELECT servers, first, shared, dense_rank() OVER (ORDER BY shared) AS pool
+    FROM (SELECT *, coalesce(nullif(ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
+                 WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND first = ANY(workers.queues) ORDER BY each), '{}'), ARRAY[first]) AS shared
+          FROM (SELECT servers, min(queue) AS first FROM served GROUP BY servers, CASE WHEN servers = '{}' THEN queue END) AS firsts) AS firsts
+), alike_queues AS MATERIALIZED (
+    SELECT queue, is_served, first, shared, pool FROM served
+    JOIN firsts ON firsts.servers = served.servers AND (served.servers <> '{}' OR firsts.first = served.queue)
+), free AS MATERIALIZED (
+    SELECT first, free_in(first, :'lease_timeout') AS free FROM (SELECT DISTINCT first FROM alike_queues) AS firsts
+), pools AS MATERIALIZED (
+    SELECT queue, first, shared, free FROM alike_queues JOIN free USING (first) WHERE is_served
 )
 SELECT DISTINCT organization_id
-FROM (SELECT organization_id, min(queue) AS queue FROM lines JOIN served USING (queue)
-      GROUP BY organization_id, servers, CASE WHEN servers = '{}' THEN queue END) AS alike
-WHERE ((alike.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
-            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) AND room_in(alike.organization_id, alike.queue, :'limit', :'lease_timeout') > 0);
+FROM (SELECT DISTINCT organization_id, first, shared, free FROM lines JOIN pools USING (queue)) AS places
+WHERE (coalesce((SELECT concurrency FROM organizations WHERE id = places.organization_id), CAST(:'limit' AS int)) = 0 OR coalesce((SELECT concurrency FROM organizations WHERE id = places.organization_id), CAST(:'limit' AS int)) > (SELECT count(*) FROM jobs WHERE organization_id = places.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping))) AND (places.free IS NULL OR places.free > 0 OR (coalesce((SELECT weight FROM organization_weights WHERE organization_id = places.organization_id), 1) - (
+               SELECT count(*) FROM jobs WHERE jobs.organization_id = places.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying')
+                                           AND queue = ANY(places.shared))) > 0
+         OR coalesce((SELECT concurrency FROM organizations WHERE id = places.organization_id), CAST(:'limit' AS int)) = 0 AND NOT is_contended(places.organization_id, places.first, :'lease_timeout'));
 
 -- admission/line.py OVERBOOKED
 WITH RECURSIVE lines AS (
@@ -1021,15 +1040,17 @@ whose AS MATERIALIZED (
     SELECT queue, ARRAY(SELECT lease FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY lease) AS servers, (queues.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
             OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) AS is_served
     FROM (SELECT DISTINCT queue FROM lined) AS queues
-), pools AS MATERIALIZED (
+), firsts AS MATERIALIZED (
     SELECT servers, first, shared, dense_rank() OVER (ORDER BY shared) AS pool
     FROM (SELECT *, coalesce(nullif(ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
                  WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND first = ANY(workers.queues) ORDER BY each), '{}'), ARRAY[first]) AS shared
           FROM (SELECT servers, min(queue) AS first FROM served GROUP BY servers, CASE WHEN servers = '{}' THEN queue END) AS firsts) AS firsts
+), alike_queues AS MATERIALIZED (
+    SELECT queue, is_served, first, shared, pool FROM served
+    JOIN firsts ON firsts.servers = served.servers AND (served.servers <> '{}' OR firsts.first = served.queue)
 ), places AS MATERIALIZED (
-    SELECT organization_id, lined.queue, own, first, shared, pool
-    FROM lined JOIN whose USING (organization_id) JOIN served USING (queue)
-    JOIN pools ON pools.servers = served.servers AND (served.servers <> '{}' OR pools.first = lined.queue)
+    SELECT organization_id, queue, own, first, shared, pool
+    FROM lined JOIN whose USING (organization_id) JOIN alike_queues USING (queue)
     WHERE is_served OR most = 0
 ), asking AS MATERIALIZED (
     SELECT organization_id, first, shared, is_contended(kinds.organization_id, kinds.first, :'lease_timeout') AS contended
@@ -1037,9 +1058,9 @@ whose AS MATERIALIZED (
 ), alike AS MATERIALIZED (
     SELECT organization_id, first, contended, room_in(asking.organization_id, asking.first, :'limit', :'lease_timeout') AS room,
            CASE WHEN false THEN free_in(asking.first, :'lease_timeout') END AS free,
-           CASE WHEN false THEN coalesce((SELECT weight FROM organization_weights WHERE organization_id = asking.organization_id), 1) - (
+           CASE WHEN false THEN (coalesce((SELECT weight FROM organization_weights WHERE organization_id = asking.organization_id), 1) - (
                SELECT count(*) FROM jobs WHERE jobs.organization_id = asking.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying')
-                                           AND queue = ANY(asking.shared)) END AS entitled
+                                           AND queue = ANY(asking.shared))) END AS entitled
     FROM asking
 ), rooms AS MATERIALIZED (
     SELECT organization_id, places.queue, own, pool, shared, contended, free, entitled,
@@ -1359,9 +1380,21 @@ WITH RECURSIVE shared AS MATERIALIZED (
     SELECT next.organization_id FROM whose CROSS JOIN LATERAL (
         SELECT organization_id FROM jobs WHERE hold = 'limit' AND organization_id > whose.organization_id
         ORDER BY organization_id LIMIT 1) AS next
-), waiting AS (
-    SELECT kinds.*, served_at
-    FROM whose CROSS JOIN LATERAL (
+), kinds AS MATERIALIZED (
+    SELECT kinds.*, shared.id AS limit_id, served_at,
+           coalesce((
+               SELECT queue FROM jobs
+               WHERE jobs.organization_id = kinds.organization_id AND hold = 'limit' AND jobs.limit_key = kinds.limit_key
+                 AND jobs.job_type = kinds.job_type AND (jobs.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+               ORDER BY priority DESC, created_at, id LIMIT 1), (
+               SELECT queue FROM jobs
+               WHERE jobs.organization_id = kinds.organization_id AND hold = 'limit' AND jobs.limit_key IS NULL
+                 AND jobs.job_type = kinds.job_type AND (jobs.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+               ORDER BY priority DESC, created_at, id LIMIT 1)) AS queue
+    FROM (SELECT organization_id FROM whose WHERE (coalesce((SELECT concurrency FROM organizations WHERE id = whose.organization_id), CAST(:'limit' AS int)) = 0 OR coalesce((SELECT concurrency FROM organizations WHERE id = whose.organization_id), CAST(:'limit' AS int)) > (SELECT count(*) FROM jobs WHERE organization_id = whose.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping))) OFFSET 0) AS whose
+    CROSS JOIN LATERAL (
         WITH RECURSIVE classes AS (
             (
         SELECT organization_id, limit_key, job_type FROM jobs
@@ -1390,45 +1423,61 @@ WITH RECURSIVE shared AS MATERIALIZED (
     LEFT JOIN shared USING (job_type)
     LEFT JOIN limit_turns ON limit_id = shared.id AND limit_turns.organization_id = kinds.organization_id
     WHERE coalesce(shared.room, 1) > 0 AND (shared.id IS NOT NULL OR NOT CAST(:'is_shared' AS boolean))
-    ORDER BY served_at NULLS FIRST, kinds.organization_id
+), served AS MATERIALIZED (
+    SELECT queue, ARRAY(SELECT lease FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY lease) AS servers, (queues.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) AS is_served
+    FROM (SELECT DISTINCT queue FROM kinds) AS queues
+), firsts AS MATERIALIZED (
+    SELECT servers, first, shared, dense_rank() OVER (ORDER BY shared) AS pool
+    FROM (SELECT *, coalesce(nullif(ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
+                 WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND first = ANY(workers.queues) ORDER BY each), '{}'), ARRAY[first]) AS shared
+          FROM (SELECT servers, min(queue) AS first FROM served GROUP BY servers, CASE WHEN servers = '{}' THEN queue END) AS firsts) AS firsts
+), alike_queues AS MATERIALIZED (
+    SELECT queue, is_served, first, shared, pool FROM served
+    JOIN firsts ON firsts.servers = served.servers AND (served.servers <> '{}' OR firsts.first = served.queue)
+), free AS MATERIALIZED (
+    SELECT first, free_in(first, :'lease_timeout') AS free FROM (SELECT DISTINCT first FROM alike_queues) AS firsts
+), pools AS MATERIALIZED (
+    SELECT queue, first, shared, free FROM alike_queues JOIN free USING (first) WHERE is_served
+), waiting AS (
+    SELECT organization_id, array_agg(limit_key) AS limit_keys, array_agg(job_type) AS job_types,
+           array_agg(queue) AS queues
+    FROM kinds
+    GROUP BY organization_id, limit_id, served_at
+    ORDER BY served_at NULLS FIRST, organization_id
     OFFSET 0
 )
 SELECT organization_id FROM waiting
-WHERE coalesce((SELECT min(least(CASE WHEN met.concurrency IS NOT NULL
+WHERE EXISTS (
+    SELECT FROM (SELECT waiting.organization_id, each.*
+                 FROM unnest(limit_keys, job_types, queues) AS each (limit_key, job_type, queue)) AS kind
+    JOIN pools USING (queue)
+    WHERE (pools.free IS NULL OR pools.free > 0 OR (coalesce((SELECT weight FROM organization_weights WHERE organization_id = kind.organization_id), 1) - (
+               SELECT count(*) FROM jobs WHERE jobs.organization_id = kind.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying')
+                                           AND queue = ANY(pools.shared))) > 0
+         OR coalesce((SELECT concurrency FROM organizations WHERE id = kind.organization_id), CAST(:'limit' AS int)) = 0 AND NOT is_contended(kind.organization_id, pools.first, :'lease_timeout'))
+      AND coalesce((SELECT min(least(CASE WHEN met.concurrency IS NOT NULL
                        THEN met.concurrency - CASE met.per
     WHEN 'platform' THEN (SELECT count(*) FROM (
-        SELECT FROM jobs WHERE limit_key IS NOT NULL AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND job_type = waiting.job_type
+        SELECT FROM jobs WHERE limit_key IS NOT NULL AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND job_type = kind.job_type
         LIMIT met.concurrency) AS counted)
     WHEN 'organization' THEN (SELECT count(*) FROM (
-        SELECT FROM jobs WHERE limit_key IS NOT NULL AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND job_type = waiting.job_type AND organization_id = waiting.organization_id
+        SELECT FROM jobs WHERE limit_key IS NOT NULL AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND job_type = kind.job_type AND organization_id = kind.organization_id
         LIMIT met.concurrency) AS counted)
     ELSE (SELECT count(*) FROM (
-        SELECT FROM jobs WHERE limit_key IS NOT NULL AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND job_type = waiting.job_type AND organization_id = waiting.organization_id AND limit_key = waiting.limit_key
+        SELECT FROM jobs WHERE limit_key IS NOT NULL AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND job_type = kind.job_type AND organization_id = kind.organization_id AND limit_key = kind.limit_key
         LIMIT met.concurrency) AS counted) END END,
                   CASE WHEN met.rate IS NOT NULL THEN met.rate - (SELECT count(*) FROM (
         SELECT FROM limit_admissions AS sent
-        WHERE sent.limit_id = met.id AND sent.organization_id = CASE met.per WHEN 'platform' THEN '' ELSE waiting.organization_id END AND sent.key = CASE met.per WHEN 'key' THEN waiting.limit_key ELSE '' END
+        WHERE sent.limit_id = met.id AND sent.organization_id = CASE met.per WHEN 'platform' THEN '' ELSE kind.organization_id END AND sent.key = CASE met.per WHEN 'key' THEN kind.limit_key ELSE '' END
           AND sent.expires_at > clock_timestamp()
         LIMIT met.rate) AS counted) END)) FROM LATERAL (
     SELECT DISTINCT ON (per, job_type) job_limits.id, job_limits.organization_id, job_limits.job_type, job_limits.per, job_limits.key_path, job_limits.concurrency, job_limits.rate, job_limits.period, job_limits.changed_by, job_limits.changed_at FROM job_limits
-    WHERE (job_limits.job_type = waiting.job_type OR job_limits.job_type IS NULL)
-      AND (job_limits.organization_id = waiting.organization_id OR job_limits.organization_id IS NULL)
-      AND (per <> 'key' OR waiting.limit_key <> '')
+    WHERE (job_limits.job_type = kind.job_type OR job_limits.job_type IS NULL)
+      AND (job_limits.organization_id = kind.organization_id OR job_limits.organization_id IS NULL)
+      AND (per <> 'key' OR kind.limit_key <> '')
     ORDER BY per, job_type, job_limits.organization_id NULLS LAST) AS met
-                WHERE per <> 'platform'), 1) > 0
-  AND EXISTS (
-    SELECT FROM (
-        SELECT waiting.organization_id, coalesce(
-            (SELECT queue FROM jobs WHERE jobs.organization_id = waiting.organization_id AND hold = 'limit'
-                AND jobs.limit_key = waiting.limit_key AND jobs.job_type = waiting.job_type AND (jobs.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
-            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
-             ORDER BY priority DESC, created_at, id LIMIT 1),
-            (SELECT queue FROM jobs WHERE jobs.organization_id = waiting.organization_id AND hold = 'limit'
-                AND jobs.limit_key IS NULL AND jobs.job_type = waiting.job_type AND (jobs.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
-            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
-             ORDER BY priority DESC, created_at, id LIMIT 1)) AS queue) AS first
-    WHERE ((first.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
-            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) AND room_in(first.organization_id, first.queue, :'limit', :'lease_timeout') > 0))
+                    WHERE per <> 'platform'), 1) > 0)
 LIMIT :'most';
 
 -- admission/within.py BOUNDS

@@ -17,7 +17,7 @@ from tests.holding import GLOBEX, Limited, limited
 from tests.properties import ON_ONE_DATABASE
 from tests.tracked import Tracked, check_rows, empty, outcome
 from tracking import jobs, workers
-from tracking.admission import line
+from tracking.admission import line, within
 from tracking.admission.line import NOBODY, Ahead, Filled
 from tracking.db import Connection, Database
 from tracking.models import JobRecord, Owner
@@ -192,6 +192,7 @@ class Lines:
     workers: list[tuple[tuple[str, ...], int]]
     jobs: dict[UUID, JobRecord]
     sent: set[UUID]
+    hold: str  # of those that were not sent
 
     def look(self, organization: str, most: int) -> None:
         """Let the first in line through, as long as there is room."""
@@ -202,6 +203,18 @@ class Lines:
                 self.sent.add(job.id)
                 most -= 1
 
+    def would_send(self, organization: str, *, all_of: bool) -> bool:
+        """Whether one of those that wait has a worker and room; or the first of those that have a worker."""
+        served = {queue for queues, _ in self.workers for queue in queues}
+        waiting = self._those(
+            lambda job: (
+                job.id not in self.sent
+                and job.organization_id == organization
+                and (job.queue in served or not self.workers)
+            )
+        )
+        return any(map(self._has_room, waiting if all_of else sorted(waiting, key=_place)[:1]))
+
     def _has_room(self, job: JobRecord) -> bool:
         mine = self._those(lambda each: each.id in self.sent and each.organization_id == job.organization_id)
         if self.limit and len(mine) >= self.limit:
@@ -210,13 +223,15 @@ class Lines:
         shared = {queue for queues, _ in serving for queue in queues} or {job.queue}
         if not serving:
             return not self.workers or not self.limit
-        if not self.limit and not self._those(
-            lambda each: each.organization_id != job.organization_id and each.queue in shared
-        ):
+        if not self.limit and not self._those(lambda each: self._competes(each, job) and each.queue in shared):
             return True
         busy = self._those(lambda each: each.id in self.sent and each.queue in shared)
         entitled = self.weights[job.organization_id] - len([each for each in mine if each.queue in shared])
         return len(busy) < sum(slots for _, slots in serving) or entitled > 0
+
+    def _competes(self, each: JobRecord, job: JobRecord) -> bool:
+        is_ready = each.id in self.sent or self.hold == "organization_limit"
+        return is_ready and each.organization_id != job.organization_id
 
     def _those(self, wanted: Callable[[JobRecord], bool]) -> list[JobRecord]:
         return [job for job in self.jobs.values() if wanted(job)]
@@ -259,6 +274,34 @@ def test_free_slots_are_shared_by_the_rule_whatever_lines_and_workers_there_are(
     pool: Database, tracked: Tracked, scene: Scene
 ) -> None:
     """A look at several lines lets those through whom the rule does that asks about one job after the other."""
+    of, lines = _made(pool, tracked, scene, "organization_limit")
+    sent = {*lines.sent}
+    freed = {name: number for name, number in zip(lines.weights, scene.freed, strict=True) if number}
+    with pool.begin() as connection:
+        filled = line.fill(connection, freed, of.limits, 100)
+    for most in (100,) if len(freed) == 1 else (1, 2, 4):
+        for name in sorted(name for name, number in freed.items() if number >= most or len(freed) == 1):
+            lines.look(name, most)
+    assert {job.id for job in (*filled.alone, *filled.others)} == lines.sent - sent
+
+
+@settings(ON_ONE_DATABASE, max_examples=60)
+@given(scene=SCENES, hold=st.sampled_from(("organization_limit", "limit")))
+def test_the_leader_finds_whoever_has_room_whatever_lines_and_workers_there_are(
+    pool: Database, tracked: Tracked, scene: Scene, hold: str
+) -> None:
+    """Who has room in lines, or for jobs under limits, is found as by the rule that asks about each job by itself."""
+    of, lines = _made(pool, tracked, scene, hold)
+    with pool.begin() as connection:
+        found = (
+            line.with_room(connection, of.limits)
+            if hold == "organization_limit"
+            else within.with_room(connection, of.limits.parameters, 100)
+        )
+    assert sorted(found) == sorted(name for name in lines.weights if lines.would_send(name, all_of=hold != "limit"))
+
+
+def _made(pool: Database, tracked: Tracked, scene: Scene, hold: str) -> tuple[Limited, Lines]:
     empty(pool)
     of = limited(pool, tracked, scene.limit)
     with pool.autocommit() as connection:
@@ -275,15 +318,8 @@ def test_free_slots_are_shared_by_the_rule_whatever_lines_and_workers_there_are(
     sent = {job_id for job_id, (*_, is_sent) in zip(made, scene.made, strict=True) if is_sent}
     in_line = [job_id for job_id in made if job_id not in sent]
     tracked.connection.execute(update(table).values(hold=None))
-    tracked.connection.execute(update(table).where(table.c.id.in_(in_line)).values(hold="organization_limit"))
-    freed = {name: number for name, number in zip(weights, scene.freed, strict=True) if number}
-    lines = Lines(scene.limit, weights, scene.workers, made, {*sent})
-    with pool.begin() as connection:
-        filled = line.fill(connection, freed, of.limits, 100)
-    for most in (100,) if len(freed) == 1 else (1, 2, 4):
-        for name in sorted(name for name, number in freed.items() if number >= most or len(freed) == 1):
-            lines.look(name, most)
-    assert {job.id for job in (*filled.alone, *filled.others)} == lines.sent - sent
+    tracked.connection.execute(update(table).where(table.c.id.in_(in_line)).values(hold=hold))
+    return of, Lines(scene.limit, weights, scene.workers, made, sent, hold)
 
 
 def _of(tracked: Tracked, job_id: UUID) -> tuple[object, ...]:

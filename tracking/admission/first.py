@@ -50,9 +50,7 @@ def first_in_line(which: str = "true", besides: str = "", ahead: str = "0", whos
     ), alike AS MATERIALIZED (
         SELECT organization_id, first, contended, {room_in("asking.organization_id", "asking.first")} AS room,
                CASE WHEN {is_shared} THEN {free_in("asking.first")} END AS free,
-               CASE WHEN {is_shared} THEN {weight_of("asking.organization_id")} - (
-                   SELECT count(*) FROM jobs WHERE jobs.organization_id = asking.organization_id AND {SENT}
-                                               AND queue = ANY(asking.shared)) END AS entitled
+               CASE WHEN {is_shared} THEN {entitled_to("asking.organization_id", "asking.shared")} END AS entitled
         FROM asking
     ), rooms AS MATERIALIZED (
         SELECT organization_id, places.queue, own, pool, shared, contended, free, entitled,
@@ -102,25 +100,57 @@ def _pools(whose: str, more: str) -> str:
             ORDER BY queue LIMIT 1) AS next
     ), lined AS MATERIALIZED (
         SELECT organization_id, queue FROM queues {more}
-    ), served AS MATERIALIZED (
-        SELECT queue, {servers_of("queues.queue")} AS servers, {is_served("queues")} AS is_served
-        FROM (SELECT DISTINCT queue FROM lined) AS queues
-    ), pools AS MATERIALIZED (
-        SELECT servers, first, shared, dense_rank() OVER (ORDER BY shared) AS pool
-        FROM (SELECT *, coalesce(nullif({shared_with("first")}, '{{}}'), ARRAY[first]) AS shared
-              FROM (SELECT servers, min(queue) AS first FROM served GROUP BY {ALIKE}) AS firsts) AS firsts
-    ), places AS MATERIALIZED (
-        SELECT organization_id, lined.queue, own, first, shared, pool
-        FROM lined JOIN whose USING (organization_id) JOIN served USING (queue)
-        JOIN pools ON pools.servers = served.servers AND (served.servers <> '{{}}' OR pools.first = lined.queue)
+    ), {_alike("lined")}, places AS MATERIALIZED (
+        SELECT organization_id, queue, own, first, shared, pool
+        FROM lined JOIN whose USING (organization_id) JOIN alike_queues USING (queue)
         WHERE is_served OR most = 0
     )"""
 
 
-def servers_of(queue: str) -> str:
-    """SQL: the leases of a queue's living workers: what is asked of one queue holds for all that have the same."""
+def pools_of(queues: str) -> str:
+    """SQL, common table expressions: `pools`, what `has_place` wants to know of the `queue` of each row of `queues`."""
+    return f"""{_alike(queues)}, free AS MATERIALIZED (
+        SELECT first, {free_in("first")} AS free FROM (SELECT DISTINCT first FROM alike_queues) AS firsts
+    ), pools AS MATERIALIZED (
+        SELECT queue, first, shared, free FROM alike_queues JOIN free USING (first) WHERE is_served
+    )"""
+
+
+def has_place(organization: str, pool: str) -> str:
+    """SQL: whether one more job of an organization that has room of its own may be sent to a queue, a row of `pools`.
+
+    As `room_in` has it; what is the same for all organizations was asked once.
+    """
+    return f"""({pool}.free IS NULL OR {pool}.free > 0 OR {entitled_to(organization, f"{pool}.shared")} > 0
+             OR {limit_of(organization)} = 0 AND NOT {is_contended(organization, f"{pool}.first")})"""
+
+
+def entitled_to(organization: str, shared: str) -> str:
+    """SQL: how many more jobs an organization may always have sent to queues that share their workers."""
+    return f"""({weight_of(organization)} - (
+                   SELECT count(*) FROM jobs WHERE jobs.organization_id = {organization} AND {SENT}
+                                               AND queue = ANY({shared})))"""
+
+
+def _alike(queues: str) -> str:
+    """SQL: `alike_queues`, with the first of those that have the same workers: what holds for it holds for all."""
+    return f"""served AS MATERIALIZED (
+        SELECT queue, {_servers_of("queues.queue")} AS servers, {is_served("queues")} AS is_served
+        FROM (SELECT DISTINCT queue FROM {queues}) AS queues
+    ), firsts AS MATERIALIZED (
+        SELECT servers, first, shared, dense_rank() OVER (ORDER BY shared) AS pool
+        FROM (SELECT *, coalesce(nullif({shared_with("first")}, '{{}}'), ARRAY[first]) AS shared
+              FROM (SELECT servers, min(queue) AS first FROM served GROUP BY {_ALIKE}) AS firsts) AS firsts
+    ), alike_queues AS MATERIALIZED (
+        SELECT queue, is_served, first, shared, pool FROM served
+        JOIN firsts ON firsts.servers = served.servers AND (served.servers <> '{{}}' OR firsts.first = served.queue)
+    )"""
+
+
+def _servers_of(queue: str) -> str:
+    """SQL: the leases of a queue's living workers."""
     return f"ARRAY(SELECT lease FROM workers WHERE {ALIVE} AND {queue} = ANY(workers.queues) ORDER BY lease)"
 
 
 # Queues without a worker have nothing in common.
-ALIKE = "servers, CASE WHEN servers = '{}' THEN queue END"
+_ALIKE = "servers, CASE WHEN servers = '{}' THEN queue END"

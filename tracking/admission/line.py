@@ -16,7 +16,7 @@ from sqlalchemy import Connection, delete, text
 
 from tracking import audit
 from tracking.admission import within
-from tracking.admission.first import ALIKE, SEVERAL, first_in_line, servers_of
+from tracking.admission.first import SEVERAL, first_in_line, has_place, pools_of
 from tracking.admission.holds import _records
 from tracking.admission.rule import (
     ALIVE,
@@ -26,7 +26,7 @@ from tracking.admission.rule import (
     UNLIMITED,
     Limits,
     distinct,
-    has_room,
+    has_own_room,
     in_flight,
     is_served,
     joins_line,
@@ -278,13 +278,10 @@ _PLACE = ("organization_id", "queue")
 
 WITH_ROOM = text(
     f"""
-    WITH RECURSIVE {distinct("lines", _PLACE, "hold = 'organization_limit'")}, served AS MATERIALIZED (
-        SELECT queue, {servers_of("queues.queue")} AS servers FROM (SELECT DISTINCT queue FROM lines) AS queues
-    )
+    WITH RECURSIVE {distinct("lines", _PLACE, "hold = 'organization_limit'")}, {pools_of("lines")}
     SELECT DISTINCT organization_id
-    FROM (SELECT organization_id, min(queue) AS queue FROM lines JOIN served USING (queue)
-          GROUP BY organization_id, {ALIKE}) AS alike
-    WHERE {has_room("alike")}"""
+    FROM (SELECT DISTINCT organization_id, first, shared, free FROM lines JOIN pools USING (queue)) AS places
+    WHERE {has_own_room("places.organization_id")} AND {has_place("places.organization_id", "places")}"""
 )
 
 

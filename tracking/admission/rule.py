@@ -246,6 +246,11 @@ def in_flight(organization: str) -> str:
     return f"(SELECT count(*) FROM jobs WHERE organization_id = {organization} AND {IN_FLIGHT})"
 
 
+def has_own_room(organization: str) -> str:
+    """SQL: whether an organization may have one more job sent, as far as its own limit goes: first of what is asked."""
+    return f"({limit_of(organization)} = 0 OR {limit_of(organization)} > {in_flight(organization)})"
+
+
 def free_slots(queue: str, shared: str) -> str:
     """SQL: how many slots of this queue's workers nothing was sent for; null without one. `shared`: their queues."""
     return f"""((SELECT sum(concurrency) FROM workers WHERE {ALIVE} AND {queue} = ANY(workers.queues))

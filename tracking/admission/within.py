@@ -14,8 +14,9 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from tracking.admission.first import has_place, pools_of
 from tracking.admission.job_limits import LIMITS, SHARED, JobLimit, Per, key_of, limit_of_row
-from tracking.admission.rule import SENT, free_in, has_room, is_before, is_served
+from tracking.admission.rule import SENT, free_in, has_own_room, is_before, is_served
 from tracking.columns import columns_of
 from tracking.limit_tables import job_limits
 from tracking.schema import IN_FLIGHT
@@ -101,7 +102,8 @@ def with_room(
 
     `is_shared`: only for what shares a limit with other organizations.
     """
-    return list(connection.execute(WITH_ROOM, {**parameters, "most": most, "is_shared": is_shared}).scalars())
+    about = {**parameters, "most": most, "is_shared": is_shared}
+    return [*dict.fromkeys(connection.execute(WITH_ROOM, about).scalars())]
 
 
 def forget_expired(connection: Connection, batch: int) -> int:
@@ -167,6 +169,16 @@ _FRESH = """(
             ORDER BY job_type LIMIT 1)"""
 _AFTER = " AND (jobs.limit_key, jobs.job_type) > (classes.limit_key, classes.job_type)"
 
+
+def _first_of(key: str) -> str:
+    """SQL: the queue of the first of `kinds` that a living worker would run."""
+    return f"""(
+                   SELECT queue FROM jobs
+                   WHERE jobs.organization_id = kinds.organization_id AND hold = 'limit' AND {key}
+                     AND jobs.job_type = kinds.job_type AND {is_served("jobs")}
+                   ORDER BY priority DESC, created_at, id LIMIT 1)"""
+
+
 BESIDE_OTHERS = text("SELECT pg_advisory_xact_lock_shared(:limits, 0)")
 
 # Of what its organization has in line. Always after the lock of the line, and in the order of their ids.
@@ -225,8 +237,9 @@ CANDIDATES = text(
     LIMIT 10 * :batch"""
 )
 
-# Those of one limit in the order of their organizations' turns. For which keys there is room, of jobs that nobody has
-# looked at yet, is found out when they are chosen.
+# Those of one limit in the order of their organizations' turns. What has the same turn of an organization is one row:
+# many kinds of its jobs take no other's place. For which keys there is room, of jobs that nobody has looked at yet, is
+# found out when they are chosen.
 WITH_ROOM = text(
     f"""
     WITH RECURSIVE shared AS MATERIALIZED (
@@ -238,9 +251,11 @@ WITH_ROOM = text(
         SELECT next.organization_id FROM whose CROSS JOIN LATERAL (
             SELECT organization_id FROM jobs WHERE hold = 'limit' AND organization_id > whose.organization_id
             ORDER BY organization_id LIMIT 1) AS next
-    ), waiting AS (
-        SELECT kinds.*, served_at
-        FROM whose CROSS JOIN LATERAL (
+    ), kinds AS MATERIALIZED (
+        SELECT kinds.*, shared.id AS limit_id, served_at,
+               coalesce({_first_of("jobs.limit_key = kinds.limit_key")}, {_first_of("jobs.limit_key IS NULL")}) AS queue
+        FROM (SELECT organization_id FROM whose WHERE {has_own_room("whose.organization_id")} OFFSET 0) AS whose
+        CROSS JOIN LATERAL (
             WITH RECURSIVE classes AS (
                 {_CLASSES.format("= whose.organization_id", "")}
                 UNION ALL
@@ -257,22 +272,22 @@ WITH_ROOM = text(
         LEFT JOIN shared USING (job_type)
         LEFT JOIN limit_turns ON limit_id = shared.id AND limit_turns.organization_id = kinds.organization_id
         WHERE coalesce(shared.room, 1) > 0 AND (shared.id IS NOT NULL OR NOT CAST(:is_shared AS boolean))
-        ORDER BY served_at NULLS FIRST, kinds.organization_id
+    ), {pools_of("kinds")}, waiting AS (
+        SELECT organization_id, array_agg(limit_key) AS limit_keys, array_agg(job_type) AS job_types,
+               array_agg(queue) AS queues
+        FROM kinds
+        GROUP BY organization_id, limit_id, served_at
+        ORDER BY served_at NULLS FIRST, organization_id
         OFFSET 0
     )
     SELECT organization_id FROM waiting
-    WHERE coalesce((SELECT min({_room("waiting")}) FROM {_meeting("waiting")} AS met
-                    WHERE per <> '{Per.PLATFORM}'), 1) > 0
-      AND EXISTS (
-        SELECT FROM (
-            SELECT waiting.organization_id, coalesce(
-                (SELECT queue FROM jobs WHERE jobs.organization_id = waiting.organization_id AND hold = 'limit'
-                    AND jobs.limit_key = waiting.limit_key AND jobs.job_type = waiting.job_type AND {is_served("jobs")}
-                 ORDER BY priority DESC, created_at, id LIMIT 1),
-                (SELECT queue FROM jobs WHERE jobs.organization_id = waiting.organization_id AND hold = 'limit'
-                    AND jobs.limit_key IS NULL AND jobs.job_type = waiting.job_type AND {is_served("jobs")}
-                 ORDER BY priority DESC, created_at, id LIMIT 1)) AS queue) AS first
-        WHERE {has_room("first")})
+    WHERE EXISTS (
+        SELECT FROM (SELECT waiting.organization_id, each.*
+                     FROM unnest(limit_keys, job_types, queues) AS each (limit_key, job_type, queue)) AS kind
+        JOIN pools USING (queue)
+        WHERE {has_place("kind.organization_id", "pools")}
+          AND coalesce((SELECT min({_room("kind")}) FROM {_meeting("kind")} AS met
+                        WHERE per <> '{Per.PLATFORM}'), 1) > 0)
     LIMIT :most"""
 )
 
