@@ -211,18 +211,42 @@ WITH RECURSIVE groups AS (
         SELECT organization_id, job_type, queue, circuit_key FROM jobs
         WHERE hold = 'circuit' AND (jobs.organization_id, jobs.job_type, jobs.queue, jobs.circuit_key) > (groups.organization_id, groups.job_type, groups.queue, groups.circuit_key)
         ORDER BY organization_id, job_type, queue, circuit_key LIMIT 1) AS next
+), served AS MATERIALIZED (
+    SELECT queue, ARRAY(SELECT lease FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND queues.queue = ANY(workers.queues) ORDER BY lease) AS servers, (queues.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
+            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) AS is_served
+    FROM (SELECT DISTINCT queue FROM groups) AS queues
+), firsts AS MATERIALIZED (
+    SELECT servers, first, shared, dense_rank() OVER (ORDER BY shared) AS pool
+    FROM (SELECT *, coalesce(nullif(ARRAY(SELECT DISTINCT unnest(queues) AS each FROM workers
+                 WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND first = ANY(workers.queues) ORDER BY each), '{}'), ARRAY[first]) AS shared
+          FROM (SELECT servers, min(queue) AS first FROM served GROUP BY servers, CASE WHEN servers = '{}' THEN queue END) AS firsts) AS firsts
+), alike_queues AS MATERIALIZED (
+    SELECT queue, is_served, first, shared, pool FROM served
+    JOIN firsts ON firsts.servers = served.servers AND (served.servers <> '{}' OR firsts.first = served.queue)
+), offers AS MATERIALIZED (
+    SELECT first, free_in(first, :'lease_timeout') AS free, lowest, highest
+    FROM (SELECT DISTINCT first, shared FROM alike_queues) AS firsts CROSS JOIN LATERAL (
+        SELECT min((SELECT organization_id FROM jobs WHERE (status IN ('queued', 'retrying') AND (hold IS NULL OR hold = 'organization_limit')) AND queue = each ORDER BY organization_id  LIMIT 1)) AS lowest, max((SELECT organization_id FROM jobs WHERE (status IN ('queued', 'retrying') AND (hold IS NULL OR hold = 'organization_limit')) AND queue = each ORDER BY organization_id DESC LIMIT 1)) AS highest
+        FROM unnest(shared) AS each) AS competing
+), pools AS MATERIALIZED (
+    SELECT queue, first, shared, free, lowest, highest FROM alike_queues JOIN offers USING (first) WHERE is_served
+), behind AS MATERIALIZED (
+    SELECT job_type, circuit_key, array_agg(organization_id) AS organizations, array_agg(queue) AS queues
+    FROM groups GROUP BY job_type, circuit_key
 ), named AS (
     SELECT circuits.job_type, circuits.key, circuits.organization_id AS whose, candidate.*
     FROM circuits CROSS JOIN LATERAL (
 SELECT held.id, held.organization_id FROM (
-    SELECT first.* FROM groups CROSS JOIN LATERAL (
+    SELECT first.* FROM behind
+    CROSS JOIN LATERAL unnest(organizations, queues) AS groups (organization_id, queue)
+    CROSS JOIN LATERAL (
         SELECT id, organization_id, job_type, queue, attempt, priority, created_at FROM jobs AS held
         WHERE held.hold = 'circuit' AND held.organization_id = groups.organization_id
-          AND held.job_type = groups.job_type AND held.queue = groups.queue
-          AND held.circuit_key = groups.circuit_key
+          AND held.job_type = behind.job_type AND held.queue = groups.queue
+          AND held.circuit_key = behind.circuit_key
         ORDER BY attempt, priority DESC, created_at, id
         LIMIT 1) AS first
-    WHERE groups.job_type = circuits.job_type AND groups.circuit_key = circuits.key
+    WHERE behind.job_type = circuits.job_type AND behind.circuit_key = circuits.key
       AND circuits.organization_id IN (groups.organization_id, '')
       AND NOT EXISTS (SELECT FROM circuits AS own
                       WHERE own.job_type = circuits.job_type AND own.key = circuits.key AND own.organization_id = groups.organization_id
@@ -233,8 +257,11 @@ SELECT held.id, held.organization_id FROM (
 WHERE NOT (EXISTS (SELECT FROM pauses
                    WHERE coalesce(pauses.organization_id, held.organization_id) = held.organization_id
                      AND coalesce(pauses.job_type, held.job_type) = held.job_type)
-            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = held.queue)) AND ((held.queue = ANY(ARRAY(SELECT unnest(queues) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval)))
-            OR NOT EXISTS (SELECT FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval))) AND room_in(held.organization_id, held.queue, :'limit', :'lease_timeout') > 0)
+            OR EXISTS (SELECT FROM paused_queues WHERE paused_queues.queue = held.queue)) AND (coalesce((SELECT concurrency FROM organizations WHERE id = held.organization_id), CAST(:'limit' AS int)) = 0 OR coalesce((SELECT concurrency FROM organizations WHERE id = held.organization_id), CAST(:'limit' AS int)) > (SELECT count(*) FROM jobs WHERE organization_id = held.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping)))
+  AND (SELECT (pools.free IS NULL OR pools.free > 0 OR coalesce((SELECT concurrency FROM organizations WHERE id = held.organization_id), CAST(:'limit' AS int)) = 0 AND coalesce(pools.lowest = held.organization_id AND pools.highest = held.organization_id, true)
+         OR (coalesce((SELECT weight FROM organization_weights WHERE organization_id = held.organization_id), 1) - (
+               SELECT count(*) FROM jobs WHERE jobs.organization_id = held.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying')
+                                           AND queue = ANY(pools.shared))) > 0) FROM pools WHERE pools.queue = held.queue)
 LIMIT 1) AS candidate
     WHERE probe_id IS NULL AND probe_at <= clock_timestamp()
       AND (circuits.organization_id = ''
@@ -850,17 +877,21 @@ WITH RECURSIVE lines AS (
 ), alike_queues AS MATERIALIZED (
     SELECT queue, is_served, first, shared, pool FROM served
     JOIN firsts ON firsts.servers = served.servers AND (served.servers <> '{}' OR firsts.first = served.queue)
-), free AS MATERIALIZED (
-    SELECT first, free_in(first, :'lease_timeout') AS free FROM (SELECT DISTINCT first FROM alike_queues) AS firsts
+), offers AS MATERIALIZED (
+    SELECT first, free_in(first, :'lease_timeout') AS free, lowest, highest
+    FROM (SELECT DISTINCT first, shared FROM alike_queues) AS firsts CROSS JOIN LATERAL (
+        SELECT min((SELECT organization_id FROM jobs WHERE (status IN ('queued', 'retrying') AND (hold IS NULL OR hold = 'organization_limit')) AND queue = each ORDER BY organization_id  LIMIT 1)) AS lowest, max((SELECT organization_id FROM jobs WHERE (status IN ('queued', 'retrying') AND (hold IS NULL OR hold = 'organization_limit')) AND queue = each ORDER BY organization_id DESC LIMIT 1)) AS highest
+        FROM unnest(shared) AS each) AS competing
 ), pools AS MATERIALIZED (
-    SELECT queue, first, shared, free FROM alike_queues JOIN free USING (first) WHERE is_served
+    SELECT queue, first, shared, free, lowest, highest FROM alike_queues JOIN offers USING (first) WHERE is_served
 )
 SELECT DISTINCT organization_id
-FROM (SELECT DISTINCT organization_id, first, shared, free FROM lines JOIN pools USING (queue)) AS places
-WHERE (coalesce((SELECT concurrency FROM organizations WHERE id = places.organization_id), CAST(:'limit' AS int)) = 0 OR coalesce((SELECT concurrency FROM organizations WHERE id = places.organization_id), CAST(:'limit' AS int)) > (SELECT count(*) FROM jobs WHERE organization_id = places.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping))) AND (places.free IS NULL OR places.free > 0 OR (coalesce((SELECT weight FROM organization_weights WHERE organization_id = places.organization_id), 1) - (
+FROM (SELECT DISTINCT ON (organization_id, first) organization_id, pools.* FROM lines JOIN pools USING (queue))
+    AS places
+WHERE (coalesce((SELECT concurrency FROM organizations WHERE id = places.organization_id), CAST(:'limit' AS int)) = 0 OR coalesce((SELECT concurrency FROM organizations WHERE id = places.organization_id), CAST(:'limit' AS int)) > (SELECT count(*) FROM jobs WHERE organization_id = places.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping))) AND (places.free IS NULL OR places.free > 0 OR coalesce((SELECT concurrency FROM organizations WHERE id = places.organization_id), CAST(:'limit' AS int)) = 0 AND coalesce(places.lowest = places.organization_id AND places.highest = places.organization_id, true)
+         OR (coalesce((SELECT weight FROM organization_weights WHERE organization_id = places.organization_id), 1) - (
                SELECT count(*) FROM jobs WHERE jobs.organization_id = places.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying')
-                                           AND queue = ANY(places.shared))) > 0
-         OR coalesce((SELECT concurrency FROM organizations WHERE id = places.organization_id), CAST(:'limit' AS int)) = 0 AND NOT is_contended(places.organization_id, places.first, :'lease_timeout'));
+                                           AND queue = ANY(places.shared))) > 0);
 
 -- admission/line.py OVERBOOKED
 WITH RECURSIVE lines AS (
@@ -1435,10 +1466,13 @@ WITH RECURSIVE shared AS MATERIALIZED (
 ), alike_queues AS MATERIALIZED (
     SELECT queue, is_served, first, shared, pool FROM served
     JOIN firsts ON firsts.servers = served.servers AND (served.servers <> '{}' OR firsts.first = served.queue)
-), free AS MATERIALIZED (
-    SELECT first, free_in(first, :'lease_timeout') AS free FROM (SELECT DISTINCT first FROM alike_queues) AS firsts
+), offers AS MATERIALIZED (
+    SELECT first, free_in(first, :'lease_timeout') AS free, lowest, highest
+    FROM (SELECT DISTINCT first, shared FROM alike_queues) AS firsts CROSS JOIN LATERAL (
+        SELECT min((SELECT organization_id FROM jobs WHERE (status IN ('queued', 'retrying') AND (hold IS NULL OR hold = 'organization_limit')) AND queue = each ORDER BY organization_id  LIMIT 1)) AS lowest, max((SELECT organization_id FROM jobs WHERE (status IN ('queued', 'retrying') AND (hold IS NULL OR hold = 'organization_limit')) AND queue = each ORDER BY organization_id DESC LIMIT 1)) AS highest
+        FROM unnest(shared) AS each) AS competing
 ), pools AS MATERIALIZED (
-    SELECT queue, first, shared, free FROM alike_queues JOIN free USING (first) WHERE is_served
+    SELECT queue, first, shared, free, lowest, highest FROM alike_queues JOIN offers USING (first) WHERE is_served
 ), waiting AS (
     SELECT organization_id, array_agg(limit_key) AS limit_keys, array_agg(job_type) AS job_types,
            array_agg(queue) AS queues
@@ -1452,10 +1486,10 @@ WHERE EXISTS (
     SELECT FROM (SELECT waiting.organization_id, each.*
                  FROM unnest(limit_keys, job_types, queues) AS each (limit_key, job_type, queue)) AS kind
     JOIN pools USING (queue)
-    WHERE (pools.free IS NULL OR pools.free > 0 OR (coalesce((SELECT weight FROM organization_weights WHERE organization_id = kind.organization_id), 1) - (
+    WHERE (pools.free IS NULL OR pools.free > 0 OR coalesce((SELECT concurrency FROM organizations WHERE id = kind.organization_id), CAST(:'limit' AS int)) = 0 AND coalesce(pools.lowest = kind.organization_id AND pools.highest = kind.organization_id, true)
+         OR (coalesce((SELECT weight FROM organization_weights WHERE organization_id = kind.organization_id), 1) - (
                SELECT count(*) FROM jobs WHERE jobs.organization_id = kind.organization_id AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying')
-                                           AND queue = ANY(pools.shared))) > 0
-         OR coalesce((SELECT concurrency FROM organizations WHERE id = kind.organization_id), CAST(:'limit' AS int)) = 0 AND NOT is_contended(kind.organization_id, pools.first, :'lease_timeout'))
+                                           AND queue = ANY(pools.shared))) > 0)
       AND coalesce((SELECT min(least(CASE WHEN met.concurrency IS NOT NULL
                        THEN met.concurrency - CASE met.per
     WHEN 'platform' THEN (SELECT count(*) FROM (

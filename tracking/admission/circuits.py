@@ -16,7 +16,8 @@ from uuid import UUID
 
 from sqlalchemy import Connection, func, or_, select, text
 
-from tracking.admission.rule import EVERYBODY, Limits, distinct, has_room, is_broken, is_paused
+from tracking.admission.first import has_place, pools_of
+from tracking.admission.rule import EVERYBODY, Limits, distinct, has_own_room, is_broken, is_paused
 from tracking.columns import columns_of
 from tracking.schema import circuits
 from tracking.sql import in_life
@@ -198,18 +199,20 @@ JUDGE = text(
 
 _GROUP = ("organization_id", "job_type", "queue", "circuit_key")
 
-# Whether there is room is asked once for what waits in one queue, and for no more queues than it takes: of each job it
-# would cost more than a statement may take, so that nobody behind the circuit would ever try.
+# Whether there is room is asked once for what waits in one queue, and of no more organizations than it takes: of each
+# job it would cost more than a statement may take, so that nobody behind the circuit would ever try.
 _CANDIDATES = f"""
     SELECT held.id, held.organization_id FROM (
-        SELECT first.* FROM groups CROSS JOIN LATERAL (
+        SELECT first.* FROM behind
+        CROSS JOIN LATERAL unnest(organizations, queues) AS groups (organization_id, queue)
+        CROSS JOIN LATERAL (
             SELECT id, organization_id, job_type, queue, attempt, priority, created_at FROM jobs AS held
             WHERE held.hold = 'circuit' AND held.organization_id = groups.organization_id
-              AND held.job_type = groups.job_type AND held.queue = groups.queue
-              AND held.circuit_key = groups.circuit_key
+              AND held.job_type = behind.job_type AND held.queue = groups.queue
+              AND held.circuit_key = behind.circuit_key
             ORDER BY attempt, priority DESC, created_at, id
             LIMIT 1) AS first
-        WHERE groups.job_type = circuits.job_type AND groups.circuit_key = circuits.key
+        WHERE behind.job_type = circuits.job_type AND behind.circuit_key = circuits.key
           AND circuits.organization_id IN (groups.organization_id, '{EVERYBODY}')
           AND NOT EXISTS (SELECT FROM circuits AS own
                           WHERE {_SAME.format(other="own")} AND own.organization_id = groups.organization_id
@@ -217,13 +220,17 @@ _CANDIDATES = f"""
         ORDER BY first.organization_id <= coalesce(circuits.turn, ''), first.organization_id,
                  first.attempt, first.priority DESC, first.created_at, first.id
         OFFSET 0) AS held
-    WHERE NOT {is_paused("held")} AND {has_room("held")}
+    WHERE NOT {is_paused("held")} AND {has_own_room("held.organization_id")}
+      AND (SELECT {has_place("held.organization_id", "pools")} FROM pools WHERE pools.queue = held.queue)
     LIMIT 1"""
 
 # While the circuit for all is open, only that one has a probe: it decides for its organization's circuit as well.
 PROBE = text(
     f"""
-    WITH RECURSIVE {distinct("groups", _GROUP, "hold = 'circuit'")}, named AS (
+    WITH RECURSIVE {distinct("groups", _GROUP, "hold = 'circuit'")}, {pools_of("groups")}, behind AS MATERIALIZED (
+        SELECT job_type, circuit_key, array_agg(organization_id) AS organizations, array_agg(queue) AS queues
+        FROM groups GROUP BY job_type, circuit_key
+    ), named AS (
         SELECT circuits.job_type, circuits.key, circuits.organization_id AS whose, candidate.*
         FROM circuits CROSS JOIN LATERAL ({_CANDIDATES}) AS candidate
         WHERE probe_id IS NULL AND probe_at <= clock_timestamp()

@@ -18,6 +18,7 @@ from tracking.admission.rule import (
     shared_with,
     weight_of,
 )
+from tracking.schema import COMPETES
 
 ONE = "SELECT CAST(:organization_id AS text) AS organization_id"
 # A planner that sees how many there are finds a plan for each number, and takes longer for it than the look does.
@@ -108,11 +109,18 @@ def _pools(whose: str, more: str) -> str:
 
 
 def pools_of(queues: str) -> str:
-    """SQL, common table expressions: `pools`, what `has_place` wants to know of the `queue` of each row of `queues`."""
-    return f"""{_alike(queues)}, free AS MATERIALIZED (
-        SELECT first, {free_in("first")} AS free FROM (SELECT DISTINCT first FROM alike_queues) AS firsts
+    """SQL, common table expressions: `pools`, what `has_place` wants to know of the `queue` of each row of `queues`.
+
+    `lowest` and `highest`: the first and the last of the organizations with jobs for those workers, by their names.
+    """
+    name = f"(SELECT organization_id FROM jobs WHERE {COMPETES} AND queue = each ORDER BY organization_id {{}} LIMIT 1)"
+    return f"""{_alike(queues)}, offers AS MATERIALIZED (
+        SELECT first, {free_in("first")} AS free, lowest, highest
+        FROM (SELECT DISTINCT first, shared FROM alike_queues) AS firsts CROSS JOIN LATERAL (
+            SELECT min({name.format("")}) AS lowest, max({name.format("DESC")}) AS highest
+            FROM unnest(shared) AS each) AS competing
     ), pools AS MATERIALIZED (
-        SELECT queue, first, shared, free FROM alike_queues JOIN free USING (first) WHERE is_served
+        SELECT queue, first, shared, free, lowest, highest FROM alike_queues JOIN offers USING (first) WHERE is_served
     )"""
 
 
@@ -121,8 +129,9 @@ def has_place(organization: str, pool: str) -> str:
 
     As `room_in` has it; what is the same for all organizations was asked once.
     """
-    return f"""({pool}.free IS NULL OR {pool}.free > 0 OR {entitled_to(organization, f"{pool}.shared")} > 0
-             OR {limit_of(organization)} = 0 AND NOT {is_contended(organization, f"{pool}.first")})"""
+    is_alone = f"coalesce({pool}.lowest = {organization} AND {pool}.highest = {organization}, true)"
+    return f"""({pool}.free IS NULL OR {pool}.free > 0 OR {limit_of(organization)} = 0 AND {is_alone}
+             OR {entitled_to(organization, f"{pool}.shared")} > 0)"""
 
 
 def entitled_to(organization: str, shared: str) -> str:

@@ -280,7 +280,8 @@ WITH_ROOM = text(
     f"""
     WITH RECURSIVE {distinct("lines", _PLACE, "hold = 'organization_limit'")}, {pools_of("lines")}
     SELECT DISTINCT organization_id
-    FROM (SELECT DISTINCT organization_id, first, shared, free FROM lines JOIN pools USING (queue)) AS places
+    FROM (SELECT DISTINCT ON (organization_id, first) organization_id, pools.* FROM lines JOIN pools USING (queue))
+        AS places
     WHERE {has_own_room("places.organization_id")} AND {has_place("places.organization_id", "places")}"""
 )
 

@@ -222,11 +222,6 @@ def shared_with(queue: str) -> str:
                      WHERE {ALIVE} AND {queue} = ANY(workers.queues) ORDER BY each)"""
 
 
-def has_room(job: str) -> str:
-    """SQL: whether a job in line with this one's organization and queue may be sent."""
-    return f"({is_served(job)} AND {room_in(f'{job}.organization_id', f'{job}.queue')} > 0)"
-
-
 def is_behind(job: str) -> str:
     """SQL: whether a job that is as urgent as this one, or more, stands in its line already."""
     return f"""EXISTS (SELECT FROM jobs AS waiting
