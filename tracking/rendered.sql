@@ -2134,12 +2134,12 @@ SELECT id FROM moved;
 
 -- jobs/edit.py EDIT
 WITH locked AS (
-    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND status IN ('queued', 'retrying') AND NOT external AND NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL)
+    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND status IN ('queued', 'retrying') AND NOT external AND NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) AND (unresolved OR NOT CAST(:'unresolved' AS boolean))
       AND (CAST(:'unchanged_since' AS timestamptz) IS NULL OR updated_at = :'unchanged_since') FOR UPDATE
 ), moved AS (
     UPDATE jobs
     SET payload = coalesce(CAST(:'payload' AS jsonb), payload),
-        unresolved = unresolved AND CAST(:'payload' AS jsonb) IS NULL,
+        unresolved = unresolved AND (CAST(:'payload' AS jsonb) IS NULL OR CAST(:'unresolved' AS boolean)),
         delivery = coalesce(delivery || CAST(:'delivery' AS jsonb), delivery),
         circuit_key = coalesce(CAST(:'circuit_key' AS text), circuit_key),
         limit_key = CASE WHEN CAST(:'payload' AS jsonb) IS NULL AND NOT (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL OR CAST(:'at_once' AS boolean)) THEN limit_key END,
@@ -2207,7 +2207,7 @@ WITH locked AS (
 ), moved AS (
     UPDATE jobs
     SET payload = coalesce(CAST(:'payload' AS jsonb), payload),
-        unresolved = unresolved AND CAST(:'payload' AS jsonb) IS NULL,
+        unresolved = unresolved AND (CAST(:'payload' AS jsonb) IS NULL OR CAST(:'unresolved' AS boolean)),
         delivery = coalesce(delivery || CAST(:'delivery' AS jsonb), delivery),
         circuit_key = coalesce(CAST(:'circuit_key' AS text), circuit_key),
         limit_key = CASE WHEN CAST(:'payload' AS jsonb) IS NULL AND NOT (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL OR CAST(:'at_once' AS boolean)) THEN limit_key END,
@@ -4911,7 +4911,7 @@ DELETE FROM workflows USING old WHERE workflows.id = old.id
 RETURNING workflows.id;
 
 -- workflows/filling.py UNFILLED
-SELECT id, dispatch, root_id, organization_id, job_type, payload FROM jobs
+SELECT id, dispatch, updated_at, root_id, organization_id, job_type, payload FROM jobs
 WHERE hold = 'dependency' AND unresolved AND depends_on @> ARRAY[CAST(:'job_id' AS uuid)] AND NOT EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
                                    WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
@@ -4920,7 +4920,7 @@ WHERE hold = 'dependency' AND unresolved AND depends_on @> ARRAY[CAST(:'job_id' 
 LIMIT :'batch';
 
 -- workflows/filling.py UNFILLED_IN_WINDOW
-SELECT id, dispatch, root_id, organization_id, job_type, payload FROM jobs
+SELECT id, dispatch, updated_at, root_id, organization_id, job_type, payload FROM jobs
 WHERE hold = 'dependency' AND unresolved AND hold = 'dependency' AND jobs.id = ANY(ARRAY(SELECT id FROM jobs WHERE hold = 'dependency' AND id > CAST(:'after' AS uuid) ORDER BY id LIMIT :'window')) AND NOT EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
                                    WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
@@ -4937,7 +4937,8 @@ WHERE workflow_id = :'workflow_id' AND key = ANY(CAST(:'keys' AS text[]));
 
 -- workflows/filling.py FILL
 WITH locked AS (
-    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND dispatch = :'dispatch' AND hold = 'dependency' AND unresolved AND NOT EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
+    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND dispatch = :'dispatch' AND updated_at = :'changed_at'
+      AND hold = 'dependency' AND unresolved AND NOT EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
                                    WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
             OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')

@@ -30,8 +30,8 @@ OWN = f"organization_id = {OURS}"
 SHARED = {
     **dict.fromkeys(("pauses", "job_limits", "removals"), "organization_id IS NULL"),
     **dict.fromkeys(("circuits", "limit_admissions"), "organization_id = ''"),
-    # A schedule that was removed leaves its jobs, which are still found by it. No EXISTS: of that the planner may make a
-    # look at all jobs.
+    # A schedule that was removed leaves its jobs, which are found by it still. No EXISTS: of that the planner may make
+    # a look at all jobs.
     "schedule_outcomes": "(SELECT true FROM jobs WHERE jobs.id = job_id)",
 }
 # Of whoever has the row that they are a part of. What is written comes after that row in the same statement, which does
