@@ -2302,6 +2302,9 @@ WITH moved AS (
     FROM moved CROSS JOIN told ORDER BY place)
 SELECT id FROM moved;
 
+-- jobs/retry.py ONE_AT_A_TIME
+SELECT pg_advisory_xact_lock(hashtextextended('retry of ' || CAST(:'id' AS text) || '/' || :'key', 0));
+
 -- jobs/retry.py RETRY
 WITH RECURSIVE opened AS (
     SELECT workflows.id FROM workflows
