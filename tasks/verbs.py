@@ -97,7 +97,7 @@ def retry(
     origin: Origin | None = None,
 ) -> Submitted:
     """Send a failed or cancelled job again; once under a key. Raises JobNotFound, IllegalMove, IdempotencyConflict."""
-    with platform.database.autocommit() as connection:
+    with platform.database.begin() as connection:
         retried = jobs.retry(
             connection,
             job_id,
@@ -131,7 +131,7 @@ def retry_anew(
 
     Raises JobNotFound, IllegalMove or IdempotencyConflict.
     """
-    with platform.database.autocommit() as connection:
+    with platform.database.begin() as connection:
         submitted = jobs.retry_anew(
             connection,
             job_id,

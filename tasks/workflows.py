@@ -28,7 +28,7 @@ from tracking.states import FINISHED, IN_LINE
 from tracking.values import check_json
 from tracking.workflows import filling, keeping, reads
 from tracking.workflows.filling import ACTOR, Unfilled
-from tracking.workflows.graph import Problem, in_order, problems
+from tracking.workflows.graph import Problem, in_order, misplaced, problems
 from tracking.workflows.references import Place, Reference, filled, references
 from tracking.workflows.values import Begun, NewWorkflow, Node, Workflow
 
@@ -36,6 +36,9 @@ log = structlog.get_logger(__name__)
 
 BATCH = 200  # jobs whose payloads are filled in at a time
 UNFIT = "UnfitPayload"  # the error type of a job whose payload its handler does not take as it was filled in
+
+# Why a reference cannot stand in the payload of a job that repeats one of a workflow.
+ALONE = "nothing is filled in here: say the value, or retry the workflow"
 
 # What the metadata of a job says of the workflow to which it belongs.
 WORKFLOW_ID = "workflowId"
@@ -149,6 +152,46 @@ def retry(platform: Platform, takers: Takers, workflow_id: UUID, scope: Scope, *
     return begun
 
 
+def edits(platform: Platform, job: JobRecord, payload: JsonObject) -> Changes:
+    """What another payload changes of a waiting job; that of a workflow's may name the results of earlier ones.
+
+    Raises pydantic.ValidationError or InvalidValue.
+    """
+    takes = handler(platform.app, job.job_type)
+    found = _found(platform, job, payload)
+    if found is None:
+        return calls.edits(takes, payload)
+    nodes, key = found
+    _refuse(takes, misplaced(nodes, key, payload))
+    _check_the_rest(takes, payload, [each.place for each in references(payload)])
+    return Changes(payload=payload, unresolved=True)
+
+
+def anew(platform: Platform, job: JobRecord, payload: JsonObject) -> Changes:
+    """What differs in a new job that repeats one with this payload, alone: nothing is filled in. Raises as `edits`."""
+    runs_here = not job.external or job.job_type in platform.app.tasks
+    takes = handler(platform.app, job.job_type) if runs_here else None
+    if takes is not None and _found(platform, job, payload) is not None:
+        _refuse(takes, [(each.place, ALONE) for each in references(payload)])
+    return calls.anew(takes, payload)
+
+
+def _found(platform: Platform, job: JobRecord, payload: JsonObject) -> tuple[Sequence[Node], str] | None:
+    """The jobs of the workflow of which this is one, and its key; None: it is of none, or the payload names nothing."""
+    if job.root_id is None or next(references(payload), None) is None:
+        return None
+    with platform.database.autocommit() as connection:
+        states = reads.jobs_of(connection, job.root_id)
+    return next((([each.node for each in states], one.node.key) for one in states if one.job_id == job.id), None)
+
+
+def _refuse(takes: Job, wrong: Sequence[tuple[Place, str]]) -> None:
+    """Raise ValidationError for what is wrong with a payload at these places."""
+    details: list[Any] = [{"type": "value_error", "loc": place, "ctx": {"error": why}} for place, why in wrong]
+    if details:
+        raise ValidationError.from_exception_data(takes.name, details, hide_input=True)
+
+
 def fill_in(platform: Platform, job_id: UUID | None = None, after: UUID = holds.FIRST) -> bool:
     """Fill in the payloads of jobs that wait for nothing else, of what waits for this job or of a window `after` an id.
 
@@ -175,7 +218,7 @@ def _fill_in(platform: Platform, waiting: Unfilled) -> None:
         _fail(platform, waiting, f"{reason} (filled in from {', '.join(sorted({each.key for each in found}))})")
         return
     with platform.database.autocommit() as connection:
-        filling.fill(connection, waiting.fence, changes)
+        filling.fill(connection, waiting, changes)
 
 
 def _filled(platform: Platform, waiting: Unfilled, told: Mapping[str, Mapping[str, Any]]) -> Changes:
@@ -240,11 +283,7 @@ def _check_the_rest(takes: Job, payload: JsonObject, places: Collection[Place]) 
         return  # of the whole, which is not there yet
     except ValidationError as error:
         wrong = [each for each in error.errors(include_url=False) if not _may_be_right(each, payload, places)]
-        if wrong:
-            details: list[Any] = [
-                {"type": "value_error", "loc": each["loc"], "ctx": {"error": each["msg"]}} for each in wrong
-            ]
-            raise ValidationError.from_exception_data(takes.name, details, hide_input=True) from None
+        _refuse(takes, [(each["loc"], each["msg"]) for each in wrong])
 
 
 def _may_be_right(error: Mapping[str, Any], payload: JsonObject, places: Collection[Place]) -> bool:

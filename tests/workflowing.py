@@ -103,7 +103,7 @@ def fill(connection: Any, waiting: filling.Unfilled) -> bool:
     """Fill a payload in, as it comes."""
     keys = {each.key for each in references(waiting.payload) if isinstance(each, Reference)}
     told = filling.told(connection, waiting.workflow_id, keys)
-    return filling.fill(connection, waiting.fence, Changes(payload=filled(waiting.payload, told)))
+    return filling.fill(connection, waiting, Changes(payload=filled(waiting.payload, told)))
 
 
 def made(workflow_id: UUID, nodes: Sequence[Node], known: Mapping[str, UUID]) -> list[tuple[Node, NewJob]]:

@@ -322,7 +322,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What a retry changes of its job; None leaves as is. `delivery` is merged, its nulls included."""
+    """What a retry or an edit changes; None leaves as is. `delivery` is merged. `unresolved`: of an edited payload."""
 
     payload: JsonObject | None = None
     delivery: JsonObject | None = None
@@ -330,6 +330,7 @@ class Changes:
     priority: int | None = None
     max_retries: int | None = None
     circuit_key: str | None = None
+    unresolved: bool = False
 
 
 class Breaker(NamedTuple):

@@ -2217,12 +2217,12 @@ SELECT id FROM moved;
 
 -- jobs/edit.py EDIT
 WITH locked AS (
-    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND status IN ('queued', 'retrying') AND NOT external AND NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL)
+    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND (CAST(:'organization_id' AS text) = '' OR organization_id = :'organization_id') AND (CAST(:'user_id' AS text) IS NULL OR user_id = :'user_id') AND status IN ('queued', 'retrying') AND NOT external AND NOT (jobs.follows IS NOT NULL OR jobs.follows_group IS NOT NULL) AND (unresolved OR NOT CAST(:'unresolved' AS boolean))
       AND (CAST(:'unchanged_since' AS timestamptz) IS NULL OR updated_at = :'unchanged_since') FOR UPDATE
 ), moved AS (
     UPDATE jobs
     SET payload = coalesce(CAST(:'payload' AS jsonb), payload),
-        unresolved = unresolved AND CAST(:'payload' AS jsonb) IS NULL,
+        unresolved = unresolved AND (CAST(:'payload' AS jsonb) IS NULL OR CAST(:'unresolved' AS boolean)),
         delivery = coalesce(delivery || CAST(:'delivery' AS jsonb), delivery),
         circuit_key = coalesce(CAST(:'circuit_key' AS text), circuit_key),
         limit_key = CASE WHEN CAST(:'payload' AS jsonb) IS NULL AND NOT (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL OR CAST(:'at_once' AS boolean)) THEN limit_key END,
@@ -2290,7 +2290,7 @@ WITH locked AS (
 ), moved AS (
     UPDATE jobs
     SET payload = coalesce(CAST(:'payload' AS jsonb), payload),
-        unresolved = unresolved AND CAST(:'payload' AS jsonb) IS NULL,
+        unresolved = unresolved AND (CAST(:'payload' AS jsonb) IS NULL OR CAST(:'unresolved' AS boolean)),
         delivery = coalesce(delivery || CAST(:'delivery' AS jsonb), delivery),
         circuit_key = coalesce(CAST(:'circuit_key' AS text), circuit_key),
         limit_key = CASE WHEN CAST(:'payload' AS jsonb) IS NULL AND NOT (CAST(:'priority' AS int) IS NOT NULL OR CAST(:'scheduled_at' AS timestamptz) IS NOT NULL OR CAST(:'at_once' AS boolean)) THEN limit_key END,
@@ -2384,6 +2384,9 @@ WITH moved AS (
          ORDER BY history.id DESC LIMIT 1), clock_timestamp() - ago) ELSE clock_timestamp() END
     FROM moved CROSS JOIN told ORDER BY place)
 SELECT id FROM moved;
+
+-- jobs/retry.py ONE_AT_A_TIME
+SELECT pg_advisory_xact_lock(hashtextextended('retry of ' || CAST(:'id' AS text) || '/' || :'key', 0));
 
 -- jobs/retry.py RETRY
 WITH RECURSIVE opened AS (
@@ -4994,7 +4997,7 @@ DELETE FROM workflows USING old WHERE workflows.id = old.id
 RETURNING workflows.id;
 
 -- workflows/filling.py UNFILLED
-SELECT id, dispatch, root_id, organization_id, job_type, payload FROM jobs
+SELECT id, dispatch, updated_at, root_id, organization_id, job_type, payload FROM jobs
 WHERE hold = 'dependency' AND unresolved AND depends_on @> ARRAY[CAST(:'job_id' AS uuid)] AND NOT EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
                                    WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
@@ -5003,7 +5006,7 @@ WHERE hold = 'dependency' AND unresolved AND depends_on @> ARRAY[CAST(:'job_id' 
 LIMIT :'batch';
 
 -- workflows/filling.py UNFILLED_IN_WINDOW
-SELECT id, dispatch, root_id, organization_id, job_type, payload FROM jobs
+SELECT id, dispatch, updated_at, root_id, organization_id, job_type, payload FROM jobs
 WHERE hold = 'dependency' AND unresolved AND hold = 'dependency' AND jobs.id = ANY(ARRAY(SELECT id FROM jobs WHERE hold = 'dependency' AND id > CAST(:'after' AS uuid) ORDER BY id LIMIT :'window')) AND NOT EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
                                    WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
@@ -5020,7 +5023,8 @@ WHERE workflow_id = :'workflow_id' AND key = ANY(CAST(:'keys' AS text[]));
 
 -- workflows/filling.py FILL
 WITH locked AS (
-    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND dispatch = :'dispatch' AND hold = 'dependency' AND unresolved AND NOT EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
+    SELECT id, status AS from_status FROM jobs WHERE id = :'id' AND dispatch = :'dispatch' AND updated_at = :'changed_at'
+      AND hold = 'dependency' AND unresolved AND NOT EXISTS (SELECT FROM unnest(jobs.depends_on, jobs.depends_when) AS wanted (id, ending)
                  WHERE NOT EXISTS (SELECT FROM jobs AS dependency
                                    WHERE dependency.id = wanted.id AND (dependency.status = coalesce(wanted.ending, 'succeeded')
             OR wanted.ending = 'finished' AND dependency.status IN ('succeeded', 'failed', 'cancelled')

@@ -26,10 +26,13 @@ OURS = f"nullif(current_setting('{SETTING}', true), '')"
 # A plain equality, which makes one class with that of a query: an index answers both, at the price of the query's.
 OWN = f"organization_id = {OURS}"
 
-# What concerns all organizations stands beside what concerns one, and is shown to each.
+# What is shown besides: what concerns all organizations, to each of them.
 SHARED = {
     **dict.fromkeys(("pauses", "job_limits", "removals"), "organization_id IS NULL"),
     **dict.fromkeys(("circuits", "limit_admissions"), "organization_id = ''"),
+    # A schedule that was removed leaves its jobs, which are found by it still. No EXISTS: of that the planner may make
+    # a look at all jobs.
+    "schedule_outcomes": "(SELECT true FROM jobs WHERE jobs.id = job_id)",
 }
 # Of whoever has the row that they are a part of. What is written comes after that row in the same statement, which does
 # not see it yet.

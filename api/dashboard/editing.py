@@ -17,7 +17,7 @@ from api.problems import invalid_by
 from api.routes import changes as routes
 from api.schemas.answers import polling_headers
 from api.schemas.requests import JobChange
-from tasks.calls import edits
+from tasks import workflows
 from tasks.catalog import handler
 from tracking.models import JobRecord
 from tracking.states import WAITING
@@ -65,7 +65,7 @@ def _handler(visit: Visit, job: JobRecord) -> Any:
 def _taken(visit: Visit, job: JobRecord, payload: Mapping[str, Any]) -> Mapping[str, Any]:
     """The payload as its handler takes it. Raises Problem for one that it does not take."""
     try:
-        return edits(handler(visit.platform.app, job.job_type), dict(payload)).payload or {}
+        return workflows.edits(visit.platform, job, dict(payload)).payload or {}
     except ValidationError as error:
         raise invalid_by(error, within="payload") from None
 

@@ -16,8 +16,7 @@ from api.permissions import RETRY_JOBS
 from api.problems import invalid_by
 from api.routes import jobs as routes
 from api.schemas.requests import RetryRequest
-from tasks.calls import anew
-from tasks.catalog import handler
+from tasks import workflows
 from tracking.models import JobRecord
 
 
@@ -61,10 +60,8 @@ def _retried(visit: Visit, job: JobRecord, asked: RetryRequest) -> Any:
 
 def _taken(visit: Visit, job: JobRecord, payload: Mapping[str, Any]) -> Mapping[str, Any]:
     """The payload as its handler takes it. Raises Problem for one that it does not take."""
-    app = visit.platform.app
-    runs_here = not job.external or job.job_type in app.tasks
     try:
-        return anew(handler(app, job.job_type) if runs_here else None, dict(payload)).payload or {}
+        return workflows.anew(visit.platform, job, dict(payload)).payload or {}
     except ValidationError as error:
         raise invalid_by(error, within="payload") from None
 

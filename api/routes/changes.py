@@ -19,9 +19,8 @@ from api.reading import Read, Reading, Served
 from api.routes.jobs import JobId
 from api.schemas import answers, requests
 from api.strict import StrictRoute
-from tasks import verbs
-from tasks.calls import edits
-from tasks.catalog import handler, permission_for
+from tasks import verbs, workflows
+from tasks.catalog import permission_for
 from tasks.platform import Platform
 from tracking.errors import JobChanged, JobNotFound
 from tracking.models import Changes, JobRecord
@@ -102,7 +101,7 @@ class Change:
         if self.said.payload is None or job.external:
             return Changes()
         try:
-            return edits(handler(self.platform.app, job.job_type), self.said.payload)
+            return workflows.edits(self.platform, job, self.said.payload)
         except ValidationError as error:
             raise invalid_by(error, within="payload") from None
 

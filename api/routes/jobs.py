@@ -23,9 +23,8 @@ from api.schemas.explanation import Explanation
 from api.schemas.graphs import JobGraph
 from api.schemas.webhooks import Deliveries, JobDeliveriesQuery
 from api.strict import StrictRoute
-from tasks import submission, verbs
-from tasks.calls import anew
-from tasks.catalog import handler, offered, permission_for
+from tasks import submission, verbs, workflows
+from tasks.catalog import offered, permission_for
 from tasks.platform import Platform
 from tracking.errors import UnknownDependency
 from tracking.models import JobRecord, Scope, Submitted, Wishes
@@ -241,9 +240,8 @@ def _retry_anew(
     idempotency_key: str | None,
     origin: Origin,
 ) -> Submitted:
-    runs_here = not job.external or job.job_type in platform.app.tasks
     try:
-        changes = anew(handler(platform.app, job.job_type) if runs_here else None, said.payload or {})
+        changes = workflows.anew(platform, job, said.payload or {})
     except ValidationError as error:
         raise invalid_by(error, within="payload") from None
     return verbs.retry_anew(

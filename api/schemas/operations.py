@@ -35,8 +35,9 @@ def _does(*actions: Action) -> dict[str, Any]:
 class BulkFilter(JobFilter):
     """Which jobs: what `GET /v1/jobs` takes, but for the page. Empty: all that the caller sees."""
 
-    status: list[StatusWord] = Field(default=[], max_length=len(STATUS_WORDS))
-    ids: list[UUID] = Field(default=[], max_length=100)
+    # An empty list would be everything, which nobody means whose program has found no status or job to name.
+    status: list[StatusWord] = Field(default=[], min_length=1, max_length=len(STATUS_WORDS))
+    ids: list[UUID] = Field(default=[], min_length=1, max_length=100)
     project_id: Name | None = None
 
     def filters(self, project_id: str | None) -> Filters:

@@ -156,7 +156,7 @@ def said_of(payload: Mapping[str, Any] | None, job: Said | NewJob) -> dict[str, 
 
 
 def filter_of(chosen: Chosen) -> dict[str, Any]:
-    """Which jobs, in the words of the API; the statuses as a list."""
+    """Which jobs, in the words of the API; the statuses as a list, which the API refuses when it is empty."""
     times: dict[str, datetime | None] = {
         "createdFrom": chosen.get("created_from"),
         "createdTo": chosen.get("created_to"),
@@ -165,7 +165,7 @@ def filter_of(chosen: Chosen) -> dict[str, Any]:
     }
     return given(
         {
-            "status": [str(status) for status in chosen.get("status", ())] or None,
+            "status": [str(status) for status in chosen["status"]] if "status" in chosen else None,
             "jobType": chosen.get("job_type"),
             "projectId": chosen.get("project_id"),
             "userId": chosen.get("user_id"),

@@ -143,6 +143,8 @@ def test_its_filter_is_that_of_the_list(caller: Caller, filters: dict[str, Any])
         {"action": "retry", "filter": {"page": 1}},
         {"action": "retry", "filter": {"status": "failed"}},
         {"action": "retry", "filter": {"status": [7]}},
+        {"action": "cancel", "filter": {"status": []}},
+        {"action": "delete", "filter": {"ids": []}, "dryRun": True},
         {"action": "explode", "filter": {}},
     ],
     ids=str,

@@ -181,6 +181,16 @@ def test_the_jobs_of_a_schedule_are_listed(caller: Caller) -> None:
     assert caller.but(user="u2").get("/v1/jobs", scheduleId=schedule["id"]).json()["total"] == 0
 
 
+def test_the_jobs_of_a_removed_schedule_are_found_by_it(caller: Caller) -> None:
+    """Jobs stay when their schedule is removed, and `scheduleId` still finds them, for their organization alone."""
+    schedule = created(caller, MINUTELY)
+    job = caller.post(address(schedule, "/run")).json()["jobId"]
+    assert caller.delete(address(schedule)).status_code == 200
+    found = caller.get("/v1/jobs", scheduleId=schedule["id"]).json()
+    assert [each["id"] for each in found["jobs"]] == [job]
+    assert caller.api.caller().get("/v1/jobs", scheduleId=schedule["id"]).json()["total"] == 0
+
+
 def test_outcomes_are_read_page_by_page(caller: Caller) -> None:
     """Pages of outcomes put together are all of them, newest first."""
     schedule = caller.schedule(uuid4(), "s", job_type="open", payload={}, every_seconds=3600)

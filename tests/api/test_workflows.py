@@ -288,12 +288,59 @@ def test_a_value_from_elsewhere_is_filled_in(caller: Caller) -> None:
     """A job whose work is done elsewhere hands its result on with the report of its end."""
     answer = created(caller, ELSEWHERE)
     caller.patch(f"/v1/jobs/{answer['jobs']['load']}", {"status": "succeeded", "result": {"rows": 7}})
+    count = eventually(lambda: _unless(caller, f"/v1/jobs/{answer['jobs']['count']}", "dependency"), what="its values")
+    assert count["payload"] == {"kind": "small", "count": 7, "since": None}
 
-    def filled() -> Any:
-        job = caller.get(f"/v1/jobs/{answer['jobs']['count']}").json()
-        return job if job["hold"] != "dependency" else None
 
-    assert eventually(filled, what="its values")["payload"] == {"kind": "small", "count": 7, "since": None}
+ROWS = {"$from": "load", "path": "/result/rows"}
+
+
+def test_a_changed_payload_may_name_results(caller: Caller) -> None:
+    """Another payload of a job that waits may name results as the first one did, and they are filled in as it says."""
+    answer = created(caller, ELSEWHERE)
+    path = f"/v1/jobs/{answer['jobs']['count']}"
+    changed = {"payload": {"kind": "large", "count": {"$from": "load", "path": "/result/lines"}}}
+    assert caller.patch(path, changed).json()["job"]["payload"] == changed["payload"]
+    caller.patch(f"/v1/jobs/{answer['jobs']['load']}", {"status": "succeeded", "result": {"rows": 7, "lines": 9}})
+    count = eventually(lambda: _unless(caller, path, "dependency"), what="its values")
+    assert count["payload"] == {"kind": "large", "count": 9, "since": None}
+
+
+@pytest.mark.parametrize(
+    ("payload", "field"),
+    [
+        ({"kind": "small", "count": {"$from": "good"}}, "payload.count"),
+        ({"kind": "small", "count": {"$from": "nobody"}}, "payload.count"),
+        ({"kind": "small", "count": {"$from": "load", "path": "rows"}}, "payload.count"),
+        ({"kind": "huge", "count": ROWS}, "payload.kind"),
+    ],
+    ids=str,
+)
+def test_a_changed_payload_names_no_other_results(caller: Caller, payload: dict[str, Any], field: str) -> None:
+    """A change that names a job that is not waited for, or nothing, or has more wrong, is refused with the place."""
+    path = f"/v1/jobs/{created(caller, ELSEWHERE)['jobs']['count']}"
+    body = problem(caller.patch(path, {"payload": payload}), 422, "invalid_request")
+    assert [each["field"] for each in body["errors"]] == [field]
+    assert caller.get(path).json()["payload"]["count"] == ROWS
+
+
+def test_nothing_is_filled_in_any_more(caller: Caller) -> None:
+    """When a job has its values, or is repeated by a new one, a payload that names results is refused."""
+    answer = created(caller, ELSEWHERE)
+    path, naming = f"/v1/jobs/{answer['jobs']['count']}", {"payload": {"kind": "small", "count": ROWS}}
+    caller.post("/v1/organization/pause")
+    caller.patch(f"/v1/jobs/{answer['jobs']['load']}", {"status": "succeeded", "result": {"rows": 7}})
+    eventually(lambda: _unless(caller, path, "dependency"), what="its values")
+    assert "filled in already" in problem(caller.patch(path, naming), 409, "illegal_move")["detail"]
+    caller.post(f"{path}/cancel")
+    body = problem(caller.post(f"{path}/retry", naming), 422, "invalid_request")
+    assert [each["field"] for each in body["errors"]] == ["payload.count"]
+    assert caller.post(f"{path}/retry", {"payload": {"kind": "small", "count": 7}}).status_code == 202
+
+
+def _unless(caller: Caller, path: str, hold: str) -> Any:
+    job = caller.get(path).json()
+    return job if job["hold"] != hold else None
 
 
 def _ended(caller: Caller, job_id: str) -> Any:

@@ -66,6 +66,16 @@ def test_an_operation_is_previewed_begun_and_read(caller: Caller) -> None:
         assert {caller.find(job_id).priority for job_id in found} == {3}
 
 
+def test_no_status_is_not_every_status(caller: Caller) -> None:
+    """A list of statuses that turned out empty is refused, instead of touching jobs in all of them."""
+    caller.job("failed")
+    with client_of(caller) as calling:
+        for ask in (calling.preview, calling.begin):
+            with pytest.raises(ApiError, match="status"):
+                ask("retry", status=[])
+        assert list(calling.operations()) == []
+
+
 def test_an_operation_is_aborted(caller: Caller) -> None:
     """The client's abort() ends an operation on jobs that are named by their ids; a second one is an error."""
     job = caller.job()

@@ -35,14 +35,15 @@ def edit(
 
     `at_once` takes its time away: it is due. With another priority or time it goes through the rule again, and a
     message that was sent already counts no more. Raises JobNotFound, JobChanged when its last change was not at
-    `unchanged_since`, and IllegalMove when it does not wait, waits to be called with another one's result, or is done
-    elsewhere.
+    `unchanged_since`, and IllegalMove when it does not wait, waits to be called with another one's result, is done
+    elsewhere, or has the results already that its new payload still names.
     """
     parameters = {
         "id": job_id,
         "actor": actor,
         "unchanged_since": unchanged_since,
         "payload": jsonb(changes.payload),
+        "unresolved": changes.unresolved,
         "delivery": jsonb(changes.delivery),
         "circuit_key": changes.circuit_key,
         "priority": changes.priority,
@@ -71,7 +72,7 @@ def reprioritize_each(
 ) -> Applied:
     """Give those of the jobs that wait for a worker another priority, for a bulk operation."""
     parameters = {"actor": actor, "priority": priority, "at_once": False, "operation": operation, **limits.parameters}
-    parameters |= dict.fromkeys(("payload", "delivery", "circuit_key", "scheduled_at"))
+    parameters |= dict.fromkeys(("payload", "unresolved", "delivery", "circuit_key", "scheduled_at"))
     return apply(connection, REPRIORITIZE_EACH, job_ids, parameters, facts=IN_SCOPE, why_not=_refusal, scope=scope)
 
 
@@ -89,6 +90,8 @@ def _refusal(job_id: UUID, known: Any) -> TrackingError:
         return IllegalMove(f"the work of the job {job_id} is done elsewhere: it does not wait for a worker")
     if known.is_uncalled:
         return IllegalMove(f"the job {job_id} waits to be called with the result of another one")
+    if known.status in WAITING:
+        return IllegalMove(f"the values that the job {job_id} takes from other jobs are filled in already")
     return IllegalMove(f"the job {job_id} is {known.status}: only a waiting one can be changed")
 
 
@@ -103,7 +106,7 @@ def _time(column: str) -> str:
 
 
 _CHANGE = f"""payload = coalesce(CAST(:payload AS jsonb), payload),
-            unresolved = unresolved AND CAST(:payload AS jsonb) IS NULL,
+            unresolved = unresolved AND (CAST(:payload AS jsonb) IS NULL OR CAST(:unresolved AS boolean)),
             delivery = coalesce(delivery || CAST(:delivery AS jsonb), delivery),
             circuit_key = coalesce(CAST(:circuit_key AS text), circuit_key),
             limit_key = CASE WHEN CAST(:payload AS jsonb) IS NULL AND NOT {_REQUEUES} THEN limit_key END,
@@ -126,7 +129,7 @@ EDIT = text(
         Event.EDITED,
         _CHANGE,
         _DETAIL,
-        find=f"""id = :id AND {_IS_EDITABLE}
+        find=f"""id = :id AND {_IS_EDITABLE} AND (unresolved OR NOT CAST(:unresolved AS boolean))
           AND (CAST(:unchanged_since AS timestamptz) IS NULL OR updated_at = :unchanged_since)""",
         origin=ORIGIN,
     )

@@ -35,12 +35,13 @@ def retry(
     """Queue a failed or cancelled job again, for a new dispatch; under a limit it joins its organization's line.
 
     `force` lifts the limit of max_retries; a `priority` of None stays. Under a key it is done once, however often it is
-    asked for: then the job as it is now comes back. Raises JobNotFound, IllegalMove: not failed or cancelled, no retry
-    left, or its cancelled body is still stopping (then `retry_after` of the error is set, in seconds); and
-    IdempotencyConflict when the key was used for another retry of this job.
+    asked for: then the job as it is now comes back. With a key, wants a transaction. Raises JobNotFound, IllegalMove:
+    not failed or cancelled, no retry left, or its cancelled body is still stopping (then `retry_after` of the error is
+    set, in seconds); and IdempotencyConflict when the key was used for another retry of this job.
     """
     parameters = {"id": job_id, "actor": actor, "force": force, "priority": priority, "key": idempotency_key}
     parameters |= scope.parameters | limits.parameters | origin_parameter(origin)
+    _be_alone(connection, job_id, idempotency_key)
     row = connection.execute(RETRY, parameters).first()
     if row is not None:
         return Submitted(record(row), created=True)
@@ -83,8 +84,9 @@ def retry_anew(
 ) -> Submitted:
     """Accept a new job that is as a failed or cancelled one, but for `changes`; that one stays as it ended.
 
-    It belongs to the same user, whose key it is. `changes`: a payload, what comes with that, a priority. Raises what
-    `retry` does, and IdempotencyConflict when the key was used for another retry of this job.
+    It belongs to the same user, whose key it is. `changes`: a payload, what comes with that, a priority. With a key,
+    wants a transaction. Raises what `retry` does, and IdempotencyConflict when the key was used for another retry of
+    this job.
     """
     parameters = {
         "id": job_id,
@@ -100,6 +102,7 @@ def retry_anew(
         "request_hash": request_hash,
     }
     parameters |= scope.parameters | limits.parameters | origin_parameter(origin)
+    _be_alone(connection, job_id, idempotency_key)
     row = connection.execute(RETRY_ANEW, parameters).first()
     if row is not None:
         return Submitted(record(row), created=True)
@@ -109,6 +112,15 @@ def retry_anew(
     if existing is None or existing.request_hash != request_hash:
         raise IdempotencyConflict
     return Submitted(record(existing), created=False)
+
+
+def _be_alone(connection: Connection, job_id: UUID, key: str | None) -> None:
+    """Until the transaction ends, nobody else retries the job under this key.
+
+    A statement that has waited for the job's row sees it as it is then, but not the other job that was made meanwhile.
+    """
+    if key is not None:
+        connection.execute(ONE_AT_A_TIME, {"id": job_id, "key": key})
 
 
 def _kept(job_id: UUID, key: str | None) -> str | None:
@@ -186,6 +198,10 @@ _OPENED_EACH = f"""opened AS (
     )"""
 _IS_OPENED = """(root_id IN (SELECT id FROM opened)
                                   OR NOT EXISTS (SELECT FROM workflows WHERE workflows.id = root_id))"""
+
+ONE_AT_A_TIME = text(
+    "SELECT pg_advisory_xact_lock(hashtextextended('retry of ' || CAST(:id AS text) || '/' || :key, 0))"
+)
 
 RETRY = text(
     move(

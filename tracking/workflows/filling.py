@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -20,9 +21,13 @@ ACTOR = "workflow"
 
 @dataclass(frozen=True, slots=True)
 class Unfilled:
-    """A job that only waits for its payload. `workflow_id`: where the jobs are that have its values."""
+    """A job that only waits for its payload. `workflow_id`: where the jobs are that have its values.
+
+    `changed_at`: its last change, when its payload was read.
+    """
 
     fence: Fence
+    changed_at: datetime
     workflow_id: UUID
     organization_id: str
     job_type: str
@@ -39,7 +44,9 @@ def unfilled(connection: Connection, batch: int, job_id: UUID | None = None, aft
     else:
         rows = connection.execute(UNFILLED_IN_WINDOW, {"batch": batch, "after": after, "window": WINDOW})
     return [
-        Unfilled(Fence(row.id, row.dispatch), row.root_id, row.organization_id, row.job_type, row.payload)
+        Unfilled(
+            Fence(row.id, row.dispatch), row.updated_at, row.root_id, row.organization_id, row.job_type, row.payload
+        )
         for row in rows
     ]
 
@@ -50,10 +57,11 @@ def told(connection: Connection, workflow_id: UUID, keys: Collection[str]) -> Ma
     return {row.key: row.told for row in rows}
 
 
-def fill(connection: Connection, fence: Fence, changes: Changes) -> bool:
-    """Give a job the payload that it has waited for. False: it waits no more, or for something else."""
+def fill(connection: Connection, waiting: Unfilled, changes: Changes) -> bool:
+    """Give a job the payload that it has waited for. False: it waits no more, or was changed since it was read."""
     parameters = {
-        **fence.parameters,
+        **waiting.fence.parameters,
+        "changed_at": waiting.changed_at,
         "payload": jsonb(changes.payload),
         "delivery": jsonb(changes.delivery),
         "circuit_key": changes.circuit_key,
@@ -68,7 +76,7 @@ _WAITS = f"hold = '{Hold.DEPENDENCY}' AND unresolved"
 def _unfilled(which: str) -> Any:
     return text(
         f"""
-    SELECT id, dispatch, root_id, organization_id, job_type, payload FROM jobs
+    SELECT id, dispatch, updated_at, root_id, organization_id, job_type, payload FROM jobs
     WHERE {_WAITS} AND {which} AND NOT {is_dependent("jobs")}
     LIMIT :batch"""
     )
@@ -93,7 +101,8 @@ FILL = text(
         """payload = :payload, delivery = coalesce(delivery || CAST(:delivery AS jsonb), delivery),
             circuit_key = coalesce(CAST(:circuit_key AS text), circuit_key), unresolved = false""",
         "jsonb_build_object('payload', true, 'hold', hold)",
-        find=f"id = :id AND dispatch = :dispatch AND {_WAITS} AND NOT {is_dependent('jobs')}",
+        find=f"""id = :id AND dispatch = :dispatch AND updated_at = :changed_at
+          AND {_WAITS} AND NOT {is_dependent("jobs")}""",
         answer="SELECT id FROM moved",
     )
 )

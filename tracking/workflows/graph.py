@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 
+from tracking.models import JsonObject
 from tracking.values import MOST_DEPENDENCIES
-from tracking.workflows.references import Misfit, references
+from tracking.workflows.references import Misfit, Place, references
 from tracking.workflows.values import MOST_JOBS, Node
 
 MOST_CYCLES = 20  # that are told of
@@ -50,6 +51,12 @@ def following(nodes: Sequence[Node], keys: Iterable[str]) -> set[str]:
     return found
 
 
+def misplaced(nodes: Iterable[Node], key: str, payload: JsonObject) -> list[tuple[Place, str]]:
+    """What is wrong with the references of this payload for a job of a graph without problems, and where."""
+    known = {node.key: node for node in nodes}
+    return list(_misplaced(replace(known[key], payload=payload), known, _before(known)[key]))
+
+
 def _edges(known: Mapping[str, Node]) -> dict[str, list[str]]:
     return {key: [after.key for after in node.after if after.key in known] for key, node in known.items()}
 
@@ -89,11 +96,15 @@ def _before(known: Mapping[str, Node]) -> dict[str, set[str]]:
 
 
 def _of_references(node: Node, known: Mapping[str, Node], before: set[str]) -> Iterator[Problem]:
+    for place, message in _misplaced(node, known, before):
+        yield Problem(".".join(map(str, ("jobs", node.key, "payload", *place))), message)
+
+
+def _misplaced(node: Node, known: Mapping[str, Node], before: set[str]) -> Iterator[tuple[Place, str]]:
     for found in references(node.payload):
-        place = ".".join(map(str, ("jobs", node.key, "payload", *found.place)))
         if isinstance(found, Misfit):
-            yield Problem(place, found.reason)
+            yield found.place, found.reason
         elif found.key not in known:
-            yield Problem(place, f"there is no job {found.key!r} in this workflow")
+            yield found.place, f"there is no job {found.key!r} in this workflow"
         elif found.key not in before:
-            yield Problem(place, f"{node.key!r} does not wait for {found.key!r}, whose result may not be there then")
+            yield found.place, f"{node.key!r} does not wait for {found.key!r}, whose result may not be there then"

@@ -112,6 +112,23 @@ def test_what_is_wrong_with_a_change_is_said_at_its_field(
     assert (job.payload["kind"], job.payload["count"], job.priority) == ("large", 3, 2)
 
 
+def test_a_payload_that_names_results_is_kept_or_changed(caller: Caller, reading: SignIn) -> None:
+    """The page changes the priority of a job whose payload names results, and the payload with these names in it."""
+    payload = {"kind": "small", "count": {"$from": "load"}}
+    count = {"jobType": "guarded", "payload": payload, "after": [{"key": "load"}]}
+    jobs = {"load": {"jobType": "generic"}, "count": count}
+    job_id = caller.post("/v1/workflows", {"name": "w", "jobs": jobs}).json()["jobs"]["count"]
+    client = reading(caller)
+    form = typed(client.get(f"/jobs/{job_id}/edit").text, priority="7")
+    assert client.post(f"/jobs/{job_id}/edit", data=form, headers=SAME).status_code == 303
+    assert (caller.find(job_id).priority, caller.find(job_id).payload) == (7, payload)
+    text = form["payload"].replace("small", "large")
+    form = typed(client.get(f"/jobs/{job_id}/edit").text, payload=text)
+    looked = client.post(f"/jobs/{job_id}/edit", data=form, headers=SAME)
+    assert client.post(f"/jobs/{job_id}/edit", data=confirmed(looked.text), headers=SAME).status_code == 303
+    assert caller.find(job_id).payload == {**payload, "kind": "large"}
+
+
 def test_a_payload_that_does_not_fit_into_fields_is_changed_as_json(caller: Caller, reading: SignIn) -> None:
     """A type without a schema has its payload as JSON, and so has every other one if somebody wants it."""
     job_id = waiting(caller, {"a": {"b": [1.5, None]}}, "open")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import Connection
 
+from tests.live import eventually
+from tests.racing import PATIENCE
 from tests.tracked import ACME, OTHERS, SITUATIONS, Tracked, check_rows
 from tracking import jobs
 from tracking.admission.rule import UNLIMITED, Limits
+from tracking.db import Database
 from tracking.errors import IdempotencyConflict, IllegalMove, JobNotFound
 from tracking.models import Changes, JobRecord, Submitted
 from tracking.reads import lists
@@ -63,6 +69,37 @@ def test_the_same_key_is_the_same_repetition(tracked: Tracked) -> None:
     other = repeat(tracked, tracked.put_into("failed"), idempotency_key="k", request_hash="b")
     assert other.created
     assert tracked.events(job).count("retried_anew") == 1
+
+
+@pytest.mark.parametrize("which", ["anew", "in place"])
+def test_one_key_is_one_kind_of_a_retry(tracked: Tracked, pool: Database, which: str) -> None:
+    """Of a retry in place and one with a payload, under one key at the same moment, the second one conflicts."""
+    job = tracked.put_into("failed")
+    kinds = [partial(retry, job=job), partial(repeat_on, job=job)]
+    is_anew = which == "anew"
+    first, second = reversed(kinds) if is_anew else kinds
+    with ThreadPoolExecutor(1) as threads, pool.begin() as connection, pool.begin() as other:
+        first(connection)
+        waiting = threads.submit(second, other)
+        eventually(tracked.waits_for_lock, what="the second one to wait")
+        connection.commit()
+        with pytest.raises(IdempotencyConflict):
+            waiting.result(PATIENCE)
+    assert len(tracked.all()) == 1 + is_anew
+    assert tracked.get(job.id).status is (Status.FAILED if is_anew else Status.QUEUED)
+
+
+def retry(connection: Connection, job: JobRecord) -> Submitted:
+    """What a retry of the job itself leads to."""
+    return jobs.retry(connection, job.id, ACME, actor="u1", limits=UNLIMITED, idempotency_key="k")
+
+
+def repeat_on(connection: Connection, job: JobRecord) -> Submitted:
+    """What a retry with another payload leads to."""
+    changes = Changes(payload={"n": 2}, circuit_key="", delivery={})
+    return jobs.retry_anew(
+        connection, job.id, ACME, changes, actor="u1", limits=UNLIMITED, idempotency_key="k", request_hash="a"
+    )
 
 
 def test_under_a_limit_it_stands_in_line(tracked: Tracked) -> None:

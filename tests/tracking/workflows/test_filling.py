@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.tracked import ACME
 from tests.tracking.workflows.conftest import Created
 from tests.workflowing import fill, node
 from tracking import jobs
 from tracking.admission import holds
 from tracking.admission.rule import UNLIMITED
+from tracking.errors import IllegalMove
 from tracking.models import Changes, Failure
 from tracking.states import Hold
 from tracking.workflows import filling
@@ -72,6 +75,21 @@ def test_an_edited_payload_is_not_filled_in(created: Created) -> None:
     jobs.edit(flow.tracked.connection, flow.job("b").id, ACME, Changes(payload={"x": 7}), actor="u1", limits=UNLIMITED)
     flow.run("a", result=5)
     assert (flow.job("b").hold, flow.job("b").payload) == (None, {"x": 7})
+
+
+def test_an_edited_payload_that_names_results_is_filled_in(created: Created) -> None:
+    """Another payload that names results still is filled in as it is now, also when the one before was read already."""
+    flow = created(node("a"), node("b", "a", payload={"x": {"$from": "a"}}))
+    connection, job = flow.tracked.connection, flow.job("b")
+    flow.tracked.end(flow.tracked.start(flow.job("a")), "succeeded", result=5)
+    [read] = unfilled(connection, 10)
+    changes = Changes(payload={"y": {"$from": "a"}}, unresolved=True)
+    jobs.edit(connection, job.id, ACME, changes, actor="u1", limits=UNLIMITED)
+    assert not fill(connection, read)
+    flow.follow()
+    assert (flow.job("b").hold, flow.job("b").payload) == (None, {"y": 5})
+    with pytest.raises(IllegalMove, match="are filled in already"):
+        jobs.edit(connection, job.id, ACME, changes, actor="u1", limits=UNLIMITED)
 
 
 def test_values_come_from_the_latest_run(created: Created) -> None:
