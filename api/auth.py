@@ -39,12 +39,14 @@ LEEWAY = 30  # seconds that the clock of whoever makes tokens may differ from ou
 # §3.11; RFC 9068 §2.1). One that says nothing is taken.
 TYPES = ("jwt", "at+jwt", "application/at+jwt")
 # Of each kind before those that it is one of.
+NO_TIME = "A time that it says is no number of seconds: its `exp`, `iat` or `nbf`."
 SAID: Mapping[type[jwt.PyJWTError], str] = {
     jwt.InvalidAudienceError: "It was made for another service: its `aud` is not the one of this API.",
     jwt.InvalidIssuerError: "Somebody else has made it: its `iss` is not the one that this API trusts.",
     jwt.InvalidAlgorithmError: "It is signed in a way that this API does not take.",
     jwt.InvalidSignatureError: "It was not signed with the key of this API, or it was changed since.",
     jwt.ImmatureSignatureError: "It is not valid yet: the clock of whoever made it, or of this server, is wrong.",
+    jwt.InvalidIssuedAtError: NO_TIME,
     jwt.DecodeError: "It is no JWT: three parts with dots between them, of which none may be cut off.",
 }
 REQUIRED_CLAIMS = ("sub", "org", "permissions", "exp", "iat", "iss", "aud")
@@ -311,13 +313,8 @@ class _Verified:
 
     def _signed(self, token: str, keys: Sequence[Any]) -> tuple[Any, _Claims]:
         """Which of the keys has signed it, and what it says."""
-        for key in keys[:-1]:
-            try:
-                jwt.decode(token, key, algorithms=self._algorithms, options=_SIGNATURE_ONLY)
-            except jwt.PyJWTError:
-                continue
-            return key, _claims(token, key, self._algorithms, self._settings)
-        return keys[-1], _claims(token, keys[-1], self._algorithms, self._settings)
+        key = next((key for key in keys[:-1] if _has_signed(key, token, self._algorithms)), keys[-1])
+        return key, _claims(token, key, self._algorithms, self._settings)
 
 
 # Whether the key is the right one; the claims are looked at afterwards.
@@ -325,6 +322,14 @@ _SIGNATURE_ONLY: Any = {
     "verify_signature": True,
     **{f"verify_{claim}": False for claim in ("exp", "nbf", "iat", "aud", "iss", "sub", "jti")},
 }
+
+
+def _has_signed(key: Any, token: str, algorithms: list[str]) -> bool:
+    try:
+        jwt.decode(token, key, algorithms=algorithms, options=_SIGNATURE_ONLY)
+    except jwt.PyJWTError:
+        return False
+    return True
 
 
 def _claims(token: str, key: Any, algorithms: list[str], settings: Settings) -> _Claims:
@@ -344,7 +349,9 @@ def _claims(token: str, key: Any, algorithms: list[str], settings: Settings) -> 
     except jwt.MissingRequiredClaimError as error:
         raise unauthorized(Code.TOKEN_INVALID, f"The claim {error.claim} is missing.") from None
     except jwt.PyJWTError as error:
-        raise unauthorized(Code.TOKEN_INVALID, _said_of(error)) from None
+        # PyJWT calls a token that cannot be read and one with such a time by one name.
+        is_read = isinstance(error, jwt.DecodeError) and _has_signed(key, token, algorithms)
+        raise unauthorized(Code.TOKEN_INVALID, NO_TIME if is_read else _said_of(error)) from None
     except ValidationError as error:
         raise unauthorized(Code.TOKEN_INVALID, f"The claim {error.errors()[0]['loc'][0]} is not valid.") from None
     kind = decoded["header"].get("typ", TYPES[0])

@@ -26,6 +26,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "dict": dict,
     "join": lambda between, value: between.join(value) if isinstance(value, list) else value,
     "kindIs": lambda kind, value: kind == ("invalid" if value is None else KINDS[type(value)]),
+    "lower": str.lower,
     "not": lambda value: not value,
     "or": lambda first, second: first or second,
     "quote": lambda value: json.dumps("" if value is None else str(value)),

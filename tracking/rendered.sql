@@ -3459,7 +3459,7 @@ WITH served AS (
     SELECT queue, count(*) FILTER (WHERE status = 'running') AS running,
            count(*) FILTER (WHERE (status IN ('queued', 'retrying') AND coalesce(hold = 'organization_limit', true))) AS waiting,
            count(*) FILTER (WHERE NOT (status IN ('queued', 'retrying') AND coalesce(hold = 'organization_limit', true)) AND status IN ('queued', 'retrying')) AS held,
-           clock_timestamp() - min(coalesce(dispatched_at, created_at)) FILTER (WHERE (status IN ('queued', 'retrying') AND coalesce(hold = 'organization_limit', true))) AS oldest,
+           clock_timestamp() - min(coalesce(dispatched_at, updated_at)) FILTER (WHERE (status IN ('queued', 'retrying') AND coalesce(hold = 'organization_limit', true))) AS oldest,
            sum(losses)::int AS losses
     FROM jobs WHERE status IN ('queued', 'running', 'retrying') AND hold IS DISTINCT FROM 'external'
     GROUP BY queue
@@ -3497,7 +3497,7 @@ WITH RECURSIVE lines AS (
 active AS (
     SELECT lines.organization_id, mine.*
     FROM lines CROSS JOIN LATERAL (
-        SELECT queue, job_type, hold, status, coalesce(dispatched_at, created_at) AS since FROM jobs
+        SELECT queue, job_type, hold, status, coalesce(dispatched_at, updated_at) AS since FROM jobs
         WHERE jobs.organization_id = lines.organization_id AND status IN ('queued', 'running', 'retrying')
         LIMIT :'most') AS mine
     LIMIT :'most'
@@ -3534,8 +3534,8 @@ SELECT job_type, probe_id IS NOT NULL OR probe_at <= clock_timestamp() AS is_hal
 FROM circuits GROUP BY 1, 2 ORDER BY number DESC, job_type LIMIT 200;
 
 -- reads/measured.py UNSENT
-SELECT count(*)::int AS number, clock_timestamp() - min(created_at) AS oldest
-FROM (SELECT created_at FROM jobs WHERE status IN ('queued', 'retrying') AND hold IS NULL AND dispatched_at IS NULL
+SELECT count(*)::int AS number, clock_timestamp() - min(updated_at) AS oldest
+FROM (SELECT updated_at FROM jobs WHERE status IN ('queued', 'retrying') AND hold IS NULL AND dispatched_at IS NULL
       ORDER BY created_at LIMIT :'most') AS unsent;
 
 -- reads/organizations.py ONE
@@ -3615,16 +3615,16 @@ WITH RECURSIVE lines AS (
     FROM lines WHERE lines.organization_id IS NOT NULL
 ),
 active AS (
-    SELECT mine.organization_id, mine.job_type, mine.queue, mine.status, mine.hold, mine.created_at, mine.dispatched_at
+    SELECT mine.organization_id, mine.job_type, mine.queue, mine.status, mine.hold, mine.dispatched_at, mine.updated_at
     FROM lines CROSS JOIN LATERAL (
-        SELECT organization_id, job_type, queue, status, hold, created_at, dispatched_at FROM jobs
+        SELECT organization_id, job_type, queue, status, hold, dispatched_at, updated_at FROM jobs
         WHERE jobs.organization_id = lines.organization_id AND status IN ('queued', 'running', 'retrying') AND hold IS DISTINCT FROM 'external'
         LIMIT :'most') AS mine
     LIMIT :'most'
 ), ended AS (
-    SELECT mine.organization_id, mine.job_type, mine.queue, mine.status, mine.hold, mine.created_at, mine.dispatched_at
+    SELECT mine.organization_id, mine.job_type, mine.queue, mine.status, mine.hold, mine.dispatched_at, mine.updated_at
     FROM lines CROSS JOIN LATERAL (
-        SELECT organization_id, job_type, queue, status, hold, created_at, dispatched_at FROM jobs
+        SELECT organization_id, job_type, queue, status, hold, dispatched_at, updated_at FROM jobs
         WHERE jobs.organization_id = lines.organization_id AND completed_at IS NOT NULL AND completed_at > now() - CAST(:'window' AS interval)
         LIMIT :'most') AS mine
     LIMIT :'most'
@@ -3638,7 +3638,7 @@ SELECT CASE 7 - grouping(organization_id, job_type, queue)
        count(*) FILTER (WHERE status = 'succeeded') AS succeeded,
        count(*) FILTER (WHERE status = 'failed') AS failed,
        count(*) FILTER (WHERE status = 'cancelled') AS cancelled,
-       clock_timestamp() - min(coalesce(dispatched_at, created_at)) FILTER (WHERE (status IN ('queued', 'retrying') AND coalesce(hold = 'organization_limit', true))) AS oldest
+       clock_timestamp() - min(coalesce(dispatched_at, updated_at)) FILTER (WHERE (status IN ('queued', 'retrying') AND coalesce(hold = 'organization_limit', true))) AS oldest
 FROM (SELECT * FROM active UNION ALL SELECT * FROM ended) AS read
 GROUP BY GROUPING SETS ((organization_id), (job_type), (queue), ())
 ORDER BY waiting DESC, failed DESC, running DESC, name;

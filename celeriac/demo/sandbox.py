@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from celeriac.embedded import postgres
-from celeriac.embedded.processes import Steps, last_line, spawn
+from celeriac.embedded.processes import Steps, reason_in, spawn
 from celeriac.embedded.supervisor import Part
 from tracking.errors import ConfigurationError
 from tracking.exits import StartError
@@ -91,7 +91,7 @@ class Sandbox:
         except subprocess.TimeoutExpired:
             raise StartError(f"no token within {TOKEN_WITHIN:.0f} s") from None
         if made.returncode:
-            raise StartError(f"no token: {last_line(made.stderr)}")
+            raise StartError(f"no token: {reason_in(made.stderr.splitlines())}")
         return made.stdout.strip()
 
     def _launch(self) -> subprocess.Popen[bytes]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from tracking.errors import ConfigurationError
 from tracking.exits import StartError
 
 POLL = 0.05  # seconds between two looks at something that is expected soon
+ERROR = re.compile(r"\b(?:PANIC|FATAL|ERROR|error): .+")  # as PostgreSQL's programs begin them
 
 Steps = Sequence[tuple[signal.Signals, float]]  # signals, each with the seconds to wait for its effect
 
@@ -71,7 +73,7 @@ def run(
     directory: Path | None = None,
     text: str = "",
 ) -> None:
-    """Run `command` to its end with `text` on its input. Raises StartError with its last line when it fails."""
+    """Run `command` to its end with `text` on its input. Raises StartError with its reason when it fails."""
     process = spawn(
         command,
         death_signal=signal.SIGKILL,
@@ -88,7 +90,8 @@ def run(
         process.communicate()
         raise StartError(f"{name} did not end within {seconds:.0f} s") from None
     if process.returncode:
-        raise StartError(f"{name} failed: {last_line(output.decode(errors='replace')) or process.returncode}")
+        reason = reason_in(output.decode(errors="replace").splitlines())
+        raise StartError(f"{name} failed: {reason or process.returncode}")
 
 
 def end(process: subprocess.Popen[bytes], steps: Steps, hurry: Callable[[], bool] = lambda: False) -> None:
@@ -212,9 +215,14 @@ def write_private(path: Path, text: str) -> None:
     partial.replace(path)
 
 
-def last_line(text: str) -> str:
-    """The last line that says something; empty when none does."""
-    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
+def reason_in(lines: Iterable[str]) -> str:
+    """Why a program has failed, by what it has printed; empty when that is nothing.
+
+    The last error: PostgreSQL goes on to say what it does about it. Without one, the last line.
+    """
+    said = [line.strip() for line in lines if line.strip()]
+    errors = [found[0] for line in said if (found := ERROR.search(line))]
+    return (errors or said or [""])[-1]
 
 
 def _pids() -> list[int]:

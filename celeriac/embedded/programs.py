@@ -14,7 +14,7 @@ from importlib import util
 from pathlib import Path
 from typing import Any
 
-from celeriac.embedded.processes import Account, last_line
+from celeriac.embedded.processes import Account, reason_in
 from tracking.errors import ConfigurationError
 
 DEBIAN = Path("/usr/lib/postgresql")  # a directory for each version, none of them on PATH
@@ -141,7 +141,7 @@ def _version(program: Path, account: Account | None) -> tuple[int, int]:
         raise _UnfitError(f"{program} does not execute here ({getattr(error, 'strerror', None) or error})") from None
     said = VERSION.search(ended.stdout)
     if ended.returncode or said is None:
-        words = last_line(ended.stdout.decode(errors="replace")) or f"exit status {ended.returncode}"
+        words = reason_in(ended.stdout.decode(errors="replace").splitlines()) or f"exit status {ended.returncode}"
         raise _UnfitError(f"{program} does not execute here ({words})")
     return int(said[1]), int(said[2] or 0)
 

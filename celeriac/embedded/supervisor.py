@@ -14,7 +14,7 @@ from typing import Self
 
 import click
 
-from celeriac.embedded.processes import POLL, Steps, end, kill_session
+from celeriac.embedded.processes import POLL, Steps, end, kill_session, reason_in
 from tracking.exit_status import Exit
 from tracking.exits import StartError
 
@@ -226,7 +226,7 @@ def _read_rest(running: Running) -> None:
 
 def _died(running: Running, code: int) -> StartError:
     _read_rest(running)
-    words = f": {running.lines[-1]}" if running.lines else ""
+    words = f": {reason}" if (reason := reason_in(running.lines)) else ""
     # A part knows best whether a setting is wrong or a server away; of other programs such numbers mean nothing.
     status = Exit(code) if running.part.is_ours and code in (Exit.MISUSED, Exit.AWAY) else Exit.FAILED
     return StartError(f"{running.part.name} ended ({_exit(code)}){words}", status)

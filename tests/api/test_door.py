@@ -65,11 +65,27 @@ def test_a_token_that_lives_too_long_is_refused() -> None:
         (lambda: signed(iss="other"), "`iss`"),
         (lambda: signed(secret=FORMER), "key"),
         (lambda: signed(iat=int(time.time()) + 3600), "clock"),
+        (lambda: signed(nbf="soon"), "`nbf`"),
+        (lambda: signed(nbf=[1]), "`nbf`"),
+        (lambda: signed(iat=float("nan")), "`iat`"),
+        (lambda: signed(exp=float("inf")), "`exp`"),
         (lambda: jwt.encode(claims(), SECRET * 2, "HS512"), "signed in a way"),
         (lambda: "no.token.atall", "no JWT"),
         (lambda: "", "no JWT"),
     ],
-    ids=["audience", "issuer", "key", "clock", "algorithm", "no token", "nothing"],
+    ids=[
+        "audience",
+        "issuer",
+        "key",
+        "clock",
+        "not before",
+        "times",
+        "issued",
+        "expires",
+        "algorithm",
+        "no token",
+        "nothing",
+    ],
 )
 def test_a_refusal_says_in_words_what_is_wrong(token: Callable[[], str], word: str) -> None:
     """The detail of a 401 is a sentence for people, and names no class of a library."""
@@ -77,6 +93,34 @@ def test_a_refusal_says_in_words_what_is_wrong(token: Callable[[], str], word: s
         verify(verifier(), token())
     assert word in refused.value.detail
     assert "Error" not in refused.value.detail
+
+
+DEEP = "[" * 15_000 + "]" * 15_000
+DIGITS = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    ("header", "payload"),
+    [
+        ('{"alg": "HS256", "crit": ["exp"]}', "{}"),
+        ('{"alg": "HS256", "crit": ["b64"], "b64": false}', "{}"),
+        ('{"alg": "HS256", "kid": {}}', "{}"),
+        (f'{{"alg": "HS256", "x": {DEEP}}}', "{}"),
+        (f'{{"alg": "HS256", "x": {DIGITS}}}', "{}"),
+        ("[]", "{}"),
+        ('{"alg": "HS256"}', "[]"),
+        ('{"alg": "HS256"}', f'{{"x": {DEEP}}}'),
+        ('{"alg": "HS256"}', f'{{"x": {DIGITS}}}'),
+        ('{"alg": "HS256"}', '{"x": '),
+    ],
+    ids=["critical", "b64", "key", "deep", "digits", "list", "claims list", "deep claims", "claims digits", "cut off"],
+)
+def test_what_no_issuer_writes_is_refused_though_it_is_signed(header: str, payload: str) -> None:
+    """A token with the right signature over a header or claims that nobody means is 401, and never an error of ours."""
+    words = [jwt.utils.base64url_encode(part.encode()) for part in (header, payload)]
+    signature = hmac.digest(SECRET.encode(), b".".join(words), "sha256")
+    token = b".".join([*words, jwt.utils.base64url_encode(signature)]).decode()
+    assert refusal(verifier(), token) == "token_invalid"
 
 
 @pytest.mark.parametrize("kind", ["JWT", "jwt", "at+jwt", "application/at+jwt", None])

@@ -103,6 +103,17 @@ def test_a_worker_needs_no_more_than_a_name() -> None:
     assert not [name for name in objects if "webhooks" in name[1]]
 
 
+def test_a_worker_may_be_called_as_its_queue_is() -> None:
+    """A worker with an underscore or a capital in its name serves that queue, under a name that Kubernetes takes."""
+    values = {"workers": {"Export_report": {"mostReplicas": 5}}, "keda": {"enabled": True}}
+    objects = by_name(rendered(CHART, values))
+    for kind in ("Deployment", "PodDisruptionBudget", "ScaledObject"):
+        assert (kind, "celeriac-worker-export-report") in objects
+    worker, scaled = (objects[kind, "celeriac-worker-export-report"] for kind in ("Deployment", "ScaledObject"))
+    assert container(worker)["args"][3] == "Export_report"
+    assert scaled["spec"]["scaleTargetRef"]["name"] == worker["metadata"]["name"]
+
+
 @pytest.mark.parametrize("queues", ["mail,print", ["mail", "print"], "mail, print"])
 def test_a_worker_of_several_queues_is_scaled_by_all_of_them(queues: object) -> None:
     """KEDA asks for the jobs of each queue that the worker serves; those of one came to nothing, and it stood alone."""

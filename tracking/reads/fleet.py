@@ -84,6 +84,8 @@ WORKERS = text(
 
 # SQL: whether a job was sent, or stands in line for a slot; of those that wait, the others are held.
 IS_READY = f"(status IN ({listed(WAITING)}) AND coalesce(hold = '{Hold.ORGANIZATION_LIMIT}', true))"
+# Since when it has been so. Not since it was created: what it has waited for before, nobody could have shortened.
+READY_SINCE = "coalesce(dispatched_at, updated_at)"
 
 QUEUES = text(
     f"""
@@ -96,7 +98,7 @@ QUEUES = text(
         SELECT queue, count(*) FILTER (WHERE status = '{Status.RUNNING}') AS running,
                count(*) FILTER (WHERE {IS_READY}) AS waiting,
                count(*) FILTER (WHERE NOT {IS_READY} AND status IN ({listed(WAITING)})) AS held,
-               clock_timestamp() - min(coalesce(dispatched_at, created_at)) FILTER (WHERE {IS_READY}) AS oldest,
+               clock_timestamp() - min({READY_SINCE}) FILTER (WHERE {IS_READY}) AS oldest,
                sum(losses)::int AS losses
         FROM jobs WHERE status IN ({listed(ACTIVE)}) AND hold IS DISTINCT FROM '{Hold.EXTERNAL}'
         GROUP BY queue

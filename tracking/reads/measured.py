@@ -11,7 +11,7 @@ from sqlalchemy import Connection, text
 
 from tracking.admission.rule import lines_of
 from tracking.leadership import is_led
-from tracking.reads.fleet import IS_READY
+from tracking.reads.fleet import IS_READY, READY_SINCE
 from tracking.schema import IS_WAITING
 from tracking.sql import listed
 from tracking.states import ACTIVE, WAITING, Hold, Status
@@ -67,8 +67,8 @@ class Circuits:
 class Measured:
     """All of it. `is_capped`: more jobs are active than are read, and the numbers are of those that were.
 
-    `unsent`: jobs that the broker has not confirmed yet, and how long the first of them has been there. `uncounted`:
-    what has happened and is not in the totals yet.
+    `unsent`: jobs that the broker has not confirmed yet, and for how long the first of them could have been sent.
+    `uncounted`: what has happened and is not in the totals yet.
     """
 
     active: Mapping[By, Sequence[Active]]
@@ -127,7 +127,7 @@ ACTIVE_JOBS = text(
     active AS (
         SELECT lines.organization_id, mine.*
         FROM lines CROSS JOIN LATERAL (
-            SELECT queue, job_type, hold, status, coalesce(dispatched_at, created_at) AS since FROM jobs
+            SELECT queue, job_type, hold, status, {READY_SINCE} AS since FROM jobs
             WHERE jobs.organization_id = lines.organization_id AND status IN ({listed(ACTIVE)})
             LIMIT :most) AS mine
         LIMIT :most
@@ -170,7 +170,7 @@ CIRCUITS = text(
 
 UNSENT = text(
     f"""
-    SELECT count(*)::int AS number, clock_timestamp() - min(created_at) AS oldest
-    FROM (SELECT created_at FROM jobs WHERE {IS_WAITING} AND hold IS NULL AND dispatched_at IS NULL
+    SELECT count(*)::int AS number, clock_timestamp() - min(updated_at) AS oldest
+    FROM (SELECT updated_at FROM jobs WHERE {IS_WAITING} AND hold IS NULL AND dispatched_at IS NULL
           ORDER BY created_at LIMIT :most) AS unsent"""
 )

@@ -10,7 +10,7 @@ from enum import StrEnum
 from sqlalchemy import Connection, text
 
 from tracking.admission.rule import lines_of
-from tracking.reads.fleet import IS_READY
+from tracking.reads.fleet import IS_READY, READY_SINCE
 from tracking.sql import listed
 from tracking.states import ACTIVE, WAITING, Hold, Status
 
@@ -29,7 +29,7 @@ class By(StrEnum):
 class Load:
     """The jobs of one organization, type or queue; `name` None: all of them.
 
-    `waiting`: those that were sent, or stand in line for a slot; `oldest`: since when the first of them was there.
+    `waiting`: those that were sent, or stand in line for a slot; `oldest`: for how long the first of them has done so.
     `held`: those that wait for something else. The others ended within the window.
     """
 
@@ -80,7 +80,7 @@ def overview(connection: Connection, *, window: timedelta) -> Overview:
     return Overview(loads, is_capped=max(active, ended) >= MOST_READ)
 
 
-_COLUMNS = (*By, "status", "hold", "created_at", "dispatched_at")
+_COLUMNS = (*By, "status", "hold", "dispatched_at", "updated_at")
 
 
 def _count(condition: str) -> str:
@@ -113,7 +113,7 @@ OVERVIEW = text(
            {_count(f"status = '{Status.SUCCEEDED}'")} AS succeeded,
            {_count(f"status = '{Status.FAILED}'")} AS failed,
            {_count(f"status = '{Status.CANCELLED}'")} AS cancelled,
-           clock_timestamp() - min(coalesce(dispatched_at, created_at)) FILTER (WHERE {IS_READY}) AS oldest
+           clock_timestamp() - min({READY_SINCE}) FILTER (WHERE {IS_READY}) AS oldest
     FROM (SELECT * FROM active UNION ALL SELECT * FROM ended) AS read
     GROUP BY GROUPING SETS (({By.ORGANIZATION}), ({By.TYPE}), ({By.QUEUE}), ())
     ORDER BY waiting DESC, failed DESC, running DESC, name"""

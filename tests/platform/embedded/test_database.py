@@ -14,7 +14,7 @@ import pytest
 
 from celeriac.embedded import postgres, valkey
 from celeriac.embedded.postgres import Cluster
-from celeriac.embedded.processes import end, own_directory, spawn
+from celeriac.embedded.processes import end, own_directory, run, spawn
 from celeriac.embedded.supervisor import Supervisor
 from tests.embedded import Servers, as_root, ask, keep, started
 from tracking.errors import ConfigurationError
@@ -201,3 +201,16 @@ def test_server_that_cannot_start_is_one_line(data_dir: Path) -> None:
         taken.bind(("127.0.0.1", broker.port))
         with pytest.raises(StartError, match=r"^valkey ended \(exit status 1\): [^\n]+$"):
             supervisor.start(valkey.part(broker))
+
+
+def test_error_of_a_program_is_the_error_and_not_what_is_done_about_it(data_dir: Path) -> None:
+    """A cluster that cannot start, or cannot be made, is refused with the server's error, not with its last line."""
+    cluster = postgres.open_cluster(data_dir)
+    for file in (cluster.data / "pg_wal").iterdir():
+        if file.is_file():
+            file.unlink()
+    with Supervisor() as supervisor, pytest.raises(StartError, match=r"(PANIC|FATAL): .*checkpoint"):
+        supervisor.start(postgres.part(cluster))
+    words = ["initialization ... 12:30 [1] FATAL:  No space left on device", "STATEMENT: x", "initdb: removing data"]
+    with pytest.raises(StartError, match=r"^sh failed: FATAL:  No space left on device$"):
+        run(["/bin/sh", "-c", f"printf '%s\\n' '{chr(10).join(words)}'; exit 1"], seconds=30, environment={})
