@@ -12,6 +12,7 @@ const QUIET_EVERY = 15000; // at the counts, and at the bars of a job that waits
 const BULK_EVERY = 1000; // at a bulk operation, until it is over
 const WORKERS_EVERY = 5000; // at workers, schedules and webhooks: a sign of life, or a due time that is skipped, is no event
 const NOTICE_FOR = 6000;
+const KEYS_REST = 1000;
 
 const body = document.body, live = document.getElementById("live");
 const by = (id) => document.getElementById(id);
@@ -204,12 +205,21 @@ document.addEventListener("click", async (event) => {
   notice("Copied.");
 });
 
-// The time that is looked at, dragged on a bar: minutes from now.
+// The time that is looked at, dragged on a bar: minutes from now. Moved with keys, it is looked at when they rest; and then
+// they move it on.
 const bar = document.querySelector("[data-past]");
 if (bar) {
+  let keyed = false, resting;
   bar.parentElement.hidden = false;
+  if (location.hash === `#${bar.id}`) bar.focus();
+  bar.addEventListener("keydown", () => { keyed = true; });
+  bar.addEventListener("pointerdown", () => { keyed = false; });
   bar.addEventListener("input", () => { bar.form.elements.asOf.value = Number(bar.value) ? new Date(Date.now() + bar.value * 60000).toISOString().slice(0, 16) : ""; });
-  bar.addEventListener("change", () => bar.form.requestSubmit());
+  bar.addEventListener("change", () => {
+    clearTimeout(resting);
+    if (keyed) bar.form.action = `/#${bar.id}`;
+    resting = setTimeout(() => bar.form.requestSubmit(), keyed ? KEYS_REST : 0);
+  });
 }
 
 document.documentElement.dataset.scripted = "";
