@@ -318,7 +318,7 @@ def test_nothing_that_a_job_says_turns_the_words_of_a_page(caller: Caller, readi
 
 
 def test_a_page_is_printed_on_white(window: Window, caller: Caller) -> None:
-    """Also who has chosen the dark prints dark words on light paper, without what only a screen has a use for."""
+    """Whoever has chosen the dark prints dark words on light paper, without what only a screen has a use for."""
     job = caller.job("failed")
     page = window.sign_in(caller)
     page.keyboard.press("t")
