@@ -252,8 +252,8 @@ def http_problem(request: Request, error: HTTPException) -> Problem:
     if isinstance(error, Problem):
         return error
     code = FRAMEWORK.get(HTTPStatus(error.status_code), Code.MALFORMED_URL)
-    headers = {"Allow": _allowed(request)} if code is Code.METHOD_NOT_ALLOWED else error.headers
-    return Problem(code, f"{request.method} {request.url.path[:LONGEST_FIELD]}", headers=headers)
+    headers = _allowed(request) if code is Code.METHOD_NOT_ALLOWED else None
+    return Problem(code, f"{request.method} {request.url.path[:LONGEST_FIELD]}", headers=headers or error.headers)
 
 
 async def _from_http(request: Request, error: HTTPException) -> Response:
@@ -285,14 +285,16 @@ def problem_of(error: Exception) -> Problem:
     return Problem(code, detail, headers=RETRY_AFTER)
 
 
-def _allowed(request: Request) -> str:
-    """All methods of the address: the framework names those of the first route that it finds."""
+def _allowed(request: Request) -> dict[str, str] | None:
+    """All methods of an address of the API: the framework names those of the first route that it finds."""
     route = request.scope.get("route")
-    described = request.app.openapi()["paths"].get(getattr(route, "path", ""), {"get": None})
+    described = request.app.openapi()["paths"].get(getattr(route, "path", ""))
+    if not described:
+        return None
     methods = {method.upper() for method in described}
     if "GET" in methods and request.method != "HEAD":  # which is a GET wherever it is not refused itself
         methods.add("HEAD")
-    return ", ".join(sorted(methods))
+    return {"Allow": ", ".join(sorted(methods))}
 
 
 def _field(location: Iterable[Any], within: str, *, outer: bool) -> str:

@@ -56,7 +56,8 @@ from tracking.audited import Action
 def install(app: FastAPI) -> None:
     """Its routes, and a page for people for whom there is none, or it fails; programs get their problem."""
     app.router.routes.extend(routes())
-    app.exception_handler(HTTPStatus.NOT_FOUND)(lost)
+    for nothing in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
+        app.exception_handler(nothing)(lost)
     app.state.refused = refused
 
 

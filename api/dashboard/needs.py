@@ -45,8 +45,12 @@ def _circuits(visit: Visit) -> Iterator[Need]:
         if circuit.key and circuit.everywhere:
             continue  # only others may have named it
         whose = f" for {circuit.key}" if circuit.key else ""
-        sentence = f"The last {circuit.failures} attempts{whose} have failed; {trying(circuit)}."
-        yield Need(circuit.job_type, sentence, f"{quoted('type', circuit.job_type)} status:failed")
+        failing = f"The last {circuit.failures} attempts{whose} have failed"
+        if circuit.everywhere:  # it may stand beside the one of the organization
+            failing = "Jobs of several organizations keep failing"
+        yield Need(
+            circuit.job_type, f"{failing}; {trying(circuit)}.", f"{quoted('type', circuit.job_type)} status:failed"
+        )
 
 
 def _pauses(visit: Visit) -> Iterator[Need]:

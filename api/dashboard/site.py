@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, wraps
+from http import HTTPStatus
 from importlib.resources import files
 from typing import Any
 from urllib.parse import parse_qs, quote
@@ -81,6 +82,9 @@ KEYS = {
 
 FOR_PROGRAMS = ("/v1/", "/static/")
 VISITOR = "visitor"  # of a request's state: who has signed in
+SENT = "sent"  # and the fields of the form of a button
+# What may succeed when it is sent again as it is: after a sign-in, or later.
+PASSING = (HTTPStatus.UNAUTHORIZED, HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 FOR_EVER = "public, max-age=31536000, immutable"  # an address with the hash of what is there
 
 
@@ -140,17 +144,19 @@ def of_one_moment(view: Callable[[Visit], Response]) -> Callable[[Visit], Respon
 def action(act: Callable[[Visit], Response], audited: Action, *, of_all: bool = False) -> Endpoint:
     """The endpoint of a button: sent by a page of ours, by somebody who has signed in; what is denied is audited.
 
-    `of_all`: as for `page`.
+    `of_all`: as for `page`. What was sent is read first: where it may succeed later, the refusal keeps it.
     """
 
     @answering
     async def endpoint(request: Request) -> Response:
         require_own_page(request)
+        form = await form_of(request)
+        setattr(request.state, SENT, form)
         principal = await _signed_in(request)
         if principal is None:
-            return _to_sign_in(request)
+            raise Problem(Code.TOKEN_MISSING, "Sign in again.")
         async with request.app.state.turns.turn(principal.organization):
-            visit = _visit(request, principal, request.app.state.platform.database, await form_of(request))
+            visit = _visit(request, principal, request.app.state.platform.database, form)
             try:
                 with confined_to(_seen_by(principal, of_all=of_all)):
                     return await run_in_threadpool(act, visit)
@@ -185,17 +191,25 @@ def refuse(request: Request, error: Exception) -> Response:
     problem = problem_of(error)
     if not _is_a_page(request):
         return problem.response()
-    if problem.status_code == Code.TOKEN_MISSING.value.status and request.method == "GET":
+    is_signed_out = problem.status_code == HTTPStatus.UNAUTHORIZED
+    if is_signed_out and request.method == "GET":
         return _to_sign_in(request)
-    title, whose = problem.code.value.title, getattr(request.state, VISITOR, None)
-    response = render(request, "refused.html", problem.status_code, title=title, problem=problem, principal=whose)
+    values = {
+        "title": "You are signed out" if is_signed_out else problem.code.value.title,
+        "problem": problem,
+        "principal": getattr(request.state, VISITOR, None),
+        "sent": getattr(request.state, SENT, None) if problem.status_code in PASSING else None,
+        "address": _address(request),
+        "is_signed_out": is_signed_out,
+    }
+    response = render(request, "refused.html", problem.status_code, **values)
     for name, value in (problem.headers or {}).items():
         response.headers[name] = value
     return response
 
 
 async def lost(request: Request, error: HTTPException) -> Response:
-    """Nothing is at this address: a page for people, a problem for programs and of the API."""
+    """Nothing is at this address, or only a button's work: a page for people, a problem for programs and of the API."""
     return refused(request, http_problem(request, error))
 
 
@@ -294,6 +308,9 @@ def _seen_by(principal: Principal, *, of_all: bool) -> str | None:
 def _to_sign_in(request: Request) -> Response:
     if not _is_a_page(request):
         return Problem(Code.TOKEN_MISSING, "Sign in again.").response()
-    query = f"?{request.url.query}" if request.url.query else ""
-    back = quote(f"{request.url.path}{query}" if request.method == "GET" else "/", safe="")
-    return RedirectResponse(f"/sign-in?next={back}", 303)
+    return RedirectResponse(f"/sign-in?next={quote(_address(request), safe='')}", 303)
+
+
+def _address(request: Request) -> str:
+    """The address within this server that is asked for."""
+    return f"{request.url.path}?{request.url.query}" if request.url.query else request.url.path

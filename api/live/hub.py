@@ -14,7 +14,7 @@ from api.problems import Code, Problem
 from tracking.models import Scope
 from tracking.reads.tail import Narrowed
 
-MOST_MESSAGES = 1000  # that a stream keeps for a client that is slow to read
+MOST_MESSAGES = 1000  # that a stream keeps for a client that is slow to read, beside those of one look
 MOST_BYTES = 256 * 1024  # of them
 EACH_USERS = 20  # streams of one user in a process
 RETRY_AFTER = {"Retry-After": "15"}
@@ -95,14 +95,18 @@ class Stream:
         self._after = max(self._after, last)
 
     def offer(self, chunk: Chunk) -> None:
-        """Keep messages until they are sent; when there are too many, keep none, and say so once."""
+        """Keep messages until they are sent; when there are too many, keep none, and say so once.
+
+        Who has been sent all that there was before is not slow, however many come at once: one look of the reader's.
+        """
         wanted = chunk.after(self._after)
         if wanted is None:
             return
+        is_level = not self._chunks
         self._chunks.append(wanted)
         self._messages += len(wanted.messages)
         self._bytes += len(wanted.sse)
-        if self._messages > MOST_MESSAGES or self._bytes > MOST_BYTES:
+        if not is_level and (self._messages > MOST_MESSAGES or self._bytes > MOST_BYTES):
             self.fall_behind()
         self._wake.set()
 

@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import sys
@@ -237,6 +238,8 @@ def _announce(address: str, data_dir: Path, servers: dict[str, str], whose: str,
     click.echo(f"  data      {data_dir}")
     # --admin grants the permissions of the handlers that it knows of.
     known = f"CELERIAC_IMPORTS={','.join(imports)} " if imports else ""
+    if data_dir != Path(Settings.model_fields["data_dir"].default).absolute():  # there the secret is looked for
+        known += f"CELERIAC_DATA_DIR={shlex.quote(str(data_dir))} "
     click.echo(f"  token     {known}celeriac token --organization {whose} --user {DASHBOARD_USER} --admin")
 
 

@@ -58,11 +58,24 @@ def test_a_slow_client_is_told_once_that_some_was_left_out(monkeypatch: pytest.M
 
 def test_bytes_are_bounded_as_messages_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """A stream keeps no more bytes than it may, however few messages they are."""
-    monkeypatch.setattr(hubs, "MOST_BYTES", 100)
+    monkeypatch.setattr(hubs, "MOST_BYTES", 300)
     hub = Hub(10, position=0)
     stream = joined(hub)
-    hub.publish(told(1, job_type="t" * 200), 1)
+    for number in (1, 2):
+        hub.publish(told(number, job_type="t" * 200), number)
     assert taken(stream) == (True, [])
+
+
+def test_a_burst_is_no_slowness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that has been sent everything hears all of what happens at once, however much that is."""
+    monkeypatch.setattr(hubs, "MOST_BYTES", 100)
+    monkeypatch.setattr(hubs, "MOST_MESSAGES", 3)
+    hub = Hub(10, position=0)
+    stream = joined(hub)
+    for first in (1, 101):
+        burst = range(first, first + 100)
+        hub.publish(told(*burst, job_type="t" * 200), burst[-1])
+        assert taken(stream) == (False, list(burst))
 
 
 def test_streams_share_what_they_send() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import shlex
 import shutil
 import signal
 import socket
@@ -297,6 +298,19 @@ def test_up_without_root(tmp_path_factory: pytest.TempPathFactory) -> None:
     assert not [process for process in family if is_alive(process.pid)]
     assert (up.data_dir / "postgres" / "data" / "PG_VERSION").exists()
     assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+
+
+def test_the_command_for_a_token_finds_the_secret(tmp_path: Path) -> None:
+    """The command that `up` prints makes a token that its API takes, also with data in a directory of another name."""
+    up = Up(tmp_path, "--data-dir", "data of mine")
+    address = up.wait()
+    line = next(each.partition("token")[2] for each in up.printed if each.strip().startswith("token "))
+    shell = ["sh", "-c", line.replace("celeriac token", shlex.join(celeriac("token")))]
+    token = subprocess.run(shell, cwd=tmp_path, env=up.environment, capture_output=True, text=True, check=True).stdout
+    answer = httpx2.get(f"{address}/v1/jobs", headers={"Authorization": f"Bearer {token.strip()}"})
+    assert answer.status_code == 200
+    assert up.end(signal.SIGTERM) == 0
+    postgres.discard(tmp_path / "data of mine")
 
 
 def test_urls_replace_both_servers(tmp_path: Path, database_url: str, servers: object) -> None:

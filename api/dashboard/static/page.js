@@ -12,10 +12,11 @@ const QUIET_EVERY = 15000; // at the counts, and at the bars of a job that waits
 const BULK_EVERY = 1000; // at a bulk operation, until it is over
 const WORKERS_EVERY = 5000; // at workers, schedules and webhooks: a sign of life, or a due time that is skipped, is no event
 const NOTICE_FOR = 6000;
+const KEYS_REST = 1000;
 
 const body = document.body, live = document.getElementById("live");
 const by = (id) => document.getElementById(id);
-let paused = false;
+let paused = false, stream = "open"; // or "lost", "refused", "again"
 
 export function notice(text, grave = false) {
   const line = document.createElement("p");
@@ -23,6 +24,16 @@ export function notice(text, grave = false) {
   line.textContent = text;
   by("notices").append(line);
   setTimeout(() => line.remove(), NOTICE_FOR);
+}
+
+// The page leads to the sign-in, and back. What somebody has typed or selected stays, and they are told.
+let told = false;
+function signedOut() {
+  const changed = (field) => (["checkbox", "radio"].includes(field.type) ? field.checked !== field.defaultChecked
+    : field.type !== "range" && field.value !== field.defaultValue);
+  if (![...document.querySelectorAll("main input, main textarea")].some(changed)) location.reload();
+  else if (!told) notice("You are signed out. Sign in in another tab: what you have typed stays here.", true);
+  told = true;
 }
 
 const morphing = {
@@ -35,7 +46,7 @@ async function part(address, parameters) {
   const asked = new URL(address, location.href);
   for (const [name, value] of Object.entries(parameters)) asked.searchParams.set(name, value);
   const answer = await fetch(asked, { headers: { Accept: "text/x-part" } });
-  if (answer.status === 401) { location.reload(); return null; }
+  if (answer.status === 401) { signedOut(); return null; }
   if (!answer.ok) throw new Error(`${answer.status}`);
   return answer.text();
 }
@@ -99,11 +110,17 @@ function everything() {
   if (body.dataset.live !== "jobs") whole(); else { list(); overview(); }
 }
 
+function show() {
+  const lost = ["lost", "refused"].includes(stream);
+  live.textContent = paused ? "paused" : lost ? "not live" : "live";
+  live.classList.toggle("paused", paused);
+  live.classList.toggle("lost", lost);
+}
+
 function pause(on) {
   paused = on;
   live.setAttribute("aria-pressed", String(on));
-  live.textContent = on ? "paused" : "live";
-  live.classList.toggle("paused", on);
+  show();
   if (!on) everything();
 }
 
@@ -146,7 +163,7 @@ document.addEventListener("submit", async (event) => {
   button.disabled = true;
   try {
     const answer = await fetch(form.action, { method: "POST", headers: { Accept: "application/json" } });
-    if (answer.status === 401) { location.reload(); return; }
+    if (answer.status === 401) { signedOut(); return; }
     const said = await answer.json();
     notice(said.message ?? said.detail, !answer.ok);
   } catch {
@@ -188,12 +205,21 @@ document.addEventListener("click", async (event) => {
   notice("Copied.");
 });
 
-// The time that is looked at, dragged on a bar: minutes from now.
+// The time that is looked at, dragged on a bar: minutes from now. Moved with keys, it is looked at when they rest; and then
+// they move it on.
 const bar = document.querySelector("[data-past]");
 if (bar) {
+  let keyed = false, resting;
   bar.parentElement.hidden = false;
+  if (location.hash === `#${bar.id}`) bar.focus();
+  bar.addEventListener("keydown", () => { keyed = true; });
+  bar.addEventListener("pointerdown", () => { keyed = false; });
   bar.addEventListener("input", () => { bar.form.elements.asOf.value = Number(bar.value) ? new Date(Date.now() + bar.value * 60000).toISOString().slice(0, 16) : ""; });
-  bar.addEventListener("change", () => bar.form.requestSubmit());
+  bar.addEventListener("change", () => {
+    clearTimeout(resting);
+    if (keyed) bar.form.action = `/#${bar.id}`;
+    resting = setTimeout(() => bar.form.requestSubmit(), keyed ? KEYS_REST : 0);
+  });
 }
 
 document.documentElement.dataset.scripted = "";
@@ -216,13 +242,15 @@ if (body.dataset.live && live) {
   const query = new URLSearchParams();
   if (body.dataset.job) query.set("jobId", body.dataset.job);
   if (body.dataset.last) query.set("lastEventId", body.dataset.last); // what has happened since the page was made
-  follow(`/v1/events?${query}`, heard, (state) => {
-    live.classList.toggle("lost", state === "lost");
-    if (state === "again") everything();
+  follow(query, heard, (state) => {
+    const before = stream;
+    stream = state;
+    show();
+    if (state === "again") told = false;
+    if (state === "again" || (state === "refused" && before !== state)) everything(); // refused: it says if one is signed out
   });
   if (body.dataset.live === "jobs") setInterval(() => document.hidden || overview(), QUIET_EVERY);
   if (body.dataset.live === "job") setInterval(() => document.hidden || !document.querySelector(".spent [data-since]") || whole(), QUIET_EVERY);
   if (body.dataset.live === "bulk") setInterval(() => document.hidden || document.querySelector("[data-over]") || whole(), BULK_EVERY);
   if (["workers", "schedules", "webhooks"].includes(body.dataset.live)) setInterval(() => document.hidden || whole(), WORKERS_EVERY);
-  document.addEventListener("visibilitychange", () => document.hidden || paused || everything());
 }

@@ -1,21 +1,33 @@
-// The stream of live events. The browser comes back by itself when it is lost, with the last id; when the server has
-// refused it, it is opened anew after a while.
+// The stream of live events, while the page is seen: a browser has six connections to a server of HTTP/1.1, and pages in
+// other tabs would hold them all. The browser comes back by itself when it is lost, with the last id; when the server
+// has refused it, it is opened anew after a while.
 const NAMES = ["created", "started", "progress", "completed", "failed", "cancelled", "retried", "held"];
 const AGAIN = 5000; // milliseconds
 
-export function follow(address, heard, state) {
-  let lost = false;
-  const stream = new EventSource(address);
-  for (const name of NAMES) {
-    stream.addEventListener(`job:${name}`, (event) => heard(`job:${name}`, JSON.parse(event.data)));
-  }
-  stream.addEventListener("resync", () => heard("resync", {}));
-  stream.onopen = () => { state(lost ? "again" : "open"); lost = false; };
-  stream.onerror = () => {
-    state("lost");
-    lost = true;
-    if (stream.readyState === EventSource.CLOSED) setTimeout(() => follow(address, heard, again), AGAIN);
+// `asked`: the query; lastEventId in it is of the page, and counts for the first stream. `state` hears "open", "lost",
+// "refused", and "again" when it is open after one of these, or after the page was not seen: then much may be missed.
+export function follow(asked, heard, state) {
+  let stream = null, gap = document.hidden;
+  const close = () => { stream?.close(); stream = null; };
+  const open = () => {
+    close();
+    if (document.hidden) return;
+    if (gap) asked.delete("lastEventId");
+    stream = new EventSource(`/v1/events?${asked}`);
+    for (const name of NAMES) {
+      stream.addEventListener(`job:${name}`, (event) => heard(`job:${name}`, JSON.parse(event.data)));
+    }
+    stream.addEventListener("resync", () => heard("resync", {}));
+    stream.onopen = () => { state(gap ? "again" : "open"); gap = false; };
+    stream.onerror = () => {
+      const refused = stream.readyState === EventSource.CLOSED;
+      gap = true;
+      state(refused ? "refused" : "lost");
+      if (refused) setTimeout(() => stream?.readyState === EventSource.CLOSED && open(), AGAIN);
+    };
   };
-  const again = (now) => state(now === "open" ? "again" : now);
-  addEventListener("pagehide", () => stream.close());
+  open();
+  document.addEventListener("visibilitychange", () => { gap = true; if (document.hidden) close(); else open(); });
+  addEventListener("pagehide", close);
+  addEventListener("pageshow", (event) => { if (event.persisted) { gap = true; open(); } }); // by Back, as it was left
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -128,3 +129,20 @@ def test_the_time_is_dragged_on_a_bar(window: Window, caller: Caller) -> None:
     window.picture("then")
     page.get_by_role("link", name="Back to now").click()
     expect(page.locator(f"#job-{new.id}")).to_be_visible()
+
+
+def test_the_time_is_chosen_with_keys(window: Window, caller: Caller) -> None:
+    """Who moves the bar with keys is not led away at the first of them, and moves it on from where it is."""
+    caller.job()
+    page = window.sign_in(caller)
+    page.get_by_text("As it was …").click()
+    bar = page.get_by_label("Minutes from now")
+    bar.focus()
+    for _ in range(6):
+        page.keyboard.press("ArrowLeft")
+    page.wait_for_url("**asOf=**")
+    expect(bar).to_have_value(re.compile("^-(30|35)$"))
+    expect(bar).to_be_focused()
+    page.keyboard.press("End")
+    page.wait_for_url(lambda address: "asOf=2" not in address)
+    expect(page.get_by_role("link", name="Back to now")).to_have_count(0)

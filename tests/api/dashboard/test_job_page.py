@@ -315,3 +315,20 @@ def test_nothing_that_a_job_says_turns_the_words_of_a_page(caller: Caller, readi
     for page in (running, *(reading(caller).get(path).text for path in ("/", f"/jobs/{job.id}", "/errors"))):
         assert "\u202e" not in page
         assert "\\u202e" in page
+
+
+def test_a_page_is_printed_on_white(window: Window, caller: Caller) -> None:
+    """Whoever has chosen the dark prints dark words on light paper, without what only a screen has a use for."""
+    job = caller.job("failed")
+    page = window.sign_in(caller)
+    page.keyboard.press("t")
+    page.keyboard.press("t")
+    page.goto(f"{caller.api.url}/jobs/{job.id}")
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    dark = page.evaluate(ground)
+    page.emulate_media(media="print", color_scheme="dark")
+    assert (dark, page.evaluate(ground)) == ("rgb(20, 19, 17)", "rgb(251, 250, 248)")
+    for each in ("#live", "nav", "button[disabled]"):
+        expect(page.locator(each).first).to_be_hidden()
+    expect(page.get_by_text("ValueError").first).to_be_visible()

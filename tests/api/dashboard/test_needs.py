@@ -15,6 +15,7 @@ from tests.api.calling import Api, Caller
 from tests.api.dashboard.conftest import SignIn
 from tracking import workers
 from tracking.admission import queue_pauses
+from tracking.admission.rule import EVERYBODY
 from tracking.models import Scope
 from tracking.reads import unserved
 
@@ -117,6 +118,22 @@ def test_a_circuit_says_whether_a_job_tries(
     assert "The last 5 attempts for hook.example have failed; " in needed(client)
     line = client.get("/types").text.split("guarded</b>")[1].split("</tr>")[0]
     assert re.search(f"keeps failing: {said}", line)
+
+
+def test_a_circuit_of_all_organizations_says_so(caller: Caller, reading: SignIn) -> None:
+    """Beside the circuit of an organization that of all is another sentence, not the same one again."""
+    job_type = f"type{uuid4().hex[:6]}"
+    given = {"job_type": job_type, "key": "", "left": "1 minute", "probe": None}
+    with caller.api.database.autocommit() as connection:
+        for whose in (caller.organization, EVERYBODY):
+            connection.execute(text(OPEN), {**given, "whose": whose})
+    try:
+        told = needed(reading(caller))
+    finally:
+        with caller.api.database.autocommit() as connection:
+            connection.execute(text("DELETE FROM circuits WHERE job_type = :job_type"), {"job_type": job_type})
+    assert f"{job_type} The last 5 attempts have failed; " in told
+    assert f"{job_type} Jobs of several organizations keep failing; " in told
 
 
 def test_the_queues_without_a_worker_are_counted_to_a_bound(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:

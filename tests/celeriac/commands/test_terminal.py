@@ -1,75 +1,21 @@
-"""What commands show in a terminal: tables, a bar, a full screen; and what a job says is never obeyed."""
+"""What commands show in a terminal: tables, a bar; and what a job says is never obeyed."""
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import pty
 import re
-import select
 import shlex
-import struct
 import subprocess
-import termios
-import time
-from collections.abc import Callable
-from contextlib import suppress
 
 import pytest
 
-from tests.api.calling import EVERYTHING, Api, Caller
+from tests.api.calling import EVERYTHING, Caller
 from tests.celeriac.commands.asking import environment_of
+from tests.celeriac.commands.terminal import Terminal
 from tests.celeriac.test_client import settle
 from tests.commands import PROGRAM
-from tests.live import fork_server
 from tracking.exit_status import Exit
-
-CODES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
-ROWS, COLUMNS = 40, 160
-
-
-class Terminal:
-    """A command of a caller in a terminal of its own."""
-
-    def __init__(self, caller: Caller, *arguments: str, columns: int = COLUMNS) -> None:
-        environment = {**os.environ, **environment_of(caller), "TERM": "xterm-256color", "COLUMNS": str(columns)}
-        self._terminal, inside = pty.openpty()
-        fcntl.ioctl(inside, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, columns, 0, 0))
-        self._process = fork_server.start(
-            (PROGRAM, *arguments), environment=environment, stdin=inside, stdout=inside, stderr=inside
-        )
-        os.close(inside)
-        self.raw = ""
-
-    def until(self, condition: Callable[[str], bool], within: float = 60) -> str:
-        """What it has shown, without codes, as soon as the condition holds for that."""
-        deadline = time.monotonic() + within
-        while not condition(self.shown):
-            assert time.monotonic() < deadline, self.raw
-            if select.select([self._terminal], [], [], 0.1)[0]:
-                try:
-                    self.raw += os.read(self._terminal, 65536).decode(errors="replace")
-                except OSError:  # it has ended
-                    break
-        return self.shown
-
-    @property
-    def shown(self) -> str:
-        return CODES.sub("", self.raw)
-
-    def press(self, keys: str) -> None:
-        os.write(self._terminal, keys.encode())
-
-    def end(self) -> int:
-        """Its exit status, at its end."""
-        with suppress(AssertionError):
-            self.until(lambda _: False, within=30)
-        try:
-            return self._process.wait(30)
-        finally:
-            self._process.kill()
-            os.close(self._terminal)
 
 
 def test_a_list_is_a_table_in_which_nothing_is_obeyed(caller: Caller) -> None:
@@ -161,37 +107,3 @@ def test_a_watch_is_a_bar_that_moves(caller: Caller) -> None:
     assert terminal.end() == Exit.FINE
     end = terminal.shown.partition(f"succeeded  open  {job.id}")[2]
     assert json.loads(end[end.index("{") :]) == {"text": "one\ntwo", "number": 1}
-
-
-def test_top_shows_all_of_it_until_q(api: Api) -> None:
-    """`top` shows counts, queues and jobs of an operator, follows what happens, and ends with a key."""
-    caller = api.caller(permissions=(*EVERYTHING, "jobs.view_all"))
-    job = caller.job("running")
-    report = "a report of which no word is left out where there is room for all of it"
-    caller.report(job, message=report)
-    terminal = Terminal(caller, "top", "--every", "1s", columns=140)
-    terminal.until(lambda shown: str(job.id)[-12:] in shown and "running 1" in shown and report in shown)
-    assert re.search(r"queue +workers +slots", terminal.shown)
-    settle(caller, job.id)
-    terminal.until(lambda shown: "succeeded 1" in shown)
-    terminal.press("q")
-    assert terminal.end() == Exit.FINE
-    assert "\x1b[?1049l" in terminal.raw  # the screen is as it was
-
-
-def test_top_in_a_narrow_terminal_says_how_jobs_are(caller: Caller) -> None:
-    """In a narrow terminal `top` leaves columns out, and cuts off neither ids nor statuses."""
-    job = caller.job("running")
-    caller.report(job, message="Page 4")
-    terminal = Terminal(caller, "top", columns=40)
-    terminal.until(lambda shown: re.search(rf"{str(job.id)[-12:]} +open +running +Page 4", shown) is not None)
-    terminal.press("q")
-    assert terminal.end() == Exit.FINE
-
-
-def test_top_goes_on_when_the_api_says_no(api: Api) -> None:
-    """`top` of a caller who may not see jobs shows what the API said, instead of ending."""
-    terminal = Terminal(api.caller(permissions=()), "top")
-    terminal.until(lambda shown: "permission_missing" in shown)
-    terminal.press("q")
-    assert terminal.end() == Exit.FINE
