@@ -197,4 +197,11 @@ def test_processes_that_are_replaced_after_some_jobs_take_none_with_them(platfor
     """With `--max-tasks-per-child` each job runs once, without a loss, in bundles and alone."""
     platform.start_worker("--max-tasks-per-child", "5")
     ids = platform.submit_all([("short" if number % 2 else "noop", [], {}, {}) for number in range(80)])
-    assert {(job.status, job.losses, job.attempt) for job in platform.all_ended(ids)} == {("succeeded", 0, 1)}
+    ended = platform.all_ended(ids)
+    assert {(job.status, job.losses) for job in ended} == {("succeeded", 0)}
+    # Where a new process takes long to start, what was claimed for it is given back before its body begins.
+    again = [job for job in ended if job.attempt > 1]
+    released = [
+        entry.detail["errorType"] for job in again for entry in platform.history(job.id) if entry.event == "released"
+    ]
+    assert (len(released), {*released} - {"GivenBack"}) == (sum(job.attempt - 1 for job in again), set())

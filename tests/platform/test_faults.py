@@ -274,7 +274,7 @@ class Rabbit:
         """Start it and wait until it answers."""
         process = self._process = self._part.launch()
         assert process is not None
-        eventually(lambda: self._part.ready(process.pid), within=self._part.patience, what="start of RabbitMQ")
+        eventually(lambda: self._part.ready(process.pid), within=3 * self._part.patience, what="start of RabbitMQ")
 
     def kill(self) -> None:
         """End it as a power cut does."""

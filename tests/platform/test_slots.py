@@ -63,7 +63,7 @@ def test_a_worker_that_scales_by_itself_grows_with_what_waits(platform: LivePlat
     platform.start_worker("--autoscale", "8,1", "--max-tasks-per-child", "3", concurrency=1)
     with platform.database.begin() as connection:
         assert connection.execute(select(workers.c.concurrency)).scalar() == 8  # or nobody would send it more than one
-    jobs = platform.all_ended(platform.submit_all([("nap", [], {"payload": {"seconds": 1}}, {})] * 20))
+    jobs = platform.all_ended(platform.submit_all([("nap", [], {"payload": {"seconds": 2}}, {})] * 24))
     assert most_at_once(jobs) == 8
     assert {(job.status, job.attempt, job.losses) for job in jobs} == {("succeeded", 1, 0)}
 

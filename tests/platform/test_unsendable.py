@@ -144,13 +144,10 @@ def test_a_message_in_good_order_is_none_of_the_rows_fault(record: JobRecord) ->
 
 def test_what_stands_in_the_way_is_told(record: JobRecord) -> None:
     """The reason of an unsendable message is told in words, without values."""
-    object.__setattr__(record, "queue", "q" * 256)
     with pytest.raises(Unsendable, match=r"^the name of its queue is longer than 255 bytes$"):
-        examine(app, record, is_amqp=True)
-    object.__setattr__(record, "queue", "default")
-    object.__setattr__(record, "delivery", {"headers": {"a": "b" * 200_000}})
+        examine(app, record._replace(queue="q" * 256), is_amqp=True)
     with pytest.raises(Unsendable, match=r"^its headers are \d+ bytes; a broker takes \d+$"):
-        examine(app, record, is_amqp=True)
+        examine(app, record._replace(delivery={"headers": {"a": "b" * 200_000}}), is_amqp=True)
 
 
 @pytest.mark.parametrize("error", [FrameError(), AccessRefused(), ResponseError("WRONGTYPE"), ConnectionResetError()])
