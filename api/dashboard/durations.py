@@ -95,7 +95,8 @@ def _parts(job: JobRecord, times: _Times, now: datetime) -> list[Part]:
     until = times.started or times.ended or now
     waits = times.started is None and times.ended is None
     sent = job.dispatched_at if job.dispatched_at and times.since <= job.dispatched_at <= until else None
-    if sent and times.started and (times.started - sent < MEASURABLE or sent == job.started_at):
+    starts = [at for at in (times.started, job.started_at) if at is not None]
+    if sent and times.started and any(abs(at - sent) < MEASURABLE for at in starts):
         sent = None  # a claim that is ahead of the confirm of its message writes its own time
     lifted = times.lifted if times.started and times.lifted and times.lifted <= until and not sent else None
     found = [
