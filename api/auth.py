@@ -38,8 +38,8 @@ LEEWAY = 30  # seconds that the clock of whoever makes tokens may differ from ou
 # What a token may say that it is: others of the same issuer, for a log-out say, are made for something else (RFC 8725
 # §3.11; RFC 9068 §2.1). One that says nothing is taken.
 TYPES = ("jwt", "at+jwt", "application/at+jwt")
-# Of each kind before those that it is one of.
 NO_TIME = "A time that it says is no number of seconds: its `exp`, `iat` or `nbf`."
+# Of each kind before those that it is one of.
 SAID: Mapping[type[jwt.PyJWTError], str] = {
     jwt.InvalidAudienceError: "It was made for another service: its `aud` is not the one of this API.",
     jwt.InvalidIssuerError: "Somebody else has made it: its `iss` is not the one that this API trusts.",

@@ -1180,9 +1180,9 @@ SELECT first.place AS number, shared,
        CASE WHEN (coalesce((SELECT concurrency FROM organizations WHERE id = :'organization_id'), CAST(:'limit' AS int)) > 0 OR is_contended(:'organization_id', first.queue, :'lease_timeout'))
             THEN ((SELECT sum(concurrency) FROM workers WHERE workers.seen_at > clock_timestamp() - CAST(:'lease_timeout' AS interval) AND first.queue = ANY(workers.queues))
             - (SELECT count(*) FROM jobs WHERE (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND queue = ANY(shared))) END AS free,
-       first.place <= coalesce((SELECT weight FROM organization_weights WHERE organization_id = :'organization_id'), 1) - (
-           SELECT count(*) FROM jobs WHERE organization_id = :'organization_id' AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying')
-                                       AND queue = ANY(shared)) AS is_entitled,
+       first.place <= (coalesce((SELECT weight FROM organization_weights WHERE organization_id = :'organization_id'), 1) - (
+               SELECT count(*) FROM jobs WHERE jobs.organization_id = :'organization_id' AND (status IN ('queued', 'running', 'retrying') AND hold IS NULL OR stopping) AND hold IS NULL AND status IN ('queued', 'retrying')
+                                           AND queue = ANY(shared))) AS is_entitled,
        coalesce((SELECT weight FROM organization_weights WHERE organization_id = :'organization_id'), 1) AS weight
 FROM first JOIN rooms USING (queue) WHERE first.id = :'id';
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -39,7 +40,7 @@ def run_top(client: Client, screen: Screen, every: float) -> None:
         while not _is_quit(pressed, NOTICES):
             now = time.monotonic()
             if look is None and now >= due:
-                look = _in_a_thread(lambda seen=seen: _look(client, seen))  # type: ignore[misc]
+                look = _in_a_thread(partial(_look, client, seen))
             if look is not None and look.done():
                 seen, look, due = look.result(), None, now + every
             news = (seen, drawn.size, int(now))
@@ -51,17 +52,19 @@ def run_top(client: Client, screen: Screen, every: float) -> None:
 def _look(client: Client, before: Seen) -> Seen:
     """What there is now; where the API does not answer, what there was before, and why there is nothing newer."""
     try:
-        found = Seen(time.monotonic(), client.stats(), client.recent(limit=100))
+        at, stats, jobs = time.monotonic(), client.stats(), client.recent(limit=100)
     except ApiError as error:
         return replace(before, troubles=(str(error),))
     # Of operators alone; whoever is none sees the jobs.
+    rows: dict[str, tuple[Any, ...]] = {"workers": (), "queues": ()}
+    troubles: list[str] = []
     for name, read in (("workers", client.workers), ("queues", client.queues)):
         try:
-            found = replace(found, **{name: tuple(islice(read(), MOST_ROWS))})  # type: ignore[arg-type]
+            rows[name] = tuple(islice(read(), MOST_ROWS))
         except ApiError as error:
             if error.code != "permission_missing":
-                found = replace(found, troubles=(*found.troubles, str(error)))
-    return found
+                troubles.append(str(error))
+    return Seen(at, stats, jobs, **rows, troubles=tuple(troubles))
 
 
 def _in_a_thread(look: Callable[[], Seen]) -> Future[Seen]:

@@ -97,7 +97,11 @@ def _table(cells: Cells, rows: Sequence[Any], *, of: int) -> RenderableType:
 
 
 def _one_line_each(columns: Columns) -> Cells:
-    return {name: lambda row, of=of: _line(as_text(of(row))) for name, of in columns.items()}  # type: ignore[misc]
+    return {name: _in_a_line(of) for name, of in columns.items()}
+
+
+def _in_a_line(of: Callable[[Any], Any]) -> Callable[[Any], Text]:
+    return lambda row: _line(as_text(of(row)))
 
 
 def _line(said: str | Text) -> Text:

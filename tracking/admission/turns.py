@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, text
 
-from tracking.admission.first import first_in_line
+from tracking.admission.first import entitled_to, first_in_line
 from tracking.admission.rule import (
     SENT,
     free_slots,
@@ -69,9 +69,7 @@ PLACE = text(
     SELECT first.place AS number, shared,
            CASE WHEN {joins_line(":organization_id", "first.queue")}
                 THEN {free_slots("first.queue", "shared")} END AS free,
-           first.place <= {weight_of(":organization_id")} - (
-               SELECT count(*) FROM jobs WHERE organization_id = :organization_id AND {SENT}
-                                           AND queue = ANY(shared)) AS is_entitled,
+           first.place <= {entitled_to(":organization_id", "shared")} AS is_entitled,
            {weight_of(":organization_id")} AS weight
     FROM first JOIN rooms USING (queue) WHERE first.id = :id"""
 )

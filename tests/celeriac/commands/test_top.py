@@ -137,12 +137,18 @@ def test_top_is_drawn_anew_when_its_terminal_has_another_size(api: Api) -> None:
     assert terminal.end() == Exit.FINE
 
 
-@pytest.mark.parametrize("keys", ["\x1b[A", "\x1b[5~", "j"])
-def test_no_arrow_ends_top(caller: Caller, keys: str) -> None:
-    """A key that moves something elsewhere does not end `top`."""
+def pressed(caller: Caller, keys: str) -> Terminal:
+    """A `top` that has shown its first answer, and seldom asks for another, in which somebody has pressed these."""
     terminal = Terminal(caller, "top", "--every", "1h")
     terminal.until(lambda shown: "running 0" in shown)
     terminal.press(keys)
+    return terminal
+
+
+@pytest.mark.parametrize("keys", ["\x1b[A", "\x1b[5~", "j"])
+def test_no_arrow_ends_top(caller: Caller, keys: str) -> None:
+    """A key that moves something elsewhere does not end `top`."""
+    terminal = pressed(caller, keys)
     terminal.raw = ""
     terminal.until(lambda shown: shown.count("Celeriac") > 1)  # the clock goes on
     terminal.press("q")
@@ -152,9 +158,7 @@ def test_no_arrow_ends_top(caller: Caller, keys: str) -> None:
 @pytest.mark.parametrize("keys", ["\x1b", "xq", "Q"])
 def test_these_keys_end_top(caller: Caller, keys: str) -> None:
     """Escape and q end `top`, also behind other keys, and the terminal is as it was."""
-    terminal = Terminal(caller, "top", "--every", "1h")
-    terminal.until(lambda shown: "running 0" in shown)
-    terminal.press(keys)
+    terminal = pressed(caller, keys)
     assert terminal.end() == Exit.FINE
     assert "\x1b[?1049l" in terminal.raw
 
