@@ -22,8 +22,9 @@ from celeriac.embedded import postgres, valkey
 from celeriac.embedded.processes import hold, own_directory
 from celeriac.embedded.supervisor import Supervisor
 from tracking import roles
-from tracking.db import migrate
+from tracking.db import Database, migrate
 from tracking.errors import ConfigurationError
+from tracking.settings import settings
 
 MARK = "CELERIAC_TESTS"  # in the environment of every process of a session: its directory
 DATABASE = "PYTEST_CELERIAC_DATABASE"  # likewise: its PostgreSQL
@@ -32,6 +33,7 @@ TEMPLATE = "template_celeriac"
 SETTINGS = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": "400"}
 MEMORY = Path("/dev/shm")  # noqa: S108 - a file system without a disk, where there is one
 ROOM = 8 << 30  # bytes of it that the databases of a session may need
+STATEMENT = 240  # seconds that filling a table may take on a busy machine; on a quiet one it takes one
 YOUNG = 60.0  # seconds in which a session may not hold its new directory yet
 
 _PREFIX = "celeriac-test-"
@@ -124,6 +126,11 @@ def new_database(servers: Servers, template: str = TEMPLATE) -> Iterator[str]:
     _execute(servers, f"CREATE DATABASE {name} TEMPLATE {template} OWNER {postgres.ROLE}")
     yield servers.database(name)
     _execute(servers, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def patient(url: str, options: str = "") -> Database:
+    """A pool for tests that fill tables: a statement of it may take longer than one of the platform."""
+    return Database(url, settings().model_copy(update={"statement_timeout": STATEMENT}), options=options)
 
 
 def administrator(url: str) -> str:

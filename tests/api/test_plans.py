@@ -12,6 +12,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Connection, event, text
 
+from tests.servers import patient
 from tests.weeks import vacuum
 from tracking import fingerprints, groups, jobs, retention
 from tracking.admission import holds, organizations, queue_pauses
@@ -28,7 +29,6 @@ from tracking.reads.measured import measured
 from tracking.reads.overview import overview
 from tracking.retention import Policy
 from tracking.schema import jobs as table
-from tracking.settings import settings
 from tracking.states import Status
 
 # 40 organizations of 500 jobs each: 9 of 10 finished, over ten days.
@@ -163,7 +163,7 @@ def upkeep() -> Iterator[tuple[str, Callable[[Connection], Any]]]:
 @pytest.fixture
 def filled(database_url: str) -> Iterator[Database]:
     """20,000 jobs and 40,000 rows of history; filling may take longer than a statement of the platform."""
-    database = Database(database_url, settings().model_copy(update={"statement_timeout": 120}))
+    database = patient(database_url)
     with database.autocommit() as connection:
         for statement in (FILL, FILL_HISTORY, FILL_WORKERS, HOLD, PRINT):
             connection.execute(text(statement))

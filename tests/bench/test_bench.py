@@ -35,7 +35,7 @@ TINY = (
     "--log-level",
     "WARNING",
 )
-PATIENCE = 150  # seconds that a run may take on a busy machine; on a quiet one it takes less than 20
+PATIENCE = 400  # seconds that a run may take on a busy machine; on a quiet one it takes 30
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from tests.api.test_plans import FILL_HISTORY, _plans, _scanning
+from tests.servers import patient
 from tests.weeks import vacuum
 from tracking.admission import circuits, holds, line, organizations, within
 from tracking.admission.rule import Limits
@@ -21,7 +22,6 @@ from tracking.jobs.claim import CLAIM, HOLD_BACK
 from tracking.jobs.settle import SUCCEED
 from tracking.jobs.submit import SUBMIT, submission
 from tracking.models import NewJob, Owner
-from tracking.settings import settings
 from tracking.sql import array
 
 # 100,000 finished jobs of 50 organizations; 10,000 in line in 10 of them, 800 behind each other gate, and 800 that wait
@@ -103,7 +103,7 @@ def looks() -> Iterator[tuple[str, Callable[[Connection], Any]]]:
 @pytest.fixture
 def filled(database_url: str) -> Iterator[Database]:
     """Many finished jobs, long lines; filling may take longer than a statement of the platform."""
-    database = Database(database_url, settings().model_copy(update={"statement_timeout": 240}))
+    database = patient(database_url)
     with database.autocommit() as connection:
         for statement in (FILL, FILL_WANTED, FILL_PAUSES, FILL_CIRCUITS, FILL_LIMITS, FILL_HISTORY):
             connection.execute(text(statement))

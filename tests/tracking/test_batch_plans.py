@@ -9,13 +9,13 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import Connection, text
 
+from tests.servers import patient
 from tests.tracked import ACME, new_job, submit_all, wish
 from tests.tracking.test_admission_plans import FILL
 from tracking import jobs
 from tracking.admission.rule import UNLIMITED
 from tracking.db import Database
 from tracking.models import Attempt, Fence, Outcome, Progress, Submitted
-from tracking.settings import settings
 
 TIMES = 8  # a statement has its last plan from the sixth time on
 SIZES = (1, 64)
@@ -24,7 +24,7 @@ SIZES = (1, 64)
 @pytest.fixture
 def young(database_url: str) -> Iterator[Database]:
     """A database that nothing has looked at: its tables have no statistics, and get none."""
-    database = Database(database_url, settings().model_copy(update={"statement_timeout": 240}))
+    database = patient(database_url)
     with database.autocommit() as connection:
         connection.execute(text("ALTER TABLE jobs SET (autovacuum_enabled = false)"))
     yield database

@@ -11,11 +11,11 @@ from sqlalchemy import text
 
 from bench.scale import fill
 from bench.scale.fill import FINISHED, WEEKS, Size
+from tests.servers import patient
 from tests.tracking.test_admission_plans import FILL_CIRCUITS, FILL_PAUSES
 from tests.weeks import vacuum
 from tracking.db import Connection, Database
 from tracking.rendered import statements
-from tracking.settings import settings
 from tracking.sql import PARAMETER
 
 SMALL, LARGE = Size(1000, 100), Size(25_000, 100)
@@ -29,7 +29,7 @@ LARGE_TABLES = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relpages > 
 @pytest.fixture
 def roomy(database_url: str) -> Iterator[Database]:
     """A database of its own; filling may take longer than a statement of the platform."""
-    database = Database(database_url, settings().model_copy(update={"statement_timeout": 120}))
+    database = patient(database_url)
     yield database
     database.close()
 

@@ -12,11 +12,10 @@ from psycopg.sql import Literal
 from sqlalchemy import make_url
 
 from tests.crowded import as_superuser, crowd, forget, look_at
-from tests.servers import Servers, new_database
+from tests.servers import Servers, new_database, patient
 from tests.tracking.test_rendered_plans import numbered
-from tracking.db import BY_INDEX, Database
+from tracking.db import BY_INDEX
 from tracking.rendered import statements
-from tracking.settings import settings
 from tracking.sql import PARAMETER
 
 MANY = 500  # elements of an array, as the leader takes them at once
@@ -139,7 +138,7 @@ class Trying:
 def crowded(servers: Servers) -> Iterator[str]:
     """A database to copy, in which everything waits for something."""
     with new_database(servers) as url:
-        database = Database(url, settings().model_copy(update={"statement_timeout": 120}))
+        database = patient(url)
         crowd(database)
         database.close()
         yield str(make_url(url).database)

@@ -15,6 +15,7 @@ from sqlalchemy import Connection, text
 
 from tasks.broker.admitting import BATCH
 from tests.holding import Limited
+from tests.servers import patient
 from tests.tracked import ACME, Tracked, new_job, submit_all, wish
 from tests.tracking.test_batch_plans import TIMES
 from tests.weeks import vacuum
@@ -23,7 +24,6 @@ from tracking.admission import holds, line
 from tracking.admission.rule import UNLIMITED, Limits
 from tracking.db import BY_INDEX, Database
 from tracking.models import Attempt, JobRecord, Outcome, Submitted
-from tracking.settings import settings
 from tracking.workflows import filling
 
 EACH = 10_000  # jobs of each of two organizations, one before and one after acme
@@ -66,8 +66,7 @@ READ = """
 @pytest.fixture
 def young(database_url: str) -> Iterator[Database]:
     """A database that nothing looks at, with the options of a worker and of the API."""
-    patient = settings().model_copy(update={"statement_timeout": 240})
-    database = Database(database_url, patient, options=BY_INDEX)
+    database = patient(database_url, options=BY_INDEX)
     with database.autocommit() as connection:
         connection.execute(text("ALTER TABLE jobs SET (autovacuum_enabled = false)"))
         Tracked(connection).register_worker()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, text
 
-from tests.servers import Servers, new_database
+from tests.servers import Servers, new_database, patient
 from tests.weeks import vacuum
 from tracking.db import Database
 from tracking.models import EVERYWHERE, Scope
@@ -17,7 +17,6 @@ from tracking.operations.begin import MOST_JOBS, preview
 from tracking.reads.answers import Filters
 from tracking.reads.matching import chosen
 from tracking.schema import jobs
-from tracking.settings import settings
 from tracking.states import Status
 
 ROWS = 60_000
@@ -46,7 +45,7 @@ COLUMNS = [jobs.c.id, jobs.c.job_type, jobs.c.external]
 def filled(servers: Servers) -> Iterator[Database]:
     """Tens of thousands of failed jobs of one organization, of which a search finds few."""
     with new_database(servers) as url:
-        database = Database(url, settings().model_copy(update={"statement_timeout": 120}))
+        database = patient(url)
         with database.autocommit() as connection:
             connection.execute(text(FILL), {"rows": ROWS})
             vacuum(connection, "jobs")
