@@ -132,7 +132,7 @@ class World:
             soft_time_limit=None,
             semaphore=self.semaphore,
             pool=Pool(),
-            hub=SimpleNamespace(call_soon=lambda _: None),  # what was told waits until `turn`
+            hub=SimpleNamespace(call_soon=lambda _: None, _waker=None),  # what was told waits until `turn`
             consumer=SimpleNamespace(
                 qos=QoS(lambda **_: None, slots),
                 connection_errors=(),

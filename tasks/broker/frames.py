@@ -12,6 +12,8 @@ from amqp.basic_message import Message
 from amqp.exceptions import RecoverableConnectionError, UnexpectedFrame
 from amqp.transport import TCPTransport
 
+from tasks.broker.turns import next_turn
+
 AHEAD = 64 * 1024  # bytes that are taken at once, if there are so many
 IN_A_ROW = 4  # messages that an event loop reads before it looks at anything else
 
@@ -109,11 +111,10 @@ def reader_of(connection: Any) -> Callable[[Any], None]:
         except OSError as error:
             if not isinstance(error, TimeoutError) and error.errno not in NOTHING_YET:
                 raise
-            if not frames.has_frame:
-                return
         finally:
             frames.reads_ahead = False
-        loop.call_soon(read, loop)
+        if frames.has_frame:  # of what is in the kernel still the loop hears from there
+            next_turn(loop, read, loop)
 
     return read
 

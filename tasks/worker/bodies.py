@@ -13,6 +13,7 @@ from celery.concurrency.asynpool import (  # type: ignore[attr-defined]  # missi
 )
 from celery.worker import state
 
+from tasks.broker.turns import next_turn
 from tasks.worker.bundles import Bundles
 from tasks.worker.processes import Processes
 from tracking.models import Attempt
@@ -101,13 +102,10 @@ class Bodies:
             future = getattr(result, "f", None)  # a thread has it
         finally:
             if future is None:
-                self._end_soon()
+                next_turn(self._worker.hub, self._end)
         if future is not None:
-            future.add_done_callback(lambda _: self._end_soon())
+            future.add_done_callback(lambda _: self._worker.hub.call_soon(self._end))
         return result
-
-    def _end_soon(self) -> None:
-        self._worker.hub.call_soon(self._end)
 
     def _end(self) -> None:
         self._running -= 1

@@ -25,6 +25,7 @@ from tasks.attempt.claiming import tell_refused
 from tasks.attempt.handing import Grant, Offer, ended
 from tasks.attempt.outcomes import breaker_of
 from tasks.broker.messages import LOSSES_HEADER
+from tasks.broker.turns import next_turn
 from tasks.persistence import DatabaseAway
 from tasks.platform import Platform
 from tasks.worker.answering import tell_all
@@ -41,7 +42,6 @@ log = structlog.get_logger(__name__)
 LOOK = 0.25  # seconds between two looks whether anything moves
 IN_STOCK = 0.004  # seconds of each process that are claimed when the next turn of the batcher need not begin at once
 STANDSTILL = 0.5  # seconds without a free slot after which what waits goes back: other workers may be idle
-
 BEFORE_ITS_BODY = "before its body"  # where a cancel has met a job, for its receipt
 
 
@@ -314,7 +314,7 @@ class LookAhead:
             self._granted.appendleft((request, request.attempt))
         if self._is_closed:
             self._release_granted()
-        self._worker.hub.call_soon(self._go_on)
+        next_turn(self._worker.hub, self._go_on)
 
     def _run(self, request: Any) -> None:
         """Have a body begin that has a slot. Without processes and threads this returns at its end."""
