@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from struct import Struct
 from typing import Any
 
@@ -15,6 +16,7 @@ from amqp.transport import TCPTransport
 from tasks.broker.turns import next_turn
 
 AHEAD = 64 * 1024  # bytes that are taken at once, if there are so many
+AT_ONCE = 64 * 1024  # bytes that are sent in one call
 IN_A_ROW = 4  # messages that an event loop reads before it looks at anything else
 
 # AMQP 0-9-1, 4.2.3: type, channel and size, then the payload and one octet.
@@ -43,6 +45,40 @@ class Frames(TCPTransport):
     reads_ahead = False
     _read_before = b""
     _at = 0  # where the next frame begins in it
+    _held: bytearray | None = None  # frames that are to be sent with others
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is written within goes out at its end, or when it is much; after an error the rest does not.
+
+        To hand each message to the kernel takes longer than to make it. Raises what the last write does.
+        """
+        self._held = bytearray()
+        try:
+            yield
+            self.send_held()
+        finally:
+            self._held = None
+
+    def write(self, frames: Any) -> None:
+        """Send whole frames, now or together with others. Raises OSError."""
+        if self._held is None:
+            super().write(frames)
+            return
+        self._held += frames
+        if len(self._held) >= AT_ONCE:
+            self.send_held()
+
+    @property
+    def holds_frames(self) -> bool:
+        """Whether something is written that has not gone out."""
+        return bool(self._held)
+
+    def send_held(self) -> None:
+        """Send that. Raises OSError."""
+        held, self._held = self._held, bytearray()
+        if held:
+            super().write(bytes(held))
 
     def take(self) -> Frame | None:
         """The next frame, if all of it is here. Raises UnexpectedFrame."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from kombu import Connection, Producer
 from kombu.exceptions import BatchPublishError  # type: ignore[attr-defined]  # missing in the stubs
 
+from tasks.broker.frames import Frames
 from tasks.broker.full_queues import FullQueues
 from tasks.broker.messages import publish
 from tasks.broker.transport import BROKER_TIMEOUT, BrokerBlocked
@@ -126,8 +128,10 @@ class Publisher:
             self._publish_together(records, confirmed)
             return
         try:
-            for record in records:
-                self._put(record, confirmed)
+            self._connect()
+            with self._confirms.together() if self._confirms is not None else nullcontext():
+                for record in records:
+                    self._put(record, confirmed)
             if self._confirms is not None:
                 self._confirms.collect(BROKER_TIMEOUT)
                 self._full.note(records, self._confirms.take_refused())
@@ -199,6 +203,11 @@ class _Confirms:
         channel.confirm_select()
         channel.events["basic_ack"].add(self._on_ack)
         channel.events["basic_nack"].add(self._on_nack)
+
+    def together(self) -> AbstractContextManager[None]:
+        """Within it messages go out many at a time."""
+        frames = self._connection.connection.transport
+        return frames.together() if isinstance(frames, Frames) else nullcontext()
 
     def expect(self, fence: Fence) -> None:
         """Note that one message was just published."""

@@ -297,6 +297,10 @@ class AmqpConnection(pyamqp.Connection):
         transport: Any = self.transport
         frame = transport.take() if isinstance(transport, Frames) else None
         if frame is None:
+            if isinstance(transport, Frames) and transport.holds_frames:
+                if timeout == 0:  # amqp looks before each message; until some have gone out it has looked at all
+                    raise TimeoutError
+                transport.send_held()  # what is waited for may be the answer
             return super().blocking_read(timeout)
         on_frame: Any = self.on_inbound_frame
         return on_frame(frame)

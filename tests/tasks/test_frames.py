@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from kombu.asynchronous import Hub
 from kombu.asynchronous.timer import Timer
 
-from tasks.broker.frames import AHEAD, END, HEAD, IN_A_ROW, Frame, Frames, reader_of
+from tasks.broker.frames import AHEAD, AT_ONCE, END, HEAD, IN_A_ROW, Frame, Frames, reader_of
 
 FRAMES = st.lists(st.tuples(st.integers(1, 3), st.integers(0, 9), st.binary(max_size=300)), min_size=1, max_size=12)
 
@@ -26,6 +27,7 @@ class Line:
         self.ours.settimeout(0)
         self.frames = Frames("127.0.0.1")
         self.frames.sock, self.frames.connected = self.ours, True
+        self.frames._setup_transport()  # type: ignore[attr-defined]  # missing in the stubs
 
     def take(self) -> list[Frame]:
         """All frames that are here."""
@@ -151,3 +153,44 @@ def test_a_connection_that_is_gone_is_not_read(line: Line) -> None:
     reading.connected = False
     with pytest.raises(RecoverableConnectionError):
         reading.read(None)
+
+
+def arrived(line: Line) -> bytes:
+    """What has come to the broker."""
+    line.broker.settimeout(0)
+    try:
+        return line.broker.recv(10 * AT_ONCE)
+    except BlockingIOError:
+        return b""
+
+
+def test_what_is_written_together_goes_out_at_the_end(line: Line) -> None:
+    """Frames wait for each other, keep their order, and are sent when they are many, or when somebody asks for it."""
+    written = [sent((1, 0, str(number).encode())) for number in range(5)]
+    with line.frames.together():
+        for frame in written[:2]:
+            line.frames.write(memoryview(frame))
+        assert (arrived(line), line.frames.holds_frames) == (b"", True)
+        line.frames.send_held()
+        assert (arrived(line), line.frames.holds_frames) == (b"".join(written[:2]), False)
+        line.frames.write(written[2])
+    assert arrived(line) == written[2]
+    with line.frames.together():
+        line.frames.write(large := sent((3, 0, b"x" * AT_ONCE)))
+        assert arrived(line) == large
+    line.frames.write(written[3])
+    assert arrived(line) == written[3]
+
+
+def write_all(frames: Frames, written: Sequence[Any]) -> None:
+    for frame in written:
+        frames.write(frame)
+
+
+def test_after_an_error_the_rest_is_not_sent(line: Line) -> None:
+    """What was to go out together with a message that cannot be made is not sent later, as that of something else."""
+    with pytest.raises(TypeError), line.frames.together():
+        write_all(line.frames, [sent((1, 0, b"first")), None])
+    assert (arrived(line), line.frames.holds_frames) == (b"", False)
+    line.frames.write(after := sent((1, 0, b"after")))
+    assert arrived(line) == after
