@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import asyncio
+import gc
 import json
 import threading
 import time
@@ -20,6 +21,12 @@ from tasks import Job, app
 
 SHARED = ThreadPoolExecutor(1)  # one thread for all bodies of a process
 PATIENCE = 20.0  # seconds
+
+
+@app.task(name="threads.imported")
+def imported() -> int:
+    """How many objects its process does not look at when it looks for garbage."""
+    return gc.get_freeze_count()
 
 
 @app.task(name="threads.child")

@@ -17,6 +17,7 @@ from tracking import jobs
 from tracking.models import Owner, Scope
 
 POOLS = {"prefork": ("-P", "prefork"), "threads": ("-P", "threads"), "solo": ("-P", "solo")}
+IMPORTED = 50_000  # objects; there are more than twice as many
 OWNER = Owner("acme", "u7")
 OPTIONS: dict[str, Any] = {"organization": OWNER.organization_id, "user": OWNER.user_id}
 
@@ -78,3 +79,11 @@ def test_a_thread_that_outlives_its_body_works_for_no_later_one(pool: LivePlatfo
     pool.wait_for(second)
     assert pool.job(second).message != "from the past"
     assert pool.job(first).message != "from the past"
+
+
+def test_no_worker_looks_for_garbage_among_what_is_imported(servers: Servers, tmp_path: Path) -> None:
+    """The event loop of a worker, in whose process threads run the bodies, does not stand still for such a look."""
+    options = {"CELERIAC_IMPORTS": "tests.thread_handlers"}
+    with new_database(servers) as url, LivePlatform(url, servers.valkey_url, tmp_path, **options) as platform:
+        platform.start("celery", "-A", "tasks", "worker", *POOLS["threads"], "-Q", "default", warm=False)
+        assert platform.wait_for(platform.submit("threads.imported", **OPTIONS)).result > IMPORTED
