@@ -103,8 +103,8 @@ class Tracked:
     """A job whose work this code does: what it says here is what everybody sees.
 
     As a context manager it has begun with the block, has succeeded with its end unless it was ended in it, and has
-    failed with an exception, which goes on. Every report raises JobCancelled once the job was cancelled, and
-    IllegalMove when it has ended otherwise.
+    failed with an exception, which goes on. Every report, and the beginning of a block, raises JobCancelled once the
+    job was cancelled, and IllegalMove when it has ended otherwise.
     """
 
     def __init__(self, platform: Platform, job: JobRecord) -> None:
@@ -120,7 +120,7 @@ class Tracked:
         return self._job.status
 
     def __enter__(self) -> Self:
-        if self._job.status is Status.QUEUED:
+        if self._job.status is not Status.RUNNING:  # nor does work begin again that has ended, under the same key
             self._report(Report(status=Status.RUNNING))
         return self
 

@@ -2922,9 +2922,9 @@ SELECT * FROM moved;
 WITH locked AS (
     SELECT jobs.id, status AS from_status, patience.after FROM jobs
     LEFT JOIN external_types ON external_types.name = jobs.job_type
-    CROSS JOIN LATERAL (SELECT coalesce(silence,
-        make_interval(secs => CAST(CAST(:'of_types' AS jsonb) ->> jobs.job_type AS float)),
-        CAST(:'silence' AS interval)) AS after) AS patience
+    CROSS JOIN LATERAL (SELECT make_interval(secs => least(CAST(:'longest' AS float), coalesce(
+        CAST(extract(EPOCH FROM silence) AS float), CAST(CAST(:'of_types' AS jsonb) ->> jobs.job_type AS float),
+        CAST(:'silence' AS float)))) AS after) AS patience
     WHERE hold = 'external' AND updated_at < clock_timestamp() - patience.after
     LIMIT :'limit'
     FOR UPDATE OF jobs SKIP LOCKED

@@ -16,7 +16,7 @@ from tasks.platform import Platform
 from tasks.progress import JobCancelled
 from tests.tracked import ACME, Tracked, check_rows
 from tracking import acting_as, external_types, jobs
-from tracking.errors import IllegalMove, InvalidValue
+from tracking.errors import ConfigurationError, IllegalMove, InvalidValue
 from tracking.external_types import BUILT_IN, ExternalType
 from tracking.models import JobRecord
 from tracking.settings import settings
@@ -139,6 +139,18 @@ def test_a_cancelled_one_stops_its_block(own: JobApp, tracked: Tracked) -> None:
     assert (row(tracked, job).status, job.status) == (Status.CANCELLED, Status.CANCELLED)
 
 
+def test_work_that_has_ended_begins_no_block(own: JobApp, tracked: Tracked) -> None:
+    """A job of the same idempotency key that has ended, however, runs no second block: its work would be done twice."""
+    for key, end in (("a", Elsewhere.complete), ("b", lambda job: job.fail("no"))):
+        end(own.track("generic", idempotency_key=key))
+        with pytest.raises(IllegalMove, match="it is finished"), own.track("generic", idempotency_key=key):
+            pytest.fail("the block has begun")
+    cancelled = own.track("generic", idempotency_key="c")
+    tracked.cancel(row(tracked, cancelled))
+    with pytest.raises(JobCancelled), own.track("generic", idempotency_key="c"):
+        pytest.fail("the block has begun")
+
+
 def test_without_a_block_it_waits_until_something_is_said(own: JobApp, tracked: Tracked) -> None:
     """A tracked job without a block is queued; update begins it, complete ends it, and nothing follows its end."""
     job = own.track("file_processing", payload={"name": "a"})
@@ -164,6 +176,18 @@ def test_a_type_of_the_code_has_a_payload_that_is_checked(own: JobApp, tracked: 
     with pytest.raises(ValidationError):
         own.track("inspection", payload={"plates": []})
     job.complete()
+
+
+@pytest.mark.parametrize("said", ["10m", 1e12, 0, -1, True, float("nan")], ids=str)
+def test_a_time_of_the_code_that_is_none_is_refused_with_the_task(app: JobApp, said: Any) -> None:
+    """A task whose external_timeout nobody can wait for cannot be registered: it would keep others from their end."""
+    with pytest.raises(ConfigurationError, match="'waits' cannot be served: external_timeout is seconds"):
+
+        @app.task(name="waits", external=True, external_timeout=said)
+        def waits() -> None:
+            """Not run by any worker."""
+
+        app.finalize()
 
 
 def test_what_workers_run_is_not_tracked_so(own: JobApp, tracked: Tracked) -> None:
