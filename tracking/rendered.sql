@@ -4262,7 +4262,7 @@ RETURNING schedules.id, schedules.organization_id, schedules.user_id, schedules.
 
 -- schedules/keeping.py RESUME
 UPDATE schedules
-SET paused = false, paused_by = NULL, paused_at = NULL, since = :'now', next_at = :'next_at', version = version + 1,
+SET paused = false, paused_by = NULL, paused_at = NULL, since = :'since', next_at = :'next_at', version = version + 1,
     changed_by = :'actor', updated_at = clock_timestamp()
 WHERE id = :'id'
 RETURNING schedules.id, schedules.organization_id, schedules.user_id, schedules.name, schedules.job_type, schedules.payload, schedules.priority, schedules.max_retries, schedules.project_id, schedules.metadata, schedules.cron, schedules.timezone, schedules.every_seconds, schedules.catch_up, schedules.overlap, schedules.template, schedules.granted, schedules.granted_template, schedules.anchor, schedules.since, schedules.next_at, schedules.paused, schedules.paused_by, schedules.paused_at, schedules.version, schedules.changed_by, schedules.created_at, schedules.updated_at;
@@ -4886,8 +4886,11 @@ SELECT CAST(greatest(0, coalesce(sum(1000 * extract(EPOCH FROM coalesce(next_at,
             AS bigint)
 FROM (SELECT history.at, event, to_status,
              lead(history.at) OVER path AS next_at, lead(event) OVER path AS next_event
-      FROM jobs JOIN history ON history.job_id = jobs.id AND at >= jobs.created_at - interval '1 hour'
-      WHERE jobs.root_id = workflows.id AND jobs.root_id <> jobs.id AND NOT jobs.external
+      FROM history
+      WHERE history.job_id = ANY(ARRAY(SELECT jobs.id FROM jobs
+                                       WHERE jobs.root_id = workflows.id AND jobs.root_id <> jobs.id
+                                         AND NOT jobs.external))
+        AND at >= workflows.created_at - interval '1 hour'
       WINDOW path AS (PARTITION BY history.job_id ORDER BY history.id)) AS steps
 WHERE to_status = 'running'
    OR event IN ('cancelled', 'seen') AND next_event IN ('seen', 'stopped')) AS worker_ms
@@ -5115,8 +5118,11 @@ SELECT workflows.id, workflows.organization_id, workflows.user_id, workflows.nam
                 AS bigint)
     FROM (SELECT history.at, event, to_status,
                  lead(history.at) OVER path AS next_at, lead(event) OVER path AS next_event
-          FROM jobs JOIN history ON history.job_id = jobs.id AND at >= jobs.created_at - interval '1 hour'
-          WHERE jobs.root_id = workflows.id AND jobs.root_id <> jobs.id AND NOT jobs.external
+          FROM history
+          WHERE history.job_id = ANY(ARRAY(SELECT jobs.id FROM jobs
+                                           WHERE jobs.root_id = workflows.id AND jobs.root_id <> jobs.id
+                                             AND NOT jobs.external))
+            AND at >= workflows.created_at - interval '1 hour'
           WINDOW path AS (PARTITION BY history.job_id ORDER BY history.id)) AS steps
     WHERE to_status = 'running'
        OR event IN ('cancelled', 'seen') AND next_event IN ('seen', 'stopped')) ELSE workflows.worker_ms END AS worker_ms_now FROM workflows CROSS JOIN LATERAL (
@@ -5181,8 +5187,11 @@ SELECT CAST(greatest(0, coalesce(sum(1000 * extract(EPOCH FROM coalesce(next_at,
             AS bigint)
 FROM (SELECT history.at, event, to_status,
              lead(history.at) OVER path AS next_at, lead(event) OVER path AS next_event
-      FROM jobs JOIN history ON history.job_id = jobs.id AND at >= jobs.created_at - interval '1 hour'
-      WHERE jobs.root_id = workflows.id AND jobs.root_id <> jobs.id AND NOT jobs.external
+      FROM history
+      WHERE history.job_id = ANY(ARRAY(SELECT jobs.id FROM jobs
+                                       WHERE jobs.root_id = workflows.id AND jobs.root_id <> jobs.id
+                                         AND NOT jobs.external))
+        AND at >= workflows.created_at - interval '1 hour'
       WINDOW path AS (PARTITION BY history.job_id ORDER BY history.id)) AS steps
 WHERE to_status = 'running'
    OR event IN ('cancelled', 'seen') AND next_event IN ('seen', 'stopped')) ELSE workflows.worker_ms END AS worker_ms_now FROM workflows CROSS JOIN LATERAL (
@@ -5257,8 +5266,11 @@ SELECT CAST(greatest(0, coalesce(sum(1000 * extract(EPOCH FROM coalesce(next_at,
             AS bigint)
 FROM (SELECT history.at, event, to_status,
              lead(history.at) OVER path AS next_at, lead(event) OVER path AS next_event
-      FROM jobs JOIN history ON history.job_id = jobs.id AND at >= jobs.created_at - interval '1 hour'
-      WHERE jobs.root_id = workflows.id AND jobs.root_id <> jobs.id AND NOT jobs.external
+      FROM history
+      WHERE history.job_id = ANY(ARRAY(SELECT jobs.id FROM jobs
+                                       WHERE jobs.root_id = workflows.id AND jobs.root_id <> jobs.id
+                                         AND NOT jobs.external))
+        AND at >= workflows.created_at - interval '1 hour'
       WINDOW path AS (PARTITION BY history.job_id ORDER BY history.id)) AS steps
 WHERE to_status = 'running'
    OR event IN ('cancelled', 'seen') AND next_event IN ('seen', 'stopped')) ELSE workflows.worker_ms END AS worker_ms_now FROM workflows CROSS JOIN LATERAL (
