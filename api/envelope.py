@@ -97,7 +97,7 @@ class _Answer:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self.status = int(message["status"])  # a member of HTTPStatus would be told by its name
             headers = MutableHeaders(scope=message)
             headers["X-Request-Id"] = self.request_id
             place, _, job_id = headers.get("Location", "").rpartition("/")

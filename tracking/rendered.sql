@@ -1575,6 +1575,11 @@ SELECT DISTINCT jobs.organization_id, met.id FROM jobs CROSS JOIN LATERAL (
     ORDER BY per, job_type, job_limits.organization_id NULLS LAST) AS met WHERE jobs.id = ANY(CAST(:'ids' AS uuid[])) AND met.per = 'platform'
 ON CONFLICT (organization_id, limit_id) DO UPDATE SET served_at = clock_timestamp();
 
+-- admission/within.py SECONDS_TO_ROOM
+SELECT CASE WHEN EXISTS (SELECT FROM jobs WHERE hold = 'limit')
+       THEN extract(EPOCH FROM min(expires_at) - clock_timestamp()) END
+FROM limit_admissions WHERE expires_at > clock_timestamp();
+
 -- admission/within.py FORGET
 DELETE FROM limit_admissions
 WHERE id IN (SELECT id FROM limit_admissions WHERE expires_at < clock_timestamp()

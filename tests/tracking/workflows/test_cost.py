@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from tests.crowded import QUIET, as_superuser, forget
+from tests.crowded import QUIET, as_superuser, forget, look_at
 from tests.servers import Servers, new_database, patient
 from tests.tracked import ACME, Tracked
 from tests.workflowing import create, node
@@ -30,7 +30,7 @@ def test_a_look_at_a_thousand_jobs_reads_nothing_of_others(servers: Servers, ana
             connection.execute(text(QUIET))
             flow = create(pool, Tracked(connection), *(node(f"n{number}") for number in range(MOST_JOBS)))
             connection.execute(text(OTHERS), {"beside": BESIDE})
-        as_superuser(url, lambda connection: connection.execute(text("ANALYZE")) if analysed else forget(connection))
+        as_superuser(url, look_at if analysed else forget)
         with confined_to("acme"), pool.begin() as connection:
             explained = text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {reads.GET.text}")
             plan = connection.execute(explained, {"id": flow.id, **ACME.parameters}).scalar_one()[0]["Plan"]
