@@ -28,7 +28,7 @@ def print_types() -> None:
 
 
 def add_type(name: str, permission: str | None, silence: timedelta | None) -> None:
-    """Add a type, or change it. Raises ConfigurationError for one that a handler has, and a silence that is too long."""
+    """Add a type, or change it. Raises ConfigurationError for one of a handler, and a silence too long."""
     with connected(TIMEOUT) as database, database.begin() as connection:
         if name in registered.job_types():
             raise ConfigurationError(f"a handler has the type {name!r}: say external=True there instead")

@@ -157,9 +157,7 @@ def _gaps(seconds: float, *duties_: Duty, most: float) -> dict[str, float]:
 
 def test_a_duty_is_called_an_interval_after_its_end() -> None:
     """A duty is begun about its interval after its last end, whatever that took; it was twice as late."""
-    gaps = _gaps(
-        3, Duty("short", 0.2, lambda: time.sleep(0.01)), Duty("long", 0.1, lambda: time.sleep(0.15)), most=0.2
-    )
+    gaps = _gaps(3, Duty("short", 0.2, lambda: time.sleep(0.01)), Duty("long", 0.1, lambda: time.sleep(0.15)), most=0.2)
     assert 0.2 < gaps["short"] < 0.3
     assert 0.25 < gaps["long"] < 0.35
 

@@ -181,13 +181,13 @@ def test_a_type_of_the_code_has_a_payload_that_is_checked(own: JobApp, tracked: 
 @pytest.mark.parametrize("said", ["10m", 1e12, 0, -1, True, float("nan")], ids=str)
 def test_a_time_of_the_code_that_is_none_is_refused_with_the_task(app: JobApp, said: Any) -> None:
     """A task whose external_timeout nobody can wait for cannot be registered: it would keep others from their end."""
+
+    def waits() -> None:
+        """Not run by any worker."""
+
+    options: dict[str, Any] = {"external": True, "external_timeout": said}
     with pytest.raises(ConfigurationError, match="'waits' cannot be served: external_timeout is seconds"):
-
-        @app.task(name="waits", external=True, external_timeout=said)
-        def waits() -> None:
-            """Not run by any worker."""
-
-        app.finalize()
+        app.task(name="waits", **options)(waits)
 
 
 def test_what_workers_run_is_not_tracked_so(own: JobApp, tracked: Tracked) -> None:

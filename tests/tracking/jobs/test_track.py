@@ -241,7 +241,7 @@ def test_a_time_without_end_keeps_no_other_job(tracked: Tracked) -> None:
     assert [each.id for each in jobs.abandon(tracked.connection, HOUR, of_types, actor="upkeep", limit=9)] == [kept.id]
 
 
-KEPT_BEFORE = "INSERT INTO external_types (name, silence, added_by) VALUES ('ocr', interval '99999999 days', 'operator')"
+KEPT_BEFORE = "INSERT INTO external_types (name, silence, added_by) VALUES ('ocr', interval '99999999 days', 'admin')"
 
 
 def test_counts_and_reasons_know_it(tracked: Tracked) -> None:

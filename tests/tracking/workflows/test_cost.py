@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 from tests.crowded import QUIET, as_superuser, forget, look_at
 from tests.servers import Servers, new_database, patient
@@ -21,8 +23,10 @@ OTHERS = """
     FROM history CROSS JOIN generate_series(1, :beside)"""
 
 
-@pytest.mark.parametrize("analysed", [False, True], ids=["before the week is counted", "after it"])
-def test_a_look_at_a_thousand_jobs_reads_nothing_of_others(servers: Servers, analysed: bool) -> None:
+@pytest.mark.parametrize("known", [forget, look_at], ids=["before the week is counted", "after it"])
+def test_a_look_at_a_thousand_jobs_reads_nothing_of_others(
+    servers: Servers, known: Callable[[Connection], None]
+) -> None:
     """A workflow that goes on is shown from the history of its jobs, and not of all that its organization did."""
     with new_database(servers) as url:
         pool = patient(url)
@@ -30,7 +34,7 @@ def test_a_look_at_a_thousand_jobs_reads_nothing_of_others(servers: Servers, ana
             connection.execute(text(QUIET))
             flow = create(pool, Tracked(connection), *(node(f"n{number}") for number in range(MOST_JOBS)))
             connection.execute(text(OTHERS), {"beside": BESIDE})
-        as_superuser(url, look_at if analysed else forget)
+        as_superuser(url, known)
         with confined_to("acme"), pool.begin() as connection:
             explained = text(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {reads.GET.text}")
             plan = connection.execute(explained, {"id": flow.id, **ACME.parameters}).scalar_one()[0]["Plan"]
