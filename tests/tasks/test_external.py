@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
@@ -10,10 +11,13 @@ from celery import chain
 from pydantic import BaseModel, SecretStr, ValidationError
 from sqlalchemy import text
 
+from bench.chaos.proxy import Mode, Proxy
 from tasks.app import JobApp
 from tasks.external import Tracked as Elsewhere
+from tasks.persistence import DatabaseAway
 from tasks.platform import Platform
 from tasks.progress import JobCancelled
+from tests.behind import database_behind
 from tests.tracked import ACME, Tracked, check_rows
 from tracking import acting_as, external_types, jobs
 from tracking.errors import ConfigurationError, IllegalMove, InvalidValue
@@ -112,6 +116,59 @@ def test_an_exception_goes_on_when_the_job_cannot_be_told(own: JobApp, tracked: 
     assert row(tracked, job).status is Status.CANCELLED
 
 
+@pytest.fixture
+def network(app: JobApp, database_url: str) -> Iterator[Proxy]:
+    """What is between an app of acme's u1 and the database."""
+    with database_behind(database_url) as (url, proxy), acting_as("acme", "u1"):
+        patient = {"database_url": SecretStr(url), "claim_patience": 30.0}
+        app.platform = Platform(app, settings().model_copy(update=patient))
+        yield proxy
+        proxy.switch(Mode.OPEN)
+        app.platform.close(timeout=5)
+
+
+def test_the_work_goes_on_while_the_database_is_away(app: JobApp, tracked: Tracked, network: Proxy) -> None:
+    """Progress is missed meanwhile, as that of a handler is, and the next report and the end are written."""
+    with app.track() as job:
+        network.switch(Mode.REFUSE)
+        job.update(20, "missed")
+        network.switch(Mode.OPEN)
+        job.update(40, "written")
+        assert (row(tracked, job).progress, row(tracked, job).message) == (40, "written")
+    assert row(tracked, job).status is Status.SUCCEEDED
+
+
+def test_an_end_is_written_when_the_database_is_back(app: JobApp, tracked: Tracked, network: Proxy) -> None:
+    """The end of work waits for the database."""
+    job = app.track()
+    network.switch(Mode.REFUSE)
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(job.complete, {"pages": 3})
+        assert not wait([ended], timeout=0.5).done
+        network.switch(Mode.OPEN)
+        ended.result(30)
+    assert (row(tracked, job).status, row(tracked, job).result) == (Status.SUCCEEDED, {"pages": 3})
+
+
+def test_an_end_that_cannot_be_written_says_so_in_one_line(app: JobApp, network: Proxy) -> None:
+    """When the database stays away, the end of work raises an error without the statement that was not answered."""
+    app.platform.close(timeout=5)
+    app.platform = Platform(app, app.platform.settings.model_copy(update={"claim_patience": 0.0}))
+    job = app.track()
+    network.switch(Mode.REFUSE)
+    with pytest.raises(DatabaseAway, match=r"^the database could not be reached in time$"):
+        job.complete()
+
+
+def test_an_end_whose_answer_was_lost_is_no_error(app: JobApp, tracked: Tracked, network: Proxy) -> None:
+    """A report that is repeated, because the answer to it was lost after its commit, finds what it has done."""
+    job = app.track()
+    network.drop_replies()
+    job.complete({"pages": 3})
+    assert network.dropped == 1
+    assert (job.status, row(tracked, job).result) == (Status.SUCCEEDED, {"pages": 3})
+
+
 def _complete_and_raise(job: Elsewhere) -> None:
     with job:
         job.complete()
@@ -187,7 +244,7 @@ def test_a_time_of_the_code_that_is_none_is_refused_with_the_task(app: JobApp, s
 
     options: dict[str, Any] = {"external": True, "external_timeout": said}
     with pytest.raises(ConfigurationError, match="'waits' cannot be served: external_timeout is seconds"):
-        app.task(name="waits", **options)(waits)
+        app.task(name="waits", **options)(waits)  # type: ignore[no-untyped-call]
 
 
 def test_what_workers_run_is_not_tracked_so(own: JobApp, tracked: Tracked) -> None:
