@@ -18,7 +18,7 @@ from api.given import OfRequest
 from api.keys import KeysUnavailable, PublicKeySet
 from api.permissions import MANAGE_PLATFORM, MANAGE_SCHEDULES, TRACK_JOBS, VIEW_ALL
 from api.problems import Code, Problem
-from api.schemas.fields import ELSEWHERE, EVERYWHERE_TOO, Name, OneName
+from api.schemas.fields import ALL, ELSEWHERE, EVERYWHERE_TOO, Name, OneName
 from api.secrets import former_secret, signing_secret
 from tracking.errors import ConfigurationError, InvalidValue
 from tracking.models import EVERYWHERE, Owner, Scope
@@ -28,7 +28,6 @@ from tracking.values import check_text
 from tracking.webhooks import DELIVERING
 
 ORGANIZATION = "organization"  # the parameter of a query
-ALL = "*"  # its value for all of them
 REACHING = "reaching"  # of a request's state: somebody asks elsewhere
 SEES = "sees"  # likewise: whose rows the database shows it; what only operators do is done in all organizations
 

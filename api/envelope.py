@@ -21,7 +21,8 @@ from tracking import traces
 from tracking.tenancy import NOBODY, confined_to
 
 MAX_BODY = 512 * 1024  # bytes: twice the largest payload, for metadata and white space
-LARGER = {"/v1/jobs/bulk": 16 * 1024 * 1024}  # of which an application reads few at a time
+# Of many jobs, a few of which an application reads at a time.
+LARGER = {"/v1/jobs/bulk": 16 * 1024 * 1024, "/v1/workflows": 4 * 1024 * 1024}
 JOBS = "/v1/jobs"
 FILES = "/v1/files"  # whose bodies are not held in memory
 EVENTS = "/v1/events"  # whose answer does not end
@@ -97,7 +98,7 @@ class _Answer:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self.status = int(message["status"])  # a member of HTTPStatus would be told by its name
             headers = MutableHeaders(scope=message)
             headers["X-Request-Id"] = self.request_id
             place, _, job_id = headers.get("Location", "").rpartition("/")

@@ -20,6 +20,7 @@ from starlette.datastructures import Headers, QueryParams
 
 from api.auth import REACHING, SEES, Principal, authenticate
 from api.connections import FULL
+from api.envelope import LARGER
 from api.given import REQUEST, asked_by_given, asked_of_framework, given_of, permissions_of
 from api.openapi import PERMISSIONS, SECURED, operation_id
 from api.origins import ACTIONS, keep_failed
@@ -102,9 +103,12 @@ class StrictRoute(APIRoute):
         if not self._takes_body and _says_something(request.headers):
             raise invalid([{"loc": ("body",), "msg": "This request takes no body"}])
 
-    def _arriving(self, request: Request) -> AbstractAsyncContextManager[None]:  # noqa: ARG002 - for those with large bodies
-        """Within it the body is read, and held until the answer."""
-        return nullcontext()
+    def _arriving(self, request: Request) -> AbstractAsyncContextManager[None]:
+        """Within it the body is read, and held until the answer; of large ones only a few at a time."""
+        if self.body_field is None or request.scope["path"] not in LARGER:
+            return nullcontext()
+        bulks: Turns = request.app.state.bulks
+        return bulks.turn(request.state.principal.organization)
 
     async def caller(self, request: Request) -> Principal:
         """Who calls. Raises the 401 problem, or 503 when that cannot be known now."""

@@ -12,6 +12,7 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from tasks import calls, submission, verbs
+from tasks.persistence import DatabaseAway, persist
 from tasks.platform import Platform
 from tasks.progress import JobCancelled
 from tracking import external_types
@@ -103,8 +104,9 @@ class Tracked:
     """A job whose work this code does: what it says here is what everybody sees.
 
     As a context manager it has begun with the block, has succeeded with its end unless it was ended in it, and has
-    failed with an exception, which goes on. Every report raises JobCancelled once the job was cancelled, and
-    IllegalMove when it has ended otherwise.
+    failed with an exception, which goes on. Every report, and the beginning of a block, raises JobCancelled once the
+    job was cancelled, and IllegalMove when it has ended otherwise. While the database is away, progress is missed;
+    a beginning or an end is tried for CELERIAC_CLAIM_PATIENCE seconds, and raises DatabaseAway then.
     """
 
     def __init__(self, platform: Platform, job: JobRecord) -> None:
@@ -120,7 +122,7 @@ class Tracked:
         return self._job.status
 
     def __enter__(self) -> Self:
-        if self._job.status is Status.QUEUED:
+        if self._job.status is not Status.RUNNING:  # nor does work begin again that has ended, under the same key
             self._report(Report(status=Status.RUNNING))
         return self
 
@@ -158,15 +160,33 @@ class Tracked:
         self._report(Report(status=Status.FAILED, error=storable_text(error), message=said))
 
     def _report(self, report: Report) -> None:
-        scope = Scope(self._job.organization_id, self._job.user_id)
+        patience = 0 if report.status is None else self._platform.settings.claim_patience
         try:
-            self._job = verbs.track(self._platform, self.id, scope, report, actor=self._job.user_id)
+            self._job = self._told(report, patience)
+        except DatabaseAway:
+            if report.status is not None:
+                raise
+            # Progress may be missed, as that of a body: it never fails the work that it is about.
+
+    def _told(self, report: Report, patience: float) -> JobRecord:
+        """The job after a report, which is repeated for so many seconds while the database is away."""
+        scope, tries = Scope(self._job.organization_id, self._job.user_id), 0
+
+        def write() -> JobRecord:
+            nonlocal tries
+            tries += 1
+            return verbs.track(self._platform, self.id, scope, report, actor=self._job.user_id)
+
+        try:
+            return persist(write, patience=patience, job_id=str(self.id))
         except (IllegalMove, JobNotFound):
             with self._platform.database.autocommit() as connection:
                 found = lists.find(connection, self.id)
             if found is not None and found.status is Status.CANCELLED:
                 self._job = found
                 raise JobCancelled("the job was cancelled") from None
+            if found is not None and tries > 1 and found.status is report.status:
+                return found  # the answer to an earlier try was lost, and this is what it has done
             raise
 
 

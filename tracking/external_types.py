@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import Connection, text
 
 from tracking import audit
 from tracking.audit import Deed
 from tracking.audited import Action
+from tracking.errors import InvalidValue
 from tracking.origins import Origin
 
 # Those that there are anyway; the first is the type of a job that is given none.
 BUILT_IN = ("generic", "file_processing", "document_analysis", "llm_agent")
+
+LONGEST = timedelta(days=365)  # without a report: beyond it the database has no times, and nobody any patience
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,12 @@ class ExternalType:
     silence: timedelta | None = None
 
 
+def check_silence(seconds: Any, name: str) -> None:
+    """Raises InvalidValue for what is no number of seconds after which a job can be given up."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= LONGEST.total_seconds():
+        raise InvalidValue(f"{name} is seconds, more than 0 and {LONGEST.total_seconds():.0f} at most: {seconds!r}")
+
+
 def find(connection: Connection, name: str) -> ExternalType | None:
     """The type of this name; None: no operator has named it."""
     row = connection.execute(FIND, {"name": name}).first()
@@ -42,10 +52,12 @@ def every(connection: Connection) -> Sequence[ExternalType]:
 
 
 def put(connection: Connection, of: ExternalType, *, actor: str, origin: Origin | None = None) -> bool:
-    """Add a type, or change the one of its name. Whether it is new.
+    """Add a type, or change the one of its name. Whether it is new. Raises InvalidValue, as check_silence.
 
     With an `origin` it wants a transaction, for the entry in the audit.
     """
+    if of.silence is not None:
+        check_silence(of.silence.total_seconds(), "the timeout")
     given = {"name": of.name, "permission": of.permission, "silence": of.silence, "actor": actor}
     is_new = bool(connection.execute(PUT, given).scalar())
     detail = {"permission": of.permission, "seconds": of.silence.total_seconds() if of.silence else None}

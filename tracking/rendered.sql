@@ -1575,6 +1575,11 @@ SELECT DISTINCT jobs.organization_id, met.id FROM jobs CROSS JOIN LATERAL (
     ORDER BY per, job_type, job_limits.organization_id NULLS LAST) AS met WHERE jobs.id = ANY(CAST(:'ids' AS uuid[])) AND met.per = 'platform'
 ON CONFLICT (organization_id, limit_id) DO UPDATE SET served_at = clock_timestamp();
 
+-- admission/within.py SECONDS_TO_ROOM
+SELECT CASE WHEN EXISTS (SELECT FROM jobs WHERE hold = 'limit')
+       THEN extract(EPOCH FROM min(expires_at) - clock_timestamp()) END
+FROM limit_admissions WHERE expires_at > clock_timestamp();
+
 -- admission/within.py FORGET
 DELETE FROM limit_admissions
 WHERE id IN (SELECT id FROM limit_admissions WHERE expires_at < clock_timestamp()
@@ -2922,9 +2927,9 @@ SELECT * FROM moved;
 WITH locked AS (
     SELECT jobs.id, status AS from_status, patience.after FROM jobs
     LEFT JOIN external_types ON external_types.name = jobs.job_type
-    CROSS JOIN LATERAL (SELECT coalesce(silence,
-        make_interval(secs => CAST(CAST(:'of_types' AS jsonb) ->> jobs.job_type AS float)),
-        CAST(:'silence' AS interval)) AS after) AS patience
+    CROSS JOIN LATERAL (SELECT make_interval(secs => least(CAST(:'longest' AS float), coalesce(
+        CAST(extract(EPOCH FROM silence) AS float), CAST(CAST(:'of_types' AS jsonb) ->> jobs.job_type AS float),
+        CAST(:'silence' AS float)))) AS after) AS patience
     WHERE hold = 'external' AND updated_at < clock_timestamp() - patience.after
     LIMIT :'limit'
     FOR UPDATE OF jobs SKIP LOCKED
@@ -4262,7 +4267,7 @@ RETURNING schedules.id, schedules.organization_id, schedules.user_id, schedules.
 
 -- schedules/keeping.py RESUME
 UPDATE schedules
-SET paused = false, paused_by = NULL, paused_at = NULL, since = :'now', next_at = :'next_at', version = version + 1,
+SET paused = false, paused_by = NULL, paused_at = NULL, since = :'since', next_at = :'next_at', version = version + 1,
     changed_by = :'actor', updated_at = clock_timestamp()
 WHERE id = :'id'
 RETURNING schedules.id, schedules.organization_id, schedules.user_id, schedules.name, schedules.job_type, schedules.payload, schedules.priority, schedules.max_retries, schedules.project_id, schedules.metadata, schedules.cron, schedules.timezone, schedules.every_seconds, schedules.catch_up, schedules.overlap, schedules.template, schedules.granted, schedules.granted_template, schedules.anchor, schedules.since, schedules.next_at, schedules.paused, schedules.paused_by, schedules.paused_at, schedules.version, schedules.changed_by, schedules.created_at, schedules.updated_at;
@@ -4886,8 +4891,11 @@ SELECT CAST(greatest(0, coalesce(sum(1000 * extract(EPOCH FROM coalesce(next_at,
             AS bigint)
 FROM (SELECT history.at, event, to_status,
              lead(history.at) OVER path AS next_at, lead(event) OVER path AS next_event
-      FROM jobs JOIN history ON history.job_id = jobs.id AND at >= jobs.created_at - interval '1 hour'
-      WHERE jobs.root_id = workflows.id AND jobs.root_id <> jobs.id AND NOT jobs.external
+      FROM history
+      WHERE history.job_id = ANY(ARRAY(SELECT jobs.id FROM jobs
+                                       WHERE jobs.root_id = workflows.id AND jobs.root_id <> jobs.id
+                                         AND NOT jobs.external))
+        AND at >= workflows.created_at - interval '1 hour'
       WINDOW path AS (PARTITION BY history.job_id ORDER BY history.id)) AS steps
 WHERE to_status = 'running'
    OR event IN ('cancelled', 'seen') AND next_event IN ('seen', 'stopped')) AS worker_ms
@@ -5115,8 +5123,11 @@ SELECT workflows.id, workflows.organization_id, workflows.user_id, workflows.nam
                 AS bigint)
     FROM (SELECT history.at, event, to_status,
                  lead(history.at) OVER path AS next_at, lead(event) OVER path AS next_event
-          FROM jobs JOIN history ON history.job_id = jobs.id AND at >= jobs.created_at - interval '1 hour'
-          WHERE jobs.root_id = workflows.id AND jobs.root_id <> jobs.id AND NOT jobs.external
+          FROM history
+          WHERE history.job_id = ANY(ARRAY(SELECT jobs.id FROM jobs
+                                           WHERE jobs.root_id = workflows.id AND jobs.root_id <> jobs.id
+                                             AND NOT jobs.external))
+            AND at >= workflows.created_at - interval '1 hour'
           WINDOW path AS (PARTITION BY history.job_id ORDER BY history.id)) AS steps
     WHERE to_status = 'running'
        OR event IN ('cancelled', 'seen') AND next_event IN ('seen', 'stopped')) ELSE workflows.worker_ms END AS worker_ms_now FROM workflows CROSS JOIN LATERAL (
@@ -5181,8 +5192,11 @@ SELECT CAST(greatest(0, coalesce(sum(1000 * extract(EPOCH FROM coalesce(next_at,
             AS bigint)
 FROM (SELECT history.at, event, to_status,
              lead(history.at) OVER path AS next_at, lead(event) OVER path AS next_event
-      FROM jobs JOIN history ON history.job_id = jobs.id AND at >= jobs.created_at - interval '1 hour'
-      WHERE jobs.root_id = workflows.id AND jobs.root_id <> jobs.id AND NOT jobs.external
+      FROM history
+      WHERE history.job_id = ANY(ARRAY(SELECT jobs.id FROM jobs
+                                       WHERE jobs.root_id = workflows.id AND jobs.root_id <> jobs.id
+                                         AND NOT jobs.external))
+        AND at >= workflows.created_at - interval '1 hour'
       WINDOW path AS (PARTITION BY history.job_id ORDER BY history.id)) AS steps
 WHERE to_status = 'running'
    OR event IN ('cancelled', 'seen') AND next_event IN ('seen', 'stopped')) ELSE workflows.worker_ms END AS worker_ms_now FROM workflows CROSS JOIN LATERAL (
@@ -5257,8 +5271,11 @@ SELECT CAST(greatest(0, coalesce(sum(1000 * extract(EPOCH FROM coalesce(next_at,
             AS bigint)
 FROM (SELECT history.at, event, to_status,
              lead(history.at) OVER path AS next_at, lead(event) OVER path AS next_event
-      FROM jobs JOIN history ON history.job_id = jobs.id AND at >= jobs.created_at - interval '1 hour'
-      WHERE jobs.root_id = workflows.id AND jobs.root_id <> jobs.id AND NOT jobs.external
+      FROM history
+      WHERE history.job_id = ANY(ARRAY(SELECT jobs.id FROM jobs
+                                       WHERE jobs.root_id = workflows.id AND jobs.root_id <> jobs.id
+                                         AND NOT jobs.external))
+        AND at >= workflows.created_at - interval '1 hour'
       WINDOW path AS (PARTITION BY history.job_id ORDER BY history.id)) AS steps
 WHERE to_status = 'running'
    OR event IN ('cancelled', 'seen') AND next_event IN ('seen', 'stopped')) ELSE workflows.worker_ms END AS worker_ms_now FROM workflows CROSS JOIN LATERAL (

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Header
 from pydantic import ValidationError
 
 from api import openapi
@@ -19,7 +18,6 @@ from api.reading import Served
 from api.schemas import fields
 from api.schemas.bulk import BulkAnswer, BulkJob, CreatedJobs, NewJobs, Refusal, Unfit
 from api.strict import StrictRoute
-from api.turns import Turns
 from tasks import submission
 from tasks.attempt.job import Job
 from tasks.catalog import offered
@@ -29,16 +27,7 @@ from tracking.errors import TrackingError, UnknownDependency, UnknownJobType
 from tracking.models import NewJob, Submitted
 from tracking.origins import Origin
 
-
-class BulkRoute(StrictRoute):
-    """A route with large bodies: of these only a few are read at a time."""
-
-    def _arriving(self, request: Request) -> AbstractAsyncContextManager[None]:
-        bulks: Turns = request.app.state.bulks
-        return bulks.turn(request.state.principal.organization)
-
-
-router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=BulkRoute)
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
 
 @router.post("/bulk", status_code=202, responses=openapi.BULK_CREATED, openapi_extra=openapi.HANDLERS)

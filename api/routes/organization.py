@@ -59,7 +59,7 @@ def set_organization_limit(
     read: Read,
     *,
     origin: Came,
-    organization: Annotated[fields.Name, Path()],
+    organization: Annotated[fields.OneName, Path()],
     body: LimitRequest,
 ) -> Organization:
     """Let this many jobs of an organization execute at once; what runs beyond it goes on."""
@@ -74,7 +74,7 @@ def set_waiting_limit(
     read: Read,
     *,
     origin: Came,
-    organization: Annotated[fields.Name, Path()],
+    organization: Annotated[fields.OneName, Path()],
     body: WaitingLimitRequest,
 ) -> Organization:
     """Let this many jobs of an organization wait at once; one more is refused, and what waits stays."""
@@ -89,7 +89,7 @@ def set_weight(
     read: Read,
     *,
     origin: Came,
-    organization: Annotated[fields.Name, Path()],
+    organization: Annotated[fields.OneName, Path()],
     body: WeightRequest,
 ) -> Organization:
     """Serve so many jobs of an organization while one of another is, as long as workers are busy."""

@@ -96,8 +96,8 @@ class Audit(Answered):
 
 
 def as_lines(entries: Sequence[Entry]) -> str:
-    """A JSON object for each entry, a line each."""
-    return "".join(f"{entry.model_dump_json(by_alias=True)}\n" for entry in entries)
+    """A JSON object for each entry, a line each, also for readers that take U+2028 and the like for the end of one."""
+    return "".join(f"{entry.model_dump_json(by_alias=True, ensure_ascii=True)}\n" for entry in entries)
 
 
 def as_csv(entries: Sequence[Entry]) -> str:

@@ -66,6 +66,12 @@ def _checked(check: Callable[[Any, str], Any]) -> AfterValidator:
     return AfterValidator(checked)
 
 
+def _one(name: str) -> str:
+    if name == ALL:
+        raise ValueError(f"{ALL} stands for all organizations: name one")
+    return name
+
+
 def _listed(value: list[str]) -> list[str]:
     return [part for text in value for part in text.split(",")]
 
@@ -98,6 +104,7 @@ CLOCKS_APART = timedelta(seconds=30)  # times that we have answered are of the d
 # languages that read it, `$` alone also matches before a line break at the end.
 END = r"$(?!\n)"
 NO_NUL = r"^[^\u0000]*$"
+ALL = "*"  # instead of the name of an organization: all of them
 NOT_ALL = r"^(?!\*$)[^\u0000]*$"
 SEGMENT = r"^(?!\.{1,2}$)[^/\u0000]+$"
 KEY = r"^[!-~]([ -~]*[!-~])?"
@@ -115,7 +122,7 @@ EVERYWHERE_TOO = "`*`: all of them."
 
 # Of requests:
 Name = Annotated[str, Field(min_length=1, max_length=255), _checked(check_text), _described(pattern=NO_NUL)]
-OneName = Annotated[str, Field(min_length=1, max_length=255), _checked(check_text), _described(pattern=NOT_ALL)]
+OneName = Annotated[Name, AfterValidator(_one), _described(pattern=NOT_ALL)]
 Segment = Annotated[str, Field(min_length=1, max_length=255), _checked(check_segment), _described(pattern=SEGMENT)]
 Place = Annotated[str, Field(min_length=1, max_length=520), _checked(check_text), _described(pattern=NO_NUL)]
 Text = Annotated[str, Field(max_length=1000), _checked(check_text), _described(pattern=NO_NUL)]

@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import ConfigDict, Field, model_validator
 
 from api.schemas.answers import Answered
-from api.schemas.fields import END, Name, Whole
+from api.schemas.fields import END, Name, OneName, Whole
 from api.schemas.requests import Asked
 from tasks.controls import IN_PAYLOAD
 from tracking.admission.job_limits import JobLimit as LimitRecord
@@ -44,12 +44,18 @@ class Rate(Asked):
 def _conditions() -> list[dict[str, Any]]:
     """JSON Schema: what comes with what in a LimitPut."""
     absent = {"type": "null"}
-    named = {"required": ["jobType"], "properties": {"jobType": {"type": "string"}}}
+    numbers = [_said("concurrency", "integer"), _said("rate", "object")]
+    named = _said("jobType", "string")
     return [
         {"if": _per("platform"), "then": {"properties": {"organization": absent}, **_merged(named)}},
         {"if": _per("key"), "then": named, "else": {"properties": {"key": absent}}},
         {"if": {"not": named}, "then": {"properties": {"concurrency": absent}}},
+        {"anyOf": [_said("organization", "string"), *numbers]},
     ]
+
+
+def _said(name: str, kind: str) -> dict[str, Any]:
+    return {"required": [name], "properties": {name: {"type": kind}}}
 
 
 def _per(word: str) -> dict[str, Any]:
@@ -71,7 +77,7 @@ class LimitPut(Asked):
     per: Per = Field(
         description="What has a count of its own: the whole platform, each organization, or each key in one."
     )
-    organization: Name | None = Field(
+    organization: OneName | None = Field(
         default=None, description="Only this one, instead of what holds for all; null: all of them."
     )
     job_type: Name | None = Field(
@@ -87,7 +93,10 @@ class LimitPut(Asked):
     concurrency: Annotated[int | None, Whole] = Field(
         default=None, strict=True, ge=1, le=MOST_AT_ONCE, description="How many may execute at once; null: any number."
     )
-    rate: Rate | None = Field(default=None, description="null: any number.")
+    rate: Rate | None = Field(
+        default=None,
+        description="null: any number. With neither, what holds for all is taken off the organization, which is said.",
+    )
 
     @model_validator(mode="after")
     def check_fit(self) -> Self:
@@ -99,6 +108,8 @@ class LimitPut(Asked):
             raise ValueError("Only a limit per key has a key")
         if self.job_type is None and self.concurrency is not None:
             raise ValueError("How many jobs of all types execute at once, the limit of the organization says")
+        if self.organization is None and self.concurrency is None and self.rate is None:
+            raise ValueError("A limit has a number: say concurrency or rate, or the organization that has none")
         return self
 
     @property

@@ -11,7 +11,7 @@ from celeriac.commands.controls import TERMINAL, TIMEOUT
 from celeriac.commands.names import similar
 from celeriac.commands.operations import connected
 from tracking import external_types
-from tracking.errors import ConfigurationError
+from tracking.errors import ConfigurationError, InvalidValue
 from tracking.external_types import BUILT_IN, ExternalType
 from tracking.origins import OPERATOR
 from tracking.settings import settings
@@ -28,13 +28,15 @@ def print_types() -> None:
 
 
 def add_type(name: str, permission: str | None, silence: timedelta | None) -> None:
-    """Add a type, or change it. Raises ConfigurationError for one that a handler has."""
+    """Add a type, or change it. Raises ConfigurationError for one of a handler, and a silence too long."""
     with connected(TIMEOUT) as database, database.begin() as connection:
         if name in registered.job_types():
             raise ConfigurationError(f"a handler has the type {name!r}: say external=True there instead")
-        is_new = external_types.put(
-            connection, ExternalType(name, permission, silence), actor=OPERATOR, origin=TERMINAL
-        )
+        named = ExternalType(name, permission, silence)
+        try:
+            is_new = external_types.put(connection, named, actor=OPERATOR, origin=TERMINAL)
+        except InvalidValue as refusal:
+            raise ConfigurationError(str(refusal)) from None
     click.echo(f"{name}: {'added' if is_new else 'changed'}.")
 
 

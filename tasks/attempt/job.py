@@ -28,7 +28,8 @@ from tasks.persistence import persist
 from tasks.progress import JobCancelled
 from tasks.retries import RetryPolicy, read_policy
 from tasks.signatures import Signature
-from tracking.errors import ConfigurationError
+from tracking.errors import ConfigurationError, InvalidValue
+from tracking.external_types import check_silence
 from tracking.models import Attempt, JsonObject, NewJob, Owner, Wishes
 from tracking.reads import lists
 from tracking.values import check_moment, check_seconds, storable_count, storable_json, storable_text
@@ -312,7 +313,9 @@ class Job(Task):  # type: ignore[type-arg]  # a handler's parameters are its own
             reason = unsendable(model, signature.described) if model else None
             if reason is None and self.is_offered:
                 signature.schema()
-        except (ConfigurationError, pydantic.errors.PydanticUserError) as error:
+            if self.external_timeout is not None:
+                check_silence(self.external_timeout, "external_timeout")
+        except (ConfigurationError, InvalidValue, pydantic.errors.PydanticUserError) as error:
             reason = str(error)
         if reason is None and self.bundle and (self.time_limit or self.soft_time_limit):
             reason = "jobs that go to a process in a bundle have no time limits: leave out bundle=True, or the limits"

@@ -68,6 +68,13 @@ class Admission:
         """The first in the lines of organizations that have room, and those for which limits have room."""
         return self._admitted(self._with_room(), self._within_limits())
 
+    def seconds_to_room(self) -> float | None:
+        """After how many seconds a rate has room for what waits; None: nothing waits for one."""
+        if not self.limiting.known().any:
+            return None
+        with self.database.autocommit() as connection:
+            return within.seconds_to_room(connection)
+
     def forget_expired(self) -> bool:
         """Remove what counts in no rate any more; whether there is more of it."""
         if not self.limiting.known().any:

@@ -187,7 +187,7 @@ class Leader:
         operating, scheduling = Operating(platform), Scheduling(platform)
         return [
             Duty("due", sweep, lambda: self._let(admission.due)),
-            Duty("next in line", sweep, lambda: self._let(admission.next_in_line)),
+            Duty("next in line", sweep, lambda: self._let(admission.next_in_line), sooner=admission.seconds_to_room),
             Duty("unsent", sweep, self._sending.unsent),
             Duty("circuits", now_and_then, lambda: self._let(admission.probes)),
             Duty("pauses", now_and_then, lambda: self._let(admission.ungated)),
@@ -251,7 +251,7 @@ class Leader:
         while not self._stop.is_set():
             ping(connection)  # raises when the session, and the lock with it, is gone
             self._duties.turn()
-            self._stop.wait(self._settings.sweep_interval)
+            self._stop.wait(self._duties.rest(self._settings.sweep_interval))
 
     def _undepend(self) -> bool:
         """Let through what one window has; the next look is for the next one, unless there is more in this."""

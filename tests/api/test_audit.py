@@ -307,6 +307,14 @@ def test_it_is_exported_as_csv_and_as_json_lines(caller: Caller) -> None:
     assert first.text.splitlines() + rest.text.splitlines()[1:] == exported.text.splitlines()
 
 
+def test_an_entry_is_one_line_for_every_reader(caller: Caller) -> None:
+    """What Python and others take for the end of a line stands in no JSON line, and comes back as it was."""
+    name = "a\u2028b\u2029c\x85d\x1ce\nf"
+    assert caller.post("/v1/templates", {"name": name, "jobType": "open", "payload": {}}).status_code == 201
+    lines = caller.but(permissions=AUDITING).get("/v1/audit/export", format="jsonl").text.splitlines()
+    assert [json.loads(line)["target"] for line in lines] == [name]
+
+
 @pytest.mark.parametrize(
     "query",
     [

@@ -153,9 +153,9 @@ def test_ten_thousand_are_accepted_and_one_more_is_not(caller: Caller) -> None:
 
 
 def test_a_body_that_is_too_large_is_not_read(caller: Caller) -> None:
-    """A bulk of more than 16 MiB is refused; any other address takes no more than before."""
+    """A bulk of more than 16 MiB is refused, a workflow of more than 4, and any other body of more than half a MiB."""
     headers = {**caller.headers, "Content-Type": "application/json"}
-    for path, size in (("/v1/jobs/bulk", 16 * 2**20), ("/v1/jobs", 512 * 1024)):
+    for path, size in (("/v1/jobs/bulk", 16 * 2**20), ("/v1/workflows", 4 * 2**20), ("/v1/jobs", 512 * 1024)):
         content = json.dumps({"jobType": "open", "message": "x" * size}).encode()
         response = caller.api.client.post(path, content=content, headers=headers)
         assert response.json()["code"] == "body_too_large"

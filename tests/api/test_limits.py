@@ -52,6 +52,11 @@ def test_a_limit_is_set_listed_replaced_and_removed(caller: Caller) -> None:
         ({**ORGANIZATION, "per": "user"}, "'platform', 'organization' or 'key'"),
         ({"per": "key", "jobType": "open", "key": "a..b"}, "match"),
         ({"per": "key", "jobType": "open", "key": ""}, "match"),
+        ({"per": "platform", "jobType": "open"}, "A limit has a number"),
+        ({"per": "key", "jobType": "open", "key": "a"}, "A limit has a number"),
+        (ORGANIZATION, "A limit has a number"),
+        ({"per": "organization"}, "A limit has a number"),
+        ({**ORGANIZATION, "concurrency": 1, "organization": "*"}, "name one"),
     ],
 )
 def test_what_does_not_fit_is_refused_with_its_reason(caller: Caller, said: dict[str, Any], words: str) -> None:
@@ -62,7 +67,7 @@ def test_what_does_not_fit_is_refused_with_its_reason(caller: Caller, said: dict
 
 def test_a_type_that_nobody_knows_is_no_slip(caller: Caller) -> None:
     """A type without a handler and without jobs is answered as one that is misspelt."""
-    problem(caller.put("/v1/limits", {**ORGANIZATION, "jobType": "opne"}), 422, "unknown_job_type")
+    problem(caller.put("/v1/limits", {**ORGANIZATION, "jobType": "opne", "concurrency": 1}), 422, "unknown_job_type")
 
 
 def test_a_job_says_which_limit_it_waits_for(caller: Caller) -> None:
@@ -89,3 +94,10 @@ def test_an_organization_is_weighed(caller: Caller) -> None:
     assert caller.put(path, {"weight": None}).json()["weight"] == 1
     for weight in (0, 101, 1.5, "3", True):
         problem(caller.put(path, {"weight": weight}), 422, "invalid_request")
+
+
+def test_all_organizations_are_no_organization(caller: Caller) -> None:
+    """The word for all organizations is refused as the name of one, which would be limited without any effect."""
+    for what, said in (("limit", {"limit": 1}), ("waiting-limit", {"limit": 1}), ("weight", {"weight": 2})):
+        refused = problem(caller.put(f"/v1/organizations/*/{what}", said), 422, "invalid_request")
+        assert "* stands for all organizations: name one" in refused["detail"]

@@ -87,9 +87,19 @@ def test_a_client_may_choose_the_id_and_the_log_has_it(caller: Caller) -> None:
     line = next(line for line in log.splitlines() if request_id in line)
     assert "POST" in line
     assert "/v1/jobs" in line
-    assert "202" in line
+    assert "status=422" in line
     assert canary not in log
     assert caller.headers["Authorization"][7:60] not in log
+
+
+def test_the_log_has_the_status_as_a_number(caller: Caller) -> None:
+    """The status of an answer stands in the log as a number, of whichever type the route has given it."""
+    job_id = caller.create().json()["jobId"]
+    path = f"/v1/jobs/{job_id}"
+    caller.get(path)
+    eventually(lambda: path in caller.api.log.read_text(), what="a line of the log")
+    line = next(line for line in caller.api.log.read_text().splitlines() if path in line)
+    assert line.endswith("status=200")
 
 
 @pytest.mark.parametrize("given", ["", "a b", "x" * 129, "ü"])

@@ -193,6 +193,12 @@ def test_too_many_jobs_are_refused(caller: Caller) -> None:
     assert len(created(caller, many)["jobs"]) == 1000
 
 
+def test_a_thousand_jobs_may_say_more_than_their_types(caller: Caller) -> None:
+    """A thousand jobs with payloads of two thousand characters are accepted in one request."""
+    jobs = {f"n{number}": {"jobType": "open", "payload": {"text": "x" * 2000}} for number in range(1000)}
+    assert len(created(caller, jobs)["jobs"]) == 1000
+
+
 def test_the_same_key_makes_one_workflow(caller: Caller) -> None:
     """A repeated request with its key names the first one's jobs, and with another body it is refused."""
     body, key = {"name": "n", "jobs": JOBS}, {"Idempotency-Key": "k1"}

@@ -6,8 +6,11 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from unittest.mock import Mock
 from uuid import uuid4
 
@@ -134,6 +137,45 @@ def test_a_duty_with_more_to_do_goes_on_at_once_until_it_is_stopped() -> None:
     running.turn()
     running.close(5)
     assert len(times) == 100
+
+
+def _gaps(seconds: float, *duties_: Duty, most: float) -> dict[str, float]:
+    """The middle one of the times between two calls of each, of a leader that looks for so long."""
+    called: dict[str, list[float]] = {duty.name: [] for duty in duties_}
+
+    def noted(duty: Duty) -> Callable[[], bool | None]:
+        return lambda: called[duty.name].append(time.monotonic()) or duty.work()  # type: ignore[func-returns-value]
+
+    running = Duties([replace(duty, work=noted(duty)) for duty in duties_], "w")
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        running.turn()
+        time.sleep(running.rest(most))
+    running.close(5)
+    return {name: median(after - before for before, after in pairwise(at)) for name, at in called.items()}
+
+
+def test_a_duty_is_called_an_interval_after_its_end() -> None:
+    """A duty is begun about its interval after its last end, whatever that took; it was twice as late."""
+    gaps = _gaps(3, Duty("short", 0.2, lambda: time.sleep(0.01)), Duty("long", 0.1, lambda: time.sleep(0.15)), most=0.2)
+    assert 0.2 < gaps["short"] < 0.3
+    assert 0.25 < gaps["long"] < 0.35
+
+
+def test_a_duty_that_knows_when_there_is_more_is_called_then() -> None:
+    """A duty that says when there may be something to do is called then, and no sooner than its work took."""
+    gaps = _gaps(
+        2,
+        Duty("soon", 5.0, lambda: None, sooner=lambda: 0.1),
+        Duty("too soon", 5.0, lambda: time.sleep(0.1), sooner=lambda: 0.0),
+        Duty("later", 0.3, lambda: None, sooner=lambda: 3600.0),
+        Duty("unknown", 0.3, lambda: None, sooner=lambda: None),
+        most=0.5,
+    )
+    assert 0.1 < gaps["soon"] < 0.2
+    assert 0.2 < gaps["too soon"] < 0.3
+    assert 0.3 < gaps["later"] < 0.4
+    assert 0.3 < gaps["unknown"] < 0.4
 
 
 def test_so_many_duties_at_once_leave_connections_to_the_rest_of_the_worker() -> None:

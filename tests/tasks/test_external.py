@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import pytest
@@ -10,13 +11,16 @@ from celery import chain
 from pydantic import BaseModel, SecretStr, ValidationError
 from sqlalchemy import text
 
+from bench.chaos.proxy import Mode, Proxy
 from tasks.app import JobApp
 from tasks.external import Tracked as Elsewhere
+from tasks.persistence import DatabaseAway
 from tasks.platform import Platform
 from tasks.progress import JobCancelled
+from tests.behind import database_behind
 from tests.tracked import ACME, Tracked, check_rows
 from tracking import acting_as, external_types, jobs
-from tracking.errors import IllegalMove, InvalidValue
+from tracking.errors import ConfigurationError, IllegalMove, InvalidValue
 from tracking.external_types import BUILT_IN, ExternalType
 from tracking.models import JobRecord
 from tracking.settings import settings
@@ -112,6 +116,59 @@ def test_an_exception_goes_on_when_the_job_cannot_be_told(own: JobApp, tracked: 
     assert row(tracked, job).status is Status.CANCELLED
 
 
+@pytest.fixture
+def network(app: JobApp, database_url: str) -> Iterator[Proxy]:
+    """What is between an app of acme's u1 and the database."""
+    with database_behind(database_url) as (url, proxy), acting_as("acme", "u1"):
+        patient = {"database_url": SecretStr(url), "claim_patience": 30.0}
+        app.platform = Platform(app, settings().model_copy(update=patient))
+        yield proxy
+        proxy.switch(Mode.OPEN)
+        app.platform.close(timeout=5)
+
+
+def test_the_work_goes_on_while_the_database_is_away(app: JobApp, tracked: Tracked, network: Proxy) -> None:
+    """Progress is missed meanwhile, as that of a handler is, and the next report and the end are written."""
+    with app.track() as job:
+        network.switch(Mode.REFUSE)
+        job.update(20, "missed")
+        network.switch(Mode.OPEN)
+        job.update(40, "written")
+        assert (row(tracked, job).progress, row(tracked, job).message) == (40, "written")
+    assert row(tracked, job).status is Status.SUCCEEDED
+
+
+def test_an_end_is_written_when_the_database_is_back(app: JobApp, tracked: Tracked, network: Proxy) -> None:
+    """The end of work waits for the database."""
+    job = app.track()
+    network.switch(Mode.REFUSE)
+    with ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(job.complete, {"pages": 3})
+        assert not wait([ended], timeout=0.5).done
+        network.switch(Mode.OPEN)
+        ended.result(30)
+    assert (row(tracked, job).status, row(tracked, job).result) == (Status.SUCCEEDED, {"pages": 3})
+
+
+def test_an_end_that_cannot_be_written_says_so_in_one_line(app: JobApp, network: Proxy) -> None:
+    """When the database stays away, the end of work raises an error without the statement that was not answered."""
+    app.platform.close(timeout=5)
+    app.platform = Platform(app, app.platform.settings.model_copy(update={"claim_patience": 0.0}))
+    job = app.track()
+    network.switch(Mode.REFUSE)
+    with pytest.raises(DatabaseAway, match=r"^the database could not be reached in time$"):
+        job.complete()
+
+
+def test_an_end_whose_answer_was_lost_is_no_error(app: JobApp, tracked: Tracked, network: Proxy) -> None:
+    """A report that is repeated, because the answer to it was lost after its commit, finds what it has done."""
+    job = app.track()
+    network.drop_replies()
+    job.complete({"pages": 3})
+    assert network.dropped == 1
+    assert (job.status, row(tracked, job).result) == (Status.SUCCEEDED, {"pages": 3})
+
+
 def _complete_and_raise(job: Elsewhere) -> None:
     with job:
         job.complete()
@@ -139,6 +196,18 @@ def test_a_cancelled_one_stops_its_block(own: JobApp, tracked: Tracked) -> None:
     assert (row(tracked, job).status, job.status) == (Status.CANCELLED, Status.CANCELLED)
 
 
+def test_work_that_has_ended_begins_no_block(own: JobApp, tracked: Tracked) -> None:
+    """A job of the same idempotency key that has ended, however, runs no second block: its work would be done twice."""
+    for key, end in (("a", Elsewhere.complete), ("b", lambda job: job.fail("no"))):
+        end(own.track("generic", idempotency_key=key))
+        with pytest.raises(IllegalMove, match="it is finished"), own.track("generic", idempotency_key=key):
+            pytest.fail("the block has begun")
+    cancelled = own.track("generic", idempotency_key="c")
+    tracked.cancel(row(tracked, cancelled))
+    with pytest.raises(JobCancelled), own.track("generic", idempotency_key="c"):
+        pytest.fail("the block has begun")
+
+
 def test_without_a_block_it_waits_until_something_is_said(own: JobApp, tracked: Tracked) -> None:
     """A tracked job without a block is queued; update begins it, complete ends it, and nothing follows its end."""
     job = own.track("file_processing", payload={"name": "a"})
@@ -164,6 +233,18 @@ def test_a_type_of_the_code_has_a_payload_that_is_checked(own: JobApp, tracked: 
     with pytest.raises(ValidationError):
         own.track("inspection", payload={"plates": []})
     job.complete()
+
+
+@pytest.mark.parametrize("said", ["10m", 1e12, 0, -1, True, float("nan")], ids=str)
+def test_a_time_of_the_code_that_is_none_is_refused_with_the_task(app: JobApp, said: Any) -> None:
+    """A task whose external_timeout nobody can wait for cannot be registered: it would keep others from their end."""
+
+    def waits() -> None:
+        """Not run by any worker."""
+
+    options: dict[str, Any] = {"external": True, "external_timeout": said}
+    with pytest.raises(ConfigurationError, match="'waits' cannot be served: external_timeout is seconds"):
+        app.task(name="waits", **options)(waits)  # type: ignore[no-untyped-call]
 
 
 def test_what_workers_run_is_not_tracked_so(own: JobApp, tracked: Tracked) -> None:

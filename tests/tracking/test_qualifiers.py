@@ -14,6 +14,7 @@ from tests.weeks import vacuum
 from tracking.db import Database
 from tracking.errors import InvalidValue
 from tracking.models import EVERYWHERE
+from tracking.operations.begin import SAMPLE, preview
 from tracking.reads import failures, lists
 from tracking.reads.answers import Filters, Page
 from tracking.reads.matching import LOOKED_AT, LOOKED_AT_OF_EACH
@@ -142,6 +143,22 @@ def test_one_look_goes_through_so_many_jobs_and_the_cursor_goes_on(database: Dat
     assert read == sorted(read, key=lambda job: (job.created_at, job.id), reverse=True)
     assert [len(page.jobs) for page in pages] == [2, 1, 2, 1, 2, 1]
     assert looked_at == LOOKED_AT
+
+
+def test_a_preview_shows_what_it_counts(database: Database) -> None:
+    """The sample of a bulk operation has the newest of all jobs that it would touch, however far behind they are."""
+    with database.autocommit() as connection:
+        connection.execute(text(MANY), {"rows": LOOKED_AT + 50})
+        vacuum(connection, "jobs")
+        connection.execute(text(RARE), {"at": 5})
+        filters = Filters(search="queue:rare")
+        count, sample = preview(connection, ACME, filters)
+        assert (count, len(sample)) == (3, 3)
+        assert list(sample) == sorted(sample, key=lambda job: (job.created_at, job.id), reverse=True)
+        assert {job.queue for job in sample} == {"rare"}
+        count, sample = preview(connection, ACME, Filters())
+        newest = lists.after(connection, ACME, Filters(), cursor=None, size=SAMPLE).jobs
+        assert (count, list(sample)) == (LOOKED_AT + 50, list(newest))
 
 
 def test_everywhere_the_newest_of_each_organization_are_looked_at(tracked: Tracked) -> None:

@@ -106,6 +106,12 @@ def with_room(
     return [*dict.fromkeys(connection.execute(WITH_ROOM, about).scalars())]
 
 
+def seconds_to_room(connection: Connection) -> float | None:
+    """After how many seconds the first job counts in its rate no more; None: nothing waits, or no job counts."""
+    seconds = connection.execute(SECONDS_TO_ROOM).scalar_one()
+    return None if seconds is None else float(seconds)
+
+
 def forget_expired(connection: Connection, batch: int) -> int:
     """Remove what counts in no rate any more; returns how many rows."""
     return connection.execute(FORGET, {"batch": batch}).rowcount
@@ -324,6 +330,13 @@ SERVED = text(
     INSERT INTO limit_turns (organization_id, limit_id)
     SELECT DISTINCT jobs.organization_id, met.id {_COUNTED} AND met.per = '{Per.PLATFORM}'
     ON CONFLICT (organization_id, limit_id) DO UPDATE SET served_at = clock_timestamp()"""
+)
+
+SECONDS_TO_ROOM = text(
+    """
+    SELECT CASE WHEN EXISTS (SELECT FROM jobs WHERE hold = 'limit')
+           THEN extract(EPOCH FROM min(expires_at) - clock_timestamp()) END
+    FROM limit_admissions WHERE expires_at > clock_timestamp()"""
 )
 
 FORGET = text(

@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from tracking.errors import IllegalMove, JobChanged, JobNotFound, NotExternal, TrackingError
+from tracking.external_types import LONGEST
 from tracking.fingerprints import printed
 from tracking.models import JobRecord, Report, Scope
 from tracking.origins import Origin, origin_parameter
@@ -64,7 +65,8 @@ def abandon(
     How long that is an operator has said of their type, or `of_types` does, or else it is `silence`.
     """
     parameters = {
-        "silence": silence,
+        "silence": silence.total_seconds(),
+        "longest": LONGEST.total_seconds(),
         "of_types": jsonb({name: span.total_seconds() for name, span in of_types.items()}),
         "actor": actor,
         "limit": limit,
@@ -173,6 +175,7 @@ TRACK = text(
     SELECT * FROM moved"""
 )
 
+# Of what was made of seconds the hours are counted on beyond a day.
 _SILENT = """'nobody has reported on it for ' || to_char(after, 'FMHH24 "h" FMMI "min" FMSS "s"')"""
 
 ABANDON = text(
@@ -185,9 +188,9 @@ ABANDON = text(
                                'duration', {_DURATION})""",
         locked=f"""SELECT jobs.id, status AS from_status, patience.after FROM jobs
         LEFT JOIN external_types ON external_types.name = jobs.job_type
-        CROSS JOIN LATERAL (SELECT coalesce(silence,
-            make_interval(secs => CAST(CAST(:of_types AS jsonb) ->> jobs.job_type AS float)),
-            CAST(:silence AS interval)) AS after) AS patience
+        CROSS JOIN LATERAL (SELECT make_interval(secs => least(CAST(:longest AS float), coalesce(
+            CAST(extract(EPOCH FROM silence) AS float), CAST(CAST(:of_types AS jsonb) ->> jobs.job_type AS float),
+            CAST(:silence AS float)))) AS after) AS patience
         WHERE hold = '{Hold.EXTERNAL}' AND updated_at < clock_timestamp() - patience.after
         LIMIT :limit
         FOR UPDATE OF jobs SKIP LOCKED""",

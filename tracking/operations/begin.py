@@ -78,9 +78,12 @@ def begin(
 
 def preview(connection: Connection, scope: Scope, filters: Filters) -> tuple[int, Sequence[JobRecord]]:
     """How many jobs match now, at most one more than MOST_JOBS, and the newest of them."""
-    counted = chosen(connection, scope, filters, [jobs.c.id], MOST_JOBS + 1).subquery()
-    count = connection.execute(select(func.count()).select_from(counted)).scalar_one()
-    return count, lists.after(connection, scope, filters, cursor=None, size=SAMPLE).jobs
+    columns = [jobs.c.id, jobs.c.created_at]
+    found = chosen(connection, scope, filters, columns, MOST_JOBS + 1).cte("found").prefix_with("MATERIALIZED")
+    newest = select(found.c.id).order_by(found.c.created_at.desc(), found.c.id.desc()).limit(SAMPLE)
+    counted = select(select(func.count()).select_from(found).scalar_subquery(), func.array(newest.scalar_subquery()))
+    count, ids = connection.execute(counted).one()
+    return count, lists.after(connection, scope, Filters(ids=ids), cursor=None, size=SAMPLE).jobs if ids else ()
 
 
 def _existing(connection: Connection, new: NewOperation) -> Operation | None:

@@ -89,14 +89,17 @@ def change(
         return known
     now = at_present(connection)
     is_as_due = known.plan.is_due_as(plan)
-    anchor, since = (known.anchor, known.since) if is_as_due else (now, now)
+    anchor, since, next_at = known.anchor, known.since, known.next_at
+    if not is_as_due:
+        anchor = now
+        since, next_at = _first_open(connection, schedule_id, plan.rule(anchor), now)
     parameters = {
         "id": schedule_id,
         "granted": granted,
         "granted_template": granted_template,
         "anchor": anchor,
         "since": since,
-        "next_at": known.next_at if is_as_due else _first_open(connection, schedule_id, plan.rule(anchor), since),
+        "next_at": next_at,
         "actor": by.actor,
         **_said(plan),
     }
@@ -127,9 +130,8 @@ def resume(connection: Connection, schedule_id: UUID, scope: Scope, by: By) -> S
     known = locked(connection, schedule_id, scope)
     if not known.paused:
         return known
-    now = at_present(connection)
-    next_at = _first_open(connection, schedule_id, known.rule, now)
-    parameters = {"id": schedule_id, "actor": by.actor, "now": now, "next_at": next_at}
+    since, next_at = _first_open(connection, schedule_id, known.rule, at_present(connection))
+    parameters = {"id": schedule_id, "actor": by.actor, "since": since, "next_at": next_at}
     resumed = schedule_of(connection.execute(RESUME, parameters).one())
     _tell(connection, Action.RESUME_SCHEDULE, resumed, by)
     return resumed
@@ -176,13 +178,15 @@ def tell_run(connection: Connection, schedule: Schedule, job_id: UUID, by: By) -
     _tell(connection, Action.RUN_SCHEDULE, schedule, by, jobId=str(job_id))
 
 
-def _first_open(connection: Connection, schedule_id: UUID, rule: Rule, after: datetime) -> datetime | None:
-    """The first due time after this moment of which nobody has said that it is to be skipped."""
-    skipped = foretold(connection, schedule_id, after)
-    due_at = first_after(rule, after)
+def _first_open(
+    connection: Connection, schedule_id: UUID, rule: Rule, now: datetime
+) -> tuple[datetime, datetime | None]:
+    """Since when it is due, and the first due time: after those of which somebody has said that they are skipped."""
+    skipped = foretold(connection, schedule_id, now)
+    since, due_at = now, first_after(rule, now)
     while due_at in skipped:
-        due_at = first_after(rule, due_at)
-    return due_at
+        since, due_at = due_at, first_after(rule, due_at)
+    return since, due_at
 
 
 def _tell(connection: Connection, action: Action, schedule: Schedule, by: By, **detail: Any) -> None:
@@ -245,7 +249,7 @@ PAUSE = text(
 RESUME = text(
     f"""
     UPDATE schedules
-    SET paused = false, paused_by = NULL, paused_at = NULL, since = :now, next_at = :next_at, version = version + 1,
+    SET paused = false, paused_by = NULL, paused_at = NULL, since = :since, next_at = :next_at, version = version + 1,
         changed_by = :actor, updated_at = clock_timestamp()
     WHERE id = :id
     RETURNING {SCHEDULE}"""

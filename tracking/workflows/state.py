@@ -46,14 +46,19 @@ STATE = f"""
            min(started_at) AS started_at, CASE WHEN NOT {_GOES_ON} THEN max(completed_at) END AS last_end
     FROM ({nodes("node.workflow_id = workflows.id")}) AS found"""
 
-# Each row of history lasts to the next one of its job: of these times all that a body ran, or was still stopping.
+# Each row of history lasts to the next one of its job: of these times all that a body ran, or was still stopping. The
+# jobs are one array: of a join the planner, as long as it has counted no week of the history, may look for each of a
+# thousand of them at all that its organization did.
 WORKER_MS = f"""(
     SELECT CAST(greatest(0, coalesce(sum(1000 * extract(EPOCH FROM coalesce(next_at, clock_timestamp()) - at)), 0))
                 AS bigint)
     FROM (SELECT history.at, event, to_status,
                  lead(history.at) OVER path AS next_at, lead(event) OVER path AS next_event
-          FROM jobs JOIN history ON history.job_id = jobs.id AND {in_life("jobs")}
-          WHERE jobs.root_id = workflows.id AND jobs.root_id <> jobs.id AND NOT jobs.external
+          FROM history
+          WHERE history.job_id = ANY(ARRAY(SELECT jobs.id FROM jobs
+                                           WHERE jobs.root_id = workflows.id AND jobs.root_id <> jobs.id
+                                             AND NOT jobs.external))
+            AND {in_life("workflows")}
           WINDOW path AS (PARTITION BY history.job_id ORDER BY history.id)) AS steps
     WHERE to_status = '{Status.RUNNING}'
        OR event IN ('{Event.CANCELLED}', '{Event.SEEN}') AND next_event IN ('{Event.SEEN}', '{Event.STOPPED}'))"""

@@ -52,10 +52,11 @@ def test_a_built_in_type_may_ask_for_more_and_be_as_it_was(tracked: Tracked) -> 
     [
         (("add", "export_report"), "a handler has the type 'export_report'"),
         (("add", "ocr", "--timeout", "soon"), "--timeout"),
+        (("add", "ocr", "--timeout", "99999999d"), "the timeout is seconds, more than 0 and 31536000 at most"),
         (("add", ""), "must be text and not empty"),
     ],
 )
 def test_what_can_be_no_such_type_is_refused(arguments: tuple[str, ...], line: str) -> None:
-    """The type of a handler, a time that is none and an empty name are refused with one line."""
+    """The type of a handler, a time that is none or that nobody waits for, and an empty name get one line each."""
     result = celeriac(*arguments)
     assert (result.exit_code, line in result.stderr) == (Exit.MISUSED, True), result.stderr

@@ -139,6 +139,21 @@ def test_a_rate_lets_so_many_through_in_each_period(free: Limited, tracked: Trac
     assert free.turn() == []
 
 
+def test_it_is_known_when_a_rate_has_room_again(free: Limited) -> None:
+    """While a job waits, the time to the end of the first that counts is told; what nobody waits for, nobody asks."""
+    free.bound(rate=2, period=HOUR)
+    free.submit_many(2)
+    free.turn()
+    free.execute("UPDATE limit_admissions SET expires_at = expires_at - interval '1 hour' + id * interval '10 seconds'")
+    with free.pool.autocommit() as connection:
+        assert within.seconds_to_room(connection) is None
+        free.submit()
+        first = connection.execute(text("SELECT min(expires_at) - now() FROM limit_admissions")).scalar_one()
+        assert within.seconds_to_room(connection) == pytest.approx(first.total_seconds(), abs=1)
+        free.execute("UPDATE limit_admissions SET expires_at = clock_timestamp()")
+        assert within.seconds_to_room(connection) is None
+
+
 def test_what_counts_in_no_rate_any_more_is_removed(free: Limited) -> None:
     """Rows of rates go when their period is over, in batches, and those that count stay."""
     free.bound(rate=9, period=HOUR)

@@ -18,7 +18,7 @@ from tracking.admission import holds, line
 from tracking.admission.rule import Limits
 from tracking.db import Database
 from tracking.errors import IllegalMove, JobChanged, JobNotFound, NotExternal
-from tracking.external_types import ExternalType
+from tracking.external_types import LONGEST, ExternalType
 from tracking.models import JobRecord, Refusal, Report, Submitted
 from tracking.reads import lists, past
 from tracking.reads.explain import explain
@@ -212,6 +212,36 @@ def test_nobody_reports_for_too_long(tracked: Tracked) -> None:
     }
     assert jobs.abandon(tracked.connection, HOUR, of_types, actor="upkeep", limit=10) == []
     check_rows(tracked)
+
+
+def test_a_silence_of_days_is_told_in_hours(tracked: Tracked) -> None:
+    """A job that is given up after two days says 48 hours, of whatever form the type's time is kept."""
+    ocr = ExternalType("ocr", silence=timedelta(days=2))
+    external_types.put(tracked.connection, ocr, actor="operator")
+    kept, coded = external(tracked), external(tracked)
+    tracked.connection.execute(update(table).where(table.c.id == kept.id).values(job_type="ocr"))
+    for job in (kept, coded):
+        silent(tracked, job, timedelta(days=3))
+    of_types = {"llm_agent": timedelta(days=2)}
+    failed = jobs.abandon(tracked.connection, HOUR, of_types, actor="upkeep", limit=10)
+    assert [job.error_message for job in failed] == ["nobody has reported on it for 48 h 0 min 0 s"] * 2
+
+
+def test_a_time_without_end_keeps_no_other_job(tracked: Tracked) -> None:
+    """A type whose time was kept before there was a bound, or that code made endless, lets others be given up."""
+    tracked.connection.execute(text(KEPT_BEFORE))
+    kept, coded, other = external(tracked), external(tracked), external(tracked)
+    for job, kind in ((kept, "ocr"), (coded, "endless")):
+        tracked.connection.execute(update(table).where(table.c.id == job.id).values(job_type=kind))
+    silent(tracked, other, timedelta(hours=2))
+    of_types = {"endless": timedelta.max}
+    failed = jobs.abandon(tracked.connection, HOUR, of_types, actor="upkeep", limit=10)
+    assert [job.id for job in failed] == [other.id]
+    silent(tracked, kept, LONGEST + HOUR)
+    assert [each.id for each in jobs.abandon(tracked.connection, HOUR, of_types, actor="upkeep", limit=9)] == [kept.id]
+
+
+KEPT_BEFORE = "INSERT INTO external_types (name, silence, added_by) VALUES ('ocr', interval '99999999 days', 'admin')"
 
 
 def test_counts_and_reasons_know_it(tracked: Tracked) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.properties import ON_ONE_DATABASE
@@ -22,6 +22,7 @@ from tracking.models import Owner, Scope
 from tracking.origins import By, Origin, Source
 from tracking.reads import schedules as reads
 from tracking.schedules import keeping
+from tracking.schedules.times import first_after
 from tracking.schedules.values import CatchUp, Plan, Schedule
 
 MINUTE = timedelta(minutes=1)
@@ -112,6 +113,27 @@ def test_the_next_due_times_can_be_skipped(scheduled: Scheduled) -> None:
     assert told == [("skipped", "asked", "u2"), ("skipped", "asked", "u2"), ("job", None, None)]
 
 
+def test_what_is_to_be_skipped_is_not_shown_as_next(scheduled: Scheduled) -> None:
+    """After a pause, or a change of its times and back, the next due time is the one after what is to be skipped."""
+    schedule = scheduled.create(cron="0 4 * * *", timezone="UTC")
+    skipped = scheduled.do(keeping.skip_next, schedule.id, ACME, CAME)
+    scheduled.do(keeping.pause, schedule.id, ACME, U1)
+    resumed = scheduled.do(keeping.resume, schedule.id, ACME, U1)
+    back = change(scheduled, change(scheduled, resumed, cron="0 5 * * *"), cron="0 4 * * *")
+    for now in (resumed, back):
+        assert first_after(now.rule, now.since) == now.next_at == skipped.next_at
+
+
+def test_what_was_to_be_skipped_is_not_late_as_well(scheduled: Scheduled) -> None:
+    """A due time that somebody has skipped is told once, also when the schedule was paused and resumed after that."""
+    schedule = scheduled.create(catch_up=CatchUp.SKIP, every_seconds=600)
+    scheduled.do(keeping.skip_next, schedule.id, ACME, CAME)
+    scheduled.do(keeping.pause, schedule.id, ACME, U1)
+    scheduled.do(keeping.resume, schedule.id, ACME, U1)
+    scheduled.fire(scheduled.let_pass(schedule, timedelta(seconds=1810)))
+    assert scheduled.told(schedule) == [("skipped", 1, "asked"), ("skipped", 1, "late"), ("job", 1, None)]
+
+
 def test_a_removed_schedule_leaves_its_jobs(scheduled: Scheduled, tracked: Tracked) -> None:
     """A schedule that was removed is due no more, and its jobs stay."""
     schedule = scheduled.create()
@@ -187,6 +209,7 @@ STEPS = st.lists(
 
 
 @ON_ONE_DATABASE
+@example(steps=[("skip", 0), ("pause", 0), ("resume", 0)], every=60)
 @given(steps=STEPS, every=st.integers(2, 9).map(lambda tens: 10 * tens))
 def test_due_times_are_those_of_a_clock_on_the_wall(pool: Database, steps: list[tuple[str, int]], every: int) -> None:
     """Whatever is paused, resumed and skipped meanwhile, a job is made at each due time that is left, and at no other.
@@ -219,5 +242,7 @@ def test_due_times_are_those_of_a_clock_on_the_wall(pool: Database, steps: list[
         elif step == "resume" and paused:
             paused, skipped = False, {each for each in skipped if each > now}
             scheduled.do(keeping.resume, schedule.id, ACME, U1)
+        shown = scheduled.get(schedule)
+        assert first_after(shown.rule, shown.since) == shown.next_at  # with which the next five begin
     anchor = scheduled.get(schedule).anchor
     assert [round((each - anchor).total_seconds()) for each in scheduled.made_at(schedule)] == expected
