@@ -214,7 +214,9 @@ def _metrics(platform: Platform, state: State) -> Metrics:
     pools = {"main": platform.database, "slow_reads": state.slow_reads}
     if state.replica is not None:
         pools["replica"] = state.replica.database
-    return Metrics(platform, _slow_reads(platform.settings, platform.settings.database, pool_size=1), state.reader, pools)
+    return Metrics(
+        platform, _slow_reads(platform.settings, platform.settings.database, pool_size=1), state.reader, pools
+    )
 
 
 def _replica(settings: Settings) -> Replica | None:
