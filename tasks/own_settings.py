@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
 # With another value jobs would be sent where nobody looks, be lost with their worker, or end without a word in the row.
+# `worker_disable_prefetch` is not among them: Celery's command line sets it to what it is, and `celeriac doctor` looks.
 OWN = frozenset(
     {
         "accept_content",
@@ -29,7 +30,6 @@ OWN = frozenset(
         "task_reject_on_worker_lost",
         "task_serializer",
         "worker_consumer",
-        "worker_disable_prefetch",
         "worker_prefetch_multiplier",
     }
 )
