@@ -13,6 +13,7 @@ from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import State
 from starlette.middleware.cors import CORSMiddleware
 
 from api import problems, reference
@@ -144,8 +145,7 @@ def create_app(
     app.state.shares = Shares(platform.settings.pool_size)
     app.state.slow_reads = _slow_reads(platform.settings, platform.settings.database)
     app.state.reader = Reader(platform.settings, app.state.hub)
-    there = app.state.replica.database if app.state.replica is not None else None
-    app.state.metrics = Metrics(platform, app.state.slow_reads, app.state.reader, there)
+    app.state.metrics = _metrics(platform, app.state)
     app.add_middleware(Envelope)
     if platform.settings.cors_origins:
         _let_in(app, platform.settings.cors_origins)
@@ -183,6 +183,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[dict[str, Any]]:
     await run_in_threadpool(platform.close, LAST_WORDS)
     await run_in_threadpool(platform.last_words, LAST_WORDS)
     await run_in_threadpool(app.state.slow_reads.close)
+    await run_in_threadpool(app.state.metrics.close)
     if app.state.replica is not None:
         await run_in_threadpool(app.state.replica.close)
 
@@ -204,9 +205,18 @@ def _let_in(app: FastAPI, origins: Sequence[str]) -> None:
     )
 
 
-def _slow_reads(settings: Settings, url: str) -> Database:
+def _slow_reads(settings: Settings, url: str, *, pool_size: int | None = None) -> Database:
     limited = settings.model_copy(update={"statement_timeout": settings.read_timeout})
-    return Database(url, limited, options=AS_ASKED)
+    return Database(url, limited, pool_size=pool_size, options=AS_ASKED)
+
+
+def _metrics(platform: Platform, state: State) -> Metrics:
+    pools = {"main": platform.database, "slow_reads": state.slow_reads}
+    if state.replica is not None:
+        pools["replica"] = state.replica.database
+    return Metrics(
+        platform, _slow_reads(platform.settings, platform.settings.database, pool_size=1), state.reader, pools
+    )
 
 
 def _replica(settings: Settings) -> Replica | None:

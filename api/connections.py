@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -12,10 +13,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 HEAD_PATIENCE = 10.0  # seconds from the first byte of a request, or the opening, until its head is complete
 READ_PATIENCE = 30.0  # seconds in which a client has to take LEAST_READ bytes of its answer
 LEAST_READ = 32 * 1024  # less than what is written between two pauses of asyncio
-LONGEST_HEAD = 64 * 1024  # bytes; the parser itself has no limit
+LONGEST_HEAD = 64 * 1024  # bytes, with the trailers after a body; the parser itself has no limit, and keeps all
 ADDRESSES = "addresses"  # beside the next: what each address has, as api.addresses counts it
 MOST = "most connections"  # in the state that the application gives the server when it begins
 LEAVING = "leaving"  # beside it: what is called when the server begins to stop; open answers have to end by themselves
+FIELD = 4  # bytes: the colon and the end of a line
+# RFC 9112, 3.2: what a Host may be.
+HOST = re.compile(rb"[A-Za-z0-9._~!$&'()*+,;=%:\[\]-]*")
 FULL = "full"  # in the state of a request: its connection is one too many
 
 
@@ -31,6 +35,7 @@ class Connection(HttpToolsProtocol):
         self._head = _Deadline(self, HEAD_PATIENCE)
         self._reading = _ReadDeadline(self, READ_PATIENCE)
         self._head_size: int | None = None  # bytes so far; None: no head has begun
+        self._read = 0  # bytes of its fields
 
     @property
     def is_waiting(self) -> bool:
@@ -62,11 +67,27 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head_size = 0
+        self._head_size = self._read = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a field, of the head or of the trailers after a body in chunks, which are kept with it."""
+        self._count(len(name) + len(value) + FIELD)
+        super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        """Take the head that is complete. What raises here is answered with 400, and the connection closed."""
         self._head_size = None
+        require_plain(self.parser.get_http_version(), self.headers)
         super().on_headers_complete()
+
+    def _count(self, size: int) -> None:
+        self._read += size
+        if self._read > LONGEST_HEAD:
+            raise ValueError("the head is too long")
 
     def on_response_complete(self) -> None:
         """Wait for the client again: it has to read the rest of the answer, or to send its next request."""
@@ -129,6 +150,21 @@ class Connection(HttpToolsProtocol):
         last._forget()  # noqa: SLF001 - of this class
         last.transport.abort()
         return True
+
+
+def require_plain(http_version: str, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    """Raise ValueError for a head that another server on the way may read otherwise than we do (RFC 9112, 3.2 and 6.1).
+
+    HTTP/1.1 has one Host, and of all codings of a transfer we know chunks alone.
+    """
+    hosts = [value for name, value in headers if name == b"host"]
+    if len(hosts) != 1 and (hosts or http_version == "1.1"):
+        raise ValueError("there is to be one Host")
+    if not all(HOST.fullmatch(host) for host in hosts):
+        raise ValueError("the Host is none")
+    codings = [value.strip().lower() for name, value in headers if name == b"transfer-encoding"]
+    if codings not in ([], [b"chunked"]) or (codings and http_version != "1.1"):
+        raise ValueError("the transfer has a coding that is not known")
 
 
 class _Deadline:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -40,11 +41,15 @@ class Rows:
 
 
 class Metrics:
-    """Those of one API process."""
+    """Those of one API process.
 
-    def __init__(self, platform: Platform, slow_reads: Database, reader: Reader, replica: Database | None) -> None:
+    `own` is for its reads alone: where callers have all connections for slow reads, the numbers that tell so must come.
+    `pools` are those whose use is told, by their names.
+    """
+
+    def __init__(self, platform: Platform, own: Database, reader: Reader, pools: Mapping[str, Database]) -> None:
         self._platform = platform
-        self._slow_reads = slow_reads
+        self._database = own
         self._lock = threading.Lock()
         self._rows = Rows(-MAX_AGE)
         self._own = CollectorRegistry()
@@ -67,8 +72,7 @@ class Metrics:
             ("pool", "state"),
             registry=self._own,
         )
-        pools = {"main": platform.database, "slow_reads": slow_reads}
-        for name, pool in {**pools, **({"replica": replica} if replica is not None else {})}.items():
+        for name, pool in pools.items():
             connections.labels(name, "in_use").set_function(partial(_in_use, pool))
             connections.labels(name, "most").set(pool.size)
 
@@ -84,6 +88,10 @@ class Metrics:
         registry.register(OfRows(self._newest().measured, organizations=organizations))
         return bytes(generate_latest(registry) + generate_latest(self._own))
 
+    def close(self) -> None:
+        """Give the connection back."""
+        self._database.close()
+
     def _newest(self) -> Rows:
         with self._lock:
             if time.monotonic() - self._rows.at >= MAX_AGE:
@@ -92,7 +100,7 @@ class Metrics:
 
     def _read(self) -> Rows:
         try:
-            with confined_to(None), self._slow_reads.autocommit() as connection:
+            with confined_to(None), self._database.autocommit() as connection:
                 return Rows(time.monotonic(), measured(connection, self._platform.limits.lease_timeout))
         except (DBAPIError, PoolTimeoutError) as error:
             log.warning("metrics.unread", error=type(getattr(error, "orig", None) or error).__name__)

@@ -80,3 +80,5 @@ def _read(path: Path) -> str:
         return path.read_text().strip()
     except OSError as error:
         raise ConfigurationError(f"{path} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path} is no UTF-8: delete it, and a new one is made") from None

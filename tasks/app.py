@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ from tasks.broker import transport
 from tasks.command_line import wrong_settings_told
 from tasks.current import Lease
 from tasks.error_hook import found
+from tasks.own_settings import broker_of, require_own_settings
 from tasks.platform import Platform
 from tasks.retries import read_policy
 from tasks.signatures import resolve_annotations
@@ -46,6 +48,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 HANDLERS = ("export_report", "data_processing", "notification", "cleanup", "sync")
+DJANGO = "DJANGO_SETTINGS_MODULE"  # which Celery reads when an app is made
 UNOFFERED = ("webhook_delivery", "canary")  # of jobs that the platform makes
 
 
@@ -87,6 +90,7 @@ class JobApp(Celery):
     amqp_cls = "tasks.app:Messages"
     events_cls = "tasks.broker.events:Events"
     control_cls = "tasks.revoking:Control"
+    backend_cls = "tasks.backend:RowBackend"  # whatever CELERY_RESULT_BACKEND of the environment says to other apps
     lease: Lease | None = None
     clock_difference = timedelta(0)
 
@@ -119,6 +123,33 @@ class JobApp(Celery):
         if options.get("add_to_parent", True) and parent is not None:
             parent.add_trail(result)
         return result
+
+    def connection_for_read(self, url: Any = None, **options: Any) -> Any:
+        """Celery's, to the broker of the settings."""
+        return super().connection_for_read(url or broker_of(self), **options)
+
+    def connection_for_write(self, url: Any = None, **options: Any) -> Any:
+        """Celery's, to the broker of the settings."""
+        return super().connection_for_write(url or broker_of(self), **options)
+
+    def config_from_object(self, obj: Any, *args: Any, **options: Any) -> Any:
+        """Celery's, once. Raises ConfigurationError when another one's settings would take the place of these."""
+        if self._config_source is not None:  # type: ignore[attr-defined]  # missing in the stubs
+            raise ConfigurationError(
+                "app.config_from_object would replace the platform's own settings: set with app.conf.update(...)"
+                " what is yours (docs/migrating.md)"
+            )
+        return super().config_from_object(obj, *args, **options)
+
+    def autodiscover_tasks(self, packages: Any = None, *args: Any, **options: Any) -> None:
+        """Celery's. Raises ConfigurationError when Django is to name the packages that this app knows nothing of."""
+        knows_django = any(self._fixups)  # type: ignore[attr-defined]  # as above
+        if not packages and not knows_django and os.environ.get(DJANGO):
+            raise ConfigurationError(
+                f"app.autodiscover_tasks() would find nothing: {DJANGO} was set after Celeriac was imported."
+                " Set it in the environment of each process (docs/migrating.md)"
+            )
+        super().autodiscover_tasks(packages, *args, **options)
 
     def _connection(self, url: Any, **options: Any) -> Any:
         # `celery -A tasks` takes BROKER_URL from the environment by itself, past our settings.
@@ -233,20 +264,30 @@ app.steps["worker"].add("tasks.worker.upkeep:Upkeep")
 
 
 def import_handlers(configured: Settings) -> None:
-    """Import the platform's handlers and the modules of CELERIAC_IMPORTS; each registers its tasks with the app.
+    """Import the platform's handlers, the modules of CELERIAC_IMPORTS, and what these have the app import in turn.
 
-    Raises ConfigurationError, one line that names the module and the place, when one of the latter cannot be imported.
+    Raises ConfigurationError, one line that names the module and the place, when one of the latter cannot be imported,
+    or has changed what must be as it is.
     """
     for name in (*HANDLERS, *UNOFFERED):
         importlib.import_module(f"tasks.handlers.{name}")
     for module in configured.imports:
-        try:
+        with _told(module):
             importlib.import_module(module)
-        except ConfigurationError:
-            raise
-        except (Exception, SystemExit) as error:
-            raise ConfigurationError(f"CELERIAC_IMPORTS: {_import_failure(module, error)}") from error
+    with _told(", ".join(configured.imports)):
+        app.loader.import_default_modules()  # what these name by `autodiscover_tasks`, and in `include` and `imports`
+    require_own_settings(app)
     found(configured.error_hook)
+
+
+@contextmanager
+def _told(module: str) -> Iterator[None]:
+    try:
+        yield
+    except ConfigurationError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise ConfigurationError(f"CELERIAC_IMPORTS: {_import_failure(module, error)}") from error
 
 
 def _import_failure(module: str, error: BaseException) -> str:

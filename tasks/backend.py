@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from celery import current_task, states
@@ -35,6 +35,7 @@ STATES = {
     Status.CANCELLED: states.REVOKED,
 }
 
+MANY_AGAIN = 0.2  # seconds after which whoever waits for the first of many looks at the others
 LAST_RESORT = 2.0  # seconds after which whoever waits looks by themselves, at what has become of the parents, too
 
 
@@ -115,6 +116,38 @@ class RowBackend(Backend, SyncBackendMixin):
             if remaining <= 0:
                 raise ResultTimeout("The operation timed out.")
             self._platform.waiting.wait(job_id, min(remaining, LAST_RESORT))
+
+    def get_many(
+        self,
+        task_ids: Iterable[str],
+        timeout: float | None = None,
+        on_message: Callable[[dict[str, Any]], None] | None = None,
+        on_interval: Callable[[], None] | None = None,
+        **_: Any,
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """The states of finished jobs, each as soon as it has ended, for `iter_native` and `join_native`.
+
+        `timeout`: seconds for all of them together; None: as long as it takes. Raises TimeoutError when it is over.
+        """
+        waiting_for = set(task_ids)
+        deadline = time.monotonic() + timeout if timeout else None
+        while waiting_for:
+            ended = [(each, meta) for each in sorted(waiting_for) if (meta := self._ended(each)) is not None]
+            waiting_for.difference_update(each for each, _ in ended)
+            for each, meta in ended:
+                if on_message is not None:
+                    on_message(meta)
+                yield each, meta
+            if not ended:
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise ResultTimeout("The operation timed out.")
+                if on_interval is not None:
+                    on_interval()
+                self._platform.waiting.wait(job_id_of(min(waiting_for)), MANY_AGAIN)
+
+    def _ended(self, task_id: str) -> dict[str, Any] | None:
+        meta = self.get_task_meta(task_id)
+        return meta if meta["status"] in states.READY_STATES else None
 
     @property
     def _platform(self) -> Platform:

@@ -71,7 +71,7 @@ def new_job(
     """
     check_options(options)
     handler: Job | None = app.tasks.get(name)  # type: ignore[assignment]
-    options = {**(_defaults(handler) if handler is not None else {}), **_given(options)}
+    options = _routed(app, options, name, (args, kwargs), handler)
     now = running_now(app)
     parent = now.attempt if now is not None else None
     arguments = arguments_of(handler, args, kwargs, HANDED_ON if is_handed_on else {})
@@ -81,7 +81,7 @@ def new_job(
         id=_identifier(task_id),
         owner=_owner(app, options, parent),
         job_type=check_name(name, "the job type"),
-        queue=_queue(app, options, name, (args, kwargs), handler),
+        queue=options["queue"],
         payload=arguments.payload,
         priority=priority,
         max_retries=_max_retries(options.get("max_retries"), handler),
@@ -166,8 +166,8 @@ def accept_unfilled(handler: Job, payload: JsonObject, owner: Owner, **wishes: U
 
 
 def _asked_for(handler: Job, arguments: Arguments, owner: Owner, wishes: Wishes) -> NewJob:
-    defaults = _defaults(handler)
     call = payload_to_arguments(arguments.payload, arguments.passing, takes_payload=handler.takes_payload)
+    defaults = _routed(handler.app, {}, handler.name, call, handler)
     said: dict[str, Any] = {name: value for name, value in wishes.items() if value is not None}
     said["depends_on"] = tuple(dict.fromkeys(said.get("depends_on", ())))
     return replace(
@@ -175,7 +175,7 @@ def _asked_for(handler: Job, arguments: Arguments, owner: Owner, wishes: Wishes)
             id=uuid7(),
             owner=Owner(_kept(owner.organization_id, "organization"), _kept(owner.user_id, "user")),
             job_type=handler.name,
-            queue=_queue(handler.app, defaults, handler.name, call, handler),
+            queue=defaults["queue"],
             payload=arguments.payload,
             priority=_priority(defaults.get("priority")),
             max_retries=_max_retries(None, handler),
@@ -227,7 +227,7 @@ def _successor(app: JobApp, job: NewJob, step: canvases.Step, joining: Collectio
     """The row of a task that waits for its call: what is known of it now. Raises the errors of a bad request."""
     name, args, kwargs = (step.signature[part] for part in ("task", "args", "kwargs"))
     handler: Any = app.tasks.get(name)
-    options = {**(_defaults(handler) if handler is not None else {}), **_given(step.options)}
+    options = _routed(app, step.options, name, (args, kwargs), handler)
     follows = step.before if isinstance(step.before, UUID) else None
     organization, user = options.get("organization"), options.get("user")
     errbacks, task_id = to_plain([dict(each) for each in step.errbacks]), step.options["task_id"]
@@ -238,7 +238,7 @@ def _successor(app: JobApp, job: NewJob, step: canvases.Step, joining: Collectio
             _kept(organization or job.owner.organization_id, "organization"), _kept(user or job.owner.user_id, "user")
         ),
         job_type=check_name(name, "the job type"),
-        queue=_queue(app, options, name, (args, kwargs), handler),
+        queue=options["queue"],
         payload=check_json(arguments_to_payload(args, kwargs).payload, "payload"),
         priority=_priority(options.get("priority")),
         max_retries=_max_retries(options.get("max_retries"), handler),
@@ -269,7 +269,7 @@ def changes(app: JobApp, name: str, args: Any, kwargs: Any, asked: current.Asked
         payload=arguments.payload if arguments is not None else None,
         circuit_key=handler.circuit_of(arguments.payload) if arguments is not None and handler is not None else None,
         delivery=delivery or None,
-        queue=_queue(app, named, name, (args, kwargs), handler) if moved else None,
+        queue=_routed(app, named, name, (args, kwargs), handler)["queue"] if moved else None,
         priority=_priority(named["priority"]) if "priority" in named else None,
         max_retries=None if asked.max_retries is None else _max_retries(asked.max_retries, handler),
     )
@@ -376,8 +376,15 @@ def _dependencies(value: Any) -> tuple[UUID, ...]:
     return tuple(dict.fromkeys(_identifier(str(getattr(each, "id", each))) for each in given))
 
 
-def _queue(app: JobApp, options: dict[str, Any], name: str, arguments: tuple[Any, Any], handler: Any) -> str:
-    wishes: dict[str, Any] = {key: options[key] for key in ("queue", "exchange", "routing_key") if key in options}
-    routed = app.amqp.router.route(wishes, options.get("route_name") or name, *arguments, handler)
+def _routed(
+    app: JobApp, given: Mapping[str, Any], name: str, arguments: tuple[Any, Any], handler: Any
+) -> dict[str, Any]:
+    """The options of a call: those given go before those of its task, and these before what its route says.
+
+    A route may say any option, such as a priority; what it says of the queue is a name here.
+    """
+    options = {**(_defaults(handler) if handler is not None else {}), **_given(given)}
+    routed = app.amqp.router.route(dict(options), options.get("route_name") or name, *arguments, handler)
     queue = routed.get("queue")
-    return check_name(str(getattr(queue, "name", queue) or app.conf.task_default_queue), "the queue's name")
+    named = str(getattr(queue, "name", queue) or app.conf.task_default_queue)
+    return {**_given(routed), "queue": check_name(named, "the queue's name")}

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
@@ -18,17 +18,31 @@ ACTION = re.compile(r"(\s*)\{\{(-?)\s*(.*?)\s*(-?)\}\}(\s*)", re.DOTALL)
 RANGE = re.compile(r"range (\$\w+), (\$\w+) := (.+)")
 WORD = re.compile(r'"[^"]*"|[()|]|[^\s()|]+')
 KINDS: Mapping[type, str] = {str: "string", bool: "bool", int: "float64", float: "float64", dict: "map", list: "slice"}
+
+
+class Refused(Exception):
+    """What `fail` says of the values."""
+
+
+def _fail(why: str) -> NoReturn:
+    raise Refused(why)
+
+
 FUNCTIONS: dict[str, Callable[..., Any]] = {
     "add": lambda *numbers: sum(map(int, numbers)),
     "and": lambda first, second: first and second,
     "deepCopy": copy.deepcopy,
     "default": lambda otherwise, value=None: value or otherwise,
     "dict": dict,
+    "eq": lambda first, second: first == second,
+    "fail": _fail,
     "join": lambda between, value: between.join(value) if isinstance(value, list) else value,
     "kindIs": lambda kind, value: kind == ("invalid" if value is None else KINDS[type(value)]),
     "lower": str.lower,
+    "ne": lambda first, second: first != second,
     "not": lambda value: not value,
     "or": lambda first, second: first or second,
+    "printf": lambda form, *given: form % given,
     "quote": lambda value: json.dumps("" if value is None else str(value)),
     "replace": lambda old, new, value: value.replace(old, new),
     "toJson": lambda value: json.dumps(value, sort_keys=True),

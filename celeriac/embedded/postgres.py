@@ -184,7 +184,7 @@ def _record(data_dir: Path) -> Path:
 
 def _recorded_home(data_dir: Path) -> Path | None:
     try:
-        key = _record(data_dir).read_text().strip()
+        key = _record(data_dir).read_text(errors="replace").strip()
     except FileNotFoundError:
         return None
     if not KEY.fullmatch(key):

@@ -5,6 +5,7 @@ Nobody else starts workers on a data directory that an `up` holds, so when it st
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from uuid_utils.compat import uuid7
 from celeriac.embedded.processes import kill_marked, write_private
 
 FILE = "worker.leases"
+LEASE = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 # Each start adds one, and one that died before it could take back anything leaves it to the next. Ten starts of a
 # worker that keeps dying take longer than its lease.
 KEPT = 10
@@ -28,7 +30,9 @@ def options(data_dir: Path) -> list[str]:
 
 
 def _noted(data_dir: Path) -> Sequence[str]:
+    """The leases alone: of a damaged file another word may be in the command line of anybody's process."""
     try:
-        return (data_dir / FILE).read_text().split()
+        words = (data_dir / FILE).read_text(errors="replace").split()
     except FileNotFoundError:
         return []
+    return [word for word in words if LEASE.fullmatch(word)]

@@ -76,11 +76,12 @@ def is_running(data_dir: Path) -> bool:
 
 
 def _read_access(home: Path) -> tuple[int, str]:
+    """Those of the last time; new ones where nobody has been, or where the file is damaged."""
     try:
         port, password = json.loads((home / "access.json").read_text())
-    except FileNotFoundError:
+        return int(port), str(password)
+    except (FileNotFoundError, TypeError, ValueError):
         return free_port(), secrets.token_urlsafe(32)
-    return int(port), str(password)
 
 
 def _launch(broker: Broker) -> subprocess.Popen[bytes]:

@@ -17,6 +17,7 @@ from tasks.broker.full_queues import FullQueues
 from tasks.broker.messages import publish
 from tasks.broker.transport import BROKER_TIMEOUT, BrokerBlocked
 from tasks.broker.unsendable import Suspects, Unsendable, examine, fail, may_be_its_fault
+from tasks.own_settings import broker_of
 from tracking import jobs, traces
 from tracking.crashpoints import PUBLISHED, crash_point
 from tracking.sentinels import place_of
@@ -256,7 +257,8 @@ def connect(app: Celery, *, confirm: bool = False) -> Connection:
     `confirm`: each publish waits for RabbitMQ's confirm.
     """
     options: dict[str, Any] = dict(app.conf.broker_transport_options)
-    if app.conf.broker_url.startswith("amqp"):
+    url = broker_of(app)
+    if url.startswith("amqp"):
         options |= {"read_timeout": BROKER_TIMEOUT, "write_timeout": BROKER_TIMEOUT, "confirm_publish": confirm}
         options["on_blocked"] = _blocked
     else:
@@ -265,7 +267,7 @@ def connect(app: Celery, *, confirm: bool = False) -> Connection:
             "socket_connect_timeout": BROKER_TIMEOUT,
             "retry_on_timeout": False,
         }
-    connection = Connection(place_of(app.conf.broker_url), transport_options=options, connect_timeout=BROKER_TIMEOUT)
+    connection = Connection(place_of(url), transport_options=options, connect_timeout=BROKER_TIMEOUT)
     try:
         connection.connect()
     except OSError as error:

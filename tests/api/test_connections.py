@@ -102,6 +102,15 @@ def seconds_until_closed(client: socket.socket, each: Callable[[], object] = lam
     return time.monotonic() - began
 
 
+def answers(client: socket.socket) -> list[bytes]:
+    """What the server says until it closes the connection, without the word HTTP before each answer."""
+    said = b""
+    with suppress(ConnectionResetError):  # of what came after the end
+        while part := client.recv(65536):
+            said += part
+    return said.split(b"HTTP/1.1 ")[1:]
+
+
 def is_full(port: int) -> bool:
     """Whether a new connection is told that there are too many."""
     with connected(port, HEAD + b"Connection: close\r\n\r\n") as client:
@@ -134,6 +143,62 @@ def test_a_head_without_end_ends_the_connection(port: int) -> None:
         began = time.monotonic()
         assert seconds_until_closed(client, lambda: client.sendall(b"X-A: " + b"b" * 32_000 + b"\r\n")) < LATE
         assert time.monotonic() - began < PATIENCE
+
+
+FIELDS = b"".join(b"X-%d: %s\r\n" % (number, b"a" * 20) for number in range(2500))  # 70 KB
+CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        HEAD + b"X-A: " + b"a" * 70_000,
+        HEAD + FIELDS[:-2],
+        b"GET /" + b"a" * 40_000 + HEAD[5:] + FIELDS[:30_000] + b"y",
+        CHUNKED + FIELDS[:-2],
+    ],
+    ids=["one field", "many fields", "path and fields", "trailers"],
+)
+def test_a_head_is_not_too_long_in_one_piece(port: int, data: bytes) -> None:
+    """A head of more than 64 KiB is refused too when it comes at once, and trailers after a body count as one."""
+    with connected(port, data + b"\r\n\r\n") as client:
+        assert answers(client)[-1].startswith(b"400 ")
+
+
+def test_trailers_without_end_end_the_connection(port: int) -> None:
+    """Who has an answer and goes on with trailers of the same request is cut off: they would be kept in memory."""
+    with connected(port, CHUNKED) as client:
+        began = time.monotonic()
+        assert seconds_until_closed(client, lambda: client.sendall(FIELDS)) < LATE
+        assert time.monotonic() - began < PATIENCE
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n", 400),
+        (b"GET / HTTP/1.0\r\n", 200),
+        (b"GET / HTTP/1.1\r\nHost: [::1]:8000\r\n", 200),
+        (b"GET / HTTP/1.1\r\nHost:\r\n", 200),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a b/c\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: user@a\r\n", 400),
+        (b"GET http://b/ HTTP/1.1\r\nHost: a\r\n", 200),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: Chunked\r\n", 200),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked, chunked\r\n", 400),
+        (b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 5\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nContent-Length: 5\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX-Folded: b\r\n c\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost : a\r\n", 400),
+    ],
+)
+def test_a_head_that_can_be_read_in_two_ways_is_refused(port: int, head: bytes, status: int) -> None:
+    """A head that another server on the way may read otherwise is answered with 400, and its connection closed."""
+    body = b"0\r\n\r\n" if b"Transfer" in head else b""
+    with connected(port, head + b"Connection: close\r\n\r\n" + body) as client:
+        assert [int(answer.split()[0]) for answer in answers(client)] == [status]
 
 
 def test_a_body_that_nobody_wants_is_not_waited_for(port: int) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
@@ -25,6 +27,7 @@ OPEN = text(
     """INSERT INTO circuits (job_type, organization_id, key, failures, pause, probe_at)
        VALUES ('count_words', 'acme', '', 5, '1 minute', now() + interval '1 hour')"""
 )
+WAIT_FOR_IT = text("SELECT count(*) FROM pg_locks WHERE relation = 'audit'::regclass AND NOT granted")
 ROOT = Path(__file__).parents[2]
 ENDS = ("_bucket", "_count", "_sum", "_created")  # of the samples of a histogram
 NO_DATABASE = "postgresql://postgres@127.0.0.1:1/none"
@@ -121,6 +124,26 @@ def test_without_a_database_they_say_so(api_broker_url: str, tmp_path: Path) -> 
         samples = scraped(api)
         assert samples["celeriac_up",] == 0
         assert not [name for name in samples if name[0] == "celeriac_jobs"]
+
+
+def test_callers_with_all_slow_reads_keep_no_scrape_waiting(
+    database_url: str, database: Database, api_broker_url: str, tmp_path: Path
+) -> None:
+    """While callers have every connection for slow reads, a scrape has the rows all the same, at once."""
+    patient = {"CELERIAC_POOL_SIZE": "2", "CELERIAC_READ_TIMEOUT": "10"}
+    with serving(database_url, api_broker_url, tmp_path, **patient) as api, ThreadPoolExecutor(2) as threads:
+        with database.begin() as connection:
+            connection.execute(text("LOCK TABLE audit IN ACCESS EXCLUSIVE MODE"))
+            reads = [threads.submit(api.caller().get, "/v1/audit") for _ in range(2)]
+            with database.autocommit() as other:
+                eventually(lambda: other.scalar(WAIT_FOR_IT) == 2, within=10, what="both reads")
+            began = time.monotonic()
+            samples = scraped(api)
+            took = time.monotonic() - began
+        assert [read.result().status_code for read in reads] == [200, 200]
+    assert samples["celeriac_up",] == 1
+    assert samples["celeriac_database_connections", "slow_reads", "in_use"] == 2
+    assert took < 1.5
 
 
 def test_what_has_happened_is_counted(

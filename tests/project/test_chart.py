@@ -15,7 +15,7 @@ import kubernetes_validate  # type: ignore[import-untyped]  # it has no types of
 import pytest
 import yaml
 
-from tests.charts import rendered
+from tests.charts import Refused, rendered
 from tests.project.test_handler_docs import blocks
 from tests.project.test_kubernetes import DIRECTORY, OBJECTS, OF_OTHERS, VERSIONS, container, pod
 from tests.project.test_project import ROOT
@@ -112,6 +112,13 @@ def test_a_worker_may_be_called_as_its_queue_is() -> None:
     worker, scaled = (objects[kind, "celeriac-worker-export-report"] for kind in ("Deployment", "ScaledObject"))
     assert container(worker)["args"][3] == "Export_report"
     assert scaled["spec"]["scaleTargetRef"]["name"] == worker["metadata"]["name"]
+
+
+@pytest.mark.parametrize("other", ["mail-out", "Mail_out", "MAIL-OUT"])
+def test_two_workers_of_one_deployment_are_refused(other: str) -> None:
+    """Names of workers that Kubernetes cannot tell apart are refused: one worker would take the place of the other."""
+    with pytest.raises(Refused, match=rf"workers\.{other} .*workers\.mail_out|workers\.mail_out .*workers\.{other}"):
+        rendered(CHART, {"workers": {"mail_out": {}, other: {}}})
 
 
 @pytest.mark.parametrize("queues", ["mail,print", ["mail", "print"], "mail, print"])

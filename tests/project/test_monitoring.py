@@ -75,7 +75,8 @@ EVERYTHING = Measured(
 def families() -> list[Metric]:
     """The real metrics, each with a sample of every state and outcome."""
     platform = app.platform
-    metrics = Metrics(platform, platform.database, Reader(platform.settings, Hub(1)), platform.database)
+    pools = dict.fromkeys(("main", "slow_reads", "replica"), platform.database)
+    metrics = Metrics(platform, platform.database, Reader(platform.settings, Hub(1)), pools)
     for status in (200, 404, 503, None):
         metrics.answered({"type": "http", "method": "GET", "route": router.routes[0]}, status, 0.1)
     metrics.answered({"type": "http", "method": "GET"}, 404, 0.1)

@@ -258,6 +258,14 @@ def test_secret_file_that_others_can_read_is_refused(environment: Path) -> None:
         signing_secret(settings())
 
 
+def test_secret_file_that_is_no_text_is_refused(environment: Path) -> None:
+    """A secret whose file is damaged is refused in words that say how to mend it."""
+    signing_secret(settings())
+    (environment / "jwt_secret").write_bytes(b"\xff\x00" * 30)
+    with pytest.raises(ConfigurationError, match="is no UTF-8: delete it"):
+        signing_secret(settings())
+
+
 def test_secret_is_required_in_production() -> None:
     """With DATABASE_URL no secret is made."""
     with pytest.raises(ConfigurationError, match=r"CELERIAC_JWT_SECRET .* is needed"):

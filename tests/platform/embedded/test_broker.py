@@ -46,3 +46,12 @@ def test_broker_takes_another_port_when_its_own_is_taken(data_dir: Path) -> None
     first = valkey.open_broker(data_dir)
     with socket.create_server(("127.0.0.1", first.port)):
         assert valkey.open_broker(data_dir).port != first.port
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 40, b"\xff\x00", b"[1]", b"null", b'["a", "b"]'])
+def test_broker_starts_on_a_damaged_note_of_its_port(data_dir: Path, damage: bytes) -> None:
+    """Where the note of its port and password is damaged, the embedded broker has new ones."""
+    (data_dir / "valkey").mkdir()
+    (data_dir / "valkey" / "access.json").write_bytes(damage)
+    broker = valkey.open_broker(data_dir)
+    assert json.loads((data_dir / "valkey" / "access.json").read_text()) == [broker.port, broker.password]

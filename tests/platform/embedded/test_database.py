@@ -146,9 +146,10 @@ def test_lost_database_is_not_replaced_by_an_empty_one(data_dir: Path) -> None:
 
 
 @as_root
-def test_record_cannot_lead_elsewhere(data_dir: Path) -> None:
-    """A data directory whose record is a path instead of a key is refused."""
-    (data_dir / "postgres.home").write_text("../../etc")
+@pytest.mark.parametrize("record", [b"../../etc", b"", b"\0" * 32, b"\xff" * 32])
+def test_record_cannot_lead_elsewhere(data_dir: Path, record: bytes) -> None:
+    """A data directory whose record is a path instead of a key, or is damaged, is refused."""
+    (data_dir / "postgres.home").write_bytes(record)
     with pytest.raises(ConfigurationError, match="does not name a database"):
         postgres.open_cluster(data_dir)
     (data_dir / "postgres.home").unlink()

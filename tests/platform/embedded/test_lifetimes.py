@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from uuid import uuid4
 
 import psutil
 import pytest
 
-from celeriac.embedded import postgres
+from celeriac.embedded import postgres, predecessors
 from celeriac.embedded.processes import hold, wait_until
 from tests.forkserver import ROOT, Forked
 from tests.live import fork_server
@@ -111,3 +113,17 @@ def test_killed_holder_leaves_no_lock(data_dir: Path, platform: Callable[[], For
     parent.wait(10)
     with hold(data_dir):
         pass
+
+
+@pytest.mark.parametrize("damage", [b"", b"\0" * 40, b"\xff\x00", b"stranger\n", b"stranger"])
+def test_a_damaged_note_of_leases_names_nobody(data_dir: Path, damage: bytes) -> None:
+    """Of a damaged note of earlier workers only leases count: by any other word a stranger's process was killed."""
+    mark = b"stranger-" + uuid4().hex.encode()
+    (data_dir / predecessors.FILE).write_bytes(damage.replace(b"stranger", mark))
+    with subprocess.Popen([sys.executable, "-c", "input()", mark], stdin=subprocess.PIPE) as stranger:
+        given = predecessors.options(data_dir)
+        assert stranger.poll() is None
+        stranger.kill()
+    assert given[0] == "--lease"
+    assert given[2:] == []
+    assert predecessors.options(data_dir)[2:] == ["--instead-of", given[1]]
