@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -28,8 +29,21 @@ from tests.live import eventually
 HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n"
 COMPLETE = HEAD + b"\r\n"
 LARGE = 8 * 1024 * 1024  # bytes: more than the buffers of both kernels
+SAID = "x" * 1024  # one message of a WebSocket
+UPGRADE = f"{HEAD.decode()}Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+HANDSHAKE = f"{UPGRADE}Sec-WebSocket-Key: {'A' * 22}==\r\n\r\n".encode()
 PATIENCE = 0.5  # seconds, of each kind, in these tests
 LATE = 5 * PATIENCE
+
+
+async def converse(receive: Receive, send: Send, codes: Any) -> None:
+    """Say more than anybody reads at once; `codes` gets the one with which that ends."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    with suppress(OSError):
+        for _ in range(LARGE // len(SAID)):
+            await send({"type": "websocket.send", "text": SAID})
+    codes.append((await receive())["code"])
 
 
 async def application(scope: Scope, receive: Receive, send: Send, *, state: Mapping[str, object]) -> None:
@@ -39,6 +53,8 @@ async def application(scope: Scope, receive: Receive, send: Send, *, state: Mapp
         for kind in ("startup", "shutdown"):
             await receive()
             await send({"type": f"lifespan.{kind}.complete"})
+    if scope["type"] == "websocket":
+        await converse(receive, send, state["codes"])
     if scope["type"] != "http":
         return
     full = "yes" if getattr(Request(scope).state, connections.FULL, False) else "no"
@@ -49,11 +65,17 @@ async def application(scope: Scope, receive: Receive, send: Send, *, state: Mapp
 
 
 @pytest.fixture
-def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def codes() -> list[int]:
+    """With which close codes WebSockets of the server have ended."""
+    return []
+
+
+@pytest.fixture
+def port(codes: list[int], monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A server of such connections, at most five of them, in a thread."""
     monkeypatch.setattr(connections, "HEAD_PATIENCE", PATIENCE)
     monkeypatch.setattr(connections, "READ_PATIENCE", PATIENCE)
-    with running({connections.MOST: 5}) as found:
+    with running({connections.MOST: 5, "codes": codes}) as found:
         yield found
 
 
@@ -64,6 +86,9 @@ def running(state: Mapping[str, object]) -> Iterator[int]:
         partial(application, state=state),
         interface="asgi3",
         http=connections.Connection,
+        ws=connections.Socket,
+        ws_ping_interval=4 * PATIENCE,
+        ws_ping_timeout=PATIENCE,
         lifespan="on",
         log_config=None,
         timeout_keep_alive=1,
@@ -100,6 +125,15 @@ def seconds_until_closed(client: socket.socket, each: Callable[[], object] = lam
         except OSError:
             break
     return time.monotonic() - began
+
+
+def is_refused(client: socket.socket) -> bool:
+    """Whether the server takes nothing more of this client."""
+    try:
+        client.sendall(b"x")
+    except OSError:
+        return True
+    return False
 
 
 def is_full(port: int) -> bool:
@@ -175,6 +209,27 @@ def test_an_answer_that_is_read_slowly_arrives(port: int) -> None:
             time.sleep(PATIENCE / 10)
         assert time.monotonic() - began > 2 * PATIENCE
     assert read > LARGE
+
+
+def test_a_websocket_that_is_not_read_is_told_why_it_is_closed(port: int, codes: list[int]) -> None:
+    """A client that reads its WebSocket again after the deadline finds, behind all else, why it was closed."""
+    with connected(port, HANDSHAKE) as client:
+        eventually(lambda: codes == [connections.SLOW], within=LATE)
+        assert client.makefile("rb").read().endswith(b"what was sent is not read")
+
+
+def test_a_websocket_that_is_never_read_is_closed(port: int, codes: list[int]) -> None:
+    """A client that never reads its WebSocket does not keep the connection: what it says later is refused."""
+    with connected(port, HANDSHAKE) as client:
+        eventually(lambda: codes == [connections.SLOW], within=LATE)
+        eventually(lambda: is_refused(client), within=LATE)
+
+
+def test_a_websocket_is_closed_that_answers_no_ping(port: int, codes: list[int]) -> None:
+    """A client that has read all, but answers no ping, is told so."""
+    with connected(port, HANDSHAKE) as client:
+        assert client.makefile("rb").read().endswith(b"a ping was not answered")
+    eventually(lambda: codes == [connections.UNANSWERED], within=LATE)
 
 
 def test_many_connections_that_wait_keep_nobody_out(port: int) -> None:

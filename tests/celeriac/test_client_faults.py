@@ -112,7 +112,7 @@ def test_who_asked_too_often_asks_again_when_told_to() -> None:
 
 def test_what_cannot_be_sent_is_refused_at_once_and_not_shown() -> None:
     """A client is not made with what is no address, nor with a token of two lines, which no message holds."""
-    for url in ("nowhere", "ftp://h", "http://[", ""):
+    for url in ("nowhere", "ftp://h", "http://[", "", "http://h/sign-in?ticket=x", "http://h/#jobs"):
         with pytest.raises(ValueError, match="is no address such as"):
             Client(url, "t")
     for token in ("hun\nter2", "hun ter2", "hün", "", " \n"):
