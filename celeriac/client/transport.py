@@ -59,6 +59,10 @@ class ApiError(Exception):
         self.retry_after = retry_after
         self.errors = tuple(errors)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How it goes from one process to another."""
+        return type(self), (self.code, self.title, self.detail), vars(self)
+
     @property
     def is_temporary(self) -> bool:
         """Whether the same request may do better in a moment."""
@@ -193,7 +197,9 @@ def problem(answer: httpx2.Response) -> ApiError:
             errors=body.get("errors") or (),
         )
     except (ValueError, LookupError, TypeError):  # a proxy's page, or another server
-        return unknown(answer, "is no problem+json")
+        # A token is sent nowhere but to the address that it is for, such as from http to https.
+        elsewhere = answer.next_request and answer.next_request.url.copy_with(query=None, fragment=None)
+        return unknown(answer, f"leads to {elsewhere}" if elsewhere else "is no problem+json")
 
 
 def read(model: type[AnswerType], answer: httpx2.Response) -> AnswerType:
