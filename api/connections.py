@@ -6,13 +6,16 @@ import asyncio
 import re
 import time
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 HEAD_PATIENCE = 10.0  # seconds from the first byte of a request, or the opening, until its head is complete
 READ_PATIENCE = 30.0  # seconds in which a client has to take LEAST_READ bytes of its answer
 LEAST_READ = 32 * 1024  # less than what is written between two pauses of asyncio
+NOT_READ = "what was sent is not read"
+UNANSWERED, SLOW = 1011, 1013  # close codes of a WebSocket whose client does not answer a ping, or does not read
 LONGEST_HEAD = 64 * 1024  # bytes, with the trailers after a body; the parser itself has no limit, and keeps all
 ADDRESSES = "addresses"  # beside the next: what each address has, as api.addresses counts it
 MOST = "most connections"  # in the state that the application gives the server when it begins
@@ -132,6 +135,10 @@ class Connection(HttpToolsProtocol):
     def _host(self) -> str | None:
         return self.client[0] if self.client else None
 
+    def give_up(self) -> None:
+        """End it, without waiting for what it still holds."""
+        self.transport.abort()
+
     def _forget(self) -> None:
         addresses = self.app_state.get(ADDRESSES)
         if addresses:
@@ -167,10 +174,76 @@ def require_plain(http_version: str, headers: Sequence[tuple[bytes, bytes]]) -> 
         raise ValueError("the transfer has a coding that is not known")
 
 
-class _Deadline:
-    """Ends a connection, without waiting for what it still holds, unless it is cancelled in time."""
+class Socket(WebSocketsSansIOProtocol):
+    """Uvicorn's WebSocket, with a deadline for the client to read, also what is left at the end.
 
-    def __init__(self, connection: Connection, patience: float) -> None:
+    Uvicorn itself would wait for ever: its close frame, and the end of the connection, come behind what is not read.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._reading = _ReadDeadline(self, READ_PATIENCE)
+
+    def pause_writing(self) -> None:
+        """The client does not read as fast as it is told."""
+        super().pause_writing()
+        self._reading.start()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if not self.transport.is_closing():
+            self._reading.cancel()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._reading.cancel()
+        super().connection_lost(exc)
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        """Nothing more will be said: the client has to read the rest."""
+        super().on_task_complete(task)
+        if self in self.connections:
+            self._reading.start()
+
+    def keepalive_timeout(self) -> None:
+        """A ping was not answered, which a client does that reads."""
+        if self.writable.is_set():
+            self._leave(UNANSWERED, "a ping was not answered")
+        else:
+            self._leave(SLOW, NOT_READ)
+
+    def give_up(self) -> None:
+        """Leave a client that does not read; it is told why, should it read again before the deadline comes again."""
+        if self.transport.is_closing():
+            self.transport.abort()
+        else:
+            self._leave(SLOW, NOT_READ)
+
+    def _leave(self, code: int, reason: str) -> None:
+        if not self.close_sent:
+            self.conn.fail(code, reason)
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self.close_sent = self.disconnected = True
+        self.transport.close()
+        self.writable.set()  # whoever waits to send has nobody left
+        self._reading.cancel()
+        self._reading.start()
+
+
+class _Ending(Protocol):
+    """A connection with a deadline."""
+
+    loop: asyncio.AbstractEventLoop
+    transport: asyncio.Transport
+
+    def give_up(self) -> None:
+        """The deadline is over."""
+
+
+class _Deadline:
+    """Has a connection given up, unless it is cancelled in time."""
+
+    def __init__(self, connection: _Ending, patience: float) -> None:
         self._connection = connection
         self._patience = patience
         self._timer: asyncio.TimerHandle | None = None
@@ -186,7 +259,8 @@ class _Deadline:
             self._timer = None
 
     def expire(self) -> None:
-        self._connection.transport.abort()
+        self._timer = None
+        self._connection.give_up()
 
 
 class _ReadDeadline(_Deadline):

@@ -6,7 +6,6 @@ It is looked up among those of all organizations: it says of which one somebody 
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import HTTPConnection
@@ -114,13 +113,15 @@ def kept_begun(connection: HTTPConnection) -> str:
     return connection.cookies.get(f"{_cookie_of(connection)}{BEGUN}", "")
 
 
+def comes_from_here(connection: HTTPConnection) -> bool:
+    """Whether the request says that it is from a page of this server. What it says is compared as it is."""
+    return connection.headers.get("origin", "").partition("://")[2] == connection.headers.get("host")
+
+
 def require_own_page(connection: HTTPConnection) -> None:
     """Raise the 403 problem for a form that was not sent by a page of ours: its cookie came by itself."""
     site = connection.headers.get("sec-fetch-site")
-    if site is not None:
-        is_ours = site in ("same-origin", "none")
-    else:
-        is_ours = urlsplit(connection.headers.get("origin", "")).netloc == connection.headers.get("host")
+    is_ours = comes_from_here(connection) if site is None else site in ("same-origin", "none")
     if not is_ours:
         raise Problem(Code.FOREIGN_ORIGIN, "Use the page of this server.")
 

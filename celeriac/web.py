@@ -16,7 +16,7 @@ packages.claim("api")  # uvicorn's further processes begin here
 
 from api.addresses import LOOPBACK  # noqa: E402 - now that `api` is ours
 from api.app import create_app  # noqa: E402 - as above
-from api.connections import Connection  # noqa: E402 - as above
+from api.connections import Connection, Socket  # noqa: E402 - as above
 from api.live.sse import HEARTBEAT  # noqa: E402 - as above
 from tracking import traces  # noqa: E402 - as above
 from tracking.exits import StartError  # noqa: E402 - as above
@@ -34,6 +34,7 @@ def serve(listener: socket.socket, processes: int) -> None:
         "celeriac.web:application",
         factory=True,
         http=Connection,
+        ws=Socket,
         ws_ping_interval=HEARTBEAT,
         ws_max_size=LONGEST_MESSAGE,
         ws_max_queue=1,

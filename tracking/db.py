@@ -181,9 +181,15 @@ def ping(connection: Connection) -> None:
 
 
 def takes_writes(connection: Connection) -> bool:
-    """Whether jobs can be written: not on a standby, under a read-only default, or as a role that may only read."""
+    """Whether jobs can be written: not on a standby, under a read-only default, or as a role that may only read.
+
+    A session has the default with which it began: where none can be written it is not used again.
+    """
     asked = "SELECT current_setting('transaction_read_only') = 'off' AND has_table_privilege('jobs', 'INSERT')"
-    return bool(connection.execute(text(asked)).scalar())
+    can = bool(connection.execute(text(asked)).scalar())
+    if not can:
+        _replace(connection)
+    return can
 
 
 def is_stopped(connection: Connection) -> bool:
@@ -301,14 +307,24 @@ def _run(connection: Connection, statements: Sequence[Statement]) -> list[list[A
 
 @contextmanager
 def _dropped_in_midst(connection: Connection) -> Iterator[None]:
-    """Do not use a connection again whose statement was interrupted: its answer is still on the way."""
+    """Do not use a connection again whose statement was interrupted: its answer is still on the way.
+
+    Nor one that takes no writes: its session would stay so when the default of the database is another one again.
+    """
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         driver: Any = None if connection.invalidated else connection.connection.driver_connection
         if driver is not None and (driver.info.transaction_status, driver.info.pipeline_status) not in _AT_REST:
             connection.invalidate()
+        elif driver is not None and outage(error) is Outage.READ_ONLY:
+            _replace(connection)
         raise
+
+
+def _replace(connection: Connection) -> None:
+    """Have the pool make another one of this connection, when it is back."""
+    connection.connection.invalidate(soft=True)
 
 
 _AT_REST = tuple((status, PipelineStatus.OFF) for status in TransactionStatus if status != TransactionStatus.ACTIVE)

@@ -3139,6 +3139,7 @@ SELECT current_user AS role, current_database() AS name, current_setting('timezo
 -- reads/condition.py CONDITION
 SELECT current_setting('server_version') AS version,
        NOT pg_is_in_recovery() AND NOT current_setting('transaction_read_only')::bool AS is_writable,
+       pg_is_in_recovery() AS is_standby,
        clock_timestamp() AS now, pg_database_size(current_database()) AS size,
        (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS connections,
        current_setting('max_connections')::int AS most_connections;

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from urllib.parse import urlsplit
 
 from anyio import from_thread
 from starlette.concurrency import run_in_threadpool
@@ -17,7 +16,7 @@ from api.live.messages import messages
 from api.live.reader import Reader
 from api.problems import Code, Problem
 from api.reading import Reading
-from api.visitors import principal_of, require_taken, rights_of, visitor
+from api.visitors import comes_from_here, principal_of, require_taken, rights_of, visitor
 from tasks.platform import Platform
 from tracking import tickets
 from tracking.reads import lists, tail
@@ -61,8 +60,7 @@ async def streaming_caller(connection: HTTPConnection) -> Principal:
 
 def require_own_origin(connection: HTTPConnection) -> None:
     """Raise the 403 problem for a page of another site: a WebSocket is not held back by browsers as a request is."""
-    origin = connection.headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != connection.headers.get("host"):
+    if "origin" in connection.headers and not comes_from_here(connection):
         raise Problem(Code.FOREIGN_ORIGIN, "Open the WebSocket from a page of this server, or without a browser.")
 
 

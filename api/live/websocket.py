@@ -14,9 +14,7 @@ from api.live.joining import Joined
 from api.live.messages import RESYNC_TEXT, ready_text
 
 PATIENCE = 60.0  # seconds between two looks at a stream on which nothing happens; the server's pings tell who is there
-SEND_PATIENCE = 30.0  # seconds that a client has to take what is sent
-# Close codes: the rights are over, the server stops, the client does not read.
-EXPIRED, LEAVING, SLOW = 4401, 1001, 1013
+EXPIRED, LEAVING = 4401, 1001  # close codes: the rights are over, the server stops
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +23,7 @@ async def talk(websocket: WebSocket, joined: Joined, *, expires: float) -> None:
     """Send events until the client goes, the rights end, or the server stops."""
     hub: Hub = websocket.app.state.hub
     began, stream = time.monotonic(), joined.stream
-    watch: asyncio.Task[None] | None = None
+    watch: asyncio.Task[int] | None = None
     code = LEAVING
     try:
         await websocket.accept()
@@ -34,12 +32,10 @@ async def talk(websocket: WebSocket, joined: Joined, *, expires: float) -> None:
         code = await _tell(websocket, stream, expires)
     except WebSocketDisconnect:
         pass
-    except TimeoutError:
-        code = SLOW
     finally:
         hub.leave(stream)
-        if watch is not None:
-            watch.cancel()
+        if watch is not None and not watch.cancel():
+            code = watch.result()
         log.info("websocket", path=websocket.url.path, code=code, ms=round((time.monotonic() - began) * 1000, 1))
     if websocket.application_state is WebSocketState.CONNECTED and websocket.client_state is WebSocketState.CONNECTED:
         await websocket.close(code)
@@ -47,7 +43,7 @@ async def talk(websocket: WebSocket, joined: Joined, *, expires: float) -> None:
 
 async def _send_missed(websocket: WebSocket, joined: Joined) -> None:
     await _send_all(websocket, Taken(joined.missed or (), resync=joined.missed is None))
-    await _send(websocket, ready_text(joined.stream.after))
+    await websocket.send_text(ready_text(joined.stream.after))
 
 
 async def _tell(websocket: WebSocket, stream: Stream, expires: float) -> int:
@@ -61,18 +57,15 @@ async def _tell(websocket: WebSocket, stream: Stream, expires: float) -> int:
 
 async def _send_all(websocket: WebSocket, taken: Taken) -> None:
     if taken.resync:
-        await _send(websocket, RESYNC_TEXT)
+        await websocket.send_text(RESYNC_TEXT)
     for chunk in taken.chunks:
         for message in chunk.messages:
-            await _send(websocket, message.text)
+            await websocket.send_text(message.text)
 
 
-async def _send(websocket: WebSocket, text: str) -> None:
-    async with asyncio.timeout(SEND_PATIENCE):
-        await websocket.send_text(text)
-
-
-async def _until_gone(websocket: WebSocket, stream: Stream) -> None:
-    while (await websocket.receive())["type"] != "websocket.disconnect":
+async def _until_gone(websocket: WebSocket, stream: Stream) -> int:
+    """The close code with which the connection ended."""
+    while (message := await websocket.receive())["type"] != "websocket.disconnect":
         pass  # what a client says is nothing that we wait for
     stream.end()
+    return int(message["code"])

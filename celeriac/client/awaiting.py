@@ -48,6 +48,7 @@ class AsyncSender:
         self._answered = asyncio.Event()
         self._answered.set()
         self._is_closed = False
+        self._loop: asyncio.AbstractEventLoop | None = None  # of the connections that are kept
 
     async def __aenter__(self) -> Self:
         return self
@@ -99,6 +100,9 @@ class AsyncSender:
     def _counted(self) -> Iterator[None]:
         if self._is_closed:
             raise RuntimeError("the client is closed")
+        self._loop = self._loop or asyncio.get_running_loop()
+        if self._loop is not asyncio.get_running_loop():
+            raise RuntimeError("the client is for the event loop that used it first: make another one in this loop")
         self._asking += 1
         self._answered.clear()
         try:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 from uuid import uuid4
 
 import httpx2
@@ -58,6 +58,10 @@ class ApiError(Exception):
         self.status = status
         self.retry_after = retry_after
         self.errors = tuple(errors)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How it goes from one process to another."""
+        return type(self), (self.code, self.title, self.detail), vars(self)
 
     @property
     def is_temporary(self) -> bool:
@@ -127,15 +131,21 @@ class Requests:
             yield Pause(pause)
 
 
-def authorized(url: str, token: str) -> dict[str, str]:
-    """The headers of every request. Raises ValueError for what is no address, or cannot be a token, which it hides."""
+def parts_of(url: str) -> SplitResult:
+    """The parts of the address of an API. Raises ValueError for what is none, as a page of it with what it is asked."""
     try:
         parts = urlsplit(url)
-        is_one = parts.scheme in ("http", "https") and bool(parts.hostname)
+        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and not (parts.query or parts.fragment)
     except ValueError:  # of half an IPv6 address
         is_one = False
     if not is_one:
         raise ValueError(f"{url!r} is no address such as https://jobs.example.org")
+    return parts
+
+
+def authorized(url: str, token: str) -> dict[str, str]:
+    """The headers of every request. Raises ValueError for what is no address, or cannot be a token, which it hides."""
+    parts_of(url)
     token = token.strip()
     if not token or not token.isascii() or any(not letter.isprintable() or letter.isspace() for letter in token):
         raise ValueError("that is no token: one is not empty, and has neither spaces nor line breaks in it")
@@ -187,7 +197,9 @@ def problem(answer: httpx2.Response) -> ApiError:
             errors=body.get("errors") or (),
         )
     except (ValueError, LookupError, TypeError):  # a proxy's page, or another server
-        return unknown(answer, "is no problem+json")
+        # A token is sent nowhere but to the address that it is for, such as from http to https.
+        elsewhere = answer.next_request and answer.next_request.url.copy_with(query=None, fragment=None)
+        return unknown(answer, f"leads to {elsewhere}" if elsewhere else "is no problem+json")
 
 
 def read(model: type[AnswerType], answer: httpx2.Response) -> AnswerType:

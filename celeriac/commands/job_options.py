@@ -8,6 +8,7 @@ from uuid import UUID
 
 import click
 
+from celeriac.commands.completing import JobType
 from celeriac.commands.names import Key, Moment, Name, Object, Word, span_given
 from celeriac.commands.program import Command
 from celeriac.commands.reaching import reaching
@@ -40,7 +41,7 @@ def chosen(run: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--error", metavar="FINGERPRINT", help="Failed alike: see `celeriac errors`."),
         click.option("--user", "user_id", type=Name(), help="Of this user."),
         click.option("--project", "project_id", type=Name(), help="Of this project."),
-        click.option("--type", "--job-type", "job_type", type=Name(), help="Of this type."),
+        click.option("--type", "--job-type", "job_type", type=JobType(), help="Of this type."),
         click.option("--status", multiple=True, type=Word(STATUS_WORDS), help="So; may be repeated."),
     ):
         run = option(run)
@@ -48,7 +49,7 @@ def chosen(run: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @click.command(cls=Command)
-@click.argument("job_type", metavar="TYPE", type=Name())
+@click.argument("job_type", metavar="TYPE", type=JobType())
 @click.option("--payload", type=Object(), default="{}", help=f"{PAYLOAD} [default: {{}}]")
 @click.option("--priority", type=click.IntRange(0, 9), help="Higher is more urgent. [default: as the handler says]")
 @click.option("--max-retries", type=click.IntRange(0, 100), help="[default: as the handler says]")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from celeriac.commands.completing import JobType
 from celeriac.commands.names import Moment, Name, Word, span_given
 from celeriac.commands.program import Command
 from celeriac.commands.reaching import reaching
@@ -23,7 +24,7 @@ LIMIT = click.option("--limit", default=50, show_default=True, type=click.IntRan
 
 @click.command(cls=Command)
 @click.option("--status", type=Word(STATUS_WORDS), help="Only those that are so.")
-@click.option("--type", "--job-type", "job_type", type=Name(), help="Of this type.")
+@click.option("--type", "--job-type", "job_type", type=JobType(), help="Of this type.")
 @click.option(
     "--from", "finished_from", type=Moment(), help="Finished at or after it: 2026-12-01, or 2h for so long ago."
 )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
 
 import click
 import jwt
 
 from celeriac.client import ApiError, Client
+from celeriac.client.transport import parts_of
 from celeriac.commands.profiles import Profile, keep
 from celeriac.commands.screen import clean, span
 from tracking.errors import ConfigurationError
@@ -20,9 +20,10 @@ PATIENCE = 5.0  # seconds for the API to answer
 
 def keep_profile(name: str, url: str, token: str) -> None:
     """Keep it, and say whose token it is. Raises ConfigurationError or ApiError for what would not work."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigurationError(f"{url!r} is no address such as https://jobs.example.org")
+    try:
+        parts = parts_of(url)
+    except ValueError as error:
+        raise ConfigurationError(str(error)) from None
     if parts.username or parts.password:
         raise ConfigurationError("an address holds no user and password here: there is the token")
     if not token or not token.isascii() or any(letter.isspace() for letter in token):

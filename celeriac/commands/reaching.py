@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from celeriac.commands.completing import ProfileName
 from celeriac.commands.names import Name
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 # ruff: noqa: PLC0415  the help of a command does without what it asks
 
 OPERATOR = "operator"  # the name of whoever gives none at a terminal
+OF_PROFILE = "Of `celeriac login`. [default: default, or CELERIAC_PROFILE]"
 
 
 Command = Callable[..., Any]
@@ -40,7 +42,9 @@ def reaching_as(*names: str) -> Callable[[Command], Command]:
             click.option(*names, "as_user", type=Name(), help=f"Of an operator, in this name. [default: {OPERATOR}]"),
             click.option("--organization", type=Name(), help="As an operator of this host, of this organization."),
             click.option("--operator", is_flag=True, help="The same, of the default organization; no API need run."),
-            click.option("--profile", type=Name(), help="Of `celeriac login`. [default: default, or CELERIAC_PROFILE]"),
+            click.option(
+                "--profile", type=ProfileName(), help="Of `celeriac login`. [default: default, or CELERIAC_PROFILE]"
+            ),
         ):
             reached = option(reached)
         return reached

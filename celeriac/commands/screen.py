@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -56,6 +57,8 @@ class Screen:
         self.as_json = as_json
         # None where it is closed, as `>&-` has it.
         self.is_terminal = sys.stdout is not None and sys.stdout.isatty() and not as_json
+        # A terminal that only appends, such as that of an editor, shows nothing of what is drawn anew in its place.
+        self.is_drawn_on = self.is_terminal and os.environ.get("TERM", "").lower() not in ("dumb", "unknown")
 
     def rows(self, found: Iterable[Answer], columns: Columns, *, empty: str = "") -> int:
         """Print what was found, as it comes unless it is a table; of none, a terminal says `empty`. Says how many."""

@@ -21,6 +21,7 @@ import click
 from rich.live import Live
 
 from celeriac.client import ApiError, Client
+from celeriac.commands.lending import ENTER_SCREEN, HIDE_CURSOR, LEAVE_SCREEN, SHOW_CURSOR, lent, obey
 from celeriac.commands.screen import Screen, console
 from celeriac.commands.top_picture import MOST_ROWS, Seen, picture
 
@@ -30,20 +31,21 @@ ESCAPE = b"\x1b"
 
 def run_top(client: Client, screen: Screen, every: float) -> None:
     """Show it until somebody has enough, be there an answer or none. Raises UsageError without a terminal."""
-    if not screen.is_terminal or not sys.stdin.isatty():
-        raise click.UsageError("top needs a terminal: take `celeriac stats`, `jobs` or `events` instead.")
+    if not screen.is_drawn_on or not sys.stdin.isatty():
+        raise click.UsageError("top needs a terminal to draw on: take `celeriac stats`, `jobs` or `events` instead.")
     drawn = console()
     seen, due = Seen(time.monotonic()), 0.0
     look: Future[Seen] | None = None
     shown: Any = None
-    with _keys() as pressed, Live(console=drawn, screen=True, auto_refresh=False) as live:
-        while not _is_quit(pressed, NOTICES):
+    terminal = _Keys()
+    with terminal.lent(), Live(console=drawn, screen=True, auto_refresh=False) as live:
+        while not _is_quit(terminal.descriptor, NOTICES):
             now = time.monotonic()
             if look is None and now >= due:
                 look = _in_a_thread(partial(_look, client, seen))
             if look is not None and look.done():
                 seen, look, due = look.result(), None, now + every
-            news = (seen, drawn.size, int(now))
+            news = (seen, drawn.size, int(now), terminal.turns)
             if news != shown:
                 live.update(picture(seen, drawn.size, every), refresh=True)
                 shown = news
@@ -81,16 +83,38 @@ def _in_a_thread(look: Callable[[], Seen]) -> Future[Seen]:
     return found
 
 
-@contextmanager
-def _keys() -> Iterator[int]:
-    """The terminal, whose keys come one by one and are not shown."""
-    descriptor = sys.stdin.fileno()
-    before = termios.tcgetattr(descriptor)
-    tty.setcbreak(descriptor, termios.TCSADRAIN)  # what was pressed meanwhile counts
-    try:
-        yield descriptor
-    finally:
-        termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+class _Keys:
+    """The terminal, whose keys come one by one and are not shown. `turns`: how often it was taken."""
+
+    def __init__(self) -> None:
+        self.descriptor = sys.stdin.fileno()
+        self.turns = 0
+        self._before = termios.tcgetattr(self.descriptor)
+
+    @contextmanager
+    def lent(self) -> Iterator[None]:
+        """Take it, and give it back in the end, and whenever the command is stopped."""
+        self._take()
+        try:
+            with lent(self._leave, self._enter):
+                yield
+        finally:
+            self._give_back()
+
+    def _leave(self) -> None:
+        self._give_back()
+        obey(SHOW_CURSOR, LEAVE_SCREEN)
+
+    def _enter(self) -> None:
+        self._take()
+        obey(ENTER_SCREEN, HIDE_CURSOR)
+
+    def _take(self) -> None:
+        tty.setcbreak(self.descriptor, termios.TCSADRAIN)  # what was pressed meanwhile counts
+        self.turns += 1
+
+    def _give_back(self) -> None:
+        termios.tcsetattr(self.descriptor, termios.TCSADRAIN, self._before)
 
 
 def _is_quit(descriptor: int, within: float) -> bool:

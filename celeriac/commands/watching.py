@@ -7,6 +7,7 @@ import queue
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from functools import partial
 from uuid import UUID
 
 import click
@@ -14,6 +15,7 @@ import click
 from celeriac.client import Client, Event
 from celeriac.client.answers import Job, JobStatus
 from celeriac.commands.jobs import says
+from celeriac.commands.lending import HIDE_CURSOR, SHOW_CURSOR, lent, obey
 from celeriac.commands.screen import COLORS, Screen, clean, clean_lines, console, in_a_line, lasted
 from tracking.exit_status import Exit
 from tracking.states import Status
@@ -48,7 +50,7 @@ def print_events(screen: Screen, stream: Iterator[Event], *, follows: bool) -> N
 
 def _shown(screen: Screen, statuses: Iterator[JobStatus]) -> Iterator[JobStatus]:
     """The same, each shown as it comes."""
-    if not screen.is_terminal:
+    if not screen.is_drawn_on:
         for status in statuses:
             if screen.as_json:
                 screen.json(status)
@@ -66,7 +68,8 @@ def _shown(screen: Screen, statuses: Iterator[JobStatus]) -> Iterator[JobStatus]
         TimeElapsedColumn(),
         TextColumn("{task.description}", markup=False),
     )
-    with Progress(*columns, console=console(), transient=True) as bar:
+    lending = lent(partial(obey, SHOW_CURSOR), partial(obey, HIDE_CURSOR))
+    with lending, Progress(*columns, console=console(), transient=True) as bar:
         task = bar.add_task("", total=100, status="")
         for status in statuses:
             bar.update(task, completed=status.progress, status=status.job.status, description=_said(status.job))

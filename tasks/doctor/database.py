@@ -70,7 +70,8 @@ def _database(settings: Settings) -> Finding:
     connections = f"{found.connections} of {found.most_connections} connections"
     said = f"PostgreSQL {found.version}, {found.size // MIB} MiB, {connections}"
     if not found.is_writable:
-        return failed("database", f"{said}, and it takes no writes", "set DATABASE_URL to the primary")
+        mend = "set DATABASE_URL to the primary" if found.is_standby else "turn default_transaction_read_only off in it"
+        return failed("database", f"{said}, and it takes no writes", mend)
     if int(found.version.partition(".")[0]) < OLDEST:
         return failed("database", said, f"PostgreSQL {OLDEST} is the oldest that is supported: upgrade it")
     if found.connections > FULL * found.most_connections:

@@ -69,7 +69,8 @@ def lose(platform: Platform, outcome: Outcome) -> None:
         if not settled and not jobs.stopped(connection, outcome.fence, actor=ACTOR, how="killed"):
             jobs.redispatch(connection, outcome.fence)  # the child died before it could claim
     told = {"status": str(settled.status) if settled else None, "error": telling.type_of(outcome)}
-    log.error("worker.child_lost", job_id=str(outcome.fence.job_id), **told)
+    tell = log.info if outcome.kind == "released" else log.error  # who hands jobs back has ended it, and said so
+    tell("worker.child_lost", job_id=str(outcome.fence.job_id), **told)
 
 
 def expire(platform: Platform, fence: Fence, actor: str) -> None:

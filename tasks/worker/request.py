@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from billiard.common import TERM_SIGNAME
 from billiard.einfo import ExceptionInfo, ExceptionWithTraceback  # type: ignore[attr-defined]  # missing in the stubs
-from billiard.exceptions import TimeLimitExceeded
+from billiard.exceptions import TimeLimitExceeded, WorkerLostError
 from celery.exceptions import Ignore, Reject
 from celery.platforms import signals
 from celery.worker import state
@@ -75,6 +75,8 @@ class Request(CeleryRequest):
         error = exc_info.exception
         if isinstance(_raised(exc_info), MemoryError):
             exc_info.exception = OutOfMemory(str(error) or "out of memory")  # the traceback stays
+        if shutdown.is_begun() and isinstance(_raised(exc_info), WorkerLostError):
+            options["return_ok"] = True  # it is no error that a process of a job that is handed back was ended
         try:
             super().on_failure(exc_info, *args, **options)
         finally:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -20,7 +21,6 @@ from starlette.types import Receive, Scope, Send
 
 from api import connections
 from api.addresses import Addresses, Proxies
-from api.problems import Code, Problem
 from tests.api.calling import PLAIN, Api, problem
 from tests.api.conftest import serving
 from tests.live import eventually
@@ -28,8 +28,21 @@ from tests.live import eventually
 HEAD = b"GET / HTTP/1.1\r\nHost: x\r\n"
 COMPLETE = HEAD + b"\r\n"
 LARGE = 8 * 1024 * 1024  # bytes: more than the buffers of both kernels
+SAID = "x" * 1024  # one message of a WebSocket
+UPGRADE = f"{HEAD.decode()}Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+HANDSHAKE = f"{UPGRADE}Sec-WebSocket-Key: {'A' * 22}==\r\n\r\n".encode()
 PATIENCE = 0.5  # seconds, of each kind, in these tests
 LATE = 5 * PATIENCE
+
+
+async def converse(receive: Receive, send: Send, codes: Any) -> None:
+    """Say more than anybody reads at once; `codes` gets the one with which that ends."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    with suppress(OSError):
+        for _ in range(LARGE // len(SAID)):
+            await send({"type": "websocket.send", "text": SAID})
+    codes.append((await receive())["code"])
 
 
 async def application(scope: Scope, receive: Receive, send: Send, *, state: Mapping[str, object]) -> None:
@@ -39,6 +52,8 @@ async def application(scope: Scope, receive: Receive, send: Send, *, state: Mapp
         for kind in ("startup", "shutdown"):
             await receive()
             await send({"type": f"lifespan.{kind}.complete"})
+    if scope["type"] == "websocket":
+        await converse(receive, send, state["codes"])
     if scope["type"] != "http":
         return
     full = "yes" if getattr(Request(scope).state, connections.FULL, False) else "no"
@@ -49,11 +64,17 @@ async def application(scope: Scope, receive: Receive, send: Send, *, state: Mapp
 
 
 @pytest.fixture
-def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+def codes() -> list[int]:
+    """With which close codes WebSockets of the server have ended."""
+    return []
+
+
+@pytest.fixture
+def port(codes: list[int], monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A server of such connections, at most five of them, in a thread."""
     monkeypatch.setattr(connections, "HEAD_PATIENCE", PATIENCE)
     monkeypatch.setattr(connections, "READ_PATIENCE", PATIENCE)
-    with running({connections.MOST: 5}) as found:
+    with running({connections.MOST: 5, "codes": codes}) as found:
         yield found
 
 
@@ -64,6 +85,9 @@ def running(state: Mapping[str, object]) -> Iterator[int]:
         partial(application, state=state),
         interface="asgi3",
         http=connections.Connection,
+        ws=connections.Socket,
+        ws_ping_interval=4 * PATIENCE,
+        ws_ping_timeout=PATIENCE,
         lifespan="on",
         log_config=None,
         timeout_keep_alive=1,
@@ -109,6 +133,15 @@ def answers(client: socket.socket) -> list[bytes]:
         while part := client.recv(65536):
             said += part
     return said.split(b"HTTP/1.1 ")[1:]
+
+
+def is_refused(client: socket.socket) -> bool:
+    """Whether the server takes nothing more of this client."""
+    try:
+        client.sendall(b"x")
+    except OSError:
+        return True
+    return False
 
 
 def is_full(port: int) -> bool:
@@ -242,6 +275,27 @@ def test_an_answer_that_is_read_slowly_arrives(port: int) -> None:
     assert read > LARGE
 
 
+def test_a_websocket_that_is_not_read_is_told_why_it_is_closed(port: int, codes: list[int]) -> None:
+    """A client that reads its WebSocket again after the deadline finds, behind all else, why it was closed."""
+    with connected(port, HANDSHAKE) as client:
+        eventually(lambda: codes == [connections.SLOW], within=LATE)
+        assert client.makefile("rb").read().endswith(b"what was sent is not read")
+
+
+def test_a_websocket_that_is_never_read_is_closed(port: int, codes: list[int]) -> None:
+    """A client that never reads its WebSocket does not keep the connection: what it says later is refused."""
+    with connected(port, HANDSHAKE) as client:
+        eventually(lambda: codes == [connections.SLOW], within=LATE)
+        eventually(lambda: is_refused(client), within=LATE)
+
+
+def test_a_websocket_is_closed_that_answers_no_ping(port: int, codes: list[int]) -> None:
+    """A client that has read all, but answers no ping, is told so."""
+    with connected(port, HANDSHAKE) as client:
+        assert client.makefile("rb").read().endswith(b"a ping was not answered")
+    eventually(lambda: codes == [connections.UNANSWERED], within=LATE)
+
+
 def test_many_connections_that_wait_keep_nobody_out(port: int) -> None:
     """A new connection takes the place of the one that has kept the server waiting longest."""
     with ExitStack() as stack:
@@ -288,24 +342,6 @@ def test_a_proxy_may_have_any_number_of_connections() -> None:
         for client in clients:
             client.sendall(b"\r\n")
             assert client.recv(12) == b"HTTP/1.1 200"
-
-
-def test_an_address_is_that_of_a_customer() -> None:
-    """What an address asks is counted by itself, and of IPv6 by the network that its customer has; proxies never."""
-    addresses = Addresses(1, Proxies(("10.0.0.0/8", "2001:db8:1::1")))
-    with addresses.asking("2001:db8::1"), addresses.asking("203.0.113.7"):
-        for same in ("2001:db8::2", "203.0.113.7", "::ffff:203.0.113.7"):
-            with pytest.raises(Problem) as refused, addresses.asking(same):
-                pass
-            assert refused.value.code is Code.TOO_MANY_CONNECTIONS
-        for other in ("2001:db8:0:1::1", "203.0.113.8"):
-            with addresses.asking(other):
-                pass
-        for free in ("10.1.2.3", "2001:db8:1::1", None):
-            with addresses.asking(free), addresses.asking(free):
-                pass
-    with addresses.asking("203.0.113.7"), Addresses(0, Proxies(())).asking("203.0.113.7"):
-        pass
 
 
 @pytest.fixture(scope="module")

@@ -45,9 +45,11 @@ def test_it_waits_for_nothing(caller: Caller, field: dict[str, Any]) -> None:
     assert next(iter(field)) in body["detail"]
 
 
-@pytest.mark.parametrize(("named", "shown"), [("d-17", "d-17"), (17, "17"), (True, None), (None, None), ({}, None)])
+@pytest.mark.parametrize(
+    ("named", "shown"), [("d-17", "d-17"), (17, "17"), (1.5, None), (True, None), (None, None), ({}, None)]
+)
 def test_a_document_is_named_by_a_text_or_a_number(caller: Caller, named: object, shown: str | None) -> None:
-    """The documentId of a result is shown as text, also a number, as rows of databases have; all else is none."""
+    """The documentId of a result is shown as text, also a whole number, as rows of databases have; all else is none."""
     ended = caller.patch(made(caller), {"status": "succeeded", "result": {"documentId": named}}).json()
     assert ended.get("documentId") == shown
     assert ended["job"]["result"] == {"documentId": named}

@@ -61,8 +61,9 @@ def test_a_websocket_takes_the_header_of_a_stream(caller: Caller) -> None:
 
 def test_a_websocket_of_a_foreign_page_is_refused(caller: Caller) -> None:
     """A WebSocket from a page of another site is refused, whoever it is; one from a page of this server is not."""
-    status, body = refused(caller, Origin="https://evil.example", **caller.headers)
-    assert (status, "foreign_origin" in body) == (403, True)
+    for origin in ("https://evil.example", "null", "http://[::1", f"{caller.api.url}.evil.example"):
+        status, body = refused(caller, Origin=origin, **caller.headers)
+        assert (status, "foreign_origin" in body) == (403, True)
     with conversing(caller, Origin=caller.api.url, **caller.headers) as socket:
         assert received(socket).name == "ready"
 

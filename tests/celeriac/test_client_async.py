@@ -183,3 +183,14 @@ def _settle_all(caller: Caller, client: Client) -> None:
             settle(caller, job.id)
             settled += 1
         time.sleep(0.1)
+
+
+def test_a_client_is_for_one_loop(caller: Caller) -> None:
+    """A client that another event loop has used says so; its connections are of that loop."""
+    client = AsyncClient(caller.api.url, caller.headers["Authorization"].removeprefix("Bearer "))
+    with asyncio.Runner() as first, asyncio.Runner() as second:
+        first.run(client.stats())
+        with pytest.raises(RuntimeError, match="is for the event loop that used it first"):
+            second.run(client.stats())
+        first.run(client.stats())
+        first.run(client.aclose())

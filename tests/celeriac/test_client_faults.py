@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import socket
 import ssl
 import threading
@@ -112,7 +113,7 @@ def test_who_asked_too_often_asks_again_when_told_to() -> None:
 
 def test_what_cannot_be_sent_is_refused_at_once_and_not_shown() -> None:
     """A client is not made with what is no address, nor with a token of two lines, which no message holds."""
-    for url in ("nowhere", "ftp://h", "http://[", ""):
+    for url in ("nowhere", "ftp://h", "http://[", "", "http://h/sign-in?ticket=x", "http://h/#jobs"):
         with pytest.raises(ValueError, match="is no address such as"):
             Client(url, "t")
     for token in ("hun\nter2", "hun ter2", "hün", "", " \n"):
@@ -222,6 +223,17 @@ def test_strange_answer_is_an_error(answer: tuple[int, dict[str, str], bytes]) -
         asking.stats()
     assert (raised.value.code, raised.value.status) == ("unknown_answer", answer[0])
     assert f"{answer[0]} from {server.url}/v1/jobs/stats" in str(raised.value)
+    assert ("leads to https://elsewhere.invalid/ (" in str(raised.value)) == (answer[0] == 301)
+
+
+def test_an_error_goes_from_process_to_process() -> None:
+    """A pickle of an error is that error: pools of processes hand it over, and break over one that cannot be read."""
+    errors = [{"field": "priority", "message": "too high"}]
+    error = ApiError(
+        "invalid_request", "The request is not valid", "priority", status=422, retry_after=3, errors=errors
+    )
+    read = pickle.loads(pickle.dumps(error))  # noqa: S301 - made here
+    assert (str(read), vars(read)) == (str(error), vars(error))
 
 
 def test_slow_download_is_given_up(tmp_path: Path) -> None:

@@ -79,6 +79,9 @@ def test_a_job_that_outlives_the_grace_period_is_handed_back(platform: LivePlatf
     assert first.wait(20) == 0
     assert not [child for child in children if child.is_running()]
     _was_handed_back(platform, job_id)
+    logged = platform.directory.joinpath("worker1.log").read_text()
+    assert "worker.handing_back" in logged
+    assert not {"Traceback", "[error"} & set(logged.split()), "it did what it was told"
 
 
 def test_a_second_sigterm_ends_the_grace_period(platform: LivePlatform) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from tests.tracked import new_job, submit_all
 from tracking.admission.rule import UNLIMITED
-from tracking.db import Connection, Database
+from tracking.db import Connection, Database, takes_writes
 from tracking.errors import JobNotFound
 from tracking.models import Submitted
 from tracking.settings import settings
@@ -71,3 +71,31 @@ def test_a_transaction_that_the_server_has_refused_is_undone_and_the_connection_
     with single.begin() as connection:
         submit(connection)
     assert number(single) == 2
+
+
+def begin_read_only(database: Database) -> None:
+    """Have the one session be as if it had begun while the default of the database was to take no writes."""
+    with database.autocommit() as connection:
+        connection.execute(text("SET default_transaction_read_only = on"))
+
+
+def test_a_session_that_takes_no_writes_is_not_used_again(single: Database) -> None:
+    """After a write that its session refuses the pool makes another one, which begins with the default of today."""
+    for opened in (single.begin, single.autocommit):
+        begin_read_only(single)
+        with pytest.raises(DBAPIError, match="read-only transaction"), opened() as connection:
+            submit(connection)
+        with opened() as connection:
+            submit(connection)
+    assert number(single) == 3
+
+
+def test_whether_writes_are_taken_is_asked_of_a_session_of_today(single: Database) -> None:
+    """A session that says that nothing can be written is not asked a second time."""
+    begin_read_only(single)
+    found = []
+    for _ in range(2):
+        with single.autocommit() as connection:
+            found.append(takes_writes(connection))
+            connection.execute(text("SELECT"))
+    assert found == [False, True]

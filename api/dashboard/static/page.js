@@ -16,7 +16,7 @@ const KEYS_REST = 1000;
 
 const body = document.body, live = document.getElementById("live");
 const by = (id) => document.getElementById(id);
-let paused = false, stream = "open"; // or "lost", "refused", "again"
+let paused = false, stream = "open"; // or "lost", "refused", "waiting", "again"
 
 export function notice(text, grave = false) {
   const line = document.createElement("p");
@@ -111,10 +111,11 @@ function everything() {
 }
 
 function show() {
-  const lost = ["lost", "refused"].includes(stream);
+  const lost = ["lost", "refused", "waiting"].includes(stream);
   live.textContent = paused ? "paused" : lost ? "not live" : "live";
   live.classList.toggle("paused", paused);
   live.classList.toggle("lost", lost);
+  live.title = stream === "waiting" ? "Other windows are live. This one looks every 5 seconds, and is live when one of them is closed." : "";
 }
 
 function pause(on) {
@@ -247,7 +248,7 @@ if (body.dataset.live && live) {
     stream = state;
     show();
     if (state === "again") told = false;
-    if (state === "again" || (state === "refused" && before !== state)) everything(); // refused: it says if one is signed out
+    if (["again", "waiting"].includes(state) || (state === "refused" && before !== state)) everything(); // refused: it says if one is signed out
   });
   if (body.dataset.live === "jobs") setInterval(() => document.hidden || overview(), QUIET_EVERY);
   if (body.dataset.live === "job") setInterval(() => document.hidden || !document.querySelector(".spent [data-since]") || whole(), QUIET_EVERY);

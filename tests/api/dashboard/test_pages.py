@@ -126,8 +126,8 @@ def test_a_form_of_another_site_does_nothing(api: Api, caller: Caller, reading: 
     """A form that another site has sent with the visitor's cookie is refused, by either header that browsers send."""
     job = caller.job()
     client = reading(caller)
-    others = [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}, {}]
-    for headers in others:
+    sites = [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {}]
+    for headers in (*sites, *({"Origin": origin} for origin in ("https://evil.example", "null", "http://[::1"))):
         for path in (f"/jobs/{job.id}/cancel", "/sign-out", "/sign-in"):
             assert client.post(path, headers=headers).status_code == 403
     assert caller.find(job.id).status == "queued"

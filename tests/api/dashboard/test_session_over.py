@@ -12,6 +12,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.api.calling import Api, Caller
 from tests.api.dashboard.conftest import PATIENCE, SignIn, Window, link
+from tests.live import eventually
 
 SAME = {"Sec-Fetch-Site": "same-origin"}
 HIDDEN = re.compile(r'<input type="hidden" name="([^"]*)" value="([^"]*)">')
@@ -123,3 +124,18 @@ def test_many_tabs_can_be_open(window: Window, caller: Caller) -> None:
     expect(first.locator(f"#job-{job.id}")).to_be_visible()
     later = caller.job()
     expect(first.locator(f"#job-{later.id}")).to_be_visible()
+
+
+def test_many_windows_can_be_seen(window: Window, caller: Caller) -> None:
+    """Of many windows that are seen at once four are live; the others open, say so, look again, and take their turn."""
+    windows = [window.sign_in(caller)]
+    expect(windows[0].locator("#live")).to_have_text("live")
+    for number in range(1, TABS):
+        windows.append(window.context.new_page())
+        windows[number].goto(caller.api.url)
+        expect(windows[number].locator("#live")).to_have_text("live" if number < 4 else "not live")
+    job = caller.job()
+    for each in windows:
+        expect(each.locator(f"#job-{job.id}")).to_be_visible(timeout=10_000)
+    windows.pop(0).close()
+    eventually(lambda: sum(each.inner_text("#live") == "live" for each in windows) == 4, within=20)

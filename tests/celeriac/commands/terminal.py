@@ -26,10 +26,16 @@ class Terminal:
     """A command of a caller in a terminal of its own; `url`: the API, if it is to be reached otherwise."""
 
     def __init__(
-        self, caller: Caller, *arguments: str, rows: int = ROWS, columns: int = COLUMNS, url: str | None = None
+        self,
+        caller: Caller,
+        *arguments: str,
+        rows: int = ROWS,
+        columns: int = COLUMNS,
+        url: str | None = None,
+        term: str = "xterm-256color",
     ) -> None:
         reached = {**environment_of(caller), "CELERIAC_URL": url or caller.api.url}
-        environment = {**os.environ, **reached, "TERM": "xterm-256color"}
+        environment = {**os.environ, **reached, "TERM": term}
         for name in ("COLUMNS", "LINES"):  # they would be believed more than the terminal
             environment.pop(name, None)
         self._terminal, inside = pty.openpty()
@@ -59,6 +65,10 @@ class Terminal:
     def resize(self, rows: int, columns: int) -> None:
         """Have the terminal be of another size."""
         fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def signal(self, number: int) -> None:
+        """Send the command a signal. Ctrl-Z does not stop it: it leads a session of its own, which has no `fg`."""
+        self._process.send_signal(number)
 
     def press(self, keys: str) -> None:
         os.write(self._terminal, keys.encode())

@@ -116,6 +116,13 @@ def test_a_read_only_database_is_status_3_for_what_writes(
     check(ended(name), Exit.AWAY, "it takes no writes")
 
 
+def test_the_doctor_says_what_makes_a_primary_read_only(read_only: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A primary that takes no writes has a default to turn off; DATABASE_URL names no other server than it should."""
+    monkeypatch.setenv("DATABASE_URL", read_only)
+    found = next(line for line in ended("doctor").out.splitlines() if "takes no writes" in line)
+    assert "turn default_transaction_read_only off" in found
+
+
 @pytest.mark.parametrize("arguments", [("verify",), ("dead-letters",), ("limit", "acme"), ("migrate",)])
 def test_what_only_reads_is_content_with_a_read_only_database(
     arguments: tuple[str, ...], read_only: str, monkeypatch: pytest.MonkeyPatch

@@ -58,9 +58,11 @@ def test_a_token_that_the_api_refuses_is_not_kept(caller: Caller) -> None:
     assert not place().exists()
 
 
-@pytest.mark.parametrize("url", ["ftp://h", "nowhere", "http://u:hunter2@127.0.0.1"])
+@pytest.mark.parametrize(
+    "url", ["ftp://h", "nowhere", "http://[::1", "http://h/sign-in?ticket=t", "http://u:hunter2@127.0.0.1"]
+)
 def test_what_is_no_address_is_refused(url: str) -> None:
-    """An address of another scheme, none at all and one with a password are refused with one line."""
+    """An address of another scheme, none, half of one, a page and one with a password are refused in one line."""
     refused = celeriac("login", url, given="t")
     assert (refused.exit_code, refused.stderr.count("\n")) == (Exit.MISUSED, 1)
     assert "hunter2" not in refused.output

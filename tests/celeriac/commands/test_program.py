@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -70,6 +72,33 @@ def test_shells_complete_commands_and_options(shell: str) -> None:
         }
         told = subprocess.run([PROGRAM], env=asked, capture_output=True, text=True, check=True, timeout=60)
         assert expected in told.stdout, told
+
+
+def completed(words: str, environment: Mapping[str, str]) -> list[str]:
+    """What bash is offered for the last of these words."""
+    asked = {"_CELERIAC_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    told = subprocess.run(
+        [PROGRAM], env={**os.environ, **environment, **asked}, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert told.stderr == ""
+    return [line.partition(",")[2] for line in told.stdout.split()]
+
+
+def test_types_are_completed_with_those_of_the_api(caller: Caller, closed: int) -> None:
+    """The type of a job is completed with those that the API has; without an API nothing is, and nothing is said."""
+    known = environment_of(caller)
+    assert completed("celeriac submit op", known) == ["open", "open_too"]
+    assert "guarded" in completed("celeriac jobs --type ", known)
+    assert completed("celeriac submit op", {**known, "CELERIAC_URL": f"http://127.0.0.1:{closed}"}) == []
+
+
+def test_profiles_are_completed(tmp_path: Path) -> None:
+    """The name of a profile is completed with those that `login` has kept."""
+    place = tmp_path / "celeriac" / "profiles.json"
+    place.parent.mkdir(mode=0o700)
+    place.write_text(json.dumps({name: {"url": "http://h", "token": "t"} for name in ("production", "preview", "x")}))
+    place.chmod(0o600)
+    assert completed("celeriac jobs --profile pr", {"XDG_CONFIG_HOME": str(tmp_path)}) == ["preview", "production"]
 
 
 def test_a_reader_who_has_enough_is_no_fault(caller: Caller) -> None:

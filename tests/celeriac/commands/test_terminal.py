@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 
 import pytest
@@ -107,3 +108,25 @@ def test_a_watch_is_a_bar_that_moves(caller: Caller) -> None:
     assert terminal.end() == Exit.FINE
     end = terminal.shown.partition(f"succeeded  open  {job.id}")[2]
     assert json.loads(end[end.index("{") :]) == {"text": "one\ntwo", "number": 1}
+
+
+def test_a_watch_gives_the_cursor_back(caller: Caller) -> None:
+    """A watch has hidden the cursor: Ctrl-Z shows it, `fg` hides it again, and an end by a signal shows it as well."""
+    terminal = Terminal(caller, "watch", str(caller.job("running").id))
+    terminal.until(lambda shown: "running" in shown)
+    terminal.signal(signal.SIGTSTP)
+    terminal.until(lambda _: "\x1b[?25h\x1b[?25l" in terminal.raw)
+    terminal.signal(signal.SIGTERM)
+    assert terminal.end() == 128 + signal.SIGTERM
+    assert terminal.raw.rindex("\x1b[?25h") > terminal.raw.rindex("\x1b[?25l")
+
+
+def test_a_watch_in_a_terminal_that_only_appends_prints_lines(caller: Caller) -> None:
+    """Where nothing is drawn anew, as in the terminal of an editor, a watch prints a line each time."""
+    job = caller.job("running")
+    terminal = Terminal(caller, "watch", str(job.id), term="dumb")
+    terminal.until(lambda shown: f"{job.id}\trunning\t0" in shown)
+    caller.report(job, percent=40, message="Page 4 of 10")
+    terminal.until(lambda shown: "\t40\tPage 4 of 10" in shown)
+    settle(caller, job.id)
+    assert terminal.end() == Exit.FINE

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -83,6 +84,10 @@ def test_a_picture_fits_its_terminal(
         assert sum(str(JOB["id"])[-12:] in line for line in shown) >= min(jobs, (size.height - head - 1) // 2 - 1)
 
 
+SHOWN, HIDDEN = "\x1b[?25h", "\x1b[?25l"  # the cursor
+ENTERED, LEFT = "\x1b[?1049h", "\x1b[?1049l"  # a screen of the command's own
+
+
 @pytest.fixture
 def door(api: Api) -> Iterator[Proxy]:
     """A network before the API, which can fail."""
@@ -104,6 +109,34 @@ def test_top_shows_all_of_it_until_q(api: Api) -> None:
     terminal.press("q")
     assert terminal.end() == Exit.FINE
     assert "\x1b[?1049l" in terminal.raw  # the screen is as it was
+
+
+def test_top_gives_the_terminal_back_while_it_is_stopped(caller: Caller) -> None:
+    """Ctrl-Z leaves `top`'s screen and shows the cursor again, `fg` draws all of it anew."""
+    job = caller.job()
+    terminal = Terminal(caller, "top")
+    terminal.until(lambda shown: str(job.id)[-12:] in shown)
+    terminal.signal(signal.SIGTSTP)
+    terminal.until(lambda _: str(job.id)[-12:] in terminal.raw.partition(f"{SHOWN}{LEFT}{ENTERED}{HIDDEN}")[2])
+    terminal.press("q")
+    assert terminal.end() == Exit.FINE
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_top_leaves_its_screen_when_it_is_told_to_end(caller: Caller, number: signal.Signals) -> None:
+    """A `top` that is ended by a signal leaves its screen and shows the cursor; a shell has the signal's status."""
+    terminal = Terminal(caller, "top")
+    terminal.until(lambda shown: "queued 0" in shown)
+    terminal.signal(number)
+    assert terminal.end() == 128 + number
+    assert (SHOWN in terminal.raw, LEFT in terminal.raw) == (True, True)
+
+
+def test_top_says_where_it_cannot_be_drawn(caller: Caller) -> None:
+    """In a terminal that only appends, `top` says so at once; it would show nothing at all."""
+    terminal = Terminal(caller, "top", term="dumb")
+    assert terminal.end() == Exit.MISUSED
+    assert "top needs a terminal to draw on" in terminal.shown
 
 
 def test_top_in_a_narrow_terminal_says_how_jobs_are(caller: Caller) -> None:
