@@ -304,7 +304,12 @@ def test_the_command_for_a_token_finds_the_secret(tmp_path: Path) -> None:
     """The command that `up` prints makes a token that its API takes, also with data in a directory of another name."""
     up = Up(tmp_path, "--data-dir", "data of mine")
     address = up.wait()
-    line = next(each.partition("token")[2] for each in up.printed if each.strip().startswith("token "))
+    told = eventually(  # it comes after the line for which `wait` waits
+        lambda: next((each for each in up.printed if each.strip().startswith("token ")), None),
+        within=10,
+        what="the line of the token",
+    )
+    line = told.partition("token")[2]
     shell = ["sh", "-c", line.replace("celeriac token", shlex.join(celeriac("token")))]
     token = subprocess.run(shell, cwd=tmp_path, env=up.environment, capture_output=True, text=True, check=True).stdout
     answer = httpx2.get(f"{address}/v1/jobs", headers={"Authorization": f"Bearer {token.strip()}"})
