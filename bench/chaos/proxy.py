@@ -76,6 +76,7 @@ class Proxy:
         self._serving: set[asyncio.Task[None]] = set()  # one for each connection
         self._asking: set[asyncio.Task[Streams]] = set()  # for the counterparts of those that have none as yet
         self._listener: socket.socket | None = None
+        self._kept: socket.socket | None = None  # has the port while nobody listens there
         self._open: asyncio.Event = asyncio.Event()
         self._replies_to_drop = 0
         self.port = 0
@@ -89,6 +90,7 @@ class Proxy:
 
     def __exit__(self, *_: object) -> None:
         self._call(self._close())
+        self._give_up_port()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(PATIENCE)
         self._loop.close()
@@ -118,6 +120,19 @@ class Proxy:
         self._listener.settimeout(0)
         self._loop.add_reader(self._listener, self._accept_one, self._listener)
         self.port = self._listener.getsockname()[1]
+        self._give_up_port()
+
+    def _keep_port(self) -> None:
+        """Connections to it are refused; and none of this machine begins there, so that it is free again later."""
+        if self._kept is None:
+            self._kept = socket.socket()
+            self._kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # for the one that will listen
+            self._kept.bind(("127.0.0.1", self.port))
+
+    def _give_up_port(self) -> None:
+        if self._kept is not None:
+            self._kept.close()
+            self._kept = None
 
     async def _switch(self, mode: Mode) -> None:
         if mode is Mode.BLACK_HOLE:
@@ -126,6 +141,7 @@ class Proxy:
             self._open.set()
         if mode is Mode.REFUSE:
             await self._close()
+            self._keep_port()
         elif self._listener is None:
             await self._listen()
 
