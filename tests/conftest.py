@@ -27,6 +27,7 @@ from tests.servers import (
     Servers,
     database_server,
     new_database,
+    patient,
     remove_abandoned,
     session_directory,
     started,
@@ -123,6 +124,14 @@ def database_url(servers: Servers) -> Iterator[str]:
 def database(database_url: str) -> Iterator[Database]:
     """A pool on the database of this test."""
     pool = Database(database_url, settings())
+    yield pool
+    pool.close()
+
+
+@pytest.fixture
+def roomy(database_url: str) -> Iterator[Database]:
+    """The same; filling its tables may take longer than a statement of the platform."""
+    pool = patient(database_url)
     yield pool
     pool.close()
 

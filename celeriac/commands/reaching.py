@@ -42,9 +42,7 @@ def reaching_as(*names: str) -> Callable[[Command], Command]:
             click.option(*names, "as_user", type=Name(), help=f"Of an operator, in this name. [default: {OPERATOR}]"),
             click.option("--organization", type=Name(), help="As an operator of this host, of this organization."),
             click.option("--operator", is_flag=True, help="The same, of the default organization; no API need run."),
-            click.option(
-                "--profile", type=ProfileName(), help="Of `celeriac login`. [default: default, or CELERIAC_PROFILE]"
-            ),
+            click.option("--profile", type=ProfileName(), help=OF_PROFILE),
         ):
             reached = option(reached)
         return reached

@@ -129,7 +129,6 @@ class Publisher:
             self._publish_together(records, confirmed)
             return
         try:
-            self._connect()
             with self._confirms.together() if self._confirms is not None else nullcontext():
                 for record in records:
                     self._put(record, confirmed)

@@ -295,15 +295,16 @@ class AmqpConnection(pyamqp.Connection):
     def blocking_read(self, timeout: float | None = None) -> Any:
         """Deal with the next frame; whether that was the last of something. What is here needs no time-out."""
         transport: Any = self.transport
-        frame = transport.take() if isinstance(transport, Frames) else None
-        if frame is None:
-            if isinstance(transport, Frames) and transport.holds_frames:
-                if timeout == 0:  # amqp looks before each message; until some have gone out it has looked at all
-                    raise TimeoutError
-                transport.send_held()  # what is waited for may be the answer
+        if not isinstance(transport, Frames):
             return super().blocking_read(timeout)
-        on_frame: Any = self.on_inbound_frame
-        return on_frame(frame)
+        if (frame := transport.take()) is not None:
+            on_frame: Any = self.on_inbound_frame
+            return on_frame(frame)
+        if transport.holds_frames:
+            if timeout == 0:  # amqp looks before each message; until some have gone out it has looked at all
+                raise TimeoutError
+            transport.send_held()  # what is waited for may be the answer
+        return super().blocking_read(timeout)
 
 
 class AmqpTransport(pyamqp.Transport):

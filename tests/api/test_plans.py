@@ -12,7 +12,6 @@ from uuid import UUID
 import pytest
 from sqlalchemy import Connection, event, text
 
-from tests.servers import patient
 from tests.weeks import vacuum
 from tracking import fingerprints, groups, jobs, retention
 from tracking.admission import holds, organizations, queue_pauses
@@ -161,15 +160,13 @@ def upkeep() -> Iterator[tuple[str, Callable[[Connection], Any]]]:
 
 
 @pytest.fixture
-def filled(database_url: str) -> Iterator[Database]:
-    """20,000 jobs and 40,000 rows of history; filling may take longer than a statement of the platform."""
-    database = patient(database_url)
-    with database.autocommit() as connection:
+def filled(roomy: Database) -> Database:
+    """20,000 jobs and 40,000 rows of history."""
+    with roomy.autocommit() as connection:
         for statement in (FILL, FILL_HISTORY, FILL_WORKERS, HOLD, PRINT):
             connection.execute(text(statement))
         vacuum(connection, "jobs", "history")
-    yield database
-    database.close()
+    return roomy
 
 
 def test_no_read_scans_the_tables(filled: Database) -> None:

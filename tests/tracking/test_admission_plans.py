@@ -13,7 +13,6 @@ import pytest
 from sqlalchemy import Connection, text
 
 from tests.api.test_plans import FILL_HISTORY, _plans, _scanning
-from tests.servers import patient
 from tests.weeks import vacuum
 from tracking.admission import circuits, holds, line, organizations, within
 from tracking.admission.rule import Limits
@@ -101,15 +100,13 @@ def looks() -> Iterator[tuple[str, Callable[[Connection], Any]]]:
 
 
 @pytest.fixture
-def filled(database_url: str) -> Iterator[Database]:
-    """Many finished jobs, long lines; filling may take longer than a statement of the platform."""
-    database = patient(database_url)
-    with database.autocommit() as connection:
+def filled(roomy: Database) -> Database:
+    """Many finished jobs, long lines."""
+    with roomy.autocommit() as connection:
         for statement in (FILL, FILL_WANTED, FILL_PAUSES, FILL_CIRCUITS, FILL_LIMITS, FILL_HISTORY):
             connection.execute(text(statement))
         vacuum(connection, "jobs", "history", "pauses", "circuits")
-    yield database
-    database.close()
+    return roomy
 
 
 def test_no_look_of_admission_scans_the_tables(filled: Database) -> None:

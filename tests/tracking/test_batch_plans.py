@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from sqlalchemy import Connection, text
 
-from tests.servers import patient
 from tests.tracked import ACME, new_job, submit_all, wish
 from tests.tracking.test_admission_plans import FILL
 from tracking import jobs
@@ -22,13 +21,11 @@ SIZES = (1, 64)
 
 
 @pytest.fixture
-def young(database_url: str) -> Iterator[Database]:
+def young(roomy: Database) -> Database:
     """A database that nothing has looked at: its tables have no statistics, and get none."""
-    database = patient(database_url)
-    with database.autocommit() as connection:
+    with roomy.autocommit() as connection:
         connection.execute(text("ALTER TABLE jobs SET (autovacuum_enabled = false)"))
-    yield database
-    database.close()
+    return roomy
 
 
 def submit_some(connection: Connection, size: int) -> list[Fence]:

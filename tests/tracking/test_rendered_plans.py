@@ -11,7 +11,6 @@ from sqlalchemy import text
 
 from bench.scale import fill
 from bench.scale.fill import FINISHED, WEEKS, Size
-from tests.servers import patient
 from tests.tracking.test_admission_plans import FILL_CIRCUITS, FILL_PAUSES
 from tests.weeks import vacuum
 from tracking.db import Connection, Database
@@ -24,14 +23,6 @@ IN_LINE = 1000  # a small part of the large table: whoever asks for all that is 
 FILLED = 100
 SCAN = re.compile(r"Seq Scan on (jobs|history\w*)\b")
 LARGE_TABLES = "SELECT relname FROM pg_class WHERE relkind = 'r' AND relpages > %(pages)s"
-
-
-@pytest.fixture
-def roomy(database_url: str) -> Iterator[Database]:
-    """A database of its own; filling may take longer than a statement of the platform."""
-    database = patient(database_url)
-    yield database
-    database.close()
 
 
 @pytest.fixture

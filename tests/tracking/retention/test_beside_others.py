@@ -15,7 +15,6 @@ from sqlalchemy import Connection, event, text
 
 from tests.aged import DAY, POLICY, aged, removed
 from tests.live import eventually
-from tests.servers import patient
 from tests.tracked import ACME, Tracked, wish
 from tests.weeks import vacuum
 from tracking import jobs
@@ -153,14 +152,6 @@ FILL = """
 FILL_HISTORY = """
     INSERT INTO history (job_id, organization_id, user_id, job_type, event, to_status, attempt, dispatch, actor, at)
     SELECT id, organization_id, user_id, job_type, 'created', 'queued', 0, 1, 'u1', created_at FROM jobs"""
-
-
-@pytest.fixture
-def roomy(database_url: str) -> Iterator[Database]:
-    """A database of its own."""
-    database = patient(database_url)
-    yield database
-    database.close()
 
 
 def test_removal_scans_no_table(roomy: Database) -> None:
