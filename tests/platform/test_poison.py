@@ -284,6 +284,7 @@ def test_the_main_process_is_the_one_that_was_started(running: LivePlatform) -> 
 
 def test_no_payload_is_in_the_log(running: LivePlatform) -> None:
     """No payload is in the log, also of messages that could not be read."""
+    _set_aside(running, lambda: send(running.broker_url, NO_ID["an object as id"]))
     log = running.log()
     assert "message.set_aside" in log
     assert CANARY not in log
